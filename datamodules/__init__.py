@@ -1,0 +1,1 @@
+"""Environments, replay and the Lightning data modules that feed the learner."""

@@ -1,0 +1,1 @@
+"""Gaussian Importance-sampling Policy Optimization (arXiv 2603.03955)."""

@@ -1,0 +1,86 @@
+"""Checkpoints: one file that appears whole or not at all, and that never runs code when it is read."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from gipo.errors import GipoError
+from gipo.policies import Policy, build
+
+FORMAT = 1  # raised when a checkpoint of this version cannot be read by older code
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, renames: a kill at any moment leaves the old file or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to `path` atomically."""
+        if storage_options is not None:
+            raise TypeError("AtomicCheckpointIO takes no storage_options")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".saving-", delete=False) as file:
+            try:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        os.replace(file.name, target)
+        _sync_folder(target.parent)
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
+        """Read `path` as plain data; `weights_only` is always on."""
+        return load_checkpoint(path, map_location)
+
+
+def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without unpickling code.
+
+    Raises:
+        GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
+    """
+    if not Path(path).is_file():
+        raise GipoError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
+        raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
+    found = checkpoint["gipo"].get("format")
+    if found != FORMAT:
+        raise GipoError(f"{path} has checkpoint format {found}, this gipo reads format {FORMAT}; use the gipo that wrote it")
+    return checkpoint
+
+
+def policy_from(checkpoint: dict[str, Any]) -> Policy:
+    """The policy a checkpoint holds, with its weights, normaliser and version.
+
+    Raises:
+        GipoError: when weights are missing, of another shape, or not finite.
+    """
+    policy = build(checkpoint["gipo"]["policy"])
+    weights = {k.removeprefix("policy."): v for k, v in checkpoint["state_dict"].items() if k.startswith("policy.")}
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise GipoError(f"the checkpoint's weights do not fit the policy it describes: {error}") from error
+    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise GipoError(f"the checkpoint's weights are not finite: {', '.join(broken[:3])}")
+    return policy.eval()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

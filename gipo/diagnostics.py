@@ -1,0 +1,77 @@
+"""Staleness diagnostics: what old data does to the update, as pure functions of one iteration's samples."""
+
+import torch
+from torch import Tensor
+
+from gipo.objectives import ppo_dead
+
+FRESH, OLD = 2, 10  # policy versions: "fresh" samples are at most 2 behind, "old" ones at least 10
+SUPPRESSED = 1e-3  # weights and contributions below this do not move the policy
+PPO_CLIP = 0.2  # ε of the reference clip in `dead`
+
+
+def staleness(
+    log_ratio: Tensor, weight: Tensor, contribution: Tensor, advantage: Tensor, age: Tensor, used: Tensor
+) -> dict[str, Tensor]:
+    """Diagnostics of the samples of an iteration, as scalars on their device.
+
+    Args:
+        log_ratio: x [N, D], nats.
+        weight: trust weight w [N, D].
+        contribution: u = w·ρ [N, D].
+        advantage: A [N].
+        age: learner version − policy version that acted [N].
+        used: [N, D] elements that entered the loss.
+    """
+    advantage = advantage.unsqueeze(-1).expand_as(log_ratio)[used]
+    age = age.unsqueeze(-1).expand_as(log_ratio)[used].float()
+    x, w, u = log_ratio[used].float(), weight[used], contribution[used]
+    masked = used.numel() - used.sum()
+    if x.numel() == 0:
+        return {"staleness/masked": masked}
+    rho = x.exp()
+    old = age >= OLD
+    pull = (u * advantage).abs()
+    metrics = {
+        "staleness/age_mean": age.mean(),
+        "staleness/age_p95": quantile(age, 0.95),
+        "staleness/age_max": age.max(),
+        "staleness/fresh_share": (age <= FRESH).float().mean(),
+        "staleness/old_share": old.float().mean(),
+        "ratio/log_mean": x.mean(),
+        "ratio/log_std": x.std(correction=0),
+        "ratio/log_abs_p95": quantile(x.abs(), 0.95),
+        "ratio/p99": quantile(rho, 0.99),
+        "ratio/max": rho.max(),
+        "weight/mean": w.mean(),
+        "weight/min": w.min(),
+        "weight/suppressed": (w < SUPPRESSED).float().mean(),
+        "weight/ppo_dead": ppo_dead(x, advantage, PPO_CLIP).float().mean(),
+        "contribution/mean": u.mean(),
+        "contribution/near_zero": (u < SUPPRESSED).float().mean(),
+        "contribution/old_share": torch.where(old, pull, 0.0).sum() / pull.sum().clamp(min=1e-12),
+        "ess/all": effective_sample_size(u),
+        "staleness/masked": masked,
+    }
+    for name, inside in {"fresh": age <= FRESH, "middle": (age > FRESH) & ~old, "old": old}.items():
+        # (Σu)²/(n·Σu²) over the n samples inside, without a data-dependent shape
+        share = inside.sum().clamp(min=1) / inside.numel()
+        metrics[f"ess/{name}"] = effective_sample_size(torch.where(inside, u, 0.0)) / share
+    return metrics
+
+
+def effective_sample_size(u: Tensor) -> Tensor:
+    """(Σu)² / (N·Σu²) in [0, 1], for contributions u ≥ 0 of shape [N]; 0 when all are 0."""
+    peak = u.max().clamp(min=torch.finfo(u.dtype).tiny)
+    u = u / peak  # scale-free, and squares stay in range
+    return u.sum() ** 2 / (u.numel() * (u**2).sum().clamp(min=torch.finfo(u.dtype).tiny))
+
+
+def explained_variance(value: Tensor, target: Tensor) -> Tensor:
+    """1 − Var(target − value)/Var(target): 1 is a perfect critic, 0 as good as a constant."""
+    return 1 - (target - value).var(correction=0) / target.var(correction=0).clamp(min=1e-12)
+
+
+def quantile(x: Tensor, q: float) -> Tensor:
+    """The ⌈qN⌉-th smallest element of x [N], by selection: no sort, no size limit."""
+    return x.kthvalue(max(1, -int(-q * x.numel() // 1))).values

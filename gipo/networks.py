@@ -1,0 +1,136 @@
+"""Network bodies: an encoder, an actor head on its features, a critic head on its detached features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ActorCritic(nn.Module):
+    """The three parts every policy is made of.
+
+    `actor` sees `encoder(x)`; `critic` sees the same features detached, so that the value loss never moves
+    the encoder and a value-only step never runs the actor.
+    """
+
+    encoder: nn.Module
+    actor: nn.Module
+    critic: nn.Module
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild this network, beside its input and output sizes."""
+        raise NotImplementedError(f"{type(self).__name__} must return its constructor arguments")
+
+
+class SeparateNetworks(ActorCritic):
+    """Two tanh MLPs, LayerNorm on the first layer, near-zero last actor layer (the default recipe).
+
+    Args:
+        inputs: observation size O.
+        outputs: size of the actor's output.
+        hidden: width of each hidden layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        self.hidden = _checked(hidden)
+        self.encoder = nn.Identity()
+        self.actor = _tanh_mlp(inputs, self.hidden, outputs, last_gain=0.01)
+        self.critic = _tanh_mlp(inputs, self.hidden, 1, last_gain=1.0)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside the sizes."""
+        return {"hidden": self.hidden}
+
+
+class SharedEncoder(ActorCritic):
+    """The GIPO authors' MetaWorld network: one shared layer, two heads (ReLU then LayerNorm throughout).
+
+    Args:
+        inputs: observation size O.
+        outputs: size of the actor's output.
+        width: width of the encoder and of the actor's hidden layer.
+        critic_width: width of the critic's hidden layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int = 512, critic_width: int = 256):
+        super().__init__()
+        self.width, self.critic_width = _checked([width, critic_width])
+        self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))
+        self.actor = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, outputs)
+        )
+        self.critic = nn.Sequential(
+            nn.Linear(width, critic_width), nn.ReLU(), nn.LayerNorm(critic_width), nn.Linear(critic_width, 1)
+        )
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside the sizes."""
+        return {"width": self.width, "critic_width": self.critic_width}
+
+
+class ObservationNormaliser(nn.Module):
+    """Running standardisation (x − mean) / std, clamped to ±`bound`, by Chan's parallel update.
+
+    Args:
+        size: observation size O.
+        bound: clamp on the standardised value, in standard deviations.
+    """
+
+    mean: Tensor
+    m2: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, bound: float = 10.0):
+        super().__init__()
+        self.bound = bound
+        # Moments in float64: a running sum of squares loses its low digits in float32 after some 10⁷ frames.
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, observation: Tensor) -> None:
+        """Add observations [..., O] to the running moments."""
+        x = observation.reshape(-1, observation.shape[-1]).to(self.mean.dtype)
+        if len(x) == 0:
+            return
+        # δ = x̄ − μ;  μ ← μ + δ·n/(N+n);  M₂ ← M₂ + Σ(x−x̄)² + δ²·Nn/(N+n)
+        delta = x.mean(0) - self.mean
+        total = self.count + len(x)
+        self.mean += delta * (len(x) / total)
+        self.m2 += ((x - x.mean(0)) ** 2).sum(0) + delta**2 * (self.count * len(x) / total)
+        self.count.copy_(total)
+
+    def scale(self) -> Tensor:
+        """Standard deviation [O]; 1 where nothing varies, so that constant features pass as x − mean."""
+        std = (self.m2 / self.count.clamp(min=1)).sqrt()
+        return torch.where(std > 1e-6, std, torch.ones_like(std))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Standardised observation, the shape and dtype of `observation`."""
+        scale, mean = self.scale().to(observation.dtype), self.mean.to(observation.dtype)
+        return ((observation - mean) / scale).clamp(-self.bound, self.bound)
+
+
+def _checked(widths: Sequence[int]) -> list[int]:
+    if not widths or min(widths) < 1:
+        raise ValueError(f"layer widths must be positive integers, got {list(widths)}")
+    return [int(width) for width in widths]
+
+
+def _tanh_mlp(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for index, width in enumerate(hidden):
+        layers += [_orthogonal(nn.Linear(inputs, width), 2**0.5)]
+        layers += [nn.LayerNorm(width)] if index == 0 else []
+        layers += [nn.Tanh()]
+        inputs = width
+    return nn.Sequential(*layers, _orthogonal(nn.Linear(inputs, outputs), last_gain))
+
+
+def _orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,240 @@
+"""Policy objectives: pure functions from log-ratio and advantage to a loss and a trust weight per element.
+
+Notation, with shapes that broadcast against each other (usually x: [B, D], A: [B, 1]):
+
+    x = log ρ = log π_θ(a|s) − log μ(a|s)    log-ratio to the behaviour policy μ, nats, per action dimension
+    A                                        advantage, shared by the dimensions of a transition
+    w                                        trust weight; the gradient of every loss here is −w·ρ·A·∇x
+
+Each objective is a frozen dataclass whose fields are its parameters, so that YAML names it by class path. Ratios
+are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32: nothing overflows, and no
+sample's gradient is cut by the clamp.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gipo.errors import GipoError
+
+MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40) is still finite in float32
+
+
+class Terms(NamedTuple):
+    """Per element: loss to minimise, trust weight w, and contribution u = w·ρ, the size of the gradient −u·A·∇x."""
+
+    loss: Tensor
+    weight: Tensor
+    contribution: Tensor
+
+
+Objective = Callable[[Tensor, Tensor], Terms]
+LogKernel = Callable[[Tensor], Tensor]
+
+
+def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
+    """`value`, with d/dx = `value`: what exp(x) has, for an x that was clamped or fused into other factors."""
+    value = value.detach()
+    return value + value * (log_ratio - log_ratio.detach())
+
+
+def importance_ratio(log_ratio: Tensor, bound: float) -> Tensor:
+    """ρ = exp(x) at x clamped to ±`bound`, its gradient kept."""
+    return attach_gradient(log_ratio.clamp(-bound, bound).exp(), log_ratio)
+
+
+def gaussian(z: Tensor) -> Tensor:
+    """log w = −½z², z = x/σ (arXiv 2603.03955)."""
+    return -0.5 * z**2
+
+
+def laplacian(z: Tensor) -> Tensor:
+    """log w = −|z| (the GIPO authors' script)."""
+    return -z.abs()
+
+
+def cauchy(z: Tensor) -> Tensor:
+    """log w = −log(1 + z²) (the GIPO authors' script)."""
+    return -torch.log1p(z**2)
+
+
+@dataclass(frozen=True)
+class GIPO:
+    """Gaussian Importance-sampling Policy Optimization: −sg(w)·ρ·A, w = kernel(x/σ) (arXiv 2603.03955).
+
+    max_x w·ρ = exp(σ²/2) for the Gaussian kernel: σ bounds each sample's update; σ → ∞ is No-Clip.
+
+    Args:
+        sigma: width σ₊ of the kernel where A > 0, nats.
+        sigma_neg_ratio: σ₋/σ₊; σ₋ is the width where A ≤ 0.
+        kernel: log-weight as a function of x/σ: `gaussian`, `laplacian` or `cauchy`.
+        log_ratio_bound: clamp on |x|, nats.
+    """
+
+    sigma: float = 1.0
+    sigma_neg_ratio: float = 1.0
+    kernel: LogKernel = gaussian
+    log_ratio_bound: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sigma", "sigma_neg_ratio")
+        _require_bound(self.log_ratio_bound)
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Loss and trust weight per element."""
+        sigma = torch.where(advantage > 0, self.sigma, self.sigma * self.sigma_neg_ratio)
+        x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
+        log_weight = self.kernel(x / sigma)
+        # w·ρ = exp(x + log w): one exponential, which cannot overflow, instead of inf·0
+        contribution = attach_gradient((x + log_weight).exp(), log_ratio)
+        return Terms(-contribution * advantage, log_weight.exp(), contribution.detach())
+
+
+@dataclass(frozen=True)
+class NoClip:
+    """Plain importance sampling: −ρ·A.
+
+    Args:
+        log_ratio_bound: clamp on |x|, nats.
+    """
+
+    log_ratio_bound: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require_bound(self.log_ratio_bound)
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Loss and trust weight per element."""
+        rho = importance_ratio(log_ratio, self.log_ratio_bound)
+        return Terms(-rho * advantage, torch.ones_like(rho), rho.detach())
+
+
+@dataclass(frozen=True)
+class PPOClip:
+    """PPO: −min(ρA, clip(ρ, 1−ε, 1+ε)·A) (arXiv 1707.06347), optionally dual-clipped (arXiv 1912.09729).
+
+    Args:
+        clip: ε.
+        dual_clip: c > 1 bounds the loss where A < 0 at −cA; None leaves it unbounded.
+        log_ratio_bound: clamp on |x|, nats.
+    """
+
+    clip: float = 0.2
+    dual_clip: float | None = None
+    log_ratio_bound: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "clip")
+        _require_bound(self.log_ratio_bound)
+        if self.dual_clip is not None and not self.dual_clip > 1 + self.clip:
+            raise GipoError(f"PPOClip.dual_clip must exceed 1 + clip = {1 + self.clip}, got {self.dual_clip}")
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Loss and trust weight per element."""
+        rho = importance_ratio(log_ratio, self.log_ratio_bound)
+        # min(ρA, clip(ρ)·A)
+        surrogate = torch.min(rho * advantage, rho.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        cut = ppo_dead(log_ratio, advantage, self.clip)
+        if self.dual_clip is not None:
+            # A < 0: max(min(ρA, clip(ρ)·A), cA)
+            surrogate = torch.where(advantage < 0, torch.max(surrogate, self.dual_clip * advantage), surrogate)
+            cut = cut | ((advantage < 0) & (rho.detach() > self.dual_clip))
+        weight = (~cut).to(rho.dtype)
+        return Terms(-surrogate, weight, weight * rho.detach())
+
+
+@dataclass(frozen=True)
+class SAPO:
+    """Soft Adaptive Policy Optimization: −(4/τ)·sigmoid(τ(ρ−1))·A (arXiv 2511.20347).
+
+    Its gradient is −4p(1−p)·ρ·A·∇x with p = sigmoid(τ(ρ−1)), so w = 4p(1−p).
+
+    Args:
+        tau_pos: temperature τ where A > 0.
+        tau_neg: temperature τ where A ≤ 0; the GIPO authors' baseline uses 2.
+        log_ratio_bound: clamp on |x|, nats.
+    """
+
+    tau_pos: float = 1.0
+    tau_neg: float = 1.05
+    log_ratio_bound: float = 5.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "tau_pos", "tau_neg")
+        _require_bound(self.log_ratio_bound)
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Loss and trust weight per element."""
+        tau = torch.where(advantage > 0, self.tau_pos, self.tau_neg)
+        rho = importance_ratio(log_ratio, self.log_ratio_bound)
+        p = torch.sigmoid(tau * (rho - 1))
+        weight = (4 * p * (1 - p)).detach()
+        return Terms(-(4 / tau) * p * advantage, weight, weight * rho.detach())
+
+
+class PolicyLoss(NamedTuple):
+    """Mean loss over the usable elements; trust weight, contribution and usability of each element."""
+
+    loss: Tensor
+    weight: Tensor
+    contribution: Tensor
+    used: Tensor
+
+
+def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, valid: Tensor | None = None) -> PolicyLoss:
+    """Mean of `objective` over the elements that are valid and finite, in float32 under any autocast.
+
+    Args:
+        objective: per-element loss.
+        log_ratio: x [B, D], nats; −inf, inf and NaN are masked, never averaged in.
+        advantage: A [B].
+        valid: [B] bool; False where the policy did not choose the action.
+    """
+    log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
+    used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
+    if valid is not None:
+        used = used & valid.unsqueeze(-1)
+    terms = objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0))
+    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask`; 0 when nothing is left."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def k1(log_ratio: Tensor) -> Tensor:
+    """KL(μ‖π) = E_μ[−x]: unbiased, can be negative sample by sample."""
+    return -log_ratio
+
+
+def k2(log_ratio: Tensor) -> Tensor:
+    """½x²: biased, low variance."""
+    return 0.5 * log_ratio**2
+
+
+def k3(log_ratio: Tensor, bound: float = 5.0) -> Tensor:
+    """eˣ − 1 − x: unbiased and never negative; eˣ at x clamped to ±`bound`, its gradient kept."""
+    return importance_ratio(log_ratio, bound) - 1 - log_ratio
+
+
+def ppo_dead(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Where PPO-Clip has no gradient: (ρ > 1+ε and A > 0) or (ρ < 1−ε and A < 0)."""
+    high, low = math.log1p(clip), math.log1p(-clip) if clip < 1 else -math.inf
+    return ((log_ratio > high) & (advantage > 0)) | ((log_ratio < low) & (advantage < 0))
+
+
+def _require_positive(objective: object, *names: str) -> None:
+    for name in names:
+        value = getattr(objective, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise GipoError(f"{type(objective).__name__}.{name} must be positive and finite, got {value}")
+
+
+def _require_bound(bound: float) -> None:
+    if not 0 < bound <= MAX_LOG_RATIO_BOUND:
+        raise GipoError(f"log_ratio_bound must lie in (0, {MAX_LOG_RATIO_BOUND}], got {bound}")

@@ -1,0 +1,1 @@
+"""Run a policy on a robot and log what happened. Never imports torch."""
