@@ -1,7 +1,6 @@
 """Checkpoints: one file that appears whole or not at all, and that never runs code when it is read."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.errors import GipoError
+from gipo.module import CHECKPOINT_FORMAT
 from gipo.policies import Policy, build
-
-FORMAT = 1  # raised when a checkpoint of this version cannot be read by older code
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,15 +21,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".saving-", delete=False) as file:
-            try:
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            with open(partial, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-        os.replace(file.name, target)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
         _sync_folder(target.parent)
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
@@ -55,8 +53,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
         raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
     found = checkpoint["gipo"].get("format")
-    if found != FORMAT:
-        raise GipoError(f"{path} has checkpoint format {found}, this gipo reads format {FORMAT}; use the gipo that wrote it")
+    if found != CHECKPOINT_FORMAT:
+        raise GipoError(f"{path} has checkpoint format {found}, this gipo reads format {CHECKPOINT_FORMAT}; use the gipo that wrote it")
     return checkpoint
 
 

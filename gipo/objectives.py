@@ -12,6 +12,7 @@ sample's gradient is cut by the clamp.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,8 +33,12 @@ class Terms(NamedTuple):
     contribution: Tensor
 
 
-Objective = Callable[[Tensor, Tensor], Terms]
-LogKernel = Callable[[Tensor], Tensor]
+class Objective(ABC):
+    """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
+
+    @abstractmethod
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Terms per element, from finite x and A of shapes that broadcast."""
 
 
 def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ def cauchy(z: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GIPO:
+class GIPO(Objective):
     """Gaussian Importance-sampling Policy Optimization: −sg(w)·ρ·A, w = kernel(x/σ) (arXiv 2603.03955).
 
     max_x w·ρ = exp(σ²/2) for the Gaussian kernel: σ bounds each sample's update; σ → ∞ is No-Clip.
@@ -77,7 +82,7 @@ class GIPO:
 
     sigma: float = 1.0
     sigma_neg_ratio: float = 1.0
-    kernel: LogKernel = gaussian
+    kernel: Callable = gaussian  # bare, because jsonargparse reads Callable[..., Tensor] as a class to build
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
@@ -95,7 +100,7 @@ class GIPO:
 
 
 @dataclass(frozen=True)
-class NoClip:
+class NoClip(Objective):
     """Plain importance sampling: −ρ·A.
 
     Args:
@@ -114,7 +119,7 @@ class NoClip:
 
 
 @dataclass(frozen=True)
-class PPOClip:
+class PPOClip(Objective):
     """PPO: −min(ρA, clip(ρ, 1−ε, 1+ε)·A) (arXiv 1707.06347), optionally dual-clipped (arXiv 1912.09729).
 
     Args:
@@ -148,7 +153,7 @@ class PPOClip:
 
 
 @dataclass(frozen=True)
-class SAPO:
+class SAPO(Objective):
     """Soft Adaptive Policy Optimization: −(4/τ)·sigmoid(τ(ρ−1))·A (arXiv 2511.20347).
 
     Its gradient is −4p(1−p)·ρ·A·∇x with p = sigmoid(τ(ρ−1)), so w = 4p(1−p).

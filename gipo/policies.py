@@ -146,6 +146,10 @@ class Policy(nn.Module, ABC):
         """Action [..., D] in environment units, always inside the bounds."""
 
     @abstractmethod
+    def entropy(self, params: Tensor) -> Tensor:
+        """Entropy of each latent dimension [..., D], nats."""
+
+    @abstractmethod
     def kl(self, behaviour: Tensor, params: Tensor) -> Tensor:
         """Exact KL(μ‖π) of each action dimension [..., D] from the parameters of both, nats."""
 
@@ -194,6 +198,11 @@ class TokenPolicy(Policy):
         """Centre of the bin."""
         fraction = latent.to(self.action_low.dtype) / (self.bins - 1)
         return self.action_low + (self.action_high - self.action_low) * fraction
+
+    def entropy(self, params: Tensor) -> Tensor:
+        """−Σ π(k)·log π(k)."""
+        log_pi = params.log_softmax(-1)
+        return -(log_pi.exp() * log_pi).sum(-1)
 
     def kl(self, behaviour: Tensor, params: Tensor) -> Tensor:
         """Σ μ(k)·(log μ(k) − log π(k))."""
@@ -274,6 +283,10 @@ class GaussianPolicy(Policy):
         unit = torch.tanh(latent) if self.squash else latent.clamp(-1, 1)
         action = self.action_low + (self.action_high - self.action_low) * (unit + 1) / 2
         return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
+
+    def entropy(self, params: Tensor) -> Tensor:
+        """Log std + ½ log 2πe, of the latent before squashing."""
+        return params[..., 1] + 0.5 * math.log(2 * math.pi * math.e)
 
     def kl(self, behaviour: Tensor, params: Tensor) -> Tensor:
         """log(σ_π/σ_μ) + (σ_μ² + (m_μ − m_π)²)/(2σ_π²) − ½."""

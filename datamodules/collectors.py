@@ -1,0 +1,255 @@
+"""Collectors: TorchRL's, in this process or in workers, behind one small interface."""
+
+import contextlib
+import copy
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
+from torchrl.envs import EnvBase
+
+from datamodules.actor import Actor
+from datamodules.envs import Task, seed_env
+from gipo.errors import GipoError
+from gipo.policies import Policy
+
+logging.getLogger("torchrl").setLevel(logging.WARNING)
+
+
+class Rollouts(ABC):
+    """A source of transitions that acts with the newest policy it was given."""
+
+    _episodes: "_EpisodeNumbers"
+
+    @abstractmethod
+    def collect(self) -> TensorDict:
+        """The next chunk of transitions [M], in time order within each episode."""
+
+    @abstractmethod
+    def update(self, policy: Policy) -> None:
+        """Act with these weights (and this version) from now on."""
+
+    @abstractmethod
+    def restart(self, seed: int) -> None:
+        """Begin new episodes with generators seeded anew, so that what follows depends on `seed` alone."""
+
+    @property
+    def next_episode(self) -> int:
+        """The number the next new episode gets."""
+        return self._episodes.next
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release simulators and processes; safe to call twice."""
+
+
+class InProcessRollouts(Rollouts):
+    """N simulators in this process; on a CPU learner the policy is shared, not copied.
+
+    Args:
+        task: what to simulate.
+        num_envs: N.
+        frames: transitions per chunk.
+        policy: acts.
+        store_params: keep the behaviour policy's distribution parameters.
+        seed: of goals and sampling noise.
+        first_episode: number of the first episode.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        frames: int,
+        policy: Policy,
+        store_params: bool,
+        seed: int,
+        first_episode: int = 0,
+    ):
+        self._acting = policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
+        self._actor = Actor(self._acting, torch.Generator().manual_seed(seed), store_params)
+        self._collector = Collector(
+            task.make(num_envs, seed),
+            self._actor,
+            frames_per_batch=frames,
+            total_frames=-1,
+            trust_policy=True,
+            auto_register_policy_transforms=False,
+        )
+        self._iterator: Iterator[TensorDictBase] = iter(self._collector)
+        self._episodes = _EpisodeNumbers(first_episode, contiguous=True)
+
+    def collect(self) -> TensorDict:
+        """The next chunk [N·T]."""
+        return transitions(next(self._iterator), self._episodes)
+
+    def update(self, policy: Policy) -> None:
+        """Copy the weights, unless they are shared."""
+        if self._acting is not policy:
+            self._acting.load_state_dict(policy.state_dict())
+
+    def restart(self, seed: int) -> None:
+        """Reset all simulators with new goals."""
+        seed_env(self._collector.env, seed)
+        assert self._actor.generator is not None
+        self._actor.generator.manual_seed(seed)
+        self._collector.reset()
+        self._episodes.begin_again()
+
+    def close(self) -> None:
+        """Close the simulators."""
+        self._collector.shutdown()
+
+
+class WorkerRollouts(Rollouts):
+    """Several worker processes, each with `num_envs` simulators and its own copy of the policy.
+
+    A worker that dies, or sends nothing for `timeout` seconds, ends the run with an error that names it.
+
+    Args:
+        task: what to simulate.
+        num_envs: simulators per worker.
+        frames: transitions per chunk; a chunk joins all workers, or is one worker's when asynchronous.
+        policy: acts, as a copy.
+        store_params: keep the behaviour policy's distribution parameters.
+        seed: of goals and sampling noise.
+        first_episode: number of the first episode.
+        workers: number of processes.
+        asynchronous: workers go on collecting while the learner learns.
+        timeout: seconds without a chunk after which the workers count as stuck.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_envs: int,
+        frames: int,
+        policy: Policy,
+        store_params: bool,
+        seed: int,
+        first_episode: int = 0,
+        workers: int = 2,
+        asynchronous: bool = False,
+        timeout: float = 30.0,
+    ):
+        self._timeout = timeout
+        self._actor = Actor(copy.deepcopy(policy).cpu(), store_params=store_params)
+        options = {} if asynchronous else {"cat_results": 0, "use_buffers": True}
+        self._collector = (MultiAsyncCollector if asynchronous else MultiSyncCollector)(
+            [partial(_worker_env, task, num_envs)] * workers,
+            self._actor,
+            frames_per_batch=frames,
+            total_frames=-1,
+            trust_policy=True,
+            auto_register_policy_transforms=False,
+            **options,
+        )
+        self._collector.set_seed(seed)
+        self._iterator: Iterator[TensorDictBase] = iter(self._collector)
+        self._episodes = _EpisodeNumbers(first_episode, contiguous=False)
+        self._processes = list(self._collector.procs)
+
+    def collect(self) -> TensorDict:
+        """The next chunk [M].
+
+        Raises:
+            GipoError: when a worker died or is stuck; all workers are gone then.
+        """
+        stuck = threading.Event()
+        watchdog = threading.Timer(self._timeout, self._declare_stuck, [stuck])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return transitions(next(self._iterator), self._episodes)
+        except (RuntimeError, OSError, EOFError) as error:
+            self._kill()
+            if stuck.is_set():
+                reason = f"no worker sent anything for {self._timeout:g} s (data.worker_timeout); all were killed"
+            else:
+                reason = str(error)
+            raise GipoError(f"collection failed: {reason}") from error
+        finally:
+            watchdog.cancel()
+
+    def update(self, policy: Policy) -> None:
+        """Send the weights to every worker."""
+        self._actor.policy.load_state_dict(policy.state_dict())
+        self._collector.update_policy_weights_()
+
+    def restart(self, seed: int) -> None:
+        """Workers run on: their episodes cannot be replayed, so there is nothing to begin again."""
+
+    def close(self) -> None:
+        """End the workers, by force if they do not answer."""
+        try:
+            self._collector.shutdown(timeout=5, raise_on_error=False)
+        finally:
+            self._kill()
+
+    def _declare_stuck(self, stuck: threading.Event) -> None:
+        stuck.set()
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            # SIGKILL ends a stopped process too; TorchRL then notices the death within a second.
+            with contextlib.suppress(ValueError):  # closed already
+                process.kill()
+
+
+class _EpisodeNumbers:
+    """Turns TorchRL's trajectory ids into episode numbers that go on across restarts and resumed runs.
+
+    In one process the first chunk after a restart holds a frame of every simulator, so its smallest id is where the
+    collector began counting; with workers ids only ever grow from 0.
+    """
+
+    def __init__(self, first: int, contiguous: bool):
+        self.next = first
+        self._contiguous = contiguous
+        self._offset: int | None = None if contiguous else first
+
+    def begin_again(self) -> None:
+        self._offset = None
+
+    def __call__(self, trajectory: Tensor) -> Tensor:
+        if self._offset is None:
+            self._offset = self.next - int(trajectory.min())
+        episode = trajectory + self._offset
+        self.next = max(self.next, int(episode.max()) + 1)
+        return episode
+
+
+def transitions(chunk: TensorDictBase, episodes: _EpisodeNumbers) -> TensorDict:
+    """A collector's chunk [N, T] as transitions [N·T] with the keys of the data contract."""
+    following = chunk["next"]
+    frames = {
+        "observation": chunk["observation"],
+        "latent": chunk["latent"],
+        "action": chunk["action"],
+        "log_prob": chunk["log_prob"],
+        "policy_version": chunk["policy_version"],
+        "valid": torch.ones(chunk.shape, dtype=torch.bool),
+        "episode": episodes(chunk["collector", "traj_ids"]),
+        "step": chunk["step"].squeeze(-1),
+        "next": {
+            "observation": following["observation"],
+            **{key: following[key].squeeze(-1) for key in ("reward", "terminated", "truncated", "done")},
+        },
+    }
+    if "behaviour_params" in chunk.keys():
+        frames["behaviour_params"] = chunk["behaviour_params"]
+    if "success" in following.keys():
+        frames["next"]["success"] = following["success"].squeeze(-1)
+    return TensorDict(frames, batch_size=chunk.shape).flatten()
+
+
+def _worker_env(task: Task, num_envs: int) -> EnvBase:
+    torch.set_num_threads(1)
+    return task.make(num_envs, seed=0)  # the collector seeds each worker differently

@@ -1,0 +1,58 @@
+"""Returns and successes of training episodes, put together from chunks."""
+
+from collections import deque
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+
+
+class EpisodeTracker:
+    """Follows unfinished episodes across chunks and keeps the last `window` finished ones.
+
+    Args:
+        window: finished episodes that the running means cover.
+    """
+
+    def __init__(self, window: int = 50):
+        self.window = window
+        self.finished: deque[tuple[float, float]] = deque(maxlen=window)
+        self._open: dict[int, tuple[float, bool]] = {}
+
+    def add(self, frames: TensorDictBase) -> None:
+        """Take in transitions [M], keys as in the data contract."""
+        following = frames["next"]
+        episodes, index = frames["episode"].unique(return_inverse=True)
+        gained = torch.zeros(len(episodes)).index_add_(0, index, following["reward"])
+        solved = self._any(following.get("success", torch.zeros_like(following["done"])), index, len(episodes))
+        ended = self._any(following["done"], index, len(episodes))
+        rows = zip(episodes.tolist(), gained.tolist(), solved.tolist(), ended.tolist(), strict=True)
+        for episode, reward, success, done in rows:
+            total, before = self._open.pop(episode, (0.0, False))
+            if done:
+                self.finished.append((total + reward, float(before or success)))
+            else:
+                self._open[episode] = (total + reward, before or success)
+
+    def drop_unfinished(self) -> None:
+        """Forget episodes that will never end, because the simulators were reset."""
+        self._open.clear()
+
+    def means(self) -> dict[str, float]:
+        """Mean return and any-step success of the finished episodes in the window; empty before the first."""
+        if not self.finished:
+            return {}
+        returns, successes = zip(*self.finished, strict=True)
+        return {"train/return": sum(returns) / len(returns), "train/success": sum(successes) / len(successes)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Finished episodes as plain data; unfinished ones end with the checkpoint."""
+        return {"finished": [list(episode) for episode in self.finished]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.finished = deque(((total, success) for total, success in state["finished"]), maxlen=self.window)
+
+    @staticmethod
+    def _any(flags: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:
+        return torch.zeros(count, dtype=torch.int64).index_add_(0, index, flags.long()) > 0

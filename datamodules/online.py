@@ -1,0 +1,345 @@
+"""Online data: collect, keep, refresh, sample — one ready batch per training iteration."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from tensordict import TensorDict
+from torchrl.data.replay_buffers import Sampler
+from torchrl.envs import EnvBase
+
+from datamodules.advantages import GAE, Estimator
+from datamodules.collectors import InProcessRollouts, Rollouts, WorkerRollouts
+from datamodules.envs import Task, spaces_of
+from datamodules.episodes import EpisodeTracker
+from datamodules.evaluation import evaluate
+from datamodules.generators import generator_states, restore_generators
+from datamodules.replay import Replay
+from gipo.errors import GipoError
+from gipo.policies import Policy, Spaces
+
+
+@dataclass
+class CollectorOptions:
+    """Where and how transitions are collected.
+
+    Args:
+        num_envs: simulators, per process.
+        workers: 0 collects in this process; more start that many worker processes.
+        asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
+        worker_timeout: seconds without data after which workers count as stuck and the run ends with an error.
+    """
+
+    num_envs: int = 16
+    workers: int = 0
+    asynchronous: bool = False
+    worker_timeout: float = 30.0
+
+
+@dataclass
+class EvaluationOptions:
+    """Evaluation episodes, on fixed goals of their own.
+
+    Args:
+        episodes: per validation.
+        test_episodes: per `gipo test` and `gipo validate`-style final figures.
+        num_envs: simulators.
+        seed: of goals and sampling noise; the same at every evaluation.
+        deterministic: act by the most likely action instead of sampling.
+    """
+
+    episodes: int = 20
+    test_episodes: int = 50
+    num_envs: int = 10
+    seed: int = 1_000_003
+    deterministic: bool = False
+
+
+class OnlineDataModule(LightningDataModule):
+    """Collects transitions with the policy being trained and serves them from a replay buffer.
+
+    One training iteration (one Lightning epoch) collects `frames_per_iteration` environment steps, refreshes the
+    advantages and yields one TensorDict [rounds, batch]. Saving a checkpoint is an episode boundary: all simulators
+    begin new episodes afterwards, so that a resumed in-process run continues exactly like the one that went on.
+
+    Args:
+        task: a MetaWorld task (`reach-v3`) or any registered Gymnasium id (`Pendulum-v1`).
+        total_frames: environment steps of the whole run, warm-up excluded.
+        frames_per_iteration: environment steps between two updates.
+        warmup_frames: environment steps collected before the first update.
+        capacity: transitions kept in the replay buffer.
+        rounds: batches drawn per iteration.
+        batch: transitions per batch.
+        advantages: `recompute` values the whole buffer with the current critic; `stored` values new frames once.
+        refresh_every: iterations between two recomputations.
+        estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
+        sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
+        reward_scale: factor on rewards where advantages are computed.
+        store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
+        collector: where and how transitions are collected.
+        evaluation: evaluation episodes.
+        seed: of goals, noise and sampling; null takes `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        task: str = "reach-v3",
+        total_frames: int = 120_832,
+        frames_per_iteration: int = 1024,
+        warmup_frames: int = 0,
+        capacity: int = 8_192,
+        rounds: int = 32,
+        batch: int = 512,
+        advantages: Literal["recompute", "stored"] = "recompute",
+        refresh_every: int = 1,
+        estimator: Estimator = GAE(),  # noqa: B008 - frozen
+        sampler: Sampler | None = None,
+        reward_scale: float = 0.1,
+        store_params: bool = False,
+        collector: CollectorOptions = CollectorOptions(),  # noqa: B008 - read only
+        evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
+        seed: int | None = None,
+    ):
+        super().__init__()
+        self.task = Task(task)
+        self.total_frames = total_frames
+        self.frames_per_iteration = frames_per_iteration
+        self.warmup_frames = warmup_frames
+        self.capacity = capacity
+        self.rounds = rounds
+        self.batch = batch
+        self.advantages: Literal["recompute", "stored"] = advantages
+        self.refresh_every = refresh_every
+        self.estimator = estimator
+        self.sampler = sampler
+        self.reward_scale = reward_scale
+        self.store_params = store_params
+        self.collector = collector
+        self.evaluation = evaluation
+        self.seed = 0 if seed is None else seed
+        self._refuse_bad_sizes()
+        self.frames = 0  # environment steps collected so far
+        self.iteration = 0
+        self.episodes = EpisodeTracker()
+        self._replay: Replay | None = None
+        self._rollouts: Rollouts | None = None
+        self._evaluation_env: EnvBase | None = None
+        self._restored: dict[str, Any] = {}
+        self._next_episode = 0
+        self._at_boundary = False
+
+    @property
+    def iterations(self) -> int:
+        """Training iterations of the whole run."""
+        return -(-self.total_frames // self.frames_per_iteration)
+
+    @property
+    def spaces(self) -> Spaces:
+        """What a policy for this task is built for."""
+        return spaces_of(self._evaluation())
+
+    @property
+    def has_success(self) -> bool:
+        """Whether the task has a notion of success."""
+        return "success" in self._evaluation().observation_spec.keys()
+
+    def setup(self, stage: str) -> None:
+        """Make room for a run; simulators start with the first batch."""
+        if stage == "fit" and self._replay is None:
+            self._replay = Replay(
+                self.capacity, self.estimator, self.advantages, self.sampler, self.reward_scale, self.seed
+            )
+            if self._restored:
+                self._replay.load_state_dict(self._restored["replay"])
+
+    def train_dataloader(self) -> "_Once":
+        """One batch per epoch: collect, refresh, sample."""
+        return _Once(self._iterate)
+
+    def val_dataloader(self) -> "_Once":
+        """One batch of finished evaluation episodes."""
+        return _Once(lambda: self._evaluate(self.evaluation.episodes))
+
+    def test_dataloader(self) -> "_Once":
+        """One batch of finished evaluation episodes, more of them."""
+        return _Once(lambda: self._evaluate(self.evaluation.test_episodes))
+
+    def metrics(self) -> dict[str, float]:
+        """Running figures of collection, for the loggers and the progress bar."""
+        return {"replay/size": float(len(self._replay or [])), **self.episodes.means()}
+
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint says of the data its policy was trained on."""
+        return {"task": self.task.name, "frames": self.frames}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, replay and generators. Taking it is an episode boundary."""
+        if self._replay is None or self._rollouts is None:
+            return self._restored
+        self._at_boundary = True
+        return {
+            "task": self.task.name,
+            "frames": self.frames,
+            "iteration": self.iteration,
+            "next_episode": self._rollouts.next_episode,
+            "episodes": self.episodes.state_dict(),
+            "replay": self._replay.state_dict(),
+            "generators": generator_states(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`.
+
+        Raises:
+            GipoError: when the checkpoint is of another task.
+        """
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        if not state_dict or not fitting:
+            return
+        if state_dict["task"] != self.task.name:
+            raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
+        self.frames, self.iteration = state_dict["frames"], state_dict["iteration"]
+        self.episodes.load_state_dict(state_dict["episodes"])
+        self._next_episode = state_dict["next_episode"]
+        self._restored = state_dict
+        self._at_boundary = True
+        if self._replay is not None:
+            self._replay.load_state_dict(state_dict["replay"])
+
+    def teardown(self, stage: str) -> None:
+        """Close simulators and workers."""
+        if self._rollouts is not None:
+            self._rollouts.close()
+            self._rollouts = None
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()
+            self._evaluation_env = None
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Leave no worker behind."""
+        self.teardown("fit")
+
+    def _iterate(self) -> TensorDict:
+        policy = self._policy
+        if self._replay is None:
+            raise RuntimeError("OnlineDataModule.setup('fit') has not run")
+        if self._rollouts is None:
+            self._rollouts = self._start(policy)
+        if self._at_boundary:
+            self._begin_again(self._rollouts)
+        self._rollouts.update(policy)
+        self._collect(self._rollouts, self._replay, policy)
+        while len(self._replay) < min(self.warmup_frames, self.capacity):
+            self._collect(self._rollouts, self._replay, policy)
+        if self.iteration % self.refresh_every == 0:
+            self._replay.refresh(policy)
+        self.iteration += 1
+        return self._replay.sample(self.rounds, self.batch, int(policy.version))
+
+    def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy) -> None:
+        frames = rollouts.collect()
+        if policy.normaliser is not None:
+            policy.normaliser.update(frames["observation"].to(policy.version.device))
+        self.episodes.add(frames)
+        replay.extend(frames.exclude(("next", "success")), policy)
+        self.frames += len(frames)
+
+    def _begin_again(self, rollouts: Rollouts) -> None:
+        """New episodes whose goals and noise depend on the seed and the iteration alone."""
+        rollouts.restart(int(np.random.SeedSequence([self.seed, self.iteration]).generate_state(1)[0]))
+        self.episodes.drop_unfinished()
+        if self._restored:
+            restore_generators(self._restored["generators"])
+            self._restored = {}
+        self._at_boundary = False
+
+    def _start(self, policy: Policy) -> Rollouts:
+        options = self.collector
+        if options.workers == 0:
+            return InProcessRollouts(
+                self.task,
+                options.num_envs,
+                self.frames_per_iteration,
+                policy,
+                self.store_params,
+                self.seed,
+                self._next_episode,
+            )
+        return WorkerRollouts(
+            self.task,
+            options.num_envs,
+            self.frames_per_iteration,
+            policy,
+            self.store_params,
+            self.seed + self.iteration,
+            self._next_episode,
+            options.workers,
+            options.asynchronous,
+            options.worker_timeout,
+        )
+
+    def _evaluate(self, episodes: int) -> TensorDict:
+        options = self.evaluation
+        policy = self._policy
+        if policy.version.device.type != "cpu":
+            policy = copy.deepcopy(policy).cpu()
+        return evaluate(self._evaluation(), policy, episodes, options.seed, options.deterministic)
+
+    def _evaluation(self) -> EnvBase:
+        if self._evaluation_env is None:
+            self._evaluation_env = self.task.make(self.evaluation.num_envs, self.evaluation.seed)
+        return self._evaluation_env
+
+    @property
+    def _policy(self) -> Policy:
+        assert self.trainer is not None
+        return self.trainer.lightning_module.policy
+
+    def _refuse_bad_sizes(self) -> None:
+        options = self.collector
+        positive = {
+            "total_frames": self.total_frames,
+            "frames_per_iteration": self.frames_per_iteration,
+            "capacity": self.capacity,
+            "rounds": self.rounds,
+            "batch": self.batch,
+            "refresh_every": self.refresh_every,
+            "collector.num_envs": options.num_envs,
+            "collector.worker_timeout": options.worker_timeout,
+            "evaluation.episodes": self.evaluation.episodes,
+            "evaluation.test_episodes": self.evaluation.test_episodes,
+            "evaluation.num_envs": self.evaluation.num_envs,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise GipoError(f"data.{name} must be positive, got {value}")
+        if self.warmup_frames < 0 or options.workers < 0:
+            raise GipoError("data.warmup_frames and data.collector.workers must not be negative")
+        together = 1 if options.asynchronous else max(options.workers, 1)
+        if self.frames_per_iteration % (options.num_envs * together):
+            raise GipoError(
+                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the "
+                f"{options.num_envs * together} simulators that step together (data.collector.num_envs × workers)"
+            )
+        if self.capacity < self.frames_per_iteration:
+            raise GipoError(
+                f"data.capacity={self.capacity} cannot hold one iteration of {self.frames_per_iteration} transitions"
+            )
+        if self.advantages == "stored" and self.estimator.needs_log_ratio:
+            raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+
+
+class _Once:
+    """A data loader of one batch, made when Lightning asks for it."""
+
+    def __init__(self, make: Callable[[], TensorDict]):
+        self._make = make
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        yield self._make()

@@ -1,0 +1,150 @@
+"""Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
+
+from typing import Any, Literal
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
+
+from datamodules.advantages import Estimator, Trajectories
+from gipo.errors import GipoError
+from gipo.policies import Policy
+
+# What a learner reads of a transition; the rest stays in the buffer.
+LEARNER_KEYS = ["observation", "latent", "log_prob", "policy_version", "valid", "advantage", "value_target"]
+
+
+class Replay:
+    """A ring of transitions with advantages, on one device.
+
+    Args:
+        capacity: transitions kept; the oldest leave first.
+        estimator: GAE or V-trace.
+        advantages: `recompute` values the whole buffer with the current critic on every `refresh`; `stored` values
+            new frames once, when they arrive, as the GIPO authors do.
+        sampler: TorchRL sampler; uniform unless given. `StalenessAwareSampler` prefers fresh transitions.
+        reward_scale: factor on rewards where advantages are computed; the buffer keeps raw rewards.
+        seed: of the buffer's own sampling generator.
+        device: where frames are kept.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        estimator: Estimator,
+        advantages: Literal["recompute", "stored"] = "recompute",
+        sampler: Sampler | None = None,
+        reward_scale: float = 1.0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        if capacity < 1:
+            raise GipoError(f"replay capacity must be at least 1, got {capacity}")
+        self.estimator = estimator
+        self.advantages = advantages
+        self.reward_scale = reward_scale
+        self.sampler = sampler or RandomSampler()
+        self.buffer = TensorDictReplayBuffer(
+            storage=LazyTensorStorage(capacity, device=device),
+            sampler=self.sampler,
+            generator=torch.Generator(device).manual_seed(seed),
+        )
+
+    def __len__(self) -> int:
+        return len(self.buffer)
+
+    def extend(self, frames: TensorDictBase, policy: Policy) -> None:
+        """Add transitions [M] in time order within each episode, keys as in the data contract.
+
+        Raises:
+            GipoError: on a non-finite observation, reward or log-prob; nothing is stored.
+        """
+        refuse_non_finite(frames)
+        blank = frames["next", "reward"].new_full(frames.batch_size, torch.nan)
+        frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
+        if self.advantages == "stored":
+            self._estimate(frames, policy)
+        self.buffer.extend(frames)
+
+    def refresh(self, policy: Policy) -> None:
+        """Advantages and value targets of the whole buffer with the current critic (no-op when `stored`)."""
+        if self.advantages == "stored":
+            return
+        frames = self.buffer[:]  # a view: writing into it writes into the buffer
+        # Oldest first: the ring starts at the write cursor once it is full.
+        start = self.buffer.write_count % len(frames)
+        self._estimate(frames, policy, torch.arange(len(frames), device=frames.device).roll(-start))
+
+    def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
+        """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
+        if isinstance(self.sampler, StalenessAwareSampler):
+            self.sampler.consumer_version = version
+        frames = self.buffer.sample(rounds * batch)
+        keys = [*LEARNER_KEYS, *(["behaviour_params"] if "behaviour_params" in frames.keys() else [])]
+        return frames.select(*keys).reshape(rounds, batch)
+
+    @torch.no_grad()
+    def _estimate(self, frames: TensorDictBase, policy: Policy, chronological: Tensor | None = None) -> None:
+        episode = frames["episode"]
+        if chronological is None:
+            chronological = torch.arange(len(frames), device=episode.device)
+        # A stable sort by episode lays every episode out in time order, however its frames arrived.
+        order = chronological[episode[chronological].argsort(stable=True)]
+        episode, step = episode[order], frames["step"][order]
+        follows = (episode[1:] == episode[:-1]) & (step[1:] == step[:-1] + 1)
+        done = frames["next", "done"][order]
+        linked = torch.cat((follows, follows.new_zeros(1))) & ~done
+        observation = frames["observation"][order]
+        features = policy.features(observation)
+        value = policy.value_of(features)
+        # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
+        next_value = torch.cat((value[1:], value[:1]))
+        cut = (~linked).nonzero().squeeze(-1)
+        next_value[cut] = policy.value(frames["next", "observation"][order[cut]])
+        log_ratio = torch.zeros_like(value)
+        if self.estimator.needs_log_ratio:
+            log_pi = policy.log_prob(policy.params_of(features), frames["latent"][order])
+            log_ratio = (log_pi - frames["log_prob"][order]).sum(-1)
+        estimate = self.estimator(
+            Trajectories(
+                reward=frames["next", "reward"][order] * self.reward_scale,
+                value=value,
+                next_value=next_value,
+                terminated=frames["next", "terminated"][order],
+                linked=linked,
+                log_ratio=log_ratio,
+            )
+        )
+        frames["advantage"][order] = estimate.advantage
+        frames["value_target"][order] = estimate.target
+
+    def state_dict(self) -> dict[str, Any]:
+        """Frames, cursor, sampler and generator, as plain data."""
+        return self.buffer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`.
+
+        Raises:
+            GipoError: when the saved buffer has another capacity.
+        """
+        saved = len(next(iter(state["_storage"]["_storage"].values()))) if state["_storage"]["initialized"] else 0
+        capacity = self.buffer.storage.max_size
+        if saved > capacity:
+            raise GipoError(f"the checkpoint's replay holds {saved} transitions, data.capacity is {capacity}; raise it")
+        self.buffer.load_state_dict(state)
+
+
+def refuse_non_finite(frames: TensorDictBase) -> None:
+    """Raise a GipoError that names the first non-finite entry of the keys learning depends on."""
+    for key in ("observation", ("next", "observation"), ("next", "reward"), "log_prob"):
+        finite = torch.isfinite(frames[key])
+        if not finite.all():
+            row = int((~finite.reshape(len(frames), -1).all(-1)).nonzero()[0])
+            name = key if isinstance(key, str) else "/".join(key)
+            raise GipoError(
+                f"non-finite {name} at step {int(frames['step'][row])} of episode {int(frames['episode'][row])}: "
+                f"{frames[key][row].flatten()[:8].tolist()}; mend the environment or policy that produced it"
+            )

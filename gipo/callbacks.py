@@ -1,0 +1,152 @@
+"""Callbacks of `gipo fit`: checkpoints, metrics of collection, the progress bar, the learning curves."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from tqdm.auto import tqdm
+
+from gipo.plots import plot_curves, write_curves
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt`, from which a run resumes; also written on SIGTERM and after the last iteration.
+
+    Args:
+        every: iterations between two saves.
+    """
+
+    def __init__(self, every: int = 10):
+        super().__init__(
+            filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
+        )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save when due, when told to end, and at the end."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if trainer.received_sigterm or trainer.should_stop or last:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        else:
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/best.ckpt`: highest `val/success`, or `val/return` where the task knows no success."""
+
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Pick what to watch."""
+        super().setup(trainer, pl_module, stage)
+        if not trainer.datamodule.has_success:
+            self.monitor = "val/return"
+
+
+class CollectionMetrics(Callback):
+    """Logs what the data module counts, and makes environment steps the x-axis of every logger."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Log beside the metrics of the iteration."""
+        pl_module.log_dict({**trainer.datamodule.metrics(), "step": float(trainer.datamodule.frames)})
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put validation figures on the same axis."""
+        pl_module.log("step", float(trainer.datamodule.frames))
+
+
+class RunProgress(ProgressBar):
+    """One bar over environment steps, with speed, return and success."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm | None = None
+
+    def disable(self) -> None:
+        """Called by Lightning on ranks that must be silent."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Undo `disable`."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar where the run stands."""
+        data = trainer.datamodule
+        if getattr(self, "_enabled", True):
+            self._bar = tqdm(
+                total=data.total_frames, initial=data.frames, unit="step", unit_scale=True, smoothing=0.05,
+                dynamic_ncols=True, desc=data.task.name,
+            )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Advance by the steps collected."""
+        if self._bar is not None:
+            self._bar.update(trainer.datamodule.frames - self._bar.n)
+            self._bar.set_postfix(_headline(trainer), refresh=False)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, so that the error has a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Curves(Callback):
+    """Keeps the learning and staleness curves in the checkpoint, and writes `curves.csv` and `curves.png` at the end.
+
+    Args:
+        points: at most this many rows of training metrics are kept; longer runs are thinned.
+    """
+
+    COLUMNS = (
+        "train/return", "train/success", "val/return", "val/success", "val/success_low", "val/success_high",
+        "val/success_last", "staleness/age_mean", "staleness/age_p95", "ratio/log_abs_p95", "weight/mean",
+        "weight/ppo_dead", "weight/suppressed", "contribution/old_share", "ess/all", "kl", "explained_variance",
+    )  # fmt: skip
+
+    def __init__(self, points: int = 1000):
+        self.points = points
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep a row when it is due, or when the policy was just evaluated."""
+        every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
+        evaluated = trainer.fit_loop.epoch_loop.val_loop._has_run
+        due = trainer.current_epoch % every == 0
+        if not (due or evaluated):
+            return
+        metrics = trainer.callback_metrics
+        columns = [c for c in self.COLUMNS if c in metrics and (evaluated or not c.startswith("val/"))]
+        self.rows.append({"frames": trainer.datamodule.frames, **{c: float(metrics[c]) for c in columns}})
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the files and say where everything is."""
+        if not trainer.is_global_zero or not self.rows:
+            return
+        folder = Path(trainer.default_root_dir)
+        write_curves(self.rows, folder / "curves.csv")
+        plot_curves(self.rows, folder / "curves.png", title=trainer.datamodule.task.name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the curves of the interrupted run."""
+        self.rows = list(state_dict["rows"])
+
+
+def _headline(trainer: Trainer) -> dict[str, str]:
+    names = {"train/return": "return", "train/success": "success", "val/success": "eval"}
+    metrics = trainer.callback_metrics
+    return {short: f"{float(metrics[name]):.2f}" for name, short in names.items() if name in metrics}

@@ -1,0 +1,266 @@
+"""The LightningModule: it only optimises. Environments, buffers and files are other rooms' business."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from tensordict import TensorDictBase
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
+from gipo.errors import GipoError
+from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
+from gipo.policies import Policy, PolicyFactory, TokenPolicy
+
+CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
+MAX_SKIPS_IN_A_ROW = 10
+
+
+class GIPOModule(LightningModule):
+    """Optimises a policy on batches of stale transitions.
+
+    One training step is one iteration: every one of the `rounds` batches is reused `reuse` times; the policy learns
+    on every `actor_every`-th reuse, the critic on all of them.
+
+    Args:
+        policy: policy class and its options, `gipo.policies.TokenPolicy` or `.GaussianPolicy`.
+        objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`.
+        kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
+        kl_estimator: sampled estimate of the anchor from the log-ratio: `gipo.objectives.k1`, `.k2` or `.k3`.
+        kl_exact: compute the anchor exactly instead; needs `data.store_params=true`.
+        entropy_coef: weight of the entropy bonus.
+        value_coef: weight of the squared value error.
+        normalise_advantages: standardise advantages within each batch.
+        reuse: updates on every batch.
+        actor_every: of these, the policy learns on the first and every `actor_every`-th after it, its loss scaled by
+            1/√(reuse index + 1).
+        policy_lr: learning rate of the policy.
+        value_lr: learning rate of the critic.
+        lr_warmup: iterations of linear warm-up; the first already learns.
+        lr_final: fraction of the learning rate that the cosine decay ends at; 1 keeps it constant.
+        max_grad_norm: gradient clip, for the policy and the critic each.
+        optimizer: optimizer class and its options, beside the learning rate.
+    """
+
+    policy: Policy
+    skipped: Tensor
+    skipped_in_a_row: Tensor
+
+    def __init__(
+        self,
+        policy: PolicyFactory = TokenPolicy,
+        objective: Objective = GIPO(),  # noqa: B008 - frozen
+        kl_coef: float = 0.1,
+        kl_estimator: Callable = k3,
+        kl_exact: bool = False,
+        entropy_coef: float = 0.0,
+        value_coef: float = 0.5,
+        normalise_advantages: bool = True,
+        reuse: int = 1,
+        actor_every: int = 1,
+        policy_lr: float = 3e-4,
+        value_lr: float = 3e-4,
+        lr_warmup: int = 1,
+        lr_final: float = 1.0,
+        max_grad_norm: float = 1.0,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer] = lambda parameters: AdamW(
+            parameters, weight_decay=0.0, fused=True
+        ),
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.policy_factory = policy
+        self.objective = objective
+        self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
+        self.entropy_coef, self.value_coef = entropy_coef, value_coef
+        self.normalise_advantages = normalise_advantages
+        self.reuse, self.actor_every = reuse, actor_every
+        self.policy_lr, self.value_lr = policy_lr, value_lr
+        self.lr_warmup, self.lr_final = lr_warmup, lr_final
+        self.max_grad_norm = max_grad_norm
+        self.optimizer_factory = optimizer
+        self._refuse_bad_options()
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
+
+    def configure_model(self) -> None:
+        """Build the policy for the task at hand."""
+        if not hasattr(self, "policy"):
+            self.policy = self.policy_factory(self.trainer.datamodule.spaces)
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer and one schedule for the policy, one of each for the critic."""
+        optimizers, schedules = [], []
+        for parameters, rate in (
+            (self.policy.actor_parameters(), self.policy_lr),
+            (self.policy.critic_parameters(), self.value_lr),
+        ):
+            optimizer = self.optimizer_factory(parameters)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizers.append(optimizer)
+            schedules.append(LambdaLR(optimizer, self._rate_factor))
+        return optimizers, schedules
+
+    def _rate_factor(self, iteration: int) -> float:
+        """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration."""
+        if iteration < self.lr_warmup:
+            return (iteration + 1) / self.lr_warmup
+        last = max(self.trainer.max_epochs or 0, self.lr_warmup + 1)
+        progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
+        return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def training_step(self, batches: TensorDictBase, _: int) -> None:
+        """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B]."""
+        if self.kl_exact and "behaviour_params" not in batches.keys():
+            raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
+        iteration = _Iteration()
+        for batch in batches.unbind(0):
+            self._learn(batch, iteration)
+        self.policy.version += 1
+        for schedule in self.lr_schedulers():
+            schedule.step()
+        self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
+
+    def _learn(self, batch: TensorDictBase, iteration: "_Iteration") -> None:
+        """Reuse one batch [B]. Value-only updates never run the actor, and encode the batch once between policy updates."""
+        advantage = batch["advantage"]
+        if self.normalise_advantages:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        age = self.policy.version - batch["policy_version"]
+        features = None
+        for index in range(self.reuse):
+            if index % self.actor_every == 0:
+                features = self.policy.features(batch["observation"])
+                loss = self._policy_loss(features, batch, advantage, age, iteration) / math.sqrt(index + 1)
+                value_features, features = features.detach(), None
+                iteration.policy_grad_norm.append(self._update(0, loss, self.policy.actor_parameters()))
+            else:
+                if features is None:
+                    with torch.no_grad():
+                        features = self.policy.features(batch["observation"])
+                value_features = features
+            value = self.policy.value_of(value_features)
+            loss = F.mse_loss(value, batch["value_target"])
+            iteration.value_loss.append(loss.detach())
+            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters()))
+        iteration.explained_variance.append(explained_variance(value.detach(), batch["value_target"]))
+
+    def _policy_loss(
+        self, features: Tensor, batch: TensorDictBase, advantage: Tensor, age: Tensor, iteration: "_Iteration"
+    ) -> Tensor:
+        params = self.policy.params_of(features)
+        # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
+        log_ratio = self.policy.log_prob(params, batch["latent"]) - batch["log_prob"]
+        surrogate = policy_loss(self.objective, log_ratio, advantage, batch["valid"])
+        if self.kl_exact:
+            kl = masked_mean(self.policy.kl(batch["behaviour_params"], params), surrogate.used)
+        else:
+            kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
+        # L = L_policy + β·KL(μ‖π) − η·H(π)
+        loss = surrogate.loss + self.kl_coef * kl
+        if self.entropy_coef:
+            loss = loss - self.entropy_coef * masked_mean(self.policy.entropy(params), surrogate.used)
+        iteration.policy_loss.append(surrogate.loss.detach())
+        iteration.kl.append(kl.detach())
+        iteration.samples.append(
+            (log_ratio.detach(), surrogate.weight, surrogate.contribution, advantage, age, surrogate.used)
+        )
+        return loss
+
+    def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+        """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
+        optimizer = self.optimizers()[index]
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if torch.isfinite(norm):
+            optimizer.step()
+            self.skipped_in_a_row.zero_()
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            if self.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
+                raise GipoError(
+                    f"{MAX_SKIPS_IN_A_ROW} updates in a row had a non-finite gradient at policy version "
+                    f"{int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for extreme rewards"
+                )
+        return norm
+
+    def validation_step(self, episodes: TensorDictBase, _: int) -> None:
+        """Figures of finished evaluation episodes [N]."""
+        self._log_episodes("val", episodes)
+
+    def test_step(self, episodes: TensorDictBase, _: int) -> None:
+        """Figures of finished test episodes [N]."""
+        self._log_episodes("test", episodes)
+
+    def _log_episodes(self, prefix: str, episodes: TensorDictBase) -> None:
+        """Mean with its 95 % interval of the return, and of success at any step and at the last step."""
+        figures = {"return": mean_interval(episodes["return"])}
+        for name in ("success", "success_last"):
+            if name in episodes.keys():
+                figures[name] = wilson_interval(int(episodes[name].sum()), len(episodes))
+        for name, (mean, low, high) in figures.items():
+            self.log_dict({f"{prefix}/{name}": mean, f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the policy is made of, so that it can be rebuilt without this configuration."""
+        checkpoint["gipo"] = {
+            "format": CHECKPOINT_FORMAT,
+            "policy": self.policy.description(),
+            **self.trainer.datamodule.provenance(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another policy."""
+        found, wanted = checkpoint["gipo"]["policy"], self.policy.description()
+        different = [key for key in wanted if found.get(key) != wanted[key]]
+        if different:
+            details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
+            raise GipoError(f"the checkpoint holds another policy than model.policy describes ({details})")
+
+    def _refuse_bad_options(self) -> None:
+        positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
+        not_negative = ("kl_coef", "entropy_coef", "value_coef", "lr_warmup", "lr_final")
+        for name in positive:
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise GipoError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
+        for name in not_negative:
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise GipoError(f"model.{name} must not be negative, got {getattr(self, name)}")
+
+
+class _Iteration:
+    """What one iteration leaves on the device, made into metrics once at its end."""
+
+    def __init__(self) -> None:
+        self.policy_loss: list[Tensor] = []
+        self.value_loss: list[Tensor] = []
+        self.kl: list[Tensor] = []
+        self.policy_grad_norm: list[Tensor] = []
+        self.value_grad_norm: list[Tensor] = []
+        self.explained_variance: list[Tensor] = []
+        self.samples: list[tuple[Tensor, ...]] = []
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Means over the iteration, and the staleness diagnostics of all its samples."""
+        log_ratio, weight, contribution, advantage, age, used = (
+            torch.cat(parts) for parts in zip(*self.samples, strict=True)
+        )
+        means = {
+            "loss/policy": self.policy_loss,
+            "loss/value": self.value_loss,
+            "kl": self.kl,
+            "grad_norm/policy": self.policy_grad_norm,
+            "grad_norm/value": self.value_grad_norm,
+            "explained_variance": self.explained_variance,
+        }
+        return {name: torch.stack(values).nanmean() for name, values in means.items()} | staleness(
+            log_ratio, weight, contribution, advantage, age, used
+        )

@@ -1,0 +1,56 @@
+"""Plots and tables of a run."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+Rows = list[dict[str, float]]
+
+
+def write_curves(rows: Rows, path: Path) -> None:
+    """Rows as CSV, one column per metric, empty where a metric was not measured."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def plot_curves(rows: Rows, path: Path, title: str) -> None:
+    """Success, return, age of the data, and how much of it still moves the policy, against environment steps."""
+    figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    figure.suptitle(title)
+    evaluated = [row for row in rows if "val/success_low" in row]
+    if evaluated:
+        x = [row["frames"] for row in evaluated]
+        low, high = ([row[f"val/success_{side}"] for row in evaluated] for side in ("low", "high"))
+        success.fill_between(x, low, high, alpha=0.2, label="evaluation, 95 % interval")
+    _draw(success, rows, {"val/success": "evaluation, any step", "val/success_last": "evaluation, last step",
+                          "train/success": "training, any step"}, "success", (0, 1.02))  # fmt: skip
+    _draw(reward, rows, {"val/return": "evaluation", "train/return": "training"}, "return")
+    _draw(age, rows, {"staleness/age_mean": "mean", "staleness/age_p95": "95th percentile"},
+          "age of a sample [policy versions]")  # fmt: skip
+    _draw(mechanism, rows, {"ess/all": "effective sample size", "weight/mean": "mean trust weight",
+                            "weight/ppo_dead": "dead to PPO's clip", "weight/suppressed": "weight < 0.001",
+                            "contribution/old_share": "pull of samples ≥ 10 versions old"}, "share", (0, 1.02))  # fmt: skip
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _draw(axes: Any, rows: Rows, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None) -> None:
+    for column, name in columns.items():
+        points = [(row["frames"], row[column]) for row in rows if column in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(label)
+    if limits:
+        axes.set_ylim(*limits)
+    if axes.has_data():
+        axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
