@@ -76,6 +76,8 @@ def test_impossible_spaces_are_refused(overrides: dict[str, Any]) -> None:
 
 # Token policy: sampling
 
+SAMPLER = token_policy()  # draws from any parameters it is given
+
 
 def tokens_on_a_grid(logits: Tensor, count: int) -> Tensor:
     """Share of each token when the noise is a uniform grid: inverse-CDF sampling, integrated exactly."""
@@ -131,7 +133,7 @@ def test_no_token_without_mass_is_ever_drawn(noise: float) -> None:
 @PROPERTY
 def test_drawn_tokens_exist_and_have_mass(logits: list[float], noise: float) -> None:
     params = torch.tensor(logits)
-    token = token_policy(bins=len(logits)).sample(params, torch.tensor(noise))
+    token = SAMPLER.sample(params, torch.tensor(noise))
     assert 0 <= token < len(logits)
     assert params.softmax(-1)[token] > 0
 
@@ -297,11 +299,14 @@ BOUNDS = st.floats(-1e3, 1e3, width=32)
 def test_actions_never_leave_the_bounds(low: float, high: float, bins: int) -> None:
     if low == high:
         return
-    limits = spaces(action_low=(min(low, high),), action_high=(max(low, high),))
+    limits: dict[str, Any] = {
+        "spaces": spaces(action_low=(min(low, high),), action_high=(max(low, high),)),
+        "network": lambda inputs, outputs: SeparateNetworks(inputs, outputs, hidden=(1,)),
+    }
     latents = {
-        token_policy(spaces=limits, bins=bins): torch.arange(bins).unsqueeze(-1),
-        gaussian_policy(spaces=limits): torch.linspace(-30, 30, 101).unsqueeze(-1),
-        gaussian_policy(spaces=limits, squash=False): torch.linspace(-30, 30, 101).unsqueeze(-1),
+        token_policy(**limits, bins=bins): torch.arange(bins).unsqueeze(-1),
+        gaussian_policy(**limits): torch.linspace(-30, 30, 101).unsqueeze(-1),
+        gaussian_policy(**limits, squash=False): torch.linspace(-30, 30, 101).unsqueeze(-1),
     }
     for policy, latent in latents.items():
         action = policy.to_env(latent)
