@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gipo.errors import GipoError
+
 
 class ActorCritic(nn.Module):
     """The three parts every policy is made of.
@@ -116,7 +118,7 @@ class ObservationNormaliser(nn.Module):
 
 def _checked(widths: Sequence[int]) -> list[int]:
     if not widths or min(widths) < 1:
-        raise ValueError(f"layer widths must be positive integers, got {list(widths)}")
+        raise GipoError(f"layer widths must be positive integers, got {list(widths)}")
     return [int(width) for width in widths]
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from gipo.errors import GipoError
 
 MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40) is still finite in float32
+SMALLEST, LARGEST = 1e-6, 1e6  # widths and temperatures that stay neither 0 nor inf in float32
 
 
 class Terms(NamedTuple):
@@ -124,7 +125,7 @@ class PPOClip(Objective):
 
     Args:
         clip: ε.
-        dual_clip: c > 1 bounds the loss where A < 0 at −cA; None leaves it unbounded.
+        dual_clip: c > 1 + ε bounds the loss where A < 0 at −cA; None leaves it unbounded.
         log_ratio_bound: clamp on |x|, nats.
     """
 
@@ -135,15 +136,18 @@ class PPOClip(Objective):
     def __post_init__(self) -> None:
         _require_positive(self, "clip")
         _require_bound(self.log_ratio_bound)
-        if self.dual_clip is not None and not self.dual_clip > 1 + self.clip:
-            raise GipoError(f"PPOClip.dual_clip must exceed 1 + clip = {1 + self.clip}, got {self.dual_clip}")
+        if self.dual_clip is not None and not 1 + self.clip < self.dual_clip <= LARGEST:
+            raise GipoError(
+                f"PPOClip.dual_clip must lie in (1 + clip, {LARGEST:g}] = ({1 + self.clip:g}, {LARGEST:g}], "
+                f"got {self.dual_clip}; None leaves it out"
+            )
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
         # min(ρA, clip(ρ)·A)
         surrogate = torch.min(rho * advantage, rho.clamp(1 - self.clip, 1 + self.clip) * advantage)
-        cut = ppo_dead(log_ratio, advantage, self.clip)
+        cut = ppo_dead(log_ratio.clamp(-self.log_ratio_bound, self.log_ratio_bound), advantage, self.clip)
         if self.dual_clip is not None:
             # A < 0: max(min(ρA, clip(ρ)·A), cA)
             surrogate = torch.where(advantage < 0, torch.max(surrogate, self.dual_clip * advantage), surrogate)
@@ -223,8 +227,10 @@ def k2(log_ratio: Tensor) -> Tensor:
 
 
 def k3(log_ratio: Tensor, bound: float = 5.0) -> Tensor:
-    """eˣ − 1 − x: unbiased and never negative; eˣ at x clamped to ±`bound`, its gradient kept."""
-    return importance_ratio(log_ratio, bound) - 1 - log_ratio
+    """eˣ − 1 − x, at x clamped to at most `bound` with the gradient kept: unbiased below it, never negative."""
+    x = log_ratio.clamp(max=bound).detach() + (log_ratio - log_ratio.detach())
+    # expm1: near x = 0 the difference eˣ − 1 − x would be lost to rounding
+    return torch.expm1(x) - x
 
 
 def ppo_dead(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
@@ -236,8 +242,8 @@ def ppo_dead(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
 def _require_positive(objective: object, *names: str) -> None:
     for name in names:
         value = getattr(objective, name)
-        if not (value > 0 and math.isfinite(value)):
-            raise GipoError(f"{type(objective).__name__}.{name} must be positive and finite, got {value}")
+        if not SMALLEST <= value <= LARGEST:
+            raise GipoError(f"{type(objective).__name__}.{name} must lie in [{SMALLEST:g}, {LARGEST:g}], got {value}")
 
 
 def _require_bound(bound: float) -> None:

@@ -20,6 +20,8 @@ from gipo.networks import ActorCritic, ObservationNormaliser, SeparateNetworks
 
 NetworkFactory = Callable[[int, int], ActorCritic]
 
+MAX_BOUND = 1e38  # the distance between two such bounds is still finite in float32
+
 
 @dataclass(frozen=True)
 class Spaces:
@@ -38,9 +40,8 @@ class Spaces:
     def __post_init__(self) -> None:
         object.__setattr__(self, "action_low", tuple(map(float, self.action_low)))
         object.__setattr__(self, "action_high", tuple(map(float, self.action_high)))
-        ordered = all(
-            math.isfinite(low) and math.isfinite(high) and low < high
-            for low, high in zip(self.action_low, self.action_high, strict=True)
+        ordered = len(self.action_low) == len(self.action_high) and all(
+            -MAX_BOUND <= low < high <= MAX_BOUND for low, high in zip(self.action_low, self.action_high, strict=True)
         )
         if self.observation_size < 1 or not self.action_low or not ordered:
             raise GipoError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
@@ -125,6 +126,11 @@ class Policy(nn.Module, ABC):
     def _constrain(self, params: Tensor) -> Tensor:
         return params
 
+    def _within_bounds(self, fraction: Tensor) -> Tensor:
+        """Action at `fraction` of the way from the lower to the upper bound, never past them by rounding."""
+        action = self.action_low + (self.action_high - self.action_low) * fraction
+        return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""
@@ -196,8 +202,7 @@ class TokenPolicy(Policy):
 
     def to_env(self, latent: Tensor) -> Tensor:
         """Centre of the bin."""
-        fraction = latent.to(self.action_low.dtype) / (self.bins - 1)
-        return self.action_low + (self.action_high - self.action_low) * fraction
+        return self._within_bounds(latent.to(self.action_low.dtype) / (self.bins - 1))
 
     def entropy(self, params: Tensor) -> Tensor:
         """−Σ π(k)·log π(k)."""
@@ -239,10 +244,10 @@ class GaussianPolicy(Policy):
         network: NetworkFactory = SeparateNetworks,
         normalise: bool = True,
     ):
-        if not 0 < std_min < std_max:
-            raise GipoError(f"policy needs 0 < std_min < std_max, got std_min={std_min}, std_max={std_max}")
-        if mean_max <= 0:
-            raise GipoError(f"policy.mean_max must be positive, got {mean_max}")
+        if not 0 < std_min < std_max < math.inf:
+            raise GipoError(f"policy needs 0 < std_min < std_max < inf, got std_min={std_min}, std_max={std_max}")
+        if not 0 < mean_max < math.inf:
+            raise GipoError(f"policy.mean_max must be positive and finite, got {mean_max}")
         super().__init__(spaces, 2, network, normalise)
         self.squash, self.std_min, self.std_max, self.mean_max = squash, std_min, std_max, mean_max
 
@@ -281,8 +286,7 @@ class GaussianPolicy(Policy):
     def to_env(self, latent: Tensor) -> Tensor:
         """tanh or clip to [−1, 1], then scaled to the bounds."""
         unit = torch.tanh(latent) if self.squash else latent.clamp(-1, 1)
-        action = self.action_low + (self.action_high - self.action_low) * (unit + 1) / 2
-        return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
+        return self._within_bounds((unit + 1) / 2)
 
     def entropy(self, params: Tensor) -> Tensor:
         """Log std + ½ log 2πe, of the latent before squashing."""
@@ -313,7 +317,9 @@ def build(description: dict[str, Any]) -> Policy:
             network=lambda inputs, outputs: network(inputs, outputs, **body["init_args"]),
             **description["init_args"],
         )
-    except (KeyError, TypeError) as error:
+    except GipoError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise GipoError(f"damaged policy description: {error!r}") from error
 
 

@@ -1,0 +1,187 @@
+"""Staleness diagnostics against numbers worked out by hand on tiny inputs."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gipo.diagnostics import effective_sample_size, explained_variance, quantile, staleness
+from gipo.objectives import GIPO, policy_loss
+
+torch.set_num_threads(1)
+
+LN2, LN4 = math.log(2), math.log(4)
+
+
+def diagnose(**overrides: Any) -> dict[str, float]:
+    """Four transitions of one action dimension, aged 0, 2, 5 and 10 versions; ρ = 1, 2, ½, 4."""
+    inputs: dict[str, Tensor] = {
+        "log_ratio": torch.tensor([[0.0], [LN2], [-LN2], [LN4]]),
+        "weight": torch.tensor([[1.0], [0.5], [0.5], [0.0005]]),
+        "contribution": torch.tensor([[1.0], [1.0], [0.25], [0.0005]]),
+        "advantage": torch.tensor([1.0, 1.0, -1.0, -2.0]),
+        "age": torch.tensor([0, 2, 5, 10]),
+        "used": torch.ones(4, 1, dtype=torch.bool),
+    } | overrides
+    return {name: value.item() for name, value in staleness(**inputs).items()}
+
+
+def test_every_number_by_hand() -> None:
+    u = [1.0, 1.0, 0.25, 0.0005]
+    assert diagnose() == pytest.approx(
+        {
+            "staleness/age_mean": 17 / 4,
+            "staleness/age_p95": 10,
+            "staleness/age_max": 10,
+            "staleness/fresh_share": 2 / 4,
+            "staleness/old_share": 1 / 4,
+            "staleness/masked": 0,
+            # x = 0, ln 2, −ln 2, 2·ln 2: mean ½·ln 2, variance (0 + 1 + 1 + 4)/4 − ¼ = 1.25 (ln 2)²
+            "ratio/log_mean": LN2 / 2,
+            "ratio/log_std": LN2 * math.sqrt(1.25),
+            "ratio/log_abs_p95": LN4,
+            "ratio/p99": 4,
+            "ratio/max": 4,
+            "weight/mean": 2.0005 / 4,
+            "weight/min": 0.0005,
+            "weight/suppressed": 1 / 4,
+            # PPO has no gradient for ρ = 2, A > 0 and for ρ = ½, A < 0
+            "weight/ppo_dead": 2 / 4,
+            "contribution/mean": sum(u) / 4,
+            "contribution/near_zero": 1 / 4,
+            # |uA| = 1, 1, .25, .001, of which the last is old
+            "contribution/old_share": 0.001 / 2.251,
+            "ess/all": sum(u) ** 2 / (4 * sum(value**2 for value in u)),
+            "ess/fresh": 1,
+            "ess/middle": 1,
+            "ess/old": 1,
+        },
+        rel=1e-5,
+    )
+
+
+def test_masked_elements_are_counted_and_left_out() -> None:
+    used = torch.tensor([[True], [True], [False], [False]])
+    poisoned = torch.tensor([[0.0], [LN2], [math.nan], [math.inf]])
+    metrics = diagnose(used=used, log_ratio=poisoned)
+    assert metrics["staleness/masked"] == 2
+    assert metrics["staleness/age_max"] == 2
+    assert metrics["ratio/max"] == pytest.approx(2)
+    assert metrics["ess/all"] == pytest.approx(1)
+    # nobody is left in these buckets
+    assert metrics["ess/middle"] == metrics["ess/old"] == 0
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_nothing_used_leaves_only_the_count() -> None:
+    assert diagnose(used=torch.zeros(4, 1, dtype=torch.bool)) == {"staleness/masked": 4}
+
+
+def test_no_samples_at_all() -> None:
+    empty = torch.zeros(0, 3)
+    metrics = staleness(empty, empty, empty, torch.zeros(0), torch.zeros(0, dtype=torch.int64), empty.bool())
+    assert {name: value.item() for name, value in metrics.items()} == {"staleness/masked": 0}
+
+
+def test_all_weights_zero_is_no_division_by_zero() -> None:
+    zero = torch.zeros(4, 1)
+    metrics = diagnose(weight=zero, contribution=zero)
+    assert metrics["ess/all"] == 0
+    assert metrics["contribution/old_share"] == 0
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+def test_dimensions_count_one_by_one() -> None:
+    # age and advantage are shared by the dimensions of a transition
+    wide = {
+        "log_ratio": torch.tensor([[0.0, LN2], [LN2, LN2]]),
+        "weight": torch.ones(2, 2),
+        "contribution": torch.ones(2, 2),
+        "advantage": torch.tensor([1.0, -1.0]),
+        "age": torch.tensor([0, 20]),
+        "used": torch.tensor([[True, True], [False, True]]),
+    }
+    metrics = diagnose(**wide)
+    assert metrics["staleness/age_mean"] == pytest.approx(20 / 3)
+    assert metrics["staleness/masked"] == 1
+    assert metrics["weight/ppo_dead"] == pytest.approx(1 / 3)
+    assert metrics["contribution/old_share"] == pytest.approx(1 / 3)
+
+
+def test_bucket_sizes_are_their_own() -> None:
+    # fresh: u = 1, 0 of 2; old: u = 1, 1, 0, 0 of 4
+    u = torch.tensor([1.0, 0, 1, 1, 0, 0]).unsqueeze(-1)
+    metrics = diagnose(
+        log_ratio=torch.zeros(6, 1),
+        weight=u,
+        contribution=u,
+        advantage=torch.ones(6),
+        age=torch.tensor([0, 2, 10, 11, 12, 13]),
+        used=torch.ones(6, 1, dtype=torch.bool),
+    )
+    assert metrics["ess/fresh"] == pytest.approx(1 / 2)
+    assert metrics["ess/old"] == pytest.approx(1 / 2)
+    assert metrics["ess/middle"] == 0
+
+
+def test_it_takes_what_policy_loss_returns() -> None:
+    x = torch.tensor([[0.1, -math.inf], [2.0, -1.0]])
+    advantage = torch.tensor([1.0, -1.0])
+    _, weight, contribution, used = policy_loss(GIPO(), x, advantage)
+    metrics = staleness(x, weight, contribution, advantage, torch.tensor([0, 3]), used)
+    assert metrics["staleness/masked"] == 1
+    expected = (math.exp(-0.005) + math.exp(-2) + math.exp(-0.5)) / 3
+    assert metrics["weight/mean"].item() == pytest.approx(expected)
+
+
+# Effective sample size
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_effective_sample_size_limits(scale: float) -> None:
+    count = 8
+    assert effective_sample_size(torch.full((count,), scale)).item() == pytest.approx(1)
+    one_hot = torch.zeros(count)
+    one_hot[3] = scale
+    assert effective_sample_size(one_hot).item() == pytest.approx(1 / count)
+    half = torch.tensor([scale] * 4 + [0.0] * 4)
+    assert effective_sample_size(half).item() == pytest.approx(1 / 2)
+
+
+def test_effective_sample_size_of_nothing_but_zeros() -> None:
+    assert effective_sample_size(torch.zeros(5)) == 0
+
+
+def test_effective_sample_size_by_hand() -> None:
+    # (1 + 2 + 3)² / (3·(1 + 4 + 9))
+    assert effective_sample_size(torch.tensor([1.0, 2.0, 3.0])).item() == pytest.approx(36 / 42)
+
+
+# Explained variance and quantiles
+
+
+def test_explained_variance() -> None:
+    target = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    assert explained_variance(target, target) == 1
+    assert explained_variance(torch.full((4,), 9.0), target).item() == pytest.approx(0)
+    # residual ½·target: a quarter of the variance is left
+    assert explained_variance(target / 2, target).item() == pytest.approx(0.75)
+    assert explained_variance(-target, target).item() == pytest.approx(-3)
+    assert math.isfinite(explained_variance(torch.ones(4), torch.ones(4)))
+
+
+@pytest.mark.parametrize(
+    ("count", "q", "expected"),
+    [(1, 0.95, 1), (4, 0.5, 2), (5, 0.5, 3), (20, 0.95, 19), (100, 0.99, 99), (10, 1.0, 10), (10, 0.0, 1)],
+)
+def test_quantile_is_the_smallest_element_that_covers_the_share(count: int, q: float, expected: float) -> None:
+    values = torch.arange(1, count + 1).float()
+    shuffled = values[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
+    assert quantile(shuffled, q) == expected
+
+
+def test_quantile_has_no_size_limit() -> None:
+    # torch.quantile refuses more than 2²⁴ elements
+    assert quantile(torch.ones(2**24 + 1), 0.95) == 1

@@ -1,0 +1,437 @@
+"""Objectives against hand numbers, closed forms, bounds and limits; then against hostile input."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gipo.errors import GipoError
+from gipo.objectives import (
+    GIPO,
+    SAPO,
+    NoClip,
+    Objective,
+    PPOClip,
+    attach_gradient,
+    cauchy,
+    importance_ratio,
+    k1,
+    k2,
+    k3,
+    laplacian,
+    masked_mean,
+    policy_loss,
+    ppo_dead,
+)
+
+torch.set_num_threads(1)
+
+PROPERTY = settings(deadline=None, max_examples=150, derandomize=True, database=None)
+
+OBJECTIVES: dict[str, Objective] = {
+    "noclip": NoClip(),
+    "gipo": GIPO(),
+    "gipo-narrow": GIPO(sigma=0.2),
+    "gipo-asymmetric": GIPO(sigma=1.0, sigma_neg_ratio=0.5),
+    "gipo-laplacian": GIPO(kernel=laplacian),
+    "gipo-cauchy": GIPO(kernel=cauchy),
+    "ppo": PPOClip(),
+    "ppo-dual": PPOClip(dual_clip=3.0),
+    "ppo-wide": PPOClip(clip=1.5),
+    "ppo-tight-bound": PPOClip(log_ratio_bound=0.1),
+    "sapo": SAPO(),
+    "sapo-authors": SAPO(tau_neg=2.0),
+    "widest-bound": GIPO(sigma=3.0, log_ratio_bound=40.0),
+}
+
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+
+
+class Element(NamedTuple):
+    """What an objective says of one element, and what autograd makes of its loss."""
+
+    loss: float
+    weight: float
+    contribution: float
+    gradient: float
+
+
+def at(objective: Objective, x: float, advantage: float = 1.0) -> Element:
+    log_ratio = torch.tensor(x, requires_grad=True)
+    terms = objective(log_ratio, torch.tensor(advantage))
+    (gradient,) = torch.autograd.grad(terms.loss, log_ratio)
+    return Element(terms.loss.item(), terms.weight.item(), terms.contribution.item(), gradient.item())
+
+
+def close(expected: float, rel: float = 1e-5) -> object:
+    return pytest.approx(expected, rel=rel, abs=1e-7)
+
+
+def sigmoid(z: float) -> float:
+    return 1 / (1 + math.exp(-z))
+
+
+# Loss at ρ = 2 and ρ = ½ for A = 1 and A = −1, worked out by hand.
+HAND_NUMBERS = [
+    # −ρA
+    (NoClip(), 2.0, 1.0, -2.0),
+    (NoClip(), 0.5, -1.0, 0.5),
+    # −exp(−½·0.693147²)·ρA: w = exp(−0.240227) = 0.786450
+    (GIPO(), 2.0, 1.0, -1.572900),
+    (GIPO(), 0.5, -1.0, 0.393225),
+    # σ = ½: w = exp(−0.960906) = 0.382546
+    (GIPO(sigma=0.5), 2.0, 1.0, -0.765093),
+    # σ₊ = 1, σ₋ = ½
+    (GIPO(sigma_neg_ratio=0.5), 2.0, 1.0, -1.572900),
+    (GIPO(sigma_neg_ratio=0.5), 2.0, -1.0, 0.765093),
+    # w = exp(−0.693147) = ½
+    (GIPO(kernel=laplacian), 2.0, 1.0, -1.0),
+    (GIPO(kernel=laplacian), 0.5, 1.0, -0.25),
+    # w = 1/(1 + 0.480453) = 0.675469
+    (GIPO(kernel=cauchy), 2.0, 1.0, -1.350938),
+    (GIPO(kernel=cauchy), 0.5, -1.0, 0.337735),
+    # clipped at 1.2 and .8 where that is the smaller surrogate
+    (PPOClip(), 2.0, 1.0, -1.2),
+    (PPOClip(), 2.0, -1.0, 2.0),
+    (PPOClip(), 0.5, 1.0, -0.5),
+    (PPOClip(), 0.5, -1.0, 0.8),
+    # beyond c = 3 the loss of a bad action stops at −cA; a good action is not touched
+    (PPOClip(dual_clip=3.0), 2.0, -1.0, 2.0),
+    (PPOClip(dual_clip=3.0), 4.0, -1.0, 3.0),
+    (PPOClip(dual_clip=3.0), 4.0, 1.0, -1.2),
+    # (4/τ)·sigmoid(τ(ρ−1)): sigmoid(1) = 0.731059, sigmoid(−.525) = 0.371683, sigmoid(2) = 0.880797
+    (SAPO(), 2.0, 1.0, -2.924234),
+    (SAPO(), 0.5, -1.0, 1.415936),
+    (SAPO(tau_neg=2.0), 2.0, -1.0, 1.761594),
+]
+
+
+@pytest.mark.parametrize(("objective", "rho", "advantage", "loss"), HAND_NUMBERS)
+def test_hand_numbers(objective: Objective, rho: float, advantage: float, loss: float) -> None:
+    assert at(objective, math.log(rho), advantage).loss == close(loss, rel=2e-6)
+
+
+CLOSED_FORM_WEIGHTS = {
+    "noclip": lambda x, a: 1.0,
+    "gipo": lambda x, a: math.exp(-0.5 * x**2),
+    "gipo-narrow": lambda x, a: math.exp(-0.5 * (x / 0.2) ** 2),
+    "gipo-asymmetric": lambda x, a: math.exp(-0.5 * (x / (1.0 if a > 0 else 0.5)) ** 2),
+    "gipo-laplacian": lambda x, a: math.exp(-abs(x)),
+    "gipo-cauchy": lambda x, a: 1 / (1 + x**2),
+    "ppo": lambda x, a: float(not (a > 0 and math.exp(x) > 1.2) and not (a < 0 and math.exp(x) < 0.8)),
+    "sapo": lambda x, a: 4 * (p := sigmoid((1.0 if a > 0 else 1.05) * (math.exp(x) - 1))) * (1 - p),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED_FORM_WEIGHTS)
+@pytest.mark.parametrize("advantage", [-1.7, 0.6])
+@pytest.mark.parametrize("x", [-4.9, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 2.0])
+def test_weight_follows_its_closed_form(name: str, x: float, advantage: float) -> None:
+    element, weight = at(OBJECTIVES[name], x, advantage), CLOSED_FORM_WEIGHTS[name](x, advantage)
+    assert element.weight == close(weight, rel=1e-4)
+    assert element.contribution == close(weight * math.exp(x), rel=1e-4)
+
+
+@every_objective
+@pytest.mark.parametrize("advantage", [-2.0, 0.0, 0.7])
+def test_on_policy_gradient_is_minus_advantage(objective: Objective, advantage: float) -> None:
+    element = at(objective, 0.0, advantage)
+    assert element.gradient == close(-advantage)
+    assert element.weight == close(1.0)
+
+
+@every_objective
+def test_gradient_is_minus_contribution_times_advantage(objective: Objective) -> None:
+    x = torch.linspace(-50, 50, 4001).unsqueeze(-1).requires_grad_()
+    advantage = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
+    for a in advantage:
+        terms = objective(x, a)
+        (gradient,) = torch.autograd.grad(terms.loss.sum(), x)
+        torch.testing.assert_close(gradient, -terms.contribution * a)
+        bounded = x.detach().clamp(-objective.log_ratio_bound, objective.log_ratio_bound)
+        torch.testing.assert_close(terms.contribution, terms.weight * bounded.exp(), atol=1e-7, rtol=1e-4)
+
+
+@every_objective
+def test_weights_and_contributions_carry_no_gradient(objective: Objective) -> None:
+    terms = objective(torch.zeros(3, requires_grad=True), torch.ones(3))
+    assert terms.loss.requires_grad
+    assert not terms.weight.requires_grad
+    assert not terms.contribution.requires_grad
+
+
+@pytest.mark.parametrize(("sigma", "bound"), [(0.5, 1.133148), (1.0, 1.648721), (2.0, 7.389056)])
+def test_gaussian_contribution_peaks_at_its_bound(sigma: float, bound: float) -> None:
+    # max_x w·ρ = exp(σ²/2), reached at ρ = exp(σ²)
+    x = torch.linspace(-5, 5, 100_001)
+    contribution = GIPO(sigma=sigma)(x, torch.tensor(1.0)).contribution
+    assert contribution.max().item() == close(bound)
+    assert bound == close(math.exp(sigma**2 / 2))
+    assert x[contribution.argmax()].item() == pytest.approx(sigma**2, abs=1e-2)
+    assert at(GIPO(sigma=sigma), sigma**2).contribution == close(bound)
+
+
+@pytest.mark.parametrize(("tau", "peak"), [(1.0, 1.575), (2.0, 1.198)])
+def test_sapo_contribution_peaks_where_the_paper_says(tau: float, peak: float) -> None:
+    x = torch.linspace(-5, 5, 100_001)
+    for sign in (1.0, -1.0):
+        contribution = SAPO(tau_pos=tau, tau_neg=tau)(x, torch.tensor(sign)).contribution
+        assert contribution.max().item() == pytest.approx(peak, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("objective", "at_the_bound"),
+    [
+        (GIPO(sigma=2.0, kernel=laplacian), math.exp(5 - 5 / 2)),
+        (GIPO(kernel=cauchy), math.exp(5) / 26),
+        (NoClip(), math.exp(5)),
+    ],
+    ids=["laplacian", "cauchy", "noclip"],
+)
+def test_only_the_clamp_bounds_the_other_kernels(objective: Objective, at_the_bound: float) -> None:
+    x = torch.linspace(-20, 20, 4001)
+    contribution = objective(x, torch.tensor(1.0)).contribution
+    assert contribution.max().item() == close(at_the_bound)
+    assert at(objective, 20.0).contribution == close(at_the_bound)
+
+
+LIMITS = {
+    "gaussian-wide-sigma": GIPO(sigma=1e6),
+    "laplacian-wide-sigma": GIPO(sigma=1e6, kernel=laplacian),
+    "cauchy-wide-sigma": GIPO(sigma=1e6, kernel=cauchy),
+    "ppo-wide-clip": PPOClip(clip=1e6),
+}
+
+
+@pytest.mark.parametrize("objective", LIMITS.values(), ids=LIMITS)
+def test_wide_limit_is_no_clip(objective: Objective) -> None:
+    x = torch.linspace(-8, 8, 201)
+    for advantage in torch.tensor([-1.0, 2.0]):
+        torch.testing.assert_close(objective(x, advantage), NoClip()(x, advantage), atol=0, rtol=2e-5)
+
+
+def test_sapo_gradient_tends_to_no_clip_as_tau_tends_to_zero() -> None:
+    for x in (-2.0, 0.5, 3.0):
+        assert at(SAPO(tau_pos=1e-4, tau_neg=1e-4), x).gradient == close(-math.exp(x), rel=1e-4)
+
+
+@pytest.mark.parametrize(("x", "inside"), [(7.0, 5.0), (-7.0, -5.0), (1e4, 5.0), (-1e4, -5.0)])
+def test_clamp_bounds_the_value_and_keeps_the_gradient(x: float, inside: float) -> None:
+    element = at(NoClip(), x)
+    assert element.loss == close(-math.exp(inside))
+    assert element.gradient == close(-math.exp(inside))
+    # the weight, too, is taken inside the bound: w = exp(−½·25)
+    assert at(GIPO(), x).weight == close(math.exp(-12.5))
+    assert at(GIPO(), x).gradient == close(-math.exp(inside - 12.5))
+
+
+def test_clamp_bound_is_a_parameter() -> None:
+    assert at(NoClip(log_ratio_bound=2.0), 3.0).contribution == close(math.exp(2))
+    assert at(NoClip(log_ratio_bound=40.0), 50.0).contribution == close(math.exp(40), rel=1e-4)
+
+
+def test_dual_clip_stops_the_gradient_of_bad_actions_beyond_c() -> None:
+    dual = PPOClip(dual_clip=3.0)
+    assert at(dual, math.log(2.9), -1.0).gradient == close(2.9)
+    assert at(dual, math.log(3.1), -1.0).gradient == 0
+    assert at(dual, math.log(3.1), -1.0).weight == 0
+    assert at(PPOClip(), math.log(3.1), -1.0).gradient == close(3.1)
+
+
+def test_asymmetric_sigma_uses_the_narrow_width_where_the_advantage_is_not_positive() -> None:
+    objective = GIPO(sigma=1.0, sigma_neg_ratio=0.5)
+    weights = [at(objective, 1.0, advantage).weight for advantage in (2.0, 0.0, -2.0)]
+    assert weights == [close(math.exp(-0.5)), close(math.exp(-2)), close(math.exp(-2))]
+
+
+def test_shapes_broadcast() -> None:
+    terms = GIPO()(torch.zeros(6, 4), torch.ones(6, 1))
+    assert {term.shape for term in terms} == {torch.Size([6, 4])}
+
+
+def test_attach_gradient_gives_the_derivative_of_exp() -> None:
+    x = torch.tensor([0.3, 100.0], requires_grad=True)
+    attached = attach_gradient(torch.tensor([2.0, 3.0]), x)
+    (gradient,) = torch.autograd.grad(attached.sum(), x)
+    assert attached.tolist() == gradient.tolist() == [2.0, 3.0]
+
+
+def test_importance_ratio_is_exp_inside_the_bound() -> None:
+    x = torch.linspace(-5, 5, 21)
+    torch.testing.assert_close(importance_ratio(x, 5.0), x.exp(), atol=0, rtol=0)
+
+
+BAD_PARAMETERS = [
+    (kind, field, value)
+    for kind, field in [
+        (GIPO, "sigma"),
+        (GIPO, "sigma_neg_ratio"),
+        (PPOClip, "clip"),
+        (SAPO, "tau_pos"),
+        (SAPO, "tau_neg"),
+        (GIPO, "log_ratio_bound"),
+        (NoClip, "log_ratio_bound"),
+        (PPOClip, "log_ratio_bound"),
+        (SAPO, "log_ratio_bound"),
+        (PPOClip, "dual_clip"),
+    ]
+    for value in (0.0, -1.0, math.nan, math.inf, -math.inf, 1e300)
+] + [
+    # in float32 these would be 0, and 0/0 a NaN on policy
+    (GIPO, "sigma", 1e-50),
+    (GIPO, "sigma_neg_ratio", 1e-50),
+    (SAPO, "tau_pos", 1e-50),
+    (SAPO, "tau_neg", 1e-50),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), BAD_PARAMETERS)
+def test_bad_parameters_are_refused_by_name(kind: type, field: str, value: float) -> None:
+    with pytest.raises(GipoError, match=field):
+        kind(**{field: value})
+
+
+def test_bound_that_would_overflow_is_refused() -> None:
+    with pytest.raises(GipoError, match="log_ratio_bound"):
+        GIPO(log_ratio_bound=41.0)
+
+
+def test_dual_clip_inside_the_clip_is_refused() -> None:
+    with pytest.raises(GipoError, match="dual_clip"):
+        PPOClip(clip=0.2, dual_clip=1.1)
+
+
+# Hostile input
+
+LOG_RATIOS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([math.inf, -math.inf, math.nan, 88.8, -88.8, 0.0])
+ADVANTAGES = st.floats(-100, 100, width=32) | st.sampled_from([math.inf, -math.inf, math.nan, 0.0])
+ROWS = st.lists(
+    st.tuples(st.lists(LOG_RATIOS, min_size=3, max_size=3), ADVANTAGES, st.booleans()), min_size=1, max_size=8
+)
+
+
+@given(
+    objective=st.sampled_from(list(OBJECTIVES.values())),
+    rows=ROWS,
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+@example(objective=GIPO(), rows=[([math.nan] * 3, 1.0, True)], dtype=torch.float32)
+@PROPERTY
+def test_hostile_log_ratios_are_masked_and_counted(
+    objective: Objective, rows: list[tuple[list[float], float, bool]], dtype: torch.dtype
+) -> None:
+    log_ratio = torch.tensor([row for row, _, _ in rows], dtype=dtype).requires_grad_()
+    advantage = torch.tensor([a for _, a, _ in rows], dtype=dtype)
+    valid = torch.tensor([v for _, _, v in rows])
+
+    result = policy_loss(objective, log_ratio, advantage, valid)
+    (gradient,) = torch.autograd.grad(result.loss, log_ratio)
+
+    usable = [v and math.isfinite(a) and math.isfinite(x) for row, a, v in rows for x in row]
+    assert result.used.flatten().tolist() == usable
+    assert result.loss.dtype == torch.float32
+    assert torch.isfinite(result.loss)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[~result.used].any()
+    for terms in (result.weight, result.contribution):
+        assert torch.isfinite(terms).all()
+    # the mean is that of the usable elements alone, as if the others had never been there
+    kept = torch.where(result.used, log_ratio.detach(), 0.0)[result.used]
+    expected = objective(kept.float(), advantage.unsqueeze(-1).expand(-1, 3)[result.used].float()).loss.sum()
+    torch.testing.assert_close(result.loss.detach(), expected / max(sum(usable), 1), atol=1e-4, rtol=1e-4)
+
+
+@given(objective=st.sampled_from(list(OBJECTIVES.values())), x=LOG_RATIOS.filter(math.isfinite))
+@PROPERTY
+def test_weight_lies_between_zero_and_one(objective: Objective, x: float) -> None:
+    for advantage in (-1.0, 1.0):
+        assert 0 <= at(objective, x, advantage).weight <= 1
+
+
+def test_policy_loss_by_hand() -> None:
+    # ρ = 1, 2 | 4, NaN | invalid row; A = 1, −1: (−1 − 2 + 4) / 3
+    x = torch.tensor([[0.0, math.log(2)], [math.log(4), math.nan], [0.0, 0.0]])
+    result = policy_loss(NoClip(), x, torch.tensor([1.0, -1.0, 50.0]), torch.tensor([True, True, False]))
+    assert result.loss.item() == close(1 / 3)
+    assert result.used.tolist() == [[True, True], [True, False], [False, False]]
+
+
+def test_nothing_usable_is_a_loss_of_zero() -> None:
+    x = torch.full((2, 3), math.nan, requires_grad=True)
+    result = policy_loss(GIPO(), x, torch.ones(2))
+    (gradient,) = torch.autograd.grad(result.loss, x)
+    assert result.loss == 0
+    assert not gradient.any()
+    assert result.used.sum() == 0
+
+
+def test_policy_loss_is_float32_under_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = policy_loss(GIPO(), torch.full((2, 3), 0.1, dtype=torch.bfloat16), torch.ones(2))
+    assert {result.loss.dtype, result.weight.dtype, result.contribution.dtype} == {torch.float32}
+
+
+def test_masked_mean() -> None:
+    values, mask = torch.tensor([1.0, 5.0, math.nan]), torch.tensor([True, True, False])
+    assert masked_mean(values, mask) == 3
+    assert masked_mean(values, torch.zeros(3, dtype=torch.bool)) == 0
+
+
+def test_ppo_dead_is_where_ppo_has_no_gradient() -> None:
+    log_ratio = torch.tensor([1.1, 1.3, 1.3, 0.9, 0.7, 0.7]).log()
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0, 1.0])
+    assert ppo_dead(log_ratio, advantage, 0.2).tolist() == [False, True, False, False, True, False]
+    # with ε ≥ 1 no ratio is too small
+    assert not ppo_dead(torch.tensor([-1e4]), torch.tensor([-1.0]), 1.0).any()
+
+
+# KL estimators
+
+MU, PI = torch.tensor([0.2, 0.3, 0.5]), torch.tensor([0.5, 0.25, 0.25])
+EXACT_KL = 0.2 * math.log(0.2 / 0.5) + 0.3 * math.log(0.3 / 0.25) + 0.5 * math.log(0.5 / 0.25)
+
+
+def kl_gradient(kl: Tensor, logits: Tensor) -> Tensor:
+    return torch.autograd.grad(kl, logits, retain_graph=True)[0]
+
+
+@pytest.mark.parametrize("estimator", [k1, k3])
+def test_k1_and_k3_are_unbiased_in_value_and_gradient(estimator) -> None:  # type: ignore[no-untyped-def]
+    logits = PI.log().requires_grad_()
+    log_pi = logits.log_softmax(-1)
+    # E_μ over all three actions, not a sample
+    expected = (MU * estimator(log_pi - MU.log())).sum()
+    exact = (MU * (MU.log() - log_pi)).sum()
+    assert expected.item() == close(EXACT_KL)
+    torch.testing.assert_close(kl_gradient(expected, logits), kl_gradient(exact, logits))
+
+
+def test_estimators_by_hand() -> None:
+    x = torch.tensor(math.log(2))
+    assert k1(x).item() == close(-0.693147, rel=2e-6)
+    assert k2(x).item() == close(0.2402265, rel=2e-6)
+    assert k3(x).item() == close(0.306853, rel=2e-6)
+
+
+@given(x=st.floats(-1e4, 1e4, width=32) | st.floats(-(2**-10), 2**-10, width=32))
+@example(x=1e4)
+@example(x=1e-4)
+@PROPERTY
+def test_k3_is_finite_and_never_negative(x: float) -> None:
+    log_ratio = torch.tensor(x, requires_grad=True)
+    value = k3(log_ratio)
+    (gradient,) = torch.autograd.grad(value, log_ratio)
+    assert math.isfinite(value.item())
+    assert value >= 0
+    # d/dx = eˣ − 1 with eˣ bounded: it always points back to x = 0
+    assert gradient.item() == pytest.approx(math.expm1(min(x, 5.0)), rel=1e-4, abs=1e-7)
+
+
+def test_k2_is_never_negative_and_agrees_near_zero() -> None:
+    x = torch.linspace(-0.01, 0.01, 21)
+    torch.testing.assert_close(k2(x), k3(x), atol=1e-6, rtol=0)
+    assert (k2(torch.linspace(-1e4, 1e4, 101)) >= 0).all()

@@ -1,0 +1,454 @@
+"""Policies: exact sampling, log-probs and KL against references, bounds, gradients, and the description round trip."""
+
+import copy
+import itertools
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import Categorical, Normal, kl_divergence
+
+from gipo.errors import GipoError
+from gipo.networks import SeparateNetworks, SharedEncoder
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy, build
+
+torch.set_num_threads(1)
+
+PROPERTY = settings(deadline=None, max_examples=150, derandomize=True, database=None)
+LAST_NOISE = 1 - 2**-24  # the largest float32 that torch.rand can return
+
+
+def spaces(**overrides: Any) -> Spaces:
+    return Spaces(**{"observation_size": 3, "action_low": (-1.0, 0.0), "action_high": (1.0, 4.0)} | overrides)
+
+
+def small(inputs: int, outputs: int) -> SeparateNetworks:
+    return SeparateNetworks(inputs, outputs, hidden=(16, 8))
+
+
+def shared(inputs: int, outputs: int) -> SharedEncoder:
+    return SharedEncoder(inputs, outputs, width=16, critic_width=8)
+
+
+def token_policy(**overrides: Any) -> TokenPolicy:
+    return TokenPolicy(**{"spaces": spaces(), "bins": 8, "network": small} | overrides)
+
+
+def gaussian_policy(**overrides: Any) -> GaussianPolicy:
+    return GaussianPolicy(**{"spaces": spaces(), "network": small} | overrides)
+
+
+POLICIES = {
+    "token": token_policy,
+    "token-shared": lambda: token_policy(network=shared),
+    "gaussian": gaussian_policy,
+    "gaussian-clipped": lambda: gaussian_policy(squash=False, normalise=False, std_min=0.2, mean_max=1.0),
+    "gaussian-shared": lambda: gaussian_policy(network=shared),
+}
+every_policy = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES)
+
+
+# Spaces
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"observation_size": 0},
+        {"action_low": (), "action_high": ()},
+        {"action_low": (1.0, 0.0)},
+        {"action_low": (-1.0,)},
+        {"action_high": (math.inf, 4.0)},
+        {"action_low": (math.nan, 0.0)},
+        {"action_high": (1e39, 4.0)},
+        {"action_low": (-3e38, 0.0), "action_high": (3e38, 4.0)},
+    ],
+)
+def test_impossible_spaces_are_refused(overrides: dict[str, Any]) -> None:
+    with pytest.raises(GipoError, match="bounds"):
+        spaces(**overrides)
+
+
+# Token policy: sampling
+
+SAMPLER = token_policy()  # draws from any parameters it is given
+
+
+def tokens_on_a_grid(logits: Tensor, count: int) -> Tensor:
+    """Share of each token when the noise is a uniform grid: inverse-CDF sampling, integrated exactly."""
+    noise = (torch.arange(count) + 0.5) / count
+    tokens = token_policy(bins=len(logits)).sample(logits.expand(count, -1), noise)
+    return torch.bincount(tokens, minlength=len(logits)) / count
+
+
+@pytest.mark.parametrize("bins", [2, 5, 256])
+def test_each_token_gets_exactly_its_probability(bins: int) -> None:
+    logits = torch.randn(bins, generator=torch.Generator().manual_seed(bins)) * 2
+    count = 2**15
+    deviation = (tokens_on_a_grid(logits, count) - logits.softmax(-1)).abs().max()
+    assert deviation <= 1.5 / count
+
+
+def test_random_draws_pass_a_chi_square_test() -> None:
+    policy, draws = token_policy(bins=16), 200_000
+    logits = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    noise = policy.noise((draws,), torch.Generator().manual_seed(1))
+    tokens = policy.sample(logits.expand(draws, 2, 16), noise)
+    for dimension in range(2):
+        expected = draws * logits[dimension].softmax(-1)
+        observed = torch.bincount(tokens[:, dimension], minlength=16)
+        # 15 degrees of freedom: χ² exceeds 37.70 once in a thousand
+        assert ((observed - expected) ** 2 / expected).sum() < 37.70
+
+
+def test_tokens_follow_the_noise_in_order() -> None:
+    # cumulative .1 .3 .6 1
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log()
+    noise = torch.tensor([0.0, 0.09, 0.11, 0.29, 0.31, 0.59, 0.61, LAST_NOISE])
+    assert token_policy(bins=4).sample(logits.expand(8, 4), noise).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+EDGE_LOGITS = [
+    list(logits) for logits in itertools.product([1e4, 0.0, -1e4, -math.inf], repeat=4) if max(logits) > -1e5
+]
+
+
+@pytest.mark.parametrize("noise", [0.0, 2**-24, 0.5, 1 - 2**-23, LAST_NOISE])
+def test_no_token_without_mass_is_ever_drawn(noise: float) -> None:
+    logits = torch.tensor(EDGE_LOGITS)
+    tokens = token_policy(bins=4).sample(logits, torch.full((len(logits),), noise))
+    mass = logits.softmax(-1).gather(-1, tokens.unsqueeze(-1))
+    assert (mass > 0).all()
+
+
+@given(
+    logits=st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=64),
+    noise=st.floats(0, LAST_NOISE, width=32),
+)
+@PROPERTY
+def test_drawn_tokens_exist_and_have_mass(logits: list[float], noise: float) -> None:
+    params = torch.tensor(logits)
+    token = SAMPLER.sample(params, torch.tensor(noise))
+    assert 0 <= token < len(logits)
+    assert params.softmax(-1)[token] > 0
+
+
+def test_last_of_256_equal_tokens_is_reachable_and_the_last() -> None:
+    policy = token_policy(bins=256)
+    assert policy.sample(torch.zeros(256), torch.tensor(0.0)) == 0
+    assert policy.sample(torch.zeros(256), torch.tensor(LAST_NOISE)) == 255
+
+
+# Token policy: probabilities and actions
+
+
+def test_token_log_probs_sum_to_one() -> None:
+    params = torch.randn(6, 2, 8) * 5
+    every_token = torch.arange(8).view(8, 1, 1).expand(8, 6, 2)
+    log_prob = token_policy().log_prob(params.expand(8, 6, 2, 8), every_token)
+    torch.testing.assert_close(log_prob.exp().sum(0), torch.ones(6, 2))
+    reference = Categorical(logits=params)
+    torch.testing.assert_close(log_prob, torch.stack([reference.log_prob(token) for token in every_token]))
+
+
+def test_token_log_prob_by_hand() -> None:
+    log_prob = token_policy(bins=2).log_prob(torch.tensor([[0.0, math.log(3)]]), torch.tensor([1]))
+    assert log_prob.item() == pytest.approx(math.log(0.75))
+
+
+def test_tokens_are_uniform_bins() -> None:
+    # the authors' grid: token k ↦ −1 + 2k/255
+    policy = token_policy(bins=256, spaces=spaces(action_low=(-1.0,), action_high=(1.0,)))
+    actions = policy.to_env(torch.arange(256).unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(actions, -1 + 2 * torch.arange(256) / 255)
+    assert (actions[0], actions[-1]) == (-1, 1)
+
+
+def test_token_mode_is_the_most_likely() -> None:
+    assert token_policy(bins=3).mode(torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]])).tolist() == [1, 0]
+
+
+# Gaussian policy
+
+
+def gaussian_params(rows: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return gaussian_policy()._constrain(torch.randn(rows, 2, 2, generator=generator) * 3)
+
+
+def test_gaussian_log_prob_is_that_of_torch() -> None:
+    params, latent = gaussian_params(), torch.randn(5, 2)
+    reference = Normal(params[..., 0], params[..., 1].exp()).log_prob(latent)
+    torch.testing.assert_close(gaussian_policy().log_prob(params, latent), reference)
+
+
+def test_gaussian_samples_are_mean_plus_noise() -> None:
+    params = torch.tensor([[1.0, math.log(0.5)], [-1.0, 0.0]])
+    policy = gaussian_policy()
+    torch.testing.assert_close(policy.sample(params, torch.tensor([2.0, -1.0])), torch.tensor([2.0, -2.0]))
+    assert torch.equal(policy.mode(params), torch.tensor([1.0, -1.0]))
+
+
+def test_gaussian_scale_and_mean_stay_inside_their_bounds() -> None:
+    policy = gaussian_policy(std_min=0.2, std_max=0.8, mean_max=1.5)
+    params = policy._constrain(torch.tensor([-1e4, -3.0, 0.0, 3.0, 1e4]).expand(2, 5).T.unsqueeze(1))
+    mean, std = params[..., 0], params[..., 1].exp()
+    assert mean.abs().max() <= 1.5
+    assert std.min() >= 0.2 - 1e-6
+    assert std.max() <= 0.8 + 1e-6
+    assert torch.isfinite(params).all()
+
+
+def test_gaussian_to_env_by_hand() -> None:
+    latent = torch.tensor([[0.5, -3.0]])
+    squashed, clipped = gaussian_policy().to_env(latent), gaussian_policy(squash=False).to_env(latent)
+    torch.testing.assert_close(squashed, torch.tensor([[math.tanh(0.5), 2 + 2 * math.tanh(-3.0)]]))
+    torch.testing.assert_close(clipped, torch.tensor([[0.5, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"std_min": 0.0},
+        {"std_min": 1.0, "std_max": 0.5},
+        {"std_min": math.nan},
+        {"std_max": math.inf},
+        {"mean_max": 0.0},
+        {"mean_max": math.nan},
+        {"mean_max": math.inf},
+    ],
+)
+def test_bad_gaussian_parameters_are_refused_by_name(overrides: dict[str, float]) -> None:
+    with pytest.raises(GipoError, match=next(iter(overrides))):
+        gaussian_policy(**overrides)
+
+
+def test_a_single_bin_is_refused() -> None:
+    with pytest.raises(GipoError, match="bins"):
+        token_policy(bins=1)
+
+
+# KL
+
+
+def test_token_kl_is_that_of_torch() -> None:
+    behaviour, params = torch.randn(2, 4, 2, 8) * 3
+    reference = kl_divergence(Categorical(logits=behaviour), Categorical(logits=params))
+    torch.testing.assert_close(token_policy().kl(behaviour, params), reference)
+    torch.testing.assert_close(token_policy().kl(behaviour.half(), params), reference, atol=1e-2, rtol=1e-2)
+
+
+def test_gaussian_kl_is_that_of_torch() -> None:
+    behaviour, params = gaussian_params(6).split(3)
+    normals = [Normal(p[..., 0], p[..., 1].exp()) for p in (behaviour, params)]
+    torch.testing.assert_close(gaussian_policy().kl(behaviour, params), kl_divergence(*normals))
+
+
+@pytest.mark.parametrize("extreme", [1e4, -1e4])
+def test_token_kl_of_extreme_logits_is_finite(extreme: float) -> None:
+    behaviour, params = torch.tensor([extreme, 0.0, 0.0]), torch.tensor([0.0, 1.0, 2.0])
+    assert torch.isfinite(token_policy(bins=3).kl(behaviour.half(), params))
+
+
+@every_policy
+def test_kl_to_itself_is_zero(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    params = policy.params(torch.randn(4, 3))
+    torch.testing.assert_close(policy.kl(params, params), torch.zeros(4, 2), atol=1e-6, rtol=0)
+
+
+# All policies
+
+
+@every_policy
+def test_shapes_and_dtypes(make) -> None:  # type: ignore[no-untyped-def]
+    policy: Policy = make()
+    observation = torch.randn(7, 3, 3)
+    params = policy.params(observation)
+    latent = policy.sample(params, policy.noise((7, 3)))
+    assert params.shape == (7, 3, 2, policy.parameters_per_dimension)
+    for mode_or_sample in (latent, policy.mode(params)):
+        assert mode_or_sample.shape == (7, 3, 2)
+        assert mode_or_sample.dtype == policy.latent_dtype
+    assert policy.log_prob(params, latent).shape == (7, 3, 2)
+    assert policy.kl(params, params).shape == (7, 3, 2)
+    assert policy.to_env(latent).shape == (7, 3, 2)
+    assert policy.value(observation).shape == (7, 3)
+
+
+@every_policy
+def test_sampling_is_a_function_of_its_noise(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    params = policy.params(torch.randn(50, 3))
+    noise = policy.noise((50,), torch.Generator().manual_seed(3))
+    assert torch.equal(noise, policy.noise((50,), torch.Generator().manual_seed(3)))
+    assert torch.equal(policy.sample(params, noise), policy.sample(params, noise))
+    assert not torch.equal(policy.sample(params, noise), policy.sample(params, policy.noise((50,))))
+
+
+BOUNDS = st.floats(-1e3, 1e3, width=32)
+
+
+@given(low=BOUNDS, high=BOUNDS, bins=st.integers(2, 300))
+@PROPERTY
+def test_actions_never_leave_the_bounds(low: float, high: float, bins: int) -> None:
+    if low == high:
+        return
+    limits: dict[str, Any] = {
+        "spaces": spaces(action_low=(min(low, high),), action_high=(max(low, high),)),
+        "network": lambda inputs, outputs: SeparateNetworks(inputs, outputs, hidden=(1,)),
+    }
+    latents = {
+        token_policy(**limits, bins=bins): torch.arange(bins).unsqueeze(-1),
+        gaussian_policy(**limits): torch.linspace(-30, 30, 101).unsqueeze(-1),
+        gaussian_policy(**limits, squash=False): torch.linspace(-30, 30, 101).unsqueeze(-1),
+    }
+    for policy, latent in latents.items():
+        action = policy.to_env(latent)
+        assert (action >= policy.action_low).all()
+        assert (action <= policy.action_high).all()
+        assert torch.equal(action[0], policy.action_low)
+        # the last one is the upper bound, up to rounding of the distance between the two
+        assert policy.action_high - action[-1] <= 1e-6 * (policy.action_high - policy.action_low)
+
+
+@every_policy
+def test_value_loss_moves_the_critic_alone(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    observation = torch.randn(4, 3)
+    policy.value_of(policy.features(observation)).sum().backward()
+    assert all(parameter.grad is None for parameter in policy.actor_parameters())
+    assert all(parameter.grad is not None for parameter in policy.critic_parameters())
+
+
+@every_policy
+def test_policy_loss_moves_everything_but_the_critic(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    params = policy.params(torch.randn(4, 3))
+    policy.log_prob(params, policy.sample(params, policy.noise((4,))).detach()).sum().backward()
+    assert all(parameter.grad is not None for parameter in policy.actor_parameters())
+    assert all(parameter.grad is None for parameter in policy.critic_parameters())
+
+
+@every_policy
+def test_actor_and_critic_share_no_parameter_and_miss_none(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    named = [id(parameter) for parameter in [*policy.actor_parameters(), *policy.critic_parameters()]]
+    assert sorted(named) == sorted(id(parameter) for parameter in policy.parameters())
+
+
+@every_policy
+def test_value_does_not_run_the_actor(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    calls: list[str] = []
+    policy.network.actor.register_forward_hook(lambda *_: calls.append("actor"))
+    policy.network.critic.register_forward_hook(lambda *_: calls.append("critic"))
+    policy.value(torch.randn(4, 3))
+    assert calls == ["critic"]
+    policy.params(torch.randn(4, 3))
+    assert calls == ["critic", "actor"]
+
+
+@every_policy
+def test_autocast_keeps_log_probs_in_float32(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    observation = torch.randn(64, 3)
+    exact = policy.params(observation)
+    latent = policy.sample(exact, policy.noise((64,)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        params = policy.params(observation)
+        log_prob = policy.log_prob(params, latent)
+        assert {params.dtype, log_prob.dtype, policy.value(observation).dtype} == {torch.float32}
+    # the network itself ran in bfloat16, the distribution on top of it did not
+    assert not torch.equal(params, exact)
+    torch.testing.assert_close(log_prob, policy.log_prob(params, latent), atol=0, rtol=0)
+
+
+@every_policy
+def test_normaliser_is_part_of_the_policy(make) -> None:  # type: ignore[no-untyped-def]
+    policy = make()
+    observation = torch.randn(32, 3) * 5 + 2
+    before = policy.params(observation)
+    if policy.normaliser is None:
+        assert not any("normaliser" in name for name in policy.state_dict())
+        return
+    policy.normaliser.update(observation)
+    standardised = (observation - observation.mean(0)) / observation.std(0, correction=0)
+    after = policy.params(observation)
+    bare = policy.params_of(policy.network.encoder(standardised))
+    torch.testing.assert_close(after, bare, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(before, after)
+
+
+# Descriptions
+
+
+@every_policy
+def test_description_rebuilds_the_policy(make) -> None:  # type: ignore[no-untyped-def]
+    policy: Policy = make()
+    if policy.normaliser is not None:
+        policy.normaliser.update(torch.randn(20, 3))
+    policy.version.fill_(17)
+    description = json.loads(json.dumps(policy.description()))
+
+    again = build(description)
+
+    assert again.description() == policy.description()
+    again.load_state_dict(policy.state_dict())
+    assert again.version == 17
+    observation = torch.randn(9, 3)
+    params, noise = policy.params(observation), policy.noise((9,))
+    assert torch.equal(again.params(observation), params)
+    assert torch.equal(again.value(observation), policy.value(observation))
+    latent = policy.sample(params, noise)
+    assert torch.equal(again.sample(params, noise), latent)
+    assert torch.equal(again.to_env(latent), policy.to_env(latent))
+
+
+def damaged(*path: str, value: Any) -> dict[str, Any]:
+    description = copy.deepcopy(token_policy().description())
+    entry = description
+    for key in path[:-1]:
+        entry = entry[key]
+    entry[path[-1]] = value
+    return description
+
+
+HOSTILE = {
+    "no description": None,
+    "a list": [1, 2],
+    "empty": {},
+    "a function": damaged("class_path", value="os.system"),
+    "not a policy": damaged("class_path", value="builtins.dict"),
+    "the abstract base": damaged("class_path", value="gipo.policies.Policy"),
+    "no such module": damaged("class_path", value="no_such_module.Policy"),
+    "no such class": damaged("class_path", value="gipo.policies.NoSuchPolicy"),
+    "no module": damaged("class_path", value="TokenPolicy"),
+    "a relative module": damaged("class_path", value="..policies.TokenPolicy"),
+    "a number for a class": damaged("class_path", value=5),
+    "policy for a network": damaged("network", "class_path", value="gipo.policies.TokenPolicy"),
+    "network without body": damaged("network", value=None),
+    "text for widths": damaged("network", "init_args", value={"hidden": "wide"}),
+    "no widths": damaged("network", "init_args", value={"hidden": []}),
+    "unknown argument": damaged("init_args", value={"bins": 8, "normalise": True, "shell": "rm"}),
+    "text for bins": damaged("init_args", "bins", value="many"),
+    "too few bins": damaged("init_args", "bins", value=-3),
+    "more bins than memory": damaged("init_args", "bins", value=10**17),
+    "more bins than integers": damaged("init_args", "bins", value=10**30),
+    "bounds of two lengths": damaged("spaces", "action_low", value=[0.0]),
+    "bounds upside down": damaged("spaces", "action_low", value=[9.0, 9.0]),
+    "text for bounds": damaged("spaces", "action_low", value=["a", "b"]),
+    "a huge observation": damaged("spaces", "observation_size", value=10**18),
+}
+
+
+@pytest.mark.parametrize("description", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_descriptions_are_refused(description: Any) -> None:
+    with pytest.raises(GipoError) as refusal:
+        build(description)
+    assert str(refusal.value)
