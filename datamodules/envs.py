@@ -62,7 +62,9 @@ def spaces_of(env: EnvBase) -> Spaces:
     """Sizes and bounds for a policy, read off the environment's specs."""
     action = env.action_spec
     if not isinstance(action, Bounded) or len(env.observation_spec["observation"].shape) != 2:
-        raise GipoError("gipo needs a flat continuous observation and bounded continuous actions (gymnasium.spaces.Box)")
+        raise GipoError(
+            "gipo needs a flat continuous observation and bounded continuous actions (gymnasium.spaces.Box)"
+        )
     low, high = action.space.low.flatten(0, -2)[0], action.space.high.flatten(0, -2)[0]
     return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
 

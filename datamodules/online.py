@@ -45,9 +45,9 @@ class EvaluationOptions:
 
     Args:
         episodes: per validation.
-        test_episodes: per `gipo test` and `gipo validate`-style final figures.
+        test_episodes: per `gipo test`, on other goals than those of validation.
         num_envs: simulators.
-        seed: of goals and sampling noise; the same at every evaluation.
+        seed: of goals and sampling noise; the same at every validation.
         deterministic: act by the most likely action instead of sampling.
     """
 
@@ -161,11 +161,11 @@ class OnlineDataModule(LightningDataModule):
 
     def val_dataloader(self) -> "_Once":
         """One batch of finished evaluation episodes."""
-        return _Once(lambda: self._evaluate(self.evaluation.episodes))
+        return _Once(lambda: self._evaluate(self.evaluation.episodes, self.evaluation.seed))
 
     def test_dataloader(self) -> "_Once":
-        """One batch of finished evaluation episodes, more of them."""
-        return _Once(lambda: self._evaluate(self.evaluation.test_episodes))
+        """One batch of finished evaluation episodes, more of them and on other goals than those of validation."""
+        return _Once(lambda: self._evaluate(self.evaluation.test_episodes, self.evaluation.seed + 1))
 
     def metrics(self) -> dict[str, float]:
         """Running figures of collection, for the loggers and the progress bar."""
@@ -281,12 +281,11 @@ class OnlineDataModule(LightningDataModule):
             options.worker_timeout,
         )
 
-    def _evaluate(self, episodes: int) -> TensorDict:
-        options = self.evaluation
+    def _evaluate(self, episodes: int, seed: int) -> TensorDict:
         policy = self._policy
         if policy.version.device.type != "cpu":
             policy = copy.deepcopy(policy).cpu()
-        return evaluate(self._evaluation(), policy, episodes, options.seed, options.deterministic)
+        return evaluate(self._evaluation(), policy, episodes, seed, self.evaluation.deterministic)
 
     def _evaluation(self) -> EnvBase:
         if self._evaluation_env is None:
@@ -296,7 +295,9 @@ class OnlineDataModule(LightningDataModule):
     @property
     def _policy(self) -> Policy:
         assert self.trainer is not None
-        return self.trainer.lightning_module.policy
+        policy = self.trainer.lightning_module.policy
+        assert isinstance(policy, Policy)
+        return policy
 
     def _refuse_bad_sizes(self) -> None:
         options = self.collector

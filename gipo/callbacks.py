@@ -41,7 +41,7 @@ class BestCheckpoint(ModelCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Pick what to watch."""
         super().setup(trainer, pl_module, stage)
-        if not trainer.datamodule.has_success:
+        if not _data(trainer).has_success:
             self.monitor = "val/return"
 
 
@@ -50,11 +50,11 @@ class CollectionMetrics(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log beside the metrics of the iteration."""
-        pl_module.log_dict({**trainer.datamodule.metrics(), "step": float(trainer.datamodule.frames)})
+        pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).frames)})
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put validation figures on the same axis."""
-        pl_module.log("step", float(trainer.datamodule.frames))
+        pl_module.log("step", float(_data(trainer).frames))
 
 
 class RunProgress(ProgressBar):
@@ -74,7 +74,7 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar where the run stands."""
-        data = trainer.datamodule
+        data = _data(trainer)
         if getattr(self, "_enabled", True):
             self._bar = tqdm(
                 total=data.total_frames, initial=data.frames, unit="step", unit_scale=True, smoothing=0.05,
@@ -84,7 +84,7 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Advance by the steps collected."""
         if self._bar is not None:
-            self._bar.update(trainer.datamodule.frames - self._bar.n)
+            self._bar.update(_data(trainer).frames - self._bar.n)
             self._bar.set_postfix(_headline(trainer), refresh=False)
 
     def on_train_end(self, *_: Any) -> None:
@@ -117,17 +117,21 @@ class Curves(Callback):
     def __init__(self, points: int = 1000):
         self.points = points
         self.rows: list[dict[str, float]] = []
+        self._evaluated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The next row has fresh evaluation figures."""
+        self._evaluated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a row when it is due, or when the policy was just evaluated."""
         every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
-        evaluated = trainer.fit_loop.epoch_loop.val_loop._has_run
-        due = trainer.current_epoch % every == 0
-        if not (due or evaluated):
+        evaluated, self._evaluated = self._evaluated, False
+        if trainer.current_epoch % every and not evaluated:
             return
         metrics = trainer.callback_metrics
         columns = [c for c in self.COLUMNS if c in metrics and (evaluated or not c.startswith("val/"))]
-        self.rows.append({"frames": trainer.datamodule.frames, **{c: float(metrics[c]) for c in columns}})
+        self.rows.append({"frames": _data(trainer).frames, **{c: float(metrics[c]) for c in columns}})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where everything is."""
@@ -135,7 +139,7 @@ class Curves(Callback):
             return
         folder = Path(trainer.default_root_dir)
         write_curves(self.rows, folder / "curves.csv")
-        plot_curves(self.rows, folder / "curves.png", title=trainer.datamodule.task.name)
+        plot_curves(self.rows, folder / "curves.png", title=_data(trainer).task.name)
 
     def state_dict(self) -> dict[str, Any]:
         """All rows so far."""
@@ -144,6 +148,11 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curves of the interrupted run."""
         self.rows = list(state_dict["rows"])
+
+
+def _data(trainer: Trainer) -> Any:
+    """The data module, which Lightning's Trainer has but does not declare."""
+    return trainer.datamodule  # type: ignore[attr-defined]
 
 
 def _headline(trainer: Trainer) -> dict[str, str]:

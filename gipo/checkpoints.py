@@ -54,7 +54,9 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
     found = checkpoint["gipo"].get("format")
     if found != CHECKPOINT_FORMAT:
-        raise GipoError(f"{path} has checkpoint format {found}, this gipo reads format {CHECKPOINT_FORMAT}; use the gipo that wrote it")
+        raise GipoError(
+            f"{path} has checkpoint format {found}, this gipo reads {CHECKPOINT_FORMAT}; use the gipo that wrote it"
+        )
     return checkpoint
 
 

@@ -1,5 +1,6 @@
 """`gipo fit | validate | test`: Lightning's command line over GIPOModule and OnlineDataModule."""
 
+import logging
 import os
 import sys
 import warnings
@@ -40,7 +41,7 @@ class KeepConfig(SaveConfigCallback):
         if stage == "fit" and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True)
+            self.parser.save(self.config, folder / self.config_filename, overwrite=True)
 
 
 class GipoCLI(LightningCLI):
@@ -107,7 +108,9 @@ def main(args: Sequence[str] | None = None) -> None:
     # One thread is faster than two for networks this small, and ten times faster on a contended machine.
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict")
+    # Their advice is for users of the libraries; ours must stay readable beside the progress bar.
+    warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
+    logging.getLogger("lightning").setLevel(logging.WARNING)
     try:
         GipoCLI(
             GIPOModule,

@@ -91,7 +91,7 @@ class GIPOModule(LightningModule):
     def configure_model(self) -> None:
         """Build the policy for the task at hand."""
         if not hasattr(self, "policy"):
-            self.policy = self.policy_factory(self.trainer.datamodule.spaces)
+            self.policy = self.policy_factory(self._data.spaces)
 
     def configure_optimizers(self) -> Any:
         """One optimizer and one schedule for the policy, one of each for the critic."""
@@ -115,7 +115,7 @@ class GIPOModule(LightningModule):
         progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def training_step(self, batches: TensorDictBase, _: int) -> None:
+    def training_step(self, batches: TensorDictBase, batch_idx: int) -> None:
         """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B]."""
         if self.kl_exact and "behaviour_params" not in batches.keys():
             raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
@@ -123,12 +123,16 @@ class GIPOModule(LightningModule):
         for batch in batches.unbind(0):
             self._learn(batch, iteration)
         self.policy.version += 1
-        for schedule in self.lr_schedulers():
+        schedules: Any = self.lr_schedulers()
+        for schedule in schedules:
             schedule.step()
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
     def _learn(self, batch: TensorDictBase, iteration: "_Iteration") -> None:
-        """Reuse one batch [B]. Value-only updates never run the actor, and encode the batch once between policy updates."""
+        """Reuse one batch [B].
+
+        Value-only updates never run the actor, and encode the batch once between policy updates.
+        """
         advantage = batch["advantage"]
         if self.normalise_advantages:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
@@ -175,7 +179,8 @@ class GIPOModule(LightningModule):
 
     def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
-        optimizer = self.optimizers()[index]
+        optimizers: Any = self.optimizers()
+        optimizer = optimizers[index]
         optimizer.zero_grad()
         self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
@@ -192,11 +197,11 @@ class GIPOModule(LightningModule):
                 )
         return norm
 
-    def validation_step(self, episodes: TensorDictBase, _: int) -> None:
+    def validation_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
         """Figures of finished evaluation episodes [N]."""
         self._log_episodes("val", episodes)
 
-    def test_step(self, episodes: TensorDictBase, _: int) -> None:
+    def test_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
         """Figures of finished test episodes [N]."""
         self._log_episodes("test", episodes)
 
@@ -214,7 +219,7 @@ class GIPOModule(LightningModule):
         checkpoint["gipo"] = {
             "format": CHECKPOINT_FORMAT,
             "policy": self.policy.description(),
-            **self.trainer.datamodule.provenance(),
+            **self._data.provenance(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -224,6 +229,11 @@ class GIPOModule(LightningModule):
         if different:
             details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
             raise GipoError(f"the checkpoint holds another policy than model.policy describes ({details})")
+
+    @property
+    def _data(self) -> Any:
+        """The data module, which Lightning's Trainer has but does not declare."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")

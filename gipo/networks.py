@@ -60,9 +60,7 @@ class SharedEncoder(ActorCritic):
         super().__init__()
         self.width, self.critic_width = _checked([width, critic_width])
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))
-        self.actor = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, outputs)
-        )
+        self.actor = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, outputs))
         self.critic = nn.Sequential(
             nn.Linear(width, critic_width), nn.ReLU(), nn.LayerNorm(critic_width), nn.Linear(critic_width, 1)
         )

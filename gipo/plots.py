@@ -10,6 +10,22 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 Rows = list[dict[str, float]]
+LINES = {
+    "success": {
+        "val/success": "evaluation, any step",
+        "val/success_last": "evaluation, last step",
+        "train/success": "training, any step",
+    },
+    "return": {"val/return": "evaluation", "train/return": "training"},
+    "age of a sample [policy versions]": {"staleness/age_mean": "mean", "staleness/age_p95": "95th percentile"},
+    "share": {
+        "ess/all": "effective sample size",
+        "weight/mean": "mean trust weight",
+        "weight/ppo_dead": "dead to PPO's clip",
+        "weight/suppressed": "weight < 0.001",
+        "contribution/old_share": "pull of samples ≥ 10 versions old",
+    },
+}
 
 
 def write_curves(rows: Rows, path: Path) -> None:
@@ -30,19 +46,20 @@ def plot_curves(rows: Rows, path: Path, title: str) -> None:
         x = [row["frames"] for row in evaluated]
         low, high = ([row[f"val/success_{side}"] for row in evaluated] for side in ("low", "high"))
         success.fill_between(x, low, high, alpha=0.2, label="evaluation, 95 % interval")
-    _draw(success, rows, {"val/success": "evaluation, any step", "val/success_last": "evaluation, last step",
-                          "train/success": "training, any step"}, "success", (0, 1.02))  # fmt: skip
-    _draw(reward, rows, {"val/return": "evaluation", "train/return": "training"}, "return")
-    _draw(age, rows, {"staleness/age_mean": "mean", "staleness/age_p95": "95th percentile"},
-          "age of a sample [policy versions]")  # fmt: skip
-    _draw(mechanism, rows, {"ess/all": "effective sample size", "weight/mean": "mean trust weight",
-                            "weight/ppo_dead": "dead to PPO's clip", "weight/suppressed": "weight < 0.001",
-                            "contribution/old_share": "pull of samples ≥ 10 versions old"}, "share", (0, 1.02))  # fmt: skip
+    for axes, label, limits in (
+        (success, "success", (0, 1.02)),
+        (reward, "return", None),
+        (age, "age of a sample [policy versions]", None),
+        (mechanism, "share", (0, 1.02)),
+    ):
+        _draw(axes, rows, LINES[label], label, limits)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def _draw(axes: Any, rows: Rows, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None) -> None:
+def _draw(
+    axes: Any, rows: Rows, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None
+) -> None:
     for column, name in columns.items():
         points = [(row["frames"], row[column]) for row in rows if column in row]
         if points:

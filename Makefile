@@ -1,0 +1,34 @@
+# Everything runs in an environment of its own: `make demo` and `make test` need Python 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test campaign lint bench clean
+
+demo: $(VENV)/.installed ## train reach-v3, then evaluate the best policy on 50 goals it was not selected on
+	$(BIN)/gipo fit --config metaworld.yaml --trainer.default_root_dir $(RUN)
+	$(BIN)/gipo test --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
+
+test: $(VENV)/.installed ## every test, with a smaller sample of each long campaign
+	$(BIN)/python -m pytest -m "not campaign"
+
+campaign: $(VENV)/.installed ## the full counts: kills, tasks, fuzzing
+	$(BIN)/python -m pytest -m campaign --timeout 3600
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed ## one JSON line per benchmark, kept in benchmarks.jsonl
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
