@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gipo.diagnostics import effective_sample_size, explained_variance, quantile, staleness
+from gipo.diagnostics import (
+    effective_sample_size,
+    explained_variance,
+    mean_interval,
+    quantile,
+    staleness,
+    wilson_interval,
+)
 from gipo.objectives import GIPO, policy_loss
 
 torch.set_num_threads(1)
@@ -185,3 +192,25 @@ def test_quantile_is_the_smallest_element_that_covers_the_share(count: int, q: f
 def test_quantile_has_no_size_limit() -> None:
     # torch.quantile refuses more than 2²⁴ elements
     assert quantile(torch.ones(2**24 + 1), 0.95) == 1
+
+
+# Intervals
+
+
+def test_wilson_interval_by_hand() -> None:
+    # p = .9 of 50, z² = 3.8416: centre (.9 + .038416)/1.076832, half-width 1.96·√(.0018 + .00038416)/1.076832
+    assert wilson_interval(45, 50) == pytest.approx((0.9, 0.786396, 0.956524), abs=1e-6)
+
+
+@pytest.mark.parametrize(("successes", "interval"), [(0, (0.0, 0.0, 0.277540)), (10, (1.0, 0.722460, 1.0))])
+def test_wilson_interval_stays_between_zero_and_one(successes: int, interval: tuple[float, float, float]) -> None:
+    assert wilson_interval(successes, 10) == pytest.approx(interval, abs=1e-5)
+
+
+def test_mean_interval_by_hand() -> None:
+    # deviation 1 of three: 2 ± 1.96/√3
+    assert mean_interval(torch.tensor([1.0, 2.0, 3.0])) == pytest.approx((2, 2 - 1.131607, 2 + 1.131607), abs=1e-6)
+
+
+def test_one_sample_says_nothing_about_its_spread() -> None:
+    assert mean_interval(torch.tensor([5.0])) == (5, -math.inf, math.inf)

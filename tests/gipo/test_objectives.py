@@ -248,6 +248,13 @@ def test_asymmetric_sigma_uses_the_narrow_width_where_the_advantage_is_not_posit
     assert weights == [close(math.exp(-0.5)), close(math.exp(-2)), close(math.exp(-2))]
 
 
+def test_asymmetric_tau_likewise() -> None:
+    objective = SAPO(tau_pos=1.0, tau_neg=2.0)
+    # ρ = 2: 4p(1−p) with p = sigmoid(τ)
+    weights = [at(objective, math.log(2), advantage).weight for advantage in (2.0, 0.0, -2.0)]
+    assert weights == [close(0.786448), close(0.419974), close(0.419974)]
+
+
 def test_shapes_broadcast() -> None:
     terms = GIPO()(torch.zeros(6, 4), torch.ones(6, 1))
     assert {term.shape for term in terms} == {torch.Size([6, 4])}

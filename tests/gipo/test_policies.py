@@ -46,6 +46,7 @@ def gaussian_policy(**overrides: Any) -> GaussianPolicy:
 POLICIES = {
     "token": token_policy,
     "token-shared": lambda: token_policy(network=shared),
+    "token-raw": lambda: token_policy(normalise=False),
     "gaussian": gaussian_policy,
     "gaussian-clipped": lambda: gaussian_policy(squash=False, normalise=False, std_min=0.2, mean_max=1.0),
     "gaussian-shared": lambda: gaussian_policy(network=shared),
@@ -124,6 +125,15 @@ def test_no_token_without_mass_is_ever_drawn(noise: float) -> None:
     tokens = token_policy(bins=4).sample(logits, torch.full((len(logits),), noise))
     mass = logits.softmax(-1).gather(-1, tokens.unsqueeze(-1))
     assert (mass > 0).all()
+
+
+def test_rounding_of_the_total_never_runs_past_the_last_token_with_mass() -> None:
+    # float32 sums of 128 probabilities end a little below or above 1; the other 128 tokens have no mass
+    logits = 3 * torch.randn(2000, 256, generator=torch.Generator().manual_seed(0))
+    logits[:, 128:] = -1e4
+    assert (logits.softmax(-1).sum(-1) < LAST_NOISE).any()
+    for noise in (LAST_NOISE, 1 - 2**-23, 1 - 2**-22):
+        assert (SAMPLER.sample(logits, torch.full((2000,), noise)) < 128).all()
 
 
 @given(
@@ -233,7 +243,22 @@ def test_a_single_bin_is_refused() -> None:
         token_policy(bins=1)
 
 
-# KL
+# Entropy and KL
+
+
+def test_token_entropy_is_that_of_torch() -> None:
+    params = torch.randn(4, 2, 8) * 3
+    torch.testing.assert_close(token_policy().entropy(params), Categorical(logits=params).entropy())
+    uniform, certain = torch.zeros(8), torch.tensor([1e4] + [-1e4] * 7)
+    assert token_policy().entropy(uniform).item() == pytest.approx(math.log(8))
+    assert token_policy().entropy(certain) == 0
+
+
+def test_gaussian_entropy_is_that_of_torch() -> None:
+    params = gaussian_params()
+    torch.testing.assert_close(
+        gaussian_policy().entropy(params), Normal(params[..., 0], params[..., 1].exp()).entropy()
+    )
 
 
 def test_token_kl_is_that_of_torch() -> None:
