@@ -22,7 +22,7 @@ import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
-from torchrl.envs import DoubleToFloat, EnvBase, GymEnv, SerialEnv, StepCounter, TransformedEnv
+from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from gipo.errors import GipoError, nearest
 from gipo.policies import Spaces
@@ -61,10 +61,6 @@ class Task:
 def spaces_of(env: EnvBase) -> Spaces:
     """Sizes and bounds for a policy, read off the environment's specs."""
     action = env.action_spec
-    if not isinstance(action, Bounded) or len(env.observation_spec["observation"].shape) != 2:
-        raise GipoError(
-            "gipo needs a flat continuous observation and bounded continuous actions (gymnasium.spaces.Box)"
-        )
     low, high = action.space.low.flatten(0, -2)[0], action.space.high.flatten(0, -2)[0]
     return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
 
@@ -187,7 +183,11 @@ def _gymnasium_env(task: str, num_envs: int) -> EnvBase:
 
 
 def _single_gymnasium_env(task: str) -> EnvBase:
-    env = GymEnv(task)
-    if "observation" not in env.observation_spec.keys():
-        raise GipoError(f"task {task!r} has a dictionary observation; wrap it in gymnasium.wrappers.FlattenObservation")
-    return TransformedEnv(env, DoubleToFloat()).append_transform(StepCounter(step_count_key="step"))
+    try:
+        env = gymnasium.make(task)
+    except Exception as error:  # whatever the environment's author raises, missing packages above all
+        raise GipoError(f"gymnasium cannot make task {task!r}: {error}") from error
+    for name, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
+            raise GipoError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
+    return TransformedEnv(GymWrapper(env), DoubleToFloat()).append_transform(StepCounter(step_count_key="step"))

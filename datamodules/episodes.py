@@ -17,6 +17,7 @@ class EpisodeTracker:
     def __init__(self, window: int = 50):
         self.window = window
         self.finished: deque[tuple[float, float]] = deque(maxlen=window)
+        self.knows_success = False
         self._open: dict[int, tuple[float, bool]] = {}
 
     def add(self, frames: TensorDictBase) -> None:
@@ -24,7 +25,8 @@ class EpisodeTracker:
         following = frames["next"]
         episodes, index = frames["episode"].unique(return_inverse=True)
         gained = torch.zeros(len(episodes)).index_add_(0, index, following["reward"])
-        solved = self._any(following.get("success", torch.zeros_like(following["done"])), index, len(episodes))
+        self.knows_success = "success" in following.keys()
+        solved = self._any(following["success" if self.knows_success else "done"], index, len(episodes))
         ended = self._any(following["done"], index, len(episodes))
         rows = zip(episodes.tolist(), gained.tolist(), solved.tolist(), ended.tolist(), strict=True)
         for episode, reward, success, done in rows:
@@ -39,11 +41,12 @@ class EpisodeTracker:
         self._open.clear()
 
     def means(self) -> dict[str, float]:
-        """Mean return and any-step success of the finished episodes in the window; empty before the first."""
+        """Mean return and any-step success of the finished episodes in the window, as far as they are known."""
         if not self.finished:
             return {}
         returns, successes = zip(*self.finished, strict=True)
-        return {"train/return": sum(returns) / len(returns), "train/success": sum(successes) / len(successes)}
+        means = {"train/return": sum(returns) / len(returns)}
+        return means | ({"train/success": sum(successes) / len(successes)} if self.knows_success else {})
 
     def state_dict(self) -> dict[str, Any]:
         """Finished episodes as plain data; unfinished ones end with the checkpoint."""

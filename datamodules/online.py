@@ -241,10 +241,10 @@ class OnlineDataModule(LightningDataModule):
 
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy) -> None:
         frames = rollouts.collect()
+        replay.extend(frames.exclude(("next", "success")), policy)  # first, because it refuses what is not finite
         if policy.normaliser is not None:
             policy.normaliser.update(frames["observation"].to(policy.version.device))
         self.episodes.add(frames)
-        replay.extend(frames.exclude(("next", "success")), policy)
         self.frames += len(frames)
 
     def _begin_again(self, rollouts: Rollouts) -> None:
@@ -317,8 +317,14 @@ class OnlineDataModule(LightningDataModule):
         for name, value in positive.items():
             if not value > 0:
                 raise GipoError(f"data.{name} must be positive, got {value}")
-        if self.warmup_frames < 0 or options.workers < 0:
-            raise GipoError("data.warmup_frames and data.collector.workers must not be negative")
+        for name, value in {
+            "warmup_frames": self.warmup_frames,
+            "collector.workers": options.workers,
+            "evaluation.seed": self.evaluation.seed,
+            "seed": self.seed,
+        }.items():
+            if value < 0:
+                raise GipoError(f"data.{name} must not be negative, got {value}")
         together = 1 if options.asynchronous else max(options.workers, 1)
         if self.frames_per_iteration % (options.num_envs * together):
             raise GipoError(

@@ -66,6 +66,9 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     Raises:
         GipoError: when weights are missing, of another shape, or not finite.
     """
+    for entry, kind in (("state_dict", checkpoint), ("policy", checkpoint["gipo"])):
+        if not isinstance(kind.get(entry), dict):
+            raise GipoError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
     policy = build(checkpoint["gipo"]["policy"])
     weights = {k.removeprefix("policy."): v for k, v in checkpoint["state_dict"].items() if k.startswith("policy.")}
     try:

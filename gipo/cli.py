@@ -75,12 +75,14 @@ class GipoCLI(LightningCLI):
         if trainer.max_epochs is None:
             kwargs["max_epochs"] = self.datamodule.iterations
         kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
-        if trainer.logger is None and self.subcommand == "fit":
-            folder = trainer.default_root_dir
+        folder = trainer.default_root_dir
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+        elif trainer.logger is None:
             kwargs["logger"] = [TensorBoardLogger(folder, "tensorboard"), CSVLogger(folder, "csv")]
         instance = super().instantiate_trainer(**kwargs)
         for callback in instance.checkpoint_callbacks:
-            callback.dirpath = callback.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")  # type: ignore[attr-defined]
+            callback.dirpath = callback.dirpath or str(Path(folder) / "checkpoints")  # type: ignore[attr-defined]
         return instance
 
     def before_fit(self) -> None:
@@ -110,7 +112,8 @@ def main(args: Sequence[str] | None = None) -> None:
         torch.set_num_threads(1)
     # Their advice is for users of the libraries; ours must stay readable beside the progress bar.
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         GipoCLI(
             GIPOModule,

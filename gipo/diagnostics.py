@@ -70,8 +70,9 @@ def effective_sample_size(u: Tensor) -> Tensor:
 
 
 def explained_variance(value: Tensor, target: Tensor) -> Tensor:
-    """1 − Var(target − value)/Var(target): 1 is a perfect critic, 0 as good as a constant."""
-    return 1 - (target - value).var(correction=0) / target.var(correction=0).clamp(min=1e-12)
+    """1 − Var(target − value)/Var(target): 1 is a perfect critic, 0 as good as a constant; 0 for constant targets."""
+    spread = target.var(correction=0)
+    return torch.where(spread > 1e-12, 1 - (target - value).var(correction=0) / spread.clamp(min=1e-12), 0.0)
 
 
 def quantile(x: Tensor, q: float) -> Tensor:

@@ -5,8 +5,9 @@ argument, so that each sample can be replayed; log-probs are per action dimensio
 *latent* (a token, or the Gaussian before squashing), which is what the replay and the robot log keep.
 """
 
-import importlib
+import importlib.util
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -329,10 +330,12 @@ def _class_path(instance: object) -> str:
 
 def _resolve(class_path: str, base: type) -> Any:
     module, _, name = class_path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GipoError(f"cannot import {class_path!r}, which the checkpoint's policy is made of") from error
+    # Importing runs code, so a file may only name what is ours or what the program has already imported.
+    if module.startswith("gipo.") and importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    found = getattr(sys.modules.get(module), name, None)
+    if found is None:
+        raise GipoError(f"unknown class {class_path!r} in the checkpoint; import its module first if it is yours")
     if not (isinstance(found, type) and issubclass(found, base)):
         raise GipoError(f"{class_path!r} is not a {base.__name__}")
     return found

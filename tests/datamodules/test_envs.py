@@ -309,7 +309,5 @@ def test_environments_of_no_simulators_are_refused(task: str, num_envs: int) -> 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "FrozenLake-v1"])
 def test_discrete_actions_are_refused(task: str) -> None:
-    env = Task(task).make(num_envs=1, seed=0)
-    with pytest.raises(GipoError, match="bounded continuous actions"):
-        spaces_of(env)
-    env.close()
+    with pytest.raises(GipoError, match=r"action space Discrete.*gymnasium\.spaces\.Box|observation space Discrete"):
+        Task(task).make(num_envs=1, seed=0)
