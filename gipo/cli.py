@@ -4,12 +4,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -44,13 +46,33 @@ class KeepConfig(SaveConfigCallback):
             self.parser.save(self.config, folder / self.config_filename, overwrite=True)
 
 
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """jsonargparse's help, with the description's lines left as they are."""
+
+
 class GipoCLI(LightningCLI):
     """Adds run folders and shipped configs to LightningCLI, and checks what it can before a folder is touched."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What `gipo` does, and the arguments that are not the user's to give."""
+        evaluating = {"model", "dataloaders", "datamodule", "weights_only"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": evaluating,
+            "test": evaluating,
+        }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How often to save, and one seed for everything."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         parser.link_arguments("seed_everything", "data.seed")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Our own summary instead of Lightning's table, unless --verbose asks for it."""
+        super().setup_parser(*args, **kwargs)
+        for name in ("validate", "test"):
+            self._subcommand_parsers[name].set_defaults(verbose=False)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; refuse a bad checkpoint or an occupied folder before anything is built."""
@@ -104,6 +126,27 @@ class GipoCLI(LightningCLI):
             "checkpoints/best.ckpt and last.ckpt, curves.png, curves.csv, config.yaml, tensorboard/, csv/"
         )
 
+    def after_test(self) -> None:
+        """The test figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "test", self.datamodule.evaluation.test_episodes))
+
+    def after_validate(self) -> None:
+        """The validation figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
+
+
+def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> str:
+    """Success and return over evaluation episodes, each with its 95 % interval."""
+    names = {"success": "success at any step", "success_last": "success at the last step", "return": "return"}
+    parts = []
+    for name, words in names.items():
+        key = f"{prefix}/{name}"
+        if key in metrics:
+            mean, low, high = (float(metrics[key + end]) for end in ("", "_low", "_high"))
+            digits = 0 if name == "return" else 2
+            parts.append(f"{words} {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+    return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts)
+
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 143 ended by SIGTERM after saving."""
@@ -129,7 +172,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "enable_model_summary": False,
                 "callbacks": [BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
             },
-            parser_kwargs={"description": DESCRIPTION},
+            parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
             args=_with_shipped_configs(list(sys.argv[1:] if args is None else args)),
         )
     except GipoError as error:
