@@ -87,7 +87,7 @@ class OnlineDataModule(LightningDataModule):
     def __init__(
         self,
         task: str = "reach-v3",
-        total_frames: int = 120_832,
+        total_frames: int = 119_808,
         frames_per_iteration: int = 1024,
         warmup_frames: int = 0,
         capacity: int = 8_192,

@@ -118,12 +118,21 @@ class GipoCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """One line that says where everything is."""
-        folder = self.trainer.default_root_dir
+        folder = Path(self.trainer.default_root_dir)
+        files = (
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "curves.png",
+            "curves.csv",
+            "config.yaml",
+            "tensorboard",
+            "csv",
+        )
         figures = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k in ("val/success", "val/return")}
-        summary = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+        summary = "".join(f", {name} {value:.2f}" for name, value in figures.items())
         print(
-            f"done after {self.datamodule.frames} environment steps ({summary}); everything is in {folder}: "
-            "checkpoints/best.ckpt and last.ckpt, curves.png, curves.csv, config.yaml, tensorboard/, csv/"
+            f"done: {self.datamodule.frames} environment steps{summary}; {folder} holds "
+            + ", ".join(name for name in files if (folder / name).exists())
         )
 
     def after_test(self) -> None:
@@ -166,7 +175,7 @@ def main(args: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
             trainer_defaults={
                 "accelerator": "auto",
-                "check_val_every_n_epoch": 20,
+                "check_val_every_n_epoch": 13,
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 1,
                 "enable_model_summary": False,

@@ -1,0 +1,65 @@
+"""Every gipo command in the README runs, on a shrunken problem; every make target it names exists."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from gipo.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FENCED = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.S))
+COMMANDS = list(
+    dict.fromkeys(
+        line.partition("#")[0].strip()
+        for line in [*FENCED.splitlines(), *re.findall(r"`(gipo \w+ -[^`…]+)`", README)]
+        if line.startswith("gipo ")
+    )
+)
+SHRINK = {
+    "fit": """--trainer.max_epochs=1 --data.frames_per_iteration=8 --data.warmup_frames=0 --data.capacity=64
+        --data.rounds=1 --data.batch=16 --data.collector.num_envs=2 --data.evaluation.num_envs=1""",
+    "test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run and the module that the README's commands name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "my_objectives.py").write_text(re.findall(r"```python\n(.*?)```", README, re.S)[0])
+    evaluated = ["--trainer.check_val_every_n_epoch=1", "--data.evaluation.episodes=1"]
+    main(["fit", *SHRINK["fit"].split(), *evaluated, f"--trainer.default_root_dir={folder}/runs/demo"])
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    args = shlex.split(command.replace("SEED", "1"))[1:]
+    if "--help" in args:
+        with pytest.raises(SystemExit, match="0"):
+            main(args)
+        return
+    main([*args, *SHRINK[args[0]].split()])
+
+
+def test_make_targets_exist() -> None:
+    named = set(re.findall(r"^make (\w+)", FENCED, re.M)) | set(re.findall(r"`make (\w+)`", README))
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    assert named
+    assert named <= targets
+
+
+def test_every_file_of_the_tree_exists() -> None:
+    tree = re.search(r"## Where things are\n\n```\n(.*?)```", README, re.S)
+    assert tree
+    folder = ""
+    for line in tree[1].splitlines():
+        folder = (re.match(r"(\w+/)", line) or [None, folder])[1]
+        for name in re.findall(r"\w+\.(?:py|yaml)", line):
+            assert list((ROOT / folder).rglob(name)), f"{folder}{name} is in the README's tree only"
