@@ -1,6 +1,7 @@
 """Callbacks of `gipo fit`: checkpoints, metrics of collection, the progress bar, the learning curves."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +118,23 @@ class Curves(Callback):
     def __init__(self, points: int = 1000):
         self.points = points
         self.rows: list[dict[str, float]] = []
-        self._evaluated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The next row has fresh evaluation figures."""
-        self._evaluated = True
+        """Keep a row of every evaluation, in time for the best checkpoint to hold it."""
+        if not trainer.sanity_checking:
+            self._keep(trainer, self.COLUMNS)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep a row when it is due, or when the policy was just evaluated."""
+        """Keep a row of training metrics when it is due and evaluation has not left one."""
         every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
-        evaluated, self._evaluated = self._evaluated, False
-        if trainer.current_epoch % every and not evaluated:
-            return
+        kept = bool(self.rows) and self.rows[-1]["frames"] == trainer.datamodule.frames
+        if trainer.current_epoch % every == 0 and not kept:
+            self._keep(trainer, [column for column in self.COLUMNS if not column.startswith("val/")])
+
+    def _keep(self, trainer: Trainer, columns: Iterable[str]) -> None:
         metrics = trainer.callback_metrics
-        columns = [c for c in self.COLUMNS if c in metrics and (evaluated or not c.startswith("val/"))]
-        self.rows.append({"frames": _data(trainer).frames, **{c: float(metrics[c]) for c in columns}})
+        row = {column: float(metrics[column]) for column in columns if column in metrics}
+        self.rows.append({"frames": trainer.datamodule.frames, **row})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where everything is."""

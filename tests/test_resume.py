@@ -1,0 +1,136 @@
+"""A run that was stopped and resumed ends bit for bit where the run that never stopped ends."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fingerprint import fingerprints
+
+from gipo.cli import main
+from gipo.module import GIPOModule
+
+Args = Callable[..., list[str]]
+ITERATIONS, CRASH, FRAMES = 6, 5, 32
+
+
+class Crash(Exception):
+    """Ends a run from inside, where nothing of the command line expects it."""
+
+
+def run(args: list[str], folder: Path) -> dict[str, str]:
+    main(args)
+    return fingerprints(folder / "checkpoints" / "last.ckpt")
+
+
+def crash(args: list[str], iteration: int) -> None:
+    """A run whose training step of `iteration` (counted from 0) fails."""
+    step = GIPOModule.training_step
+
+    def failing(self: GIPOModule, *args: Any) -> None:
+        if int(self.policy.version) == iteration:
+            raise Crash
+        step(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GIPOModule, "training_step", failing)
+        with pytest.raises(Crash):
+            main(args)
+
+
+def interrupted_equals_whole(tiny: Args, tmp_path: Path, **options: object) -> None:
+    options = {"data__total_frames": ITERATIONS * FRAMES, "checkpoint__every": 2} | options
+    whole = run(tiny("whole", **options), tmp_path / "whole")
+    crash(tiny("again", **options), CRASH)
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    assert fingerprints(last) != whole
+    assert run(tiny("again", ckpt_path=last, **options), tmp_path / "again") == whole
+
+
+SETTINGS = {
+    "token policy, recomputed advantages": {},
+    "validation between": {"trainer__check_val_every_n_epoch": 3},
+    "stored advantages": {"data__advantages": "stored", "data__store_params": "true", "model__kl_exact": "true"},
+    "staleness-aware sampling": {"data__sampler": "torchrl.data.replay_buffers.StalenessAwareSampler"},
+    "V-trace, refreshed now and then": {"data__estimator": "datamodules.advantages.VTrace", "data__refresh_every": 2},
+    "Gaussian policy, value-only reuse": {
+        "model__policy": "gipo.policies.GaussianPolicy",
+        "model__policy__bins": None,
+        "model__reuse": 3,
+        "model__actor_every": 2,
+    },
+    "warm-up frames, cosine decay": {
+        "data__warmup_frames": 64, "model__lr_warmup": 2, "model__lr_final": 0.0, "model__max_grad_norm": 0.01,
+    },
+    "authors' network, no normaliser": {
+        "model__policy__network": "gipo.networks.SharedEncoder",
+        "model__policy__network__hidden": None,
+        "model__policy__network__width": 16,
+        "model__policy__normalise": "false",
+    },
+    "another task, finished episodes": {"data__task": "Tiny-v0"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_crashed_run_resumes_bit_for_bit(name: str, tiny: Args, tmp_path: Path) -> None:
+    interrupted_equals_whole(tiny, tmp_path, **SETTINGS[name])
+
+
+def test_training_two_iterations_and_resuming_to_four_equals_training_four(tiny: Args, tmp_path: Path) -> None:
+    whole = run(tiny("whole", data__total_frames=4 * FRAMES), tmp_path / "whole")
+    run(tiny("grown", data__total_frames=2 * FRAMES), tmp_path / "grown")
+    last = tmp_path / "grown" / "checkpoints" / "last.ckpt"
+    assert run(tiny("grown", data__total_frames=4 * FRAMES, ckpt_path=last), tmp_path / "grown") == whole
+
+
+def test_the_best_checkpoint_resumes_too(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": ITERATIONS * FRAMES, "trainer__check_val_every_n_epoch": 3}
+    options |= {"checkpoint__every": 100}
+    whole = run(tiny("whole", **options), tmp_path / "whole")
+    best = tmp_path / "whole" / "checkpoints" / "best.ckpt"
+    assert torch.load(best, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+    again = run(tiny("again", ckpt_path=best, **options), tmp_path / "again")
+    assert {name for name in whole if again[name] != whole[name]} == set()
+
+
+def test_validation_does_not_touch_training(tiny: Args, tmp_path: Path) -> None:
+    # Only the validated run keeps a best checkpoint, which is an episode boundary: save every iteration in both.
+    without = run(tiny("without"), tmp_path / "without")
+    with_validation = run(tiny("with", trainer__check_val_every_n_epoch=1), tmp_path / "with")
+    assert without.pop("curves") != with_validation.pop("curves")
+    assert without == with_validation
+
+
+def test_another_seed_is_another_run(tiny: Args, tmp_path: Path) -> None:
+    one = run(tiny("one"), tmp_path / "one")
+    two = run(tiny("two", seed_everything=8), tmp_path / "two")
+    assert {name for name in one if one[name] == two[name]} == {
+        "epoch", "global_step", "lr_schedulers", "gipo", "data/task", "data/frames", "data/iteration",
+        "data/next_episode", "data/episodes",
+    }  # fmt: skip
+
+
+def test_curves_hold_every_iteration_once_after_a_crash(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": ITERATIONS * FRAMES, "checkpoint__every": 2}
+    crash(tiny("run", **options), CRASH)
+    main(tiny("run", ckpt_path=tmp_path / "run" / "checkpoints" / "last.ckpt", **options))
+    with open(tmp_path / "run" / "curves.csv") as file:
+        frames = [float(row["frames"]) for row in csv.DictReader(file)]
+    assert frames == [FRAMES * (n + 1) for n in range(ITERATIONS)]
+
+
+def test_curves_hold_evaluation_figures_only_where_the_policy_was_evaluated(tiny: Args, tmp_path: Path) -> None:
+    main(tiny("run", trainer__check_val_every_n_epoch=2, data__task="Tiny-v0"))
+    with open(tmp_path / "run" / "curves.csv") as file:
+        evaluated = [int(float(row["frames"])) for row in csv.DictReader(file) if row["val/return"]]
+    assert evaluated == [2 * FRAMES, 4 * FRAMES]
+
+
+def test_a_finished_run_resumed_changes_nothing(tiny: Args, tmp_path: Path) -> None:
+    done = run(tiny("run"), tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert run(tiny("run", ckpt_path=last), tmp_path / "run") == done
+    assert (tmp_path / "run" / "curves.csv").read_text().count("\n") == 5
