@@ -17,6 +17,7 @@ from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
 from datamodules.evaluation import evaluate
 from datamodules.generators import generator_states, restore_generators
+from datamodules.interface import gymnasium_interface, metaworld_interface
 from datamodules.replay import Replay
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
@@ -173,7 +174,12 @@ class OnlineDataModule(LightningDataModule):
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
-        return {"task": self.task.name, "frames": self.frames}
+        if self.task.is_metaworld:
+            interface = metaworld_interface()
+        else:
+            sizes = self.spaces
+            interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
+        return {"task": self.task.name, "frames": self.frames, "interface": interface}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, replay and generators. Taking it is an episode boundary."""
