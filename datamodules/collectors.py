@@ -36,8 +36,12 @@ class Rollouts(ABC):
         """Act with these weights (and this version) from now on."""
 
     @abstractmethod
-    def restart(self, seed: int) -> None:
-        """Begin new episodes with generators seeded anew, so that what follows depends on `seed` alone."""
+    def restart(self, seed: int) -> bool:
+        """Begin new episodes with generators seeded anew, so that what follows depends on `seed` alone.
+
+        Returns:
+            Whether the running episodes were cut.
+        """
 
     @property
     def next_episode(self) -> int:
@@ -94,13 +98,14 @@ class InProcessRollouts(Rollouts):
         if self._acting is not policy:
             self._acting.load_state_dict(policy.state_dict())
 
-    def restart(self, seed: int) -> None:
+    def restart(self, seed: int) -> bool:
         """Reset all simulators with new goals."""
         seed_env(self._collector.env, seed)
         assert self._actor.generator is not None
         self._actor.generator.manual_seed(seed)
         self._collector.reset()
         self._episodes.begin_again()
+        return True
 
     def close(self) -> None:
         """Close the simulators."""
@@ -182,8 +187,9 @@ class WorkerRollouts(Rollouts):
         self._actor.policy.load_state_dict(policy.state_dict())
         self._collector.update_policy_weights_()
 
-    def restart(self, seed: int) -> None:
+    def restart(self, seed: int) -> bool:
         """Workers run on: their episodes cannot be replayed, so there is nothing to begin again."""
+        return False
 
     def close(self) -> None:
         """End the workers, by force if they do not answer."""

@@ -1,5 +1,6 @@
 """What the numbers of a task mean: names, units and control rate, which travel with the policy to the robot."""
 
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -31,8 +32,15 @@ def gymnasium_interface(task: str, observation_size: int, action_size: int) -> d
         {f"observation_{index}": "1" for index in range(observation_size)},
         {f"action_{index}": "1" for index in range(action_size)},
     )
-    rate = gymnasium.make(task).metadata.get("render_fps")
+    rate = _stated_rate(task)
     return named | ({"control_rate_hz": float(rate)} if rate else {})
+
+
+@cache
+def _stated_rate(task: str) -> float | None:
+    env = gymnasium.make(task)
+    env.close()
+    return env.metadata.get("render_fps")
 
 
 def _named(observation: dict[str, str], action: dict[str, str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class CollectorOptions:
         worker_timeout: seconds without data after which workers count as stuck and the run ends with an error.
     """
 
-    num_envs: int = 16
+    num_envs: int = 20
     workers: int = 0
     asynchronous: bool = False
     worker_timeout: float = 30.0
@@ -88,10 +88,10 @@ class OnlineDataModule(LightningDataModule):
     def __init__(
         self,
         task: str = "reach-v3",
-        total_frames: int = 119_808,
-        frames_per_iteration: int = 1024,
+        total_frames: int = 120_000,
+        frames_per_iteration: int = 1000,
         warmup_frames: int = 0,
-        capacity: int = 8_192,
+        capacity: int = 10_000,
         rounds: int = 32,
         batch: int = 512,
         advantages: Literal["recompute", "stored"] = "recompute",
@@ -255,8 +255,8 @@ class OnlineDataModule(LightningDataModule):
 
     def _begin_again(self, rollouts: Rollouts) -> None:
         """New episodes whose goals and noise depend on the seed and the iteration alone."""
-        rollouts.restart(int(np.random.SeedSequence([self.seed, self.iteration]).generate_state(1)[0]))
-        self.episodes.drop_unfinished()
+        if rollouts.restart(int(np.random.SeedSequence([self.seed, self.iteration]).generate_state(1)[0])):
+            self.episodes.drop_unfinished()
         if self._restored:
             restore_generators(self._restored["generators"])
             self._restored = {}

@@ -175,7 +175,7 @@ def main(args: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
             trainer_defaults={
                 "accelerator": "auto",
-                "check_val_every_n_epoch": 13,
+                "check_val_every_n_epoch": 10,
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 1,
                 "enable_model_summary": False,
