@@ -127,14 +127,14 @@ class Curves(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a row of training metrics when it is due and evaluation has not left one."""
         every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
-        kept = bool(self.rows) and self.rows[-1]["frames"] == trainer.datamodule.frames
+        kept = bool(self.rows) and self.rows[-1]["frames"] == _data(trainer).frames
         if trainer.current_epoch % every == 0 and not kept:
             self._keep(trainer, [column for column in self.COLUMNS if not column.startswith("val/")])
 
     def _keep(self, trainer: Trainer, columns: Iterable[str]) -> None:
         metrics = trainer.callback_metrics
         row = {column: float(metrics[column]) for column in columns if column in metrics}
-        self.rows.append({"frames": trainer.datamodule.frames, **row})
+        self.rows.append({"frames": _data(trainer).frames, **row})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where everything is."""
