@@ -121,20 +121,33 @@ class Replay:
         frames["value_target"][order] = estimate.target
 
     def state_dict(self) -> dict[str, Any]:
-        """Frames, cursor, sampler and generator, as plain data."""
-        return self.buffer.state_dict()
+        """The frames in use, cursor, sampler and generator, as plain data."""
+        state, capacity = self.buffer.state_dict(), self.buffer.storage.max_size
+        del state["_storage"]  # all rows of it, also those that are memory nobody has written to yet
+        frames = self.buffer[:] if len(self) else TensorDict()
+        # A view of some rows would be saved with all the others.
+        frames = frames.clone() if len(self) < capacity else frames
+        return {"capacity": capacity, "frames": frames.state_dict(), "buffer": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`.
+        """Restore `state_dict`; a larger capacity than the saved one is filled from the oldest frame on.
 
         Raises:
-            GipoError: when the saved buffer has another capacity.
+            GipoError: when the saved frames do not fit.
         """
-        saved = len(next(iter(state["_storage"]["_storage"].values()))) if state["_storage"]["initialized"] else 0
-        capacity = self.buffer.storage.max_size
-        if saved > capacity:
-            raise GipoError(f"the checkpoint's replay holds {saved} transitions, data.capacity is {capacity}; raise it")
-        self.buffer.load_state_dict(state)
+        capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
+        frames = TensorDict().load_state_dict(state["frames"], strict=False)
+        count = len(frames) if frames.batch_dims else 0
+        if count > capacity:
+            raise GipoError(f"the checkpoint's replay holds {count} transitions, data.capacity is {capacity}; raise it")
+        moved = capacity != state["capacity"]
+        if moved and count == state["capacity"]:
+            frames = torch.cat((frames[cursor:], frames[:cursor]))
+        if count:
+            self.buffer.extend(frames)
+        fresh = self.buffer.state_dict()
+        kept = ("_storage", "_writer") if moved else ("_storage",)
+        self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept})
 
 
 def refuse_non_finite(frames: TensorDictBase) -> None:

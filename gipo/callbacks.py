@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from tqdm.auto import tqdm
 
+from gipo.files import remove_partials
 from gipo.plots import plot_curves, write_curves
 
 
@@ -23,6 +24,12 @@ class LastCheckpoint(ModelCheckpoint):
         super().__init__(
             filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Clear away what a killed run left half-written."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero:
+            remove_partials(Path(self.dirpath or "."))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save when due, when told to end, and at the end."""

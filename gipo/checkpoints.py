@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.errors import GipoError
+from gipo.files import whole_file
 from gipo.module import CHECKPOINT_FORMAT
 from gipo.policies import Policy, build
 
@@ -21,16 +22,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        with whole_file(target) as partial, open(partial, "wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         """Read `path` as plain data; `weights_only` is always on."""
@@ -79,11 +72,3 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     if broken:
         raise GipoError(f"the checkpoint's weights are not finite: {', '.join(broken[:3])}")
     return policy.eval()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

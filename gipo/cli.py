@@ -21,6 +21,7 @@ from datamodules.online import OnlineDataModule
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.errors import GipoError, nearest
+from gipo.files import remove_partials, whole_file
 from gipo.module import GIPOModule
 
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
@@ -43,7 +44,11 @@ class KeepConfig(SaveConfigCallback):
         if stage == "fit" and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / self.config_filename, overwrite=True)
+            remove_partials(folder)
+            config = self.config.clone()
+            config.ckpt_path = None  # the file says what the run is, not where one of its processes began
+            with whole_file(folder / self.config_filename) as partial:
+                self.parser.save(config, partial)
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
@@ -85,7 +90,7 @@ class GipoCLI(LightningCLI):
             load_checkpoint(checkpoint)
         elif self.subcommand != "fit":
             raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
-        elif (folder / "checkpoints").exists():
+        elif any((folder / "checkpoints").glob("*.ckpt")):
             raise GipoError(
                 f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
                 "or name another --trainer.default_root_dir"

@@ -9,6 +9,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from gipo.files import whole_file
+
 Rows = list[dict[str, float]]
 LINES = {
     "success": {
@@ -31,7 +33,7 @@ LINES = {
 def write_curves(rows: Rows, path: Path) -> None:
     """Rows as CSV, one column per metric, empty where a metric was not measured."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with open(path, "w", newline="") as file:
+    with whole_file(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -53,7 +55,8 @@ def plot_curves(rows: Rows, path: Path, title: str) -> None:
         (mechanism, "share", (0, 1.02)),
     ):
         _draw(axes, rows, LINES[label], label, limits)
-    figure.savefig(path, dpi=130)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
     plt.close(figure)
 
 

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from fingerprint import fingerprints
+import yaml
 
 from gipo.cli import main
 from gipo.module import GIPOModule
+from tests.fingerprint import fingerprints
 
 Args = Callable[..., list[str]]
 ITERATIONS, CRASH, FRAMES = 6, 5, 32
+
+pytestmark = pytest.mark.usefixtures("no_plot")
 
 
 class Crash(Exception):
@@ -23,6 +26,10 @@ class Crash(Exception):
 def run(args: list[str], folder: Path) -> dict[str, str]:
     main(args)
     return fingerprints(folder / "checkpoints" / "last.ckpt")
+
+
+def replay(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["OnlineDataModule"]["replay"]["frames"]
 
 
 def crash(args: list[str], iteration: int) -> None:
@@ -127,6 +134,41 @@ def test_curves_hold_evaluation_figures_only_where_the_policy_was_evaluated(tiny
     with open(tmp_path / "run" / "curves.csv") as file:
         evaluated = [int(float(row["frames"])) for row in csv.DictReader(file) if row["val/return"]]
     assert evaluated == [2 * FRAMES, 4 * FRAMES]
+
+
+def test_a_larger_buffer_keeps_the_frames_of_the_checkpoint(tiny: Args, tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    options = {"data__task": "Tiny-v0", "data__capacity": 80}
+    run(tiny("run", **options), tmp_path / "run")
+    before = replay(last)
+    run(
+        tiny("run", **options | {"data__capacity": 200, "data__total_frames": 160, "ckpt_path": last}), tmp_path / "run"
+    )
+    after = replay(last)
+    assert len(before["episode"]) == 80
+    assert len(after["episode"]) == 80 + FRAMES
+    oldest_first = before["observation"].roll(-(128 % 80), 0)
+    assert torch.equal(after["observation"][:80], oldest_first)
+
+
+def test_a_smaller_buffer_is_refused_before_the_folder_is_touched(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    run(tiny("run", data__task="Tiny-v0"), tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        main(tiny("run", data__task="Tiny-v0", data__capacity=64, ckpt_path=last))
+    assert ended.value.code == 2
+    assert "replay holds 96 transitions, data.capacity is 64" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == config
+
+
+def test_the_kept_configuration_starts_a_new_run_not_the_resumed_one(tiny: Args, tmp_path: Path) -> None:
+    run(tiny("run", data__task="Tiny-v0", data__total_frames=64), tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    run(tiny("run", data__task="Tiny-v0", ckpt_path=last), tmp_path / "run")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()).get("ckpt_path") is None
 
 
 def test_a_finished_run_resumed_changes_nothing(tiny: Args, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""How a run ends when it is told to: SIGTERM saves, Ctrl-C stops, and nothing is left behind either time."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.fingerprint import fingerprints
+from tests.runs import Process, within
+
+Args = Callable[..., list[str]]
+Start = Callable[[list[str]], Process]
+
+LONG = {"data__total_frames": 32 * 1000, "checkpoint__every": 1000}
+WORKERS = {"data__collector__workers": 2, "data__collector__num_envs": 2, "data__collector__worker_timeout": 20}
+
+
+@pytest.mark.parametrize("workers", [{}, WORKERS], ids=["in process", "two workers"])
+def test_sigterm_saves_ends_with_143_in_seconds_and_resumes(
+    workers: dict[str, object], start: Start, tiny: Args, tmp_path: Path
+) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    process = start(tiny(**LONG | workers))
+    process.wait_for_training()
+    assert not last.exists()
+    # To the whole group, as a batch system or `timeout` sends it.
+    for pid in process.family():
+        os.kill(pid, signal.SIGTERM)
+    began = time.monotonic()
+    assert process.wait(20) == 128 + signal.SIGTERM, process.output
+    assert time.monotonic() - began < 10
+    assert "last.ckpt holds the run" in process.output
+    assert "Traceback" not in process.output
+    assert within(5, lambda: not process.family())
+    done = torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"]
+    more = {"data__total_frames": 32 * (done + 2), "ckpt_path": last}
+    assert start(tiny(**LONG | workers | more)).wait(60) == 0
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == done + 2
+
+
+def test_sigterm_resumed_equals_the_run_that_saved_there(start: Start, tiny: Args, tmp_path: Path) -> None:
+    process = start(tiny("stopped", **LONG))
+    process.wait_for_training()
+    process.signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    done = torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"]
+    options = {"data__total_frames": 32 * done * 2, "checkpoint__every": done}
+    whole = start(tiny("whole", **options))
+    resumed = start(tiny("stopped", ckpt_path=last, **options))
+    assert (whole.wait(60), resumed.wait(60)) == (0, 0)
+    assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize("workers", [{}, WORKERS], ids=["in process", "two workers"])
+def test_ctrl_c_stops_at_once_and_leaves_nothing_behind(
+    workers: dict[str, object], start: Start, tiny: Args, tmp_path: Path
+) -> None:
+    process = start(tiny(**LONG | workers | {"checkpoint__every": 1}))
+    process.wait_for_training()
+    for pid in process.family():  # a terminal sends it to all
+        os.kill(pid, signal.SIGINT)
+    assert process.wait(20) not in (0, 2)
+    assert "Traceback" not in process.output
+    assert within(5, lambda: not process.family())
+    assert not list((tmp_path / "run").glob("**/.*.partial"))
+    torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
