@@ -1,0 +1,54 @@
+"""`python -m benchmarks [NAME ...] [--output FILE]`: one JSON line per benchmark, printed and written to a file."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import collect, loop, memory, update
+
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "collect": collect.run,
+    "update": update.run,
+    "memory": memory.run,
+    "loop": loop.run,
+}
+
+
+def main() -> None:
+    """Run the benchmarks named, or all of them. Exit code 1 when one misses its bound."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all unless given")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks.jsonl"), help="file to write (%(default)s)")
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # as `gipo fit` does
+    warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    met = True
+    with open(arguments.output, "w") as file:
+        for name in arguments.names or BENCHMARKS:
+            figures = BENCHMARKS[name]()
+            met &= figures["ok"]
+            line = json.dumps({"benchmark": name, **_rounded(figures), "load_average": round(os.getloadavg()[0], 2)})
+            print(line, flush=True)
+            print(line, file=file, flush=True)
+    sys.exit(not met)
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in figures.items()}
+
+
+if __name__ == "__main__":
+    main()

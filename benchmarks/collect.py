@@ -1,0 +1,121 @@
+"""Environment steps per second of the collectors, policy in the loop, to a bare loop of random actions.
+
+The bare loop steps as many simulators of the same task in one process, resets them when an episode is over, and does
+nothing else; it takes turns with every collector in one run. `in_process` has the default network,
+`in_process_authors` the authors' larger one. Two workers share the same number of simulators; their figures mean
+something only where two cores are idle, so read them beside `load_average_before`.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import Any
+
+import numpy as np
+
+from benchmarks.turns import Side, take_turns
+from datamodules.collectors import InProcessRollouts, Rollouts, WorkerRollouts
+from datamodules.envs import MetaWorldEnv, Task, spaces_of
+from gipo.networks import SharedEncoder
+from gipo.policies import TokenPolicy
+
+BOUNDS = {"in_process": 0.7, "two_workers": 1.3}
+TASK = Task("reach-v3")
+WORKERS = 2
+
+
+def run(turns: int = 30, num_envs: int = 32, steps: int = 16) -> dict[str, Any]:
+    """Ratios over `turns` turns of `steps` steps of `num_envs` simulators; fewer and longer ones for workers."""
+    load = os.getloadavg()[0]
+    with closing(TASK.make(num_envs, seed=0)) as env:
+        here = _in_process(env, turns, steps)
+        there = _workers(env, max(turns // 3, 1), 2 * steps)
+    ratios = {name: side.ratio(sides["bare"]) for sides in (here, there) for name, side in sides.items()}
+    judged = {
+        "in_process": ratios["in_process"],
+        "two_workers": max(ratios["two_workers_sync"], ratios["two_workers_async"]),
+    }
+    return {
+        **{f"{name}_steps_per_s": side.rate for name, side in (there | here).items()},
+        **{f"{name}_ratio": ratio for name, ratio in ratios.items() if name != "bare"},
+        "in_process_processor_ratio": here["in_process"].processor_ratio(here["bare"]),
+        "in_process_authors_processor_ratio": here["in_process_authors"].processor_ratio(here["bare"]),
+        "load_average_before": load,
+        "bound": BOUNDS,
+        "ok": all(judged[name] >= bound for name, bound in BOUNDS.items()),
+    }
+
+
+def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
+    num_envs = len(env.simulators)
+    policies = {
+        "in_process": TokenPolicy(spaces_of(env)),
+        "in_process_authors": TokenPolicy(spaces_of(env), network=SharedEncoder, normalise=False),
+    }
+    with ExitStack() as stack:
+        slices = {"bare": _bare(env, steps)}
+        for name, policy in policies.items():
+            source = InProcessRollouts(TASK, num_envs, num_envs * steps, policy, store_params=False, seed=1)
+            slices[name] = _chunk(stack.enter_context(closing(source)))
+        return take_turns(slices, turns)
+
+
+def _workers(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
+    policy, per_worker = TokenPolicy(spaces_of(env)), len(env.simulators) // WORKERS
+    frames = per_worker * steps
+    sync = WorkerRollouts(TASK, per_worker, WORKERS * frames, policy, store_params=False, seed=1, workers=WORKERS)
+    with closing(sync):
+        asynchronous = WorkerRollouts(
+            TASK, per_worker, frames, policy, store_params=False, seed=1, workers=WORKERS, asynchronous=True
+        )
+        with closing(asynchronous):
+            slices = {
+                "bare": _bare(env, steps),
+                "two_workers_sync": _chunk(sync),
+                "two_workers_async": _two_chunks_each(asynchronous),
+            }
+            return take_turns(slices, turns)
+
+
+def _bare(env: MetaWorldEnv, steps: int) -> Callable[[Side], None]:
+    """`steps` random actions in every simulator of `env`, without TensorDict, policy or collector."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, len(env.simulators), 4)).astype(np.float32)
+    env.reset()
+
+    def work(side: Side) -> None:
+        side.start()
+        for row in actions:
+            for simulator, action in zip(env.simulators, row, strict=True):
+                truncated = simulator.step(action)[3]
+                if truncated:
+                    simulator.reset()
+        side.stop(actions.shape[0] * actions.shape[1])
+
+    return work
+
+
+def _chunk(source: Rollouts) -> Callable[[Side], None]:
+    """One chunk of a source that rests between two chunks."""
+
+    def work(side: Side) -> None:
+        side.start()
+        side.stop(len(source.collect()))
+
+    return work
+
+
+def _two_chunks_each(source: Rollouts) -> Callable[[Side], None]:
+    """Two chunks of every asynchronous worker.
+
+    What the workers had ready does not count, and the next side waits until they rest again.
+    """
+
+    def work(side: Side) -> None:
+        for _ in range(WORKERS):
+            source.collect()
+        side.start()
+        elapsed = side.stop(sum(len(source.collect()) for _ in range(2 * WORKERS)))
+        time.sleep(elapsed / 2)
+
+    return work

@@ -1,0 +1,176 @@
+"""Optimizer updates per second in the authors' fresh regime, to a straightforward implementation of the same updates.
+
+Both sides start from equal parameters and learn from equal batches: same network, batch, rounds, reuse, actor_every,
+exact KL, Adam, clipping per head. The straightforward side runs encoder, actor, critic, policy loss and entropy at
+every update, as the authors' script does, and keeps no diagnostics; ours is timed with its diagnostics and with what
+Lightning adds to a training step. Learning rates are constant on both sides, so that every update of the agreement
+check is full-size.
+"""
+
+import copy
+import math
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tensordict import TensorDict, TensorDictBase
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from benchmarks.turns import Side
+from gipo.cli import shipped_configs
+from gipo.module import GIPOModule
+from gipo.policies import Policy, Spaces
+
+BOUND, AGREEMENT = 2.5, 1e-5
+METAWORLD = Spaces(39, (-1.0,) * 4, (1.0,) * 4)
+
+
+def run(slices: int = 9, rounds: int = 10) -> dict[str, Any]:
+    """Ratio of updates per second over `slices` iterations, and the largest difference of a parameter after 20 updates."""
+    difference = disagreement(rounds=2)
+    assert difference <= AGREEMENT, f"parameters differ by {difference:.1e} after 20 updates: not the same updates"
+    module, straightforward, batches = _contestants(rounds)
+    turns = _Turns(straightforward, batches)
+    _fit(module, [batches] * (slices + 1), turns)
+    ratio = turns.ours.ratio(turns.theirs)
+    return {
+        "updates_per_s": turns.ours.rate,
+        "straightforward_updates_per_s": turns.theirs.rate,
+        "ratio": ratio,
+        "max_parameter_difference": difference,
+        "bound": BOUND,
+        "ok": ratio >= BOUND,
+    }
+
+
+def disagreement(rounds: int) -> float:
+    """The largest difference of a parameter after both sides learned from the same `rounds` batches."""
+    module, straightforward, batches = _contestants(rounds)
+    before = copy.deepcopy(module.policy)
+    _fit(module, [batches])
+    straightforward.iterate(batches)
+    assert _distance(module.policy, before) > 1e-3, "nothing was learned, so there is nothing to compare"
+    return _distance(module.policy, straightforward.policy)
+
+
+class Straightforward:
+    """The same updates the plain way: everything is computed at every update, then used or not.
+
+    Args:
+        policy: token policy to train, without a normaliser.
+        options: the module whose updates to do.
+    """
+
+    def __init__(self, policy: Policy, options: GIPOModule):
+        self.policy, self.options = policy, options
+        network = policy.network
+        self._heads = ([*network.encoder.parameters(), *network.actor.parameters()], list(network.critic.parameters()))
+        rates = (options.policy_lr, options.value_lr)
+        self._optimizers = [torch.optim.Adam(head, lr) for head, lr in zip(self._heads, rates, strict=True)]
+
+    def iterate(self, batches: TensorDictBase) -> None:
+        """Learn from batches [rounds, B]."""
+        for batch in batches.unbind(0):
+            advantage = (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
+            for index in range(self.options.reuse):
+                policy_loss, value_loss = self._losses(batch, advantage.unsqueeze(-1))
+                if index % self.options.actor_every == 0:
+                    self._update(0, policy_loss / math.sqrt(index + 1))
+                self._update(1, self.options.value_coef * value_loss)
+
+    def _losses(self, batch: TensorDictBase, advantage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        network, options = self.policy.network, self.options
+        features = network.encoder(batch["observation"])
+        log_pi = network.actor(features).unflatten(-1, (4, 256)).log_softmax(-1)
+        value = network.critic(features.detach()).squeeze(-1)
+        log_mu = batch["behaviour_params"].float().log_softmax(-1)
+        log_ratio = log_pi.gather(-1, batch["latent"].unsqueeze(-1)).squeeze(-1) - batch["log_prob"]
+        # −sg(w)·ρ·A + β·KL(μ‖π) − η·H(π)
+        weight = torch.exp(-0.5 * (log_ratio / options.objective.sigma) ** 2).detach()  # type: ignore[attr-defined]
+        surrogate = -(weight * log_ratio.exp() * advantage).mean()
+        kl = (log_mu.exp() * (log_mu - log_pi)).sum(-1).mean()
+        entropy = -(log_pi.exp() * log_pi).sum(-1).mean()
+        loss = surrogate + options.kl_coef * kl - options.entropy_coef * entropy
+        return loss, F.mse_loss(value, batch["value_target"])
+
+    def _update(self, index: int, loss: torch.Tensor) -> None:
+        self._optimizers[index].zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._heads[index], self.options.max_grad_norm)
+        self._optimizers[index].step()
+
+
+class _Turns(Callback):
+    """Before each training step of the module, the straightforward side does the same iteration."""
+
+    def __init__(self, straightforward: Straightforward, batches: TensorDictBase):
+        self.ours, self.theirs = Side(), Side()
+        self._straightforward, self._batches = straightforward, batches
+        self._updates = len(batches) * straightforward.options.reuse
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.theirs.start()
+        self._straightforward.iterate(self._batches)
+        self.theirs.stop(self._updates)
+        self.ours.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.ours.stop(self._updates)
+
+
+def _contestants(rounds: int) -> tuple[GIPOModule, Straightforward, TensorDict]:
+    """Both sides with equal parameters, and batches [rounds, 512] that an earlier version of the policy produced."""
+    config = yaml.safe_load(shipped_configs()["metaworld_fresh.yaml"].read_text())
+    parser = ArgumentParser()
+    parser.add_class_arguments(GIPOModule, "model")
+    options = config["model"] | {"lr_warmup": 0, "lr_final": 1.0}
+    module = parser.instantiate_classes(parser.parse_object({"model": options})).model
+    torch.manual_seed(0)
+    behaviour = module.policy_factory(METAWORLD)
+    batches = _batches(behaviour, rounds, config["data"]["batch"])
+    module.policy = copy.deepcopy(behaviour)
+    for parameter in module.policy.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    return module, Straightforward(copy.deepcopy(module.policy), module), batches
+
+
+@torch.no_grad()
+def _batches(behaviour: Policy, rounds: int, batch: int) -> TensorDict:
+    shape = (rounds, batch)
+    observation = torch.randn(*shape, METAWORLD.observation_size)
+    params = behaviour.params(observation)
+    latent = behaviour.sample(params, behaviour.noise(shape))
+    return TensorDict(
+        {
+            "observation": observation,
+            "latent": latent,
+            "log_prob": behaviour.log_prob(params, latent),
+            "behaviour_params": params.half(),
+            "policy_version": torch.zeros(shape, dtype=torch.int64),
+            "valid": torch.ones(shape, dtype=torch.bool),
+            "advantage": torch.randn(shape),
+            "value_target": torch.randn(shape),
+        },
+        batch_size=shape,
+    )
+
+
+def _fit(module: GIPOModule, iterations: list[TensorDict], *callbacks: Callback) -> None:
+    Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, DataLoader(iterations, batch_size=None, collate_fn=lambda batches: batches))  # type: ignore[arg-type]
+
+
+def _distance(one: Policy, other: Policy) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)
