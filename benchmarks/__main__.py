@@ -36,11 +36,13 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     met = True
+    # Written line by line: what is measured stays when a later benchmark fails.
     with open(arguments.output, "w") as file:
         for name in arguments.names or BENCHMARKS:
+            load = os.getloadavg()[0]  # of the last minute; above 0 something else was running
             figures = BENCHMARKS[name]()
             met &= figures["ok"]
-            line = json.dumps({"benchmark": name, **_rounded(figures), "load_average": round(os.getloadavg()[0], 2)})
+            line = json.dumps({"benchmark": name, **_rounded(figures | {"load_average_before": load})})
             print(line, flush=True)
             print(line, file=file, flush=True)
     sys.exit(not met)

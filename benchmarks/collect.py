@@ -6,7 +6,6 @@ nothing else; it takes turns with every collector in one run. `in_process` has t
 something only where two cores are idle, so read them beside `load_average_before`.
 """
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -27,7 +26,6 @@ WORKERS = 2
 
 def run(turns: int = 30, num_envs: int = 32, steps: int = 16) -> dict[str, Any]:
     """Ratios over `turns` turns of `steps` steps of `num_envs` simulators; fewer and longer ones for workers."""
-    load = os.getloadavg()[0]
     with closing(TASK.make(num_envs, seed=0)) as env:
         here = _in_process(env, turns, steps)
         there = _workers(env, max(turns // 3, 1), 2 * steps)
@@ -41,7 +39,6 @@ def run(turns: int = 30, num_envs: int = 32, steps: int = 16) -> dict[str, Any]:
         **{f"{name}_ratio": ratio for name, ratio in ratios.items() if name != "bare"},
         "in_process_processor_ratio": here["in_process"].processor_ratio(here["bare"]),
         "in_process_authors_processor_ratio": here["in_process_authors"].processor_ratio(here["bare"]),
-        "load_average_before": load,
         "bound": BOUNDS,
         "ok": all(judged[name] >= bound for name, bound in BOUNDS.items()),
     }

@@ -1,0 +1,100 @@
+"""Each benchmark runs in a small size. Times are not judged here; agreement and bytes are."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import collect, loop, memory, update
+from benchmarks.turns import Side
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
+    monkeypatch.setattr(collect, "WORKERS", 1)  # processes take seconds to start
+    figures = collect.run(turns=1, num_envs=2, steps=4)
+    for name in ("in_process", "in_process_authors", "two_workers_sync", "two_workers_async"):
+        assert figures[f"{name}_ratio"] > 0
+        assert figures[f"{name}_steps_per_s"] > 0
+
+
+def test_both_sides_of_update_do_the_same_updates():
+    figures = update.run(slices=1, rounds=1)
+    assert figures["max_parameter_difference"] <= update.AGREEMENT
+    assert figures["ratio"] > 0
+
+
+def test_a_different_update_is_noticed(monkeypatch):
+    plain = update.Straightforward._losses
+
+    def without_value_gradient(self, *arguments):
+        policy_loss, value_loss = plain(self, *arguments)
+        return policy_loss, 0.9 * value_loss
+
+    monkeypatch.setattr(update.Straightforward, "_losses", without_value_gradient)
+    with pytest.raises(AssertionError, match="not the same updates"):
+        update.run(slices=1, rounds=1)
+
+
+def test_a_transition_takes_at_most_600_bytes():
+    figures = memory.run(capacity=64)
+    assert figures["ok"]
+    assert figures["bytes_per_transition"] <= 600
+    # 4 × 256 half-precision logits
+    assert figures["with_params_bytes_per_transition"] == figures["bytes_per_transition"] + 2048
+
+
+def test_loop_accounts_for_whole_iterations():
+    figures = loop.run(4, ("--data.frames_per_iteration=64", "--data.collector.num_envs=4", "--data.rounds=2"))
+    assert figures["iterations"] == 2
+    assert 0 < figures["overhead_share"] < 1
+    assert figures["data_s_per_iteration"] > 0
+    assert figures["optimisation_s_per_iteration"] > 0
+
+
+def test_loop_counts_what_no_span_covers():
+    spans = [loop.Span("data", t, t + 6) for t in (0, 10, 20, 30)]
+    spans += [loop.Span("optimisation", t + 6, t + 9) for t in (0, 10, 20)] + [loop.Span("evaluation", 29, 29.5)]
+    figures = loop.figures(spans)
+    assert figures["iterations"] == 2
+    assert figures["overhead_share"] == pytest.approx((1 + 0.5) / (10 + 9.5))
+    assert not figures["ok"]
+
+
+def test_ratio_pairs_the_slices_of_a_turn_and_forgets_the_first():
+    mine, base = Side(), Side()
+    mine._rates = [(1, 1), (20, 8), (3, 9), (8, 4)]
+    base._rates = [(100, 1), (10, 4), (1, 3), (2, 2)]
+    assert mine.rate == 8
+    assert mine.ratio(base) == 3
+    assert mine.processor_ratio(base) == 2
+
+
+def test_command_writes_a_line_per_benchmark_and_fails_when_a_bound_is_missed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command, "BENCHMARKS", {"good": lambda: {"x": 1 / 3, "ok": True}, "bad": lambda: {"ok": False}})
+    file = tmp_path / "figures.jsonl"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--output", str(file)])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().out == file.read_text()
+    good, bad = map(json.loads, file.read_text().splitlines())
+    assert (good["benchmark"], good["x"], good["ok"]) == ("good", 0.3333, True)
+    assert (bad["benchmark"], bad["ok"]) == ("bad", False)
+
+
+def test_command_refuses_an_unknown_benchmark(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "colect"])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2
+    assert "collect" in capsys.readouterr().err
