@@ -1,5 +1,7 @@
 """The acting side of a policy: what a collector calls at every step."""
 
+import os
+
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -19,6 +21,7 @@ class Actor(TensorDictModuleBase):
             differently in each worker process.
         store_params: keep the distribution parameters, for an exact KL.
         deterministic: act by the mode instead of sampling.
+        stamp_process: also write `process` [...], the id of the process that acted.
     """
 
     def __init__(
@@ -27,15 +30,18 @@ class Actor(TensorDictModuleBase):
         generator: torch.Generator | None = None,
         store_params: bool = False,
         deterministic: bool = False,
+        stamp_process: bool = False,
     ):
         super().__init__()
         self.policy = policy
         self.generator = generator
         self.store_params = store_params
         self.deterministic = deterministic
+        self.stamp_process = stamp_process
         self.in_keys = ["observation"]
         self.out_keys = ["latent", "action", "log_prob", "policy_version"]
         self.out_keys += ["behaviour_params"] if store_params else []
+        self.out_keys += ["process"] if stamp_process else []
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -53,4 +59,6 @@ class Actor(TensorDictModuleBase):
         tensordict.set("policy_version", self.policy.version.expand(batch).clone())
         if self.store_params:
             tensordict.set("behaviour_params", params.half())
+        if self.stamp_process:
+            tensordict.set("process", torch.full(batch, os.getpid(), dtype=torch.int64))
         return tensordict

@@ -4,8 +4,10 @@ import contextlib
 import copy
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,6 +18,7 @@ from torchrl.envs import EnvBase
 
 from datamodules.actor import Actor
 from datamodules.envs import Task, seed_env
+from datamodules.weight_sync import BoundedWeightSync
 from gipo.errors import GipoError
 from gipo.policies import Policy
 
@@ -144,7 +147,7 @@ class WorkerRollouts(Rollouts):
         timeout: float = 30.0,
     ):
         self._timeout = timeout
-        self._actor = Actor(copy.deepcopy(policy).cpu(), store_params=store_params)
+        self._actor = Actor(copy.deepcopy(policy).cpu(), store_params=store_params, stamp_process=True)
         options = {} if asynchronous else {"cat_results": 0, "use_buffers": True}
         self._collector = (MultiAsyncCollector if asynchronous else MultiSyncCollector)(
             [partial(_worker_env, task, num_envs)] * workers,
@@ -153,12 +156,14 @@ class WorkerRollouts(Rollouts):
             total_frames=-1,
             trust_policy=True,
             auto_register_policy_transforms=False,
+            weight_sync_schemes={"policy": BoundedWeightSync(timeout)},
             **options,
         )
+        self._processes = list(self._collector.procs)
         self._collector.set_seed(seed)
         self._iterator: Iterator[TensorDictBase] = iter(self._collector)
         self._episodes = _EpisodeNumbers(first_episode, contiguous=False)
-        self._processes = list(self._collector.procs)
+        self._silences = {process.pid: _Silence(time.monotonic()) for process in self._processes}
 
     def collect(self) -> TensorDict:
         """The next chunk [M].
@@ -166,26 +171,20 @@ class WorkerRollouts(Rollouts):
         Raises:
             GipoError: when a worker died or is stuck; all workers are gone then.
         """
-        stuck = threading.Event()
-        watchdog = threading.Timer(self._timeout, self._declare_stuck, [stuck])
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            return transitions(next(self._iterator), self._episodes)
-        except (RuntimeError, OSError, EOFError) as error:
-            self._kill()
-            if stuck.is_set():
-                reason = f"no worker sent anything for {self._timeout:g} s (data.worker_timeout); all were killed"
-            else:
-                reason = str(error)
-            raise GipoError(f"collection failed: {reason}") from error
-        finally:
-            watchdog.cancel()
+        with self._watched():
+            chunk = next(self._iterator)
+            self._refuse_silence(set(chunk["process"].flatten().tolist()))
+        return transitions(chunk, self._episodes)
 
     def update(self, policy: Policy) -> None:
-        """Send the weights to every worker."""
+        """Send the weights to every worker.
+
+        Raises:
+            GipoError: as `collect`.
+        """
         self._actor.policy.load_state_dict(policy.state_dict())
-        self._collector.update_policy_weights_()
+        with self._watched():
+            self._collector.update_policy_weights_()
 
     def restart(self, seed: int) -> bool:
         """Workers run on: their episodes cannot be replayed, so there is nothing to begin again."""
@@ -198,7 +197,34 @@ class WorkerRollouts(Rollouts):
         finally:
             self._kill()
 
-    def _declare_stuck(self, stuck: threading.Event) -> None:
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Bound the time that TorchRL waits for workers, and turn whatever it raises into one clear error."""
+        stuck = threading.Event()
+        watchdog = threading.Timer(self._timeout, self._give_up, [stuck])
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        except (RuntimeError, ValueError, OSError, EOFError) as error:  # what TorchRL raises where workers die
+            self._kill()
+            silent = f"no worker answered for {self._timeout:g} s (data.collector.worker_timeout)"
+            reason = silent if stuck.is_set() else f"a worker failed: {error}"
+            raise GipoError(f"collection failed: {reason}; all workers were ended") from error
+        finally:
+            watchdog.cancel()
+
+    def _refuse_silence(self, heard: set[int]) -> None:
+        """Notice a stuck worker behind others that go on: chunks come first in, first out, so each has its turn."""
+        for pid, silence in self._silences.items():
+            if pid in heard:
+                self._silences[pid] = _Silence(time.monotonic())
+                continue
+            silence.chunks += 1
+            if silence.chunks > 2 * len(self._processes) and time.monotonic() - silence.since > self._timeout:
+                raise RuntimeError(f"process {pid} sent nothing for {self._timeout:g} s while others did")
+
+    def _give_up(self, stuck: threading.Event) -> None:
         stuck.set()
         self._kill()
 
@@ -207,6 +233,14 @@ class WorkerRollouts(Rollouts):
             # SIGKILL ends a stopped process too; TorchRL then notices the death within a second.
             with contextlib.suppress(ValueError):  # closed already
                 process.kill()
+
+
+@dataclass
+class _Silence:
+    """Since when (monotonic seconds), and for how many chunks of other workers, a worker has sent nothing."""
+
+    since: float
+    chunks: int = 0
 
 
 class _EpisodeNumbers:
