@@ -22,18 +22,17 @@ MANIFEST_KEY = "gipo.manifest"
 DIGEST_KEY = "gipo.digest"  # SHA-256 of the file in which these 64 digits are zeros
 MEAN, SCALE = "normaliser.mean", "normaliser.scale"  # names of the folded normaliser in the graph
 
-# Pure functions of their inputs, whose outputs are about as large as those. No control flow, no randomness of its
-# own, no tensors made from a size (ConstantOfShape, Expand, Tile, Range): a small file must not fill the memory.
-OPERATORS = frozenset(
-    """
+# What networks are made of: pure functions of their inputs. No control flow, no randomness of the graph's own, no
+# tensor made from a mere size (ConstantOfShape, Expand, Tile, Range).
+_OPERATORS = """
     Abs Add And ArgMax AveragePool BatchNormalization Cast Clip Concat Conv Cos CumSum DequantizeLinear Div
     DynamicQuantizeLinear Elu Equal Erf Exp Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
     Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization
     LeakyRelu Less LessOrEqual Log LogSoftmax MatMul MatMulInteger Max MaxPool Min Mish Mul Neg Not Or PRelu Pow
     QuantizeLinear ReduceMax ReduceMean ReduceMin ReduceSum Reciprocal Relu Reshape Selu Shape Sigmoid Sign Sin Slice
     Softmax Softplus Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where
-    """.split()
-)
+"""
+OPERATORS = frozenset(_OPERATORS.split())
 
 Report = Callable[[str, str], None]
 

@@ -9,22 +9,24 @@ from deploy.manifest import Manifest
 def tolerances(manifest: Manifest) -> dict[str, np.ndarray]:
     """Largest difference allowed of each golden output: [D] in the output's units.
 
-    Machines differ in the last bits of float32. In int8 such a bit can move a rounded activation by a whole step, so
-    those policies get three hundredths; a wrong normaliser or weight matrix is far outside of both.
+    Machines differ in the last bits of float32, which this policy turns into `manifest.rounding`. In int8 such a bit
+    can move a rounded activation by a whole step, so those policies get three hundredths; a wrong normaliser or
+    weight matrix is far outside of both.
     """
     exact = manifest.precision == "float32"
+    bits = max(1e-5, 10 * manifest.rounding)
     half_range = (np.array(manifest.action_high) - np.array(manifest.action_low)) / 2
     if manifest.family == "token":
         latent = 0.0 if exact else 1.0
         action = half_range * (1e-6 + latent * 2 / (manifest.parameters_per_dimension - 1))
     else:
-        latent = 1e-5 if exact else 3e-2
+        latent = bits if exact else 3e-2
         action = half_range * latent
     return {
         "action": action,
         "deterministic_action": action,
         "latent": np.full_like(half_range, latent),
-        "log_prob": np.full_like(half_range, 1e-4 if exact else 1e-1),
+        "log_prob": np.full_like(half_range, 10 * bits if exact else 1e-1),
     }
 
 

@@ -21,6 +21,7 @@ from deploy.fields import (
 SCHEMA = 1  # raised when a manifest of this version cannot be read by older code
 FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
 PRECISIONS = ("float32", "int8")
+MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
 
 Row = tuple[float, ...]
 
@@ -77,6 +78,8 @@ class Manifest:
         frames: environment frames it was trained on, if known.
         config_hash: SHA-256 of the training configuration, hex.
         precision: `float32`, or `int8` (weights and activations of the matrix products).
+        rounding: largest error of float32 in the distribution parameters, measured against float64 when exporting; no
+            two machines agree better than that.
         normaliser: the observation normaliser inside the graph, if the policy has one.
         quantisation: how far int8 moved from the float policy, if it is int8.
         versions: package → version that wrote the artifact.
@@ -103,6 +106,7 @@ class Manifest:
     frames: int | None
     config_hash: str
     precision: str
+    rounding: float
     normaliser: Normaliser | None
     quantisation: Mapping[str, float] | None
     versions: Mapping[str, str]
@@ -203,6 +207,8 @@ def _check_provenance(m: Manifest) -> None:
         check_sha256("parent", m.parent)
     if m.precision not in PRECISIONS:
         raise refuse("precision", m.precision, f"one of {', '.join(PRECISIONS)}")
+    if not is_number(m.rounding) or not 0 <= m.rounding <= MAX_ROUNDING:
+        raise refuse("rounding", m.rounding, f"from 0 to {MAX_ROUNDING}")
     if (m.quantisation is None) != (m.precision == "float32"):
         raise refuse("quantisation", m.quantisation, "the report of an int8 policy, and null for float32")
     if m.quantisation is not None:

@@ -13,7 +13,9 @@ from deploy.files import PathLike
 from deploy.golden import compare
 
 MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
-CHUNK = 4096  # rows run at once: a long batch costs time, not memory
+# Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
+# that a row's answer would depend on its neighbours: there each row goes alone.
+CHUNKS = {"float32": 4096, "int8": 1}
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 
 _arena_lock = threading.Lock()
@@ -54,7 +56,7 @@ class OnnxPolicy:
     def __init__(self, artifact: Artifact, threads: int = 1, report: Report = silent):
         self.manifest = artifact.manifest
         self.policy_id = artifact.policy_id
-        self._session = _session(artifact.data, threads)
+        self._session = new_session(artifact.data, threads)
         report("runtime", f"onnxruntime {onnxruntime.__version__} takes the graph, {threads} thread(s)")
         golden = self.manifest.golden
         outputs = self.evaluate(np.array(golden.observation), np.array(golden.noise))
@@ -158,18 +160,34 @@ class OnnxPolicy:
         noise = noise.astype(np.float32, copy=False)
         if noise.shape != self._noise_shape(rows):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
-        try:
-            if len(rows) <= CHUNK:
-                return self._session.run(names, {"observation": rows, "noise": noise})
-            cuts = range(CHUNK, len(rows), CHUNK)
-            parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
-            runs = [self._session.run(names, {"observation": part, "noise": drawn}) for part, drawn in parts]
-        except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
-            raise ArtifactError(f"the policy cannot be run: {_first_line(error)}") from error
-        return [np.concatenate(values) for values in zip(*runs, strict=True)]
+        return run(self._session, names, rows, noise, CHUNKS[self.manifest.precision])
 
 
-def _session(data: bytes, threads: int) -> onnxruntime.InferenceSession:
+def run(
+    session: onnxruntime.InferenceSession, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray, chunk: int
+) -> list[np.ndarray]:
+    """The named outputs for observation [B, O] and noise [B, D], `chunk` rows at a time.
+
+    Raises:
+        ArtifactError: when the graph cannot be run.
+    """
+    try:
+        if len(rows) <= chunk:
+            return session.run(names, {"observation": rows, "noise": noise})
+        cuts = range(chunk, len(rows), chunk)
+        parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
+        runs = [session.run(names, {"observation": part, "noise": drawn}) for part, drawn in parts]
+    except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
+        raise ArtifactError(f"the policy cannot be run: {_first_line(error)}") from error
+    return [np.concatenate(values) for values in zip(*runs, strict=True)]
+
+
+def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A CPU session that neither spins, nor prints, nor takes more than MAX_MEMORY for its tensors.
+
+    Raises:
+        ArtifactError: when ONNX Runtime refuses the graph.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
