@@ -101,7 +101,7 @@ def _digest(data: bytes, model: Model) -> str:
         raise ArtifactError(f"the file has no metadata {DIGEST_KEY!r}; it was not written by `gipo-deploy export`")
     if found != digest(data, model.entries[DIGEST_KEY]):
         raise ArtifactError("the file's bytes do not match its digest: it was damaged or edited; copy it again")
-    return "the bytes are those that were exported"
+    return "the bytes match the digest that the exporter wrote"
 
 
 def _opset(model: Model) -> str:

@@ -13,13 +13,14 @@ from onnx import ModelProto
 
 from deploy import graph, parity
 from deploy.check import DIGEST_KEY, MANIFEST_KEY, digest
+from deploy.compare import shift
 from deploy.errors import ArtifactError
 from deploy.files import policy_id, write_atomically
 from deploy.manifest import Golden, Manifest
 from deploy.onnx_file import read_model
 from deploy.policy import CHUNKS, OUTPUTS, OnnxPolicy, new_session, run
 from deploy.probes import Run, golden_vectors
-from deploy.quantize import quantise, shift
+from deploy.quantize import quantise
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.errors import GipoError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy

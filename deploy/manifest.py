@@ -21,6 +21,11 @@ from deploy.fields import (
 SCHEMA = 1  # raised when a manifest of this version cannot be read by older code
 FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
 PRECISIONS = ("float32", "int8")
+DISTANCES = tuple(
+    f"{name}_{label}"
+    for name in ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
+    for label in ("mean", "max")
+)
 MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
 
 Row = tuple[float, ...]
@@ -212,8 +217,7 @@ def _check_provenance(m: Manifest) -> None:
     if (m.quantisation is None) != (m.precision == "float32"):
         raise refuse("quantisation", m.quantisation, "the report of an int8 policy, and null for float32")
     if m.quantisation is not None:
-        if not isinstance(m.quantisation, Mapping):
-            raise refuse("quantisation", m.quantisation, "an object of numbers")
+        check_keys(m.quantisation, DISTANCES, "manifest.quantisation")
         for key, value in m.quantisation.items():
             check_numbers(f"quantisation.{key}", (value,), 1)
     if not isinstance(m.versions, Mapping) or not all(
