@@ -28,13 +28,16 @@ def read_file(path: PathLike, limit: int = MAX_BYTES) -> bytes:
         if os.path.islink(path):
             raise ArtifactError(f"{path} is a symbolic link; name the file itself") from error
         raise ArtifactError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"{path} is not a regular file")
         if status.st_size > limit:
             raise ArtifactError(f"{path} has {status.st_size} bytes, more than the {limit} allowed")
-        data = file.read(limit + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise ArtifactError(f"{path} grew beyond {limit} bytes while it was read")
     return data
