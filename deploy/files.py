@@ -21,25 +21,26 @@ def read_file(path: PathLike, limit: int = MAX_BYTES) -> bytes:
     Raises:
         ArtifactError: when there is no such file, it is a link, folder, pipe or device, or larger than `limit`.
     """
+    named = repr(os.fspath(path))
     try:
         # A link could be pointed elsewhere between the check and the run; a pipe would block for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         if os.path.islink(path):
-            raise ArtifactError(f"{path} is a symbolic link; name the file itself") from error
-        raise ArtifactError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+            raise ArtifactError(f"{named} is a symbolic link; name the file itself") from error
+        raise ArtifactError(f"cannot read {named}: {getattr(error, 'strerror', None) or error}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError(f"{path} is not a regular file")
+            raise ArtifactError(f"{named} is not a regular file")
         if status.st_size > limit:
-            raise ArtifactError(f"{path} has {status.st_size} bytes, more than the {limit} allowed")
+            raise ArtifactError(f"{named} has {status.st_size} bytes, more than the {limit} allowed")
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
         os.close(descriptor)
     if len(data) > limit:
-        raise ArtifactError(f"{path} grew beyond {limit} bytes while it was read")
+        raise ArtifactError(f"{named} grew beyond {limit} bytes while it was read")
     return data
 
 
