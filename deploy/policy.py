@@ -142,8 +142,10 @@ class OnnxPolicy:
         return distributions.log_prob(self.manifest.family, params, latents).reshape(np.shape(latent))
 
     def _rows(self, observation: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            rows = np.asarray(observation, dtype=np.float32)
+        rows = np.asarray(observation)
+        if rows.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
+                rows = rows.astype(np.float32)
         size = self.manifest.observation_size
         if rows.ndim not in (1, 2) or rows.shape[-1] != size or rows.size == 0:
             raise ValueError(f"observation has shape {rows.shape}; it must be ({size},) or (B, {size}), B ≥ 1")
