@@ -116,7 +116,6 @@ def _family(policy: Policy) -> str:
 
 def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> dict[str, Any]:
     """Names, units and rate: from the checkpoint, or generic names and the rate that was asked for."""
-    inputs, outputs = policy.spaces.observation_size, policy.action_size
     found = recorded.get("interface") or {}
     known = found.get("control_rate_hz")
     hertz = rate if known is None else known
@@ -124,17 +123,18 @@ def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> 
         raise ArtifactError("the checkpoint does not say its control rate; name it with --rate HZ")
     if known is not None and rate is not None and float(known) != rate:
         raise ArtifactError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")
-    return {
-        "observation_names": tuple(found.get("observation_names") or _numbered("observation", inputs)),
-        "observation_units": tuple(found.get("observation_units") or ["unspecified"] * inputs),
-        "action_names": tuple(found.get("action_names") or _numbered("action", outputs)),
-        "action_units": tuple(found.get("action_units") or ["unspecified"] * outputs),
-        "control_rate_hz": float(hertz),
-    }
-
-
-def _numbered(name: str, count: int) -> list[str]:
-    return [f"{name}.{i}" for i in range(count)]
+    if not hertz > 0:
+        raise ArtifactError(f"the control rate is {hertz} Hz; it must be above 0")
+    interface: dict[str, Any] = {"control_rate_hz": float(hertz)}
+    for name, size in (("observation", policy.spaces.observation_size), ("action", policy.action_size)):
+        names = tuple(found.get(f"{name}_names") or (f"{name}.{i}" for i in range(size)))
+        units = tuple(found.get(f"{name}_units") or ["unspecified"] * size)
+        if len(names) != size or len(units) != size:
+            raise ArtifactError(
+                f"the checkpoint lists {len(names)} names and {len(units)} units of the {name}; the policy has {size}"
+            )
+        interface |= {f"{name}_names": names, f"{name}_units": units}
+    return interface
 
 
 def _manifest(
@@ -146,11 +146,6 @@ def _manifest(
     quantisation: dict[str, float] | None,
 ) -> Manifest:
     recorded = checkpoint["gipo"]
-    if len(interface["observation_names"]) != policy.spaces.observation_size:
-        raise ArtifactError(
-            f"the checkpoint names {len(interface['observation_names'])} observations, "
-            f"the policy takes {policy.spaces.observation_size}"
-        )
     return Manifest(
         family=_family(policy),
         parameters_per_dimension=policy.parameters_per_dimension,

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from forge import ARMED, STATIC
+from deploy_forge import ARMED, STATIC
 
 import deploy.policy
 from deploy.errors import ArtifactError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import KINDS
+from deploy_builders import KINDS
 from scipy import stats
 
 from deploy.parity import probe
