@@ -37,7 +37,7 @@ def kl(family: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """KL(first‖second) of each action dimension, nats."""
     if family == "gaussian":
         (m1, s1), (m2, s2) = (np.moveaxis(params.astype(np.float64), -1, 0) for params in (first, second))
-        return s2 - s1 + 0.5 * (np.exp(2 * s1) + (m1 - m2) ** 2) * np.exp(-2 * s2) - 0.5
+        return s2 - s1 + 0.5 * (np.exp(2 * (s1 - s2)) + (m1 - m2) ** 2 * np.exp(-2 * s2)) - 0.5
     log_first, log_second = log_softmax(first), log_softmax(second)
     return (np.exp(log_first) * (log_first - log_second)).sum(-1)
 

@@ -1,5 +1,7 @@
 """Artifacts exported once for all tests of this folder."""
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,9 @@ from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
 
 Kit = dict[str, Any]
+
+SOURCE = Path(__file__).parents[2]
+PACKAGES = ("gipo", "datamodules", "robots", "deploy")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,3 +61,22 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     checkpoint, file = save(policy, folder / "small.ckpt", interface=None), folder / "small.onnx"
     export(checkpoint, file, rate=50.0)
     return {"policy": policy, "checkpoint": checkpoint, "file": file, "loaded": OnnxPolicy.load(file)}
+
+
+@pytest.fixture(scope="session")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scripts folder of a fresh environment with this project and what it requires, no extra."""
+    folder = tmp_path_factory.mktemp("robot")
+    tree, environment = folder / "source", folder / "venv"
+    tree.mkdir()
+    for package in PACKAGES:  # a copy: building leaves files beside the source
+        shutil.copytree(SOURCE / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(SOURCE / file, tree / file)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", environment, "--disable-pip-version-check"]
+    constraints = SOURCE / "constraints.txt"  # the tested versions; limits what is installed, adds nothing
+    command = [*pip, "install", "--quiet", "--no-compile", "-c", constraints, tree]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return environment / ("Scripts" if sys.platform == "win32" else "bin")
