@@ -17,7 +17,7 @@ from deploy.protobuf import Span
 
 OPSET = 20  # of the default domain; what the exporter writes and ONNX Runtime ≥ 1.20 runs
 IR_VERSIONS = range(8, 11)
-MAX_NODES = 2_000
+MAX_NODES = 1_000
 MANIFEST_KEY = "gipo.manifest"
 DIGEST_KEY = "gipo.digest"  # SHA-256 of the file in which these 64 digits are zeros
 MEAN, SCALE = "normaliser.mean", "normaliser.scale"  # names of the folded normaliser in the graph
@@ -119,11 +119,16 @@ def _opset(model: Model) -> str:
 def _operators(model: Model) -> str:
     if not 0 < len(model.nodes) <= MAX_NODES:
         raise ArtifactError(f"the graph has {len(model.nodes)} nodes; a policy has 1 to {MAX_NODES}")
+    depends = {value.name for value in model.inputs}
     for node in model.nodes:
         if node.domain:
             raise ArtifactError(f"{node.where} is the custom operator {node.domain[:60]}::{node.operator[:60]}")
         if node.operator not in OPERATORS:
             raise ArtifactError(f"{node.where} is the operator {node.operator[:60]!r}, which a policy may not use")
+        # The exporter leaves no constant expression; ONNX Runtime would compute one while loading, in any size.
+        if depends.isdisjoint(node.inputs):
+            raise ArtifactError(f"{node.where}, {node.operator}, does not depend on the observation or the noise")
+        depends.update(node.outputs)
     return f"{len({node.operator for node in model.nodes})} kinds, no custom ones"
 
 
@@ -131,7 +136,12 @@ def _weights(model: Model) -> str:
     for name, array in model.weights.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ArtifactError(f"weight {name[:60]!r} is not finite; train or export the policy again")
-    return f"{sum(array.size for array in model.weights.values()):,} numbers, all finite"
+    held = sum(array.size for array in model.weights.values())
+    used = sum(model.weights[name].size for node in model.nodes for name in node.inputs if name in model.weights)
+    # A small file must not keep a robot busy for minutes while its golden vectors are replayed.
+    if used > 4 * held + 1_000_000:
+        raise ArtifactError(f"the graph uses its {held:,} weights {used / held:.0f} times over; a policy does not")
+    return f"{held:,} numbers, all finite"
 
 
 def _manifest(model: Model) -> Manifest:

@@ -18,9 +18,10 @@ from deploy.errors import ArtifactError
 from deploy.files import policy_id, write_atomically
 from deploy.manifest import Golden, Manifest
 from deploy.onnx_file import read_model
-from deploy.policy import CHUNKS, OUTPUTS, OnnxPolicy, new_session, run
+from deploy.policy import OUTPUTS, OnnxPolicy
 from deploy.probes import Run, golden_vectors
 from deploy.quantize import quantise
+from deploy.session import CHUNKS, new_session, run
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.errors import GipoError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy

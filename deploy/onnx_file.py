@@ -6,74 +6,28 @@ first, and only the plain subset that the exporter writes comes through.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from deploy.errors import ArtifactError
-from deploy.protobuf import Field, Reader, Span, anything, many, number
+from deploy.onnx_schema import (
+    ATTRIBUTE,
+    DIMENSION,
+    DTYPES,
+    ENTRY,
+    GRAPH,
+    MODEL,
+    NODE,
+    OPSET,
+    SHAPE,
+    TENSOR,
+    TENSOR_TYPE,
+    TYPE,
+    VALUE,
+)
+from deploy.protobuf import Reader, Span
 
-DTYPES: dict[
-    int, np.dtype[Any]
-] = {  # TensorProto.DataType → little-endian numpy dtype, for the types a policy may hold
-    1: np.dtype("<f4"),
-    2: np.dtype("u1"),
-    3: np.dtype("i1"),
-    6: np.dtype("<i4"),
-    7: np.dtype("<i8"),
-    9: np.dtype("?"),
-    11: np.dtype("<f8"),
-}
 MAX_RANK = 8
-
-_MODEL = {
-    1: number("ir_version"),
-    2: Field("producer_name"),
-    3: Field("producer_version"),
-    7: Field("graph"),
-    8: many("opset_import"),
-    14: many("metadata_props"),
-}
-_GRAPH = {
-    1: many("node"),
-    2: Field("name"),
-    5: many("initializer"),
-    11: many("input"),
-    12: many("output"),
-}
-_NODE = {
-    1: many("input"),
-    2: many("output"),
-    3: Field("name"),
-    4: Field("op_type"),
-    5: many("attribute"),
-    7: Field("domain"),
-}
-_ATTRIBUTE = {  # numbers and texts only: no tensors, no subgraphs
-    1: Field("name"),
-    2: anything("f"),
-    3: anything("i"),
-    4: anything("s"),
-    7: anything("floats"),
-    8: anything("ints"),
-    9: anything("strings"),
-    20: number("type"),
-}
-_TENSOR = {
-    1: Field("dims", None, True),
-    2: number("data_type"),
-    8: Field("name"),
-    9: Field("raw_data"),
-    13: many("external_data"),
-    14: number("data_location"),
-}
-_VALUE = {1: Field("name"), 2: Field("type")}
-_TYPE = {1: Field("tensor_type")}
-_TENSOR_TYPE = {1: number("elem_type"), 2: Field("shape")}
-_SHAPE = {1: many("dim")}
-_DIMENSION = {1: number("dim_value"), 2: Field("dim_param")}
-_OPSET = {1: Field("domain"), 2: number("version")}
-_ENTRY = {1: Field("key"), 2: Field("value")}
 
 
 @dataclass(frozen=True)
@@ -82,6 +36,8 @@ class Node:
 
     operator: str
     domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     where: str
 
 
@@ -115,10 +71,10 @@ def read_model(data: bytes) -> Model:
         ArtifactError: when the file is damaged, or holds what no exported policy holds.
     """
     reader = Reader(data)
-    model = reader.message(Span(0, len(data)), _MODEL, "model")
+    model = reader.message(Span(0, len(data)), MODEL, "model")
     if not model["graph"]:
         raise ArtifactError("the file holds no graph; it is not an ONNX model")
-    graph = reader.message(_span(model["graph"][0]), _GRAPH, "graph")
+    graph = reader.message(_span(model["graph"][0]), GRAPH, "graph")
     metadata, entries = _metadata(reader, model["metadata_props"])
     return Model(
         ir_version=_int(model["ir_version"]),
@@ -149,7 +105,7 @@ def _metadata(reader: Reader, spans: list[int | Span]) -> tuple[dict[str, str], 
     metadata: dict[str, str] = {}
     entries: dict[str, Span] = {}
     for span in spans:
-        entry = reader.message(_span(span), _ENTRY, "metadata")
+        entry = reader.message(_span(span), ENTRY, "metadata")
         key = _text(reader, entry["key"], "metadata key")
         if key in metadata or not entry["value"]:
             raise ArtifactError(
@@ -163,7 +119,7 @@ def _metadata(reader: Reader, spans: list[int | Span]) -> tuple[dict[str, str], 
 def _opsets(reader: Reader, spans: list[int | Span]) -> dict[str, int]:
     opsets: dict[str, int] = {}
     for span in spans:
-        entry = reader.message(_span(span), _OPSET, "opset_import")
+        entry = reader.message(_span(span), OPSET, "opset_import")
         domain = _text(reader, entry["domain"], "opset domain")
         if domain in opsets:
             raise ArtifactError(f"opset_import names the domain {domain[:60]!r} twice; the file is damaged or forged")
@@ -172,17 +128,19 @@ def _opsets(reader: Reader, spans: list[int | Span]) -> dict[str, int]:
 
 
 def _node(reader: Reader, span: Span, where: str) -> Node:
-    node = reader.message(span, _NODE, where)
+    node = reader.message(span, NODE, where)
     operator = _text(reader, node["op_type"], where)
     for attribute in node["attribute"]:
-        reader.message(_span(attribute), _ATTRIBUTE, f"an attribute of {where} ({operator[:60]!r})")
-    return Node(operator, _text(reader, node["domain"], where), where)
+        reader.message(_span(attribute), ATTRIBUTE, f"an attribute of {where} ({operator[:60]!r})")
+    domain = _text(reader, node["domain"], where)
+    inputs, outputs = (tuple(reader.text(name, where) for name in node[end]) for end in ("input", "output"))
+    return Node(operator, domain, inputs, outputs, where)
 
 
 def _weights(reader: Reader, spans: list[int | Span]) -> dict[str, np.ndarray]:
     weights: dict[str, np.ndarray] = {}
     for i, span in enumerate(spans):
-        tensor = reader.message(_span(span), _TENSOR, f"weight {i}")
+        tensor = reader.message(_span(span), TENSOR, f"weight {i}")
         name = _text(reader, tensor["name"], f"weight {i}")
         if name in weights:
             raise ArtifactError(f"weight {name[:60]!r} appears twice; the file is damaged or forged")
@@ -211,18 +169,18 @@ def _dims(values: list[int | Span], where: str) -> tuple[int, ...]:
 
 
 def _value(reader: Reader, span: Span, where: str) -> Value:
-    value = reader.message(span, _VALUE, where)
+    value = reader.message(span, VALUE, where)
     name = _text(reader, value["name"], where)
     if not value["type"]:
         raise ArtifactError(f"{where} {name[:60]!r} has no type; export the policy again")
-    kind = reader.message(_span(value["type"][0]), _TYPE, f"the type of {where}")
+    kind = reader.message(_span(value["type"][0]), TYPE, f"the type of {where}")
     if not kind["tensor_type"]:
         raise ArtifactError(f"{where} {name[:60]!r} is no tensor; export the policy again")
-    tensor = reader.message(_span(kind["tensor_type"][0]), _TENSOR_TYPE, f"the type of {where}")
+    tensor = reader.message(_span(kind["tensor_type"][0]), TENSOR_TYPE, f"the type of {where}")
     shape: list[int | str] = []
     for dims in tensor["shape"]:
-        for dim in reader.message(_span(dims), _SHAPE, f"the shape of {where}")["dim"]:
-            entry = reader.message(_span(dim), _DIMENSION, f"the shape of {where}")
+        for dim in reader.message(_span(dims), SHAPE, f"the shape of {where}")["dim"]:
+            entry = reader.message(_span(dim), DIMENSION, f"the shape of {where}")
             symbolic = not entry["dim_value"]
             shape.append(_text(reader, entry["dim_param"], where) if symbolic else _int(entry["dim_value"]))
     return Value(name, _int(tensor["elem_type"]), tuple(shape))

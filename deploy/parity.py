@@ -9,9 +9,9 @@ import torch
 from deploy import probes
 from deploy.errors import ArtifactError
 from deploy.graph import StochasticPolicy
-from deploy.manifest import MAX_ROUNDING
 from deploy.policy import OUTPUTS
 from deploy.probes import Outputs, Run
+from deploy.validation import MAX_ROUNDING
 from gipo.policies import Policy, TokenPolicy
 
 ACTION_TOLERANCE = 1e-6  # of the largest bound

@@ -13,7 +13,7 @@ from deploy.cli import main
 
 ROBOT_SIDE = [
     "bench", "check", "cli", "compare", "distributions", "errors", "fields", "files", "golden", "manifest",
-    "onnx_file", "policy", "protobuf", "report",
+    "onnx_file", "onnx_schema", "policy", "protobuf", "report", "session", "validation",
 ]  # fmt: skip
 
 
