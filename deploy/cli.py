@@ -1,6 +1,7 @@
 """`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export` needs torch."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +18,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
+        sys.stdout.flush()
     except ArtifactError as error:
         print(f"gipo-deploy: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
     return 0
 

@@ -10,24 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # the helper modules beside this file, in every import mode
-
-from deploy_builders import make_policy, save
-
 from deploy.export import Exported, export
 from deploy.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
+from tests.deploy.builders import make_policy, save
 
 Kit = dict[str, Any]
 
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("gipo", "datamodules", "robots", "deploy")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

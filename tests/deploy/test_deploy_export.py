@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deploy_builders import INTERFACE, make_policy, save
 
 import deploy.export
 from deploy.errors import ArtifactError
@@ -16,6 +15,7 @@ from deploy.manifest import Manifest
 from deploy.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
+from tests.deploy.builders import INTERFACE, make_policy, save
 
 
 def test_the_manifest_says_what_the_checkpoint_says(exported):

@@ -8,12 +8,12 @@ import time
 
 import numpy as np
 import pytest
-from deploy_forge import ARMED, STATIC
 
 import deploy.policy
 from deploy.errors import ArtifactError
 from deploy.files import MAX_BYTES
 from deploy.policy import OnnxPolicy
+from tests.deploy.forge import ARMED, STATIC
 
 SECONDS = 3.0  # a refusal takes a few milliseconds; this is for a busy machine
 

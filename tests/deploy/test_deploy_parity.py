@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from deploy_builders import KINDS
 from scipy import stats
 
 from deploy.parity import probe
 from deploy.policy import OnnxPolicy
+from tests.deploy.builders import KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,14 +18,14 @@ def blocks(language):
     return [part.split("```")[0] for part in section.split(f"```{language}\n")[1:]]
 
 
-def test_three_commands(small, robot, tmp_path, monkeypatch):
+def test_three_commands(exported, robot, tmp_path, monkeypatch):
     export, install, check = blocks("bash")[0].splitlines()
     monkeypatch.chdir(tmp_path)
     program, *arguments = shlex.split(export)
     assert program == "gipo-deploy"
     checkpoint = Path(arguments[1])
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(small["checkpoint"].read_bytes())
+    checkpoint.write_bytes(exported("token-separate")["checkpoint"].read_bytes())
     assert main(arguments) == 0
     assert install == "pip install ."  # what the `robot` fixture did
     program, *arguments = shlex.split(check)
