@@ -66,7 +66,7 @@ def check_bytes(data: bytes, require_id: str | None = None, report: Report = sil
     """Check the bytes of an artifact, as `check_file` does."""
     identity = policy_id(data)
     if require_id is not None and identity not in required_ids(require_id):
-        raise ArtifactError(f"this file is policy {identity}, which is not what --require-id {require_id} allows")
+        raise ArtifactError(f"this file is policy {identity}, which is not the one required: {require_id}")
     report("identity", f"{identity}{', as required' if require_id is not None else ''}")
     model = read_model(data)
     report("structure", f"{len(model.nodes)} nodes, {len(model.weights)} weights, all in this file")

@@ -1,7 +1,6 @@
 """Checks of single manifest values: each names the key, what was found, what is allowed and the fix."""
 
 import json
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -57,8 +56,8 @@ def refuse(key: str, value: Any, allowed: str) -> ArtifactError:
 
 
 def is_number(value: Any) -> bool:
-    """A finite int or float, not a bool."""
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+    """A finite int or float that float32 can hold, not a bool."""
+    return type(value) in (int, float) and abs(value) < 3.4e38
 
 
 def is_text(value: Any) -> bool:
@@ -79,12 +78,12 @@ def check_sha256(key: str, value: Any) -> None:
 
 
 def check_numbers(key: str, values: Any, size: int) -> None:
-    """Refuse what is no tuple of `size` finite numbers."""
+    """Refuse what is no tuple of `size` finite numbers that float32 can hold."""
     if not isinstance(values, tuple) or len(values) != size:
         raise refuse(key, values, f"a list of {size} numbers")
     for value in values:
         if not is_number(value):
-            raise refuse(key, value, "finite numbers")
+            raise refuse(key, value, "finite numbers that float32 can hold")
 
 
 def check_names(key: str, values: Any, size: int | None, unique: bool = False) -> None:

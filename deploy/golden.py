@@ -39,6 +39,8 @@ def compare(manifest: Manifest, outputs: dict[str, np.ndarray]) -> str:
     worst = 0.0
     for name, allowed in tolerances(manifest).items():
         expected, found = np.array(getattr(manifest.golden, name)), outputs[name].astype(np.float64)
+        if found.shape != expected.shape:
+            raise ArtifactError(f"the golden vectors give {name} of shape {found.shape}, it must be {expected.shape}")
         difference = np.abs(found - expected)
         bad = ~(difference <= allowed + 1e-6 * np.abs(expected))  # written so that NaN is bad
         if bad.any():

@@ -50,7 +50,7 @@ def test_a_required_id_is_required_by_every_command(small, capsys):
     for command in ("check", "info", "bench"):
         code, _, err = run(capsys, command, small["file"], "--require-id", "0" * 64)
         assert code == 2
-        assert "not what --require-id" in err
+        assert "not the one required" in err
 
 
 def test_info_is_a_table_and_the_manifest(exported, capsys):

@@ -80,6 +80,19 @@ def test_a_derived_policy_is_exported_as_its_family(tmp_path):
     assert done.manifest.family == "token"
 
 
+class Undecided(TokenPolicy):
+    """Its graph depends on the values of the observation, which no export can follow."""
+
+    def params(self, observation):
+        return super().params(observation if observation.sum() > 0 else -observation)
+
+
+def test_a_policy_that_cannot_be_exported_is_refused(tmp_path):
+    policy = Undecided(Spaces(3, (-1.0,), (1.0,)), bins=7, network=lambda i, o: SeparateNetworks(i, o, (16,)))
+    checkpoint = save(policy, tmp_path / "p.ckpt", interface=None)
+    refused(checkpoint, tmp_path, "Undecided cannot be exported to ONNX", rate=5)
+
+
 def refused(checkpoint, tmp_path, message, **arguments):
     out = tmp_path / "out" / "policy.onnx"
     with pytest.raises(ArtifactError, match=message):

@@ -99,7 +99,7 @@ def test_required_ids(small, tmp_path):
     listed.write_text(f"# floor 2\n{'0' * 64}  old.onnx\n{identity}  small.onnx\n")
     for require in (identity, identity.upper(), str(listed)):
         assert OnnxPolicy.load(file, require_id=require).policy_id == identity
-    with pytest.raises(ArtifactError, match="not what --require-id"):
+    with pytest.raises(ArtifactError, match="not the one required"):
         OnnxPolicy.load(file, require_id="f" * 64)
     listed.write_text("")
     for require, message in ((str(listed), "must list"), ("abc", "neither a policy id")):
