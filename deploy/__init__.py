@@ -1,1 +1,1 @@
-"""Turn a trained policy into one ONNX file, and run that file. Only `deploy.export` imports torch."""
+"""Turn a trained policy into one ONNX file, and run that file. What runs on a robot imports no torch."""

@@ -1,0 +1,150 @@
+"""`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export` needs torch."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from deploy import bench, compare, report
+from deploy.check import check_file
+from deploy.errors import ArtifactError
+from deploy.policy import OnnxPolicy
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it succeeded, 2 after one line of error."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+        sys.stdout.flush()
+    except ArtifactError as error:
+        print(f"gipo-deploy: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    return 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    try:
+        from deploy.export import export
+    except ModuleNotFoundError as error:
+        raise ArtifactError(
+            f"export needs the training stack ({error.name} is missing): pip install 'gipo[train]'"
+        ) from error
+    done = export(options.checkpoint, options.out, options.rate, options.quantize)
+    found = done.parity
+    print(
+        report.pairs(
+            [
+                ("written", f"{options.out}, {done.size / 2**20:.2f} MiB"),
+                ("policy id", done.policy_id),
+                ("parity", f"{found.observations} observations through torch and ONNX Runtime"),
+                ("|Δ action|", f"{found.action:.1e}"),
+                ("|Δ log-prob|", f"{found.log_prob:.1e} nats"),
+                ("rounding", f"{found.rounding:.1e}, of float32 against float64 in the distribution parameters"),
+                ("left to rounding", f"{found.redrawn} draws made again, {found.ties} deterministic ties left out"),
+            ]
+        )
+    )
+    if done.manifest.quantisation is not None:
+        print("\nint8 against the float policy\n" + report.distances(done.manifest.quantisation))
+
+
+def _check(options: argparse.Namespace) -> None:
+    def passed(name: str, found: str) -> None:
+        print(f"  ok  {name:<10}  {found}", flush=True)
+
+    OnnxPolicy.load(options.file, options.require_id, report=passed)
+
+
+def _info(options: argparse.Namespace) -> None:
+    artifact = check_file(options.file, options.require_id)
+    print(artifact.manifest.to_json() if options.json else report.info(artifact))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    before = bench.resident_bytes()
+    policy = OnnxPolicy.load(options.file, options.require_id, options.threads)
+    grown = bench.resident_bytes() - before
+    steps, names = [bench.decision(policy)], ["onnxruntime"]
+    eager = bench.eager_decision(policy)
+    if eager is not None:
+        steps, names = [*steps, eager], [*names, "torch eager"]
+    measured = bench.latencies(steps, options.count)
+    print(report.latencies(zip(names, measured, strict=True)))
+    rows = [("p99 / p50", f"{measured[0].p99 / measured[0].p50:.2f}")]
+    if eager is not None:
+        rows.append(("p50 against torch eager", f"{measured[0].p50 / measured[1].p50:.2f}"))
+    rows.append(("loads per second", f"{bench.loads_per_second(options.file):.1f}, every check included"))
+    rows.append(("memory of one policy", f"{grown / 2**20:.1f} MiB"))
+    print(report.pairs(rows))
+
+
+def _diff(options: argparse.Namespace) -> None:
+    first, second = OnnxPolicy.load(options.first), OnnxPolicy.load(options.second)
+    if options.observations:
+        observations = _read_observations(options.observations, first.manifest.observation_size)
+    else:
+        observations = compare.typical_observations(first, options.count)
+    found = compare.difference(first, second, observations)
+    print(f"{len(observations)} observations, KL(A‖B)\n" + report.distances(found))
+
+
+def _read_observations(path: str, size: int) -> np.ndarray:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"--observations {path} is no .npy file of numbers: {error}") from error
+    if found.ndim != 2 or found.shape[1] != size or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise ArtifactError(
+            f"--observations {path} is {found.dtype} {found.shape}; it must be finite numbers [B, {size}]"
+        )
+    return found
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gipo-deploy", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    export = commands.add_parser("export", help="checkpoint → one ONNX file, if torch and ONNX Runtime agree on it")
+    export.add_argument("checkpoint", help="a checkpoint of gipo")
+    export.add_argument("--out", required=True, metavar="FILE", help="where to write; appears whole or not at all")
+    export.add_argument("--rate", type=float, metavar="HZ", help="control rate, where the checkpoint does not say")
+    export.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
+    export.set_defaults(run=_export)
+
+    check = commands.add_parser("check", help="every check of an artifact, one a line; exit 2 at the first that fails")
+    info = commands.add_parser("info", help="what an artifact says of itself")
+    info.add_argument("--json", action="store_true", help="print the manifest instead of tables")
+    timing = commands.add_parser("bench", help="latency at batch 1, loads per second, memory")
+    timing.add_argument("--count", type=_positive, default=5000, help="decisions timed (default: %(default)s)")
+    timing.add_argument("--threads", type=_positive, default=1, help="threads of ONNX Runtime (default: %(default)s)")
+    for command, run in ((check, _check), (info, _info), (timing, _bench)):
+        command.add_argument("file", help="an artifact")
+        command.add_argument(
+            "--require-id", metavar="ID", help="policy id it must have, or a file that lists those allowed"
+        )
+        command.set_defaults(run=run)
+
+    diff = commands.add_parser("diff", help="how far artifact B is from artifact A on the same observations")
+    diff.add_argument("first", metavar="A")
+    diff.add_argument("second", metavar="B")
+    diff.add_argument("--observations", metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says")
+    diff.add_argument("--count", type=_positive, default=1000, help="observations drawn (default: %(default)s)")
+    diff.set_defaults(run=_diff)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Checks of single manifest values: each names the key, what was found, what is allowed and the fix."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from deploy.errors import ArtifactError
+
+MAX_TEXT = 4 << 20  # characters of JSON; the manifest of a thousand-dimensional observation is a tenth of it
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object in `text`: no key twice, no NaN or infinity, no runaway nesting."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ArtifactError("the manifest names a key twice; export the policy again")
+        return found
+
+    def no_constant(name: str) -> float:
+        raise ArtifactError(f"the manifest holds {name}, which is no number a robot can use; export the policy again")
+
+    if len(text) > MAX_TEXT:
+        raise ArtifactError(f"the manifest has {len(text)} characters, more than the {MAX_TEXT} allowed")
+    try:
+        raw = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except ArtifactError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"the manifest is not JSON: {error}; export the policy again") from error
+    if not isinstance(raw, dict):
+        raise ArtifactError(f"the manifest is a JSON {type(raw).__name__}, it must be an object")
+    return raw
+
+
+def check_keys(raw: Any, known: Collection[str], where: str) -> None:
+    """Refuse what is no object of exactly the `known` keys."""
+    if not isinstance(raw, dict):
+        raise ArtifactError(f"{where} is {short(raw)}; it must be an object")
+    if missing := sorted(set(known) - set(raw)):
+        raise ArtifactError(f"{where}.{missing[0]} is missing; export the policy again")
+    if unknown := sorted(set(raw) - set(known)):
+        raise ArtifactError(f"{where}.{short(unknown[0])} is not a known key; export the policy again")
+
+
+def short(value: Any) -> str:
+    """`value` as text that fits a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def refuse(key: str, value: Any, allowed: str) -> ArtifactError:
+    """The error for a value that is not `allowed`."""
+    return ArtifactError(f"manifest.{key} is {short(value)}; it must be {allowed}")
+
+
+def is_number(value: Any) -> bool:
+    """A finite int or float that float32 can hold, not a bool."""
+    return type(value) in (int, float) and abs(value) < 3.4e38
+
+
+def is_text(value: Any) -> bool:
+    """1 to 128 characters, printable, so that a name cannot drive the terminal of whoever reads it."""
+    return isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable()
+
+
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    if type(value) is not int or not least <= value < 2**63:
+        raise refuse(key, value, f"a whole number, at least {least}")
+
+
+def check_sha256(key: str, value: Any) -> None:
+    """Refuse what is no SHA-256 in lower-case hexadecimal."""
+    if not isinstance(value, str) or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise refuse(key, value, "a SHA-256: 64 lower-case hexadecimal digits")
+
+
+def check_numbers(key: str, values: Any, size: int) -> None:
+    """Refuse what is no tuple of `size` finite numbers that float32 can hold."""
+    if not isinstance(values, tuple) or len(values) != size:
+        raise refuse(key, values, f"a list of {size} numbers")
+    for value in values:
+        if not is_number(value):
+            raise refuse(key, value, "finite numbers that float32 can hold")
+
+
+def check_names(key: str, values: Any, size: int | None, unique: bool = False) -> None:
+    """Refuse what is no tuple of names, `size` of them if it is given."""
+    if not isinstance(values, tuple) or not values or not all(map(is_text, values)):
+        raise refuse(key, values, "a list of printable names of 1 to 128 characters")
+    if size is not None and len(values) != size:
+        raise refuse(key, values, f"a list of {size} texts")
+    if unique and len(set(values)) != len(values):
+        raise refuse(key, values, "names that differ from each other")

@@ -1,0 +1,74 @@
+"""ONNX Runtime as a policy uses it: one thread, no noise on the terminal, bounded memory."""
+
+import contextlib
+import threading
+
+import numpy as np
+import onnxruntime
+
+from deploy.errors import ArtifactError
+
+MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
+# Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
+# that a row's answer would depend on its neighbours: there each row goes alone.
+CHUNKS = {"float32": 4096, "int8": 1}
+
+_arena_lock = threading.Lock()
+_arena_made = False
+
+
+def run(
+    session: onnxruntime.InferenceSession, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray, chunk: int
+) -> list[np.ndarray]:
+    """The named outputs for observation [B, O] and noise [B, D], `chunk` rows at a time.
+
+    Raises:
+        ArtifactError: when the graph cannot be run.
+    """
+    try:
+        if len(rows) <= chunk:
+            return session.run(names, {"observation": rows, "noise": noise})
+        cuts = range(chunk, len(rows), chunk)
+        parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
+        runs = [session.run(names, {"observation": part, "noise": drawn}) for part, drawn in parts]
+    except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
+        raise ArtifactError(f"the policy cannot be run: {_first_line(error)}") from error
+    return [np.concatenate(values) for values in zip(*runs, strict=True)]
+
+
+def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A CPU session that neither spins, nor prints, nor takes more than MAX_MEMORY for its tensors.
+
+    Raises:
+        ArtifactError: when ONNX Runtime refuses the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; nothing else belongs on a robot's terminal
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    _bound_memory()
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise ArtifactError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
+
+
+def _bound_memory() -> None:
+    """Give ONNX Runtime one bounded arena, so that a hostile graph fails instead of filling the robot's memory."""
+    global _arena_made
+    with _arena_lock:
+        if _arena_made:
+            return
+        where = onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        )
+        # Where the program has already registered an arena of its own, that one's limit holds.
+        with contextlib.suppress(RuntimeError):
+            onnxruntime.create_and_register_allocator(where, onnxruntime.OrtArenaCfg({"max_mem": MAX_MEMORY}))
+        _arena_made = True
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

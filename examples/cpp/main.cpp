@@ -1,0 +1,58 @@
+// A controller that runs a gipo artifact at its rate. Replace `observe` and `send` by your robot's.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <thread>
+
+#include "policy.hpp"
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::vector<float> observe(std::size_t size) { return std::vector<float>(size, 0.5F); }
+
+void send(const std::vector<float>& action) {
+  for (float value : action) std::printf(" %.6f", value);
+}
+
+int control(const std::string& path, int steps, std::uint64_t seed) {
+  gipo::Policy policy(path);
+  std::printf("%zu golden vectors replayed\n", policy.manifest().at("golden").at("observation").size());
+  std::mt19937_64 generator(seed);
+  const auto period = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / policy.rate_hz()));
+  const auto start = Clock::now();
+  int late = 0;
+  for (int step = 0; step < steps; ++step) {
+    const auto decision = policy.act(observe(policy.observation_size()), generator);
+    std::printf("step %d action", step);
+    send(decision.action);
+    std::printf(" log_prob");
+    for (float value : decision.log_prob) std::printf(" %.6f", value);
+    std::printf("\n");
+    // Paced from the start, so that one late step does not shift all that follow.
+    const auto next = start + (step + 1) * period;
+    late += Clock::now() > next;
+    std::this_thread::sleep_until(next);
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  std::printf("%d steps, %.2f Hz of %.2f, %d late\n", steps, steps / seconds, policy.rate_hz(), late);
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::cerr << "usage: controller FILE.onnx [STEPS [SEED]]\n";
+    return 2;
+  }
+  try {
+    return control(argv[1], argc > 2 ? std::atoi(argv[2]) : 100, argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 0);
+  } catch (const std::exception& error) {
+    std::cerr << "controller: error: " << error.what() << "\n";
+    return 2;
+  }
+}

@@ -1,0 +1,49 @@
+"""Policies with random weights, and checkpoints as training writes them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gipo.networks import ActorCritic, SeparateNetworks, SharedEncoder
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+
+OBSERVATIONS, ACTIONS, RATE = 39, 4, 80.0
+INTERFACE = {
+    "observation_names": [f"sensor.{i}" for i in range(OBSERVATIONS)],
+    "observation_units": ["m"] * OBSERVATIONS,
+    "action_names": ["x", "y", "z", "gripper"],
+    "action_units": ["1"] * ACTIONS,
+    "control_rate_hz": RATE,
+}
+KINDS = ["token-separate", "token-shared", "gaussian-separate", "gaussian-shared"]
+
+
+def make_policy(kind: str, gain: float = 30.0, **arguments: Any) -> Policy:
+    """A policy whose distribution depends on the observation; `gain` scales its near-zero last layer."""
+    family, body = kind.split("-")
+    classes: dict[str, type[Policy]] = {"token": TokenPolicy, "gaussian": GaussianPolicy}
+    bodies: dict[str, type[ActorCritic]] = {"separate": SeparateNetworks, "shared": SharedEncoder}
+    torch.manual_seed(len(kind))
+    policy = classes[family](
+        Spaces(OBSERVATIONS, (-1.0,) * ACTIONS, (1.0,) * ACTIONS), network=bodies[body], **arguments
+    )
+    with torch.no_grad():
+        policy.network.actor[-1].weight *= gain if body == "separate" else 1.0  # type: ignore[index,operator]
+        for parameter in policy.network.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    if policy.normaliser is not None:
+        scale, shift = torch.rand(OBSERVATIONS) * 3, torch.randn(OBSERVATIONS)
+        policy.normaliser.update(torch.randn(2000, OBSERVATIONS) * scale + shift)
+    policy.version.fill_(7)
+    return policy.eval()
+
+
+def save(policy: Policy, path: Path, **recorded: Any) -> Path:
+    """Write `policy` as a training checkpoint; None removes an entry."""
+    entries = {"format": 1, "policy": policy.description(), "task": "reach-v3", "frames": 1000, "interface": INTERFACE}
+    entries = {key: value for key, value in {**entries, **recorded}.items() if value is not None}
+    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
+    torch.save({"gipo": entries, "state_dict": weights}, path)
+    return path

@@ -1,0 +1,139 @@
+"""The command line: what it prints, one line of error, exit codes."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.cli import main
+
+ROBOT_SIDE = [
+    "bench", "check", "cli", "compare", "distributions", "errors", "fields", "files", "golden", "manifest",
+    "onnx_file", "onnx_schema", "policy", "protobuf", "report", "session", "validation",
+]  # fmt: skip
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_check_says_each_check_on_its_line(small, capsys):
+    code, out, err = run(capsys, "check", small["file"], "--require-id", small["loaded"].policy_id)
+    assert (code, err) == (0, "")
+    names = [line.split()[1] for line in out.splitlines()]
+    assert names == [
+        "file", "identity", "structure", "digest", "opset", "operators", "weights", "manifest", "inputs", "outputs",
+        "normaliser", "runtime", "golden",
+    ]  # fmt: skip
+    assert all(line.startswith("  ok  ") for line in out.splitlines())
+
+
+def test_check_stops_at_the_first_failure_with_one_line(small, tmp_path, capsys):
+    file = tmp_path / "damaged.onnx"
+    data = bytearray(small["file"].read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    code, out, err = run(capsys, "check", file)
+    assert code == 2
+    assert err.startswith("gipo-deploy: error: ")
+    assert len(err.splitlines()) == 1
+    assert "golden" not in out
+
+
+def test_a_required_id_is_required_by_every_command(small, capsys):
+    for command in ("check", "info", "bench"):
+        code, _, err = run(capsys, command, small["file"], "--require-id", "0" * 64)
+        assert code == 2
+        assert "not the one required" in err
+
+
+def test_info_is_a_table_and_the_manifest(exported, capsys):
+    file = exported("gaussian-separate-int8")["file"]
+    code, out, _ = run(capsys, "info", file)
+    assert code == 0
+    for expected in ("80 Hz, 12.5 ms a step", "gripper", "sensor.38", "reach-v3", "int8 against the float policy"):
+        assert expected in out
+    code, out, _ = run(capsys, "info", file, "--json")
+    assert json.loads(out)["action_names"] == ["x", "y", "z", "gripper"]
+
+
+def test_bench_compares_with_torch(small, capsys):
+    code, out, _ = run(capsys, "bench", small["file"], "--count", "50")
+    assert code == 0
+    for expected in ("p99.9", "onnxruntime", "torch eager", "loads per second", "memory of one policy"):
+        assert expected in out
+
+
+def test_diff_of_a_policy_with_itself_and_with_its_int8(exported, tmp_path, capsys):
+    whole, int8 = (exported(kind)["file"] for kind in ("gaussian-separate", "gaussian-separate-int8"))
+    code, out, _ = run(capsys, "diff", whole, whole)
+    assert code == 0
+    assert [line.split()[-2:] for line in out.splitlines()[2:]] == [["0", "0"]] * 4
+    observations = tmp_path / "seen.npy"
+    np.save(observations, np.random.default_rng(0).standard_normal((20, 39)))
+    code, out, _ = run(capsys, "diff", whole, int8, "--observations", observations)
+    assert code == 0
+    assert out.startswith("20 observations")
+    assert float(out.splitlines()[2].split()[-2]) > 0
+
+
+def test_diff_refuses_other_robots_and_files_that_are_no_observations(exported, small, tmp_path, capsys):
+    file = exported("gaussian-separate")["file"]
+    code, _, err = run(capsys, "diff", file, small["file"])
+    assert code == 2
+    assert "differ in manifest.family" in err
+    wrong = tmp_path / "wrong.npy"
+    np.save(wrong, np.zeros((3, 7)))
+    for path, message in ((wrong, "finite numbers [B, 39]"), (file, "no .npy file")):
+        code, _, err = run(capsys, "diff", file, file, "--observations", path)
+        assert code == 2
+        assert message in err
+
+
+def test_export_reports_parity(small, tmp_path, capsys):
+    code, out, err = run(capsys, "export", small["checkpoint"], "--out", tmp_path / "p.onnx", "--rate", 50)
+    assert (code, err) == (0, "")
+    for expected in (small["loaded"].policy_id, "1014 observations", "|Δ log-prob|", "rounding"):
+        assert expected in out
+    code, _, err = run(capsys, "export", small["checkpoint"], "--out", tmp_path / "q.onnx")
+    assert code == 2
+    assert "--rate HZ" in err
+
+
+def test_export_without_the_training_stack_says_what_is_missing(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deploy.export", None)
+    code, _, err = run(capsys, "export", small["checkpoint"], "--out", tmp_path / "p.onnx")
+    assert code == 2
+    assert "pip install" in err
+
+
+@pytest.mark.parametrize("arguments", [["bench", "x.onnx", "--count", "0"], ["check"], ["fly"], []])
+def test_usage_errors_exit_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("module", ROBOT_SIDE)
+def test_the_robot_side_imports_no_training_stack(module):
+    """At the top of each module; `bench` and `cli` reach for torch inside a function, where it may be missing."""
+    tree = ast.parse(Path("deploy", f"{module}.py").read_text())
+    imported = {
+        (name.name if isinstance(node, ast.Import) else node.module or "").split(".")[0]
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in node.names
+    }
+    assert imported - sys.stdlib_module_names <= {"deploy", "numpy", "onnxruntime"}
+
+
+def test_importing_the_robot_side_loads_no_training_stack():
+    script = "import sys\n" + "\n".join(f"import deploy.{module}" for module in ROBOT_SIDE)
+    script += "\nassert not {'torch', 'onnx', 'gipo', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)

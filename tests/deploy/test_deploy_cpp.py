@@ -1,0 +1,77 @@
+"""The C++ controller, built and run where ONNX Runtime's headers are."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from tests.deploy.forge import ARMED
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
+HEADER = "onnxruntime_cxx_api.h"
+PLACES = ("include", "include/onnxruntime", "include/onnxruntime/core/session")
+
+
+def found_headers():
+    roots = [os.environ.get("ONNXRUNTIME_ROOT", "/nowhere"), "/usr", "/usr/local", "/opt/onnxruntime"]
+    return next((Path(root) for root in roots for place in PLACES if (Path(root) / place / HEADER).exists()), None)
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory):
+    missing = [tool for tool in ("cmake", "c++") if shutil.which(tool) is None]
+    if missing or found_headers() is None:
+        reason = f"{missing[0]} is not installed" if missing else f"{HEADER} not found; set ONNXRUNTIME_ROOT"
+        pytest.skip(f"the C++ example was not built here: {reason}")
+    root, build = tmp_path_factory.mktemp("onnxruntime"), tmp_path_factory.mktemp("build")
+    (root / "include").symlink_to(found_headers() / "include")
+    # The library of the Python wheel: any newer one runs what was compiled against older headers.
+    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    (root / "lib").mkdir()
+    for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
+        (root / "lib" / name).symlink_to(library)
+    configure = ["cmake", "-S", EXAMPLE, "-B", build, f"-DONNXRUNTIME_ROOT={root}", "-DCMAKE_BUILD_TYPE=Debug"]
+    done = subprocess.run(configure, capture_output=True, text=True)
+    if "nlohmann_json" in done.stderr:
+        pytest.skip("the C++ example was not built here: nlohmann-json is not installed; set CMAKE_PREFIX_PATH")
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(["cmake", "--build", build], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stdout + done.stderr
+    return build / "controller"
+
+
+def run(controller, file, *arguments):
+    return subprocess.run([controller, file, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["token-separate", "gaussian-separate", "gaussian-separate-int8"])
+def test_replays_the_golden_vectors_and_keeps_its_rate(controller, exported, kind):
+    done = run(controller, exported(kind)["file"], 40)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *steps, last = done.stdout.splitlines()
+    assert first == "16 golden vectors replayed"
+    assert len(steps) == 40
+    actions = [float(word) for line in steps for word in line.split(" action ")[1].split(" log_prob ")[0].split()]
+    assert len(actions) == 160
+    assert max(map(abs, actions)) <= 1
+    assert 40 < float(last.split(" steps, ")[1].split(" Hz")[0]) <= 80.5
+
+
+def test_a_seed_reproduces_the_actions(controller, small):
+    first, second, other = (run(controller, small["file"], 5, seed).stdout.splitlines()[1:-1] for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_refuses_what_the_golden_vectors_refuse(controller, small, tmp_path):
+    file = tmp_path / "policy.onnx"
+    for name in ("wrong golden token", "normaliser changed everywhere", "wrong golden log-prob"):
+        file.write_bytes(ARMED[name][0](small["file"].read_bytes()))
+        done = run(controller, file, 5)
+        assert done.returncode == 2
+        assert "controller: error: golden vector" in done.stderr
+    file.write_bytes(b"nothing")
+    assert run(controller, file, 5).returncode == 2

@@ -1,0 +1,117 @@
+"""Hostile and damaged files: refused with a clear message, before inference, in bounded memory and time."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import deploy.policy
+from deploy.errors import ArtifactError
+from deploy.files import MAX_BYTES
+from deploy.policy import OnnxPolicy
+from tests.deploy.forge import ARMED, STATIC
+
+SECONDS = 3.0  # a refusal takes a few milliseconds; this is for a busy machine
+
+
+def test_there_are_at_least_forty():
+    assert len(STATIC) + len(ARMED) >= 40
+
+
+@pytest.fixture
+def usable(small):
+    """The policy that was loaded before answers as before."""
+    policy, row = small["loaded"], np.ones(5, np.float32)
+    before = policy.act(row, np.random.default_rng(0))
+    yield
+    assert np.array_equal(before.params, policy.act(row, np.random.default_rng(0)).params)
+
+
+def refused(file, message):
+    start = time.perf_counter()
+    with pytest.raises(ArtifactError, match=message) as error:
+        OnnxPolicy.load(file)
+    assert time.perf_counter() - start < SECONDS
+    assert len(str(error.value)) < 600
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_refused_from_its_bytes(small, tmp_path, monkeypatch, usable, name):
+    def never(*_):
+        raise AssertionError("ONNX Runtime was given a file that no check had passed")
+
+    monkeypatch.setattr(deploy.policy, "new_session", never)
+    forge, message = STATIC[name]
+    file = tmp_path / "policy.onnx"
+    file.write_bytes(forge(small["file"].read_bytes()))
+    refused(file, message)
+
+
+@pytest.mark.parametrize("name", ARMED)
+def test_refused_before_it_may_act(small, tmp_path, usable, name):
+    forge, message = ARMED[name]
+    file = tmp_path / "policy.onnx"
+    file.write_bytes(forge(small["file"].read_bytes()))
+    refused(file, message)
+
+
+def test_refuses_what_is_no_plain_file(small, tmp_path, usable):
+    link, pipe, large = tmp_path / "link.onnx", tmp_path / "pipe.onnx", tmp_path / "large.onnx"
+    link.symlink_to(small["file"])
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no disk
+    for path, message in [
+        (link, "symbolic link"),
+        (pipe, "not a regular file"),
+        (large, "more than the"),
+        (tmp_path, "not a regular file|Is a directory"),
+        (tmp_path / "missing.onnx", "No such file"),
+        ("/dev/zero", "not a regular file"),
+        ("nul\0byte", "null byte"),
+    ]:
+        refused(path, message)
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(5000, marks=pytest.mark.campaign)])
+def test_no_flipped_byte_and_no_truncation_passes(small, tmp_path, count):
+    data, generator, file = small["file"].read_bytes(), random.Random(8), tmp_path / "policy.onnx"
+    for _ in range(count):
+        place = generator.randrange(len(data))
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << generator.randrange(8)
+        for forged in (bytes(damaged), data[:place]):
+            file.write_bytes(forged)
+            with pytest.raises(ArtifactError):
+                OnnxPolicy.load(file)
+
+
+def test_every_hostile_file_is_refused_in_bounded_memory(small, tmp_path):
+    data = small["file"].read_bytes()
+    for i, (forge, _) in enumerate([*STATIC.values(), *ARMED.values()]):
+        (tmp_path / f"{i}.onnx").write_bytes(forge(data))
+    script = f"""
+import pathlib, resource, sys
+from deploy.policy import OnnxPolicy
+from deploy.errors import ArtifactError
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+OnnxPolicy.load({str(small["file"])!r})
+before, refused = peak(), 0
+for file in sorted(pathlib.Path({str(tmp_path)!r}).iterdir()):
+    try:
+        OnnxPolicy.load(file)
+    except ArtifactError:
+        refused += 1
+assert "torch" not in sys.modules and "onnx" not in sys.modules
+print(refused, peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    refusals, grown = done.stdout.split()
+    assert int(refusals) == len(STATIC) + len(ARMED)
+    assert float(grown) < 150, "MiB"
+    assert done.stderr == ""

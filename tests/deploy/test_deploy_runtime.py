@@ -1,0 +1,122 @@
+"""OnnxPolicy: reproducible, batched, deterministic; and it refuses what a policy must not see."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from deploy.errors import ArtifactError
+from deploy.policy import OnnxPolicy
+
+ROW = np.array([1.0, 0.5, -2.0, 3.0, 8.0], np.float32)
+
+
+def same(first, second):
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in ("action", "latent", "log_prob"))
+
+
+def test_a_seed_reproduces_every_action(small):
+    policy = small["loaded"]
+    first, second = (np.random.default_rng(4) for _ in range(2))
+    assert all(same(policy.act(ROW, first), policy.act(ROW, second)) for _ in range(50))
+
+
+@pytest.mark.parametrize("kind", ["token-separate", "gaussian-separate", "gaussian-separate-int8"])
+def test_a_batch_draws_what_single_calls_draw(exported, kind):
+    policy = OnnxPolicy.load(exported(kind)["file"])
+    rows = np.random.default_rng(0).standard_normal((9, 39))
+    batch = policy.act(rows, np.random.default_rng(1))
+    rng = np.random.default_rng(1)
+    for i, row in enumerate(rows):
+        single = policy.act(row, rng)
+        assert np.abs(single.action - batch.action[i]).max() < 1e-5
+        assert np.abs(single.log_prob - batch.log_prob[i]).max() < 1e-4
+
+
+def test_shapes_and_dtypes(small):
+    policy, rng = small["loaded"], np.random.default_rng(0)
+    one, many = policy.act(ROW, rng), policy.act(np.stack([ROW] * 3), rng)
+    assert one.action.shape == one.latent.shape == one.log_prob.shape == (2,)
+    assert one.params.shape == (2, 16)
+    assert many.action.shape == (3, 2)
+    assert many.params.shape == (3, 2, 16)
+    assert (one.action.dtype, one.latent.dtype, one.log_prob.dtype) == (np.float32, np.int64, np.float32)
+
+
+def test_deterministic_is_the_mode_and_draws_nothing(small):
+    policy, rng = small["loaded"], np.random.default_rng(0)
+    before = rng.bit_generator.state
+    decision = policy.act(ROW, rng, deterministic=True)
+    assert rng.bit_generator.state == before
+    assert np.array_equal(decision.latent, decision.params.argmax(-1))
+    assert decision.log_prob == pytest.approx(
+        np.log(np.exp(decision.params[range(2), decision.latent]) / np.exp(decision.params).sum(-1)), abs=1e-6
+    )
+    assert same(decision, policy.act(ROW, None, deterministic=True))
+
+
+def test_long_batches_run_in_pieces(small):
+    policy = small["loaded"]
+    rows = np.tile(ROW, (10_000, 1))
+    noise = policy.noise((10_000,), np.random.default_rng(0))
+    found = policy.evaluate(rows, noise)
+    assert found["params"].shape == (10_000, 2, 16)
+    assert np.array_equal(found["latent"][-7:], policy.evaluate(rows[-7:], noise[-7:])["latent"])
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (ROW[:4], "must be"),
+        (np.zeros((2, 2, 5)), "must be"),
+        (np.zeros((0, 5)), "must be"),
+        (np.array([1, 2, np.nan, 4, 5]), "observation.2"),
+        (np.array([1, 2, 3, np.inf, 5]), "observation.3"),
+        (np.array([1, 2, 3, 4, 1e39]), "observation.4"),
+    ],
+)
+def test_refuses_observations_that_are_none(small, observation, message):
+    with pytest.raises(ValueError, match=message):
+        small["loaded"].act(observation, np.random.default_rng(0))
+
+
+def test_refuses_wrong_noise_missing_generator_and_tokens_that_do_not_exist(small):
+    policy = small["loaded"]
+    with pytest.raises(ValueError, match="noise has shape"):
+        policy.evaluate(ROW[None], np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="deterministic=True"):
+        policy.act(ROW, None)
+    for latent in ([0, 16], [-1, 0], [0.5, 1]):
+        with pytest.raises(ArtifactError, match="0 to 15"):
+            policy.log_prob_of(ROW, np.array(latent))
+    with pytest.raises(ValueError, match="latent has shape"):
+        policy.log_prob_of(ROW, np.zeros(3))
+
+
+def test_required_ids(small, tmp_path):
+    file, identity = small["file"], small["loaded"].policy_id
+    listed = tmp_path / "allowed.txt"
+    listed.write_text(f"# floor 2\n{'0' * 64}  old.onnx\n{identity}  small.onnx\n")
+    for require in (identity, identity.upper(), str(listed)):
+        assert OnnxPolicy.load(file, require_id=require).policy_id == identity
+    with pytest.raises(ArtifactError, match="not the one required"):
+        OnnxPolicy.load(file, require_id="f" * 64)
+    listed.write_text("")
+    for require, message in ((str(listed), "must list"), ("abc", "neither a policy id")):
+        with pytest.raises(ArtifactError, match=message):
+            OnnxPolicy.load(file, require_id=require)
+
+
+def test_threads_share_a_policy(small):
+    policy, wanted = small["loaded"], small["loaded"].act(ROW, np.random.default_rng(2))
+    answers = []
+    workers = [
+        threading.Thread(target=lambda: answers.extend(policy.act(ROW, np.random.default_rng(2)) for _ in range(100)))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(answers) == 400
+    assert all(same(answer, wanted) for answer in answers)
