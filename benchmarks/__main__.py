@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from benchmarks import collect, loop, memory, update
+from benchmarks import artifact, collect, loop, memory, update
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
     "update": update.run,
     "memory": memory.run,
     "loop": loop.run,
+    "onnx_latency": artifact.latency,
+    "onnx_load": artifact.load,
 }
 
 

@@ -168,11 +168,10 @@ def _manifest(
     )
 
 
-def _config_hash(checkpoint: Checkpoint) -> str:
-    """SHA-256 of what the checkpoint records of its configuration, as canonical JSON."""
-    config = {key: value for key, value in checkpoint.items() if key.endswith("hyper_parameters")}
-    text = json.dumps({"policy": checkpoint["gipo"]["policy"], **config}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _config_hash(recorded: dict[str, Any]) -> str:
+    """SHA-256 of the training configuration, or of the policy's description where the checkpoint does not say."""
+    text = json.dumps(recorded["policy"], sort_keys=True, default=str)
+    return str(recorded.get("config_hash") or hashlib.sha256(text.encode()).hexdigest())
 
 
 def _versions() -> dict[str, str]:

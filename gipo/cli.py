@@ -1,5 +1,6 @@
 """`gipo fit | validate | test`: Lightning's command line over GIPOModule and OnlineDataModule."""
 
+import hashlib
 import logging
 import os
 import sys
@@ -37,18 +38,24 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
 
 
 class KeepConfig(SaveConfigCallback):
-    """Writes the full configuration of a run into its folder."""
+    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save once, on the first process."""
+        self.config.ckpt_path = None  # the file says what the run is, not where one of its processes began
         if stage == "fit" and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
             remove_partials(folder)
-            config = self.config.clone()
-            config.ckpt_path = None  # the file says what the run is, not where one of its processes began
             with whole_file(folder / self.config_filename) as partial:
-                self.parser.save(config, partial)
+                self.parser.save(self.config, partial)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """SHA-256 of the configuration, whatever folder the run is in."""
+        config = self.config.clone()
+        config.trainer.default_root_dir = None
+        digest = hashlib.sha256(self.parser.dump(config).encode()).hexdigest()
+        checkpoint.setdefault("gipo", {})["config_hash"] = digest
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):

@@ -216,11 +216,9 @@ class GIPOModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration."""
-        checkpoint["gipo"] = {
-            "format": CHECKPOINT_FORMAT,
-            "policy": self.policy.description(),
-            **self._data.provenance(),
-        }
+        checkpoint.setdefault("gipo", {}).update(
+            format=CHECKPOINT_FORMAT, policy=self.policy.description(), **self._data.provenance()
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
