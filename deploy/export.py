@@ -157,7 +157,7 @@ def _manifest(
         parent=recorded.get("parent"),
         task=str(recorded.get("task", "")),
         frames=recorded.get("frames"),
-        config_hash=recorded.get("config_hash") or _config_hash(checkpoint),
+        config_hash=_config_hash(recorded),
         precision="int8" if quantisation else "float32",
         rounding=rounding,
         normaliser=graph.normaliser_of(policy),
