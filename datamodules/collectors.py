@@ -16,7 +16,7 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
-from datamodules.actor import Actor
+from datamodules.actor import Actor, ReceivingActor
 from datamodules.envs import Task, seed_env
 from datamodules.weight_sync import BoundedWeightSync
 from gipo.errors import GipoError
@@ -147,7 +147,7 @@ class WorkerRollouts(Rollouts):
         timeout: float = 30.0,
     ):
         self._timeout = timeout
-        self._actor = Actor(copy.deepcopy(policy).cpu(), store_params=store_params, stamp_process=True)
+        self._actor = ReceivingActor(copy.deepcopy(policy).cpu(), store_params)
         options = {} if asynchronous else {"cat_results": 0, "use_buffers": True}
         self._collector = (MultiAsyncCollector if asynchronous else MultiSyncCollector)(
             [partial(_worker_env, task, num_envs)] * workers,
@@ -182,7 +182,7 @@ class WorkerRollouts(Rollouts):
         Raises:
             GipoError: as `collect`.
         """
-        self._actor.policy.load_state_dict(policy.state_dict())
+        self._actor.load(policy)
         with self._watched():
             self._collector.update_policy_weights_()
 
