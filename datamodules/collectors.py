@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import logging
+import os
+import signal
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -229,10 +231,15 @@ class WorkerRollouts(Rollouts):
         self._kill()
 
     def _kill(self) -> None:
-        for process in self._processes:
-            # SIGKILL ends a stopped process too; TorchRL then notices the death within a second.
-            with contextlib.suppress(ValueError):  # closed already
-                process.kill()
+        """SIGKILL whoever still lives: it ends a stopped process too, and TorchRL notices within a second.
+
+        By number, because TorchRL may have closed its handle on a worker that has not ended yet.
+        """
+        for pid in self._silences:
+            # A child that nobody has waited for keeps its number, so no stranger can be hit.
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -292,4 +299,7 @@ def transitions(chunk: TensorDictBase, episodes: _EpisodeNumbers) -> TensorDict:
 
 def _worker_env(task: Task, num_envs: int) -> EnvBase:
     torch.set_num_threads(1)
+    # The learner ends its workers: a signal to the whole group must let it save first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return task.make(num_envs, seed=0)  # the collector seeds each worker differently
