@@ -1,10 +1,12 @@
 """The acting side of a policy: what a collector calls at every step."""
 
+import copy
 import os
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 
 from gipo.policies import Policy
 
@@ -62,3 +64,46 @@ class Actor(TensorDictModuleBase):
         if self.stamp_process:
             tensordict.set("process", torch.full(batch, os.getpid(), dtype=torch.int64))
         return tensordict
+
+
+class ReceivingActor(Actor):
+    """The actor of a worker, whose weights arrive at any moment: it acts by a copy, renewed only when they are whole.
+
+    TorchRL writes new weights tensor by tensor into a policy that is acting. So every update carries a checksum, and
+    is taken over between two steps once it matches: the version on a frame is that of the weights that acted.
+    Also writes `process` [...], the id of the process that acted.
+    """
+
+    checksum: Tensor
+
+    def __init__(self, policy: Policy, store_params: bool = False):
+        super().__init__(policy, store_params=store_params, stamp_process=True)
+        self.register_buffer("checksum", _checksum(policy.state_dict()))
+        self._taken = torch.tensor(torch.nan)
+        self._acting: list[Actor] = []  # hidden in a list, so that TorchRL does not write into it too
+
+    def load(self, policy: Policy) -> None:
+        """Hold these weights, for TorchRL to send."""
+        self.policy.load_state_dict(policy.state_dict())
+        self.checksum.copy_(_checksum(self.policy.state_dict()))
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act on a batch of observations by the newest whole weights."""
+        while not self._renew():
+            pass
+        return self._acting[0](tensordict)
+
+    def _renew(self) -> bool:
+        """Take over whole new weights; False when there have never been any."""
+        wanted = self.checksum.clone()
+        if wanted != self._taken:
+            weights = {name: value.clone() for name, value in self.policy.state_dict().items()}
+            if _checksum(weights) == wanted:
+                self._acting = self._acting or [Actor(copy.deepcopy(self.policy), None, self.store_params, False, True)]
+                self._acting[0].policy.load_state_dict(weights)
+                self._taken = wanted
+        return bool(self._acting)
+
+
+def _checksum(weights: dict[str, Tensor]) -> Tensor:
+    return torch.stack([value.double().sum() for value in weights.values()]).sum()

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import logging
+import os
+import signal
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,7 +18,7 @@ from torch import Tensor
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
-from datamodules.actor import Actor
+from datamodules.actor import Actor, ReceivingActor
 from datamodules.envs import Task, seed_env
 from datamodules.weight_sync import BoundedWeightSync
 from gipo.errors import GipoError
@@ -147,7 +149,7 @@ class WorkerRollouts(Rollouts):
         timeout: float = 30.0,
     ):
         self._timeout = timeout
-        self._actor = Actor(copy.deepcopy(policy).cpu(), store_params=store_params, stamp_process=True)
+        self._actor = ReceivingActor(copy.deepcopy(policy).cpu(), store_params)
         options = {} if asynchronous else {"cat_results": 0, "use_buffers": True}
         self._collector = (MultiAsyncCollector if asynchronous else MultiSyncCollector)(
             [partial(_worker_env, task, num_envs)] * workers,
@@ -182,7 +184,7 @@ class WorkerRollouts(Rollouts):
         Raises:
             GipoError: as `collect`.
         """
-        self._actor.policy.load_state_dict(policy.state_dict())
+        self._actor.load(policy)
         with self._watched():
             self._collector.update_policy_weights_()
 
@@ -229,10 +231,15 @@ class WorkerRollouts(Rollouts):
         self._kill()
 
     def _kill(self) -> None:
-        for process in self._processes:
-            # SIGKILL ends a stopped process too; TorchRL then notices the death within a second.
-            with contextlib.suppress(ValueError):  # closed already
-                process.kill()
+        """SIGKILL whoever still lives: it ends a stopped process too, and TorchRL notices within a second.
+
+        By number, because TorchRL may have closed its handle on a worker that has not ended yet.
+        """
+        for pid in self._silences:
+            # A child that nobody has waited for keeps its number, so no stranger can be hit.
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -292,4 +299,7 @@ def transitions(chunk: TensorDictBase, episodes: _EpisodeNumbers) -> TensorDict:
 
 def _worker_env(task: Task, num_envs: int) -> EnvBase:
     torch.set_num_threads(1)
+    # The learner ends its workers: a signal to the whole group must let it save first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return task.make(num_envs, seed=0)  # the collector seeds each worker differently

@@ -18,7 +18,7 @@ from datamodules.episodes import EpisodeTracker
 from datamodules.evaluation import evaluate
 from datamodules.generators import generator_states, restore_generators
 from datamodules.interface import gymnasium_interface, metaworld_interface
-from datamodules.replay import Replay
+from datamodules.replay import Replay, check_replay
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
 
@@ -196,17 +196,26 @@ class OnlineDataModule(LightningDataModule):
             "generators": generator_states(),
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`.
+    def check(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a state from which this run cannot go on.
 
         Raises:
-            GipoError: when the checkpoint is of another task.
+            GipoError: when it is of another task, or its replay does not fit.
+        """
+        if state_dict["task"] != self.task.name:
+            raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
+        check_replay(state_dict["replay"], self.capacity, self.store_params)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`, where the trainer is fitting; evaluation needs none of it.
+
+        Raises:
+            GipoError: when `check` refuses it.
         """
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         if not state_dict or not fitting:
             return
-        if state_dict["task"] != self.task.name:
-            raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
+        self.check(state_dict)
         self.frames, self.iteration = state_dict["frames"], state_dict["iteration"]
         self.episodes.load_state_dict(state_dict["episodes"])
         self._next_episode = state_dict["next_episode"]

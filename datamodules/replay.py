@@ -130,16 +130,10 @@ class Replay:
         return {"capacity": capacity, "frames": frames.state_dict(), "buffer": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`; a larger capacity than the saved one is filled from the oldest frame on.
-
-        Raises:
-            GipoError: when the saved frames do not fit.
-        """
+        """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
         capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
         frames = TensorDict().load_state_dict(state["frames"], strict=False)
-        count = len(frames) if frames.batch_dims else 0
-        if count > capacity:
-            raise GipoError(f"the checkpoint's replay holds {count} transitions, data.capacity is {capacity}; raise it")
+        count = _count(state)
         moved = capacity != state["capacity"]
         if moved and count == state["capacity"]:
             frames = torch.cat((frames[cursor:], frames[:cursor]))
@@ -148,6 +142,24 @@ class Replay:
         fresh = self.buffer.state_dict()
         kept = ("_storage", "_writer") if moved else ("_storage",)
         self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept})
+
+
+def check_replay(state: dict[str, Any], capacity: int, store_params: bool) -> None:
+    """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`."""
+    if _count(state) > capacity:
+        raise GipoError(
+            f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"
+        )
+    stored = "behaviour_params" in state["frames"]
+    if _count(state) and stored != store_params:
+        raise GipoError(
+            f"the checkpoint's replay was collected with data.store_params={str(stored).lower()}; "
+            "it cannot be mixed with frames of the other kind"
+        )
+
+
+def _count(state: dict[str, Any]) -> int:
+    return len(state["frames"].get("episode", ()))
 
 
 def refuse_non_finite(frames: TensorDictBase) -> None:

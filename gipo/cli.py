@@ -120,13 +120,18 @@ class GipoCLI(LightningCLI):
         return instance
 
     def before_fit(self) -> None:
-        """Build the policy and hold it against the checkpoint before the run folder is touched."""
-        checkpoint = self.config[self.subcommand].ckpt_path
-        if checkpoint is not None:
-            self.model.policy = self.model.policy_factory(self.datamodule.spaces)
-            self.model.on_load_checkpoint(load_checkpoint(checkpoint))
+        """Hold policy and data against the checkpoint before the run folder is touched."""
+        path = self.config[self.subcommand].ckpt_path
+        if path is not None:
+            self.before_validate()
+            self.datamodule.check(load_checkpoint(path)["OnlineDataModule"])
 
-    before_validate = before_test = before_fit
+    def before_validate(self) -> None:
+        """Build the policy and hold it against the checkpoint."""
+        self.model.policy = self.model.policy_factory(self.datamodule.spaces)
+        self.model.on_load_checkpoint(load_checkpoint(self.config[self.subcommand].ckpt_path))
+
+    before_test = before_validate
 
     def after_fit(self) -> None:
         """One line that says where everything is."""
