@@ -1,10 +1,10 @@
 """Optimizer updates per second in the authors' fresh regime, to a straightforward implementation of the same updates.
 
 Both sides start from equal parameters and learn from equal batches: same network, batch, rounds, reuse, actor_every,
-exact KL, Adam, clipping per head. The straightforward side runs encoder, actor, critic, policy loss and entropy at
-every update, as the authors' script does, and keeps no diagnostics; ours is timed with its diagnostics and with what
-Lightning adds to a training step. Learning rates are constant on both sides, so that every update of the agreement
-check is full-size.
+exact KL, Adam, clipping per head. The straightforward side does what the authors' script does: encoder, actor, critic,
+distribution, surrogate and entropy at every update, the KL when the policy learns. It keeps no diagnostics; ours is
+timed with its own and with what Lightning adds to a training step. Learning rates are constant on both sides, so that
+every update of the agreement check is full-size.
 """
 
 import copy
@@ -16,8 +16,10 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensordict import TensorDict, TensorDictBase
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional as F
+from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from benchmarks.turns import Side
@@ -71,38 +73,41 @@ class Straightforward:
         network = policy.network
         self._heads = ([*network.encoder.parameters(), *network.actor.parameters()], list(network.critic.parameters()))
         rates = (options.policy_lr, options.value_lr)
-        self._optimizers = [torch.optim.Adam(head, lr) for head, lr in zip(self._heads, rates, strict=True)]
+        self._optimizers = [Adam(head, lr) for head, lr in zip(self._heads, rates, strict=True)]
 
     def iterate(self, batches: TensorDictBase) -> None:
         """Learn from batches [rounds, B]."""
+        options = self.options
         for batch in batches.unbind(0):
-            advantage = (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
-            for index in range(self.options.reuse):
-                policy_loss, value_loss = self._losses(batch, advantage.unsqueeze(-1))
-                if index % self.options.actor_every == 0:
-                    self._update(0, policy_loss / math.sqrt(index + 1))
-                self._update(1, self.options.value_coef * value_loss)
+            advantage = (
+                (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
+            ).unsqueeze(-1)
+            behaviour = Categorical(logits=batch["behaviour_params"].float())
+            for index in range(options.reuse):
+                policy, value = self._forward(batch["observation"])
+                log_ratio = policy.log_prob(batch["latent"]) - batch["log_prob"]
+                entropy = policy.entropy().mean()
+                # −sg(w)·ρ·A
+                weight = torch.exp(-0.5 * (log_ratio / options.objective.sigma) ** 2).detach()  # type: ignore[attr-defined]
+                surrogate = -(weight * log_ratio.exp() * advantage).mean()
+                self._update(1, options.value_coef * F.mse_loss(value, batch["value_target"]))
+                if index % options.actor_every == 0:
+                    kl = kl_divergence(behaviour, policy).mean()
+                    loss = surrogate + options.kl_coef * kl - options.entropy_coef * entropy
+                    self._update(0, loss / math.sqrt(index + 1))
 
-    def _losses(self, batch: TensorDictBase, advantage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        network, options = self.policy.network, self.options
-        features = network.encoder(batch["observation"])
-        log_pi = network.actor(features).unflatten(-1, (4, 256)).log_softmax(-1)
-        value = network.critic(features.detach()).squeeze(-1)
-        log_mu = batch["behaviour_params"].float().log_softmax(-1)
-        log_ratio = log_pi.gather(-1, batch["latent"].unsqueeze(-1)).squeeze(-1) - batch["log_prob"]
-        # −sg(w)·ρ·A + β·KL(μ‖π) − η·H(π)
-        weight = torch.exp(-0.5 * (log_ratio / options.objective.sigma) ** 2).detach()  # type: ignore[attr-defined]
-        surrogate = -(weight * log_ratio.exp() * advantage).mean()
-        kl = (log_mu.exp() * (log_mu - log_pi)).sum(-1).mean()
-        entropy = -(log_pi.exp() * log_pi).sum(-1).mean()
-        loss = surrogate + options.kl_coef * kl - options.entropy_coef * entropy
-        return loss, F.mse_loss(value, batch["value_target"])
+    def _forward(self, observation: Tensor) -> tuple[Categorical, Tensor]:
+        """Action distribution [B, 4] over bins and state value [B]."""
+        network = self.policy.network
+        features = network.encoder(observation)
+        logits = network.actor(features).unflatten(-1, (self.policy.action_size, -1))
+        return Categorical(logits=logits), network.critic(features.detach()).squeeze(-1)
 
-    def _update(self, index: int, loss: torch.Tensor) -> None:
-        self._optimizers[index].zero_grad()
+    def _update(self, head: int, loss: Tensor) -> None:
+        self._optimizers[head].zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._heads[index], self.options.max_grad_norm)
-        self._optimizers[index].step()
+        nn.utils.clip_grad_norm_(self._heads[head], self.options.max_grad_norm)
+        self._optimizers[head].step()
 
 
 class _Turns(Callback):
