@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from gipo.files import remove_partials
@@ -41,7 +42,10 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/best.ckpt`: highest `val/success`, or `val/return` where the task knows no success."""
+    """Keeps `checkpoints/best.ckpt`: highest `val/success`, or `val/return` where the task knows no success.
+
+    Of equally good policies the latest is kept: it has learned from more.
+    """
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
@@ -51,6 +55,11 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if not _data(trainer).has_success:
             self.monitor = "val/return"
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether the policy just evaluated is to be kept."""
+        equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        return equal or super().check_monitor_top_k(trainer, current)
 
 
 class CollectionMetrics(Callback):
