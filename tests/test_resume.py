@@ -94,11 +94,11 @@ def test_training_two_iterations_and_resuming_to_four_equals_training_four(tiny:
 
 
 def test_the_best_checkpoint_resumes_too(tiny: Args, tmp_path: Path) -> None:
-    options = {"data__total_frames": ITERATIONS * FRAMES, "trainer__check_val_every_n_epoch": 3}
+    options = {"data__total_frames": ITERATIONS * FRAMES, "trainer__check_val_every_n_epoch": 4}
     options |= {"checkpoint__every": 100}
     whole = run(tiny("whole", **options), tmp_path / "whole")
     best = tmp_path / "whole" / "checkpoints" / "best.ckpt"
-    assert torch.load(best, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+    assert torch.load(best, weights_only=True)["OnlineDataModule"]["iteration"] == 4
     again = run(tiny("again", ckpt_path=best, **options), tmp_path / "again")
     assert {name for name in whole if again[name] != whole[name]} == set()
 
