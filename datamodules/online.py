@@ -22,6 +22,8 @@ from datamodules.replay import Replay, check_replay
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
 
+STATE = ("task", "frames", "iteration", "next_episode", "episodes", "replay", "generators")
+
 
 @dataclass
 class CollectorOptions:
@@ -200,8 +202,11 @@ class OnlineDataModule(LightningDataModule):
         """Refuse a state from which this run cannot go on.
 
         Raises:
-            GipoError: when it is of another task, or its replay does not fit.
+            GipoError: when it is incomplete or of another task, or its replay does not fit.
         """
+        missing = [name for name in STATE if name not in state_dict]
+        if missing:
+            raise GipoError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         if state_dict["task"] != self.task.name:
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
         check_replay(state_dict["replay"], self.capacity, self.store_params)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gipo.errors import GipoError
 from gipo.files import remove_partials
 from gipo.plots import plot_curves, write_curves
 
@@ -22,6 +23,8 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every: int = 10):
+        if every < 1:
+            raise GipoError(f"checkpoint.every must be at least 1 iteration, got {every}")
         super().__init__(
             filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
         )

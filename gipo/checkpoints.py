@@ -1,6 +1,7 @@
 """Checkpoints: one file that appears whole or not at all, and that never runs code when it is read."""
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,13 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     if not Path(path).is_file():
         raise GipoError(f"no checkpoint at {path}")
     try:
+        # torch reads flipped bits without complaint; the archive has a checksum of every tensor.
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"{broken} fails its checksum")
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files
+    except Exception as error:  # many kinds for damaged files
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}") from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):

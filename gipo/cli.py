@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -20,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.online import OnlineDataModule
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
-from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
 from gipo.errors import GipoError, nearest
 from gipo.files import remove_partials, whole_file
 from gipo.module import GIPOModule
@@ -86,18 +87,25 @@ class GipoCLI(LightningCLI):
         for name in ("validate", "test"):
             self._subcommand_parsers[name].set_defaults(verbose=False)
 
+    def _parse_ckpt_path(self) -> None:
+        """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
+        config = self.config[self.config.subcommand]
+        if not isinstance(config.seed_everything, bool) and config.seed_everything < 0:
+            raise GipoError(f"seed_everything must not be negative, got {config.seed_everything}")
+        if config.ckpt_path is not None:
+            load_checkpoint(config.ckpt_path)
+
     def before_instantiate_classes(self) -> None:
-        """Choose the run folder; refuse a bad checkpoint or an occupied folder before anything is built."""
+        """Choose the run folder; refuse an occupied one before anything is built."""
         config = self.config[self.subcommand]
-        checkpoint = config.ckpt_path
         if config.trainer.default_root_dir is None:
             config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.task))
         folder = Path(config.trainer.default_root_dir)
-        if checkpoint is not None:
-            load_checkpoint(checkpoint)
-        elif self.subcommand != "fit":
+        if config.ckpt_path is not None:
+            return
+        if self.subcommand != "fit":
             raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
-        elif any((folder / "checkpoints").glob("*.ckpt")):
+        if any((folder / "checkpoints").glob("*.ckpt")):
             raise GipoError(
                 f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
                 "or name another --trainer.default_root_dir"
@@ -120,16 +128,26 @@ class GipoCLI(LightningCLI):
         return instance
 
     def before_fit(self) -> None:
-        """Hold policy and data against the checkpoint before the run folder is touched."""
-        path = self.config[self.subcommand].ckpt_path
-        if path is not None:
-            self.before_validate()
-            self.datamodule.check(load_checkpoint(path)["OnlineDataModule"])
+        """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
+        if self.model.kl_exact and not self.datamodule.store_params:
+            raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
+        checkpoint = self._with_policy()
+        if checkpoint is not None:
+            self.datamodule.check(checkpoint.get("OnlineDataModule", {}))
 
     def before_validate(self) -> None:
         """Build the policy and hold it against the checkpoint."""
+        self._with_policy()
+
+    def _with_policy(self) -> dict[str, Any] | None:
         self.model.policy = self.model.policy_factory(self.datamodule.spaces)
-        self.model.on_load_checkpoint(load_checkpoint(self.config[self.subcommand].ckpt_path))
+        path = self.config[self.subcommand].ckpt_path
+        if path is None:
+            return None
+        checkpoint = load_checkpoint(path)
+        policy_from(checkpoint)
+        self.model.on_load_checkpoint(checkpoint)
+        return checkpoint
 
     before_test = before_validate
 
@@ -227,8 +245,18 @@ def _with_shipped_configs(args: list[str]) -> list[str]:
             if name not in shipped:
                 raise GipoError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
             arg = arg.removesuffix(name) + str(shipped[name])
+        elif name is not None:
+            _refuse_broken_yaml(name)
         found.append(arg)
     return found
+
+
+def _refuse_broken_yaml(path: str) -> None:
+    """Say which file is broken, and where: with several of them the parser's own message leaves it open."""
+    try:
+        yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise GipoError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ class TinyEnv(gymnasium.Env):
     """Move a point to the origin; ends when close (terminated) or after the time limit (truncated).
 
     Args:
-        bad_step: from this step of an episode on, the reward is `bad_reward`.
+        bad_step: from this step on, over all episodes, the reward is `bad_reward`.
         bad_reward: what a broken environment returns.
     """
 
@@ -20,7 +20,7 @@ class TinyEnv(gymnasium.Env):
 
     def __init__(self, bad_step: int = 10**9, bad_reward: float = float("nan")):
         self.bad_step, self.bad_reward = bad_step, bad_reward
-        self.position, self.steps = np.zeros(2, np.float32), 0
+        self.position, self.steps, self.total = np.zeros(2, np.float32), 0, 0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
@@ -29,9 +29,10 @@ class TinyEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.steps += 1
+        self.total += 1
         self.position = (self.position + 0.3 * action).clip(-2, 2).astype(np.float32)
         distance = float(np.linalg.norm(self.position))
-        reward = self.bad_reward if self.steps >= self.bad_step else -distance
+        reward = self.bad_reward if self.total >= self.bad_step else -distance
         return self._observation(), reward, distance < 0.1, False, {}
 
     def _observation(self) -> np.ndarray:
@@ -40,7 +41,7 @@ class TinyEnv(gymnasium.Env):
 
 def register() -> None:
     """Make the ids known; safe to call twice."""
-    variants = {"Tiny-v0": {}, "NaNReward-v0": {"bad_step": 5}, "InfReward-v0": {"bad_step": 5, "bad_reward": np.inf}}
+    variants = {"Tiny-v0": {}, "NaNReward-v0": {"bad_step": 7}, "InfReward-v0": {"bad_step": 7, "bad_reward": np.inf}}
     for name, options in variants.items():
         if name not in gymnasium.registry:
             gymnasium.register(name, TinyEnv, max_episode_steps=12, kwargs=options)

@@ -1,0 +1,162 @@
+"""The command line: every shipped configuration runs and resumes, --help teaches every field, files end up in place."""
+
+import csv
+import dataclasses
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from datamodules.advantages import GAE, VTrace
+from datamodules.online import CollectorOptions, EvaluationOptions, OnlineDataModule
+from gipo.callbacks import LastCheckpoint
+from gipo.cli import main, shipped_configs
+from gipo.module import GIPOModule
+from gipo.objectives import GIPO, SAPO, PPOClip
+from gipo.policies import GaussianPolicy, TokenPolicy
+from tests.runs import living, within
+
+Args = Callable[..., list[str]]
+Capture = pytest.CaptureFixture[str]
+
+
+def shrunk(config: str, folder: Path, iterations: int) -> list[str]:
+    """Arguments that run `iterations` iterations of a shipped configuration on a small problem."""
+    simulators = yaml.safe_load(shipped_configs()[config].read_text())["data"]["collector"]["num_envs"]
+    frames = simulators * 4
+    small = {
+        "config": config,
+        "trainer.accelerator": "cpu",
+        "trainer.default_root_dir": folder,
+        "data.frames_per_iteration": frames,
+        "data.total_frames": iterations * frames,
+        "data.warmup_frames": 0,
+        "data.capacity": 8 * frames,
+        "data.rounds": 1,
+        "data.batch": 16,
+        "data.evaluation.num_envs": 1,
+        "data.evaluation.episodes": 1,
+        "data.evaluation.test_episodes": 1,
+        "checkpoint.every": 1,
+    }
+    return ["fit", *(f"--{name}={value}" for name, value in small.items())]
+
+
+@pytest.mark.parametrize("config", shipped_configs())
+def test_every_shipped_configuration_trains_two_iterations_and_resumes_to_four(config: str, tmp_path: Path) -> None:
+    main(shrunk(config, tmp_path / "run", 2))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 2
+    main([*shrunk(config, tmp_path / "run", 4), f"--ckpt_path={last}"])
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 4
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {
+        "checkpoints", "config.yaml", "csv", "curves.csv", "curves.png", "tensorboard",
+    }  # fmt: skip
+    with open(tmp_path / "run" / "curves.csv") as file:
+        frames = [float(row["frames"]) for row in csv.DictReader(file)]
+    assert frames == sorted(set(frames))
+    assert len(frames) == 4
+
+
+def test_the_default_configuration_file_says_what_the_defaults_are(tmp_path: Path, capsys: Capture) -> None:
+    def printed(*args: str) -> dict[str, object]:
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", *args, "--print_config"])
+        return yaml.safe_load(capsys.readouterr().out)
+
+    assert printed() == printed("--config", "metaworld.yaml")
+
+
+FIELDS = {
+    f"{prefix}.{name}"
+    for prefix, signature in {
+        "model": GIPOModule,
+        "data": OnlineDataModule,
+        "data.collector": CollectorOptions,
+        "data.evaluation": EvaluationOptions,
+        "checkpoint": LastCheckpoint,
+    }.items()
+    for name in inspect.signature(signature).parameters
+}
+
+
+def test_help_teaches_every_field(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    words = capsys.readouterr().out
+    # seed is linked to seed_everything; groups carry their fields.
+    groups = {"data.collector", "data.evaluation", "data.seed"}
+    assert [name for name in sorted(FIELDS - groups) if f"--{name} " not in words] == []
+    undocumented = [
+        line for line in words.splitlines() if line.strip().startswith("--") and line.rstrip().endswith("(type: int)")
+    ]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize(
+    "cls", [GIPO, SAPO, PPOClip, GAE, VTrace, TokenPolicy, GaussianPolicy], ids=lambda c: c.__name__
+)
+def test_class_help_explains_every_argument(cls: type, capsys: Capture) -> None:
+    option = {"Objective": "model.objective", "Estimator": "data.estimator", "Policy": "model.policy"}[
+        cls.__mro__[1].__name__
+    ]
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", f"--{option}.help={cls.__module__}.{cls.__name__}"])
+    words = capsys.readouterr().out
+    names = (
+        [f.name for f in dataclasses.fields(cls)]
+        if dataclasses.is_dataclass(cls)
+        else inspect.signature(cls).parameters
+    )
+    for name in set(names) - {"spaces"}:
+        assert f"{option}.{name}" in words
+
+
+def test_validate_and_test_print_figures_and_touch_nothing(tiny: Args, tmp_path: Path, capsys: Capture) -> None:
+    main(tiny("run", data__total_frames=32))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    for command in ("validate", "test"):
+        figures = set()
+        for _ in range(2):
+            main(
+                tiny("run", command=command, ckpt_path=last, checkpoint__every=None, data__evaluation__test_episodes=2)
+            )
+            figures.add(capsys.readouterr().out)
+        assert len(figures) == 1  # the same goals and the same noise every time
+        assert "over 2 episodes (95 % intervals): success at any step" in figures.pop()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_the_run_folder_is_numbered_where_none_is_named(
+    tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = [arg for arg in tiny(data__task="Tiny-v0", data__total_frames=32) if "default_root_dir" not in arg]
+    main(args)
+    main(args)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Tiny-v0-0", "Tiny-v0-1"]
+
+
+def test_the_installed_command_trains_with_workers_and_leaves_no_process(tiny: Args, tmp_path: Path) -> None:
+    args = tiny(data__total_frames=64, data__collector__workers=2, data__collector__num_envs=2)
+    with open(tmp_path / "log.txt", "w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gipo.cli", *args],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+        )
+        assert process.wait(120) == 0, (tmp_path / "log.txt").read_text()
+    output = (tmp_path / "log.txt").read_text()
+    assert "done: 64 environment steps" in output
+    assert "Warning" not in output
+    assert within(5, lambda: not living(lambda fields: int(fields[3]) == process.pid))
