@@ -2,9 +2,9 @@
 
 Both sides start from equal parameters and learn from equal batches: same network, batch, rounds, reuse, actor_every,
 exact KL, Adam, clipping per head. The straightforward side does what the authors' script does: encoder, actor, critic,
-distribution, surrogate and entropy at every update, the KL when the policy learns. It keeps no diagnostics; ours is
-timed with its own and with what Lightning adds to a training step. Learning rates are constant on both sides, so that
-every update of the agreement check is full-size.
+distribution, surrogate, entropy and a handful of metrics at every update, the KL when the policy learns. Ours is timed
+with its own diagnostics and with what Lightning adds to a training step. Learning rates are constant on both sides, so
+that every update of the agreement check is full-size.
 """
 
 import copy
@@ -75,26 +75,42 @@ class Straightforward:
         rates = (options.policy_lr, options.value_lr)
         self._optimizers = [Adam(head, lr) for head, lr in zip(self._heads, rates, strict=True)]
 
-    def iterate(self, batches: TensorDictBase) -> None:
-        """Learn from batches [rounds, B]."""
-        options = self.options
-        for batch in batches.unbind(0):
-            advantage = (
-                (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
-            ).unsqueeze(-1)
+    def iterate(self, batches: TensorDictBase) -> dict[str, float]:
+        """Learn from batches [rounds, B]; returns the mean of each metric."""
+        metrics = [self._update(batch, index) for batch in batches.unbind(0) for index in range(self.options.reuse)]
+        return {name: sum(row[name] for row in metrics) / len(metrics) for name in metrics[0]}
+
+    def _update(self, batch: TensorDictBase, index: int) -> dict[str, float]:
+        options, target = self.options, batch["value_target"]
+        advantage = (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
+        policy, value = self._forward(batch["observation"])
+        log_ratio = policy.log_prob(batch["latent"]) - batch["log_prob"]
+        ratio, entropy = log_ratio.exp(), policy.entropy().mean()
+        # −sg(w)·ρ·A
+        weight = torch.exp(-0.5 * (log_ratio / options.objective.sigma) ** 2).detach()  # type: ignore[attr-defined]
+        policy_loss = -(weight * ratio * advantage.unsqueeze(-1)).mean()
+        value_loss = F.mse_loss(value, target)
+        loss = options.value_coef * value_loss
+        if index % options.actor_every == 0:
             behaviour = Categorical(logits=batch["behaviour_params"].float())
-            for index in range(options.reuse):
-                policy, value = self._forward(batch["observation"])
-                log_ratio = policy.log_prob(batch["latent"]) - batch["log_prob"]
-                entropy = policy.entropy().mean()
-                # −sg(w)·ρ·A
-                weight = torch.exp(-0.5 * (log_ratio / options.objective.sigma) ** 2).detach()  # type: ignore[attr-defined]
-                surrogate = -(weight * log_ratio.exp() * advantage).mean()
-                self._update(1, options.value_coef * F.mse_loss(value, batch["value_target"]))
-                if index % options.actor_every == 0:
-                    kl = kl_divergence(behaviour, policy).mean()
-                    loss = surrogate + options.kl_coef * kl - options.entropy_coef * entropy
-                    self._update(0, loss / math.sqrt(index + 1))
+            kl = kl_divergence(behaviour, policy).mean()
+            total = policy_loss + options.kl_coef * kl - options.entropy_coef * entropy
+            loss = loss + total / math.sqrt(index + 1)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        norms = [nn.utils.clip_grad_norm_(head, options.max_grad_norm) for head in self._heads]
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return {
+            "policy_loss": policy_loss.item(),
+            "value_loss": value_loss.item(),
+            "entropy": entropy.item(),
+            "approximate_kl": -log_ratio.mean().item(),
+            "clipped": ((ratio - 1).abs() > 0.2).float().mean().item(),
+            "explained_variance": (1 - (target - value).var() / target.var()).item(),
+            "grad_norm": max(norm.item() for norm in norms),
+        }
 
     def _forward(self, observation: Tensor) -> tuple[Categorical, Tensor]:
         """Action distribution [B, 4] over bins and state value [B]."""
@@ -102,12 +118,6 @@ class Straightforward:
         features = network.encoder(observation)
         logits = network.actor(features).unflatten(-1, (self.policy.action_size, -1))
         return Categorical(logits=logits), network.critic(features.detach()).squeeze(-1)
-
-    def _update(self, head: int, loss: Tensor) -> None:
-        self._optimizers[head].zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._heads[head], self.options.max_grad_norm)
-        self._optimizers[head].step()
 
 
 class _Turns(Callback):

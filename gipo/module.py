@@ -184,7 +184,7 @@ class GIPOModule(LightningModule):
         optimizer.zero_grad()
         self.manual_backward(loss)
         norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        if torch.isfinite(norm):
+        if math.isfinite(norm):
             optimizer.step()
             self.skipped_in_a_row.zero_()
         else:
