@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
-from datamodules.collectors import InProcessRollouts, Rollouts, WorkerRollouts
+from datamodules.collectors import InProcessRollouts, Rollouts
 from datamodules.envs import MetaWorldEnv, Task, spaces_of
+from datamodules.workers import WorkerRollouts
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy
 

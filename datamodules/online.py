@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,53 +11,19 @@ from torchrl.data.replay_buffers import Sampler
 from torchrl.envs import EnvBase
 
 from datamodules.advantages import GAE, Estimator
-from datamodules.collectors import InProcessRollouts, Rollouts, WorkerRollouts
+from datamodules.collectors import InProcessRollouts, Rollouts
 from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
 from datamodules.evaluation import evaluate
 from datamodules.generators import generator_states, restore_generators
 from datamodules.interface import gymnasium_interface, metaworld_interface
+from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay import Replay, check_replay
+from datamodules.workers import WorkerRollouts
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
 
 STATE = ("task", "frames", "iteration", "next_episode", "episodes", "replay", "generators")
-
-
-@dataclass
-class CollectorOptions:
-    """Where and how transitions are collected.
-
-    Args:
-        num_envs: simulators, per process.
-        workers: 0 collects in this process; more start that many worker processes.
-        asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
-        worker_timeout: seconds without data after which workers count as stuck and the run ends with an error.
-    """
-
-    num_envs: int = 20
-    workers: int = 0
-    asynchronous: bool = False
-    worker_timeout: float = 30.0
-
-
-@dataclass
-class EvaluationOptions:
-    """Evaluation episodes, on fixed goals of their own.
-
-    Args:
-        episodes: per validation.
-        test_episodes: per `gipo test`, on other goals than those of validation.
-        num_envs: simulators.
-        seed: of goals and sampling noise; the same at every validation.
-        deterministic: act by the most likely action instead of sampling.
-    """
-
-    episodes: int = 20
-    test_episodes: int = 50
-    num_envs: int = 10
-    seed: int = 1_000_003
-    deterministic: bool = False
 
 
 class OnlineDataModule(LightningDataModule):
@@ -320,36 +285,14 @@ class OnlineDataModule(LightningDataModule):
         return policy
 
     def _refuse_bad_sizes(self) -> None:
-        options = self.collector
-        positive = {
-            "total_frames": self.total_frames,
-            "frames_per_iteration": self.frames_per_iteration,
-            "capacity": self.capacity,
-            "rounds": self.rounds,
-            "batch": self.batch,
-            "refresh_every": self.refresh_every,
-            "collector.num_envs": options.num_envs,
-            "collector.worker_timeout": options.worker_timeout,
-            "evaluation.episodes": self.evaluation.episodes,
-            "evaluation.test_episodes": self.evaluation.test_episodes,
-            "evaluation.num_envs": self.evaluation.num_envs,
-        }
-        for name, value in positive.items():
-            if not value > 0:
-                raise GipoError(f"data.{name} must be positive, got {value}")
-        for name, value in {
-            "warmup_frames": self.warmup_frames,
-            "collector.workers": options.workers,
-            "evaluation.seed": self.evaluation.seed,
-            "seed": self.seed,
-        }.items():
-            if value < 0:
-                raise GipoError(f"data.{name} must not be negative, got {value}")
-        together = 1 if options.asynchronous else max(options.workers, 1)
-        if self.frames_per_iteration % (options.num_envs * together):
+        sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
+        refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
+        refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed")})
+        together = self.collector.simulators_together
+        if self.frames_per_iteration % together:
             raise GipoError(
-                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the "
-                f"{options.num_envs * together} simulators that step together (data.collector.num_envs × workers)"
+                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
+                "simulators that step together (data.collector.num_envs × workers)"
             )
         if self.capacity < self.frames_per_iteration:
             raise GipoError(

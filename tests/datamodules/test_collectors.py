@@ -10,8 +10,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules.collectors import InProcessRollouts, WorkerRollouts
+from datamodules.collectors import InProcessRollouts
 from datamodules.envs import Task, spaces_of
+from datamodules.workers import WorkerRollouts
 from gipo.errors import GipoError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from tests.runs import Process, living, within
