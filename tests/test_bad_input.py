@@ -160,9 +160,7 @@ def damaged(trained: Path, to: Path, kind: str) -> Path:
         to.write_bytes(b"")
     elif kind == "flipped":
         middle = len(content) // 2
-        to.write_bytes(
-            content[:middle] + bytes(byte ^ 255 for byte in content[middle : middle + 64]) + content[middle + 64 :]
-        )
+        to.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     elif kind == "text":
         to.write_text("not a checkpoint")
     elif kind == "pickle that runs code":
