@@ -13,13 +13,16 @@ Truncation and termination stay apart: a time limit sets `truncated` alone.
 import copy
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
+import scipy
 import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from scipy.spatial.transform import Rotation
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
@@ -173,7 +176,20 @@ def _simulators(task: str, count: int) -> list[Any]:
         simulator._freeze_rand_vec = False
         simulator.seeded_rand_vec = True
         simulator._set_task_called = True
+        simulator._get_quat_objects = MethodType(_without_checks(base._get_quat_objects), simulator)
     return simulators
+
+
+class _Rotation:
+    """scipy's `Rotation` for MuJoCo's matrices; checking that they are rotations is a quarter of MetaWorld's step."""
+
+    _trust = {"assume_valid": True} if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 17) else {}
+    from_matrix = staticmethod(partial(Rotation.from_matrix, **_trust))
+
+
+def _without_checks(method: FunctionType) -> FunctionType:
+    """`method`, which finds `_Rotation` under the name of scipy's."""
+    return FunctionType(method.__code__, method.__globals__ | {"Rotation": _Rotation}, closure=method.__closure__)
 
 
 def _gymnasium_env(task: str, num_envs: int) -> EnvBase:

@@ -156,6 +156,18 @@ def test_copied_simulators_behave_like_the_compiled_one(task: str) -> None:
     env.close()
 
 
+@every_task
+def test_orientations_are_metaworlds_own_to_the_last_bit(task: str) -> None:
+    env = MetaWorldEnv(task, 2)
+    seed_env(env, 0)
+    for simulator in env.simulators:
+        simulator.reset()
+        for action in random_actions(env, 30, seed=0)[:, 0]:
+            simulator.step(action)
+            assert np.array_equal(simulator._get_quat_objects(), type(simulator)._get_quat_objects(simulator))
+    env.close()
+
+
 @pytest.mark.parametrize("task", ["reach-v3", "drawer-close-v3"])
 def test_simulators_do_not_touch_each_other(task: str) -> None:
     env = MetaWorldEnv(task, 3)
