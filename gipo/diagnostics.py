@@ -28,7 +28,7 @@ def staleness(
     advantage = advantage.unsqueeze(-1).expand_as(log_ratio)[used]
     age = age.unsqueeze(-1).expand_as(log_ratio)[used].float()
     x, w, u = log_ratio[used].float(), weight[used], contribution[used]
-    masked = used.numel() - used.sum()
+    masked = (used.numel() - used.sum()).float()
     if x.numel() == 0:
         return {"staleness/masked": masked}
     rho = x.exp()
