@@ -86,7 +86,7 @@ class GIPOModule(LightningModule):
         self.optimizer_factory = optimizer
         self._refuse_bad_options()
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
 
     def configure_model(self) -> None:
         """Build the policy for the task at hand."""
@@ -186,13 +186,13 @@ class GIPOModule(LightningModule):
         norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         if math.isfinite(norm):
             optimizer.step()
-            self.skipped_in_a_row.zero_()
+            self.skipped_in_a_row[index] = 0
         else:
             self.skipped += 1
-            self.skipped_in_a_row += 1
-            if self.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
+            self.skipped_in_a_row[index] += 1
+            if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
                 raise GipoError(
-                    f"{MAX_SKIPS_IN_A_ROW} updates in a row had a non-finite gradient at policy version "
+                    f"{MAX_SKIPS_IN_A_ROW} updates of the {('policy', 'critic')[index]} in a row had a non-finite gradient at policy version "
                     f"{int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for extreme rewards"
                 )
         return norm
