@@ -1,0 +1,137 @@
+"""Checkpoint files: whole or not there, data and never code, and the policy they hold."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
+from gipo.errors import GipoError
+from gipo.files import remove_partials, whole_file
+from gipo.module import CHECKPOINT_FORMAT
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+
+SPACES = Spaces(3, (-1.0, -2.0), (1.0, 2.0))
+
+
+def checkpoint_of(policy: Policy, **extra: Any) -> dict[str, Any]:
+    weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
+    return {"state_dict": weights, "gipo": {"format": CHECKPOINT_FORMAT, "policy": policy.description()}, **extra}
+
+
+class Killed(BaseException):
+    """Stands for whatever ends a process in the middle of a save."""
+
+
+class Fatal:
+    """Ends the save when it is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise Killed
+
+
+@pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
+def test_a_policy_comes_back_whole(family: type[Policy], tmp_path: Path) -> None:
+    policy = family(SPACES)
+    policy.normaliser.update(torch.randn(50, 3))
+    policy.version.fill_(17)
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(policy), tmp_path / "deep" / "x.ckpt")
+    loaded = policy_from(load_checkpoint(tmp_path / "deep" / "x.ckpt"))
+    assert int(loaded.version) == 17
+    observation = torch.randn(4, 3)
+    assert torch.equal(loaded.params(observation), policy.params(observation))
+    assert torch.equal(loaded.value(observation), policy.value(observation))
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.ckpt"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_save_that_fails_leaves_what_was_there(existing: bool, tmp_path: Path) -> None:
+    path, io = tmp_path / "x.ckpt", AtomicCheckpointIO()
+    good = checkpoint_of(TokenPolicy(SPACES, bins=4))
+    if existing:
+        io.save_checkpoint(good, path)
+        before = path.read_bytes()
+    with pytest.raises(Killed):
+        io.save_checkpoint(good | {"bad": Fatal()}, path)
+    assert [found.name for found in tmp_path.iterdir()] == (["x.ckpt"] if existing else [])
+    if existing:
+        assert path.read_bytes() == before
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    checkpoint, io = checkpoint_of(TokenPolicy(SPACES, bins=4)), AtomicCheckpointIO()
+    for name in ("a.ckpt", "b.ckpt"):
+        io.save_checkpoint(checkpoint, tmp_path / name)
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
+
+
+def test_storage_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="storage_options"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "x.ckpt", storage_options={})
+
+
+def test_partials_of_killed_runs_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".last.ckpt.12.partial", "last.ckpt", ".hidden", "notes.partial"):
+        (tmp_path / name).write_text("")
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "last.ckpt", "notes.partial"]
+    remove_partials(tmp_path / "nowhere")
+
+
+def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with whole_file(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("part", [0, 1, 100, 0.5, 0.9, -1])
+def test_every_truncation_is_refused(part: float, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(TokenPolicy(SPACES, bins=4)), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content)) if isinstance(part, float) else part])
+    with pytest.raises(GipoError, match="truncated, damaged"):
+        load_checkpoint(path)
+
+
+def test_a_flipped_bit_anywhere_in_the_tensors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(TokenPolicy(SPACES, bins=4)), path)
+    content = path.read_bytes()
+    for position in range(len(content) // 4, 3 * len(content) // 4, len(content) // 11):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
+        with pytest.raises(GipoError, match="checksum"):
+            load_checkpoint(path)
+
+
+def test_reading_never_runs_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"gipo": {"format": CHECKPOINT_FORMAT}, "evil": Evil()}, tmp_path / "x.ckpt")
+    with pytest.raises(GipoError, match="not a checkpoint of plain tensors"):
+        load_checkpoint(tmp_path / "x.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("found", [None, 0, CHECKPOINT_FORMAT + 1, "1"])
+def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
+    torch.save({"gipo": {"format": found}}, tmp_path / "x.ckpt")
+    with pytest.raises(GipoError, match="format"):
+        load_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_weights_that_do_not_fit_or_are_not_finite_are_refused() -> None:
+    policy = TokenPolicy(SPACES, bins=4)
+    other, missing, broken = (checkpoint_of(policy) for _ in range(3))
+    other["gipo"]["policy"]["init_args"]["bins"] = 5
+    del missing["state_dict"]["policy.network.critic.0.weight"]
+    broken["state_dict"]["policy.network.critic.0.weight"] = torch.full((256, 3), torch.nan)
+    for checkpoint, words in ((other, "do not fit"), (missing, "do not fit"), (broken, "not finite")):
+        with pytest.raises(GipoError, match=words):
+            policy_from(checkpoint)

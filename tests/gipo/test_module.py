@@ -1,0 +1,260 @@
+"""The optimisation of one iteration: what is computed, what is skipped, what is refused."""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from tensordict import TensorDict
+from torch import nn
+from torch.nn import functional as F
+
+from gipo.errors import GipoError
+from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
+from gipo.networks import SharedEncoder
+from gipo.objectives import GIPO, masked_mean, policy_loss
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+
+SIZE, D, BINS, BATCH = 5, 2, 6, 16
+SPACES = Spaces(SIZE, (-1.0,) * D, (1.0,) * D)
+
+
+class Batches(LightningDataModule):
+    """Serves ready batches, one [rounds, B] an iteration."""
+
+    spaces = SPACES
+
+    def __init__(self, batches: list[TensorDict]):
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> "Batches":
+        return self
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        yield self.batches[self.trainer.current_epoch % len(self.batches)]
+
+
+def shared(spaces: Spaces) -> Policy:
+    torch.manual_seed(0)
+    return TokenPolicy(spaces, BINS, lambda i, o: SharedEncoder(i, o, 12, 8), normalise=False)
+
+
+def batches(count: int, rounds: int = 2, seed: int = 1) -> list[TensorDict]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def one() -> TensorDict:
+        shape = (rounds, BATCH)
+        return TensorDict(
+            {
+                "observation": torch.randn(*shape, SIZE, generator=generator),
+                "latent": torch.randint(BINS, (*shape, D), generator=generator),
+                "log_prob": -2 + 0.3 * torch.randn(*shape, D, generator=generator),
+                "policy_version": torch.zeros(shape, dtype=torch.int64),
+                "valid": torch.rand(shape, generator=generator) > 0.2,
+                "advantage": torch.randn(shape, generator=generator),
+                "value_target": torch.randn(shape, generator=generator),
+            },
+            batch_size=shape,
+        )
+
+    return [one() for _ in range(count)]
+
+
+def fit(data: list[TensorDict], iterations: int | None = None, **options: Any) -> GIPOModule:
+    module = GIPOModule(**{"policy": shared} | options)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=iterations or len(data), logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=Batches(data))
+    return module
+
+
+def naive(data: list[TensorDict], reuse: int, actor_every: int, rate: float, clip: float) -> Policy:
+    """The whole forward at every step, as straightforwardly as it can be written."""
+    policy = shared(SPACES)
+    actor = torch.optim.AdamW(policy.actor_parameters(), lr=rate, weight_decay=0.0)
+    critic = torch.optim.AdamW(policy.critic_parameters(), lr=2 * rate, weight_decay=0.0)
+    for batch in (batch for iteration in data for batch in iteration.unbind(0)):
+        advantage = (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
+        for index in range(reuse):
+            params, value = policy.params(batch["observation"]), policy.value(batch["observation"])
+            value_loss = 0.5 * F.mse_loss(value, batch["value_target"])
+            if index % actor_every == 0:
+                x = policy.log_prob(params, batch["latent"]) - batch["log_prob"]
+                term = policy_loss(GIPO(), x, advantage, batch["valid"])
+                loss = (term.loss + 0.1 * masked_mean(x.exp() - 1 - x, term.used)) / math.sqrt(index + 1)
+                gradients = torch.autograd.grad(loss, policy.actor_parameters(), retain_graph=True)
+                step(actor, policy.actor_parameters(), gradients, clip)
+            step(critic, policy.critic_parameters(), torch.autograd.grad(value_loss, policy.critic_parameters()), clip)
+    return policy
+
+
+def step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], gradients: Any, clip: float) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+
+
+@pytest.mark.parametrize(("reuse", "actor_every"), [(1, 1), (6, 3), (5, 2), (4, 10)])
+def test_value_only_reuse_gives_the_parameters_of_the_naive_loop(reuse: int, actor_every: int) -> None:
+    data = batches(3)
+    module = fit(data, reuse=reuse, actor_every=actor_every, policy_lr=1e-3, value_lr=2e-3, max_grad_norm=0.5)
+    expected = naive(data, reuse, actor_every, 1e-3, 0.5)
+    for (name, ours), theirs in zip(module.policy.named_parameters(), expected.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6), name
+
+
+@pytest.mark.parametrize(("reuse", "actor_every", "runs"), [(1, 1, 1), (6, 3, 2), (10, 10, 1), (5, 2, 3)])
+def test_value_only_updates_never_run_the_actor(reuse: int, actor_every: int, runs: int) -> None:
+    calls = {"actor": 0, "encoder": 0}
+
+    def counting(spaces: Spaces) -> Policy:
+        policy = shared(spaces)
+        for name in calls:
+            getattr(policy.network, name).register_forward_hook(
+                lambda *_, name=name: calls.update({name: calls[name] + 1})
+            )
+        return policy
+
+    data = batches(2, rounds=3)
+    fit(data, policy=counting, reuse=reuse, actor_every=actor_every)
+    assert calls["actor"] == runs * 6
+    # Once for every policy update, and once for the value-only updates after it, which share it.
+    assert calls["encoder"] <= 2 * runs * 6
+
+
+@pytest.mark.parametrize("head", ["advantage", "value_target"])
+def test_a_non_finite_gradient_changes_nothing_and_is_counted(head: str) -> None:
+    good, bad = batches(1, rounds=1)[0], batches(1, rounds=1, seed=2)[0]
+    if head == "advantage":
+        bad["advantage"] = bad["advantage"] * 1e38  # finite, and its loss is not
+        options = {"normalise_advantages": False}
+    else:
+        bad["value_target"] = bad["value_target"] * 1e30
+        options = {}
+    alone, both = fit([good], **options), fit([good, bad], **options)
+    assert (int(alone.skipped), int(both.skipped)) == (0, 1)
+    chosen = Policy.actor_parameters if head == "advantage" else Policy.critic_parameters
+    assert all(map(torch.equal, chosen(alone.policy), chosen(both.policy)))
+    index = 0 if head == "advantage" else 1
+    states = [module.optimizers()[index].optimizer.state_dict()["state"] for module in (alone, both)]
+    for parameter in states[0]:
+        assert all(torch.equal(states[0][parameter][key], states[1][parameter][key]) for key in states[0][parameter])
+    assert all(torch.isfinite(parameter).all() for parameter in both.policy.parameters())
+
+
+@pytest.mark.parametrize("head", ["advantage", "value_target"])
+def test_ten_in_a_row_end_the_run_even_when_the_other_head_is_fine(head: str) -> None:
+    data = batches(1, rounds=MAX_SKIPS_IN_A_ROW)[0]
+    data[head] = data[head] * 1e38
+    with pytest.raises(GipoError, match="10 updates of the (policy|critic) in a row had a non-finite gradient"):
+        fit([data], normalise_advantages=False)
+
+
+def test_nine_in_a_row_do_not() -> None:
+    good, bad = batches(1, rounds=1)[0], batches(1, rounds=MAX_SKIPS_IN_A_ROW - 1)[0]
+    bad["value_target"] = bad["value_target"] * 1e30
+    module = fit([bad, good, bad])
+    assert int(module.skipped) == 2 * (MAX_SKIPS_IN_A_ROW - 1)
+
+
+def test_frames_the_policy_did_not_choose_move_the_critic_alone() -> None:
+    data = batches(1)
+    data[0]["valid"][:] = False
+    module, fresh = fit(data), shared(SPACES)
+    assert all(map(torch.equal, module.policy.actor_parameters(), fresh.actor_parameters()))
+    assert not all(map(torch.equal, module.policy.critic_parameters(), fresh.critic_parameters()))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_each_head_is_clipped_alone(scale: float) -> None:
+    data = batches(1, rounds=1)
+    data[0]["value_target"] *= scale
+    options = {"policy_lr": 1.0, "value_lr": 1.0, "max_grad_norm": 0.01}
+    module = fit(data, optimizer=lambda parameters: torch.optim.SGD(parameters), **options)
+    start = shared(SPACES)
+    moved = []
+    for chosen in (Policy.actor_parameters, Policy.critic_parameters):
+        pairs = zip(chosen(module.policy), chosen(start), strict=True)
+        moved.append(torch.cat([(after - before).flatten() for after, before in pairs]).norm())
+    assert float(moved[0]) == pytest.approx(0.01, rel=1e-3)
+    assert float(moved[1]) <= 0.01 * 1.001
+
+
+def rates(iterations: int, **options: Any) -> list[float]:
+    """The policy's learning rate during each iteration, over its peak."""
+    module = GIPOModule(policy=shared, **options)
+    module.trainer = Trainer(accelerator="cpu", max_epochs=iterations, logger=False, enable_checkpointing=False)
+    return [module._rate_factor(iteration) for iteration in range(iterations)]
+
+
+def test_warm_up_learns_from_the_first_iteration_and_cosine_ends_at_its_floor() -> None:
+    found = rates(100, lr_warmup=10, lr_final=0.1)
+    assert found[:11] == pytest.approx([*[(k + 1) / 10 for k in range(10)], 1.0])
+    assert all(a >= b for a, b in itertools.pairwise(found[10:]))
+    assert found[-1] == pytest.approx(0.1, abs=1e-3)
+    assert min(found) > 0
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 5, 100])
+@pytest.mark.parametrize("iterations", [1, 2, 10])
+def test_no_iteration_but_the_very_end_of_a_full_decay_is_wasted(warmup: int, iterations: int) -> None:
+    assert rates(iterations, lr_warmup=warmup, lr_final=1.0)[-1] > 0
+    assert all(rate > 0 for rate in rates(iterations, lr_warmup=warmup, lr_final=0.0))
+
+
+def test_the_optimizer_really_uses_the_schedule() -> None:
+    module = fit(batches(2), lr_warmup=4, policy_lr=4e-3, value_lr=8e-3)
+    now = [optimizer.param_groups[0]["lr"] for optimizer in module.optimizers()]
+    assert now == pytest.approx([4e-3 * 3 / 4, 8e-3 * 3 / 4])
+
+
+def test_the_exact_anchor_needs_stored_parameters() -> None:
+    with pytest.raises(GipoError, match=r"kl_exact.*store_params"):
+        fit(batches(1), kl_exact=True)
+
+
+@pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
+def test_the_exact_anchor_pulls_towards_the_behaviour_policy(family: Callable[..., Policy]) -> None:
+    def policy(spaces: Spaces) -> Policy:
+        torch.manual_seed(3)
+        return family(spaces, normalise=False)
+
+    behaviour = policy(SPACES)
+    with torch.no_grad():
+        behaviour.network.actor[-1].weight.normal_(0, 0.3)
+    data = batches(1, rounds=8)[0]
+    data["advantage"] = torch.zeros(8, BATCH)
+    params = behaviour.params(data["observation"]).detach()
+    data["behaviour_params"] = params.half()
+    data["latent"] = behaviour.mode(params)
+    data["log_prob"] = behaviour.log_prob(params, data["latent"]).detach()
+    start = policy(SPACES)
+    module = fit([data], iterations=20, policy=policy, kl_exact=True, kl_coef=1.0, policy_lr=3e-3)
+    before, after = (float(p.kl(params, p.params(data["observation"])).mean()) for p in (start, module.policy))
+    assert after < 0.5 * before
+
+
+def test_version_and_ages_count_iterations() -> None:
+    module = fit(batches(3))
+    assert int(module.policy.version) == 3
+    assert float(module.trainer.callback_metrics["staleness/age_max"]) == 2
+
+
+def test_a_policy_of_another_description_is_refused() -> None:
+    module = fit(batches(1))
+    checkpoint = {"gipo": {"policy": copy.deepcopy(module.policy.description())}}
+    module.on_load_checkpoint(checkpoint)
+    checkpoint["gipo"]["policy"]["init_args"]["bins"] = 99
+    with pytest.raises(GipoError, match="bins"):
+        module.on_load_checkpoint(checkpoint)

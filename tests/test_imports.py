@@ -1,0 +1,129 @@
+"""Who may import whom, and what is shipped."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+ROOT = Path(__file__).parent.parent
+STDLIB = set(sys.stdlib_module_names)
+TORCH = {"torch", "tensordict", "torchrl", "lightning", "jsonargparse"}
+
+# Beside the standard library. The longest prefix of an importer decides.
+RULES: dict[str, set[str]] = {
+    "gipo.objectives": {"torch", "gipo.errors"},
+    "gipo.diagnostics": {"torch", "gipo.objectives"},
+    "gipo.networks": {"torch", "gipo.errors"},
+    "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
+    "gipo.module": {
+        "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
+    },
+    "datamodules": TORCH | {
+        "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
+        "robots.log", "robots.spec",
+    },
+}  # fmt: skip
+# What runs beside a robot, with all that it draws in: nothing else may come with it.
+BESIDE_A_ROBOT = {
+    "deploy.manifest": {"numpy", "onnxruntime", "deploy"},
+    "deploy.policy": {"numpy", "onnxruntime", "deploy"},
+    "robots": {"numpy", "onnxruntime", "mcap", "robots", "deploy"},
+}
+FROM_DEPLOY = {"deploy.manifest", "deploy.policy"}  # what robots may name of it
+VENDORS = ("robots.lerobot",)  # an adapter may import its own SDK
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("gipo", "datamodules", "robots", "deploy"):
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> set[str]:
+    """Every module named in an import statement, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(MODULES)
+            names |= submodules or {str(node.module)}
+    return names
+
+
+def outside(names: set[str], permitted: set[str]) -> list[str]:
+    """The names that neither the standard library nor `permitted` covers."""
+    covered = {name for name in names for ok in permitted if name == ok or name.startswith(f"{ok}.")}
+    return sorted(name for name in names - covered if name.partition(".")[0] not in STDLIB)
+
+
+def within(package: str) -> list[str]:
+    return [module for module in MODULES if module == package or module.startswith(f"{package}.")]
+
+
+def closure(start: list[str]) -> set[str]:
+    """These modules and all of ours that they import, directly or not."""
+    found, waiting = set(), set(start)
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        waiting |= (imported(MODULES[module]) & set(MODULES)) - found
+    return found
+
+
+@pytest.mark.parametrize("module", [module for prefix in RULES for module in within(prefix)])
+def test_a_module_imports_only_what_it_may(module: str) -> None:
+    rule = max((prefix for prefix in RULES if module in within(prefix)), key=len)
+    assert outside(imported(MODULES[module]), RULES[rule]) == []
+
+
+@pytest.mark.parametrize("root", BESIDE_A_ROBOT)
+def test_what_runs_beside_a_robot_draws_in_nothing_else(root: str) -> None:
+    start = [module for module in within(root) if not module.startswith(VENDORS)]
+    for module in closure(start):
+        assert outside(imported(MODULES[module]), BESIDE_A_ROBOT[root]) == [], module
+
+
+def test_robots_know_two_modules_of_deploy() -> None:
+    for module in within("robots"):
+        named = {name for name in imported(MODULES[module]) if name.startswith("deploy")}
+        assert named <= FROM_DEPLOY, module
+
+
+def test_the_learner_knows_no_environment_and_no_buffer() -> None:
+    for module in ("gipo.module", "gipo.policies", "gipo.networks", "gipo.objectives", "gipo.diagnostics"):
+        assert not {name for name in imported(MODULES[module]) if name.startswith(("datamodules", "torchrl"))}
+
+
+@pytest.mark.parametrize("root", BESIDE_A_ROBOT)
+def test_what_runs_beside_a_robot_never_loads_torch(root: str) -> None:
+    names = [module for module in within(root) if not module.startswith(VENDORS)]
+    assert names
+    code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
+    code += f"print(sorted({TORCH} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_base_install_is_what_a_robot_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    base = {dependency.partition(">")[0] for dependency in project["dependencies"]}
+    assert base == {"numpy", "onnxruntime", "mcap"}
+
+
+def test_configurations_are_shipped_and_tests_are_not() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "configs/*.yaml" in tool["package-data"]["gipo"]
+    assert not any(pattern.startswith(("tests", "*", "benchmarks")) for pattern in tool["packages"]["find"]["include"])
+    for package in ("gipo", "datamodules", "robots", "deploy"):
+        assert (ROOT / package / "__init__.py").exists()
