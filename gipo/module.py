@@ -191,8 +191,9 @@ class GIPOModule(LightningModule):
             self.skipped += 1
             self.skipped_in_a_row[index] += 1
             if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
+                head = ("policy", "critic")[index]
                 raise GipoError(
-                    f"{MAX_SKIPS_IN_A_ROW} updates of the {('policy', 'critic')[index]} in a row had a non-finite gradient at policy version "
+                    f"{MAX_SKIPS_IN_A_ROW} updates of the {head} in a row had a non-finite gradient at policy version "
                     f"{int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for extreme rewards"
                 )
         return norm

@@ -157,7 +157,7 @@ def test_a_non_finite_gradient_changes_nothing_and_is_counted(head: str) -> None
 def test_ten_in_a_row_end_the_run_even_when_the_other_head_is_fine(head: str) -> None:
     data = batches(1, rounds=MAX_SKIPS_IN_A_ROW)[0]
     data[head] = data[head] * 1e38
-    with pytest.raises(GipoError, match="10 updates of the (policy|critic) in a row had a non-finite gradient"):
+    with pytest.raises(GipoError, match=r"10 updates of the (policy|critic) in a row had a non-finite gradient"):
         fit([data], normalise_advantages=False)
 
 
