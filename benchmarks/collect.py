@@ -2,9 +2,9 @@
 
 The bare loop steps as many simulators of the same task in one process, resets them when an episode is over, and does
 nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld without our
-nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld without our
-`in_process_authors` the authors' larger one. Two workers share the same number of simulators; their figures mean
-something only where two cores are idle, so read them beside `load_average_before`.
+faster orientations, the reference of the two workers: what a user has without gipo. `in_process` has the default
+network, `in_process_authors` the authors' larger one. Two workers share the same number of simulators; their figures
+mean something only where two cores are idle, so read them beside `load_average_before`.
 """
 
 import time
