@@ -141,11 +141,16 @@ def test_the_run_folder_is_numbered_where_none_is_named(
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Tiny-v0-0", "Tiny-v0-1"]
 
 
-def test_the_installed_command_trains_with_workers_and_leaves_no_process(tiny: Args, tmp_path: Path) -> None:
-    args = tiny(data__total_frames=64, data__collector__workers=2, data__collector__num_envs=2)
+WORKERS = {"data__collector__workers": 2, "data__collector__num_envs": 2}
+
+
+@pytest.mark.parametrize("options", [{}, pytest.param(WORKERS, marks=pytest.mark.campaign)], ids=["plain", "workers"])
+def test_the_command_as_installed_trains_and_leaves_no_process(
+    options: dict[str, int], tiny: Args, tmp_path: Path
+) -> None:
     with open(tmp_path / "log.txt", "w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gipo.cli", *args],
+            [sys.executable, "-m", "gipo.cli", *tiny(data__total_frames=64, **options)],
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

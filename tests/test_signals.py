@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from gipo.callbacks import LastCheckpoint
+from gipo.cli import main
+from gipo.module import GIPOModule
 from tests.fingerprint import fingerprints
 from tests.runs import Process, within
 
@@ -37,9 +41,31 @@ def test_sigterm_saves_ends_with_143_in_seconds_and_resumes(
     assert "Traceback" not in process.output
     assert within(5, lambda: not process.family())
     done = torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"]
-    more = {"data__total_frames": 32 * (done + 2), "ckpt_path": last}
-    assert start(tiny(**LONG | workers | more)).wait(60) == 0
+    assert start(tiny(**LONG | {"data__total_frames": 32 * (done + 2), "ckpt_path": last})).wait(60) == 0
     assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == done + 2
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_sigterm_just_after_the_last_look_for_it_still_saves(
+    tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning raises it at the end of the iteration, when no hook of that iteration will run any more."""
+    look = LastCheckpoint.on_train_epoch_end
+
+    def late(self: LastCheckpoint, trainer: Trainer, module: GIPOModule) -> None:
+        look(self, trainer, module)
+        if trainer.current_epoch == 2:
+            trainer._signal_connector.received_sigterm = True
+
+    options = {"checkpoint__every": 3, "data__total_frames": 32 * 6, "data__task": "Tiny-v0"}
+    main(tiny("whole", **options))
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_epoch_end", late)
+        with pytest.raises(SystemExit, match="143"):
+            main(tiny("stopped", **options | {"checkpoint__every": 100}))
+    main(tiny("stopped", ckpt_path=last, **options))
+    assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
 def test_sigterm_resumed_equals_the_run_that_saved_there(start: Start, tiny: Args, tmp_path: Path) -> None:

@@ -247,6 +247,7 @@ def test_a_killed_learner_leaves_no_worker(asynchronous: str, start: Start, tiny
     assert within(5, lambda: not process.family())
 
 
+@pytest.mark.campaign
 def test_a_killed_worker_ends_the_run_with_one_clear_line(start: Start, tiny: Args) -> None:
     process = start(tiny(**WORKER_RUN))
     process.wait_for_training()
