@@ -3,13 +3,14 @@
 from robots.log.labels import Label, append_label, labels_path, read_labels
 from robots.log.reader import Episode, Header, Log, read_log, verify
 from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
-from robots.log.schema import SECTIONS, Event, Shadow, Step, plain
+from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
 from robots.log.writer import Image, LogWriter, Session, Statistics, log_path
 
 __all__ = [
     "DAMAGED",
     "SEALED",
     "SECTIONS",
+    "TIMES",
     "TORN",
     "Episode",
     "Event",

@@ -43,6 +43,7 @@ class ContainerWriter:
     Args:
         file: buffered binary file, at its start.
         library: what wrote it.
+
     """
 
     def __init__(self, file: BinaryIO, library: str):

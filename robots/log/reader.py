@@ -19,7 +19,7 @@ from mcap.records import Metadata
 from robots.errors import LogError
 from robots.log.labels import Label, read_labels
 from robots.log.scan import DAMAGED, Integrity, Message, Scanner, open_regular
-from robots.log.schema import SCHEMA, SECTIONS
+from robots.log.schema import SCHEMA, TIMES
 from robots.log.writer import SESSION, digest
 
 # Columns of one value a step, and of a vector a step.
@@ -32,15 +32,13 @@ _SCALARS: dict[str, type] = {
     "reward": np.float32,
     "terminated": np.bool_,
     "truncated": np.bool_,
-    "late_us": np.int64,
-    "work_us": np.int64,
 }
 _VECTORS: dict[str, type] = {
     "observation": np.float32,
     "action": np.float32,
     "sent_action": np.float64,
     "log_prob": np.float32,
-    "section_us": np.int64,
+    "timing_us": np.int64,
 }
 
 
@@ -54,6 +52,7 @@ class Header:
         robot: the robot's spec, plain data.
         settings: how the session was run.
         manifests: policy_id → manifest as JSON.
+
     """
 
     session: str
@@ -68,7 +67,7 @@ class Episode:
     """One episode of T logged steps, in the order of `step`; gaps in `step` are rows that were dropped.
 
     Shapes: observation [T, O] f32; latent [T, D] int64 or f32; action, log_prob [T, D] f32; sent_action [T, D] f64;
-    section_us [T, len(SECTIONS)]; step, wall_ns, monotonic_ns, policy_version, late_us, work_us [T] int64;
+    timing_us [T, len(TIMES)]; step, wall_ns, monotonic_ns, policy_version [T] int64;
     reward [T] f32; valid, terminated, truncated [T] bool.
 
     Args:
@@ -78,6 +77,7 @@ class Episode:
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.
         label: what a person said of it later.
+
     """
 
     number: int
@@ -179,6 +179,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
 
     Raises:
         LogError: naming the byte, when the file is damaged; or when it is no log at all.
+
     """
     with open_regular(path) as file, _no_garbage_collection():
         scanner = Scanner(file)
@@ -206,6 +207,7 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
 
     Raises:
         LogError: when there is no such file.
+
     """
     header = None
     with open_regular(path) as file:
@@ -225,6 +227,7 @@ def parse_header(metadata: Metadata) -> Header:
 
     Raises:
         LogError: when it is not what the writer wrote, or of a later schema.
+
     """
     texts = dict(metadata.metadata)
     found = texts.pop("sha256", None)
@@ -256,16 +259,16 @@ class _Collector:
             self.header = parse_header(metadata)
 
     def messages(self, messages: list[Message]) -> None:
-        steps = [message.data for message in messages if message.topic == "step"]
+        steps = [data for topic, data in messages if topic == "step"]
         try:
             if steps:
                 self._steps(orjson.loads(b"[" + b",".join(steps) + b"]"))
-            for message in messages:
-                if message.topic == "event":
-                    self._events.append(_event(orjson.loads(message.data)))
-                elif message.topic == "shadow":
-                    row = orjson.loads(message.data)
-                    self._shadows.setdefault(int(row["episode"]), []).append(row)
+            for topic, data in messages:
+                if topic == "event":
+                    self._events.append(_event(orjson.loads(data)))
+                elif topic == "shadow":
+                    row = _shadow(orjson.loads(data))
+                    self._shadows.setdefault(row["episode"], []).append(row)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise LogError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
 
@@ -312,7 +315,9 @@ class _Collector:
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
     count = len(rows)
-    columns = {name: np.array([row[name] for row in rows], kind) for name, kind in _SCALARS.items()}
+    columns: dict[str, np.ndarray] = {
+        name: np.array([row[name] for row in rows], kind) for name, kind in _SCALARS.items()
+    }
     for name, kind in _VECTORS.items():
         columns[name] = _matrix([row[name] for row in rows], count, kind)
     latents = [row["latent"] for row in rows]
@@ -322,15 +327,21 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 def _matrix(values: list[list[float]], count: int, kind: type) -> np.ndarray:
     width = len(values[0])
-    flat = np.fromiter(chain.from_iterable(values), kind, -1)
-    if flat.size != width * count or any(len(row) != width for row in values):
+    if set(map(len, values)) != {width}:
         raise ValueError("rows of unequal length")
-    return flat.reshape(count, width)
+    return np.fromiter(chain.from_iterable(values), kind, width * count).reshape(count, width)
 
 
 def _event(raw: dict[str, Any]) -> dict[str, Any]:
     if type(raw["episode"]) is not int or not isinstance(raw["kind"], str) or not isinstance(raw["data"], dict):
         raise TypeError("an event of unknown form")
+    return raw
+
+
+def _shadow(raw: dict[str, Any]) -> dict[str, Any]:
+    np.array([raw["log_prob"], raw["deterministic_action"]], np.float64)
+    if not all(type(raw[name]) is int for name in ("episode", "step", "policy_version")):
+        raise TypeError("a shadow of unknown form")
     return raw
 
 
@@ -346,4 +357,4 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-__all__ = ["SECTIONS", "Episode", "Header", "Log", "parse_header", "read_log", "verify"]
+__all__ = ["TIMES", "Episode", "Header", "Log", "parse_header", "read_log", "verify"]

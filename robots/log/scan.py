@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, TypeVar
 
 import zstandard
 from mcap.data_stream import ReadDataStream
@@ -22,9 +22,10 @@ from robots.errors import LogError
 from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
 
 SEALED, TORN, DAMAGED = "sealed", "torn", "damaged"
+Message = tuple[str, bytes]  # topic and JSON of one message of a checked chunk
 _DATA_SECTION = {Opcode.HEADER, Opcode.METADATA, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.DATA_END}
+_Record = TypeVar("_Record", Header, Metadata, Channel)
 _HEAD = struct.Struct("<BQ")
-_MESSAGE_HEAD = MESSAGE.size
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Integrity:
         valid: bytes from the start that are good; a fault begins there.
         messages: read from those bytes.
         reason: what is wrong; empty when sealed.
+
     """
 
     status: str
@@ -51,14 +53,6 @@ class Integrity:
         return self.size - self.valid
 
 
-class Message(NamedTuple):
-    """One message of a checked chunk."""
-
-    topic: str
-    time_ns: int
-    data: bytes
-
-
 class _Fault(Exception):
     def __init__(self, status: str, reason: str):
         super().__init__(reason)
@@ -70,6 +64,7 @@ class Scanner:
 
     Args:
         file: opened for reading; neither written nor closed here.
+
     """
 
     def __init__(self, file: BinaryIO):
@@ -160,25 +155,25 @@ class Scanner:
     def _split(self, content: bytes) -> list[Message]:
         found: list[Message] = []
         position, end, sequence = 0, len(content), self._messages
-        while position < end:
-            if end - position < _HEAD.size:
-                raise _Fault(DAMAGED, "a chunk that ends inside a record")
-            opcode, length = _HEAD.unpack_from(content, position)
+        channels, unpack = self._channels, MESSAGE.unpack_from
+        while position + MESSAGE.size <= end:
+            opcode, length, channel, number, _, _ = unpack(content, position)
             stop = position + _HEAD.size + length
             if stop > end:
-                raise _Fault(DAMAGED, "a chunk that ends inside a record")
-            if opcode == Opcode.MESSAGE and length >= _MESSAGE_HEAD - _HEAD.size:
-                _, _, channel, number, time_ns, _ = MESSAGE.unpack_from(content, position)
-                if number != sequence & 0xFFFFFFFF or channel not in self._channels:
+                break
+            if opcode == Opcode.MESSAGE and length >= MESSAGE.size - _HEAD.size:
+                if number != sequence & 0xFFFFFFFF or channel not in channels:
                     raise _Fault(DAMAGED, f"message {number} where {sequence} must be: a chunk is missing or repeated")
-                found.append(Message(self._channels[channel], time_ns, content[position + _MESSAGE_HEAD : stop]))
+                found.append((channels[channel], content[position + MESSAGE.size : stop]))
                 sequence += 1
             elif opcode == Opcode.CHANNEL:
-                channel_record = _parse(Channel, memoryview(content)[position + _HEAD.size : stop])
-                self._channels[channel_record.id] = channel_record.topic.removeprefix("/")
+                opened = _parse(Channel, memoryview(content)[position + _HEAD.size : stop])
+                channels[opened.id] = opened.topic.removeprefix("/")
             elif opcode != Opcode.SCHEMA:
                 raise _Fault(DAMAGED, f"a record of kind {opcode} inside a chunk")
             position = stop
+        if position != end:
+            raise _Fault(DAMAGED, "a chunk that ends inside a record")
         self._messages = sequence
         return found
 
@@ -213,12 +208,11 @@ def _decompress(data: memoryview, size: int) -> bytes:
         raise _Fault(DAMAGED, f"a chunk cannot be decompressed: {error}") from error
 
 
-def _parse(kind: type, body: memoryview) -> "Header | Metadata | Channel":
+def _parse(kind: type[_Record], body: memoryview) -> _Record:
     try:
-        record: Header | Metadata | Channel = kind.read(ReadDataStream(io.BytesIO(body)))  # type: ignore[attr-defined]
+        return kind.read(ReadDataStream(io.BytesIO(body)))
     except (McapError, struct.error, UnicodeDecodeError) as error:
         raise _Fault(DAMAGED, f"a {kind.__name__.lower()} record that cannot be read: {error}") from error
-    return record
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -226,6 +220,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
     Raises:
         LogError: when it is missing or no regular file.
+
     """
     try:
         if not os.path.isfile(path):

@@ -15,6 +15,7 @@ from robots.errors import LogError
 
 SCHEMA = 1  # raised when a log of this version cannot be read by older code
 SECTIONS = ("observe", "policy", "gate", "act", "log")  # of a tick, in order
+TIMES = ("late", "work", *SECTIONS)  # microseconds: how late a tick began, all its work, and each section
 EVENTS = (
     "episode_start",
     "engage",
@@ -50,9 +51,8 @@ class Step:
         terminated: the task ended at the next observation.
         truncated: the episode was cut at the next observation.
         gate: what the gate changed, as a list of reasons.
-        late_us: how late the tick began, microseconds after its time.
-        work_us: from the tick's begin to the end of its work.
-        section_us: time in each of SECTIONS.
+        timing_us: microseconds, one for each of TIMES; that of `log` is the previous tick's.
+
     """
 
     episode: int
@@ -70,9 +70,7 @@ class Step:
     terminated: bool = False
     truncated: bool = False
     gate: tuple[str, ...] = ()
-    late_us: int = 0
-    work_us: int = 0
-    section_us: tuple[int, ...] = (0,) * len(SECTIONS)
+    timing_us: tuple[int, ...] = (0,) * len(TIMES)
 
 
 @dataclass(slots=True)
@@ -105,6 +103,7 @@ def encode(row: Any) -> bytes:
 
     Raises:
         LogError: when it cannot be written as JSON.
+
     """
     try:
         return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -133,19 +132,15 @@ def _object(title: str, properties: dict[str, Any]) -> bytes:
 
 
 _INTEGER, _NUMBER, _BOOLEAN, _TEXT = ({"type": kind} for kind in ("integer", "number", "boolean", "string"))
+_NUMBERS = {"type": "array", "items": _NUMBER}
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(
-        ("episode", "step", "wall_ns", "monotonic_ns", "policy_version", "late_us", "work_us"), _INTEGER
-    ),
-    **dict.fromkeys(
-        ("observation", "latent", "action", "sent_action", "log_prob", "deterministic_action"),
-        {"type": "array", "items": _NUMBER},
-    ),
+    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version"), _INTEGER),
+    **dict.fromkeys(("observation", "latent", "action", "sent_action", "log_prob", "deterministic_action"), _NUMBERS),
     **dict.fromkeys(("valid", "terminated", "truncated"), _BOOLEAN),
     **dict.fromkeys(("kind", "reason", "policy_id"), _TEXT),
     "reward": _NUMBER,
     "gate": {"type": "array", "items": _TEXT},
-    "section_us": {"type": "array", "items": _INTEGER, "description": ", ".join(SECTIONS)},
+    "timing_us": {"type": "array", "items": _INTEGER, "description": ", ".join(TIMES)},
     "data": {"type": "object"},
 }
 _IMAGE = {

@@ -38,6 +38,7 @@ class Session:
         settings: how the session was run, plain data.
         identity: names the log; a label can be attached to this log only.
         created: ISO 8601, UTC.
+
     """
 
     robot: str
@@ -97,6 +98,7 @@ class LogWriter:
 
     Raises:
         LogError: when the file cannot be created.
+
     """
 
     def __init__(
@@ -123,12 +125,10 @@ class LogWriter:
         self._epoch = time.time_ns() - time.monotonic_ns()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "xb")
+            self._file = open(self.path, "xb")  # noqa: SIM115 (closed by the thread)
             self._container = ContainerWriter(self._file, "gipo-robot")
             self._container.metadata(SESSION, session.metadata())
-            self._channels = {
-                topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()
-            }
+            self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
             self._flush()
             _sync_folder(self.path.parent)
         except OSError as error:
@@ -168,6 +168,7 @@ class LogWriter:
 
         Raises:
             LogError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
+
         """
         if not self._closed:
             with self._lock:
@@ -233,7 +234,8 @@ class LogWriter:
         return flushed
 
     def _write(self, row: Row) -> None:
-        topic, monotonic_ns, content = type(row).__name__.lower(), time.monotonic_ns(), row
+        topic, monotonic_ns = type(row).__name__.lower(), time.monotonic_ns()
+        content: Any = row
         if isinstance(row, Image):
             topic, monotonic_ns, content = "camera", row.monotonic_ns, _compressed_image(row)
         elif isinstance(row, Step | Event):

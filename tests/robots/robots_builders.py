@@ -1,0 +1,39 @@
+"""Rows whose every value follows from their index, so that what is read back can be compared with what was written."""
+
+import time
+
+import numpy as np
+
+from robots.log import TIMES, Step
+
+EPISODE = 50  # steps of an episode in `step_row`
+
+
+def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
+    """Row `index` of a log that has no gaps."""
+    rng = np.random.default_rng(index)
+    return Step(
+        episode=index // EPISODE,
+        step=index % EPISODE,
+        wall_ns=time.time_ns(),
+        monotonic_ns=time.monotonic_ns(),
+        observation=(rng.standard_normal(observations) * 10.0 ** rng.integers(-9, 9)).astype(np.float32),
+        latent=rng.integers(0, 256, actions),
+        action=rng.uniform(-1, 1, actions).astype(np.float32),
+        sent_action=rng.uniform(-1, 1, actions),
+        log_prob=-rng.exponential(3, actions).astype(np.float32),
+        policy_version=index // 1000,
+        valid=bool(index % 7),
+        reward=float(np.float32(rng.random())),
+        truncated=index % EPISODE == EPISODE - 1,
+        gate=("rate",) if index % 11 == 0 else (),
+        timing_us=tuple(range(len(TIMES))),
+    )
+
+
+def assert_equals_row(columns: dict[str, np.ndarray], position: int, index: int) -> None:
+    """The row at `position` is row `index`, to the last bit (times aside)."""
+    expected = step_row(index, columns["observation"].shape[1], columns["action"].shape[1])
+    for name, values in columns.items():
+        if name not in ("wall_ns", "monotonic_ns"):
+            np.testing.assert_array_equal(values[position], getattr(expected, name), err_msg=f"{name} of row {index}")
