@@ -22,6 +22,7 @@ class Observation:
         success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
         terminated: the task is over (not: time is up).
         images: camera → [H, W, 3] uint8 or encoded bytes, for the log only.
+
     """
 
     values: np.ndarray
@@ -34,10 +35,10 @@ class Observation:
 
 
 class Robot(Protocol):
-    """What a driver implements. All but `stop` is called from one thread, in this order:
+    """What a driver implements.
 
-    `connect`; for each episode `prepare`, then `observe` and `act` in turn at the control rate; `close`.
-    Any of them may raise, which stops the robot.
+    `connect`; for each episode `prepare`, then `observe` and `act` in turn at the control rate; `close`: all but
+    `stop` are called in this order, one at a time. Any of them may raise, which stops the robot.
     """
 
     @property
@@ -50,8 +51,9 @@ class Robot(Protocol):
         ...
 
     def prepare(self, seed: int) -> None:
-        """Bring robot and scene to the start of an episode and return when they are there; a person may be part of
-        it. Clears an earlier `stop`. `seed` chooses what can be chosen, e.g. a simulated goal.
+        """Bring robot and scene to the start of an episode and return when they are there.
+
+        A person may be part of it. Clears an earlier `stop`. `seed` chooses what can be chosen, e.g. a simulated goal.
         """
         ...
 
@@ -60,14 +62,16 @@ class Robot(Protocol):
         ...
 
     def act(self, action: np.ndarray) -> np.ndarray:
-        """Send [D] float64, already within every limit of the spec; return what was really sent. Returns within a
-        period. After `stop` it must send nothing.
+        """Send [D] float64, already within every limit of the spec; return what was really sent.
+
+        Returns within a period. After `stop` it must send nothing.
         """
         ...
 
     def stop(self, reason: str) -> None:
-        """Stop moving, now, and stay stopped until `prepare`. Called from any thread, also while `observe` or `act`
-        hangs; more than once is the same as once.
+        """Stop moving, now, and stay stopped until `prepare`.
+
+        Called from any thread, also while `observe` or `act` hangs; more than once is the same as once.
         """
         ...
 

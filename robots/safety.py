@@ -19,14 +19,16 @@ BEYOND = 0.5  # of the range: a command or hold further outside of its bounds th
 class Limits:
     """Limits per dimension and control tick, from a spec.
 
-    Shapes: all [D] float64. `rate` is the largest step of a tick, `acceleration` the largest change of that step;
-    infinite where there is no limit.
+    Shapes: [D] float64, those of the observation [O]. `rate` is the largest step of a tick, `acceleration` the largest
+    change of that step; infinite where there is no limit.
     """
 
     low: np.ndarray
     high: np.ndarray
     rate: np.ndarray
     acceleration: np.ndarray
+    observation_low: np.ndarray
+    observation_high: np.ndarray
 
     @classmethod
     def of(cls, spec: RobotSpec) -> "Limits":
@@ -34,7 +36,9 @@ class Limits:
         period = 1 / spec.control_rate_hz
         rate = np.array([np.inf if limit is None else limit * period for limit in spec.action_rate])
         acceleration = np.array([np.inf if limit is None else limit * period**2 for limit in spec.action_acceleration])
-        return cls(np.array(spec.action_low, float), np.array(spec.action_high, float), rate, acceleration)
+        bounds = (spec.action_low, spec.action_high, spec.observation_low, spec.observation_high)
+        low, high, observation_low, observation_high = (np.array(values, float) for values in bounds)
+        return cls(low, high, rate, acceleration, observation_low, observation_high)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Verdict:
         command: what may be sent; None when `stop` says why nothing may.
         changed: what was reduced: `bounds`, `rate`, `acceleration`, `engage`.
         stop: why the robot must stop; empty otherwise.
+
     """
 
     command: np.ndarray | None
@@ -75,11 +80,18 @@ def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
     return ""
 
 
-def check_observation(spec: RobotSpec, values: Any) -> str:
+def check_latent(latent: Any, size: int) -> str:
+    """Why a latent is no vector of tokens or finite numbers; empty when it is."""
+    if not isinstance(latent, np.ndarray) or latent.shape != (size,) or latent.dtype not in (np.int64, np.float32):
+        return f"latent is {latent!r:.60}, not {size} int64 tokens or float32 numbers"
+    return "" if np.isfinite(latent).all() else f"latent is not finite: {latent.tolist()}"
+
+
+def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
     """Why an observation cannot be real; empty when it can."""
     if fault := check_numbers("observation", values, spec.observation_names):
         return fault
-    outside = (values < np.array(spec.observation_low)) | (values > np.array(spec.observation_high))
+    outside = (values < limits.observation_low) | (values > limits.observation_high)
     if outside.any():
         i = int(np.argmax(outside))
         low, high = spec.observation_low[i], spec.observation_high[i]
@@ -88,7 +100,7 @@ def check_observation(spec: RobotSpec, values: Any) -> str:
 
 
 def check_freshness(measured_ns: int, previous_ns: int, now_ns: int, max_age_ns: int) -> str:
-    """Why an observation is too old, from the future, or older than the one before it; empty when it is none of these."""
+    """Why an observation is too old, from the future, or older than the one before it; empty when it is fine."""
     if type(measured_ns) is not int:
         return f"the observation's time is {measured_ns!r}, no whole number of nanoseconds"
     if measured_ns > now_ns:
@@ -105,6 +117,7 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
 
     Raises:
         RobotError: when the robot stands far outside of its bounds, or does not say where.
+
     """
     held = np.array(spec.action_hold, float) if hold is None else hold
     if fault := check_numbers("hold", held, spec.action_names):
@@ -125,6 +138,7 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
         target: [D] what the policy asks for; checked here, so anything may come.
         hold: [D] what would keep the robot as it is.
         engaged: 0 when control was just handed over, 1 when the policy has all of it.
+
     """
     if fault := check_numbers("action", target, spec.action_names):
         return Verdict(None, stop=fault)
@@ -164,7 +178,7 @@ def _far_outside(what: str, values: np.ndarray, low: np.ndarray, high: np.ndarra
 
 
 def _accelerate(limits: Limits, state: State, step: np.ndarray) -> np.ndarray:
-    """The step nearest to `step` that changes the velocity by no more than allowed, now and when braking before a bound.
+    """The step nearest to `step` that changes the velocity by no more than allowed, now and when braking at a bound.
 
     From a velocity v, a braking robot still travels (v − a) + (v − 2a) + …, so a step u is allowed only while
     u + (u − a) + (u − 2a) + … fits into what is left to the bound; then braking always stays possible.

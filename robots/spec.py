@@ -35,6 +35,7 @@ class RobotSpec:
 
     Raises:
         RobotError: naming key, value and what is allowed.
+
     """
 
     name: str
@@ -63,16 +64,15 @@ class RobotSpec:
             _names(f"{kind}_units", getattr(self, f"{kind}_units"), size)
             low = _numbers(f"{kind}_low", getattr(self, f"{kind}_low"), size)
             high = _numbers(f"{kind}_high", getattr(self, f"{kind}_high"), size)
-            for name, lower, upper in zip(getattr(self, f"{kind}_names"), low, high, strict=True):
-                if not lower < upper:
-                    raise RobotError(f"spec.{kind}_low of {name!r} is {lower}; it must be below the high, {upper}")
+            for name, least, most in zip(getattr(self, f"{kind}_names"), low, high, strict=True):
+                if not least < most:
+                    raise RobotError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
         _positive("action_rate", self.action_rate, self.action_size)
         _positive("action_acceleration", self.action_acceleration, self.action_size)
-        for value, low, high in zip(
-            _numbers("action_hold", self.action_hold, self.action_size), self.action_low, self.action_high, strict=True
-        ):
-            if not low <= value <= high:
-                raise _refuse("action_hold", value, f"within its bounds, {low} to {high}")
+        hold = _numbers("action_hold", self.action_hold, self.action_size)
+        for value, least, most in zip(hold, self.action_low, self.action_high, strict=True):
+            if not least <= value <= most:
+                raise _refuse("action_hold", value, f"within its bounds, {least} to {most}")
         if not _is_number(self.control_rate_hz) or not 0 < self.control_rate_hz <= 10_000:
             raise _refuse("control_rate_hz", self.control_rate_hz, "above 0 and at most 10000")
 
@@ -101,6 +101,7 @@ class RobotSpec:
 
         Raises:
             RobotError: when the text is no spec, a key is missing or unknown, or a value is not allowed.
+
         """
         try:
             raw = json.loads(text) if len(text) <= MAX_TEXT else None
@@ -118,6 +119,7 @@ class RobotSpec:
 
         Raises:
             RobotError: listing every difference.
+
         """
         if differences := self.differences(manifest):
             raise RobotError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
@@ -139,7 +141,9 @@ class RobotSpec:
             if getattr(self, key) != tuple(map(float, getattr(manifest, key))):
                 found.append(f"{key}: the robot has {getattr(self, key)}, the policy {getattr(manifest, key)}")
         if float(self.control_rate_hz) != float(manifest.control_rate_hz):
-            found.append(f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz")
+            found.append(
+                f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
+            )
         return found
 
 

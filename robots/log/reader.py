@@ -146,9 +146,9 @@ class Episode:
         reward = self["reward"].copy()
         if length and self.label is not None and self.label.reward is not None and follows[-1]:
             reward[-1] += self.label.reward
-        before_gap = np.append(~follows[1:], False)[:length]
+        last_known = np.append(~follows[1:], True)[:length]
         rows["next_reward"], rows["next_terminated"] = reward, self["terminated"]
-        rows["next_truncated"] = self["truncated"] | (before_gap & ~self["terminated"])
+        rows["next_truncated"] = (self["truncated"] | last_known) & ~self["terminated"]
         rows["done"] = rows["next_truncated"] | rows["next_terminated"]
         rows["episode"] = np.full(length, self.number)
         return {name: values[follows] for name, values in rows.items()}

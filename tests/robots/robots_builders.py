@@ -1,12 +1,34 @@
 """Rows whose every value follows from their index, so that what is read back can be compared with what was written."""
 
 import time
+from typing import Any
 
 import numpy as np
 
 from robots.log import TIMES, Step
+from robots.spec import RobotSpec
 
 EPISODE = 50  # steps of an episode in `step_row`
+
+
+def make_spec(**changes: Any) -> RobotSpec:
+    """A robot of 5 sensors and 3 actions at 80 Hz, with limits that bite."""
+    values: dict[str, Any] = {
+        "name": "fake",
+        "observation_names": tuple(f"s{i}" for i in range(5)),
+        "observation_units": ("m",) * 5,
+        "observation_low": (-10.0,) * 5,
+        "observation_high": (10.0,) * 5,
+        "action_names": ("x", "y", "grip"),
+        "action_units": ("1",) * 3,
+        "action_low": (-1.0, -1.0, 0.0),
+        "action_high": (1.0, 1.0, 1.0),
+        "action_rate": (4.0, 4.0, 8.0),
+        "action_acceleration": (40.0, 40.0, 80.0),
+        "action_hold": (0.0, 0.0, 0.0),
+        "control_rate_hz": 80.0,
+    }
+    return RobotSpec(**{**values, **changes})
 
 
 def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
