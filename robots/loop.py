@@ -138,12 +138,31 @@ class ControlLoop:
         deadlines["wait"] = (max(1, 1 / options.speed) + options.deadline) * period
         self._watchdog = Watchdog(self.latch, deadlines, period / 4)
         self._episode = self._step = -1
+        self._running = False
         self._raw: Any = None
         self._version = policy.manifest.policy_version
+
+        self.overruns = 0
 
     def close(self) -> None:
         """End the watchdog."""
         self._watchdog.close()
+
+    @property
+    def step(self) -> int:
+        """Tick of the running episode."""
+        return self._step
+
+    @property
+    def rate_hz(self) -> float:
+        """Of the running episode, wall clock."""
+        seconds = (self._clock.now_ns() - self._timing.started_ns) / 1e9 if self._running else 0.0
+        return self._step / seconds if seconds > 0 else 0.0
+
+    @property
+    def hanging(self) -> bool:
+        """Stopped, but the driver or the policy has not returned yet."""
+        return self._running and self.latch.state == STOPPED
 
     def run(self, episode: int, seed: int) -> Result:
         """Run one episode; whatever goes wrong ends in a latched stop and a result, not in an exception.
@@ -155,6 +174,7 @@ class ControlLoop:
 
         """
         self._begin(episode, seed)
+        self._running = True
         try:
             with _no_garbage_collection():
                 self.robot.prepare(seed)
@@ -172,6 +192,7 @@ class ControlLoop:
             raise
         finally:
             self._watchdog.rest()
+            self._running = False
         return self._finish()
 
     def _begin(self, episode: int, seed: int) -> None:
@@ -352,6 +373,7 @@ class ControlLoop:
 
     def _account(self, late: int, work: int) -> None:
         self._row[0], self._row[1] = late, work
+        self.overruns += work > self._timing.period_ns
         self._timing.rows.append(tuple(self._row))
         self._row = [0] * (2 + len(SECTIONS))
 

@@ -1,0 +1,40 @@
+"""Artifacts of random policies, exported as training's are. Needs torch; nothing under test does."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deploy.export import export
+from gipo.networks import SeparateNetworks
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+from robots import sim
+
+SAWYER = {
+    "observation_names": list(sim.OBSERVATION_NAMES),
+    "observation_units": list(sim.OBSERVATION_UNITS),
+    "action_names": list(sim.ACTION_NAMES),
+    "action_units": list(sim.ACTION_UNITS),
+    "control_rate_hz": sim.RATE_HZ,
+}
+
+
+def make_artifact(
+    path: Path, family: str = "token", seed: int = 0, version: int = 7, interface: dict[str, Any] | None = SAWYER
+) -> Path:
+    """A policy for the simulated Sawyer, with weights of `seed`."""
+    torch.manual_seed(seed)
+    kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
+    spaces = Spaces(len(sim.OBSERVATION_NAMES), (-1.0,) * 4, (1.0,) * 4)
+    policy = kind(spaces, network=lambda i, o: SeparateNetworks(i, o, hidden=(64, 64)))
+    with torch.no_grad():
+        policy.network.actor[-1].weight *= 30.0  # type: ignore[index,operator]
+    if policy.normaliser is not None:
+        policy.normaliser.update(torch.randn(500, spaces.observation_size) * 0.2)
+    policy.version.fill_(version)
+    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": interface}
+    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
+    checkpoint = path.with_suffix(".ckpt")
+    torch.save({"gipo": {k: v for k, v in recorded.items() if v is not None}, "state_dict": weights}, checkpoint)
+    export(checkpoint, path, rate=None if interface else sim.RATE_HZ)
+    return path
