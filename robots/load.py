@@ -1,5 +1,6 @@
 """From a name on the command line to a robot: a class or function anywhere, called with its own arguments."""
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -47,14 +48,14 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`key=value` as a pair; the value as JSON if it is, else as text."""
+    """`key=value` as a pair; the value as JSON or a number if it is one, else as text."""
     key, separator, value = text.partition("=")
     if not separator or not key.isidentifier():
         raise RobotError(f"--set {text!r} must be key=value")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
+    for read in (json.loads, float):
+        with contextlib.suppress(ValueError):
+            return key, read(value)
+    return key, value
 
 
 def _find(name: str) -> Any:

@@ -216,7 +216,7 @@ class ControlLoop:
 
     def _run(self) -> None:
         """The loop itself; ends by an exception."""
-        pacer = Pacer(self._clock, self._timing.period_ns)
+        pacer = Pacer(self._clock, self._timing.period_ns, self.options.speed == 1)
         self._timing.started_ns = self._clock.now_ns()
         while True:
             with self._timed("wait"):

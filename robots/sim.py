@@ -90,7 +90,7 @@ def robot(
         task or manifest.task,
         RealityGap(**gap),
         speed == 1,
-        make_spec(numbered, rate, acceleration),  # type: ignore[arg-type]
+        make_spec(numbered, rate, acceleration),
     )
 
 
@@ -124,6 +124,8 @@ class SimRobot:
         spec: of the robot.
 
     """
+
+    simulated = True
 
     def __init__(
         self,

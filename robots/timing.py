@@ -28,18 +28,22 @@ class Pacer:
     Args:
         clock: to sleep by.
         period_ns: between ticks.
+        realtime: keep to the anchor; else a late tick moves it, because nothing happens meanwhile.
 
     """
 
-    def __init__(self, clock: Clock, period_ns: int):
-        self._clock, self._period = clock, period_ns
+    def __init__(self, clock: Clock, period_ns: int, realtime: bool = True):
+        self._clock, self._period, self._realtime = clock, period_ns, realtime
         self._next = clock.now_ns()
 
     def wait(self) -> int:
         """Sleep until the next tick; how late it begins, nanoseconds."""
         self._clock.sleep_until(self._next)
         late = self._clock.now_ns() - self._next
-        self._next += self._period * (1 + late // self._period)
+        if self._realtime:
+            self._next += self._period * (1 + late // self._period)
+        else:
+            self._next += self._period + late
         return late
 
 
