@@ -157,7 +157,7 @@ def _returns(log: Log) -> str:
             y = np.array([episode["reward"].sum(dtype=float) for episode in chosen])
             series.append(Series(name, x, y, "bars", style))
     numbers = np.array([episode.number for episode in log.episodes], float)
-    room = Series("", np.array([numbers.min() - 0.6, numbers.max() + 0.6]), np.zeros(2))
+    room = Series("", np.array([numbers.min() - 0.6, numbers.max() + 0.6]), np.zeros(2), "none")
     return plot("Return of each episode", [*series, room], "episode", "return")
 
 

@@ -21,7 +21,7 @@ class Series:
         name: in the legend; empty for none.
         x: [N].
         y: [N]; what is not finite is left out.
-        kind: `line`, `dots` or `bars`.
+        kind: `line`, `dots`, `bars`, or `none` to make room only.
         style: class of the style sheet, `c0` to `c5`.
 
     """
@@ -71,7 +71,9 @@ def plot(
         if math.isfinite(rule.y):
             at = float(place_y(np.array(rule.y)))
             parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            parts.append(f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{at + 10:.1f}">{_text(rule.name)}</text>')
+            parts.append(
+                f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{at + (10 if at > HEIGHT / 3 else -3):.1f}">{_text(rule.name)}</text>'
+            )
     for each in series:
         finite = np.isfinite(each.x) & np.isfinite(each.y)
         x, y = each.x[finite], each.y[finite]
@@ -140,6 +142,8 @@ def _draw(series: Series, x: np.ndarray, y: np.ndarray, base: float) -> str:
             for a, b in zip(x, y, strict=True)
         )
         return f'<g class="bars {series.style}">{bars}</g>'
+    if series.kind == "none":
+        return ""
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     if series.kind == "dots":
         step = max(1, len(x) // POINTS)
