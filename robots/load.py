@@ -65,7 +65,8 @@ def _find(name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
         return getattr(module, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # importing a module runs whatever it holds
+        found = f"{type(error).__name__}: {error}"
         raise RobotError(
-            f"there is no robot {name!r} ({error}); name sim, gym, lerobot, or package.module:Class"
+            f"there is no robot {name!r} ({found}); name sim, gym, lerobot, or package.module:Class"
         ) from error

@@ -71,9 +71,8 @@ def plot(
         if math.isfinite(rule.y):
             at = float(place_y(np.array(rule.y)))
             parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            parts.append(
-                f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{at + (10 if at > HEIGHT / 3 else -3):.1f}">{_text(rule.name)}</text>'
-            )
+            beside = at + (10 if at > HEIGHT / 3 else -3)
+            parts.append(f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{_text(rule.name)}</text>')
     for each in series:
         finite = np.isfinite(each.x) & np.isfinite(each.y)
         x, y = each.x[finite], each.y[finite]

@@ -31,3 +31,30 @@ def written(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Artifacts for the simulated arm: two versions of a token policy, a gaussian one, and one without names."""
+    pytest.importorskip("torch", reason="artifacts are exported with torch")
+    from artifacts import make_artifact
+
+    folder = tmp_path_factory.mktemp("policies")
+    return {
+        "token": make_artifact(folder / "token.onnx"),
+        "newer": make_artifact(folder / "newer.onnx", seed=1, version=8),
+        "gaussian": make_artifact(folder / "gaussian.onnx", "gaussian", seed=2),
+        "numbered": make_artifact(folder / "numbered.onnx", seed=3, interface=None),
+    }
+
+
+@pytest.fixture(scope="session")
+def session(policies: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of three episodes of the simulated arm, with a shadow policy."""
+    from robots.cli import main
+
+    folder = tmp_path_factory.mktemp("logs")
+    command = ["run", "--policy", str(policies["token"]), "--shadow", str(policies["newer"]), "--log", str(folder)]
+    assert main([*command, "--episodes", "3", "--steps", "60", "--speed", "20"]) == 0
+    (path,) = folder.glob("*.mcap")
+    return path
