@@ -10,6 +10,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 760, 190
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 8, 30
+HUGE = 1e300  # what is not below it is left out
 POINTS = 1200  # of a line; more than the page has pixels
 
 
@@ -74,7 +75,7 @@ def plot(
             beside = at + (10 if at > HEIGHT / 3 else -3)
             parts.append(f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{_text(rule.name)}</text>')
     for each in series:
-        finite = np.isfinite(each.x) & np.isfinite(each.y)
+        finite = (np.abs(each.x) < HUGE) & (np.abs(each.y) < HUGE)  # false for NaN, too
         x, y = each.x[finite], each.y[finite]
         if each.kind == "line":
             x, y = thin(x, y)
@@ -109,7 +110,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def _range(values: Sequence[np.ndarray], margin: float) -> tuple[float, float]:
     known = np.concatenate([np.asarray(each, float).ravel() for each in values]) if values else np.zeros(0)
-    known = known[np.isfinite(known) & (np.abs(known) < 1e300)]
+    known = known[np.abs(known) < HUGE]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         spread = max(abs(low) * 0.1, 0.5)

@@ -1,11 +1,13 @@
 """Artifacts of random policies, exported as training's are. Needs torch; nothing under test does."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import onnx
 import torch
 
-from deploy.export import export
+from deploy.check import check_file
+from deploy.export import assemble, export
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 from robots import sim
@@ -19,9 +21,7 @@ SAWYER = {
 }
 
 
-def make_artifact(
-    path: Path, family: str = "token", seed: int = 0, version: int = 7, interface: dict[str, Any] | None = SAWYER
-) -> Path:
+def make_artifact(path: Path, family: str = "token", seed: int = 0, version: int = 7) -> Path:
     """A policy for the simulated Sawyer, with weights of `seed`."""
     torch.manual_seed(seed)
     kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
@@ -32,9 +32,23 @@ def make_artifact(
     if policy.normaliser is not None:
         policy.normaliser.update(torch.randn(500, spaces.observation_size) * 0.2)
     policy.version.fill_(version)
-    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": interface}
+    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": SAWYER}
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
     checkpoint = path.with_suffix(".ckpt")
-    torch.save({"gipo": {k: v for k, v in recorded.items() if v is not None}, "state_dict": weights}, checkpoint)
-    export(checkpoint, path, rate=None if interface else sim.RATE_HZ)
+    torch.save({"gipo": recorded, "state_dict": weights}, checkpoint)
+    export(checkpoint, path)
+    return path
+
+
+def without_names(artifact: Path, path: Path) -> Path:
+    """The same policy as an export names it whose checkpoint recorded no interface."""
+    manifest = check_file(artifact).manifest
+    unnamed = replace(
+        manifest,
+        observation_names=tuple(f"observation.{i}" for i in range(manifest.observation_size)),
+        observation_units=("unspecified",) * manifest.observation_size,
+        action_names=tuple(f"action.{i}" for i in range(manifest.action_size)),
+        action_units=("unspecified",) * manifest.action_size,
+    )
+    path.write_bytes(assemble(onnx.load(artifact), unnamed))
     return path
