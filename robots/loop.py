@@ -1,6 +1,7 @@
 """The control loop: observe → freshness → policy → gate → act → log, at a fixed rate, until something ends it."""
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -176,7 +177,7 @@ class ControlLoop:
         self._begin(episode, seed)
         self._running = True
         try:
-            with _no_garbage_collection():
+            with _undisturbed():
                 self.robot.prepare(seed)
                 self.latch.engage()
                 self._run()
@@ -205,6 +206,7 @@ class ControlLoop:
         self._success: bool | None = None
         self._total, self._reason, self._row = 0.0, "", [0] * (2 + len(SECTIONS))
         self._state: safety.State | None = None
+        self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), self.log.cpu_ns
         data = {
             "policy_id": self.policy.policy_id,
             "policy_version": self._version,
@@ -366,28 +368,34 @@ class ControlLoop:
     def _timed(self, section: str) -> Iterator[None]:
         self._section = section
         self._watchdog.enter(section)
-        began = self._clock.now_ns()
+        began, cpu = self._clock.now_ns(), time.thread_time_ns()
         yield
         if section in SECTIONS:
             self._row[2 + SECTIONS.index(section)] += self._clock.now_ns() - began
+        if section in ("gate", "log"):
+            self._own += time.thread_time_ns() - cpu
 
     def _account(self, late: int, work: int) -> None:
         self._row[0], self._row[1] = late, work
         self.overruns += work > self._timing.period_ns
         self._timing.rows.append(tuple(self._row))
-        self._row = [0] * (2 + len(SECTIONS))
+        cpu, log_cpu = time.thread_time_ns(), self.log.cpu_ns
+        logging = max(0, log_cpu - self._log_cpu)
+        self._timing.cpu.append((cpu - self._cpu + logging, self._own + logging))
+        self._row, self._own, self._cpu, self._log_cpu = [0] * (2 + len(SECTIONS)), 0, cpu, log_cpu
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """A collection takes tens of milliseconds in a large process: it happens between episodes instead."""
-    gc.collect()
+def _undisturbed() -> Iterator[None]:
+    """Threads that want Python's lock wait half a millisecond for it, not five; garbage waits for the episode's end."""
     gc.freeze()
-    enabled = gc.isenabled()
+    enabled, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         gc.unfreeze()
         if enabled:
             gc.enable()

@@ -1,7 +1,6 @@
 """The log of one session, written by a thread of its own: the control loop hands over rows and never waits."""
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -135,6 +134,8 @@ class LogWriter:
             raise LogError(f"cannot create the log {self.path}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
+        known = hasattr(time, "pthread_getcpuclockid")
+        self._cpu_clock = time.pthread_getcpuclockid(self._thread.ident or 0) if known else None
 
     def step(self, row: Step) -> bool:
         """Hand over one step; False when the queue was full and it was dropped."""
@@ -184,6 +185,13 @@ class LogWriter:
         return self.statistics
 
     @property
+    def cpu_ns(self) -> int:
+        """Processor time the writing thread has taken; 0 where the system does not tell."""
+        if self._cpu_clock is None or not self._thread.is_alive():
+            return 0
+        return time.clock_gettime_ns(self._cpu_clock)
+
+    @property
     def statistics(self) -> Statistics:
         """What became of the rows so far."""
         if self.error is None:
@@ -207,7 +215,6 @@ class LogWriter:
             self._gap, self._gap_size = [], 0
 
     def _run(self) -> None:
-        _lower_priority()
         flushed = time.monotonic()
         try:
             while not (self._closing.wait(POLL_SECONDS) and not self._queue):
@@ -282,12 +289,6 @@ def _compressed_image(image: Image) -> dict[str, Any]:
         "data": base64.b64encode(encoded).decode(),
         "format": image.encoding,
     }
-
-
-def _lower_priority() -> None:
-    """The control thread goes first where threads have priorities of their own."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
 
 
 def _sync_folder(folder: Path) -> None:
