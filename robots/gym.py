@@ -32,11 +32,18 @@ def robot(manifest: Manifest, env: str = "", rate: float | None = None) -> "GymR
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
     except (gymnasium.error.Error, TypeError, ValueError) as error:
         raise RobotError(f"there is no Gymnasium environment {name!r}: {error}") from error
-    return GymRobot(made, spec_of(made, name, rate))
+    recorded = manifest.observation_names[:1] != ("observation.0",)
+    return GymRobot(made, spec_of(made, name, rate, recorded))
 
 
-def spec_of(env: Any, name: str, rate: float | None = None) -> RobotSpec:
-    """What an environment's spaces say; numbered names and `unspecified` units, as artifacts have without better ones.
+def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = True) -> RobotSpec:
+    """What an environment's spaces say, under the names training records.
+
+    Args:
+        env: with flat Box spaces.
+        name: of the environment.
+        rate: Hz; the environment's `render_fps` unless given.
+        recorded: False for the names of an artifact whose checkpoint recorded none.
 
     Raises:
         RobotError: when the spaces are not flat and bounded, or no rate is known.
@@ -53,15 +60,16 @@ def spec_of(env: Any, name: str, rate: float | None = None) -> RobotSpec:
     low = np.clip(observation.low.astype(float), -UNBOUNDED, None)
     high = np.clip(observation.high.astype(float), None, UNBOUNDED)
     count, size = len(low), len(action.low)
+    separator, unit = ("_", "1") if recorded else (".", "unspecified")
     hold = np.clip(np.zeros(size), action.low, action.high)
     return RobotSpec(
         name="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name),
-        observation_names=tuple(f"observation.{i}" for i in range(count)),
-        observation_units=("unspecified",) * count,
+        observation_names=tuple(f"observation{separator}{i}" for i in range(count)),
+        observation_units=(unit,) * count,
         observation_low=tuple(low.tolist()),
         observation_high=tuple(high.tolist()),
-        action_names=tuple(f"action.{i}" for i in range(size)),
-        action_units=("unspecified",) * size,
+        action_names=tuple(f"action{separator}{i}" for i in range(size)),
+        action_units=(unit,) * size,
         action_low=tuple(action.low.astype(float).tolist()),
         action_high=tuple(action.high.astype(float).tolist()),
         action_rate=(None,) * size,

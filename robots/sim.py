@@ -16,13 +16,18 @@ from robots.errors import RobotError
 from robots.spec import RobotSpec
 
 RATE_HZ = 80.0  # five steps of MuJoCo's 2.5 ms
-_POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
-_FRAME = ("hand.x", "hand.y", "hand.z", "gripper", *(f"object{i}.{part}" for i in (1, 2) for part in _POSE))
+_AXES, _POSE = ("x", "y", "z"), ("x", "y", "z", "q0", "q1", "q2", "q3")
+_FRAME = (
+    *(f"hand_{axis}" for axis in _AXES),
+    "gripper_opening",
+    *(f"object_{i}_{part}" for i in (1, 2) for part in _POSE),
+)
 _FRAME_UNITS = ("m", "m", "m", "1", *(("m",) * 3 + ("1",) * 4) * 2)
-OBSERVATION_NAMES = (*_FRAME, *(f"previous.{name}" for name in _FRAME), "goal.x", "goal.y", "goal.z")
+# As training records them in its checkpoints; a test compares the two.
+OBSERVATION_NAMES = (*_FRAME, *(f"previous_{name}" for name in _FRAME), *(f"goal_{axis}" for axis in _AXES))
 OBSERVATION_UNITS = (*_FRAME_UNITS, *_FRAME_UNITS, "m", "m", "m")
-ACTION_NAMES = ("move.x", "move.y", "move.z", "grip")
-ACTION_UNITS = ("1",) * 4
+ACTION_NAMES = (*(f"hand_d{axis}" for axis in _AXES), "gripper_effort")
+ACTION_UNITS = ("cm", "cm", "cm", "1")
 REACH = 10.0  # metres, and more than any quaternion or gripper says: a reading beyond it is a fault
 
 

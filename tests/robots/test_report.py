@@ -42,7 +42,7 @@ def test_a_real_browser_shows_it(session: Path, tmp_path: Path, browse: Callable
     assert console == ""
     assert document.count("<svg") == 6  # returns, four commands, pace
     assert document.count("<polyline") == 6
-    for text in ("Return of each episode", "Command move.x", "Pace", "No stop, no takeover", session.name):
+    for text in ("Return of each episode", "Command hand_dx", "Pace", "No stop, no takeover", session.name):
         assert text in document
     page = tmp_path / "probe.html"
     body = (tmp_path / "report.html").read_text()

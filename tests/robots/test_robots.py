@@ -69,14 +69,27 @@ def test_without_a_gap_the_arm_is_the_training_simulator(plain: SimRobot) -> Non
 def test_names_say_what_the_numbers_are(plain: SimRobot) -> None:
     rows = rollout(plain, ACTIONS)
     column = dict(zip(OBSERVATION_NAMES, rows.T, strict=True))
-    np.testing.assert_array_equal(column["previous.hand.x"][1:], column["hand.x"][:-1])
-    assert (column["goal.z"] == column["goal.z"][0]).all()
-    np.testing.assert_allclose(column["goal.x"][0], plain._env._target_pos[0])
+    np.testing.assert_array_equal(column["previous_hand_x"][1:], column["hand_x"][:-1])
+    assert (column["goal_z"] == column["goal_z"][0]).all()
+    np.testing.assert_allclose(column["goal_x"][0], plain._env._target_pos[0])
     moved = rollout(plain, np.tile([1.0, 0.0, 0.0, 0.0], (20, 1)))
-    assert np.ptp(moved[:, OBSERVATION_NAMES.index("hand.x")]) > 0.05
+    assert np.ptp(moved[:, OBSERVATION_NAMES.index("hand_x")]) > 0.05
     closed = rollout(plain, np.tile([0.0, 0.0, 0.0, 1.0], (20, 1)))
-    assert closed[-1, OBSERVATION_NAMES.index("gripper")] < 0.8
-    assert ACTION_NAMES[3] == "grip"
+    assert closed[-1, OBSERVATION_NAMES.index("gripper_opening")] < 0.8
+    assert ACTION_NAMES[3] == "gripper_effort"
+
+
+def test_names_and_rate_are_those_training_records() -> None:
+    recorded = pytest.importorskip("datamodules.interface", reason="needs the training stack")
+    spec, known = sim_spec(), recorded.metaworld_interface()
+    for key, value in known.items():
+        found = getattr(spec, key)
+        assert (list(found) if isinstance(found, tuple) else found) == value
+    gymnasium = pytest.importorskip("gymnasium")
+    spec, known = spec_of(gymnasium.make("Pendulum-v1"), "x"), recorded.gymnasium_interface("Pendulum-v1", 3, 1)
+    for key, value in known.items():
+        found = getattr(spec, key)
+        assert (list(found) if isinstance(found, tuple) else found) == value
 
 
 def test_seeds_choose_goals(plain: SimRobot) -> None:
