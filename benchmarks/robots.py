@@ -12,7 +12,8 @@ import numpy as np
 
 from deploy.policy import OnnxPolicy
 from robots.log import LogWriter, Session, Step, read_log
-from robots.loop import ControlLoop, Options, Result
+from robots.loop import ControlLoop
+from robots.options import Options, Result
 from robots.sim import SimRobot
 
 WRITE_BOUND, READ_BOUND = 20_000, 100_000  # steps a second

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from deploy.policy import OnnxPolicy
     from robots.load import load_robot
-    from robots.loop import Options
+    from robots.options import Options
     from robots.session import Runner, ask_at_terminal
 
     if options.episodes < 1:

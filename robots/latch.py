@@ -9,7 +9,8 @@ from robots.base import Robot
 from robots.errors import RobotError
 
 IDLE, ENGAGED, STOPPED = "idle", "engaged", "stopped"
-OnStop = Callable[[str], None]
+STOP_SECONDS = 1.0  # a driver's own stop may take before nobody waits for it any more
+OnStop = Callable[[str], object]
 
 
 class Latch:
@@ -48,9 +49,18 @@ class Latch:
 
         """
         with self._lock:
-            if self._state == STOPPED:
-                raise RobotError(f"the robot is stopped ({self._reason}); a person must reset it first")
+            self.check()
             self._state = ENGAGED
+
+    def check(self) -> None:
+        """Refuse to go on after a stop.
+
+        Raises:
+            RobotError: with its reason.
+
+        """
+        if self._state == STOPPED:
+            raise RobotError(f"the robot is stopped ({self._reason}); a person must reset it first")
 
     def disengage(self) -> None:
         """The ordinary end of control; a stop stays a stop."""
@@ -96,7 +106,7 @@ class Latch:
         try:
             thread = threading.Thread(target=self._call_stop, args=(reason,), name="stop", daemon=True)
             thread.start()
-            thread.join(self._grace)
+            thread.join(STOP_SECONDS)
         finally:
             if held:
                 self._sending.release()

@@ -149,6 +149,8 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
     if (wanted != target).any():
         changed.append("bounds")
     if engaged < 1:
+        if fault := check_numbers("hold", hold, spec.action_names):
+            return Verdict(None, stop=fault)
         changed.append("engage")
         wanted = np.clip(hold + engaged * (wanted - hold), limits.low, limits.high)
     step = wanted - state.command
@@ -160,6 +162,8 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
         changed.append("acceleration")
     untouched = smooth == step
     command = np.where(untouched, wanted, np.clip(state.command + smooth, limits.low, limits.high))
+    if not np.isfinite(command).all():  # cannot be, by all of the above; and must not be
+        return Verdict(None, stop=f"the gate itself gives {command.tolist()}")
     return Verdict(command, tuple(changed))
 
 

@@ -15,7 +15,8 @@ from deploy.policy import OnnxPolicy
 from robots.base import Robot
 from robots.errors import LogError, RobotError
 from robots.log import LogWriter, Session, Statistics, Step, log_path
-from robots.loop import ControlLoop, Options, Result
+from robots.loop import ControlLoop
+from robots.options import Options, Result
 from robots.shadow import ShadowPolicy
 from robots.table import outcome, table
 
@@ -165,10 +166,14 @@ class Runner:
     def _show(self, episodes: int) -> None:
         if self._status is None or not self._status.isatty():
             return
+        record = self._loop.record
+        if record is None:
+            return
         known = [result.success for result in self.results if result.success is not None]
+        seconds = (time.monotonic_ns() - record.timing.started_ns) / 1e9
         line = (
-            f"episode {len(self.results) + 1}/{episodes}  step {self._loop.step}/{self._options.steps}  "
-            f"{self._loop.rate_hz:.1f} Hz  over budget {self._loop.overruns}  "
+            f"episode {record.episode + 1}/{episodes}  step {record.step}/{self._options.steps}  "
+            f"{record.step / max(seconds, 1e-3):.1f} Hz  over budget {record.overruns}  "
             f"success {sum(known)}/{len(known)}  dropped {self.log.statistics.dropped}"
         )
         print(f"\r{line:<100.100}", end="", file=self._status, flush=True)

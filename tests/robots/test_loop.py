@@ -17,7 +17,8 @@ from test_safety import assert_no_limit_violated
 from robots.errors import RobotError
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
 from robots.log import LogWriter, Session, read_log
-from robots.loop import ControlLoop, Options, Result
+from robots.loop import ControlLoop
+from robots.options import Options, Result
 from robots.safety import Limits
 from robots.timing import Clock
 
@@ -215,6 +216,16 @@ def test_a_driver_that_reports_nonsense(run: Run) -> None:
     assert_stopped(robot, result, log, "driver reports nonsense")
 
 
+@pytest.mark.parametrize("tick", [0, 1, 3])
+def test_a_driver_that_does_not_know_where_it_stands(run: Run, tick: int) -> None:
+    lost = lambda robot: robot.reading(hold=np.array([0.0, math.nan, 0.0]))  # noqa: E731
+    robot = FakeRobot(faults={tick: lost})
+    result, _log = run(robot, engage_seconds=0.1)
+    assert result.stopped
+    assert "'y' is nan" in result.reason
+    assert len(robot.commands) == tick
+
+
 class JumpingClock(Clock):
     """Jumps by `jump_ns` at the n-th look."""
 
@@ -284,12 +295,13 @@ def test_a_stopped_robot_needs_a_person(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
     loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=5, **PATIENT))
     assert loop.run(0, 0).stopped
-    sent = len(robot.commands)
-    robot.faults = {}
+    sent, robot.faults = len(robot.commands), {}
+    robot.prepare = die(AssertionError("homing moves, too"))  # type: ignore[method-assign]
     second = loop.run(1, 0)
     assert second.stopped
-    assert "person must reset" in second.reason or "cable" in second.reason
+    assert "cable" in second.reason
     assert len(robot.commands) == sent
+    del robot.prepare
     loop.latch.reset()
     assert loop.run(2, 0).reason == "steps"
     assert len(robot.commands) == sent + 5
