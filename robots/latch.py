@@ -10,7 +10,7 @@ from robots.errors import RobotError
 
 IDLE, ENGAGED, STOPPED = "idle", "engaged", "stopped"
 STOP_SECONDS = 1.0  # a driver's own stop may take before nobody waits for it any more
-OnStop = Callable[[str], object]
+OnStop = Callable[[str], None]
 
 
 class Latch:

@@ -54,7 +54,7 @@ class ControlLoop:
         self._limits = safety.Limits.of(self.spec)
         self._running = False
         period = self.spec.period_ns / 1e9
-        self.latch = Latch(robot, period / 4, lambda reason: self.record and self.record.stopped(reason))
+        self.latch = Latch(robot, period / 4, self._stopped)
         deadlines = dict.fromkeys(SECTIONS, options.deadline * period)
         # Between ticks the loop sleeps; if it does not wake up, nobody minds the robot.
         deadlines["wait"] = (max(1, 1 / options.speed) + options.deadline) * period
@@ -102,6 +102,10 @@ class ControlLoop:
             self._running = False
         stopped = self.latch.state == STOPPED
         return record.finish(self.latch.reason if stopped else reason, stopped, self._clock.now_ns())
+
+    def _stopped(self, reason: str) -> None:
+        if self.record is not None:
+            self.record.stopped(reason)
 
     def _run(self, record: Recorder, rng: np.random.Generator) -> None:
         """The loop itself; ends by an exception."""

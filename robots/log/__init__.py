@@ -1,10 +1,13 @@
 """The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
 
+from robots.log.episode import Episode
+from robots.log.images import Image
 from robots.log.labels import Label, append_label, labels_path, read_labels
-from robots.log.reader import Episode, Header, Log, read_log, verify
+from robots.log.reader import Log, read_log, verify
 from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
-from robots.log.writer import Image, LogWriter, Session, Statistics, log_path
+from robots.log.session import Header, Session, log_path
+from robots.log.writer import LogWriter, Statistics
 
 __all__ = [
     "DAMAGED",

@@ -1,67 +1,22 @@
 """The log of one session, written by a thread of its own: the control loop hands over rows and never waits."""
 
-import base64
-import hashlib
-import json
 import os
-import struct
 import threading
 import time
-import uuid
-import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from robots.errors import LogError
 from robots.log.container import MAX_RECORD, ContainerWriter
-from robots.log.schema import SCHEMA, Event, Shadow, Step, encode, json_schemas
+from robots.log.images import Image, compressed_image
+from robots.log.schema import Event, Shadow, Step, encode, json_schemas
+from robots.log.session import SESSION, Session
 
 POLL_SECONDS = 0.05
+MAX_IMAGES = 16  # that may wait: each is a megabyte
 RESERVE = 1024  # places in the queue that only events may take, so that a full queue cannot hide why it is full
-SESSION = "gipo.session"
-
-
-@dataclass(frozen=True)
-class Session:
-    """What every row of a log shares.
-
-    Args:
-        robot: the robot's spec as JSON.
-        manifests: policy_id → manifest as JSON, of the policies that may act or shadow.
-        settings: how the session was run, plain data.
-        identity: names the log; a label can be attached to this log only.
-        created: ISO 8601, UTC.
-
-    """
-
-    robot: str
-    manifests: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
-    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
-
-    def metadata(self) -> dict[str, str]:
-        """Texts for the container; their digest protects them where the container's CRC is not there yet."""
-        texts = {
-            "schema": str(SCHEMA),
-            "session": self.identity,
-            "created": self.created,
-            "robot": self.robot,
-            "settings": json.dumps(dict(self.settings), sort_keys=True),
-            **{f"manifest.{name}": text for name, text in self.manifests.items()},
-        }
-        return {**texts, "sha256": digest(texts)}
-
-
-def digest(texts: Mapping[str, str]) -> str:
-    """SHA-256 of a map of texts, in the order of its keys, hex."""
-    return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()
 
 
 class Statistics(NamedTuple):
@@ -70,16 +25,6 @@ class Statistics(NamedTuple):
     written: int
     dropped: int
     lost: int
-
-
-class Image(NamedTuple):
-    """A camera image: [H, W, 3] or [H, W] uint8, or bytes already in `encoding` (`png`, `jpeg`)."""
-
-    camera: str
-    wall_ns: int
-    monotonic_ns: int
-    pixels: "np.ndarray | bytes"
-    encoding: str = "png"
 
 
 Row = Step | Event | Shadow | Image
@@ -121,6 +66,7 @@ class LogWriter:
         self._written = self._flushed = self._dropped = self._lost = 0
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
+        self._places = threading.Semaphore(MAX_IMAGES)
         self._epoch = time.time_ns() - time.monotonic_ns()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,8 +107,11 @@ class LogWriter:
         self._offer(row, self._capacity)
 
     def image(self, row: Image) -> None:
-        """Hand over a camera image; dropped before any step is."""
-        self._offer(row, self._capacity // 2)
+        """Hand over a camera image; dropped long before any step is."""
+        if not self._places.acquire(blocking=False):
+            self._dropped += 1
+        elif not self._offer(row, self._capacity):
+            self._places.release()
 
     def close(self, timeout: float = 60.0) -> Statistics:
         """Write what waits, seal the file, and say what became of every row.
@@ -198,12 +147,13 @@ class LogWriter:
             return Statistics(self._written, self._dropped, 0)
         return Statistics(self._flushed, self._dropped, self._lost + self._written - self._flushed + len(self._queue))
 
-    def _offer(self, row: Row, limit: int) -> None:
+    def _offer(self, row: Row, limit: int) -> bool:
         with self._lock:
             if len(self._queue) >= limit:
                 self._dropped += 1
-            else:
-                self._queue.append(row)
+                return False
+            self._queue.append(row)
+            return True
 
     def _close_gap(self) -> None:
         """Say in the log which steps are missing from it, before the next one that is not."""
@@ -244,7 +194,8 @@ class LogWriter:
         topic, monotonic_ns = type(row).__name__.lower(), time.monotonic_ns()
         content: Any = row
         if isinstance(row, Image):
-            topic, monotonic_ns, content = "camera", row.monotonic_ns, _compressed_image(row)
+            self._places.release()
+            topic, monotonic_ns, content = "camera", row.monotonic_ns, compressed_image(row)
         elif isinstance(row, Step | Event):
             monotonic_ns = row.monotonic_ns
         data = encode(content)
@@ -258,37 +209,6 @@ class LogWriter:
         self._file.flush()
         self._sync(self._file.fileno())
         self._flushed = self._written
-
-
-def log_path(folder: str | os.PathLike[str], robot: str, session: Session) -> Path:
-    """A name that sorts by time and never meets another."""
-    moment = session.created.split("+")[0].replace("-", "").replace(":", "")
-    return Path(folder) / f"{moment}-{robot}-{session.identity[:8]}.mcap"
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """[H, W, 3] or [H, W] uint8 as a PNG file."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise LogError(f"an image must be [H, W, 3] or [H, W] uint8, got {pixels.shape} {pixels.dtype}")
-    height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1)
-    filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered, 1)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )
-
-
-def _compressed_image(image: Image) -> dict[str, Any]:
-    encoded = png(image.pixels) if isinstance(image.pixels, np.ndarray) else image.pixels
-    seconds, nanoseconds = divmod(image.wall_ns, 10**9)
-    return {
-        "timestamp": {"sec": seconds, "nsec": nanoseconds},
-        "frame_id": image.camera,
-        "data": base64.b64encode(encoded).decode(),
-        "format": image.encoding,
-    }
 
 
 def _sync_folder(folder: Path) -> None:

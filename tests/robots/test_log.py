@@ -33,7 +33,7 @@ from robots.log import (
     verify,
 )
 from robots.log.container import CHUNK_TARGET
-from robots.log.writer import png
+from robots.log.images import png
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -378,6 +378,7 @@ def test_a_damaged_log_is_refused_at_its_byte(written: Write) -> None:
         b"null",
         b'{"episode": 0}',
         b'{"episode": "x", "kind": 3, "data": []}',
+        b'{"episode": 0, "step": 0, "kind": "dropped", "reason": "", "data": {"count": "x"}}',
         b"[" * 2000,
         b"\xff",
     ],
@@ -389,6 +390,26 @@ def test_rows_that_no_log_holds_are_refused(tmp_path: Path, topic: str, row: byt
     writer.close()
     with pytest.raises(LogError, match=r"a\.mcap"):
         read_log(tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize("final", ["x", [1.0], [[1.0] * 39], [None] * 39, {}])
+def test_a_final_observation_of_another_form(tmp_path: Path, final: object) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    writer.step(step_row(0))
+    writer.event("episode_end", episode=0, data={"final_observation": final})
+    writer.close()
+    with pytest.raises(LogError, match="another form"):
+        read_log(writer.path).episodes[0].transitions()
+
+
+def test_images_wait_in_small_numbers_only(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    for index in range(100):
+        writer.image(Image("wrist", index, index, np.zeros((480, 640, 3), np.uint8)))
+    writer.step(step_row(0))
+    statistics = writer.close()
+    assert statistics.dropped >= 50
+    assert len(read_log(writer.path).episodes[0]) == 1
 
 
 def test_no_such_log(tmp_path: Path) -> None:
