@@ -26,7 +26,6 @@ class Audit:
         steps: (policy_id, policy_version) → steps.
         unreplayed: steps whose episode does not say its seed.
         worst: where the largest difference is, in words.
-
     """
 
     log_prob: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -40,7 +39,6 @@ class Audit:
 
         Raises:
             LogError: naming the worst step.
-
         """
         if max(self.log_prob.values(), default=0.0) > TOLERANCE:
             raise LogError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
@@ -61,7 +59,6 @@ def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
 
     Raises:
         RobotError: when there is no such folder, or nothing in it is an artifact.
-
     """
     if not Path(folder).is_dir():
         raise RobotError(f"--policies {folder} is no folder")
@@ -83,7 +80,6 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
 
     Raises:
         LogError: when a log is damaged, or names a policy or version that is not there.
-
     """
     found = Audit()
     for path in logs:

@@ -14,7 +14,6 @@ class Background(Generic[Item]):
     Args:
         handle: what to do; its first exception ends the work and is kept in `error`.
         capacity: items that may wait.
-
     """
 
     def __init__(self, handle: Callable[[Item], None], capacity: int = 256):

@@ -22,7 +22,6 @@ class Observation:
         success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
         terminated: the task is over (not: time is up).
         images: camera → [H, W, 3] uint8 or encoded bytes, for the log only.
-
     """
 
     values: np.ndarray

@@ -22,7 +22,6 @@ class Segment:
         columns: those of `Episode.transitions`, [T, …].
         policy_id: of the policy that acted.
         success: of the episode; None when nobody said.
-
     """
 
     columns: dict[str, np.ndarray]
@@ -35,7 +34,6 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
 
     Raises:
         LogError: when a log is damaged, the logs are of different robots, `out` exists, or a package is missing.
-
     """
     header, found = segments(logs)
     target = Path(out)
@@ -56,7 +54,6 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
 
     Raises:
         LogError: when a log is damaged, there is nothing in them, or they are of different robots.
-
     """
     header: Header | None = None
     found: list[Segment] = []

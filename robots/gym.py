@@ -21,7 +21,6 @@ def robot(manifest: Manifest, env: str = "", rate: float | None = None) -> "GymR
         manifest: of the policy that will drive it.
         env: Gymnasium id; the manifest's task unless given.
         rate: Hz; the environment's `render_fps` unless given.
-
     """
     try:
         import gymnasium
@@ -47,7 +46,6 @@ def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = Tru
 
     Raises:
         RobotError: when the spaces are not flat and bounded, or no rate is known.
-
     """
     observation, action = env.observation_space, env.action_space
     if len(getattr(observation, "shape", None) or ()) != 1 or len(getattr(action, "shape", None) or ()) != 1:
@@ -85,7 +83,6 @@ class GymRobot:
     Args:
         env: with flat Box spaces; its own truncation is not asked for.
         spec: of the robot, as `spec_of` makes it.
-
     """
 
     simulated = True

@@ -21,7 +21,6 @@ class Latch:
             there too.
         grace: seconds a stop waits for a command that is just being sent, so that none can follow it.
         on_stop: told of the first reason, and of a driver that fails to stop; must not block.
-
     """
 
     def __init__(self, robot: Robot, grace: float, on_stop: OnStop = lambda reason: None):
@@ -46,7 +45,6 @@ class Latch:
 
         Raises:
             RobotError: when it is stopped; only `reset` undoes that.
-
         """
         with self._lock:
             self.check()
@@ -57,7 +55,6 @@ class Latch:
 
         Raises:
             RobotError: with its reason.
-
         """
         if self._state == STOPPED:
             raise RobotError(f"the robot is stopped ({self._reason}); a person must reset it first")
@@ -94,7 +91,6 @@ class Latch:
 
         Raises:
             RobotError: when the robot is not engaged (any more).
-
         """
         with self._sending:
             if self._state != ENGAGED:
@@ -125,7 +121,6 @@ class Watchdog:
         latch: to stop.
         deadlines: section → seconds.
         poll: seconds between looks.
-
     """
 
     def __init__(self, latch: Latch, deadlines: Mapping[str, float], poll: float):
@@ -141,7 +136,6 @@ class Watchdog:
 
         Raises:
             RobotError: when the section before was over its deadline, or the robot is stopped.
-
         """
         now = time.monotonic_ns()
         self._check(now)

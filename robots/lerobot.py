@@ -25,7 +25,6 @@ def robot(device: str, spec: str, wait: bool = True, **config: Any) -> "LeRobotR
         spec: file with a `RobotSpec` as JSON.
         wait: let a person place the scene before each episode, and press Enter.
         config: fields of the device's configuration, e.g. `port=/dev/ttyACM0`.
-
     """
     module, _, name = device.partition(":")
     try:
@@ -57,7 +56,6 @@ class LeRobotRobot:
 
     Raises:
         RobotError: when names differ.
-
     """
 
     def __init__(self, device: Any, spec: RobotSpec, wait: bool = False):

@@ -25,7 +25,6 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
 
     Raises:
         RobotError: when there is no such thing, or it refuses its arguments.
-
     """
     make = _find(name)
     try:

@@ -34,7 +34,6 @@ class ControlLoop:
         options: how to run.
         clock: that paces the loop and ages observations.
         listeners: called with each step after it is logged; they must not block.
-
     """
 
     def __init__(
@@ -76,7 +75,6 @@ class ControlLoop:
             episode: number within the session.
             seed: chooses what the robot lets be chosen, and with the number every noise draw:
                 `numpy.random.default_rng([seed, episode])`, one draw of [D] a step.
-
         """
         record = Recorder(self.log, self.spec, self.options, episode, self._listeners)
         self.record, self._section, self._running, reason = record, "prepare", True, ""

@@ -50,7 +50,6 @@ class Options:
         deadman: asked every tick; False stops the robot.
         takeover: asked every tick; True ends the episode, a person has the robot.
         quit: asked every tick; a reason ends the episode in good order.
-
     """
 
     steps: int = 500
@@ -80,7 +79,6 @@ class Result:
         reason: why it ended: `steps`, `success`, `terminated`, `takeover`, what `quit` said, or what stopped it.
         stopped: the robot is latched; a person must reset it.
         success: what the robot's outcome sensor said; None where it has none.
-
     """
 
     episode: int

@@ -30,7 +30,6 @@ class Recorder:
         options: how the episode is run.
         episode: its number.
         listeners: called with each step after it is logged.
-
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class Recorder:
 
         Raises:
             RobotError: when the driver says it sent what is no command.
-
         """
         if fault := safety.check_numbers("sent action", sent, self._spec.action_names):
             raise RobotError(f"the driver reports nonsense: {fault}")

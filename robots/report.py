@@ -48,7 +48,6 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
 
     Raises:
         LogError: when a log is damaged, or the page cannot be written.
-
     """
     page = render([(str(path), read_log(path)) for path in paths])
     target = Path(out)

@@ -57,7 +57,6 @@ class Verdict:
         command: what may be sent; None when `stop` says why nothing may.
         changed: what was reduced: `bounds`, `rate`, `acceleration`, `engage`.
         stop: why the robot must stop; empty otherwise.
-
     """
 
     command: np.ndarray | None
@@ -117,7 +116,6 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
 
     Raises:
         RobotError: when the robot stands far outside of its bounds, or does not say where.
-
     """
     held = np.array(spec.action_hold, float) if hold is None else hold
     if fault := check_numbers("hold", held, spec.action_names):
@@ -138,7 +136,6 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
         target: [D] what the policy asks for; checked here, so anything may come.
         hold: [D] what would keep the robot as it is.
         engaged: 0 when control was just handed over, 1 when the policy has all of it.
-
     """
     if fault := check_numbers("action", target, spec.action_names):
         return Verdict(None, stop=fault)

@@ -74,7 +74,6 @@ class Runner:
         reset: asked with the reason after a stop; True when a person looked and says go on.
         listeners: called with each logged step; must not block.
         status: where the live line goes; None for nowhere.
-
     """
 
     def __init__(
@@ -115,7 +114,6 @@ class Runner:
 
         Raises:
             LogError: when the log could not be written to its end.
-
         """
         thread = threading.Thread(target=self._episodes, args=(episodes, seed), name="control", daemon=True)
         with self._signals():

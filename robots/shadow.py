@@ -15,7 +15,6 @@ class ShadowPolicy:
         policy: the candidate.
         incumbent: the policy that acts; both must speak of the same latents.
         log: of the session.
-
     """
 
     def __init__(self, policy: OnnxPolicy, incumbent: OnnxPolicy, log: LogWriter):
@@ -57,7 +56,6 @@ def check_comparable(policy: OnnxPolicy, incumbent: OnnxPolicy) -> None:
 
     Raises:
         RobotError: naming the difference.
-
     """
     mine, theirs = policy.manifest, incumbent.manifest
     if (mine.family, mine.action_size) != (theirs.family, theirs.action_size) or (

@@ -44,7 +44,6 @@ class RealityGap:
         observation_bias: standard deviation of a constant error of each reading, drawn once an episode.
         observation_noise: standard deviation of an error drawn at every reading.
         drop: probability that a reading is lost, and the one before is seen again, with its time.
-
     """
 
     action_gain: float = 1.0
@@ -84,7 +83,6 @@ def robot(
         rate: largest change of an action a second; None for no limit.
         acceleration: largest change of that a second; None for no limit.
         gap: fields of RealityGap.
-
     """
     known = {field.name for field in fields(RealityGap)}
     if unknown := sorted(set(gap) - known):
@@ -127,7 +125,6 @@ class SimRobot:
         gap: how it differs from training.
         realtime: the arm moves by the wall clock, so a late command finds it elsewhere; else one step a command.
         spec: of the robot.
-
     """
 
     simulated = True

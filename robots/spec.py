@@ -35,7 +35,6 @@ class RobotSpec:
 
     Raises:
         RobotError: naming key, value and what is allowed.
-
     """
 
     name: str
@@ -101,7 +100,6 @@ class RobotSpec:
 
         Raises:
             RobotError: when the text is no spec, a key is missing or unknown, or a value is not allowed.
-
         """
         try:
             raw = json.loads(text) if len(text) <= MAX_TEXT else None
@@ -119,7 +117,6 @@ class RobotSpec:
 
         Raises:
             RobotError: listing every difference.
-
         """
         if differences := self.differences(manifest):
             raise RobotError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")

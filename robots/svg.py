@@ -24,7 +24,6 @@ class Series:
         y: [N]; what is not finite is left out.
         kind: `line`, `dots`, `bars`, or `none` to make room only.
         style: class of the style sheet, `c0` to `c5`.
-
     """
 
     name: str

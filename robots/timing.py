@@ -29,7 +29,6 @@ class Pacer:
         clock: to sleep by.
         period_ns: between ticks.
         realtime: keep to the anchor; else a late tick moves it, because nothing happens meanwhile.
-
     """
 
     def __init__(self, clock: Clock, period_ns: int, realtime: bool = True):
@@ -54,7 +53,6 @@ class Timing:
     Args:
         period_ns: what a tick may take.
         rows: of each tick, in nanoseconds: late, work, and each of SECTIONS.
-
     """
 
     period_ns: int
@@ -102,7 +100,6 @@ class TimingSummary:
         work_p99_share: the same as a share of the period.
         section_p50_ms: section → time.
         section_p99_ms: section → time.
-
     """
 
     ticks: int

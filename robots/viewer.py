@@ -19,7 +19,6 @@ def viewer(spec: RobotSpec, spawn: bool = True) -> Iterator[tuple[Callable[[Step
 
     Raises:
         RobotError: when rerun is not installed.
-
     """
     try:
         import rerun

@@ -54,7 +54,6 @@ class Collector:
 
         Raises:
             LogError: when a row is of another form than the writer's.
-
         """
         steps = [data for topic, data in messages if topic == "step"]
         try:
@@ -90,7 +89,6 @@ class Collector:
 
         Raises:
             LogError: when an episode changes its shape half-way.
-
         """
         of_episode: dict[int, list[dict[str, Any]]] = {}
         for event in self.events:

@@ -43,7 +43,6 @@ class ContainerWriter:
     Args:
         file: buffered binary file, at its start.
         library: what wrote it.
-
     """
 
     def __init__(self, file: BinaryIO, library: str):

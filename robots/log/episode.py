@@ -24,7 +24,6 @@ class Episode:
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.
         label: what a person said of it later.
-
     """
 
     number: int
@@ -77,7 +76,6 @@ class Episode:
 
         Raises:
             LogError: when it is no such vector.
-
         """
         end = self.event("episode_end")
         values = None if end is None else end["data"].get("final_observation")

@@ -28,7 +28,6 @@ class Label:
         success: whether the task was done; None when only a reward is given.
         reward: added to the reward of the episode's last step; None for none.
         wall_ns: when it was given.
-
     """
 
     session: str
@@ -50,7 +49,6 @@ def append_label(
 
     Raises:
         LogError: when it says nothing, its reward is not finite, or the file cannot be written.
-
     """
     if success is None and reward is None:
         raise LogError("a label needs --success, --failure or --reward")

@@ -45,7 +45,6 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
 
     Raises:
         LogError: naming the byte, when the file is damaged; or when it is no log at all.
-
     """
     with open_regular(path) as file, _no_garbage_collection():
         scanner = Scanner(file)
@@ -77,7 +76,6 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
 
     Raises:
         LogError: when there is no such file.
-
     """
     header = None
     with open_regular(path) as file:

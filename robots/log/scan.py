@@ -38,7 +38,6 @@ class Integrity:
         valid: bytes from the start that are good; a fault begins there.
         messages: read from those bytes.
         reason: what is wrong; empty when sealed.
-
     """
 
     status: str
@@ -64,7 +63,6 @@ class Scanner:
 
     Args:
         file: opened for reading; neither written nor closed here.
-
     """
 
     def __init__(self, file: BinaryIO):
@@ -220,7 +218,6 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
     Raises:
         LogError: when it is missing or no regular file.
-
     """
     try:
         if not os.path.isfile(path):

@@ -52,7 +52,6 @@ class Step:
         truncated: the episode was cut at the next observation.
         gate: what the gate changed, as a list of reasons.
         timing_us: microseconds, one for each of TIMES; that of `log` is the previous tick's.
-
     """
 
     episode: int
@@ -103,7 +102,6 @@ def encode(row: Any) -> bytes:
 
     Raises:
         LogError: when it cannot be written as JSON.
-
     """
     try:
         return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -28,7 +28,6 @@ class Session:
         settings: how the session was run, plain data.
         identity: names the log; a label can be attached to this log only.
         created: ISO 8601, UTC.
-
     """
 
     robot: str
@@ -71,7 +70,6 @@ class Header:
         robot: the robot's spec, plain data.
         settings: how the session was run.
         manifests: policy_id → manifest as JSON.
-
     """
 
     session: str
@@ -86,7 +84,6 @@ def parse_header(metadata: Metadata) -> Header:
 
     Raises:
         LogError: when it is not what the writer wrote, or of a later schema.
-
     """
     texts = dict(metadata.metadata)
     found = texts.pop("sha256", None)

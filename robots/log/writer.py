@@ -42,7 +42,6 @@ class LogWriter:
 
     Raises:
         LogError: when the file cannot be created.
-
     """
 
     def __init__(
@@ -118,7 +117,6 @@ class LogWriter:
 
         Raises:
             LogError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
-
         """
         if not self._closed:
             with self._lock:

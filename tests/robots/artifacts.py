@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -21,7 +22,7 @@ SAWYER = {
 }
 
 
-def make_artifact(path: Path, family: str = "token", seed: int = 0, version: int = 7) -> Path:
+def make_artifact(path: Path, family: str = "token", seed: int = 0) -> Path:
     """A policy for the simulated Sawyer, with weights of `seed`."""
     torch.manual_seed(seed)
     kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
@@ -31,7 +32,7 @@ def make_artifact(path: Path, family: str = "token", seed: int = 0, version: int
         policy.network.actor[-1].weight *= 30.0  # type: ignore[index,operator]
     if policy.normaliser is not None:
         policy.normaliser.update(torch.randn(500, spaces.observation_size) * 0.2)
-    policy.version.fill_(version)
+    policy.version.fill_(7)
     recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": SAWYER}
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
     checkpoint = path.with_suffix(".ckpt")
@@ -40,15 +41,20 @@ def make_artifact(path: Path, family: str = "token", seed: int = 0, version: int
     return path
 
 
+def changed(artifact: Path, path: Path, **changes: Any) -> Path:
+    """The same graph under another manifest."""
+    path.write_bytes(assemble(onnx.load(artifact), replace(check_file(artifact).manifest, **changes)))
+    return path
+
+
 def without_names(artifact: Path, path: Path) -> Path:
     """The same policy as an export names it whose checkpoint recorded no interface."""
-    manifest = check_file(artifact).manifest
-    unnamed = replace(
-        manifest,
-        observation_names=tuple(f"observation.{i}" for i in range(manifest.observation_size)),
-        observation_units=("unspecified",) * manifest.observation_size,
-        action_names=tuple(f"action.{i}" for i in range(manifest.action_size)),
-        action_units=("unspecified",) * manifest.action_size,
+    observations, actions = len(sim.OBSERVATION_NAMES), len(sim.ACTION_NAMES)
+    return changed(
+        artifact,
+        path,
+        observation_names=tuple(f"observation.{i}" for i in range(observations)),
+        observation_units=("unspecified",) * observations,
+        action_names=tuple(f"action.{i}" for i in range(actions)),
+        action_units=("unspecified",) * actions,
     )
-    path.write_bytes(assemble(onnx.load(artifact), unnamed))
-    return path

@@ -1,16 +1,12 @@
 """Fixtures of the robot tests."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the helper modules beside this file, in every import mode
-
-from robots_builders import EPISODE, step_row
-
 from robots.log import LogWriter, Session
+from tests.robots.builders import EPISODE, step_row
 
 
 @pytest.fixture
@@ -37,14 +33,14 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Artifacts for the simulated arm: two versions of a token policy, a gaussian one, and one without names."""
     pytest.importorskip("torch", reason="artifacts are exported with torch")
-    from artifacts import make_artifact, without_names
+    from tests.robots.artifacts import changed, make_artifact, without_names
 
     folder = tmp_path_factory.mktemp("policies")
     token = make_artifact(folder / "token.onnx")
     return {
         "token": token,
-        "newer": make_artifact(folder / "newer.onnx", seed=1, version=8),
-        "gaussian": make_artifact(folder / "gaussian.onnx", "gaussian", seed=2),
+        "newer": changed(token, folder / "newer.onnx", policy_version=8),
+        "gaussian": make_artifact(folder / "gaussian.onnx", "gaussian", seed=1),
         "numbered": without_names(token, folder / "numbered.onnx"),
     }
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from robots_builders import make_spec
 
 from deploy.policy import Decision
 from robots.base import Observation
 from robots.spec import RobotSpec
+from tests.robots.builders import make_spec
 
 Fault = Callable[["FakeRobot"], Any]
 

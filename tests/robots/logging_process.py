@@ -3,9 +3,8 @@
 import sys
 import time
 
-from robots_builders import step_row
-
 from robots.log import LogWriter, Session
+from tests.robots.builders import step_row
 
 if __name__ == "__main__":
     writer = LogWriter(sys.argv[1], Session('{"name": "fake"}'))

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from robots_builders import make_spec, step_row
 
 from robots.background import Background
 from robots.errors import RobotError
 from robots.viewer import viewer
+from tests.robots.builders import make_spec, step_row
 
 
 def test_items_are_handled_in_order_and_close_waits_for_them() -> None:

@@ -180,7 +180,7 @@ def test_a_torn_log_is_taken_and_its_tail_named(copied: Path, capsys: pytest.Cap
         (["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot"),
         (["--robot", "gym", "--set", "env=Nothing-v1"], "no Gymnasium environment"),
         (["--robot", "lerobot"], "settings are"),
-        (["--require-id", "0" * 64], "not what --require-id"),
+        (["--require-id", "0" * 64], "required"),
         (["--speed", "nan"], "speed"),
         (["--log", "/dev/null/logs"], "cannot create the log"),
     ],

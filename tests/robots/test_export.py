@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from robots_builders import make_spec, step_row
 
 from robots.cli import main
 from robots.errors import LogError
 from robots.export import segments
 from robots.log import LogWriter, Session, append_label, read_log
+from tests.robots.builders import make_spec, step_row
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import numpy as np
 import orjson
 import pytest
 from mcap.reader import make_reader
-from robots_builders import EPISODE, assert_equals_row, step_row
 
 from robots.errors import LogError
 from robots.log import (
@@ -34,6 +33,7 @@ from robots.log import (
 )
 from robots.log.container import CHUNK_TARGET
 from robots.log.images import png
+from tests.robots.builders import EPISODE, assert_equals_row, step_row
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import FakePolicy, FakeRobot, die, hang
-from robots_builders import make_spec
-from test_safety import assert_no_limit_violated
 
 from robots.errors import RobotError
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
@@ -21,6 +18,8 @@ from robots.loop import ControlLoop
 from robots.options import Options, Result
 from robots.safety import Limits
 from robots.timing import Clock
+from tests.robots.builders import assert_no_limit_violated, make_spec
+from tests.robots.fakes import FakePolicy, FakeRobot, die, hang
 
 FAULT_TICK = 12
 PATIENT: dict[str, Any] = {"deadline": 80.0, "max_age": 80.0}  # a busy machine is not the fault under test

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from robots_builders import EPISODE, make_spec, step_row
 
 from robots.log import LogWriter, Session
 from robots.report import render, wilson, write_report
 from robots.svg import POINTS, Rule, Series, plot, thin, ticks
+from tests.robots.builders import EPISODE, make_spec, step_row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

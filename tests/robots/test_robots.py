@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from robots_builders import make_spec
 
 from robots.errors import RobotError
 from robots.gym import GymRobot, spec_of
@@ -18,6 +17,7 @@ from robots.load import load_robot, parse_setting
 from robots.sim import ACTION_NAMES, OBSERVATION_NAMES, RealityGap, SimRobot
 from robots.sim import make_spec as sim_spec
 from robots.sim import robot as sim_robot
+from tests.robots.builders import make_spec
 
 
 def manifest(spec: Any, **changes: Any) -> Any:
@@ -320,7 +320,7 @@ def test_loading_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         load_robot("lerobot", known, ["port=x"])
     with pytest.raises(RobotError, match=r"gives a RealityGap without connect\(\)"):
         load_robot("robots.sim:RealityGap", known, [])
-    (tmp_path / "my_real_robot.py").write_text("from fakes import FakeRobot\n")
+    (tmp_path / "my_real_robot.py").write_text("from tests.robots.fakes import FakeRobot\n")
     monkeypatch.chdir(tmp_path)
     assert load_robot("my_real_robot:FakeRobot", known, []).spec.name == "fake"
     with pytest.raises(RobotError, match="wall clock"):

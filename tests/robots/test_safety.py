@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from robots_builders import make_spec
 
 from robots.errors import RobotError
 from robots.safety import Limits, State, advance, check_freshness, check_observation, gate, start
 from robots.spec import RobotSpec
+from tests.robots.builders import assert_no_limit_violated, make_spec
 
 SPEC = make_spec()
 LIMITS = Limits.of(SPEC)
@@ -84,17 +84,6 @@ def test_the_first_command_continues_from_where_the_robot_stands() -> None:
 def test_a_robot_that_stands_nowhere_is_not_engaged(hold: list[float]) -> None:
     with pytest.raises(RobotError, match="cannot be engaged"):
         start(SPEC, np.array(hold))
-
-
-def assert_no_limit_violated(limits: Limits, commands: np.ndarray) -> None:
-    """commands [T, D] in the order they were sent, from rest."""
-    steps = np.diff(commands, axis=0, prepend=commands[:1])
-    changes = np.diff(steps, axis=0, prepend=np.zeros((1, commands.shape[1])))
-    assert np.isfinite(commands).all()
-    assert (commands >= limits.low).all()
-    assert (commands <= limits.high).all()
-    assert (np.abs(steps) <= limits.rate * (1 + 1e-9) + 1e-12).all()
-    assert (np.abs(changes) <= limits.acceleration * (1 + 1e-9) + 1e-12).all()
 
 
 def run_targets(spec: RobotSpec, targets: np.ndarray, ramp: int = 0) -> np.ndarray:

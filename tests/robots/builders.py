@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from robots.log import TIMES, Step
+from robots.safety import Limits
 from robots.spec import RobotSpec
 
 EPISODE = 50  # steps of an episode in `step_row`
@@ -59,3 +60,14 @@ def assert_equals_row(columns: dict[str, np.ndarray], position: int, index: int)
     for name, values in columns.items():
         if name not in ("wall_ns", "monotonic_ns"):
             np.testing.assert_array_equal(values[position], getattr(expected, name), err_msg=f"{name} of row {index}")
+
+
+def assert_no_limit_violated(limits: Limits, commands: np.ndarray) -> None:
+    """commands [T, D] in the order they were sent, from rest."""
+    steps = np.diff(commands, axis=0, prepend=commands[:1])
+    changes = np.diff(steps, axis=0, prepend=np.zeros((1, commands.shape[1])))
+    assert np.isfinite(commands).all()
+    assert (commands >= limits.low).all()
+    assert (commands <= limits.high).all()
+    assert (np.abs(steps) <= limits.rate * (1 + 1e-9) + 1e-12).all()
+    assert (np.abs(changes) <= limits.acceleration * (1 + 1e-9) + 1e-12).all()
