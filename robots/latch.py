@@ -27,6 +27,7 @@ class Latch:
         self._robot, self._grace, self._on_stop = robot, grace, on_stop
         self._lock = threading.Lock()
         self._sending = threading.Lock()
+        self._told = threading.Event()  # the driver knows of the latest stop
         self._state = IDLE
         self._reason = ""
 
@@ -66,14 +67,19 @@ class Latch:
                 self._state = IDLE
 
     def stop(self, reason: str) -> None:
-        """Latch, then stop the robot. Safe from any thread; the first reason is kept."""
+        """Latch, then stop the robot; it has been told to when this returns. Safe from any thread; first reason kept."""
         with self._lock:
             first = self._state != STOPPED
             if first:
                 self._state, self._reason = STOPPED, reason
-        if first:
-            self._on_stop(reason)
-            self._halt(reason)
+                self._told.clear()
+        if not first:
+            # Else an episode could end, and the next begin, before the thread that saw the reason tells the driver.
+            self._told.wait(self._grace + STOP_SECONDS)
+            return
+        self._on_stop(reason)
+        self._halt(reason)
+        self._told.set()
 
     def rest(self, reason: str) -> None:
         """Stop the robot without latching: an episode is over and nothing was wrong."""

@@ -259,6 +259,46 @@ def _data_section(whole: bytes) -> bytes:
     return whole[: end - 13]
 
 
+def _chunks(whole: bytes) -> list[tuple[int, int]]:
+    """Start and end of every chunk record."""
+    position, found = 8, []
+    while position < len(whole) - 9:
+        stop = position + 9 + int.from_bytes(whole[position + 1 : position + 9], "little")
+        if whole[position] == 6:
+            found.append((position, stop))
+        position = stop
+    return found
+
+
+def test_a_chunk_that_is_missing_or_repeated_is_found_without_a_footer(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"), flush_seconds=0.1)
+    for index in range(30):
+        writer.step(step_row(index))
+        time.sleep(0.02)
+    writer.close()
+    torn = _data_section(writer.path.read_bytes())
+    chunks = _chunks(torn)
+    assert len(chunks) >= 4
+    (start, stop), (_, after) = chunks[2], chunks[3]
+    for spoilt in (torn[:start] + torn[stop:], torn[:after] + torn[start:stop] + torn[after:]):
+        writer.path.write_bytes(spoilt)
+        integrity, _ = verify(writer.path)
+        assert integrity.status == DAMAGED
+        assert "missing or repeated" in integrity.reason
+        assert 0 < assert_prefix(read_log(writer.path, salvage=True)) < 30
+
+
+def test_a_finished_file_with_a_wrong_length_inside_is_damaged_not_torn(written: Write) -> None:
+    path = written(EPISODE)
+    data = bytearray(path.read_bytes())
+    start, _ = _chunks(bytes(data))[-1]
+    data[start + 1 : start + 9] = (len(data)).to_bytes(8, "little")
+    path.write_bytes(data)
+    assert verify(path)[0].status == DAMAGED
+    path.write_bytes(data[:-8])
+    assert verify(path)[0].status == TORN
+
+
 def kill_once(path: Path, generator: random.Random) -> float:
     """Log at 400 Hz, kill after a random time; seconds of rows that were lost."""
     process = subprocess.Popen(

@@ -295,11 +295,13 @@ def test_a_stopped_robot_needs_a_person(tmp_path: Path) -> None:
     loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=5, **PATIENT))
     assert loop.run(0, 0).stopped
     sent, robot.faults = len(robot.commands), {}
-    robot.prepare = die(AssertionError("homing moves, too"))  # type: ignore[method-assign]
+    homed: list[int] = []
+    robot.prepare = homed.append  # type: ignore[method-assign]
     second = loop.run(1, 0)
     assert second.stopped
     assert "cable" in second.reason
     assert len(robot.commands) == sent
+    assert homed == []
     del robot.prepare
     loop.latch.reset()
     assert loop.run(2, 0).reason == "steps"
@@ -371,6 +373,30 @@ def test_stops_from_many_threads_while_commands_are_sent() -> None:
             thread.join()
         assert len(robot.stops) == 1
         assert robot.bus[-1][1] == "stop"
+
+
+def test_a_stop_waits_for_the_command_that_is_just_being_sent() -> None:
+    robot = FakeRobot(act_faults={-1: hang(0.03)})
+    latch = Latch(robot, 1.0)
+    latch.engage()
+
+    def send() -> None:
+        with latch.permission():
+            robot.act(np.zeros(3))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    time.sleep(0.01)
+    latch.stop("now")
+    thread.join()
+    assert [kind for _, kind, _ in robot.bus] == ["act", "stop"]
+
+
+def test_a_policy_in_time_for_its_deadline_must_not_act_on_an_old_observation(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, FakePolicy(say={FAULT_TICK: hang(0.2)}), deadline=80.0, max_age=12.0)
+    assert_stopped(robot, result, log, "ms old")
+    assert len(robot.commands) == FAULT_TICK
 
 
 def test_a_driver_that_fails_to_stop_is_reported(run: Run) -> None:
