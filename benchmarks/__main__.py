@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import artifact, collect, loop, memory, update
+from benchmarks import artifact, collect, loop, memory, robots, update
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
@@ -21,6 +21,9 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "loop": loop.run,
     "onnx_latency": artifact.latency,
     "onnx_load": artifact.load,
+    "control_loop": robots.run_control_loop,
+    "log_write": robots.run_log_write,
+    "log_read": robots.run_log_read,
 }
 
 

@@ -1,0 +1,124 @@
+"""Recompute what a log says of its policies from their artifacts alone."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deploy.errors import ArtifactError
+from deploy.policy import OnnxPolicy
+from robots.errors import LogError, RobotError
+from robots.log import Episode, Log, read_log
+from robots.table import table
+
+TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed one
+
+
+@dataclass
+class Audit:
+    """Differences over everything audited.
+
+    Args:
+        log_prob: policy_id → largest |Δ log-prob|, nats.
+        action: policy_id → largest |Δ action| between the logged action and the one its noise gives again.
+        steps: (policy_id, policy_version) → steps.
+        unreplayed: steps whose episode does not say its seed.
+        worst: where the largest difference is, in words.
+    """
+
+    log_prob: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    action: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    steps: Counter[tuple[str, int]] = field(default_factory=Counter)
+    unreplayed: int = 0
+    worst: str = ""
+
+    def check(self) -> None:
+        """Refuse what was not reproduced.
+
+        Raises:
+            LogError: naming the worst step.
+        """
+        if max(self.log_prob.values(), default=0.0) > TOLERANCE:
+            raise LogError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
+
+    def text(self) -> str:
+        """One line per policy and version."""
+        head = ("policy", "version", "steps", "max |Δ log-prob|", "max |Δ action|")
+        rows = [
+            (f"{name[:12]}…", version, f"{count:,}", f"{self.log_prob[name]:.1e}", f"{self.action[name]:.1e}")
+            for (name, version), count in sorted(self.steps.items())
+        ]
+        text = table(head, rows)
+        return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
+
+
+def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
+    """Every artifact in a folder by its policy_id; what is no artifact is left out.
+
+    Raises:
+        RobotError: when there is no such folder, or nothing in it is an artifact.
+    """
+    if not Path(folder).is_dir():
+        raise RobotError(f"--policies {folder} is no folder")
+    found, refused = {}, ""
+    for path in sorted(Path(folder).glob("*.onnx")):
+        try:
+            policy = OnnxPolicy.load(path)
+        except ArtifactError as error:
+            refused = f"; {path.name}: {error}"
+        else:
+            found[policy.policy_id] = policy
+    if not found:
+        raise RobotError(f"no artifact in {folder}{refused}")
+    return found
+
+
+def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Audit:
+    """Recompute every log-prob and every sampled action.
+
+    Raises:
+        LogError: when a log is damaged, or names a policy or version that is not there.
+    """
+    found = Audit()
+    for path in logs:
+        log = read_log(path)
+        for episode in log.episodes:
+            _audit_episode(found, f"{path}, episode {episode.number}", log, episode, policies)
+    return found
+
+
+def _audit_episode(found: Audit, where: str, log: Log, episode: Episode, policies: Mapping[str, OnnxPolicy]) -> None:
+    name = episode.policy_id
+    if name is None:
+        raise LogError(f"{where}: the log does not say which policy acted")
+    if name not in policies:
+        raise LogError(f"{where}: policy {name} is unknown; put its artifact into the folder")
+    policy = policies[name]
+    versions = Counter(episode["policy_version"].tolist())
+    if set(versions) != {policy.manifest.policy_version}:
+        raise LogError(f"{where}: logged versions {sorted(versions)}, the artifact is {policy.manifest.policy_version}")
+    found.steps.update({(name, version): count for version, count in versions.items()})
+    again = policy.log_prob_of(episode["observation"], episode["latent"])
+    difference = np.abs(again - episode["log_prob"])
+    largest = float(difference.max())
+    if largest >= found.log_prob[name]:
+        row = int(difference.max(1).argmax())
+        found.worst = f"{where}, step {episode['step'][row]}: off by {largest:.1e} nats"
+        found.log_prob[name] = largest
+    noise = _noise(policy, episode)
+    if noise is None:
+        found.unreplayed += len(episode)
+        return
+    action = policy.evaluate(episode["observation"], noise)["action"]
+    found.action[name] = max(found.action[name], float(np.abs(action - episode["action"]).max()))
+
+
+def _noise(policy: OnnxPolicy, episode: Episode) -> np.ndarray | None:
+    """The noise [T, D] of the logged steps: one draw of [D] a tick from the episode's generator."""
+    start = episode.event("episode_start")
+    if start is None or episode.deterministic or type(start["data"].get("seed")) is not int:
+        return None
+    rng = np.random.default_rng([start["data"]["seed"], episode.number])
+    return policy.noise((int(episode["step"].max()) + 1,), rng)[episode["step"]]

@@ -1,0 +1,79 @@
+"""The contract between the control loop and a robot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from robots.spec import RobotSpec
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot measured, and what the task said since the last command.
+
+    Args:
+        values: [O] in the order and units of the spec.
+        time_ns: `time.monotonic_ns()` when it was measured, not when it was read: a reading repeated because a
+            message was lost keeps its time, and so grows old.
+        hold: [D] the action that would keep the robot as it is, e.g. its joint positions; None takes the spec's.
+        reward: for the last command; 0 where nothing measures one.
+        success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
+        terminated: the task is over (not: time is up).
+        images: camera → [H, W, 3] uint8 or encoded bytes, for the log only.
+    """
+
+    values: np.ndarray
+    time_ns: int
+    hold: np.ndarray | None = None
+    reward: float = 0.0
+    success: bool | None = None
+    terminated: bool = False
+    images: Mapping[str, "np.ndarray | bytes"] = field(default_factory=dict)
+
+
+class Robot(Protocol):
+    """What a driver implements.
+
+    `connect`; for each episode `prepare`, then `observe` and `act` in turn at the control rate; `close`: all but
+    `stop` are called in this order, one at a time. Any of them may raise, which stops the robot.
+    """
+
+    @property
+    def spec(self) -> RobotSpec:
+        """What the robot is; it must not change while connected."""
+        ...
+
+    def connect(self) -> None:
+        """Open the hardware. Nothing moves."""
+        ...
+
+    def prepare(self, seed: int) -> None:
+        """Bring robot and scene to the start of an episode and return when they are there.
+
+        A person may be part of it. Clears an earlier `stop`. `seed` chooses what can be chosen, e.g. a simulated goal.
+        """
+        ...
+
+    def observe(self) -> Observation:
+        """The newest measurement; returns within a period."""
+        ...
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        """Send [D] float64, already within every limit of the spec; return what was really sent.
+
+        Returns within a period. After `stop` it must send nothing.
+        """
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Stop moving, now, and stay stopped until `prepare`.
+
+        Called from any thread, also while `observe` or `act` hangs; more than once is the same as once.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the hardware, moving or not."""
+        ...

@@ -1,0 +1,211 @@
+"""`gipo-robot`: run a policy on a robot, and look at, check, label, audit, show and export what was logged."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from deploy.errors import ArtifactError
+from robots.errors import LogError, RobotError
+from robots.log import Step
+from robots.spec import RobotSpec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it succeeded, 2 after one line of error."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (RobotError, LogError, ArtifactError) as error:
+        print(f"gipo-robot: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `gipo-robot info LOG | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from deploy.policy import OnnxPolicy
+    from robots.load import load_robot
+    from robots.options import Options
+    from robots.session import Runner, ask_at_terminal
+
+    if options.episodes < 1:
+        raise RobotError(f"--episodes is {options.episodes}; it must be at least 1")
+    policy = OnnxPolicy.load(options.policy, options.require_id)
+    shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
+    robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
+    # A simulated robot harms nobody when a busy machine is late; a real one does.
+    patience = 40.0 if getattr(robot, "simulated", False) else 1.0
+    settings = Options(
+        steps=options.steps,
+        speed=options.speed,
+        deterministic=options.deterministic,
+        end_on_success=options.end_on_success,
+        engage_seconds=options.engage,
+        deadline=options.deadline or 1.25 * patience,
+        max_age=options.max_age or 1.5 * patience,
+        deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
+    )
+    record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
+    with _viewer(options.view, robot.spec) as listeners:
+        runner = Runner(robot, policy, settings, options.log, shadow, record, ask_at_terminal, listeners, sys.stderr)
+        report = runner.run(options.episodes, options.seed)
+    print(report.text())
+    if report.stopped:
+        raise RobotError(report.stopped)
+
+
+def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Callable[[Step], None], ...]]":
+    if not wanted:
+        return nullcontext(())
+    from robots.viewer import viewer
+
+    return viewer(spec)
+
+
+def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
+    """Held while something keeps touching a file, e.g. the reader of a pedal."""
+
+    def held() -> bool:
+        try:
+            return abs(time.time() - os.stat(path).st_mtime) < seconds
+        except OSError:
+            return False
+
+    return held
+
+
+def _info(options: argparse.Namespace) -> None:
+    from robots.info import info
+    from robots.log import read_log
+
+    print(info(options.log, read_log(options.log, salvage=True)))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from robots.log import DAMAGED, verify
+
+    damaged = []
+    for path in options.logs:
+        found, _ = verify(path)
+        tail = f", {found.tail:,} bytes behind byte {found.valid:,}" if found.status != "sealed" else ""
+        print(
+            f"{found.status:<8} {path}: {found.messages:,} messages{tail}{': ' if found.reason else ''}{found.reason}"
+        )
+        if found.status == DAMAGED:
+            damaged.append(path)
+            if options.quarantine:
+                target = Path(options.quarantine) / Path(path).name
+                if target.exists():
+                    raise LogError(f"{target} exists; {path} stays where it is")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(path, target)
+                print(f"         moved to {target}, unaltered")
+    if damaged:
+        raise LogError(f"{len(damaged)} of {len(options.logs)} logs are damaged")
+
+
+def _label(options: argparse.Namespace) -> None:
+    from robots.log import append_label, labels_path, read_log
+
+    log = read_log(options.log)
+    known = {episode.number for episode in log.episodes}
+    if options.episode not in known:
+        raise LogError(
+            f"{options.log} has no episode {options.episode}; it has {min(known, default=0)}–{max(known, default=0)}"
+        )
+    success = True if options.success else False if options.failure else None
+    append_label(options.log, log.header.session, options.episode, success, options.reward)
+    print(f"appended to {labels_path(options.log)}")
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from robots.audit import audit, policies_in
+
+    found = audit(options.logs, policies_in(options.policies))
+    print(found.text())
+    found.check()
+
+
+def _report(options: argparse.Namespace) -> None:
+    from robots.report import write_report
+
+    write_report(options.logs, options.out)
+    print(f"written {options.out}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from robots.export import export
+
+    print(export(options.logs, options.format, options.out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gipo-robot", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run episodes and log them")
+    run.set_defaults(run=_run)
+    run.add_argument("--robot", default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the robot; repeatable"
+    )
+    run.add_argument("--policy", required=True, metavar="FILE", help="artifact that acts")
+    run.add_argument("--require-id", metavar="ID", help="policy id the artifact must have, or a file that lists them")
+    run.add_argument("--shadow", metavar="FILE", help="artifact that scores what the policy does")
+    run.add_argument("--episodes", type=int, default=10, metavar="N", help="(%(default)s)")
+    run.add_argument("--steps", type=int, default=500, metavar="N", help="after which an episode is cut (%(default)s)")
+    run.add_argument("--log", default="logs", metavar="FOLDER", help="(%(default)s)")
+    run.add_argument("--seed", type=int, default=0, help="of goals and sampling noise (%(default)s)")
+    run.add_argument("--deterministic", action="store_true", help="most likely actions; nothing to learn from")
+    run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
+    run.add_argument(
+        "--speed", type=float, default=1.0, metavar="X", help="of the clock, simulated robots only (%(default)s)"
+    )
+    run.add_argument("--engage", type=float, default=0.25, metavar="SECONDS", help="to hand over control (%(default)s)")
+    run.add_argument("--deadline", type=float, metavar="PERIODS", help="for policy and driver (1.25; simulated: 50)")
+    run.add_argument("--max-age", type=float, metavar="PERIODS", help="of an observation (1.5; simulated: 60)")
+    run.add_argument("--deadman", metavar="FILE", help="stop unless this file is touched twice a second")
+    run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
+    _log_command(commands, "info", _info, "what a log holds", many=False)
+    verify = _log_command(commands, "verify", _verify, "check every byte of logs")
+    verify.add_argument("--quarantine", metavar="FOLDER", help="move damaged logs there")
+    label = _log_command(commands, "label", _label, "say how an episode went; appended beside the log", many=False)
+    label.add_argument("--episode", type=int, required=True)
+    verdict = label.add_mutually_exclusive_group()
+    verdict.add_argument("--success", action="store_true")
+    verdict.add_argument("--failure", action="store_true")
+    label.add_argument("--reward", type=float, help="added to the reward of the last step")
+    audit = _log_command(commands, "audit", _audit, "recompute every log-prob from the artifacts")
+    audit.add_argument("--policies", required=True, metavar="FOLDER", help="with the artifacts")
+    report = _log_command(commands, "report", _report, "one HTML page that opens offline")
+    report.add_argument("--out", default="report.html", metavar="FILE", help="(%(default)s)")
+    export = _log_command(commands, "export", _export, "as a dataset of another format")
+    export.add_argument("--format", required=True, choices=("lerobot", "minari"))
+    export.add_argument("--out", required=True, metavar="FOLDER")
+    return parser
+
+
+def _log_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    function: Callable[[argparse.Namespace], None],
+    text: str,
+    many: bool = True,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text)
+    parser.set_defaults(run=function)
+    if many:
+        parser.add_argument("logs", nargs="+", metavar="LOG")
+    else:
+        parser.add_argument("log", metavar="LOG")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

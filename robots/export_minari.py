@@ -1,0 +1,73 @@
+"""Minari datasets (HDF5): `MINARI_DATASETS_PATH=OUT` and `minari.load_dataset("gipo/NAME-v0")` read them."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from robots.export import Segment
+from robots.log import Header
+
+INFOS = ("latent", "log_prob", "policy_version", "valid")
+
+
+def write(out: Path, header: Header, segments: list[Segment]) -> None:
+    """Write the dataset `gipo/NAME-v0` under `out`; actions are those the robot really got."""
+    import minari
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+
+    robot = header.robot
+    first = segments[0].columns
+    low, high = np.array(robot["action_low"], np.float32), np.array(robot["action_high"], np.float32)
+    buffers = []
+    for index, segment in enumerate(segments):
+        rows = segment.columns
+        buffers.append(
+            EpisodeBuffer(
+                id=index,
+                observations=np.concatenate([rows["observation"], rows["next_observation"][-1:]]),
+                actions=rows["sent_action"].astype(np.float32),
+                rewards=rows["next_reward"],
+                terminations=rows["next_terminated"],
+                truncations=rows["next_truncated"],
+                infos={"policy_action": _infos(rows["action"]), **{key: _infos(rows[key]) for key in INFOS}},
+            )
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with _datasets_path(out), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of environments the data were not collected in
+        minari.create_dataset_from_buffers(
+            f"gipo/{robot['name']}-v0",
+            buffers,
+            observation_space=Box(-np.inf, np.inf, first["observation"].shape[1:], np.float32),
+            action_space=Box(low, high, low.shape, np.float32),
+            algorithm_name=", ".join(sorted({segment.policy_id[:12] for segment in segments})),
+            author="gipo-robot",
+            author_email="",
+            code_permalink="",
+            description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz",
+        )
+
+
+def _infos(values: np.ndarray) -> np.ndarray:
+    """[T + 1, n]: Minari keeps one more info than steps; the last one repeats."""
+    rows = values.reshape(len(values), -1)
+    return np.concatenate([rows, rows[-1:]])
+
+
+@contextmanager
+def _datasets_path(path: Path) -> Iterator[None]:
+    """Minari finds its folder by the environment alone."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(path.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

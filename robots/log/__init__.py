@@ -1,0 +1,37 @@
+"""The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
+
+from robots.log.episode import Episode
+from robots.log.images import Image
+from robots.log.labels import Label, append_label, labels_path, read_labels
+from robots.log.reader import Log, read_log, verify
+from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
+from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
+from robots.log.session import Header, Session, log_path
+from robots.log.writer import LogWriter, Statistics
+
+__all__ = [
+    "DAMAGED",
+    "SEALED",
+    "SECTIONS",
+    "TIMES",
+    "TORN",
+    "Episode",
+    "Event",
+    "Header",
+    "Image",
+    "Integrity",
+    "Label",
+    "Log",
+    "LogWriter",
+    "Session",
+    "Shadow",
+    "Statistics",
+    "Step",
+    "append_label",
+    "labels_path",
+    "log_path",
+    "plain",
+    "read_labels",
+    "read_log",
+    "verify",
+]

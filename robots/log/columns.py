@@ -1,0 +1,155 @@
+"""From the rows of a log to columns: blocks of arrays, one a chunk, so that parsed JSON never piles up."""
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from mcap.records import Metadata
+
+from robots.errors import LogError
+from robots.log.episode import Episode
+from robots.log.labels import Label
+from robots.log.scan import Message
+from robots.log.session import Header, parse_header
+
+# Columns of one value a step, and of a vector a step.
+_SCALARS: dict[str, type] = {
+    "step": np.int64,
+    "wall_ns": np.int64,
+    "monotonic_ns": np.int64,
+    "policy_version": np.int64,
+    "valid": np.bool_,
+    "reward": np.float32,
+    "terminated": np.bool_,
+    "truncated": np.bool_,
+}
+_VECTORS: dict[str, type] = {
+    "observation": np.float32,
+    "action": np.float32,
+    "sent_action": np.float64,
+    "log_prob": np.float32,
+    "timing_us": np.int64,
+}
+
+
+class Collector:
+    """Sorts rows into episodes, as blocks of arrays: one block a chunk, so that parsed JSON never piles up."""
+
+    def __init__(self) -> None:
+        self.header: Header | None = None
+        self._blocks: dict[int, list[dict[str, np.ndarray]]] = {}
+        self._gates: dict[int, dict[int, list[str]]] = {}
+        self._lengths: dict[int, int] = {}
+        self._shadows: dict[int, list[dict[str, Any]]] = {}
+        self.events: list[dict[str, Any]] = []
+
+    def metadata(self, metadata: Metadata) -> None:
+        """Take the session's metadata; later ones are not the session's."""
+        if self.header is None:
+            self.header = parse_header(metadata)
+
+    def messages(self, messages: list[Message]) -> None:
+        """Take the messages of one chunk.
+
+        Raises:
+            LogError: when a row is of another form than the writer's.
+        """
+        steps = [data for topic, data in messages if topic == "step"]
+        try:
+            if steps:
+                self._steps(orjson.loads(b"[" + b",".join(steps) + b"]"))
+            for topic, data in messages:
+                if topic == "event":
+                    self.events.append(_event(orjson.loads(data)))
+                elif topic == "shadow":
+                    row = _shadow(orjson.loads(data))
+                    self._shadows.setdefault(row["episode"], []).append(row)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise LogError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
+
+    def _steps(self, rows: list[dict[str, Any]]) -> None:
+        numbers = [row["episode"] for row in rows]
+        start = 0
+        for stop in range(1, len(rows) + 1):
+            if stop == len(rows) or numbers[stop] != numbers[start]:
+                self._block(int(numbers[start]), rows[start:stop])
+                start = stop
+
+    def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
+        length = self._lengths.get(episode, 0)
+        self._blocks.setdefault(episode, []).append(_columns(rows))
+        for index, row in enumerate(rows):
+            if row["gate"]:
+                self._gates.setdefault(episode, {})[length + index] = row["gate"]
+        self._lengths[episode] = length + len(rows)
+
+    def episodes(self, labels: dict[int, Label]) -> list[Episode]:
+        """What was taken, in the order of the episodes' numbers.
+
+        Raises:
+            LogError: when an episode changes its shape half-way.
+        """
+        of_episode: dict[int, list[dict[str, Any]]] = {}
+        for event in self.events:
+            of_episode.setdefault(event["episode"], []).append(event)
+        return [
+            Episode(
+                number,
+                _joined(number, blocks),
+                self._gates.get(number, {}),
+                of_episode.get(number, []),
+                self._shadows.get(number, []),
+                labels.get(number),
+            )
+            for number, blocks in sorted(self._blocks.items())
+        ]
+
+
+def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    try:
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    except ValueError as error:
+        raise LogError(f"episode {number} changes its shape half-way: {error}") from error
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
+    count = len(rows)
+    columns: dict[str, np.ndarray] = {
+        name: np.array([row[name] for row in rows], kind) for name, kind in _SCALARS.items()
+    }
+    for name, kind in _VECTORS.items():
+        columns[name] = _matrix([row[name] for row in rows], count, kind)
+    latents = [row["latent"] for row in rows]
+    columns["latent"] = _matrix(latents, count, np.int64 if type(latents[0][0]) is int else np.float32)
+    return columns
+
+
+def _matrix(values: list[list[float]], count: int, kind: type) -> np.ndarray:
+    width = len(values[0])
+    if set(map(len, values)) != {width}:
+        raise ValueError("rows of unequal length")
+    return np.fromiter(chain.from_iterable(values), kind, width * count).reshape(count, width)
+
+
+# What the readers of events rely on: kind → key of its data → type.
+_EVENT_DATA: dict[str, dict[str, type]] = {"dropped": {"count": int}, "outcome": {"success": bool}}
+
+
+def _event(raw: dict[str, Any]) -> dict[str, Any]:
+    if type(raw["episode"]) is not int or not isinstance(raw["kind"], str) or not isinstance(raw["data"], dict):
+        raise TypeError("an event of unknown form")
+    if type(raw["step"]) is not int or not isinstance(raw["reason"], str):
+        raise TypeError("an event of unknown form")
+    for key, kind in _EVENT_DATA.get(raw["kind"], {}).items():
+        if type(raw["data"][key]) is not kind:
+            raise TypeError(f"an event {raw['kind']!r} of unknown form")
+    return raw
+
+
+def _shadow(raw: dict[str, Any]) -> dict[str, Any]:
+    np.array([raw["log_prob"], raw["deterministic_action"]], np.float64)
+    if not all(type(raw[name]) is int for name in ("episode", "step", "policy_version")):
+        raise TypeError("a shadow of unknown form")
+    return raw

@@ -1,0 +1,149 @@
+"""What a log holds: the rows of its channels, and the JSON Schemas by which other tools plot them.
+
+Channels: `step` (one row a control tick), `event` (everything else that happened), `shadow` (what another policy
+would have thought of the same tick), `camera` (images). Times are nanoseconds: `wall_ns` since the epoch, and
+`monotonic_ns` of the clock that paces the loop.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import orjson
+
+from robots.errors import LogError
+
+SCHEMA = 1  # raised when a log of this version cannot be read by older code
+SECTIONS = ("observe", "policy", "gate", "act", "log")  # of a tick, in order
+TIMES = ("late", "work", *SECTIONS)  # microseconds: how late a tick began, all its work, and each section
+EVENTS = (
+    "episode_start",
+    "engage",
+    "outcome",
+    "takeover",
+    "stop",
+    "reset",
+    "dropped",
+    "episode_end",
+    "session_end",
+)
+
+
+@dataclass(slots=True)
+class Step:
+    """One control tick, complete: what was seen, chosen, sent, and what came of it.
+
+    Shapes: observation [O] f32; latent [D] int64 or f32; action [D] f32; sent_action [D] f64; log_prob [D] f32.
+
+    Args:
+        episode: number within the session, from 0.
+        step: tick within the episode, from 0; also the index of its noise draw.
+        wall_ns: wall clock when the tick began.
+        monotonic_ns: monotonic clock when the tick began.
+        observation: what the policy saw, raw.
+        latent: what `log_prob` is of.
+        action: what the policy asked for.
+        sent_action: what the driver says it sent, after the gate; full precision.
+        log_prob: behaviour log-prob per dimension, nats.
+        policy_version: learner version that acted.
+        valid: the policy chose the action by sampling (not while engaging, not deterministically).
+        reward: from this tick's observation to the next one's.
+        terminated: the task ended at the next observation.
+        truncated: the episode was cut at the next observation.
+        gate: what the gate changed, as a list of reasons.
+        timing_us: microseconds, one for each of TIMES; that of `log` is the previous tick's.
+    """
+
+    episode: int
+    step: int
+    wall_ns: int
+    monotonic_ns: int
+    observation: np.ndarray
+    latent: np.ndarray
+    action: np.ndarray
+    sent_action: np.ndarray
+    log_prob: np.ndarray
+    policy_version: int
+    valid: bool
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    gate: tuple[str, ...] = ()
+    timing_us: tuple[int, ...] = (0,) * len(TIMES)
+
+
+@dataclass(slots=True)
+class Event:
+    """Something that happened; `data` depends on `kind`, one of EVENTS. `episode` and `step` are −1 outside of one."""
+
+    kind: str
+    reason: str = ""
+    episode: int = -1
+    step: int = -1
+    wall_ns: int = 0
+    monotonic_ns: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Shadow:
+    """What a policy that did not act thought of a tick: the log-prob [D] it gives the acting policy's latent."""
+
+    episode: int
+    step: int
+    policy_id: str
+    policy_version: int
+    log_prob: np.ndarray
+    deterministic_action: np.ndarray
+
+
+def encode(row: Any) -> bytes:
+    """A row as JSON; arrays as shortest decimals that give the same number back.
+
+    Raises:
+        LogError: when it cannot be written as JSON.
+    """
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise LogError(f"a {type(row).__name__} cannot be logged: {error}") from error
+
+
+def plain(values: Any) -> Any:
+    """Anything as JSON that keeps NaN and infinities readable, for the raw command of a stop."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+        return [value if np.isfinite(value) else str(value) for value in values.ravel().tolist()[:256]]
+    return repr(values)[:256]
+
+
+def json_schemas() -> dict[str, bytes]:
+    """The JSON Schema of every channel."""
+    rows = {"step": Step, "event": Event, "shadow": Shadow}
+    schemas = {topic: {field.name: _TYPES[field.name] for field in fields(kind)} for topic, kind in rows.items()}
+    return {topic: _object(f"gipo.{topic}", properties) for topic, properties in schemas.items()} | {
+        "camera": _object("foxglove.CompressedImage", _IMAGE)
+    }
+
+
+def _object(title: str, properties: dict[str, Any]) -> bytes:
+    return orjson.dumps({"title": title, "type": "object", "properties": properties, "required": list(properties)})
+
+
+_INTEGER, _NUMBER, _BOOLEAN, _TEXT = ({"type": kind} for kind in ("integer", "number", "boolean", "string"))
+_NUMBERS = {"type": "array", "items": _NUMBER}
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version"), _INTEGER),
+    **dict.fromkeys(("observation", "latent", "action", "sent_action", "log_prob", "deterministic_action"), _NUMBERS),
+    **dict.fromkeys(("valid", "terminated", "truncated"), _BOOLEAN),
+    **dict.fromkeys(("kind", "reason", "policy_id"), _TEXT),
+    "reward": _NUMBER,
+    "gate": {"type": "array", "items": _TEXT},
+    "timing_us": {"type": "array", "items": _INTEGER, "description": ", ".join(TIMES)},
+    "data": {"type": "object"},
+}
+_IMAGE = {
+    "timestamp": {"type": "object", "properties": {"sec": _INTEGER, "nsec": _INTEGER}},
+    "frame_id": _TEXT,
+    "data": {"type": "string", "contentEncoding": "base64"},
+    "format": _TEXT,
+}

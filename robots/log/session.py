@@ -1,0 +1,99 @@
+"""What every row of a log shares: written as metadata with a digest of its own, and read back."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mcap.records import Metadata
+
+from robots.errors import LogError
+from robots.log.schema import SCHEMA
+
+SESSION = "gipo.session"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every row of a log shares.
+
+    Args:
+        robot: the robot's spec as JSON.
+        manifests: policy_id → manifest as JSON, of the policies that may act or shadow.
+        settings: how the session was run, plain data.
+        identity: names the log; a label can be attached to this log only.
+        created: ISO 8601, UTC.
+    """
+
+    robot: str
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+    def metadata(self) -> dict[str, str]:
+        """Texts for the container; their digest protects them where the container's CRC is not there yet."""
+        texts = {
+            "schema": str(SCHEMA),
+            "session": self.identity,
+            "created": self.created,
+            "robot": self.robot,
+            "settings": json.dumps(dict(self.settings), sort_keys=True),
+            **{f"manifest.{name}": text for name, text in self.manifests.items()},
+        }
+        return {**texts, "sha256": digest(texts)}
+
+
+def digest(texts: Mapping[str, str]) -> str:
+    """SHA-256 of a map of texts, in the order of its keys, hex."""
+    return hashlib.sha256(json.dumps(dict(texts), sort_keys=True).encode()).hexdigest()
+
+
+def log_path(folder: str | os.PathLike[str], robot: str, session: Session) -> Path:
+    """A name that sorts by time and never meets another."""
+    moment = session.created.split("+")[0].replace("-", "").replace(":", "")
+    return Path(folder) / f"{moment}-{robot}-{session.identity[:8]}.mcap"
+
+
+@dataclass
+class Header:
+    """What a log says of itself, checked against its digest.
+
+    Args:
+        session: identity of the log.
+        created: ISO 8601, UTC.
+        robot: the robot's spec, plain data.
+        settings: how the session was run.
+        manifests: policy_id → manifest as JSON.
+    """
+
+    session: str
+    created: str
+    robot: dict[str, Any]
+    settings: dict[str, Any]
+    manifests: dict[str, str]
+
+
+def parse_header(metadata: Metadata) -> Header:
+    """The session metadata of a log.
+
+    Raises:
+        LogError: when it is not what the writer wrote, or of a later schema.
+    """
+    texts = dict(metadata.metadata)
+    found = texts.pop("sha256", None)
+    if metadata.name != SESSION or found != digest(texts):
+        raise LogError("the session's metadata do not match their digest")
+    try:
+        if int(texts["schema"]) > SCHEMA:
+            raise LogError(f"the log has schema {texts['schema']}, this gipo reads up to {SCHEMA}; upgrade gipo")
+        manifests = {key.removeprefix("manifest."): text for key, text in texts.items() if key.startswith("manifest.")}
+        robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
+        return Header(texts["session"], texts["created"], robot, settings, manifests)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, LogError) else LogError(f"the session's metadata miss {error}") from error

@@ -1,0 +1,217 @@
+"""The log of one session, written by a thread of its own: the control loop hands over rows and never waits."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from robots.errors import LogError
+from robots.log.container import MAX_RECORD, ContainerWriter
+from robots.log.images import Image, compressed_image
+from robots.log.schema import Event, Shadow, Step, encode, json_schemas
+from robots.log.session import SESSION, Session
+
+POLL_SECONDS = 0.05
+MAX_IMAGES = 16  # that may wait: each is a megabyte
+RESERVE = 1024  # places in the queue that only events may take, so that a full queue cannot hide why it is full
+
+
+class Statistics(NamedTuple):
+    """What became of the rows: handed to the file, dropped because the queue was full, lost with a failed disk."""
+
+    written: int
+    dropped: int
+    lost: int
+
+
+Row = Step | Event | Shadow | Image
+
+
+class LogWriter:
+    """Writes rows to a new file. Every method returns at once, whatever the disk does.
+
+    Args:
+        path: file to create; an existing one is refused.
+        session: what its rows share.
+        capacity: steps that may wait; when as many wait, further ones are dropped and counted.
+        flush_seconds: what a kill may cost; the file is synced as often.
+        sync: of a file descriptor to disk.
+
+    Raises:
+        LogError: when the file cannot be created.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        session: Session,
+        capacity: int = 4096,
+        flush_seconds: float = 0.5,
+        sync: Callable[[int], None] = os.fsync,
+    ):
+        if capacity < 1 or not 0 < flush_seconds <= 1:
+            raise LogError("a log needs room for at least one step, and must be flushed at least once a second")
+        self.path = Path(path)
+        self.session = session
+        self.error: str | None = None
+        self._capacity, self._flush_seconds, self._sync = capacity, flush_seconds, sync
+        self._queue: deque[Row] = deque()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._closed = False
+        self._written = self._flushed = self._dropped = self._lost = 0
+        self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
+        self._gap_size = 0
+        self._places = threading.Semaphore(MAX_IMAGES)
+        self._epoch = time.time_ns() - time.monotonic_ns()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "xb")  # noqa: SIM115 (closed by the thread)
+            self._container = ContainerWriter(self._file, "gipo-robot")
+            self._container.metadata(SESSION, session.metadata())
+            self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
+            self._flush()
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise LogError(f"cannot create the log {self.path}: {error.strerror or error}") from error
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+        known = hasattr(time, "pthread_getcpuclockid")
+        self._cpu_clock = time.pthread_getcpuclockid(self._thread.ident or 0) if known else None
+
+    def step(self, row: Step) -> bool:
+        """Hand over one step; False when the queue was full and it was dropped."""
+        with self._lock:
+            if len(self._queue) >= self._capacity:
+                self._dropped += 1
+                self._gap = [*self._gap[:1], (row.episode, row.step)]
+                self._gap_size += 1
+                return False
+            self._close_gap()
+            self._queue.append(row)
+            return True
+
+    def event(
+        self, kind: str, reason: str = "", episode: int = -1, step: int = -1, data: Mapping[str, Any] | None = None
+    ) -> None:
+        """Hand over one event; stamped here."""
+        row = Event(kind, reason, episode, step, time.time_ns(), time.monotonic_ns(), dict(data or {}))
+        self._offer(row, self._capacity + RESERVE)
+
+    def shadow(self, row: Shadow) -> None:
+        """Hand over what a shadow policy thought."""
+        self._offer(row, self._capacity)
+
+    def image(self, row: Image) -> None:
+        """Hand over a camera image; dropped long before any step is."""
+        if not self._places.acquire(blocking=False):
+            self._dropped += 1
+        elif not self._offer(row, self._capacity):
+            self._places.release()
+
+    def close(self, timeout: float = 60.0) -> Statistics:
+        """Write what waits, seal the file, and say what became of every row.
+
+        Raises:
+            LogError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
+        """
+        if not self._closed:
+            with self._lock:
+                self._close_gap()
+            self.event("session_end", data={"dropped": self._dropped})
+            self._closed = True
+            self._closing.set()
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise LogError(f"the disk of {self.path} does not answer; {len(self._queue)} rows are not written")
+        if self.error is not None:
+            raise LogError(f"the log {self.path} is incomplete, {self.statistics.lost} rows are lost: {self.error}")
+        return self.statistics
+
+    @property
+    def cpu_ns(self) -> int:
+        """Processor time the writing thread has taken; 0 where the system does not tell."""
+        if self._cpu_clock is None or not self._thread.is_alive():
+            return 0
+        return time.clock_gettime_ns(self._cpu_clock)
+
+    @property
+    def statistics(self) -> Statistics:
+        """What became of the rows so far."""
+        if self.error is None:
+            return Statistics(self._written, self._dropped, 0)
+        return Statistics(self._flushed, self._dropped, self._lost + self._written - self._flushed + len(self._queue))
+
+    def _offer(self, row: Row, limit: int) -> bool:
+        with self._lock:
+            if len(self._queue) >= limit:
+                self._dropped += 1
+                return False
+            self._queue.append(row)
+            return True
+
+    def _close_gap(self) -> None:
+        """Say in the log which steps are missing from it, before the next one that is not."""
+        if self._gap_size:
+            first, last = self._gap[0], self._gap[-1]
+            data = {"count": self._gap_size, "first": first, "last": last}
+            now = time.time_ns(), time.monotonic_ns()
+            self._queue.append(Event("dropped", "the log's queue was full", *last, *now, data))
+            self._gap, self._gap_size = [], 0
+
+    def _run(self) -> None:
+        flushed = time.monotonic()
+        try:
+            while not (self._closing.wait(POLL_SECONDS) and not self._queue):
+                flushed = self._drain(flushed)
+            self._container.finish()
+            self._flush()
+            self._file.close()
+        except Exception as error:  # a full disk, a lost mount: the loop must hear of it, whatever it is
+            self.error = f"{type(error).__name__}: {error}"
+
+    def _drain(self, flushed: float) -> float:
+        """Write what waits, flushing when it is time; the moment of the last flush."""
+        waiting = len(self._queue)
+        for _ in range(waiting):
+            row = self._queue.popleft()
+            self._lost += 1  # until it is written
+            self._write(row)
+            self._written, self._lost = self._written + 1, self._lost - 1
+            if time.monotonic() - flushed >= self._flush_seconds:
+                break
+        if time.monotonic() - flushed >= self._flush_seconds - POLL_SECONDS:
+            self._flush()
+            flushed = time.monotonic()
+        return flushed
+
+    def _write(self, row: Row) -> None:
+        topic, monotonic_ns = type(row).__name__.lower(), time.monotonic_ns()
+        content: Any = row
+        if isinstance(row, Image):
+            self._places.release()
+            topic, monotonic_ns, content = "camera", row.monotonic_ns, compressed_image(row)
+        elif isinstance(row, Step | Event):
+            monotonic_ns = row.monotonic_ns
+        data = encode(content)
+        if len(data) > MAX_RECORD // 2:
+            raise LogError(f"a {topic} of {len(data)} bytes is too large for the log")
+        # Times of the file follow the monotonic clock: a jump of the wall clock cannot reorder them.
+        self._container.message(self._channels[topic], self._epoch + monotonic_ns, data)
+
+    def _flush(self) -> None:
+        self._container.end_chunk()
+        self._file.flush()
+        self._sync(self._file.fileno())
+        self._flushed = self._written
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""The control loop: observe → freshness → policy → gate → act → log, at a fixed rate, until something ends it."""
+
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from deploy.policy import Decision
+from robots import safety
+from robots.base import Observation, Robot
+from robots.errors import RobotError
+from robots.latch import STOPPED, Latch, Watchdog
+from robots.log import LogWriter
+from robots.log.schema import SECTIONS
+from robots.options import Options, Policy, Result
+from robots.recorder import Listener, Recorder
+from robots.timing import Clock, Pacer
+
+
+class _End(Exception):
+    """An ordinary reason to end the episode."""
+
+
+class ControlLoop:
+    """Runs episodes of one policy on one robot.
+
+    Args:
+        robot: connected.
+        policy: whose manifest equals the robot's spec.
+        log: of the session.
+        options: how to run.
+        clock: that paces the loop and ages observations.
+        listeners: called with each step after it is logged; they must not block.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: Policy,
+        log: LogWriter,
+        options: Options,
+        clock: Clock | None = None,
+        listeners: tuple[Listener, ...] = (),
+    ):
+        self.robot, self.policy, self.log, self.options = robot, policy, log, options
+        self.spec = robot.spec
+        self.record: Recorder | None = None  # of the episode that runs, or ran last
+        self._clock = clock or Clock()
+        self._listeners = listeners
+        self._limits = safety.Limits.of(self.spec)
+        self._running = False
+        period = self.spec.period_ns / 1e9
+        self.latch = Latch(robot, period / 4, self._stopped)
+        deadlines = dict.fromkeys(SECTIONS, options.deadline * period)
+        # Between ticks the loop sleeps; if it does not wake up, nobody minds the robot.
+        deadlines["wait"] = (max(1, 1 / options.speed) + options.deadline) * period
+        self._watchdog = Watchdog(self.latch, deadlines, period / 4)
+
+    def close(self) -> None:
+        """End the watchdog."""
+        self._watchdog.close()
+
+    @property
+    def hanging(self) -> bool:
+        """Stopped, but the driver or the policy has not returned yet."""
+        return self._running and self.latch.state == STOPPED
+
+    def run(self, episode: int, seed: int) -> Result:
+        """Run one episode; whatever goes wrong ends in a latched stop and a result, not in an exception.
+
+        Args:
+            episode: number within the session.
+            seed: chooses what the robot lets be chosen, and with the number every noise draw:
+                `numpy.random.default_rng([seed, episode])`, one draw of [D] a step.
+        """
+        record = Recorder(self.log, self.spec, self.options, episode, self._listeners)
+        self.record, self._section, self._running, reason = record, "prepare", True, ""
+        record.start(self.policy, seed)
+        try:
+            with _undisturbed():
+                self.latch.check()  # before anything moves, homing included
+                self.robot.prepare(seed)
+                self.latch.engage()
+                self._run(record, np.random.default_rng([seed, episode]))
+        except _End as end:
+            reason = str(end)
+            self.latch.rest(reason)
+        except RobotError as error:
+            self.latch.stop(str(error))
+        except Exception as error:  # drivers and policies raise anything
+            self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}")
+        except BaseException:
+            self.latch.stop("the process was interrupted")
+            raise
+        finally:
+            self._watchdog.rest()
+            self._running = False
+        stopped = self.latch.state == STOPPED
+        return record.finish(self.latch.reason if stopped else reason, stopped, self._clock.now_ns())
+
+    def _stopped(self, reason: str) -> None:
+        if self.record is not None:
+            self.record.stopped(reason)
+
+    def _run(self, record: Recorder, rng: np.random.Generator) -> None:
+        """The loop itself; ends by an exception."""
+        pacer = Pacer(self._clock, record.timing.period_ns, self.options.speed == 1)
+        record.timing.started_ns = self._clock.now_ns()
+        state: safety.State | None = None
+        while True:
+            with self._timed("wait"):
+                late = pacer.wait()
+            began = self._clock.now_ns()
+            observation = self._observe(record)
+            self._ask_people(record)
+            with self._timed("policy"):
+                values = observation.values.astype(np.float32)
+                decision = self.policy.act(values, rng, self.options.deterministic)
+                record.raw = decision.action
+            with self._timed("gate"):
+                state = state or self._engage(record, observation)
+                command, changed = self._gate(state, observation, decision, record.step)
+            with self._timed("act"), self.latch.permission():
+                sent = np.array(self.robot.act(command), float)
+                record.sent(began, values, decision, sent, changed, self.policy.manifest.policy_version)
+                state = safety.advance(state, sent)
+            record.tick(late, self._clock.now_ns() - began)
+
+    def _observe(self, record: Recorder) -> Observation:
+        """A checked observation; it also completes the step before."""
+        with self._timed("observe"):
+            found = self.robot.observe()
+        previous = 0 if record.last is None else record.last.time_ns
+        fault = safety.check_observation(self.spec, self._limits, found.values) or self._stale(found.time_ns, previous)
+        if not fault and not np.isfinite(found.reward):
+            fault = f"the reward is {found.reward}"
+        if fault:
+            record.raw = found.values
+            raise RobotError(fault)
+        record.seen(found)
+        ends = self._ends(record, found)
+        with self._timed("log"):
+            record.complete(found.reward, found.terminated, bool(ends) and not found.terminated)
+            record.images(found)
+        if ends:
+            raise _End(ends)
+        return found
+
+    def _ends(self, record: Recorder, found: Observation) -> str:
+        if found.terminated:
+            return "terminated"
+        if record.success and self.options.end_on_success:
+            return "success"
+        return "steps" if record.step >= self.options.steps else ""
+
+    def _ask_people(self, record: Recorder) -> None:
+        if not self.options.deadman():
+            raise RobotError("the deadman was released")
+        if self.options.takeover():
+            record.event("takeover", "a person took over")
+            raise _End("takeover")
+        if reason := self.options.quit():
+            raise _End(reason)
+        if self.log.error is not None:
+            raise RobotError(f"the log failed: {self.log.error}")
+
+    def _engage(self, record: Recorder, observation: Observation) -> safety.State:
+        state = safety.start(self.spec, observation.hold)
+        record.event("engage", data={"hold": state.command.tolist()})
+        return state
+
+    def _gate(
+        self, state: safety.State, observation: Observation, decision: Decision, step: int
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        fault = safety.check_numbers("log-prob", decision.log_prob, self.spec.action_names)
+        fault = fault or safety.check_latent(decision.latent, self.spec.action_size)
+        # A policy that took its time acts on the past.
+        fault = fault or self._stale(observation.time_ns, observation.time_ns)
+        if fault:
+            raise RobotError(fault)
+        hold = np.array(self.spec.action_hold, float) if observation.hold is None else observation.hold
+        ticks = self.options.engage_seconds * self.spec.control_rate_hz
+        engaged = 1.0 if ticks < 1 else min(1.0, (step + 1) / ticks)
+        verdict = safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
+        if verdict.command is None:
+            raise RobotError(verdict.stop)
+        return verdict.command, verdict.changed
+
+    def _stale(self, measured_ns: int, previous_ns: int) -> str:
+        allowed = round(self.options.max_age * self.spec.period_ns)
+        return safety.check_freshness(measured_ns, previous_ns, self._clock.now_ns(), allowed)
+
+    @contextmanager
+    def _timed(self, section: str) -> Iterator[None]:
+        assert self.record is not None
+        self._section = section
+        self._watchdog.enter(section)
+        began, cpu = self._clock.now_ns(), time.thread_time_ns()
+        yield
+        if section in SECTIONS:
+            self.record.spent(section, self._clock.now_ns() - began, time.thread_time_ns() - cpu)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Threads that want Python's lock wait half a millisecond for it, not five; garbage waits for the episode's end."""
+    gc.freeze()
+    enabled, interval = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

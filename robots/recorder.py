@@ -1,0 +1,159 @@
+"""What an episode leaves in the log: every step with what came of it, and the events around them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deploy.policy import Decision
+from robots import safety
+from robots.base import Observation
+from robots.errors import RobotError
+from robots.log import Image, LogWriter, Step, plain
+from robots.log.schema import SECTIONS
+from robots.options import Options, Policy, Result
+from robots.spec import RobotSpec
+from robots.timing import Timing
+
+Listener = Callable[[Step], None]
+
+
+class Recorder:
+    """The record of one episode.
+
+    A step is logged when the next observation says what came of it; until then it is pending.
+
+    Args:
+        log: of the session.
+        spec: of the robot.
+        options: how the episode is run.
+        episode: its number.
+        listeners: called with each step after it is logged.
+    """
+
+    def __init__(
+        self, log: LogWriter, spec: RobotSpec, options: Options, episode: int, listeners: tuple[Listener, ...] = ()
+    ):
+        self.episode, self.step, self.overruns = episode, 0, 0
+        self.success: bool | None = None
+        self.total = 0.0
+        self.raw: Any = None  # what was refused last, for the reason of a stop
+        self.last: Observation | None = None
+        self.timing = Timing(round(spec.period_ns / options.speed))
+        self._log, self._spec, self._options, self._listeners = log, spec, options, listeners
+        self._pending: Step | None = None
+        self._row = [0] * (2 + len(SECTIONS))
+        self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
+
+    def start(self, policy: Policy, seed: int) -> None:
+        """Who acts, and where its noise comes from."""
+        data = {
+            "policy_id": policy.policy_id,
+            "policy_version": policy.manifest.policy_version,
+            "deterministic": self._options.deterministic,
+            "seed": seed,
+            "noise": f"numpy.random.default_rng([{seed}, {self.episode}])",
+        }
+        self.event("episode_start", data=data)
+
+    def event(self, kind: str, reason: str = "", data: dict[str, Any] | None = None) -> None:
+        """An event at this step."""
+        self._log.event(kind, reason, self.episode, self.step, data)
+
+    def stopped(self, reason: str) -> None:
+        """A stop, from whatever thread saw its reason."""
+        self.event("stop", reason, {"raw": plain(self.raw)})
+
+    def seen(self, found: Observation) -> None:
+        """A good observation: note its outcome."""
+        self.last = found
+        if found.success and not self.success:
+            self.event("outcome", "reported by the robot", {"success": True})
+        if found.success is not None:
+            self.success = bool(self.success or found.success)
+
+    def sent(
+        self,
+        began_ns: int,
+        values: np.ndarray,
+        decision: Decision,
+        sent: np.ndarray,
+        changed: tuple[str, ...],
+        version: int,
+    ) -> None:
+        """A command that went out.
+
+        Raises:
+            RobotError: when the driver says it sent what is no command.
+        """
+        if fault := safety.check_numbers("sent action", sent, self._spec.action_names):
+            raise RobotError(f"the driver reports nonsense: {fault}")
+        self._pending = Step(
+            episode=self.episode,
+            step=self.step,
+            wall_ns=time.time_ns(),
+            monotonic_ns=began_ns,
+            observation=values,
+            latent=decision.latent,
+            action=decision.action,
+            sent_action=sent,
+            log_prob=decision.log_prob,
+            policy_version=version,
+            valid=not self._options.deterministic and "engage" not in changed,
+            gate=changed,
+        )
+
+    def complete(self, reward: float, terminated: bool, truncated: bool) -> None:
+        """Log the pending step with what came of it."""
+        row, self._pending = self._pending, None
+        if row is None:
+            return
+        row.reward, row.terminated, row.truncated = float(reward), bool(terminated), truncated
+        row.timing_us = tuple(round(value / 1000) for value in self.timing.rows[-1])
+        self.total += row.reward
+        self._log.step(row)
+        for listener in self._listeners:
+            listener(row)
+
+    def images(self, found: Observation) -> None:
+        """Log the images of an observation; copied, because a driver may fill the same memory again."""
+        for camera, pixels in found.images.items():
+            kept = pixels.copy() if isinstance(pixels, np.ndarray) else pixels
+            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept))
+
+    def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
+        """Time in a section of the tick."""
+        self._row[2 + SECTIONS.index(section)] += wall_ns
+        if section in ("gate", "log"):
+            self._own += cpu_ns
+
+    def tick(self, late_ns: int, work_ns: int) -> None:
+        """The end of a tick."""
+        self._row[0], self._row[1] = late_ns, work_ns
+        self.timing.rows.append(tuple(self._row))
+        cpu, log_cpu = time.thread_time_ns(), self._log.cpu_ns
+        logging = max(0, log_cpu - self._log_cpu)
+        self.timing.cpu.append((cpu - self._cpu + logging, self._own + logging))
+        self._row, self._own, self._cpu, self._log_cpu = [0] * (2 + len(SECTIONS)), 0, cpu, log_cpu
+        self.overruns += work_ns > self.timing.period_ns
+        self.step += 1
+
+    def finish(self, reason: str, stopped: bool, now_ns: int) -> Result:
+        """The end of the episode."""
+        self.timing.ended_ns = now_ns
+        # The last observation came after the last command, unless that one still waits for it.
+        final = self.last if self._pending is None else None
+        self.complete(0.0, False, True)
+        timing = self.timing.summary()
+        if self.success is False:
+            self.event("outcome", "reported by the robot", {"success": False})
+        data = {
+            "success": self.success,
+            "steps": self.step,
+            "return": self.total,
+            "final_observation": None if final is None else final.values.astype(np.float32).tolist(),
+            "timing": timing.data(),
+        }
+        self.event("episode_end", reason, data)
+        return Result(self.episode, self.step, self.total, self.success, reason, stopped, timing)

@@ -1,0 +1,206 @@
+"""The gate every command passes: pure functions of limits, state and target, without clock, thread or driver.
+
+Order: finite → freshness → bounds → rate → acceleration → first-command continuity, soft engage. What is merely too
+much is reduced, and the reason kept; what no working policy, sensor or clock produces stops the robot.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robots.errors import RobotError
+from robots.spec import RobotSpec
+
+BEYOND = 0.5  # of the range: a command or hold further outside of its bounds than this is a fault, not an excess
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits per dimension and control tick, from a spec.
+
+    Shapes: [D] float64, those of the observation [O]. `rate` is the largest step of a tick, `acceleration` the largest
+    change of that step; infinite where there is no limit.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    rate: np.ndarray
+    acceleration: np.ndarray
+    observation_low: np.ndarray
+    observation_high: np.ndarray
+
+    @classmethod
+    def of(cls, spec: RobotSpec) -> "Limits":
+        """Limits of a robot at its nominal period; a late tick may not move further for being late."""
+        period = 1 / spec.control_rate_hz
+        rate = np.array([np.inf if limit is None else limit * period for limit in spec.action_rate])
+        acceleration = np.array([np.inf if limit is None else limit * period**2 for limit in spec.action_acceleration])
+        bounds = (spec.action_low, spec.action_high, spec.observation_low, spec.observation_high)
+        low, high, observation_low, observation_high = (np.array(values, float) for values in bounds)
+        return cls(low, high, rate, acceleration, observation_low, observation_high)
+
+
+@dataclass(frozen=True)
+class State:
+    """What was sent last: `command` [D], and the step `velocity` [D] it was from the one before."""
+
+    command: np.ndarray
+    velocity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer: either a command [D] float64 within every limit, or a reason to stop.
+
+    Args:
+        command: what may be sent; None when `stop` says why nothing may.
+        changed: what was reduced: `bounds`, `rate`, `acceleration`, `engage`.
+        stop: why the robot must stop; empty otherwise.
+    """
+
+    command: np.ndarray | None
+    changed: tuple[str, ...] = ()
+    stop: str = ""
+
+
+def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
+    """Why `values` is not a finite float vector with one entry per name; empty when it is."""
+    if not isinstance(values, np.ndarray):
+        return f"{what} is a {type(values).__name__}, not an array"
+    if values.shape != (len(names),):
+        return f"{what} has shape {values.shape}, not ({len(names)},)"
+    if values.dtype not in (np.float32, np.float64):
+        return f"{what} has dtype {values.dtype}, not float32 or float64"
+    finite = np.isfinite(values)
+    if not finite.all():
+        worst = int(np.argmin(finite))
+        return f"{what} {names[worst]!r} is {values[worst]}"
+    return ""
+
+
+def check_latent(latent: Any, size: int) -> str:
+    """Why a latent is no vector of tokens or finite numbers; empty when it is."""
+    if not isinstance(latent, np.ndarray) or latent.shape != (size,) or latent.dtype not in (np.int64, np.float32):
+        return f"latent is {latent!r:.60}, not {size} int64 tokens or float32 numbers"
+    return "" if np.isfinite(latent).all() else f"latent is not finite: {latent.tolist()}"
+
+
+def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
+    """Why an observation cannot be real; empty when it can."""
+    if fault := check_numbers("observation", values, spec.observation_names):
+        return fault
+    outside = (values < limits.observation_low) | (values > limits.observation_high)
+    if outside.any():
+        i = int(np.argmax(outside))
+        low, high = spec.observation_low[i], spec.observation_high[i]
+        return f"observation {spec.observation_names[i]!r} is {values[i]:.6g}, no reading between {low:g} and {high:g}"
+    return ""
+
+
+def check_freshness(measured_ns: int, previous_ns: int, now_ns: int, max_age_ns: int) -> str:
+    """Why an observation is too old, from the future, or older than the one before it; empty when it is fine."""
+    if type(measured_ns) is not int:
+        return f"the observation's time is {measured_ns!r}, no whole number of nanoseconds"
+    if measured_ns > now_ns:
+        return f"the observation is from {(measured_ns - now_ns) / 1e6:.3f} ms in the future: its clock is wrong"
+    if measured_ns < previous_ns:
+        return f"the observation is {(previous_ns - measured_ns) / 1e6:.3f} ms older than the one before it"
+    if now_ns - measured_ns > max_age_ns:
+        return f"the observation is {(now_ns - measured_ns) / 1e6:.3f} ms old, more than {max_age_ns / 1e6:.3f} ms"
+    return ""
+
+
+def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
+    """The state from which the first command continues: the robot as it stands, at rest.
+
+    Raises:
+        RobotError: when the robot stands far outside of its bounds, or does not say where.
+    """
+    held = np.array(spec.action_hold, float) if hold is None else hold
+    if fault := check_numbers("hold", held, spec.action_names):
+        raise RobotError(f"the robot cannot be engaged: {fault}")
+    low, high = np.array(spec.action_low, float), np.array(spec.action_high, float)
+    if fault := _far_outside("hold", held, low, high, spec.action_names):
+        raise RobotError(f"the robot cannot be engaged: {fault}; move it back by hand")
+    return State(np.clip(held.astype(float), low, high), np.zeros(len(held)))
+
+
+def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.ndarray, engaged: float) -> Verdict:
+    """Decide about one command.
+
+    Args:
+        spec: of the robot.
+        limits: of the spec.
+        state: what was sent before.
+        target: [D] what the policy asks for; checked here, so anything may come.
+        hold: [D] what would keep the robot as it is.
+        engaged: 0 when control was just handed over, 1 when the policy has all of it.
+    """
+    if fault := check_numbers("action", target, spec.action_names):
+        return Verdict(None, stop=fault)
+    if fault := _far_outside("action", target, limits.low, limits.high, spec.action_names):
+        return Verdict(None, stop=fault)
+    changed = []
+    wanted = np.clip(target.astype(float), limits.low, limits.high)
+    if (wanted != target).any():
+        changed.append("bounds")
+    if engaged < 1:
+        if fault := check_numbers("hold", hold, spec.action_names):
+            return Verdict(None, stop=fault)
+        changed.append("engage")
+        wanted = np.clip(hold + engaged * (wanted - hold), limits.low, limits.high)
+    step = wanted - state.command
+    rated = np.clip(step, -limits.rate, limits.rate)
+    if (rated != step).any():
+        changed.append("rate")
+    smooth = _accelerate(limits, state, rated)
+    if (smooth != rated).any():
+        changed.append("acceleration")
+    untouched = smooth == step
+    command = np.where(untouched, wanted, np.clip(state.command + smooth, limits.low, limits.high))
+    if not np.isfinite(command).all():  # cannot be, by all of the above; and must not be
+        return Verdict(None, stop=f"the gate itself gives {command.tolist()}")
+    return Verdict(command, tuple(changed))
+
+
+def advance(state: State, sent: np.ndarray) -> State:
+    """The state after `sent` [D] went out."""
+    return State(sent.astype(float), sent - state.command)
+
+
+def _far_outside(what: str, values: np.ndarray, low: np.ndarray, high: np.ndarray, names: tuple[str, ...]) -> str:
+    margin = BEYOND * (high - low)
+    outside = (values < low - margin) | (values > high + margin)
+    if not outside.any():
+        return ""
+    i = int(np.argmax(outside))
+    return f"{what} {names[i]!r} is {values[i]:.6g}, far outside of {low[i]:g} to {high[i]:g}"
+
+
+def _accelerate(limits: Limits, state: State, step: np.ndarray) -> np.ndarray:
+    """The step nearest to `step` that changes the velocity by no more than allowed, now and when braking at a bound.
+
+    From a velocity v, a braking robot still travels (v − a) + (v − 2a) + …, so a step u is allowed only while
+    u + (u − a) + (u − 2a) + … fits into what is left to the bound; then braking always stays possible.
+    """
+    accelerations, velocity = limits.acceleration, state.velocity
+    if np.isinf(accelerations).all():
+        return step
+    up = _brakeable(limits.high - state.command, accelerations)
+    down = -_brakeable(state.command - limits.low, accelerations)
+    low = np.maximum(velocity - accelerations, down)
+    high = np.minimum(velocity + accelerations, up)
+    # Empty only when a driver sent something else than it was given: then brake as hard as allowed.
+    braking = np.clip(0.0, velocity - accelerations, velocity + accelerations)
+    return np.where(low <= high, np.clip(step, low, high), braking)
+
+
+def _brakeable(distance: np.ndarray, accelerations: np.ndarray) -> np.ndarray:
+    """Largest step u ≥ 0 with u + (u − a)⁺ + (u − 2a)⁺ + … ≤ distance; all [D]."""
+    room = np.maximum(distance, 0.0)
+    finite = np.where(np.isinf(accelerations), 1.0, accelerations)
+    # n terms of the sum are positive when a·n(n−1)/2 < distance ≤ a·n(n+1)/2.
+    terms = np.maximum(np.ceil((np.sqrt(1 + 8 * room / finite) - 1) / 2), 1.0)
+    u = (room + finite * terms * (terms - 1) / 2) / terms
+    return np.where(np.isinf(accelerations), room, u)

@@ -1,0 +1,176 @@
+"""What a robot is, as far as a policy is concerned; equality with the artifact's manifest is what arms it."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from deploy.manifest import Manifest
+from robots.errors import RobotError
+
+Row = tuple[float, ...]
+Limits = tuple[float | None, ...]  # None: no limit
+MAX_TEXT = 4 << 20
+
+
+@dataclass(frozen=True)
+class RobotSpec:
+    """Names, units and limits of O observations and D actions.
+
+    Args:
+        name: of the robot; part of its logs' file names.
+        observation_names: O names, in the order of the observation vector.
+        observation_units: O units.
+        observation_low: O values below which a reading is a fault of the sensor.
+        observation_high: O values above which it is.
+        action_names: D names.
+        action_units: D units.
+        action_low: D lower bounds.
+        action_high: D upper bounds.
+        action_rate: D largest changes a second, action units/s; None for no limit.
+        action_acceleration: D largest changes of that rate, action units/s²; None for no limit.
+        action_hold: D actions that keep the robot where it is, unless an observation says otherwise: zeros for
+            velocities; for positions the driver gives the present ones with every observation.
+        control_rate_hz: rate of the control loop.
+
+    Raises:
+        RobotError: naming key, value and what is allowed.
+    """
+
+    name: str
+    observation_names: tuple[str, ...]
+    observation_units: tuple[str, ...]
+    observation_low: Row
+    observation_high: Row
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    action_low: Row
+    action_high: Row
+    action_rate: Limits
+    action_acceleration: Limits
+    action_hold: Row
+    control_rate_hz: float
+
+    def __post_init__(self) -> None:
+        for key in self.__dataclass_fields__:
+            value = getattr(self, key)
+            if isinstance(value, list):
+                object.__setattr__(self, key, tuple(value))
+        if not isinstance(self.name, str) or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise _refuse("name", self.name, "letters, digits, - and _")
+        for kind in ("observation", "action"):
+            size = len(_names(f"{kind}_names", getattr(self, f"{kind}_names")))
+            _names(f"{kind}_units", getattr(self, f"{kind}_units"), size)
+            low = _numbers(f"{kind}_low", getattr(self, f"{kind}_low"), size)
+            high = _numbers(f"{kind}_high", getattr(self, f"{kind}_high"), size)
+            for name, least, most in zip(getattr(self, f"{kind}_names"), low, high, strict=True):
+                if not least < most:
+                    raise RobotError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
+        _positive("action_rate", self.action_rate, self.action_size)
+        _positive("action_acceleration", self.action_acceleration, self.action_size)
+        hold = _numbers("action_hold", self.action_hold, self.action_size)
+        for value, least, most in zip(hold, self.action_low, self.action_high, strict=True):
+            if not least <= value <= most:
+                raise _refuse("action_hold", value, f"within its bounds, {least} to {most}")
+        if not _is_number(self.control_rate_hz) or not 0 < self.control_rate_hz <= 10_000:
+            raise _refuse("control_rate_hz", self.control_rate_hz, "above 0 and at most 10000")
+
+    @property
+    def observation_size(self) -> int:
+        """O."""
+        return len(self.observation_names)
+
+    @property
+    def action_size(self) -> int:
+        """D."""
+        return len(self.action_names)
+
+    @property
+    def period_ns(self) -> int:
+        """Of the control loop."""
+        return round(1e9 / self.control_rate_hz)
+
+    def to_json(self) -> str:
+        """JSON; every float survives the round trip exactly."""
+        return json.dumps(asdict(self), allow_nan=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RobotSpec":
+        """Parse and validate.
+
+        Raises:
+            RobotError: when the text is no spec, a key is missing or unknown, or a value is not allowed.
+        """
+        try:
+            raw = json.loads(text) if len(text) <= MAX_TEXT else None
+        except (ValueError, RecursionError) as error:
+            raise RobotError(f"the robot spec is not JSON: {error}") from error
+        if not isinstance(raw, dict):
+            raise RobotError("the robot spec must be one JSON object")
+        known = {field.name for field in fields(cls)}
+        for key in sorted(known ^ set(raw)):
+            raise RobotError(f"spec.{key} is {'missing' if key in known else 'not a known key'}")
+        return cls(**raw)
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse a policy that was made for another robot.
+
+        Raises:
+            RobotError: listing every difference.
+        """
+        if differences := self.differences(manifest):
+            raise RobotError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """Where spec and manifest are not equal, in words; exact, because a tolerance would be a guess."""
+        found = []
+        for key in ("observation_names", "observation_units", "action_names", "action_units"):
+            mine, theirs = getattr(self, key), getattr(manifest, key)
+            if len(mine) != len(theirs):
+                found.append(f"{key}: the robot has {len(mine)}, the policy {len(theirs)}")
+                continue
+            found += [
+                f"{key}[{i}]: the robot has {a!r}, the policy {b!r}"
+                for i, (a, b) in enumerate(zip(mine, theirs, strict=True))
+                if a != b
+            ][:1]
+        for key in ("action_low", "action_high"):
+            if getattr(self, key) != tuple(map(float, getattr(manifest, key))):
+                found.append(f"{key}: the robot has {getattr(self, key)}, the policy {getattr(manifest, key)}")
+        if float(self.control_rate_hz) != float(manifest.control_rate_hz):
+            found.append(
+                f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
+            )
+        return found
+
+
+def _refuse(key: str, value: Any, allowed: str) -> RobotError:
+    return RobotError(f"spec.{key} is {value!r:.60}; it must be {allowed}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _names(key: str, values: Any, size: int | None = None) -> tuple[str, ...]:
+    if not isinstance(values, tuple) or not values or not all(isinstance(v, str) and v.isprintable() for v in values):
+        raise _refuse(key, values, "a list of printable texts")
+    if size is not None and len(values) != size:
+        raise _refuse(key, values, f"a list of {size} texts")
+    if size is None and len(set(values)) != len(values):
+        raise _refuse(key, values, "names that differ from each other")
+    return values
+
+
+def _numbers(key: str, values: Any, size: int) -> Row:
+    if not isinstance(values, tuple) or len(values) != size or not all(map(_is_number, values)):
+        raise _refuse(key, values, f"a list of {size} finite numbers")
+    return values
+
+
+def _positive(key: str, values: Any, size: int) -> None:
+    if not isinstance(values, tuple) or len(values) != size:
+        raise _refuse(key, values, f"a list of {size} numbers above 0, or null for no limit")
+    for value in values:
+        if value is not None and not (_is_number(value) and value > 0):
+            raise _refuse(key, value, "a finite number above 0, or null for no limit")

@@ -1,0 +1,120 @@
+"""Pacing at a fixed rate, and what it cost: rate, overruns, worst tick, time of every section."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from robots.log.schema import SECTIONS
+
+
+class Clock:
+    """The monotonic clock of this machine; a test may bring another one."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since some moment."""
+        return time.monotonic_ns()
+
+    def sleep_until(self, moment_ns: int) -> None:
+        """Return at `moment_ns`, or at once when it has passed."""
+        while (left := moment_ns - self.now_ns()) > 0:
+            time.sleep(left / 1e9)
+
+
+class Pacer:
+    """Ticks at whole periods from an anchor, so that lateness never adds up; missed ticks are skipped, not caught up.
+
+    Args:
+        clock: to sleep by.
+        period_ns: between ticks.
+        realtime: keep to the anchor; else a late tick moves it, because nothing happens meanwhile.
+    """
+
+    def __init__(self, clock: Clock, period_ns: int, realtime: bool = True):
+        self._clock, self._period, self._realtime = clock, period_ns, realtime
+        self._next = clock.now_ns()
+
+    def wait(self) -> int:
+        """Sleep until the next tick; how late it begins, nanoseconds."""
+        self._clock.sleep_until(self._next)
+        late = self._clock.now_ns() - self._next
+        if self._realtime:
+            self._next += self._period * (1 + late // self._period)
+        else:
+            self._next += self._period + late
+        return late
+
+
+@dataclass
+class Timing:
+    """Ticks of an episode.
+
+    Args:
+        period_ns: what a tick may take.
+        rows: of each tick, in nanoseconds: late, work, and each of SECTIONS.
+    """
+
+    period_ns: int
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    cpu: list[tuple[int, int]] = field(default_factory=list)
+    started_ns: int = 0
+    ended_ns: int = 0
+
+    def summary(self) -> "TimingSummary":
+        """Statistics of the ticks so far."""
+        rows = np.array(self.rows or [(0,) * (2 + len(SECTIONS))], np.int64)
+        late, work, sections = rows[:, 0], rows[:, 1], rows[:, 2:]
+        needed, own = np.array(self.cpu or [(0, 0)], np.int64).T
+        seconds = max(self.ended_ns - self.started_ns, 1) / 1e9
+        return TimingSummary(
+            ticks=len(self.rows),
+            rate_hz=len(self.rows) / seconds,
+            over_budget=int((work > self.period_ns).sum()),
+            over_budget_by_log_or_gate=int(((needed > self.period_ns) & (needed - own <= self.period_ns)).sum()),
+            skipped=int((late // self.period_ns).sum()),
+            worst_ms=float(work.max() / 1e6),
+            late_p99_ms=float(np.quantile(late, 0.99) / 1e6),
+            work_p50_ms=float(np.quantile(work, 0.5) / 1e6),
+            work_p99_ms=float(np.quantile(work, 0.99) / 1e6),
+            work_p99_share=float(np.quantile(work, 0.99) / self.period_ns),
+            section_p50_ms=dict(zip(SECTIONS, (np.quantile(sections, 0.5, axis=0) / 1e6).tolist(), strict=True)),
+            section_p99_ms=dict(zip(SECTIONS, (np.quantile(sections, 0.99, axis=0) / 1e6).tolist(), strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class TimingSummary:
+    """What the pace of an episode was.
+
+    Args:
+        ticks: commands decided.
+        rate_hz: of the wall clock.
+        over_budget: ticks whose work took longer than the period.
+        over_budget_by_log_or_gate: ticks whose processor time fits the period only without the gate and the log.
+        skipped: ticks that never began, because an earlier one or the system took their time.
+        worst_ms: the longest work of a tick.
+        late_p99_ms: how late ticks begin.
+        work_p50_ms: work of a tick.
+        work_p99_ms: work of a tick.
+        work_p99_share: the same as a share of the period.
+        section_p50_ms: section → time.
+        section_p99_ms: section → time.
+    """
+
+    ticks: int
+    rate_hz: float
+    over_budget: int
+    over_budget_by_log_or_gate: int
+    skipped: int
+    worst_ms: float
+    late_p99_ms: float
+    work_p50_ms: float
+    work_p99_ms: float
+    work_p99_share: float
+    section_p50_ms: dict[str, float]
+    section_p99_ms: dict[str, float]
+
+    def data(self) -> dict[str, Any]:
+        """Plain data for the log."""
+        return asdict(self)

@@ -1,0 +1,60 @@
+"""Artifacts of random policies, exported as training's are. Needs torch; nothing under test does."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from deploy.check import check_file
+from deploy.export import assemble, export
+from gipo.networks import SeparateNetworks
+from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+from robots import sim
+
+SAWYER = {
+    "observation_names": list(sim.OBSERVATION_NAMES),
+    "observation_units": list(sim.OBSERVATION_UNITS),
+    "action_names": list(sim.ACTION_NAMES),
+    "action_units": list(sim.ACTION_UNITS),
+    "control_rate_hz": sim.RATE_HZ,
+}
+
+
+def make_artifact(path: Path, family: str = "token", seed: int = 0) -> Path:
+    """A policy for the simulated Sawyer, with weights of `seed`."""
+    torch.manual_seed(seed)
+    kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
+    spaces = Spaces(len(sim.OBSERVATION_NAMES), (-1.0,) * 4, (1.0,) * 4)
+    policy = kind(spaces, network=lambda i, o: SeparateNetworks(i, o, hidden=(64, 64)))
+    with torch.no_grad():
+        policy.network.actor[-1].weight *= 30.0  # type: ignore[index,operator]
+    if policy.normaliser is not None:
+        policy.normaliser.update(torch.randn(500, spaces.observation_size) * 0.2)
+    policy.version.fill_(7)
+    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": SAWYER}
+    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
+    checkpoint = path.with_suffix(".ckpt")
+    torch.save({"gipo": recorded, "state_dict": weights}, checkpoint)
+    export(checkpoint, path)
+    return path
+
+
+def changed(artifact: Path, path: Path, **changes: Any) -> Path:
+    """The same graph under another manifest."""
+    path.write_bytes(assemble(onnx.load(artifact), replace(check_file(artifact).manifest, **changes)))
+    return path
+
+
+def without_names(artifact: Path, path: Path) -> Path:
+    """The same policy as an export names it whose checkpoint recorded no interface."""
+    observations, actions = len(sim.OBSERVATION_NAMES), len(sim.ACTION_NAMES)
+    return changed(
+        artifact,
+        path,
+        observation_names=tuple(f"observation.{i}" for i in range(observations)),
+        observation_units=("unspecified",) * observations,
+        action_names=tuple(f"action.{i}" for i in range(actions)),
+        action_units=("unspecified",) * actions,
+    )

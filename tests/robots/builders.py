@@ -1,0 +1,73 @@
+"""Rows whose every value follows from their index, so that what is read back can be compared with what was written."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from robots.log import TIMES, Step
+from robots.safety import Limits
+from robots.spec import RobotSpec
+
+EPISODE = 50  # steps of an episode in `step_row`
+
+
+def make_spec(**changes: Any) -> RobotSpec:
+    """A robot of 5 sensors and 3 actions at 80 Hz, with limits that bite."""
+    values: dict[str, Any] = {
+        "name": "fake",
+        "observation_names": tuple(f"s{i}" for i in range(5)),
+        "observation_units": ("m",) * 5,
+        "observation_low": (-10.0,) * 5,
+        "observation_high": (10.0,) * 5,
+        "action_names": ("x", "y", "grip"),
+        "action_units": ("1",) * 3,
+        "action_low": (-1.0, -1.0, 0.0),
+        "action_high": (1.0, 1.0, 1.0),
+        "action_rate": (4.0, 4.0, 8.0),
+        "action_acceleration": (40.0, 40.0, 80.0),
+        "action_hold": (0.0, 0.0, 0.0),
+        "control_rate_hz": 80.0,
+    }
+    return RobotSpec(**{**values, **changes})
+
+
+def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
+    """Row `index` of a log that has no gaps."""
+    rng = np.random.default_rng(index)
+    return Step(
+        episode=index // EPISODE,
+        step=index % EPISODE,
+        wall_ns=time.time_ns(),
+        monotonic_ns=time.monotonic_ns(),
+        observation=(rng.standard_normal(observations) * 10.0 ** rng.integers(-9, 9)).astype(np.float32),
+        latent=rng.integers(0, 256, actions),
+        action=rng.uniform(-1, 1, actions).astype(np.float32),
+        sent_action=rng.uniform(-1, 1, actions),
+        log_prob=-rng.exponential(3, actions).astype(np.float32),
+        policy_version=index // 1000,
+        valid=bool(index % 7),
+        reward=float(np.float32(rng.random())),
+        truncated=index % EPISODE == EPISODE - 1,
+        gate=("rate",) if index % 11 == 0 else (),
+        timing_us=tuple(range(len(TIMES))),
+    )
+
+
+def assert_equals_row(columns: dict[str, np.ndarray], position: int, index: int) -> None:
+    """The row at `position` is row `index`, to the last bit (times aside)."""
+    expected = step_row(index, columns["observation"].shape[1], columns["action"].shape[1])
+    for name, values in columns.items():
+        if name not in ("wall_ns", "monotonic_ns"):
+            np.testing.assert_array_equal(values[position], getattr(expected, name), err_msg=f"{name} of row {index}")
+
+
+def assert_no_limit_violated(limits: Limits, commands: np.ndarray) -> None:
+    """commands [T, D] in the order they were sent, from rest."""
+    steps = np.diff(commands, axis=0, prepend=commands[:1])
+    changes = np.diff(steps, axis=0, prepend=np.zeros((1, commands.shape[1])))
+    assert np.isfinite(commands).all()
+    assert (commands >= limits.low).all()
+    assert (commands <= limits.high).all()
+    assert (np.abs(steps) <= limits.rate * (1 + 1e-9) + 1e-12).all()
+    assert (np.abs(changes) <= limits.acceleration * (1 + 1e-9) + 1e-12).all()

@@ -1,0 +1,295 @@
+"""`gipo-robot` as a person uses it: run, look, check, label, audit; and one line of error for whatever goes wrong."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robots.cli import main
+from robots.log import LogWriter, Session, read_log
+from robots.log.labels import labels_path
+
+ROOT = Path(__file__).parents[2]
+Out = Callable[[], Any]
+
+
+def say(*arguments: str | Path) -> list[str]:
+    return [str(each) for each in arguments]
+
+
+@pytest.fixture
+def copied(session: Path, tmp_path: Path) -> Path:
+    """A log that a test may spoil."""
+    return Path(shutil.copy(session, tmp_path / "a.mcap"))
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The command exits with 2 after exactly one line of error."""
+    assert main(say(*arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gipo-robot: error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_what_a_run_leaves(session: Path, policies: dict[str, Path]) -> None:
+    log = read_log(session)
+    assert log.integrity.status == "sealed"
+    assert [len(episode) for episode in log.episodes] == [60, 60, 60]
+    assert all(episode.complete and episode.success is not None for episode in log.episodes)
+    assert len(log.header.manifests) == 2
+    first = log.episodes[0]
+    assert first.policy_id in log.header.manifests
+    assert set(first["policy_version"]) == {7}
+    assert len(first.shadows) == 60
+    assert {row["policy_version"] for row in first.shadows} == {8}
+    assert not first["valid"][:19].any()
+    assert first["valid"][19:].all()
+    goals = {tuple(episode["observation"][0, -3:].tolist()) for episode in log.episodes}
+    assert len(goals) == 3
+    assert json.loads(log.header.manifests[first.policy_id])["task"] == "reach-v3"
+
+
+@pytest.mark.parametrize("family", ["token", "gaussian", "numbered"])
+def test_every_log_prob_and_action_is_reproduced(
+    policies: dict[str, Path], tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "logs"
+    command = say(
+        "run", "--policy", policies[family], "--log", log, "--episodes", "2", "--steps", "40", "--speed", "50"
+    )
+    assert main([*command, "--set", "action_gain=.6", "--set", "delay=2", "--set", "observation_noise=0.01"]) == 0
+    (path,) = log.glob("*.mcap")
+    assert main(say("audit", path, "--policies", policies[family].parent)) == 0
+    table = capsys.readouterr().out
+    row = next(line for line in table.splitlines() if ("…" in line and "e-" in line) or "0.0e+00" in line).split()
+    assert float(row[3]) <= 1e-5
+    assert float(row[4]) <= 1e-6
+
+
+def test_audit_finds_what_was_changed(
+    session: Path, policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = policies["token"].parent
+    assert main(say("audit", session, "--policies", folder)) == 0
+    log = read_log(session)
+    for spoil, expected in (
+        ("log_prob", "log-probs are not reproduced"),
+        ("policy_id", "is unknown"),
+        ("version", "versions"),
+    ):
+        writer = LogWriter(tmp_path / f"{spoil}.mcap", Session("{}"))
+        start = dict(log.episodes[0].event("episode_start")["data"])
+        if spoil == "policy_id":
+            start["policy_id"] = "0" * 64
+        writer.event("episode_start", episode=0, data=start)
+        from robots.log import Step
+
+        columns = log.episodes[0].columns
+        for index in range(10):
+            row = {name: values[index] for name, values in columns.items()}
+            row |= {
+                "timing_us": tuple(map(int, row["timing_us"])),
+                "valid": True,
+                "terminated": False,
+                "truncated": False,
+            }
+            row |= {key: int(row[key]) for key in ("step", "wall_ns", "monotonic_ns", "policy_version")}
+            row["reward"] = float(row["reward"])
+            if spoil == "log_prob" and index == 5:
+                row["log_prob"] = row["log_prob"] + np.float32(2e-5)
+            if spoil == "version":
+                row["policy_version"] = 6
+            writer.step(Step(episode=0, **row))
+        writer.close()
+        assert expected in fails(capsys, "audit", tmp_path / f"{spoil}.mcap", "--policies", folder)
+    assert "no artifact in" in fails(capsys, "audit", session, "--policies", tmp_path)
+    assert "is no folder" in fails(capsys, "audit", session, "--policies", tmp_path / "none")
+
+
+def test_info_verify_label(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = copied.read_bytes()
+    assert main(say("info", copied)) == 0
+    text = capsys.readouterr().out
+    for expected in ("sim, 80 Hz", "180, 0 dropped", "task=reach-v3", "engage 3", "sealed"):
+        assert expected in text
+    assert main(say("label", copied, "--episode", "1", "--success")) == 0
+    assert main(say("label", copied, "--episode", "2", "--failure", "--reward", "-1.5")) == 0
+    assert [episode.success for episode in read_log(copied).episodes] == [False, True, False]
+    assert main(say("info", copied)) == 0
+    assert "success (label)" in capsys.readouterr().out
+    assert main(say("verify", copied)) == 0
+    assert "sealed" in capsys.readouterr().out
+    assert copied.read_bytes() == before
+    assert labels_path(copied).read_bytes().count(b"\n") == 2
+    assert "no episode 9" in fails(capsys, "label", copied, "--episode", "9", "--success")
+    assert "needs --success" in fails(capsys, "label", copied, "--episode", "0")
+
+
+def test_a_damaged_log_is_refused_and_quarantined_unaltered(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(copied.read_bytes())
+    data[len(data) // 2] ^= 4
+    copied.write_bytes(data)
+    for command in ("report", "audit", "label"):
+        more = {
+            "report": ["--out", tmp_path / "x.html"],
+            "audit": ["--policies", tmp_path],
+            "label": ["--episode", "0", "--success"],
+        }
+        error = fails(capsys, command, copied, *more[command])
+        assert "damaged from byte" in error or "no artifact" in error
+    assert main(say("info", copied)) == 0
+    assert "damaged at byte" in capsys.readouterr().out
+    assert main(say("verify", copied, "--quarantine", tmp_path / "bad")) == 2
+    found = capsys.readouterr()
+    assert re.search(r"damaged .*bytes behind byte", found.out)
+    assert not copied.exists()
+    assert (tmp_path / "bad" / "a.mcap").read_bytes() == data
+
+
+def test_a_torn_log_is_taken_and_its_tail_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = copied.read_bytes()
+    copied.write_bytes(whole[: len(whole) * 2 // 3])
+    assert main(say("verify", copied)) == 0
+    assert re.search(r"torn .*, [\d,]+ bytes behind byte [\d,]+", capsys.readouterr().out)
+    assert main(say("info", copied)) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--policy", "none.onnx"], "none.onnx"),
+        (["--episodes", "0"], "--episodes"),
+        (["--steps", "0"], "steps"),
+        (["--robot", "nowhere"], "no robot"),
+        (["--set", "x"], "key=value"),
+        (["--set", "gain=1"], "no option 'gain'"),
+        (["--set", "task=reach-v9"], "no MetaWorld task"),
+        (["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot"),
+        (["--robot", "gym", "--set", "env=Nothing-v1"], "no Gymnasium environment"),
+        (["--robot", "lerobot"], "settings are"),
+        (["--require-id", "0" * 64], "required"),
+        (["--speed", "nan"], "speed"),
+        (["--log", "/dev/null/logs"], "cannot create the log"),
+    ],
+)
+def test_one_line_of_error(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    given = say("run", "--policy", policies["token"], "--log", tmp_path, "--episodes", "1", "--steps", "2", *arguments)
+    assert expected in fails(capsys, *given)
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "report"])
+def test_logs_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    (tmp_path / "text.mcap").write_text("hello, I am no log at all\n" * 10)
+    (tmp_path / "empty.mcap").write_bytes(b"")
+    for name in ("none.mcap", "text.mcap", "empty.mcap"):
+        if (command, name) == ("verify", "empty.mcap"):
+            continue  # torn before its first byte
+        fails(capsys, command, tmp_path / name)
+
+
+def test_a_shadow_of_another_kind_is_refused(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fails(capsys, "run", "--policy", policies["token"], "--shadow", policies["gaussian"], "--log", tmp_path)
+    assert "cannot score" in error
+
+
+def test_a_run_that_is_stopped_ends_with_an_error(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = say(
+        "run", "--policy", policies["token"], "--log", tmp_path, "--episodes", "3", "--steps", "50", "--speed", "20"
+    )
+    assert "episode 0 was stopped: the deadman" in fails(capsys, *command, "--deadman", tmp_path / "pedal")
+    (path,) = tmp_path.glob("*.mcap")
+    assert read_log(path).integrity.status == "sealed"
+
+
+def start(policies: dict[str, Path], folder: Path, *more: str) -> "subprocess.Popen[str]":
+    command = say(
+        sys.executable,
+        "-m",
+        "robots.cli",
+        "run",
+        "--policy",
+        policies["token"],
+        "--log",
+        folder,
+        "--episodes",
+        "9",
+        *more,
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("*.mcap")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_in_good_order(policies: dict[str, Path], tmp_path: Path, number: signal.Signals) -> None:
+    process = start(policies, tmp_path)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (0, "")
+    assert number.name in out
+    (path,) = tmp_path.glob("*.mcap")
+    log = read_log(path)
+    assert log.integrity.status == "sealed"
+    last = log.episodes[-1]
+    assert last.event("episode_end")["reason"] == number.name
+    assert last.transitions()["next_truncated"][-1]
+
+
+def test_a_driver_that_hangs_for_ever_does_not_keep_the_process(policies: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "hanging_robot.py").write_text(
+        "import time\n"
+        "from robots.sim import SimRobot\n\n\n"
+        "class Hanging(SimRobot):\n"
+        "    def __init__(self):\n"
+        "        super().__init__('reach-v3', realtime=False)\n\n"
+        "    def act(self, action):\n"
+        "        if self._env.curr_path_length > 20:\n"
+        "            time.sleep(1e6)\n"
+        "        return super().act(action)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = say(sys.executable, "-m", "robots.cli", "run", "--policy", policies["token"], "--log", tmp_path / "logs")
+    done = subprocess.run(
+        [*command, "--robot", "hanging_robot:Hanging"], env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 2
+    assert "act takes" in done.stderr
+    assert "still hangs" in done.stderr
+    (path,) = (tmp_path / "logs").glob("*.mcap")
+    log = read_log(path)
+    assert "act takes" in next(event["reason"] for event in log.events if event["kind"] == "stop")
+
+
+def test_sigkill_leaves_a_log_that_reads(policies: dict[str, Path], tmp_path: Path) -> None:
+    process = start(policies, tmp_path)
+    process.kill()
+    process.communicate()
+    (path,) = tmp_path.glob("*.mcap")
+    log = read_log(path)
+    assert log.integrity.status == "torn"
+    assert log.episodes
+    assert not log.episodes[-1].complete
+    assert main(say("audit", path, "--policies", policies["token"].parent)) == 0

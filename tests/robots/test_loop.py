@@ -1,0 +1,469 @@
+"""Faults of policy, driver and clock: nothing bad reaches the bus, a stop latches within two periods and says why."""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robots.errors import RobotError
+from robots.latch import ENGAGED, IDLE, STOPPED, Latch
+from robots.log import LogWriter, Session, read_log
+from robots.loop import ControlLoop
+from robots.options import Options, Result
+from robots.safety import Limits
+from robots.timing import Clock
+from tests.robots.builders import assert_no_limit_violated, make_spec
+from tests.robots.fakes import FakePolicy, FakeRobot, die, hang
+
+FAULT_TICK = 12
+PATIENT: dict[str, Any] = {"deadline": 80.0, "max_age": 80.0}  # a busy machine is not the fault under test
+STRICT: dict[str, Any] = {"deadline": 1.25, "max_age": 1.5}  # the defaults
+Run = Callable[..., tuple[Result, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Runs one episode and returns its result and its log."""
+    loops = []
+
+    def episode(robot: FakeRobot, policy: Any = None, clock: Clock | None = None, **options: Any) -> tuple[Result, Any]:
+        options = {"steps": 30, "engage_seconds": 0.05, **PATIENT, **options}
+        writer = LogWriter(tmp_path / f"{len(loops)}.mcap", Session(robot.spec.to_json()))
+        loop = ControlLoop(robot, policy or FakePolicy(robot.spec.action_size), writer, Options(**options), clock)
+        loops.append(loop)
+        result = loop.run(0, seed=5)
+        writer.close()
+        return result, read_log(writer.path)
+
+    yield episode
+    for loop in loops:
+        loop.close()
+
+
+def assert_stopped(robot: FakeRobot, result: Result, log: Any, reason: str) -> None:
+    """Latched, with the reason in result, bus and log, and with nothing on the bus afterwards."""
+    assert result.stopped
+    assert reason in result.reason
+    assert [entry for _, entry in robot.stops] == [result.reason]
+    assert robot.bus[-1][1] == "stop"
+    (stop,) = [event for event in log.events if event["kind"] == "stop"]
+    assert stop["reason"] == result.reason
+    end = log.episodes[0].event("episode_end")
+    assert end["reason"] == result.reason
+    assert_no_limit_violated(Limits.of(robot.spec), np.concatenate([np.zeros((1, 3)), robot.commands]))
+    assert not log.episodes[0]["terminated"].any()
+    assert log.episodes[0].transitions()["next_truncated"][-1]
+
+
+def within_two_periods(attempt: Callable[[], tuple[FakeRobot, Result, int]]) -> None:
+    """The stop comes within two periods of the fault; another attempt where the machine stood still meanwhile."""
+    seconds = []
+    for _ in range(6):
+        robot, result, since_ns = attempt()
+        if result.steps >= FAULT_TICK:  # else the watchdog caught the machine before our fault
+            seconds.append((robot.stops[0][0] - since_ns) / 1e9)
+            if seconds[-1] <= 2 * robot.spec.period_ns / 1e9:
+                return
+    pytest.fail(f"seconds from the fault to the stop: {seconds}")
+
+
+def test_a_clean_episode(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot)
+    assert (result.reason, result.stopped, result.steps) == ("steps", False, 30)
+    (episode,) = log.episodes
+    assert episode["step"].tolist() == list(range(30))
+    np.testing.assert_array_equal(episode["sent_action"], robot.commands)
+    np.testing.assert_array_equal(episode["reward"], np.ones(30, np.float32))
+    assert result.total_reward == 30
+    assert episode["truncated"].tolist() == [False] * 29 + [True]
+    assert episode["valid"].tolist() == [False] * 3 + [True] * 27
+    assert all("engage" in episode.gate[index] for index in range(3))
+    assert episode.complete
+    assert len(episode.transitions()["step"]) == 30
+    assert [event["kind"] for event in episode.events] == ["episode_start", "engage", "episode_end"]
+    assert episode.event("episode_start")["data"]["noise"] == "numpy.random.default_rng([5, 0])"
+    assert robot.stops[-1][1] == "steps"
+    assert (episode["timing_us"][:, 1] > 0).all()
+
+
+BAD_ACTIONS: dict[str, Any] = {
+    "nan": np.array([math.nan, 0, 0], np.float32),
+    "inf": np.array([0, math.inf, 0], np.float32),
+    "-inf": np.array([0, 0, -math.inf], np.float32),
+    "1e38": np.array([1e38, 0, 0], np.float32),
+    "shape": np.zeros(4, np.float32),
+    "rank": np.zeros((1, 3), np.float32),
+    "integers": np.zeros(3, np.int64),
+    "objects": np.array([None, 0, 0], object),
+    "text": "forward",
+    "list": [0.0, 0.0, 0.0],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ACTIONS)
+def test_bad_actions_of_the_policy(run: Run, bad: str) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, FakePolicy(say={FAULT_TICK: lambda: BAD_ACTIONS[bad]}))
+    assert_stopped(robot, result, log, "action")
+    assert result.steps == FAULT_TICK
+    stop = log.episodes[0].event("stop")
+    assert "raw" in stop["data"]
+    if bad == "nan":
+        assert stop["data"]["raw"] == ["nan", 0.0, 0.0]
+    assert len(log.episodes[0].transitions()["step"]) == FAULT_TICK
+
+
+def observations(values: Any, **changes: Any) -> Callable[[FakeRobot], Any]:
+    return lambda robot: robot.reading(values=values, **changes)
+
+
+BAD_OBSERVATIONS: dict[str, tuple[Callable[[FakeRobot], Any], str]] = {
+    "nan": (observations(np.array([0, math.nan, 0, 0, 0])), "'s1' is nan"),
+    "inf": (observations(np.array([0, math.inf, 0, 0, 0])), "'s1' is inf"),
+    "1e38": (observations(np.full(5, 1e38)), "no reading between"),
+    "shape": (observations(np.zeros(6)), "shape"),
+    "dtype": (observations(np.zeros(5, np.int32)), "dtype"),
+    "list": (observations([0.0] * 5), "not an array"),
+    "reward": (observations(np.zeros(5), reward=math.nan), "reward is nan"),
+    "future": (lambda robot: robot.reading(time_ns=time.monotonic_ns() + 10**12), "future"),
+    "past": (lambda robot: robot.reading(time_ns=1), "older than the one before"),
+    "no time": (lambda robot: robot.reading(time_ns=None), "no whole number"),
+    "not one": (lambda robot: "zero", "observe failed"),
+    "dies": (die(ConnectionError("cable out")), "ConnectionError: cable out"),
+    "timeout": (die(TimeoutError("no answer")), "TimeoutError: no answer"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_OBSERVATIONS)
+def test_bad_observations(run: Run, bad: str) -> None:
+    fault, reason = BAD_OBSERVATIONS[bad]
+    robot = FakeRobot(faults={FAULT_TICK: fault})
+    result, log = run(robot)
+    assert_stopped(robot, result, log, reason)
+    assert len(robot.commands) == FAULT_TICK
+    assert len(log.episodes[0].transitions()["step"]) == FAULT_TICK - 1
+
+
+def test_frozen_timestamps(run: Run) -> None:
+    def attempt() -> tuple[FakeRobot, Result, int]:
+        frozen: list[int] = []
+
+        def freeze(robot: FakeRobot) -> Any:
+            frozen.append(time.monotonic_ns())
+            return robot.reading(time_ns=frozen[0])
+
+        robot = FakeRobot(faults=dict.fromkeys(range(FAULT_TICK - 1, 40), freeze))
+        result, log = run(robot, **STRICT)
+        if result.steps >= FAULT_TICK:
+            assert_stopped(robot, result, log, "ms old")
+        return robot, result, frozen[1] if len(frozen) > 1 else 0
+
+    within_two_periods(attempt)
+
+
+@pytest.mark.parametrize("what", ["policy", "observe", "act"])
+@pytest.mark.parametrize("seconds", [0.3, 0.022])
+def test_hangs(run: Run, what: str, seconds: float) -> None:
+    def attempt() -> tuple[FakeRobot, Result, int]:
+        began: list[int] = [0]
+
+        def hanging(*_: Any) -> None:
+            began[0] = time.monotonic_ns()
+            time.sleep(seconds)
+
+        faults: dict[str, Any] = {"policy": {}, "observe": {}, "act": {}, what: {FAULT_TICK: hanging}}
+        robot = FakeRobot(faults=faults["observe"], act_faults=faults["act"])
+        result, log = run(robot, FakePolicy(say=faults["policy"]), **STRICT)
+        if result.steps >= FAULT_TICK:
+            assert_stopped(robot, result, log, f"{what} takes")
+            # A command that was already on its way may arrive before the stop, and is logged then.
+            assert len(robot.commands) == result.steps <= FAULT_TICK + (what == "act")
+            assert sum(map(len, log.episodes)) == result.steps
+        return robot, result, began[0]
+
+    within_two_periods(attempt)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), ValueError("bad packet"), MemoryError()])
+def test_a_driver_that_dies_while_sending(run: Run, error: Exception) -> None:
+    robot = FakeRobot(act_faults={FAULT_TICK: die(error)})
+    result, log = run(robot)
+    assert_stopped(robot, result, log, type(error).__name__)
+
+
+def test_a_policy_that_dies(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, FakePolicy(say={FAULT_TICK: die(RuntimeError("session lost"))}))
+    assert_stopped(robot, result, log, "policy failed: RuntimeError: session lost")
+
+
+def test_a_driver_that_reports_nonsense(run: Run) -> None:
+    class Liar(FakeRobot):
+        def act(self, action: np.ndarray) -> np.ndarray:
+            super().act(action)
+            return action * math.nan if self.tick == FAULT_TICK else action
+
+    robot = Liar()
+    result, log = run(robot)
+    assert_stopped(robot, result, log, "driver reports nonsense")
+
+
+@pytest.mark.parametrize("tick", [0, 1, 3])
+def test_a_driver_that_does_not_know_where_it_stands(run: Run, tick: int) -> None:
+    lost = lambda robot: robot.reading(hold=np.array([0.0, math.nan, 0.0]))  # noqa: E731
+    robot = FakeRobot(faults={tick: lost})
+    result, _log = run(robot, engage_seconds=0.1)
+    assert result.stopped
+    assert "'y' is nan" in result.reason
+    assert len(robot.commands) == tick
+
+
+class JumpingClock(Clock):
+    """Jumps by `jump_ns` at the n-th look."""
+
+    def __init__(self, looks: int, jump_ns: int):
+        self.looks, self.jump, self.offset = looks, jump_ns, 0
+
+    def now_ns(self) -> int:
+        self.looks -= 1
+        if self.looks == 0:
+            self.offset = self.jump
+        return super().now_ns() + self.offset
+
+    def sleep_until(self, moment_ns: int) -> None:
+        super().sleep_until(min(moment_ns, self.now_ns() + 30_000_000))
+
+
+@pytest.mark.parametrize("looks", [200, 203, 207])
+@pytest.mark.parametrize("jump", [10**10, -(10**10), 10**18])
+def test_clock_jumps(run: Run, looks: int, jump: int) -> None:
+    robot = FakeRobot()
+    result, _log = run(robot, clock=JumpingClock(looks, jump))
+    assert result.stopped
+    assert any(reason in result.reason for reason in ("future", "ms old", "takes"))
+    assert robot.bus[-1][1] == "stop"
+
+
+def test_the_deadman(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, deadman=lambda: robot.tick < FAULT_TICK)
+    assert_stopped(robot, result, log, "deadman")
+
+
+def test_takeover_ends_the_episode_truncated(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, takeover=lambda: robot.tick >= FAULT_TICK)
+    assert (result.reason, result.stopped, result.steps) == ("takeover", False, FAULT_TICK)
+    assert log.episodes[0].event("takeover") is not None
+    assert log.episodes[0].transitions()["next_truncated"][-1]
+
+
+def test_termination_is_no_truncation(run: Run) -> None:
+    robot = FakeRobot(faults={FAULT_TICK: lambda robot: robot.reading(terminated=True, success=True)})
+    result, log = run(robot)
+    assert (result.reason, result.success) == ("terminated", True)
+    assert log.episodes[0]["terminated"][-1]
+    assert not log.episodes[0].transitions()["next_truncated"].any()
+    assert log.episodes[0].event("outcome")["data"] == {"success": True}
+    assert log.episodes[0].success is True
+
+
+def test_a_failing_log_stops_the_robot(tmp_path: Path) -> None:
+    def full(descriptor: int) -> None:
+        if threading.current_thread().name == "log":
+            raise OSError(28, "No space left on device")
+
+    robot = FakeRobot()
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"), flush_seconds=0.1, sync=full)
+    loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=1000, **PATIENT))
+    result = loop.run(0, 0)
+    loop.close()
+    assert result.stopped
+    assert "the log failed" in result.reason
+
+
+def test_a_stopped_robot_needs_a_person(tmp_path: Path) -> None:
+    robot = FakeRobot(faults={3: die(OSError("cable"))})
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=5, **PATIENT))
+    assert loop.run(0, 0).stopped
+    sent, robot.faults = len(robot.commands), {}
+    homed: list[int] = []
+    robot.prepare = homed.append  # type: ignore[method-assign]
+    second = loop.run(1, 0)
+    assert second.stopped
+    assert "cable" in second.reason
+    assert len(robot.commands) == sent
+    assert homed == []
+    del robot.prepare
+    loop.latch.reset()
+    assert loop.run(2, 0).reason == "steps"
+    assert len(robot.commands) == sent + 5
+    loop.close()
+    writer.close()
+
+
+def random_actions(seed: int, count: int) -> None:
+    """Random sequences of stop, reset, engage and send: a command passes exactly when nobody stopped it since."""
+    generator = random.Random(seed)
+    robot = FakeRobot()
+    robot.act_faults = {}
+    latch = Latch(robot, 0.01)
+    state = IDLE
+    for _ in range(count):
+        action = generator.choice(("stop", "reset", "engage", "disengage", "send", "send", "send"))
+        before = len(robot.commands)
+        try:
+            if action == "send":
+                with latch.permission():
+                    robot.stopped = False  # the latch alone must hold
+                    robot.act(np.zeros(3))
+            elif action == "stop":
+                latch.stop("why not")
+            else:
+                getattr(latch, action)()
+        except RobotError:
+            assert (action, state) in {("send", IDLE), ("send", STOPPED), ("engage", STOPPED)}
+        moved = len(robot.commands) - before
+        assert moved == (action == "send" and state == ENGAGED)
+        if action == "stop":
+            state = STOPPED
+        elif action == "reset":
+            state = IDLE
+        elif state != STOPPED and action != "send":
+            state = {"engage": ENGAGED, "disengage": IDLE}[action]
+        assert latch.state == state
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_movement_without_a_reset(seed: int) -> None:
+    random_actions(seed, 200)
+
+
+@pytest.mark.campaign
+def test_no_movement_without_a_reset_long() -> None:
+    for seed in range(200):
+        random_actions(seed, 500)
+
+
+def test_stops_from_many_threads_while_commands_are_sent() -> None:
+    def send_until_stopped(robot: FakeRobot, latch: Latch) -> None:
+        while True:
+            with latch.permission():
+                robot.act(np.zeros(3))
+
+    for _ in range(20):
+        robot = FakeRobot()
+        latch = Latch(robot, 0.05)
+        latch.engage()
+        threads = [threading.Thread(target=latch.stop, args=(f"{i}",)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(RobotError) as raised:
+            send_until_stopped(robot, latch)
+        assert str(raised.value) == latch.reason
+        for thread in threads:
+            thread.join()
+        assert len(robot.stops) == 1
+        assert robot.bus[-1][1] == "stop"
+
+
+def test_a_stop_waits_for_the_command_that_is_just_being_sent() -> None:
+    robot = FakeRobot(act_faults={-1: hang(0.03)})
+    latch = Latch(robot, 1.0)
+    latch.engage()
+
+    def send() -> None:
+        with latch.permission():
+            robot.act(np.zeros(3))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    time.sleep(0.01)
+    latch.stop("now")
+    thread.join()
+    assert [kind for _, kind, _ in robot.bus] == ["act", "stop"]
+
+
+def test_a_policy_in_time_for_its_deadline_must_not_act_on_an_old_observation(run: Run) -> None:
+    robot = FakeRobot()
+    result, log = run(robot, FakePolicy(say={FAULT_TICK: hang(0.2)}), deadline=80.0, max_age=12.0)
+    assert_stopped(robot, result, log, "ms old")
+    assert len(robot.commands) == FAULT_TICK
+
+
+def test_a_driver_that_fails_to_stop_is_reported(run: Run) -> None:
+    robot = FakeRobot(faults={FAULT_TICK: die(OSError("cable"))})
+    robot.stop = die(OSError("no answer"))  # type: ignore[method-assign]
+    result, log = run(robot)
+    assert result.stopped
+    reasons = [event["reason"] for event in log.events if event["kind"] == "stop"]
+    assert reasons[1].startswith("the driver failed to stop: OSError")
+
+
+def test_a_driver_that_hangs_in_stop_does_not_hold_the_loop(run: Run) -> None:
+    robot = FakeRobot(faults={FAULT_TICK: die(OSError("cable"))})
+    robot.stop = hang(5.0)  # type: ignore[method-assign]
+    start = time.monotonic()
+    result, _ = run(robot)
+    assert result.stopped
+    assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("option", [{"steps": 0}, {"speed": math.nan}, {"speed": -1.0}, {"deadline": math.inf}])
+def test_options_that_make_no_sense(option: dict[str, Any]) -> None:
+    with pytest.raises(RobotError, match=next(iter(option))):
+        Options(**option)
+
+
+def drive_with_stalls(path: Path, robot: FakeRobot, steps: int, stall: float, capacity: int) -> tuple[Result, Any]:
+    """An episode whose disk stands still for `stall` seconds at its third sync."""
+    syncs = [0]
+
+    def sync(descriptor: int) -> None:
+        if threading.current_thread().name == "log":
+            syncs[0] += 1
+            time.sleep(stall if syncs[0] == 3 else 0.0)
+
+    writer = LogWriter(path, Session(robot.spec.to_json()), capacity, flush_seconds=0.1, sync=sync)
+    loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=steps, engage_seconds=0.05, **PATIENT))
+    result = loop.run(0, 0)
+    loop.close()
+    writer.close()
+    return result, read_log(path)
+
+
+def test_a_disk_that_stands_still_holds_up_nothing_and_every_lost_step_is_counted(tmp_path: Path) -> None:
+    robot = FakeRobot()
+    result, log = drive_with_stalls(tmp_path / "a.mcap", robot, steps=160, stall=1.0, capacity=10)
+    assert (result.reason, result.steps, len(robot.commands)) == ("steps", 160, 160)
+    assert result.timing.worst_ms < 500
+    kept = len(log.episodes[0])
+    assert log.dropped == 160 - kept > 30
+    missing = sorted(set(range(160)) - set(log.episodes[0]["step"].tolist()))
+    (gap,) = [event["data"] for event in log.events if event["kind"] == "dropped"]
+    assert (gap["first"], gap["last"], gap["count"]) == ([0, missing[0]], [0, missing[-1]], len(missing))
+
+
+@pytest.mark.campaign
+def test_soak(tmp_path: Path) -> None:
+    """Two minutes at 1 kHz: nothing lost, nothing late for good, no memory that only grows."""
+    robot = FakeRobot(make_spec(control_rate_hz=1000.0, action_rate=(None,) * 3, action_acceleration=(None,) * 3))
+    writer = LogWriter(tmp_path / "a.mcap", Session(robot.spec.to_json()))
+    loop = ControlLoop(robot, FakePolicy(), writer, Options(steps=10_000, deadline=2000.0, max_age=2000.0))
+    sizes = []
+    for episode in range(12):
+        assert loop.run(episode, 0).reason == "steps"
+        robot.bus.clear()
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+    loop.close()
+    assert writer.close().dropped == 0
+    assert sizes[-1] - sizes[2] < 20 << 20
+    assert sum(map(len, read_log(writer.path).episodes)) == 120_000

@@ -1,0 +1,224 @@
+"""The gate: what may never pass, what is merely reduced, and that no sequence of targets breaks a limit."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robots.errors import RobotError
+from robots.safety import Limits, State, advance, check_freshness, check_observation, gate, start
+from robots.spec import RobotSpec
+from tests.robots.builders import assert_no_limit_violated, make_spec
+
+SPEC = make_spec()
+LIMITS = Limits.of(SPEC)
+HOLD = np.array(SPEC.action_hold)
+
+
+def decide(target: Any, state: State | None = None, engaged: float = 1.0, spec: RobotSpec = SPEC) -> Any:
+    return gate(spec, Limits.of(spec), state or start(spec, None), target, HOLD, engaged)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ([math.nan, 0, 0], "'x' is nan"),
+        ([0, math.inf, 0], "'y' is inf"),
+        ([0, 0, -math.inf], "'grip' is -inf"),
+        ([1e38, 0, 0], "far outside"),
+        ([0, -1e38, 0], "far outside"),
+        ([0, 0], "shape (2,)"),
+        ([[0, 0, 0]], "shape (1, 3)"),
+    ],
+)
+def test_what_no_policy_says_stops(target: Any, reason: str) -> None:
+    verdict = decide(np.array(target, float))
+    assert verdict.command is None
+    assert reason in verdict.stop
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float16, bool, object, "U3", np.complex128])
+def test_wrong_dtypes_stop(dtype: Any) -> None:
+    assert "dtype" in decide(np.zeros(3).astype(dtype)).stop
+
+
+@pytest.mark.parametrize("target", [None, [0.0, 0.0, 0.0], "forward", 0.0])
+def test_what_is_no_array_stops(target: Any) -> None:
+    assert "not an array" in decide(target).stop
+
+
+def test_a_command_within_every_limit_passes_to_the_last_bit() -> None:
+    target = np.array([0.001, -0.0013, 0.0], np.float32)
+    verdict = decide(target)
+    assert verdict.changed == ()
+    np.testing.assert_array_equal(verdict.command, target.astype(float))
+
+
+def test_each_reduction_names_itself() -> None:
+    assert decide(np.array([0.0, 0.0, 1.2])).changed == ("bounds", "rate", "acceleration")
+    assert decide(np.array([0.0, 0.0, 1.0])).changed == ("rate", "acceleration")
+    assert decide(np.array([0.02, 0.0, 0.0])).changed == ("acceleration",)
+    assert decide(np.array([0.001, 0.0, 0.0]), engaged=0.5).changed == ("engage",)
+
+
+def test_soft_engage_blends_from_where_the_robot_stands() -> None:
+    spec = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    hold, target = np.array([0.5, -0.5, 0.2]), np.array([-0.5, 0.5, 0.6])
+    for engaged in (0.0, 0.25, 1.0):
+        verdict = gate(spec, Limits.of(spec), start(spec, hold), target, hold, engaged)
+        np.testing.assert_allclose(verdict.command, hold + engaged * (target - hold))
+
+
+def test_the_first_command_continues_from_where_the_robot_stands() -> None:
+    hold = np.array([0.9, -0.9, 0.5])
+    verdict = gate(SPEC, LIMITS, start(SPEC, hold), np.array([-1.0, 1.0, 0.0]), hold, 1.0)
+    assert (np.abs(verdict.command - hold) <= LIMITS.acceleration + 1e-12).all()
+
+
+@pytest.mark.parametrize("hold", [[math.nan, 0, 0], [5.0, 0, 0], [0, 0]])
+def test_a_robot_that_stands_nowhere_is_not_engaged(hold: list[float]) -> None:
+    with pytest.raises(RobotError, match="cannot be engaged"):
+        start(SPEC, np.array(hold))
+
+
+def run_targets(spec: RobotSpec, targets: np.ndarray, ramp: int = 0) -> np.ndarray:
+    """Commands [1 + T, D] the gate lets pass, the rest before them included."""
+    limits, state = Limits.of(spec), start(spec, None)
+    commands = [state.command]
+    for index, target in enumerate(targets):
+        verdict = gate(spec, limits, state, target, HOLD, min(1.0, (index + 1) / ramp) if ramp else 1.0)
+        if verdict.command is not None:
+            state = advance(state, verdict.command)
+            commands.append(verdict.command)
+    return np.array(commands)
+
+
+def random_targets(rng: np.random.Generator, count: int) -> np.ndarray:
+    """[count, 3] of every kind: inside, on and beyond the bounds, jumps, sweeps, and what is no number."""
+    targets = rng.uniform(-1.4, 1.4, (count, 3))
+    sweeps = np.sin(np.arange(count)[:, None] * rng.uniform(0.001, 2.0, 3)) * 1.3
+    targets = np.where(rng.random((count, 1)) < 0.4, sweeps, targets)
+    targets = np.where(rng.random((count, 1)) < 0.1, rng.choice([-1.0, 1.0], (count, 3)), targets)
+    wild = rng.choice([math.nan, math.inf, -math.inf, 1e38, -1e300, 0.0], (count, 3))
+    return np.where(rng.random((count, 1)) < 0.05, wild, targets)
+
+
+def random_spec(rng: np.random.Generator) -> RobotSpec:
+    def limit(scale: float) -> tuple[float | None, ...]:
+        values = 10.0 ** rng.uniform(-2, 3, 3) * scale
+        return tuple(None if rng.random() < 0.15 else float(value) for value in values)
+
+    return replace(SPEC, action_rate=limit(1), action_acceleration=limit(10))
+
+
+def campaign(targets: int) -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(targets // 1000):
+        spec = random_spec(rng)
+        commands = run_targets(spec, random_targets(rng, 1000), ramp=int(rng.integers(0, 50)))
+        assert_no_limit_violated(Limits.of(spec), commands)
+        assert len(commands) > 400
+
+
+def test_random_targets_break_no_limit() -> None:
+    campaign(10_000)
+
+
+@pytest.mark.campaign
+def test_100_000_random_targets_break_no_limit() -> None:
+    campaign(100_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    targets=st.lists(st.tuples(*[st.floats(width=32)] * 3), min_size=1, max_size=60),
+    rate=st.floats(0.01, 1e4),
+    acceleration=st.floats(0.01, 1e6),
+)
+def test_any_floats_break_no_limit(targets: list[tuple[float, ...]], rate: float, acceleration: float) -> None:
+    spec = replace(SPEC, action_rate=(rate,) * 3, action_acceleration=(acceleration,) * 3)
+    assert_no_limit_violated(Limits.of(spec), run_targets(spec, np.array(targets)))
+
+
+def test_targets_are_reached_not_only_approached() -> None:
+    spec = replace(SPEC, action_rate=(2.0,) * 3, action_acceleration=(20.0,) * 3)
+    commands = run_targets(spec, np.tile([1.0, -1.0, 1.0], (300, 1)))
+    np.testing.assert_allclose(commands[-1], [1.0, -1.0, 1.0], atol=1e-9)
+
+
+def test_a_driver_that_sends_something_else_is_followed() -> None:
+    state = advance(start(SPEC, None), np.array([0.9, 0.0, 0.5]))
+    verdict = gate(SPEC, LIMITS, state, np.array([1.0, 0.0, 0.5]), HOLD, 1.0)
+    assert verdict.command is not None
+    assert (verdict.command <= LIMITS.high).all()
+
+
+PERIOD = 12_500_000
+
+
+@pytest.mark.parametrize(
+    ("measured", "previous", "now", "reason"),
+    [
+        (100, 50, 100, ""),
+        (100, 100, 100 + PERIOD, ""),
+        (100, 100, 100 + 2 * PERIOD, "ms old"),
+        (10**18, 100, 200, "future"),
+        (100, 200, 300, "older than the one before"),
+        (1.5, 0, 10, "no whole number"),
+        (None, 0, 10, "no whole number"),
+    ],
+)
+def test_freshness(measured: Any, previous: int, now: int, reason: str) -> None:
+    fault = check_freshness(measured, previous, now, PERIOD * 3 // 2)
+    assert reason in fault
+    assert bool(fault) == bool(reason)
+
+
+def test_observations() -> None:
+    good = np.zeros(SPEC.observation_size)
+    assert check_observation(SPEC, LIMITS, good) == ""
+    for value in (math.nan, math.inf, 1e38, 11.0):
+        bad = good.copy()
+        bad[1] = value
+        assert "'s1'" in check_observation(SPEC, LIMITS, bad)
+    assert "shape" in check_observation(SPEC, LIMITS, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("action_rate", (math.nan, 1.0, 1.0)),
+        ("action_rate", (-1.0, 1.0, 1.0)),
+        ("action_acceleration", (0.0, 1.0, 1.0)),
+        ("action_acceleration", (1.0, 1.0)),
+        ("action_low", (1.0, -1.0, 0.0)),
+        ("action_high", (math.inf, 1.0, 1.0)),
+        ("observation_low", (math.nan,) * 5),
+        ("action_hold", (9.0, 0.0, 0.0)),
+        ("action_hold", (True, 0.0, 0.0)),
+        ("control_rate_hz", 0.0),
+        ("control_rate_hz", math.nan),
+        ("action_names", ("x", "x", "grip")),
+        ("action_units", ("1",)),
+        ("name", "../up"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_at_load(key: str, value: Any) -> None:
+    with pytest.raises(RobotError, match=key.split("_")[-1]):
+        replace(SPEC, **{key: value})
+
+
+def test_spec_survives_json_to_the_last_bit() -> None:
+    spec = replace(SPEC, control_rate_hz=79.99999999999999, action_high=(0.1 + 0.2, 1 / 3, 1.0))
+    assert RobotSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 10_000, json.dumps({**asdict(SPEC), "more": 1})])
+def test_what_is_no_spec_is_refused(text: str) -> None:
+    with pytest.raises(RobotError):
+        RobotSpec.from_json(text)
