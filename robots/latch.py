@@ -67,7 +67,7 @@ class Latch:
                 self._state = IDLE
 
     def stop(self, reason: str) -> None:
-        """Latch, then stop the robot; told when this returns. Safe from any thread; the first reason is kept."""
+        """Latch, and tell the driver before this returns. Safe from any thread; the first reason is kept."""
         with self._lock:
             first = self._state != STOPPED
             if first:

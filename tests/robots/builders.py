@@ -1,11 +1,13 @@
 """Rows whose every value follows from their index, so that what is read back can be compared with what was written."""
 
 import time
+from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from robots.log import TIMES, Step
+from robots.log import TIMES, Log, Step
 from robots.safety import Limits
 from robots.spec import RobotSpec
 
@@ -54,12 +56,26 @@ def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
     )
 
 
-def assert_equals_row(columns: dict[str, np.ndarray], position: int, index: int) -> None:
-    """The row at `position` is row `index`, to the last bit (times aside)."""
-    expected = step_row(index, columns["observation"].shape[1], columns["action"].shape[1])
-    for name, values in columns.items():
-        if name not in ("wall_ns", "monotonic_ns"):
-            np.testing.assert_array_equal(values[position], getattr(expected, name), err_msg=f"{name} of row {index}")
+@cache
+def expected_columns(count: int, observations: int, actions: int) -> dict[str, np.ndarray]:
+    """What a log of rows 0 to `count` must read as, without the times."""
+    rows = [step_row(index, observations, actions) for index in range(count)]
+    known = [field.name for field in fields(Step) if field.name not in ("wall_ns", "monotonic_ns", "gate")]
+    return {name: np.array([getattr(row, name) for row in rows]) for name in known}
+
+
+def assert_prefix(log: Log) -> int:
+    """The log holds rows 0, 1, 2, … to the last bit, and nothing else; how many."""
+    total = 0
+    for episode in log.episodes:
+        first = episode.columns
+        expected = expected_columns(20 * EPISODE, first["observation"].shape[1], first["action"].shape[1])
+        stop = total + len(episode)
+        assert (expected["episode"][total:stop] == episode.number).all()
+        for name in set(expected) - {"episode"}:
+            np.testing.assert_array_equal(episode[name], expected[name][total:stop], err_msg=name)
+        total = stop
+    return total
 
 
 def assert_no_limit_violated(limits: Limits, commands: np.ndarray) -> None:

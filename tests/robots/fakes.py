@@ -63,7 +63,7 @@ class FakeRobot:
             if self.stopped:
                 raise ConnectionError("the bus is closed")
             self.bus.append((time.monotonic_ns(), "act", action.copy()))
-        self.position += 0.01 * action
+        self.position = np.clip(self.position + 0.01 * action, -1.0, 1.0)
         return action
 
     def stop(self, reason: str) -> None:

@@ -22,7 +22,6 @@ from robots.log import (
     SEALED,
     TORN,
     Image,
-    Log,
     LogWriter,
     Session,
     Shadow,
@@ -33,22 +32,11 @@ from robots.log import (
 )
 from robots.log.container import CHUNK_TARGET
 from robots.log.images import png
-from tests.robots.builders import EPISODE, assert_equals_row, step_row
+from tests.robots.builders import EPISODE, assert_prefix, step_row
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("logging_process.py")
-
-
-def assert_prefix(log: Log) -> int:
-    """The log holds rows 0, 1, 2, … and nothing else; how many."""
-    index = 0
-    for episode in log.episodes:
-        for position in range(len(episode)):
-            assert (episode.number, episode["step"][position]) == divmod(index, EPISODE)
-            assert_equals_row(episode.columns, position, index)
-            index += 1
-    return index
 
 
 def test_round_trip_is_exact(written: Write) -> None:
