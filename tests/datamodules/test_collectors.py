@@ -205,6 +205,14 @@ def test_workers_do_not_see_the_learner_change_its_weights(workers: Workers, pol
     assert not any(value.is_shared() for value in learner.state_dict().values())
 
 
+def test_workers_leave_signals_to_the_learner(workers: Workers) -> None:
+    for pid in workers.pids:
+        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGINT)
+    for _ in range(3):
+        workers.collect()
+
+
 def assert_the_run_ends_when_a_worker_is_sent(number: int, workers: Workers) -> None:
     os.kill(min(workers.pids), number)
     began = time.monotonic()
@@ -221,7 +229,7 @@ def test_a_stuck_or_dead_worker_is_an_error_in_seconds(workers: Workers) -> None
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["synchronous", "asynchronous"])
 def test_however_a_worker_ends_it_is_an_error_in_seconds(number: int, asynchronous: bool, policy: Policy) -> None:
     workers = Workers(policy, asynchronous)
