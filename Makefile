@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-RUN ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+STAMP := $(shell date +%Y%m%d-%H%M%S)
+RUN ?= runs/demo-$(STAMP)
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test campaign lint bench clean

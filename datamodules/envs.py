@@ -22,6 +22,7 @@ import numpy as np
 import scipy
 import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from scipy.spatial.transform import Rotation
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
@@ -53,6 +54,11 @@ class Task:
     def is_metaworld(self) -> bool:
         """Whether the task is one of MetaWorld's."""
         return self.name in ALL_V3_ENVIRONMENTS
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps after which an episode is truncated, where there is such a limit."""
+        return SawyerXYZEnv.max_path_length if self.is_metaworld else gymnasium.spec(self.name).max_episode_steps
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
         """`num_envs` seeded simulators behind one environment of batch size [num_envs]."""

@@ -49,7 +49,7 @@ class OnlineDataModule(LightningDataModule):
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
         collector: where and how transitions are collected.
         evaluation: evaluation episodes.
-        seed: of goals, noise and sampling; null takes `seed_everything`.
+        seed: of goals, noise and sampling; on the command line always that of `seed_everything`.
     """
 
     def __init__(
@@ -113,6 +113,17 @@ class OnlineDataModule(LightningDataModule):
     def has_success(self) -> bool:
         """Whether the task has a notion of success."""
         return "success" in self._evaluation().observation_spec.keys()
+
+    def boundary_note(self, every: int) -> str | None:
+        """What to tell a user whose checkpoints, `every` so many iterations, would cut episodes short."""
+        steps = every * self.frames_per_iteration // self.collector.simulators_together
+        horizon = self.task.horizon
+        if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
+            return None
+        return (
+            f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside the {horizon} steps of an "
+            "episode; choose checkpoint.every so that it falls on their ends"
+        )
 
     def setup(self, stage: str) -> None:
         """Make room for a run; simulators start with the first batch."""
@@ -216,17 +227,19 @@ class OnlineDataModule(LightningDataModule):
         if self._at_boundary:
             self._begin_again(self._rollouts)
         self._rollouts.update(policy)
-        self._collect(self._rollouts, self._replay, policy)
+        refresh_follows = self.iteration % self.refresh_every == 0
+        self._collect(self._rollouts, self._replay, policy, refresh_follows)
         while len(self._replay) < min(self.warmup_frames, self.capacity):
-            self._collect(self._rollouts, self._replay, policy)
-        if self.iteration % self.refresh_every == 0:
+            self._collect(self._rollouts, self._replay, policy, refresh_follows)
+        if refresh_follows:
             self._replay.refresh(policy)
         self.iteration += 1
         return self._replay.sample(self.rounds, self.batch, int(policy.version))
 
-    def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy) -> None:
+    def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()
-        replay.extend(frames.exclude(("next", "success")), policy)  # first, because it refuses what is not finite
+        # First, because it refuses what is not finite.
+        replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
         if policy.normaliser is not None:
             policy.normaliser.update(frames["observation"].to(policy.version.device))
         self.episodes.add(frames)

@@ -55,8 +55,10 @@ class Replay:
     def __len__(self) -> int:
         return len(self.buffer)
 
-    def extend(self, frames: TensorDictBase, policy: Policy) -> None:
+    def extend(self, frames: TensorDictBase, policy: Policy, refresh_follows: bool = False) -> None:
         """Add transitions [M] in time order within each episode, keys as in the data contract.
+
+        They are valued on arrival, unless a `refresh` of the whole buffer follows before the next `sample`.
 
         Raises:
             GipoError: on a non-finite observation, reward or log-prob; nothing is stored.
@@ -64,7 +66,7 @@ class Replay:
         refuse_non_finite(frames)
         blank = frames["next", "reward"].new_full(frames.batch_size, torch.nan)
         frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
-        if self.advantages == "stored":
+        if self.advantages == "stored" or not refresh_follows:
             self._estimate(frames, policy)
         self.buffer.extend(frames)
 
@@ -96,17 +98,17 @@ class Replay:
         follows = (episode[1:] == episode[:-1]) & (step[1:] == step[:-1] + 1)
         done = frames["next", "done"][order]
         linked = torch.cat((follows, follows.new_zeros(1))) & ~done
-        observation = frames["observation"][order]
-        features = policy.features(observation)
-        value = policy.value_of(features)
+        device = policy.version.device  # the learner's, which need not be the buffer's
+        features = policy.features(frames["observation"][order].to(device))
+        value = policy.value_of(features).to(episode.device)
         # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
         next_value = torch.cat((value[1:], value[:1]))
         cut = (~linked).nonzero().squeeze(-1)
-        next_value[cut] = policy.value(frames["next", "observation"][order[cut]])
+        next_value[cut] = policy.value(frames["next", "observation"][order[cut]].to(device)).to(episode.device)
         log_ratio = torch.zeros_like(value)
         if self.estimator.needs_log_ratio:
-            log_pi = policy.log_prob(policy.params_of(features), frames["latent"][order])
-            log_ratio = (log_pi - frames["log_prob"][order]).sum(-1)
+            log_pi = policy.log_prob(policy.params_of(features), frames["latent"][order].to(device))
+            log_ratio = (log_pi.to(episode.device) - frames["log_prob"][order]).sum(-1)
         estimate = self.estimator(
             Trajectories(
                 reward=frames["next", "reward"][order] * self.reward_scale,

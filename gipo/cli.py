@@ -114,6 +114,11 @@ class GipoCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
         trainer = self.config[self.subcommand].trainer
+        if trainer.enable_checkpointing is False:
+            raise GipoError("gipo always keeps checkpoints; leave trainer.enable_checkpointing out")
+        if trainer.enable_progress_bar is False:
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, RunProgress)]
         if trainer.max_epochs is None:
             kwargs["max_epochs"] = self.datamodule.iterations
         kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
@@ -134,10 +139,18 @@ class GipoCLI(LightningCLI):
         checkpoint = self._with_policy()
         if checkpoint is not None:
             self.datamodule.check(checkpoint.get("OnlineDataModule", {}))
+        if note := self.datamodule.boundary_note(self.config[self.subcommand].checkpoint.every):
+            print(f"gipo: note: {note}", file=sys.stderr)
 
     def before_validate(self) -> None:
-        """Build the policy and hold it against the checkpoint."""
-        self._with_policy()
+        """Build the policy and hold it and its task against the checkpoint."""
+        checkpoint = self._with_policy()
+        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.task.name
+        if trained != asked:
+            raise GipoError(
+                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
+                f"(--config RUN/config.yaml) or --data.task={trained}"
+            )
 
     def _with_policy(self) -> dict[str, Any] | None:
         self.model.policy = self.model.policy_factory(self.datamodule.spaces)
@@ -209,7 +222,7 @@ def main(args: Sequence[str] | None = None) -> None:
             seed_everything_default=22,
             auto_configure_optimizers=False,
             trainer_defaults={
-                "accelerator": "auto",
+                "accelerator": "cpu",
                 "check_val_every_n_epoch": 10,
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 1,
@@ -223,7 +236,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"gipo: error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except SIGTERMException:
-        print("gipo: ended by SIGTERM; checkpoints/last.ckpt holds the run", file=sys.stderr)
+        print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
         sys.exit(EXIT_SIGTERM)
 
 

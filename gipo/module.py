@@ -107,11 +107,21 @@ class GIPOModule(LightningModule):
             schedules.append(LambdaLR(optimizer, self._rate_factor))
         return optimizers, schedules
 
+    def on_train_start(self) -> None:
+        """Take the learning rates from the options, also where a checkpoint remembers others."""
+        schedules: Any = self.lr_schedulers()
+        for schedule, rate in zip(schedules, (self.policy_lr, self.value_lr), strict=True):
+            schedule.base_lrs = [rate] * len(schedule.base_lrs)
+            for group in schedule.optimizer.param_groups:
+                group["initial_lr"] = rate
+                group["lr"] = rate * self._rate_factor(schedule.last_epoch)
+
     def _rate_factor(self, iteration: int) -> float:
         """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration."""
         if iteration < self.lr_warmup:
             return (iteration + 1) / self.lr_warmup
-        last = max(self.trainer.max_epochs or 0, self.lr_warmup + 1)
+        epochs = self.trainer.max_epochs or 0
+        last = max(epochs if epochs > 0 else self._data.iterations, self.lr_warmup + 1)
         progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -119,6 +129,8 @@ class GIPOModule(LightningModule):
         """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B]."""
         if self.kl_exact and "behaviour_params" not in batches.keys():
             raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
+        if self.normalise_advantages and batches.shape[-1] < 2:
+            raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = _Iteration()
         for batch in batches.unbind(0):
             self._learn(batch, iteration)
@@ -135,7 +147,8 @@ class GIPOModule(LightningModule):
         """
         advantage = batch["advantage"]
         if self.normalise_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            kept = advantage[batch["valid"] & advantage.isfinite()]
+            advantage = (advantage - kept.mean()) / (kept.std() + 1e-8)
         age = self.policy.version - batch["policy_version"]
         features = None
         for index in range(self.reuse):
