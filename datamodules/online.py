@@ -121,8 +121,8 @@ class OnlineDataModule(LightningDataModule):
         if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
             return None
         return (
-            f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside the {horizon} steps of an "
-            "episode; choose checkpoint.every so that it falls on their ends"
+            f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside an episode's {horizon}; "
+            "choose checkpoint.every so that it falls on their ends"
         )
 
     def setup(self, stage: str) -> None:

@@ -243,3 +243,13 @@ def test_a_transition_takes_at_most_600_bytes() -> None:
     stored = replay.buffer[:]
     total = sum(value.numel() * value.element_size() for value in stored.values(True, True))
     assert total / 10 <= 600
+
+
+def test_frames_are_valued_on_arrival_unless_a_refresh_follows(policy: Policy) -> None:
+    replay = refreshed(Replay(64, GAE()), policy, episode(1, range(8)))
+    before = by_step(replay, 1)["advantage"].clone()
+    replay.extend(episode(2, range(8)), policy)
+    assert replay.sample(4, 16, version=0)["advantage"].isfinite().all()
+    assert torch.equal(by_step(replay, 1)["advantage"], before)
+    replay.extend(episode(3, range(8)), policy, refresh_follows=True)
+    assert by_step(replay, 3)["advantage"].isnan().all()

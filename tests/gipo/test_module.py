@@ -84,7 +84,8 @@ def naive(data: list[TensorDict], reuse: int, actor_every: int, rate: float, cli
     actor = torch.optim.AdamW(policy.actor_parameters(), lr=rate, weight_decay=0.0)
     critic = torch.optim.AdamW(policy.critic_parameters(), lr=2 * rate, weight_decay=0.0)
     for batch in (batch for iteration in data for batch in iteration.unbind(0)):
-        advantage = (batch["advantage"] - batch["advantage"].mean()) / (batch["advantage"].std() + 1e-8)
+        chosen = batch["advantage"][batch["valid"]]
+        advantage = (batch["advantage"] - chosen.mean()) / (chosen.std() + 1e-8)
         for index in range(reuse):
             params, value = policy.params(batch["observation"]), policy.value(batch["observation"])
             value_loss = 0.5 * F.mse_loss(value, batch["value_target"])
@@ -258,3 +259,8 @@ def test_a_policy_of_another_description_is_refused() -> None:
     checkpoint["gipo"]["policy"]["init_args"]["bins"] = 99
     with pytest.raises(GipoError, match="bins"):
         module.on_load_checkpoint(checkpoint)
+
+
+def test_a_batch_of_one_cannot_be_normalised() -> None:
+    with pytest.raises(GipoError, match=r"data\.batch"):
+        fit([batches(1)[0][:, :1]])
