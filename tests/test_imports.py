@@ -30,7 +30,7 @@ RULES: dict[str, set[str]] = {
 BESIDE_A_ROBOT = {
     "deploy.manifest": {"numpy", "onnxruntime", "deploy"},
     "deploy.policy": {"numpy", "onnxruntime", "deploy"},
-    "robots": {"numpy", "onnxruntime", "mcap", "orjson", "robots", "deploy"},
+    "robots": {"numpy", "onnxruntime", "mcap", "orjson", "zstandard", "robots", "deploy"},
 }
 FROM_DEPLOY = {"deploy.manifest", "deploy.policy", "deploy.errors"}  # what robots may name of it
 # An adapter may import its own SDK, from an extra and inside its functions.
@@ -126,7 +126,7 @@ def test_what_runs_beside_a_robot_never_loads_torch(root: str) -> None:
 def test_the_base_install_is_what_a_robot_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     base = {dependency.partition(">")[0] for dependency in project["dependencies"]}
-    assert base == {"numpy", "onnxruntime", "mcap", "orjson"}
+    assert base == {"numpy", "onnxruntime", "mcap", "orjson", "zstandard"}
 
 
 def test_configurations_are_shipped_and_tests_are_not() -> None:
