@@ -1,22 +1,23 @@
 """Online data: collect, keep, refresh, sample — one ready batch per training iteration."""
 
-import copy
-from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
-from lightning.pytorch import LightningDataModule
+import torch
 from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
-from torchrl.envs import EnvBase
 
 from datamodules.advantages import GAE, Estimator
+from datamodules.base import Once, PolicyDataModule
+from datamodules.behaviour import BehaviourOptions
 from datamodules.collectors import InProcessRollouts, Rollouts
 from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
-from datamodules.evaluation import evaluate
 from datamodules.generators import generator_states, restore_generators
 from datamodules.interface import gymnasium_interface, metaworld_interface
+from datamodules.ingest import IngestOptions
+from datamodules.log_replay import LogReplay
+from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay import Replay, check_replay
 from datamodules.workers import WorkerRollouts
@@ -26,7 +27,7 @@ from gipo.policies import Policy, Spaces
 STATE = ("task", "frames", "iteration", "next_episode", "episodes", "replay", "generators")
 
 
-class OnlineDataModule(LightningDataModule):
+class OnlineDataModule(PolicyDataModule):
     """Collects transitions with the policy being trained and serves them from a replay buffer.
 
     One training iteration (one Lightning epoch) collects `frames_per_iteration` environment steps, refreshes the
@@ -49,8 +50,16 @@ class OnlineDataModule(LightningDataModule):
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
         collector: where and how transitions are collected.
         evaluation: evaluation episodes.
+        logs: logs to learn from beside what is collected, as in `OfflineDataModule`; none when null.
+        logs_share: share of every batch that is drawn from the logs.
+        min_ess: the run is refused when the effective sample size of the logs is below this share.
+        ingest: how logs are checked and converted.
+        behaviour: how to model who acted, for logs that hold no log-probs; they are refused without.
         seed: of goals, noise and sampling; on the command line always that of `seed_everything`.
     """
+
+    axis = "frames"
+    task: Task
 
     def __init__(
         self,
@@ -69,10 +78,14 @@ class OnlineDataModule(LightningDataModule):
         store_params: bool = False,
         collector: CollectorOptions = CollectorOptions(),  # noqa: B008 - read only
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
+        logs: str | list[str] | None = None,
+        logs_share: float = 0.5,
+        min_ess: float = 0.02,
+        ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
+        behaviour: BehaviourOptions | None = None,
         seed: int | None = None,
     ):
-        super().__init__()
-        self.task = Task(task)
+        super().__init__(task, evaluation, seed)
         self.total_frames = total_frames
         self.frames_per_iteration = frames_per_iteration
         self.warmup_frames = warmup_frames
@@ -86,15 +99,17 @@ class OnlineDataModule(LightningDataModule):
         self.reward_scale = reward_scale
         self.store_params = store_params
         self.collector = collector
-        self.evaluation = evaluation
-        self.seed = 0 if seed is None else seed
+        self.logs = None if logs is None else Logs(logs, ingest, behaviour, self.seed)
+        self.logs_share = logs_share
+        self.min_ess = min_ess
         self._refuse_bad_sizes()
         self.frames = 0  # environment steps collected so far
         self.iteration = 0
         self.episodes = EpisodeTracker()
         self._replay: Replay | None = None
+        self._log_replay: LogReplay | None = None
+        self._logs_state: dict[str, Any] | None = None
         self._rollouts: Rollouts | None = None
-        self._evaluation_env: EnvBase | None = None
         self._restored: dict[str, Any] = {}
         self._next_episode = 0
         self._at_boundary = False
@@ -107,23 +122,33 @@ class OnlineDataModule(LightningDataModule):
     @property
     def spaces(self) -> Spaces:
         """What a policy for this task is built for."""
-        return spaces_of(self._evaluation())
+        return spaces_of(self.evaluation_env)
 
     @property
-    def has_success(self) -> bool:
-        """Whether the task has a notion of success."""
-        return "success" in self._evaluation().observation_spec.keys()
+    def position(self) -> int:
+        """Environment steps so far."""
+        return self.frames
 
-    def boundary_note(self, every: int) -> str | None:
-        """What to tell a user whose checkpoints, `every` so many iterations, would cut episodes short."""
+    @property
+    def total(self) -> int:
+        """Environment steps of the whole run."""
+        return self.total_frames
+
+    @property
+    def title(self) -> str:
+        """The task."""
+        return self.task.name
+
+    def notes(self, every: int) -> list[str]:
+        """Whether checkpoints, `every` so many iterations, would cut episodes short."""
         steps = every * self.frames_per_iteration // self.collector.simulators_together
         horizon = self.task.horizon
         if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
-            return None
-        return (
+            return []
+        return [
             f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside an episode's {horizon}; "
             "choose checkpoint.every so that it falls on their ends"
-        )
+        ]
 
     def setup(self, stage: str) -> None:
         """Make room for a run; simulators start with the first batch."""
@@ -134,17 +159,9 @@ class OnlineDataModule(LightningDataModule):
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])
 
-    def train_dataloader(self) -> "_Once":
+    def train_dataloader(self) -> Once:
         """One batch per epoch: collect, refresh, sample."""
-        return _Once(self._iterate)
-
-    def val_dataloader(self) -> "_Once":
-        """One batch of finished evaluation episodes."""
-        return _Once(lambda: self._evaluate(self.evaluation.episodes, self.evaluation.seed))
-
-    def test_dataloader(self) -> "_Once":
-        """One batch of finished evaluation episodes, more of them and on other goals than those of validation."""
-        return _Once(lambda: self._evaluate(self.evaluation.test_episodes, self.evaluation.seed + 1))
+        return Once(self._iterate)
 
     def metrics(self) -> dict[str, float]:
         """Running figures of collection, for the loggers and the progress bar."""
@@ -157,7 +174,8 @@ class OnlineDataModule(LightningDataModule):
         else:
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
-        return {"task": self.task.name, "frames": self.frames, "interface": interface}
+        found = {"task": self.task.name, "frames": self.frames, "interface": interface}
+        return found if self.logs is None else found | self.logs.provenance()
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, replay and generators. Taking it is an episode boundary."""
@@ -171,6 +189,7 @@ class OnlineDataModule(LightningDataModule):
             "next_episode": self._rollouts.next_episode,
             "episodes": self.episodes.state_dict(),
             "replay": self._replay.state_dict(),
+            "logs": None if self._log_replay is None else self._log_replay.state_dict(),
             "generators": generator_states(),
         }
 
@@ -187,20 +206,13 @@ class OnlineDataModule(LightningDataModule):
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
         check_replay(state_dict["replay"], self.capacity, self.store_params)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`, where the trainer is fitting; evaluation needs none of it.
-
-        Raises:
-            GipoError: when `check` refuses it.
-        """
-        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        if not state_dict or not fitting:
-            return
-        self.check(state_dict)
+    def restore(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state that `check` accepts."""
         self.frames, self.iteration = state_dict["frames"], state_dict["iteration"]
         self.episodes.load_state_dict(state_dict["episodes"])
         self._next_episode = state_dict["next_episode"]
         self._restored = state_dict
+        self._logs_state = state_dict.get("logs")
         self._at_boundary = True
         if self._replay is not None:
             self._replay.load_state_dict(state_dict["replay"])
@@ -210,16 +222,10 @@ class OnlineDataModule(LightningDataModule):
         if self._rollouts is not None:
             self._rollouts.close()
             self._rollouts = None
-        if self._evaluation_env is not None:
-            self._evaluation_env.close()
-            self._evaluation_env = None
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Leave no worker behind."""
-        self.teardown("fit")
+        super().teardown(stage)
 
     def _iterate(self) -> TensorDict:
-        policy = self._policy
+        policy = self.policy
         if self._replay is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
         if self._rollouts is None:
@@ -233,8 +239,25 @@ class OnlineDataModule(LightningDataModule):
             self._collect(self._rollouts, self._replay, policy, refresh_follows)
         if refresh_follows:
             self._replay.refresh(policy)
+        logged = self._sample_logs(policy, refresh_follows)
         self.iteration += 1
-        return self._replay.sample(self.rounds, self.batch, int(policy.version))
+        collected = self._replay.sample(self.rounds, self.batch - logged.shape[1], int(policy.version))
+        return torch.cat((collected, logged), 1) if logged.numel() else collected
+
+    def _sample_logs(self, policy: Policy, refresh: bool) -> TensorDict:
+        """[rounds, share of the batch] logged transitions."""
+        count = 0 if self.logs is None else round(self.logs_share * self.batch)
+        if self.logs is None or count == 0:
+            return TensorDict(batch_size=[self.rounds, 0])
+        if self._log_replay is None:
+            frames = self.logs.frames(policy, self.needs_behaviour)
+            self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.seed)
+            if self._logs_state is not None:
+                self._log_replay.load_state_dict(self._logs_state)
+                self._logs_state = None
+        if refresh or self.advantages == "stored":
+            self._log_replay.refresh(policy)
+        return self._log_replay.sample(self.rounds, count, int(policy.version))
 
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()
@@ -279,28 +302,15 @@ class OnlineDataModule(LightningDataModule):
             options.worker_timeout,
         )
 
-    def _evaluate(self, episodes: int, seed: int) -> TensorDict:
-        policy = self._policy
-        if policy.version.device.type != "cpu":
-            policy = copy.deepcopy(policy).cpu()
-        return evaluate(self._evaluation(), policy, episodes, seed, self.evaluation.deterministic)
-
-    def _evaluation(self) -> EnvBase:
-        if self._evaluation_env is None:
-            self._evaluation_env = self.task.make(self.evaluation.num_envs, self.evaluation.seed)
-        return self._evaluation_env
-
-    @property
-    def _policy(self) -> Policy:
-        assert self.trainer is not None
-        policy = self.trainer.lightning_module.policy
-        assert isinstance(policy, Policy)
-        return policy
-
     def _refuse_bad_sizes(self) -> None:
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
-        refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed")})
+        refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
+        if not 0 <= self.logs_share < 1:
+            raise GipoError(
+                f"data.logs_share must lie in [0, 1), got {self.logs_share}; to learn from logs alone use "
+                "--data=OfflineDataModule"
+            )
         together = self.collector.simulators_together
         if self.frames_per_iteration % together:
             raise GipoError(
@@ -313,16 +323,3 @@ class OnlineDataModule(LightningDataModule):
             )
         if self.advantages == "stored" and self.estimator.needs_log_ratio:
             raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
-
-
-class _Once:
-    """A data loader of one batch, made when Lightning asks for it."""
-
-    def __init__(self, make: Callable[[], TensorDict]):
-        self._make = make
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[TensorDict]:
-        yield self._make()

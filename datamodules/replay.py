@@ -8,7 +8,8 @@ from torch import Tensor
 from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 
-from datamodules.advantages import Estimator, Trajectories
+from datamodules.advantages import Estimator
+from datamodules.valuation import value_frames
 from gipo.errors import GipoError
 from gipo.policies import Policy
 
@@ -81,44 +82,10 @@ class Replay:
 
     def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
         """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
-        if isinstance(self.sampler, StalenessAwareSampler):
-            self.sampler.consumer_version = version
-        frames = self.buffer.sample(rounds * batch)
-        keys = [*LEARNER_KEYS, *(["behaviour_params"] if "behaviour_params" in frames.keys() else [])]
-        return frames.select(*keys).reshape(rounds, batch)
+        return draw(self.buffer, rounds, batch, version)
 
-    @torch.no_grad()
     def _estimate(self, frames: TensorDictBase, policy: Policy, chronological: Tensor | None = None) -> None:
-        episode = frames["episode"]
-        if chronological is None:
-            chronological = torch.arange(len(frames), device=episode.device)
-        # A stable sort by episode lays every episode out in time order, however its frames arrived.
-        order = chronological[episode[chronological].argsort(stable=True)]
-        episode, step = episode[order], frames["step"][order]
-        follows = (episode[1:] == episode[:-1]) & (step[1:] == step[:-1] + 1)
-        done = frames["next", "done"][order]
-        linked = torch.cat((follows, follows.new_zeros(1))) & ~done
-        device = policy.version.device  # the learner's, which need not be the buffer's
-        features = policy.features(frames["observation"][order].to(device))
-        value = policy.value_of(features).to(episode.device)
-        # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
-        next_value = torch.cat((value[1:], value[:1]))
-        cut = (~linked).nonzero().squeeze(-1)
-        next_value[cut] = policy.value(frames["next", "observation"][order[cut]].to(device)).to(episode.device)
-        log_ratio = torch.zeros_like(value)
-        if self.estimator.needs_log_ratio:
-            log_pi = policy.log_prob(policy.params_of(features), frames["latent"][order].to(device))
-            log_ratio = (log_pi.to(episode.device) - frames["log_prob"][order]).sum(-1)
-        estimate = self.estimator(
-            Trajectories(
-                reward=frames["next", "reward"][order] * self.reward_scale,
-                value=value,
-                next_value=next_value,
-                terminated=frames["next", "terminated"][order],
-                linked=linked,
-                log_ratio=log_ratio,
-            )
-        )
+        order, estimate = value_frames(frames, policy, self.estimator, self.reward_scale, chronological)
         frames["advantage"][order] = estimate.advantage
         frames["value_target"][order] = estimate.target
 
@@ -146,6 +113,15 @@ class Replay:
         self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept})
 
 
+def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
+    """[rounds, batch] transitions of a buffer, only what a learner reads; `version` is the learner's."""
+    if isinstance(buffer.sampler, StalenessAwareSampler):
+        buffer.sampler.consumer_version = version
+    frames = buffer.sample(rounds * batch)
+    keys = [*LEARNER_KEYS, *(["behaviour_params"] if "behaviour_params" in frames.keys() else [])]
+    return frames.select(*keys).reshape(rounds, batch)
+
+
 def check_replay(state: dict[str, Any], capacity: int, store_params: bool) -> None:
     """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`."""
     if _count(state) > capacity:
@@ -168,6 +144,8 @@ def refuse_non_finite(frames: TensorDictBase) -> None:
     """Raise a GipoError that names the first non-finite entry of the keys learning depends on."""
     for key in ("observation", ("next", "observation"), ("next", "reward"), "log_prob"):
         finite = torch.isfinite(frames[key])
+        if key == "log_prob":  # nobody reads it where the policy did not choose
+            finite = finite | ~frames["valid"].unsqueeze(-1)
         if not finite.all():
             row = int((~finite.reshape(len(frames), -1).all(-1)).nonzero()[0])
             name = key if isinstance(key, str) else "/".join(key)

@@ -16,6 +16,9 @@ from gipo.files import remove_partials
 from gipo.plots import plot_curves, write_curves
 
 
+_UNITS = {"frames": "step", "iterations": "iteration"}
+
+
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, from which a run resumes; also written on SIGTERM and after the last iteration.
 
@@ -73,19 +76,19 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class CollectionMetrics(Callback):
-    """Logs what the data module counts, and makes environment steps the x-axis of every logger."""
+    """Logs what the data module counts, and makes its count the x-axis of every logger."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log beside the metrics of the iteration."""
-        pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).frames)})
+        pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).position)})
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put validation figures on the same axis."""
-        pl_module.log("step", float(_data(trainer).frames))
+        pl_module.log("step", float(_data(trainer).position))
 
 
 class RunProgress(ProgressBar):
-    """One bar over environment steps, with speed, return and success."""
+    """One bar over environment steps or iterations, with speed, return and success."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,14 +107,14 @@ class RunProgress(ProgressBar):
         data = _data(trainer)
         if getattr(self, "_enabled", True):
             self._bar = tqdm(
-                total=data.total_frames, initial=data.frames, unit="step", unit_scale=True, smoothing=0.05,
-                dynamic_ncols=True, desc=data.task.name,
+                total=data.total, initial=data.position, unit=_UNITS[data.axis], unit_scale=True, smoothing=0.05,
+                dynamic_ncols=True, desc=data.title,
             )  # fmt: skip
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Advance by the steps collected."""
+        """Advance to where the run is."""
         if self._bar is not None:
-            self._bar.update(_data(trainer).frames - self._bar.n)
+            self._bar.update(_data(trainer).position - self._bar.n)
             self._bar.set_postfix(_headline(trainer), refresh=False)
 
     def on_train_end(self, *_: Any) -> None:
@@ -153,14 +156,15 @@ class Curves(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a row of training metrics when it is due and evaluation has not left one."""
         every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
-        kept = bool(self.rows) and self.rows[-1]["frames"] == _data(trainer).frames
+        data = _data(trainer)
+        kept = bool(self.rows) and self.rows[-1][data.axis] == data.position
         if trainer.current_epoch % every == 0 and not kept:
             self._keep(trainer, [column for column in self.COLUMNS if not column.startswith("val/")])
 
     def _keep(self, trainer: Trainer, columns: Iterable[str]) -> None:
         metrics = trainer.callback_metrics
         row = {column: float(metrics[column]) for column in columns if column in metrics}
-        self.rows.append({"frames": _data(trainer).frames, **row})
+        self.rows.append({_data(trainer).axis: _data(trainer).position, **row})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files and say where everything is."""
@@ -168,7 +172,7 @@ class Curves(Callback):
             return
         folder = Path(trainer.default_root_dir)
         write_curves(self.rows, folder / "curves.csv")
-        plot_curves(self.rows, folder / "curves.png", title=_data(trainer).task.name)
+        plot_curves(self.rows, folder / "curves.png", _data(trainer).title, _data(trainer).axis)
 
     def state_dict(self) -> dict[str, Any]:
         """All rows so far."""
@@ -185,6 +189,6 @@ def _data(trainer: Trainer) -> Any:
 
 
 def _headline(trainer: Trainer) -> dict[str, str]:
-    names = {"train/return": "return", "train/success": "success", "val/success": "eval"}
+    names = {"train/return": "return", "train/success": "success", "val/success": "eval", "ess/all": "ess"}
     metrics = trainer.callback_metrics
     return {short: f"{float(metrics[name]):.2f}" for name, short in names.items() if name in metrics}

@@ -10,8 +10,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.errors import GipoError
 from gipo.files import whole_file
-from gipo.module import CHECKPOINT_FORMAT
 from gipo.policies import Policy, build
+
+CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -1,4 +1,4 @@
-"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and OnlineDataModule."""
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module."""
 
 import hashlib
 import logging
@@ -19,9 +19,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.base import PolicyDataModule
+from datamodules.offline import OfflineDataModule  # noqa: F401 - known by its short name on the command line
 from datamodules.online import OnlineDataModule
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
-from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.errors import GipoError, nearest
 from gipo.files import remove_partials, whole_file
 from gipo.module import GIPOModule
@@ -35,6 +37,8 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
   gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
+  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt   post-train on logs
+  gipo fit --data.help OnlineDataModule            its options; also OfflineDataModule, or a class of your own
 """
 
 
@@ -79,7 +83,8 @@ class GipoCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How often to save, and one seed for everything."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
-        parser.link_arguments("seed_everything", "data.seed")
+        parser.set_defaults({"data": {"class_path": "datamodules.online.OnlineDataModule"}})
+        parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Our own summary instead of Lightning's table, unless --verbose asks for it."""
@@ -99,7 +104,7 @@ class GipoCLI(LightningCLI):
         """Choose the run folder; refuse an occupied one before anything is built."""
         config = self.config[self.subcommand]
         if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.task))
+            config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.init_args.get("task") or "logs"))
         folder = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             return
@@ -138,28 +143,40 @@ class GipoCLI(LightningCLI):
             raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
         checkpoint = self._with_policy()
         if checkpoint is not None:
-            self.datamodule.check(checkpoint.get("OnlineDataModule", {}))
-        if note := self.datamodule.boundary_note(self.config[self.subcommand].checkpoint.every):
+            self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
+        elif self.datamodule.logs is not None:
+            self._report_staleness()
+        for note in self.datamodule.notes(self.config[self.subcommand].checkpoint.every):
             print(f"gipo: note: {note}", file=sys.stderr)
+
+    def _report_staleness(self) -> None:
+        """What the logs can say to this policy; refuse them when it is too little."""
+        objective, policy, logs = self.model.objective, self.model.policy, self.datamodule.logs
+        frames = logs.frames(policy, objective.needs_behaviour)
+        if not objective.needs_behaviour:
+            return
+        names = logs.store.facts.policies
+        rows = staleness_report(
+            log_ratios(policy, frames), frames["valid"], frames["policy"], frames["policy_version"],
+            int(policy.version), objective,
+        )  # fmt: skip
+        print(staleness_text(rows, names))
+        refuse_unsupported(rows, self.datamodule.min_ess)
 
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         checkpoint = self._with_policy()
-        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.task.name
-        if trained != asked:
+        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluation_env and self.datamodule.task.name
+        if trained is not None and trained != asked:
             raise GipoError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
                 f"(--config RUN/config.yaml) or --data.task={trained}"
             )
 
     def _with_policy(self) -> dict[str, Any] | None:
-        self.model.policy = self.model.policy_factory(self.datamodule.spaces)
         path = self.config[self.subcommand].ckpt_path
-        if path is None:
-            return None
-        checkpoint = load_checkpoint(path)
-        policy_from(checkpoint)
-        self.model.on_load_checkpoint(checkpoint)
+        checkpoint = None if path is None else load_checkpoint(path)
+        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
         return checkpoint
 
     before_test = before_validate
@@ -179,7 +196,7 @@ class GipoCLI(LightningCLI):
         figures = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k in ("val/success", "val/return")}
         summary = "".join(f", {name} {value:.2f}" for name, value in figures.items())
         print(
-            f"done: {self.datamodule.frames} environment steps{summary}; {folder} holds "
+            f"done: {self.datamodule.position} {AXES[self.datamodule.axis]}{summary}; {folder} holds "
             + ", ".join(name for name in files if (folder / name).exists())
         )
 
@@ -217,7 +234,8 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         GipoCLI(
             GIPOModule,
-            OnlineDataModule,
+            PolicyDataModule,
+            subclass_mode_data=True,
             save_config_callback=KeepConfig,
             seed_everything_default=22,
             auto_configure_optimizers=False,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,12 +13,12 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from
 from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
 from gipo.errors import GipoError
 from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
-from gipo.policies import Policy, PolicyFactory, TokenPolicy
+from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
 
-CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
 MAX_SKIPS_IN_A_ROW = 10
 
 
@@ -28,7 +29,10 @@ class GIPOModule(LightningModule):
     on every `actor_every`-th reuse, the critic on all of them.
 
     Args:
-        policy: policy class and its options, `gipo.policies.TokenPolicy` or `.GaussianPolicy`.
+        policy: policy class and its options, `gipo.policies.TokenPolicy` (the default) or `.GaussianPolicy`; with
+            `init_from` it is that of the checkpoint.
+        init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
+        critic_warmup: first iterations in which the critic learns alone.
         objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`.
         kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
         kl_estimator: sampled estimate of the anchor from the log-ratio: `gipo.objectives.k1`, `.k2` or `.k3`.
@@ -53,7 +57,9 @@ class GIPOModule(LightningModule):
 
     def __init__(
         self,
-        policy: PolicyFactory = TokenPolicy,
+        policy: PolicyFactory | None = None,
+        init_from: str | None = None,
+        critic_warmup: int = 0,
         objective: Objective = GIPO(),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
         kl_estimator: Callable = k3,
@@ -75,6 +81,9 @@ class GIPOModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.policy_factory = policy
+        self.init_from = init_from
+        self.critic_warmup = critic_warmup
+        self._ancestor: str | None = None
         self.objective = objective
         self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
         self.entropy_coef, self.value_coef = entropy_coef, value_coef
@@ -91,7 +100,30 @@ class GIPOModule(LightningModule):
     def configure_model(self) -> None:
         """Build the policy for the task at hand."""
         if not hasattr(self, "policy"):
-            self.policy = self.policy_factory(self._data.spaces)
+            self.policy = self.build_policy(self._data.spaces)
+
+    def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None) -> Policy:
+        """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
+
+        Args:
+            spaces: of the data.
+            resumed: a checkpoint of the run itself.
+
+        Raises:
+            GipoError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
+        """
+        if resumed is None and self.init_from is None:
+            return (self.policy_factory or TokenPolicy)(spaces)
+        found = load_checkpoint(self.init_from) if resumed is None else resumed  # type: ignore[arg-type]
+        policy = policy_from(found).train()
+        wanted = policy.description()
+        wanted["spaces"] = asdict(spaces)
+        if self.policy_factory is not None:
+            wanted = self.policy_factory(spaces).description()
+        _refuse_other_policy(policy.description(), wanted)
+        if resumed is None:
+            self._ancestor = found["gipo"].get("id")
+        return policy
 
     def configure_optimizers(self) -> Any:
         """One optimizer and one schedule for the policy, one of each for the critic."""
@@ -132,15 +164,17 @@ class GIPOModule(LightningModule):
         if self.normalise_advantages and batches.shape[-1] < 2:
             raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = _Iteration()
+        warming_up = self.current_epoch < self.critic_warmup
         for batch in batches.unbind(0):
-            self._learn(batch, iteration)
-        self.policy.version += 1
+            self._learn(batch, iteration, warming_up)
+        if not warming_up:
+            self.policy.version += 1
         schedules: Any = self.lr_schedulers()
         for schedule in schedules:
             schedule.step()
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
-    def _learn(self, batch: TensorDictBase, iteration: "_Iteration") -> None:
+    def _learn(self, batch: TensorDictBase, iteration: "_Iteration", critic_only: bool) -> None:
         """Reuse one batch [B].
 
         Value-only updates never run the actor, and encode the batch once between policy updates.
@@ -152,7 +186,7 @@ class GIPOModule(LightningModule):
         age = self.policy.version - batch["policy_version"]
         features = None
         for index in range(self.reuse):
-            if index % self.actor_every == 0:
+            if index % self.actor_every == 0 and not critic_only:
                 features = self.policy.features(batch["observation"])
                 loss = self._policy_loss(features, batch, advantage, age, iteration) / math.sqrt(index + 1)
                 value_features, features = features.detach(), None
@@ -231,16 +265,16 @@ class GIPOModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration."""
         checkpoint.setdefault("gipo", {}).update(
-            format=CHECKPOINT_FORMAT, policy=self.policy.description(), **self._data.provenance()
+            format=CHECKPOINT_FORMAT,
+            policy=self.policy.description(),
+            init_from=self._ancestor,
+            **self._data.provenance(),
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
-        found, wanted = checkpoint["gipo"]["policy"], self.policy.description()
-        different = [key for key in wanted if found.get(key) != wanted[key]]
-        if different:
-            details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
-            raise GipoError(f"the checkpoint holds another policy than model.policy describes ({details})")
+        _refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
+        self._ancestor = checkpoint["gipo"].get("init_from")
 
     @property
     def _data(self) -> Any:
@@ -249,13 +283,20 @@ class GIPOModule(LightningModule):
 
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
-        not_negative = ("kl_coef", "entropy_coef", "value_coef", "lr_warmup", "lr_final")
+        not_negative = ("kl_coef", "entropy_coef", "value_coef", "critic_warmup", "lr_warmup", "lr_final")
         for name in positive:
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise GipoError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
         for name in not_negative:
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise GipoError(f"model.{name} must not be negative, got {getattr(self, name)}")
+
+
+def _refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if different:
+        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
+        raise GipoError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
 
 
 class _Iteration:
@@ -272,9 +313,6 @@ class _Iteration:
 
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration, and the staleness diagnostics of all its samples."""
-        log_ratio, weight, contribution, advantage, age, used = (
-            torch.cat(parts) for parts in zip(*self.samples, strict=True)
-        )
         means = {
             "loss/policy": self.policy_loss,
             "loss/value": self.value_loss,
@@ -283,6 +321,7 @@ class _Iteration:
             "grad_norm/value": self.value_grad_norm,
             "explained_variance": self.explained_variance,
         }
-        return {name: torch.stack(values).nanmean() for name, values in means.items()} | staleness(
-            log_ratio, weight, contribution, advantage, age, used
-        )
+        metrics = {name: torch.stack(values).nanmean() for name, values in means.items() if values}
+        if not self.samples:  # the critic learned alone
+            return metrics
+        return metrics | staleness(*(torch.cat(parts) for parts in zip(*self.samples, strict=True)))

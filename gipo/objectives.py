@@ -15,7 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class Terms(NamedTuple):
 
 class Objective(ABC):
     """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
+
+    needs_behaviour: ClassVar[bool] = True  # whether x must be a ratio to the policy that acted
 
     @abstractmethod
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
@@ -183,6 +185,22 @@ class SAPO(Objective):
         p = torch.sigmoid(tau * (rho - 1))
         weight = (4 * p * (1 - p)).detach()
         return Terms(-(4 / tau) * p * advantage, weight, weight * rho.detach())
+
+
+@dataclass(frozen=True)
+class BehaviourCloning(Objective):
+    """Maximum likelihood of the data's actions: −x, which differs from −log π by what no gradient sees.
+
+    It reads neither advantages nor behaviour log-probs, so it learns from demonstrations; leave the KL anchor out
+    (`kl_coef=0`), which would hold the policy to a ratio that has no meaning here.
+    """
+
+    needs_behaviour = False
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+        """Loss per element; every one counts the same."""
+        one = torch.ones_like(log_ratio * advantage)
+        return Terms(-log_ratio * one, one, one)
 
 
 class PolicyLoss(NamedTuple):

@@ -39,13 +39,16 @@ def write_curves(rows: Rows, path: Path) -> None:
         writer.writerows(rows)
 
 
-def plot_curves(rows: Rows, path: Path, title: str) -> None:
-    """Success, return, age of the data, and how much of it still moves the policy, against environment steps."""
+AXES = {"frames": "environment steps", "iterations": "iterations"}
+
+
+def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> None:
+    """Success, return, age of the data, and how much of it still moves the policy, against one of AXES."""
     figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
     figure.suptitle(title)
     evaluated = [row for row in rows if "val/success_low" in row]
     if evaluated:
-        x = [row["frames"] for row in evaluated]
+        x = [row[axis] for row in evaluated]
         low, high = ([row[f"val/success_{side}"] for row in evaluated] for side in ("low", "high"))
         success.fill_between(x, low, high, alpha=0.2, label="evaluation, 95 % interval")
     for axes, label, limits in (
@@ -54,20 +57,20 @@ def plot_curves(rows: Rows, path: Path, title: str) -> None:
         (age, "age of a sample [policy versions]", None),
         (mechanism, "share", (0, 1.02)),
     ):
-        _draw(axes, rows, LINES[label], label, limits)
+        _draw(axes, rows, axis, LINES[label], label, limits)
     with whole_file(path) as partial:
         figure.savefig(partial, dpi=130, format="png")
     plt.close(figure)
 
 
 def _draw(
-    axes: Any, rows: Rows, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None
+    axes: Any, rows: Rows, axis: str, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None
 ) -> None:
     for column, name in columns.items():
-        points = [(row["frames"], row[column]) for row in rows if column in row]
+        points = [(row[axis], row[column]) for row in rows if column in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
-    axes.set_xlabel("environment steps")
+    axes.set_xlabel(AXES[axis])
     axes.set_ylabel(label)
     if limits:
         axes.set_ylim(*limits)

@@ -21,6 +21,7 @@ from gipo.networks import ActorCritic, ObservationNormaliser, SeparateNetworks
 
 NetworkFactory = Callable[[int, int], ActorCritic]
 
+ALMOST_ONE = 0.999  # atanh of it is 3.8, two standard deviations beyond the softly bounded mean
 MAX_BOUND = 1e38  # the distance between two such bounds is still finite in float32
 
 
@@ -127,6 +128,10 @@ class Policy(nn.Module, ABC):
     def _constrain(self, params: Tensor) -> Tensor:
         return params
 
+    def _fraction(self, action: Tensor) -> Tensor:
+        """How far `action` is on the way from the lower to the upper bound, in [0, 1]."""
+        return ((action - self.action_low) / (self.action_high - self.action_low)).clamp(0, 1)
+
     def _within_bounds(self, fraction: Tensor) -> Tensor:
         """Action at `fraction` of the way from the lower to the upper bound, never past them by rounding."""
         action = self.action_low + (self.action_high - self.action_low) * fraction
@@ -151,6 +156,10 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def to_env(self, latent: Tensor) -> Tensor:
         """Action [..., D] in environment units, always inside the bounds."""
+
+    @abstractmethod
+    def from_env(self, action: Tensor) -> Tensor:
+        """Latent [..., D] whose action is nearest to `action` [..., D], environment units."""
 
     @abstractmethod
     def entropy(self, params: Tensor) -> Tensor:
@@ -204,6 +213,10 @@ class TokenPolicy(Policy):
     def to_env(self, latent: Tensor) -> Tensor:
         """Centre of the bin."""
         return self._within_bounds(latent.to(self.action_low.dtype) / (self.bins - 1))
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """Nearest bin."""
+        return (self._fraction(action) * (self.bins - 1)).round().to(self.latent_dtype)
 
     def entropy(self, params: Tensor) -> Tensor:
         """−Σ π(k)·log π(k)."""
@@ -288,6 +301,11 @@ class GaussianPolicy(Policy):
         """tanh or clip to [−1, 1], then scaled to the bounds."""
         unit = torch.tanh(latent) if self.squash else latent.clamp(-1, 1)
         return self._within_bounds((unit + 1) / 2)
+
+    def from_env(self, action: Tensor) -> Tensor:
+        """The inverse of `to_env`; a squashed action at its bound has no finite latent and counts as just inside."""
+        unit = 2 * self._fraction(action) - 1
+        return torch.atanh(unit.clamp(-ALMOST_ONE, ALMOST_ONE)) if self.squash else unit
 
     def entropy(self, params: Tensor) -> Tensor:
         """Log std + ½ log 2πe, of the latent before squashing."""

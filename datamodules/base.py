@@ -1,0 +1,166 @@
+"""What every data module shares: evaluation in a simulator, where there is one, and the figures of a run."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from lightning.pytorch import LightningDataModule
+from tensordict import TensorDict
+from torchrl.envs import EnvBase
+
+from datamodules.envs import Task
+from datamodules.evaluation import evaluate
+from datamodules.logs import Logs
+from datamodules.options import EvaluationOptions
+from gipo.errors import GipoError
+from gipo.policies import Policy, Spaces
+
+
+class PolicyDataModule(LightningDataModule, ABC):
+    """Yields one TensorDict [rounds, batch] of ready transitions per training iteration (one Lightning epoch).
+
+    Args:
+        task: simulator for evaluation; None for none.
+        evaluation: evaluation episodes.
+        seed: of all randomness.
+    """
+
+    axis: ClassVar[str]  # what `position` counts, and the x-axis of every logger
+    store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
+    logs: Logs | None = None  # what the run learns from beside what it collects
+    min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
+
+    def __init__(self, task: str | None, evaluation: EvaluationOptions, seed: int | None):
+        super().__init__()
+        self.task = None if task is None else Task(task)
+        self.evaluation = evaluation
+        self.seed = 0 if seed is None else seed
+        self._evaluation_env: EnvBase | None = None
+
+    @property
+    @abstractmethod
+    def iterations(self) -> int:
+        """Training iterations of the whole run."""
+
+    @property
+    @abstractmethod
+    def spaces(self) -> Spaces:
+        """What a policy for this data is built for."""
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """How far the run is, counted in `axis`."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """`position` at the end of the run."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the run is about, in a word or two."""
+
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint says of the data its policy was trained on."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Running figures of the data, for the loggers and the progress bar."""
+
+    @abstractmethod
+    def check(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a state from which this run cannot go on, with a GipoError."""
+
+    @property
+    def has_success(self) -> bool:
+        """Whether evaluation has a notion of success."""
+        return self.task is not None and "success" in self.evaluation_env.observation_spec.keys()
+
+    @property
+    def evaluation_env(self) -> EnvBase:
+        """The simulators of evaluation.
+
+        Raises:
+            GipoError: when no task is named.
+        """
+        if self.task is None:
+            raise GipoError("evaluation needs a simulator: set data.task")
+        if self._evaluation_env is None:
+            self._evaluation_env = self.task.make(self.evaluation.num_envs, self.evaluation.seed)
+        return self._evaluation_env
+
+    def notes(self, every: int) -> list[str]:
+        """What a user should know before a run that saves a checkpoint `every` so many iterations."""
+        return []
+
+    def val_dataloader(self) -> "Once | list[Any]":
+        """One batch of finished evaluation episodes; none without a simulator."""
+        if self.task is None:
+            return []
+        return Once(lambda: self._evaluate(self.evaluation.episodes, self.evaluation.seed))
+
+    def test_dataloader(self) -> "Once":
+        """One batch of finished evaluation episodes, more of them and on other goals than those of validation."""
+        return Once(lambda: self._evaluate(self.evaluation.test_episodes, self.evaluation.seed + 1))
+
+    def teardown(self, stage: str) -> None:
+        """Close the simulators."""
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()
+            self._evaluation_env = None
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Leave nothing running behind."""
+        self.teardown("fit")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`, where the trainer is fitting; evaluation needs none of it.
+
+        Raises:
+            GipoError: when `check` refuses it.
+        """
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        if state_dict and fitting:
+            self.check(state_dict)
+            self.restore(state_dict)
+
+    @abstractmethod
+    def restore(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state that `check` accepts."""
+
+    @property
+    def needs_behaviour(self) -> bool:
+        """Whether the objective being optimised reads behaviour log-probs."""
+        assert self.trainer is not None
+        return bool(self.trainer.lightning_module.objective.needs_behaviour)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy being trained."""
+        assert self.trainer is not None
+        policy = self.trainer.lightning_module.policy
+        assert isinstance(policy, Policy)
+        return policy
+
+    def _evaluate(self, episodes: int, seed: int) -> TensorDict:
+        policy = self.policy
+        if policy.version.device.type != "cpu":
+            policy = copy.deepcopy(policy).cpu()
+        return evaluate(self.evaluation_env, policy, episodes, seed, self.evaluation.deterministic)
+
+
+class Once:
+    """A data loader of one batch, made when Lightning asks for it."""
+
+    def __init__(self, make: Callable[[], TensorDict]):
+        self._make = make
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[TensorDict]:
+        yield self._make()

@@ -1,0 +1,78 @@
+"""The logs of a run: ingested when first asked for, completed for the policy that is to learn from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tensordict import TensorDictBase
+
+from datamodules.behaviour import BehaviourOptions, complete
+from datamodules.ingest import IngestOptions, Store, ingest
+from gipo.errors import GipoError
+from gipo.policies import Policy, Spaces
+
+NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
+
+
+class Logs:
+    """Sources of stale transitions.
+
+    Args:
+        sources: files or folders: MCAP logs of gipo-robot, LeRobot v3 and Minari datasets.
+        options: how they are checked and converted.
+        behaviour: model of who acted, for sources that hold no log-probs.
+        seed: of that model.
+    """
+
+    def __init__(
+        self, sources: str | Sequence[str], options: IngestOptions, behaviour: BehaviourOptions | None, seed: int
+    ):
+        self.sources = [sources] if isinstance(sources, str) else list(sources)
+        if not self.sources:
+            raise GipoError("data.logs names no source")
+        self._options, self._behaviour, self._seed = options, behaviour, seed
+        self._store: Store | None = None
+        self._frames: TensorDictBase | None = None
+
+    @property
+    def store(self) -> Store:
+        """The converted sources."""
+        if self._store is None:
+            self._store = ingest(self.sources, self._options)
+        return self._store
+
+    @property
+    def spaces(self) -> Spaces:
+        """What a policy for these logs is built for."""
+        interface = self.store.facts.interface
+        return Spaces(
+            observation_size=self.store.frames["observation"].shape[-1],
+            action_low=tuple(interface["action_low"]),
+            action_high=tuple(interface["action_high"]),
+        )
+
+    def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
+        """All transitions [M], with latents and behaviour log-probs.
+
+        Args:
+            policy: that is to learn from them.
+            needs_behaviour: whether its objective reads behaviour log-probs.
+
+        Raises:
+            GipoError: when they cannot be had.
+        """
+        if self._frames is None:
+            self._frames = complete(self.store, policy, self._behaviour, needs_behaviour, self._seed)
+        return self._frames
+
+    def provenance(self) -> dict[str, Any]:
+        """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
+        frames, facts = self.store.frames, self.store.facts
+        chosen = frames["policy"][frames["valid"] & (frames["policy"] >= 0)]
+        parent = facts.policies[int(chosen.bincount().argmax())] if len(chosen) else None
+        logs = [{"session": one.session, "sha256": one.sha256, "steps": one.steps} for one in facts.sources]
+        return {"parent": parent, "logs": logs}
+
+    def interface(self) -> dict[str, Any]:
+        """Names, units and rate, as a checkpoint keeps them."""
+        found = self.store.facts.interface
+        return {name: found[name] for name in NAMES if found.get(name) is not None}

@@ -1,0 +1,155 @@
+"""Offline data: logs that came back from robots, as ready batches; nothing is collected."""
+
+from typing import Any
+
+from tensordict import TensorDict
+from torchrl.data.replay_buffers import Sampler
+
+from datamodules.advantages import GAE, Estimator
+from datamodules.base import Once, PolicyDataModule
+from datamodules.behaviour import BehaviourOptions
+from datamodules.ingest import IngestOptions
+from datamodules.log_replay import LogReplay
+from datamodules.logs import Logs
+from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
+from gipo.errors import GipoError
+from gipo.policies import Spaces
+
+STATE = ("key", "iteration", "replay")
+
+
+class OfflineDataModule(PolicyDataModule):
+    """Serves stale transitions from robot logs, LeRobot and Minari datasets, in any mix.
+
+    They are verified, audited and converted once, to a memory-mapped store; a second start finds it by the content
+    of the sources. Saving a checkpoint changes nothing: a resumed run continues exactly like the one that went on.
+
+    Args:
+        logs: files or folders: MCAP logs of gipo-robot, LeRobot v3 and Minari datasets.
+        iterations: training iterations of the run.
+        rounds: batches drawn per iteration.
+        batch: transitions per batch.
+        refresh_every: iterations between two recomputations of all advantages with the current critic.
+        estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
+        sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
+        reward_scale: factor on rewards where advantages are computed.
+        min_ess: the run is refused when the effective sample size of the data, as a share, is below this for the
+            policy it starts from.
+        ingest: how sources are checked and converted.
+        behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
+        task: simulator for evaluation; null for none.
+        evaluation: evaluation episodes.
+        seed: of sampling; on the command line always that of `seed_everything`.
+    """
+
+    axis = "iterations"
+
+    def __init__(
+        self,
+        logs: str | list[str],
+        iterations: int = 60,
+        rounds: int = 32,
+        batch: int = 512,
+        refresh_every: int = 1,
+        estimator: Estimator = GAE(),  # noqa: B008 - frozen
+        sampler: Sampler | None = None,
+        reward_scale: float = 0.1,
+        min_ess: float = 0.02,
+        ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
+        behaviour: BehaviourOptions | None = None,
+        task: str | None = None,
+        evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
+        seed: int | None = None,
+    ):
+        super().__init__(task, evaluation, seed)
+        self.logs = Logs(logs, ingest, behaviour, self.seed)
+        self._iterations = iterations
+        self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
+        self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
+        self.min_ess = min_ess
+        sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
+        refuse_not_positive("data.", sizes)
+        refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})
+        self.iteration = 0
+        self._replay: LogReplay | None = None
+        self._restored: dict[str, Any] = {}
+
+    @property
+    def iterations(self) -> int:
+        """Training iterations of the whole run."""
+        return self._iterations
+
+    @property
+    def spaces(self) -> Spaces:
+        """What a policy for these logs is built for."""
+        return self.logs.spaces
+
+    @property
+    def position(self) -> int:
+        """Iterations so far."""
+        return self.iteration
+
+    @property
+    def total(self) -> int:
+        """Iterations of the whole run."""
+        return self._iterations
+
+    @property
+    def title(self) -> str:
+        """How much there is to learn from."""
+        return f"{self.logs.store.facts.steps:,} logged steps"
+
+    def train_dataloader(self) -> Once:
+        """One batch per epoch: refresh and sample."""
+        return Once(self._iterate)
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing changes while training."""
+        return {}
+
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint says of the data its policy was trained on."""
+        task = {"task": None if self.task is None else self.task.name}
+        return self.logs.provenance() | task | {"frames": self.logs.store.facts.steps, "interface": self.logs.interface()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, estimates and generators."""
+        if self._replay is None:
+            return self._restored
+        return {"key": self.logs.store.facts.key, "iteration": self.iteration, "replay": self._replay.state_dict()}
+
+    def check(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a state from which this run cannot go on.
+
+        Raises:
+            GipoError: when it is incomplete or of other logs.
+        """
+        missing = [name for name in STATE if name not in state_dict]
+        if missing:
+            raise GipoError(
+                f"the checkpoint has no training state of logs to resume from: {', '.join(missing)} missing; "
+                "to start from its policy, give it as --model.init_from"
+            )
+        if state_dict["key"] != self.logs.store.facts.key:
+            raise GipoError(
+                "the checkpoint was trained on other logs than data.logs, or on logs ingested in another way; "
+                "to start a new run from its policy, give it as --model.init_from"
+            )
+
+    def restore(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state that `check` accepts."""
+        self.iteration = state_dict["iteration"]
+        self._restored = state_dict
+
+    def _iterate(self) -> TensorDict:
+        policy = self.policy
+        if self._replay is None:
+            frames = self.logs.frames(policy, self.needs_behaviour)
+            self._replay = LogReplay(frames, self.estimator, self.sampler, self.reward_scale, self.seed)
+            if self._restored:
+                self._replay.load_state_dict(self._restored["replay"])
+                self._restored = {}
+        if self.iteration % self.refresh_every == 0:
+            self._replay.refresh(policy)
+        self.iteration += 1
+        return self._replay.sample(self.rounds, self.batch, int(policy.version))
