@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
 from gipo.errors import GipoError
-from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
+from gipo.objectives import GIPO, Figures, Objective, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, TokenPolicy
 
 CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
@@ -185,6 +185,7 @@ class GIPOModule(LightningModule):
             loss = loss - self.entropy_coef * masked_mean(self.policy.entropy(params), surrogate.used)
         iteration.policy_loss.append(surrogate.loss.detach())
         iteration.kl.append(kl.detach())
+        iteration.figures.append(surrogate.figures)
         iteration.samples.append(
             (log_ratio.detach(), surrogate.weight, surrogate.contribution, advantage, age, surrogate.used)
         )
@@ -268,6 +269,7 @@ class _Iteration:
         self.policy_grad_norm: list[Tensor] = []
         self.value_grad_norm: list[Tensor] = []
         self.explained_variance: list[Tensor] = []
+        self.figures: list[Figures] = []
         self.samples: list[tuple[Tensor, ...]] = []
 
     def metrics(self) -> dict[str, Tensor]:
@@ -282,6 +284,7 @@ class _Iteration:
             "grad_norm/policy": self.policy_grad_norm,
             "grad_norm/value": self.value_grad_norm,
             "explained_variance": self.explained_variance,
+            **{name: [figures[name] for figures in self.figures] for name in self.figures[0]},
         }
         return {name: torch.stack(values).nanmean() for name, values in means.items()} | staleness(
             log_ratio, weight, contribution, advantage, age, used
