@@ -17,6 +17,9 @@ RULES: dict[str, set[str]] = {
     "gipo.objectives": {"torch", "gipo.errors"},
     "gipo.adaptive": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.diagnostics": {"torch", "gipo.objectives"},
+    "gipo.staleness": {
+        "torch", "gipo.diagnostics", "gipo.errors", "gipo.files", "gipo.objectives", "robots.table",
+    },
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {
