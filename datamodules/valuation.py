@@ -59,6 +59,17 @@ def value_frames(
     return order, estimate
 
 
+@torch.no_grad()
+def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
+    """x = log π(a|s) − log μ(a|s) of frames [M]: [M, D] nats, on the frames' device."""
+    device = policy.version.device
+    found = []
+    for rows in torch.arange(len(frames)).split(CHUNK):
+        log_pi = policy.log_prob(policy.params(frames["observation"][rows].to(device)), frames["latent"][rows].to(device))
+        found.append(log_pi.to(frames["log_prob"].device) - frames["log_prob"][rows])
+    return torch.cat(found)
+
+
 def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: bool) -> tuple[Tensor, Tensor]:
     """Values [M] in `order`, and log-ratios of the whole action [M] where they are asked for, else zeros.
 

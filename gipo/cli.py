@@ -22,11 +22,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from datamodules.base import PolicyDataModule
 from datamodules.offline import OfflineDataModule  # noqa: F401 - known by its short name on the command line
 from datamodules.online import OnlineDataModule
+from datamodules.valuation import log_ratios
+from gipo import staleness
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.errors import GipoError, nearest
 from gipo.files import remove_partials, whole_file
 from gipo.module import GIPOModule
+from gipo.plots import AXES
 
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
 
@@ -155,13 +158,18 @@ class GipoCLI(LightningCLI):
         frames = logs.frames(policy, objective.needs_behaviour)
         if not objective.needs_behaviour:
             return
+        rows = staleness.staleness_report(
+            log_ratios(policy, frames),
+            frames["valid"],
+            frames["policy"],
+            frames["policy_version"],
+            int(policy.version),
+            objective,
+        )
         names = logs.store.facts.policies
-        rows = staleness_report(
-            log_ratios(policy, frames), frames["valid"], frames["policy"], frames["policy_version"],
-            int(policy.version), objective,
-        )  # fmt: skip
-        print(staleness_text(rows, names))
-        refuse_unsupported(rows, self.datamodule.min_ess)
+        print(staleness.text(rows, names))
+        staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
+        self._staleness = rows, names
 
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""

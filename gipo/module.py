@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from
 from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
 from gipo.errors import GipoError
-from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
+from gipo.objectives import GIPO, Figures, Objective, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
 
 MAX_SKIPS_IN_A_ROW = 10
@@ -219,6 +219,7 @@ class GIPOModule(LightningModule):
             loss = loss - self.entropy_coef * masked_mean(self.policy.entropy(params), surrogate.used)
         iteration.policy_loss.append(surrogate.loss.detach())
         iteration.kl.append(kl.detach())
+        iteration.figures.append(surrogate.figures)
         iteration.samples.append(
             (log_ratio.detach(), surrogate.weight, surrogate.contribution, advantage, age, surrogate.used)
         )
@@ -309,6 +310,7 @@ class _Iteration:
         self.policy_grad_norm: list[Tensor] = []
         self.value_grad_norm: list[Tensor] = []
         self.explained_variance: list[Tensor] = []
+        self.figures: list[Figures] = []
         self.samples: list[tuple[Tensor, ...]] = []
 
     def metrics(self) -> dict[str, Tensor]:
@@ -320,6 +322,7 @@ class _Iteration:
             "grad_norm/policy": self.policy_grad_norm,
             "grad_norm/value": self.value_grad_norm,
             "explained_variance": self.explained_variance,
+            **{name: [figures[name] for figures in self.figures] for name in (self.figures or [{}])[0]},
         }
         metrics = {name: torch.stack(values).nanmean() for name, values in means.items() if values}
         if not self.samples:  # the critic learned alone

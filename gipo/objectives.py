@@ -34,6 +34,9 @@ class Terms(NamedTuple):
     contribution: Tensor
 
 
+Figures = dict[str, Tensor]  # scalars on their device, by the name under which they are logged
+
+
 class Objective(ABC):
     """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
 
@@ -42,6 +45,18 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Terms per element, from finite x and A of shapes that broadcast."""
+
+    def on_batch(self, log_ratio: Tensor, advantage: Tensor, used: Tensor) -> tuple[Terms, Figures]:
+        """Terms per element of a batch, and figures of it to log.
+
+        To override where a parameter follows from the batch as a whole.
+
+        Args:
+            log_ratio: x, finite.
+            advantage: A, finite.
+            used: bool, of the shape of x; False where x = 0 and A = 0 stand for an element that is left out.
+        """
+        return self(log_ratio, advantage), {}
 
 
 def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
@@ -89,17 +104,21 @@ class GIPO(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sigma", "sigma_neg_ratio")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "sigma", "sigma_neg_ratio")
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         sigma = torch.where(advantage > 0, self.sigma, self.sigma * self.sigma_neg_ratio)
         x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
-        log_weight = self.kernel(x / sigma)
-        # w·ρ = exp(x + log w): one exponential, which cannot overflow, instead of inf·0
-        contribution = attach_gradient((x + log_weight).exp(), log_ratio)
-        return Terms(-contribution * advantage, log_weight.exp(), contribution.detach())
+        return weighted(self.kernel(x / sigma), x, log_ratio, advantage)
+
+
+def weighted(log_weight: Tensor, x: Tensor, log_ratio: Tensor, advantage: Tensor) -> Terms:
+    """−sg(w)·ρ·A from log w and the clamped log-ratio x, with the gradient of the log-ratio itself."""
+    # w·ρ = exp(x + log w): one exponential, which cannot overflow, instead of inf·0
+    contribution = attach_gradient((x + log_weight).exp(), log_ratio)
+    return Terms(-contribution * advantage, log_weight.exp(), contribution.detach())
 
 
 @dataclass(frozen=True)
@@ -113,7 +132,7 @@ class NoClip(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_bound(self.log_ratio_bound)
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
@@ -136,8 +155,8 @@ class PPOClip(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "clip")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "clip")
+        require_bound(self.log_ratio_bound)
         if self.dual_clip is not None and not 1 + self.clip < self.dual_clip <= LARGEST:
             raise GipoError(
                 f"PPOClip.dual_clip must lie in (1 + clip, {LARGEST:g}] = ({1 + self.clip:g}, {LARGEST:g}], "
@@ -175,8 +194,8 @@ class SAPO(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "tau_pos", "tau_neg")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "tau_pos", "tau_neg")
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
@@ -204,12 +223,13 @@ class BehaviourCloning(Objective):
 
 
 class PolicyLoss(NamedTuple):
-    """Mean loss over the usable elements; trust weight, contribution and usability of each element."""
+    """Mean loss over the usable elements; trust weight, contribution and usability of each; figures of the batch."""
 
     loss: Tensor
     weight: Tensor
     contribution: Tensor
     used: Tensor
+    figures: Figures
 
 
 def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, valid: Tensor | None = None) -> PolicyLoss:
@@ -225,8 +245,9 @@ def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, vali
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    terms = objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0))
-    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used)
+    x, a = torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0)
+    terms, figures = objective.on_batch(x, a, used)
+    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used, figures)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -257,13 +278,23 @@ def ppo_dead(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return ((log_ratio > high) & (advantage > 0)) | ((log_ratio < low) & (advantage < 0))
 
 
-def _require_positive(objective: object, *names: str) -> None:
+def require_positive(objective: object, *names: str) -> None:
+    """Refuse widths and temperatures that are not positive, or that float32 turns into 0 or infinity.
+
+    Raises:
+        GipoError: naming the field.
+    """
     for name in names:
         value = getattr(objective, name)
         if not SMALLEST <= value <= LARGEST:
             raise GipoError(f"{type(objective).__name__}.{name} must lie in [{SMALLEST:g}, {LARGEST:g}], got {value}")
 
 
-def _require_bound(bound: float) -> None:
+def require_bound(bound: float) -> None:
+    """Refuse a clamp on |x| whose squared ratio could overflow.
+
+    Raises:
+        GipoError: naming the range.
+    """
     if not 0 < bound <= MAX_LOG_RATIO_BOUND:
         raise GipoError(f"log_ratio_bound must lie in (0, {MAX_LOG_RATIO_BOUND}], got {bound}")

@@ -15,7 +15,11 @@ TORCH = {"torch", "tensordict", "torchrl", "lightning", "jsonargparse"}
 # Beside the standard library. The longest prefix of an importer decides.
 RULES: dict[str, set[str]] = {
     "gipo.objectives": {"torch", "gipo.errors"},
+    "gipo.adaptive": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.diagnostics": {"torch", "gipo.objectives"},
+    "gipo.staleness": {
+        "torch", "gipo.diagnostics", "gipo.errors", "gipo.files", "gipo.objectives", "robots.table",
+    },
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {

@@ -136,8 +136,8 @@ def test_bucket_sizes_are_their_own() -> None:
 def test_it_takes_what_policy_loss_returns() -> None:
     x = torch.tensor([[0.1, -math.inf], [2.0, -1.0]])
     advantage = torch.tensor([1.0, -1.0])
-    _, weight, contribution, used = policy_loss(GIPO(), x, advantage)
-    metrics = staleness(x, weight, contribution, advantage, torch.tensor([0, 3]), used)
+    result = policy_loss(GIPO(), x, advantage)
+    metrics = staleness(x, result.weight, result.contribution, advantage, torch.tensor([0, 3]), result.used)
     assert metrics["staleness/masked"] == 1
     expected = (math.exp(-0.005) + math.exp(-2) + math.exp(-0.5)) / 3
     assert metrics["weight/mean"].item() == pytest.approx(expected)

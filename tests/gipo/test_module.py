@@ -13,6 +13,7 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn import functional as F
 
+from gipo.adaptive import AdaptiveGIPO
 from gipo.errors import GipoError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
@@ -250,6 +251,18 @@ def test_version_and_ages_count_iterations() -> None:
     module = fit(batches(3))
     assert int(module.policy.version) == 3
     assert float(module.trainer.callback_metrics["staleness/age_max"]) == 2
+
+
+def test_the_width_chosen_is_logged_as_the_mean_of_the_iteration() -> None:
+    data = batches(1, rounds=3)
+    module = fit(data, objective=AdaptiveGIPO(0.7), policy_lr=1e-12, kl_coef=0.0)
+    widths = []
+    for batch in data[0].unbind(0):
+        x = module.policy.log_prob(module.policy.params(batch["observation"]), batch["latent"]) - batch["log_prob"]
+        surrogate = policy_loss(AdaptiveGIPO(0.7), x.detach(), torch.ones(BATCH), batch["valid"])
+        widths.append(float(surrogate.figures["weight/sigma"]))
+    assert len(set(widths)) == 3
+    assert float(module.trainer.callback_metrics["weight/sigma"]) == pytest.approx(sum(widths) / 3, rel=1e-3)
 
 
 def test_a_policy_of_another_description_is_refused() -> None:
