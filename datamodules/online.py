@@ -239,25 +239,23 @@ class OnlineDataModule(PolicyDataModule):
             self._collect(self._rollouts, self._replay, policy, refresh_follows)
         if refresh_follows:
             self._replay.refresh(policy)
-        logged = self._sample_logs(policy, refresh_follows)
+        parts = [] if self.logs is None else [self._sample_logs(self.logs, policy, refresh_follows)]
         self.iteration += 1
-        collected = self._replay.sample(self.rounds, self.batch - logged.shape[1], int(policy.version))
-        return torch.cat((collected, logged), 1) if logged.numel() else collected
+        logged = sum(part.shape[1] for part in parts)
+        parts.append(self._replay.sample(self.rounds, self.batch - logged, int(policy.version)))
+        return torch.cat(parts, 1)
 
-    def _sample_logs(self, policy: Policy, refresh: bool) -> TensorDict:
+    def _sample_logs(self, logs: Logs, policy: Policy, refresh: bool) -> TensorDict:
         """[rounds, share of the batch] logged transitions."""
-        count = 0 if self.logs is None else round(self.logs_share * self.batch)
-        if self.logs is None or count == 0:
-            return TensorDict(batch_size=[self.rounds, 0])
         if self._log_replay is None:
-            frames = self.logs.frames(policy, self.needs_behaviour)
+            frames = logs.frames(policy, self.needs_behaviour)
             self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.seed)
             if self._logs_state is not None:
                 self._log_replay.load_state_dict(self._logs_state)
                 self._logs_state = None
         if refresh or self.advantages == "stored":
             self._log_replay.refresh(policy)
-        return self._log_replay.sample(self.rounds, count, int(policy.version))
+        return self._log_replay.sample(self.rounds, round(self.logs_share * self.batch), int(policy.version))
 
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()

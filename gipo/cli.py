@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import pydoc
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
@@ -20,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.base import PolicyDataModule
-from datamodules.offline import OfflineDataModule  # noqa: F401 - known by its short name on the command line
+from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
 from gipo import staleness
@@ -31,6 +32,7 @@ from gipo.files import remove_partials, whole_file
 from gipo.module import GIPOModule
 from gipo.plots import AXES
 
+DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, OfflineDataModule)}
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
 
 DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
@@ -41,7 +43,7 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
   gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt   post-train on logs
-  gipo fit --data.help OnlineDataModule            its options; also OfflineDataModule, or a class of your own
+  gipo fit --data_module=OfflineDataModule --help  the options of logs
 """
 
 
@@ -86,8 +88,13 @@ class GipoCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How often to save, and one seed for everything."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
-        parser.set_defaults({"data": {"class_path": "datamodules.online.OnlineDataModule"}})
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.add_argument(
+            "--data_module",
+            default=OnlineDataModule.__name__,
+            help="OnlineDataModule collects, OfflineDataModule learns from logs; or the path of a class of yours. "
+            "Its options are those of --data.",
+        )
+        parser.link_arguments("seed_everything", "data.seed")
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Our own summary instead of Lightning's table, unless --verbose asks for it."""
@@ -107,7 +114,7 @@ class GipoCLI(LightningCLI):
         """Choose the run folder; refuse an occupied one before anything is built."""
         config = self.config[self.subcommand]
         if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.init_args.get("task") or "logs"))
+            config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.get("task") or "logs"))
         folder = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             return
@@ -240,10 +247,10 @@ def main(args: Sequence[str] | None = None) -> None:
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
+        given = _with_shipped_configs(list(sys.argv[1:] if args is None else args))
         GipoCLI(
             GIPOModule,
-            PolicyDataModule,
-            subclass_mode_data=True,
+            _data_module(given),
             save_config_callback=KeepConfig,
             seed_everything_default=22,
             auto_configure_optimizers=False,
@@ -256,7 +263,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "callbacks": [BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
             },
             parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
-            args=_with_shipped_configs(list(sys.argv[1:] if args is None else args)),
+            args=given,
         )
     except GipoError as error:
         print(f"gipo: error: {error}", file=sys.stderr)
@@ -277,25 +284,59 @@ def _with_shipped_configs(args: list[str]) -> list[str]:
     shipped = shipped_configs()
     found = []
     for index, arg in enumerate(args):
-        flag, equals, value = arg.partition("=")
-        after_flag = index > 0 and args[index - 1] in ("--config", "-c")
-        name = arg if after_flag else value if flag in ("--config", "-c") and equals else None
+        name = _config_name(args, index)
         if name is not None and not Path(name).exists():
             if name not in shipped:
                 raise GipoError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
             arg = arg.removesuffix(name) + str(shipped[name])
-        elif name is not None:
-            _refuse_broken_yaml(name)
         found.append(arg)
     return found
 
 
-def _refuse_broken_yaml(path: str) -> None:
-    """Say which file is broken, and where: with several of them the parser's own message leaves it open."""
+def _data_module(args: list[str]) -> type[PolicyDataModule]:
+    """The data module that arguments or configurations name; it must be known before its options can be parsed.
+
+    Raises:
+        GipoError: when there is no such class, or it is none of ours.
+    """
+    chosen = OnlineDataModule.__name__
+    for index, arg in enumerate(args):
+        config = _config_name(args, index)
+        if config is not None:
+            chosen = _yaml(config).get("data_module", chosen)
+        elif arg.startswith("--data_module="):
+            chosen = arg.partition("=")[2]
+        elif index > 0 and args[index - 1] == "--data_module":
+            chosen = arg
+    if chosen in DATA_MODULES:
+        return DATA_MODULES[chosen]
     try:
-        yaml.safe_load(Path(path).read_text())
+        found = pydoc.locate(str(chosen))
+    except pydoc.ErrorDuringImport as error:
+        raise GipoError(f"data_module {chosen!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, PolicyDataModule)):
+        raise GipoError(
+            f"data_module {chosen!r} is no data module; name {' or '.join(DATA_MODULES)}, "
+            "or the path of a class derived from datamodules.base.PolicyDataModule"
+        )
+    return found
+
+
+def _config_name(args: list[str], index: int) -> str | None:
+    """The configuration file that argument `index` names, if it names one."""
+    flag, equals, value = args[index].partition("=")
+    if index > 0 and args[index - 1] in ("--config", "-c"):
+        return args[index]
+    return value if flag in ("--config", "-c") and equals else None
+
+
+def _yaml(path: str) -> dict[str, Any]:
+    """A configuration; with several of them the parser's own message leaves open which one is broken, and where."""
+    try:
+        found = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GipoError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _free_folder(parent: Path, name: str) -> Path:
