@@ -7,6 +7,7 @@ from robots.log.reader import Log, read_log, verify
 from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
 from robots.log.session import Header, Session, log_path
+from robots.log.stream import LogStream
 from robots.log.writer import LogWriter, Statistics
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Integrity",
     "Label",
     "Log",
+    "LogStream",
     "LogWriter",
     "Session",
     "Shadow",

@@ -46,7 +46,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     Raises:
         LogError: naming the byte, when the file is damaged; or when it is no log at all.
     """
-    with open_regular(path) as file, _no_garbage_collection():
+    with open_regular(path) as file, no_garbage_collection():
         scanner = Scanner(file)
         collector = Collector()
         try:
@@ -60,7 +60,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     integrity = scanner.integrity
     assert integrity is not None
     if integrity.status == DAMAGED and not salvage:
-        raise LogError(f"{path} is damaged from byte {integrity.valid} of {integrity.size}: {integrity.reason}")
+        raise damaged(path, integrity)
     if collector.header is None:
         raise LogError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
     labels, unreadable = read_labels(path, collector.header.session)
@@ -69,6 +69,11 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     except LogError as error:
         raise LogError(f"{path}: {error}") from error
     return Log(collector.header, episodes, collector.events, integrity, unreadable)
+
+
+def damaged(path: str | os.PathLike[str], found: Integrity) -> LogError:
+    """The error about a damaged log."""
+    return LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
 
 
 def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
@@ -91,7 +96,7 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Parsing makes millions of short-lived objects and no cycles; collecting in between triples the time."""
     enabled = gc.isenabled()
     gc.disable()
