@@ -71,6 +71,20 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     return Log(collector.header, episodes, collector.events, integrity, unreadable)
 
 
+def read_header(path: str | os.PathLike[str]) -> Header | None:
+    """What a log says of itself at its start; None when it ends, or is damaged, before that.
+
+    Raises:
+        LogError: when there is no such file, or it says something else.
+    """
+    with open_regular(path) as file:
+        first = next(iter(Scanner(file).items()), None)
+    try:
+        return parse_header(first) if isinstance(first, Metadata) else None
+    except LogError as error:
+        raise LogError(f"{path}: {error}") from error
+
+
 def damaged(path: str | os.PathLike[str], found: Integrity) -> LogError:
     """The error about a damaged log."""
     return LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
