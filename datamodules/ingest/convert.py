@@ -140,8 +140,9 @@ class _Conversion:
             self._notes.append(f"{raw.where} holds no complete step")
             return
         assert self._interface is not None
+        assert self._description.interface is not None
         behaviour = self._behaviour(trajectory.policy_id)
-        columns = checked(trajectory, self._interface, behaviour)
+        columns = checked(trajectory, self._description.interface, behaviour)
         if "log_prob" in columns:
             self._auditor.check(trajectory.policy_id, columns)
         interface = self._interface

@@ -69,7 +69,12 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
 
 
 def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray]:
-    found, length = trajectory.columns, len(trajectory)
+    found = trajectory.columns
+    if "step" not in found:
+        raise GipoError("it has no step")
+    if len(OPTIONAL & set(found)) == 1:
+        raise GipoError("it has one of latent and log_prob; one is of no use without the other")
+    length = len(found["step"])
     kinds = {name: kind for name, kind in KINDS.items() if name in found or name not in OPTIONAL}
     if "latent" in found:
         kinds["latent"] = ("D", np.int64 if found["latent"].dtype.kind in "iu" else np.float32)
