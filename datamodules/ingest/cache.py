@@ -23,9 +23,7 @@ def cache_folder(named: str | Path | None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GipoError(
-            f"cannot make the cache {folder}: {error.strerror or error}; name another with `cache`"
-        ) from error
+        raise GipoError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
     return folder
 
 

@@ -349,11 +349,7 @@ def test_columns_are_refused_or_keep_every_promise(rows: dict[str, np.ndarray], 
         kind = data.draw(st.sampled_from(["set", "cut", "type", "remove", "widen"]))
         if kind == "set" and values.size:
             flat = values.reshape(-1)
-            drawn = data.draw(VALUES)
-            whole = values.dtype.kind in "iub"
-            flat[data.draw(st.integers(0, flat.size - 1))] = (
-                int(np.nan_to_num(drawn, posinf=99, neginf=-9)) if whole else drawn
-            )
+            flat[data.draw(st.integers(0, flat.size - 1))] = data.draw(VALUES if values.dtype.kind == "f" else WHOLE)
         elif kind == "cut":
             columns[name] = values[: data.draw(st.integers(1, 11))]
         elif kind == "type":
