@@ -90,21 +90,14 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
 
 
 def _audit_episode(found: Audit, where: str, log: Log, episode: Episode, policies: Mapping[str, OnnxPolicy]) -> None:
-    name = episode.policy_id
-    if name is None:
-        raise LogError(f"{where}: the log does not say which policy acted")
-    if name not in policies:
-        raise LogError(f"{where}: policy {name} is unknown; put its artifact into the folder")
-    policy = policies[name]
-    versions = Counter(episode["policy_version"].tolist())
-    if set(versions) != {policy.manifest.policy_version}:
-        raise LogError(f"{where}: logged versions {sorted(versions)}, the artifact is {policy.manifest.policy_version}")
-    found.steps.update({(name, version): count for version, count in versions.items()})
-    again = policy.log_prob_of(episode["observation"], episode["latent"])
-    difference = np.abs(again - episode["log_prob"])
+    policy = policy_of(where, episode.policy_id, policies)
+    name = policy.policy_id
+    check_versions(where, episode["policy_version"], policy)
+    found.steps[(name, policy.manifest.policy_version)] += len(episode)
+    difference = log_prob_difference(policy, episode.columns)
     largest = float(difference.max())
     if largest >= found.log_prob[name]:
-        row = int(difference.max(1).argmax())
+        row = int(difference.argmax())
         found.worst = f"{where}, step {episode['step'][row]}: off by {largest:.1e} nats"
         found.log_prob[name] = largest
     noise = _noise(policy, episode)
@@ -113,6 +106,41 @@ def _audit_episode(found: Audit, where: str, log: Log, episode: Episode, policie
         return
     action = policy.evaluate(episode["observation"], noise)["action"]
     found.action[name] = max(found.action[name], float(np.abs(action - episode["action"]).max()))
+
+
+def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
+    """The policy that acted.
+
+    Raises:
+        LogError: when nobody says which, or it is not there.
+    """
+    if name is None:
+        raise LogError(f"{where}: the log does not say which policy acted")
+    if name not in policies:
+        raise LogError(f"{where}: policy {name} is unknown; put its artifact into the folder")
+    return policies[name]
+
+
+def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None:
+    """Refuse versions [T] that are not the policy's.
+
+    Raises:
+        LogError: listing them.
+    """
+    found, known = sorted(set(versions.tolist())), policy.manifest.policy_version
+    if found != [known]:
+        raise LogError(f"{where}: logged versions {found}, the artifact is {known}")
+
+
+def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Largest |Δ log-prob| [T] over the dimensions of each row between what was logged and what the policy gives.
+
+    Args:
+        policy: that acted.
+        rows: `observation` [T, O], `latent` [T, D] and `log_prob` [T, D].
+    """
+    again = policy.log_prob_of(rows["observation"], rows["latent"])
+    return np.abs(again - rows["log_prob"]).max(1)
 
 
 def _noise(policy: OnnxPolicy, episode: Episode) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Logs as datasets of other formats."""
 
 import importlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from robots.errors import LogError
 from robots.log import Header, read_log
 
+PROVENANCE = "gipo.json"  # in the folder of the metadata
 FORMATS = {"lerobot": "robots.export_lerobot", "minari": "robots.export_minari"}
 
 
@@ -20,13 +22,17 @@ class Segment:
 
     Args:
         columns: those of `Episode.transitions`, [T, …].
-        policy_id: of the policy that acted.
+        policy_id: of the policy that acted; empty when nobody said.
         success: of the episode; None when nobody said.
+        session: identity of the log.
+        episode: number within the session; segments of one episode share it.
     """
 
     columns: dict[str, np.ndarray]
     policy_id: str
     success: bool | None
+    session: str
+    episode: int
 
 
 def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
@@ -50,7 +56,7 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
 
 
 def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
-    """All that can be exported, and the header of the first log.
+    """All that can be exported, and the header of the first log with the manifests of all.
 
     Raises:
         LogError: when a log is damaged, there is nothing in them, or they are of different robots.
@@ -62,6 +68,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
         if header is not None and header.robot != log.header.robot:
             raise LogError(f"{path} is of another robot than the logs before it; export them apart")
         header = header or log.header
+        header.manifests |= log.header.manifests
         for episode in log.episodes:
             rows = episode.transitions()
             ends = np.flatnonzero(rows["done"])[:-1] + 1
@@ -69,10 +76,31 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
             for index in range(len(ends) + 1):
                 columns = {name: values[index] for name, values in pieces.items()}
                 if len(columns["step"]):
-                    found.append(Segment(columns, episode.policy_id or "", episode.success))
+                    who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
+                    found.append(Segment(columns, *who))
     if header is None or not found:
         raise LogError("the logs hold no complete step; there is nothing to export")
     return header, found
+
+
+def write_provenance(path: Path, header: Header, segments: list[Segment]) -> None:
+    """Write what the format itself has no place for, so that a dataset says as much as the logs it was made from.
+
+    One JSON object: `format`, `robot` (its spec), `manifests` (policy_id → manifest), and `episodes`, one for each of
+    the dataset's: `session`, `episode`, `policy_id`, `success`, and `final_observation`, which follows its last step.
+    """
+    episodes = [
+        {
+            "session": each.session,
+            "episode": each.episode,
+            "policy_id": each.policy_id or None,
+            "success": each.success,
+            "final_observation": each.columns["next_observation"][-1].tolist(),
+        }
+        for each in segments
+    ]
+    content = {"format": 1, "robot": header.robot, "manifests": header.manifests, "episodes": episodes}
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def names(header: Header, key: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from robots.export import Segment, names
+from robots.export import PROVENANCE, Segment, names, write_provenance
 from robots.log import Header
 
 CHUNK = "chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -23,6 +23,7 @@ COLUMNS = {
     "policy.log_prob": "log_prob",
     "policy.version": "policy_version",
     "policy.valid": "valid",
+    "policy.step": "step",
     "next.reward": "next_reward",
     "next.terminated": "next_terminated",
     "next.truncated": "next_truncated",
@@ -53,6 +54,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         "features": features,
     }
     _json(out / "meta" / "info.json", info)
+    write_provenance(out / "meta" / PROVENANCE, header, segments)
     _json(out / "meta" / "stats.json", {name: _statistics(values) for name, values in columns.items()})
     _parquet(out / "meta" / "tasks.parquet", _tasks(task))
     _parquet(out / "meta" / "episodes" / FILE, _episodes(segments, columns, task))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from robots.export import Segment
+from robots.export import PROVENANCE, Segment, write_provenance
 from robots.log import Header
 
-INFOS = ("latent", "log_prob", "policy_version", "valid")
+INFOS = ("latent", "log_prob", "policy_version", "valid", "step")
 
 
 def write(out: Path, header: Header, segments: list[Segment]) -> None:
@@ -51,6 +51,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
             code_permalink="",
             description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz",
         )
+    write_provenance(out / "gipo" / f"{robot['name']}-v0" / "data" / PROVENANCE, header, segments)
 
 
 def _infos(values: np.ndarray) -> np.ndarray:

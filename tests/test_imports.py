@@ -29,6 +29,14 @@ RULES: dict[str, set[str]] = {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
         "robots.log", "robots.spec",
     },
+    "datamodules.ingest": {
+        "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
+        "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",
+    },
+    "datamodules.ingest.lerobot": {"numpy", "pyarrow", "datamodules.ingest", "gipo.errors"},
+    "datamodules.ingest.minari": {"numpy", "h5py", "datamodules.ingest", "gipo.errors"},
+    "datamodules.ingest.store": {"numpy", "torch", "tensordict", "datamodules.ingest", "gipo.errors"},
+    "datamodules.ingest.assemble": {"numpy", "tensordict", "datamodules.ingest", "gipo.errors"},
 }  # fmt: skip
 # What runs beside a robot, with all that it draws in: nothing else may come with it.
 BESIDE_A_ROBOT = {
@@ -93,7 +101,7 @@ def closure(start: list[str]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [module for prefix in RULES for module in within(prefix)])
+@pytest.mark.parametrize("module", sorted({module for prefix in RULES for module in within(prefix)}))
 def test_a_module_imports_only_what_it_may(module: str) -> None:
     rule = max((prefix for prefix in RULES if module in within(prefix)), key=len)
     assert outside(imported(MODULES[module]), RULES[rule]) == []
@@ -123,6 +131,12 @@ def test_what_runs_beside_a_robot_never_loads_torch(root: str) -> None:
     assert names
     code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
     code += f"print(sorted({TORCH} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_workers_of_an_ingest_never_load_torch() -> None:
+    code = f"import sys, datamodules.ingest.worker\nprint(sorted({TORCH} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 

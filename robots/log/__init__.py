@@ -3,10 +3,11 @@
 from robots.log.episode import Episode
 from robots.log.images import Image
 from robots.log.labels import Label, append_label, labels_path, read_labels
-from robots.log.reader import Log, read_log, verify
+from robots.log.reader import Log, read_header, read_log, verify
 from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
 from robots.log.session import Header, Session, log_path
+from robots.log.stream import LogStream
 from robots.log.writer import LogWriter, Statistics
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Integrity",
     "Label",
     "Log",
+    "LogStream",
     "LogWriter",
     "Session",
     "Shadow",
@@ -31,6 +33,7 @@ __all__ = [
     "labels_path",
     "log_path",
     "plain",
+    "read_header",
     "read_labels",
     "read_log",
     "verify",

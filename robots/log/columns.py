@@ -34,9 +34,14 @@ _VECTORS: dict[str, type] = {
 
 
 class Collector:
-    """Sorts rows into episodes, as blocks of arrays: one block a chunk, so that parsed JSON never piles up."""
+    """Sorts rows into episodes, as blocks of arrays: one block a chunk, so that parsed JSON never piles up.
 
-    def __init__(self) -> None:
+    Args:
+        shadows: whether rows of shadow policies are kept.
+    """
+
+    def __init__(self, shadows: bool = True) -> None:
+        self._keep_shadows = shadows
         self.header: Header | None = None
         self._blocks: dict[int, list[dict[str, np.ndarray]]] = {}
         self._gates: dict[int, dict[int, list[str]]] = {}
@@ -62,9 +67,11 @@ class Collector:
             for topic, data in messages:
                 if topic == "event":
                     self.events.append(_event(orjson.loads(data)))
-                elif topic == "shadow":
+                elif topic == "shadow" and self._keep_shadows:
                     row = _shadow(orjson.loads(data))
                     self._shadows.setdefault(row["episode"], []).append(row)
+        except LogError:
+            raise
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise LogError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
 
@@ -78,7 +85,12 @@ class Collector:
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
         length = self._lengths.get(episode, 0)
-        self._blocks.setdefault(episode, []).append(_columns(rows))
+        try:
+            block = _columns(rows)
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+            where = f"episode {episode}, from step {rows[0].get('step')}"
+            raise LogError(f"{where}: a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
+        self._blocks.setdefault(episode, []).append(block)
         for index, row in enumerate(rows):
             if row["gate"]:
                 self._gates.setdefault(episode, {})[length + index] = row["gate"]
@@ -90,19 +102,40 @@ class Collector:
         Raises:
             LogError: when an episode changes its shape half-way.
         """
+        return self._made(sorted(self._blocks), labels)
+
+    def followed(self, labels: dict[int, Label]) -> list[Episode]:
+        """The episodes that a later one follows, in the order they began; they, and their events, are forgotten here.
+
+        Raises:
+            LogError: when an episode changes its shape half-way.
+        """
+        if len(self._blocks) < 2:
+            return []
+        numbers = list(self._blocks)[:-1]
+        found = self._made(numbers, labels)
+        for number in numbers:
+            del self._blocks[number], self._lengths[number]
+            self._gates.pop(number, None)
+            self._shadows.pop(number, None)
+        gone = set(numbers)
+        self.events = [event for event in self.events if event["episode"] not in gone]
+        return found
+
+    def _made(self, numbers: list[int], labels: dict[int, Label]) -> list[Episode]:
         of_episode: dict[int, list[dict[str, Any]]] = {}
         for event in self.events:
             of_episode.setdefault(event["episode"], []).append(event)
         return [
             Episode(
                 number,
-                _joined(number, blocks),
+                _joined(number, self._blocks[number]),
                 self._gates.get(number, {}),
                 of_episode.get(number, []),
                 self._shadows.get(number, []),
                 labels.get(number),
             )
-            for number, blocks in sorted(self._blocks.items())
+            for number in numbers
         ]
 
 

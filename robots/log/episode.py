@@ -72,14 +72,14 @@ class Episode:
 
     @property
     def final_observation(self) -> np.ndarray | None:
-        """[O] f32 seen after the last step; None when the log ends before.
+        """[O] f32 seen after the last step; None when the log ends before, or the steps in between were dropped.
 
         Raises:
             LogError: when it is no such vector.
         """
         end = self.event("episode_end")
         values = None if end is None else end["data"].get("final_observation")
-        if values is None:
+        if end is None or values is None or end["step"] > self["step"][-1] + 1:
             return None
         try:
             found = np.array(values, np.float32)

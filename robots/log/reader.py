@@ -46,7 +46,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     Raises:
         LogError: naming the byte, when the file is damaged; or when it is no log at all.
     """
-    with open_regular(path) as file, _no_garbage_collection():
+    with open_regular(path) as file, no_garbage_collection():
         scanner = Scanner(file)
         collector = Collector()
         try:
@@ -60,7 +60,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     integrity = scanner.integrity
     assert integrity is not None
     if integrity.status == DAMAGED and not salvage:
-        raise LogError(f"{path} is damaged from byte {integrity.valid} of {integrity.size}: {integrity.reason}")
+        raise damaged(path, integrity)
     if collector.header is None:
         raise LogError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
     labels, unreadable = read_labels(path, collector.header.session)
@@ -69,6 +69,25 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     except LogError as error:
         raise LogError(f"{path}: {error}") from error
     return Log(collector.header, episodes, collector.events, integrity, unreadable)
+
+
+def read_header(path: str | os.PathLike[str]) -> Header | None:
+    """What a log says of itself at its start; None when it ends, or is damaged, before that.
+
+    Raises:
+        LogError: when there is no such file, or it says something else.
+    """
+    with open_regular(path) as file:
+        first = next(iter(Scanner(file).items()), None)
+    try:
+        return parse_header(first) if isinstance(first, Metadata) else None
+    except LogError as error:
+        raise LogError(f"{path}: {error}") from error
+
+
+def damaged(path: str | os.PathLike[str], found: Integrity) -> LogError:
+    """The error about a damaged log."""
+    return LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
 
 
 def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
@@ -91,7 +110,7 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Parsing makes millions of short-lived objects and no cycles; collecting in between triples the time."""
     enabled = gc.isenabled()
     gc.disable()

@@ -1,0 +1,28 @@
+"""Stale robot data of any mix of sources, verified, audited, and converted once to a memory-mapped store.
+
+Workers import modules of this package and must not load torch; so the parts that need it load when they are asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from datamodules.ingest.facts import AuditFacts, Facts, SourceFacts
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.options import IngestOptions
+
+if TYPE_CHECKING:
+    from datamodules.ingest.build import ingest
+    from datamodules.ingest.store import Store, load_store
+
+__all__ = ["AuditFacts", "Facts", "IngestOptions", "Interface", "SourceFacts", "Store", "ingest", "load_store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ingest":
+        from datamodules.ingest.build import ingest
+
+        return ingest
+    if name in ("Store", "load_store"):
+        from datamodules.ingest import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

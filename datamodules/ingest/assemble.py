@@ -1,0 +1,207 @@
+"""From the blocks of all sources to one store."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tensordict import TensorDict
+
+from datamodules.ingest.blocks import mapped
+from datamodules.ingest.convert import BAD, Converted, Span
+from datamodules.ingest.facts import AuditFacts, Facts, SourceFacts
+from datamodules.ingest.interface import common_interface
+from datamodules.ingest.options import IngestOptions
+from datamodules.ingest.store import FACTS, FRAMES, allocate, fill
+from gipo.errors import GipoError
+
+POLICY_COLUMNS = ("latent", "log_prob")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source after its conversion.
+
+    Args:
+        path: of the source.
+        kind: of the source.
+        sha256: of what was read of it.
+        sessions: in it.
+        folder: of its blocks.
+        converted: what they hold.
+    """
+
+    path: str
+    kind: str
+    sha256: str
+    sessions: tuple[str, ...]
+    folder: Path
+    converted: Converted
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The columns of a source with their rewards, and the episodes that go into the store."""
+
+    part: Part
+    columns: dict[str, np.ndarray]
+    spans: list[tuple[int, Span]]  # first row in the blocks
+    skipped: list[tuple[str, str]]
+
+    @property
+    def steps(self) -> int:
+        return sum(span.rows for _, span in self.spans)
+
+
+def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) -> None:
+    """Write the store `key` into an empty folder.
+
+    Raises:
+        GipoError: when sources do not fit together, a reward cannot be given, or nothing is left.
+    """
+    interface = common_interface((part.path, part.converted.interface) for part in parts if part.converted.interface)
+    kept = [_with_rewards(part, options) for part in parts]
+    filled = [each for each in kept if each.spans]
+    if not filled:
+        raise GipoError(_nothing_left(kept))
+    has_log_prob = all("log_prob" in each.columns for each in filled)
+    if not has_log_prob:
+        kept = [_without(each, POLICY_COLUMNS) for each in kept]
+        filled = [each for each in kept if each.spans]
+    _check_types(filled)
+    spans = [span for each in kept for _, span in each.spans]
+    policies = tuple(dict.fromkeys(span.policy_id for span in spans if span.policy_id is not None))
+    frames = allocate(folder / FRAMES, filled[0].columns, sum(each.steps for each in filled))
+    _fill(frames, filled, {name: index for index, name in enumerate(policies)})
+    judged = [span.success for span in spans if span.success is not None]
+    facts = Facts(
+        key,
+        tuple(_facts(each) for each in kept),
+        policies,
+        interface,
+        has_log_prob,
+        len(frames),
+        len(spans),
+        len(judged),
+        sum(judged),
+        tuple(skip for each in kept for skip in each.skipped),
+        _audited(parts, options.audit),
+        tuple(_notes(kept, has_log_prob, options.audit)),
+    )
+    (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
+    for path in folder.rglob("*.memmap"):
+        path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
+
+
+def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
+    """The rewards of every episode, written beside the other blocks; an episode without one is bad."""
+    found = part.converted
+    rows = sum(span.rows for span in found.spans)
+    columns = mapped(part.folder, found.layout, rows) if rows else {}
+    spans, skipped, start = [], list(found.skipped), 0
+    with open(part.folder / "reward.given", "wb") as file:
+        for span in found.spans:
+            episode = {name: values[start : start + span.rows] for name, values in columns.items()}
+            reward = np.zeros(span.rows, np.float32)
+            try:
+                reward = _reward(episode, span, options)
+            except BAD as error:
+                if options.bad_episodes == "refuse":
+                    raise GipoError(f"{span.where}: {error}") from error
+                skipped.append((span.where, str(error)))
+            else:
+                spans.append((start, span))
+            file.write(reward.data)
+            start += span.rows
+    given = mapped(part.folder, {"reward.given": ("<f4", [])}, rows)["reward.given"] if rows else np.zeros(0, "<f4")
+    return _Kept(part, {**columns, "reward": given}, spans, skipped)
+
+
+def _reward(columns: dict[str, np.ndarray], span: Span, options: IngestOptions) -> np.ndarray:
+    found = np.asarray(options.reward(columns, span.success))
+    name = getattr(options.reward, "__name__", repr(options.reward))
+    if found.shape != (span.rows,) or found.dtype.kind not in "biuf":
+        raise GipoError(
+            f"the reward {name} gave {found.dtype} of shape {list(found.shape)}; it must give one number a step"
+        )
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
+        reward = np.ascontiguousarray(found, np.float32)
+    if not np.isfinite(reward).all():
+        step = columns["step"][int(np.argmax(~np.isfinite(reward)))]
+        raise GipoError(f"the reward {name} is not finite at step {step}")
+    return reward
+
+
+def _without(kept: _Kept, names: Iterable[str]) -> _Kept:
+    columns = {name: values for name, values in kept.columns.items() if name not in names}
+    return _Kept(kept.part, columns, kept.spans, kept.skipped)
+
+
+def _check_types(filled: list[_Kept]) -> None:
+    first = filled[0]
+    for each in filled[1:]:
+        for name, values in each.columns.items():
+            if values.dtype != first.columns[name].dtype:
+                raise GipoError(
+                    f"{first.part.path} and {each.part.path} do not fit together: {name} is "
+                    f"{first.columns[name].dtype} against {values.dtype}; ingest them apart"
+                )
+
+
+def _fill(frames: TensorDict, filled: list[_Kept], policies: dict[str, int]) -> None:
+    views = {name: frames[name].numpy() for name in ("episode", "policy", "success")}
+    number = start = 0
+    for each in filled:
+        for rows in _runs(each.spans):
+            fill(frames, each.columns, rows, start)
+            start += rows.stop - rows.start
+    start = 0
+    for each in filled:
+        for _, span in each.spans:
+            rows = slice(start, start + span.rows)
+            views["episode"][rows] = number
+            views["policy"][rows] = -1 if span.policy_id is None else policies[span.policy_id]
+            views["success"][rows] = -1 if span.success is None else int(span.success)
+            number, start = number + 1, rows.stop
+
+
+def _runs(spans: list[tuple[int, Span]]) -> list[slice]:
+    """The rows of the blocks that are kept, as few slices."""
+    runs: list[slice] = []
+    for start, span in spans:
+        if runs and runs[-1].stop == start:
+            runs[-1] = slice(runs[-1].start, start + span.rows)
+        else:
+            runs.append(slice(start, start + span.rows))
+    return runs
+
+
+def _facts(kept: _Kept) -> SourceFacts:
+    part = kept.part
+    return SourceFacts(part.path, part.kind, part.sha256, part.sessions, len(kept.spans), kept.steps)
+
+
+def _audited(parts: list[Part], share: float) -> AuditFacts:
+    largest: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.converted.largest.items():
+            largest[name] = max(largest.get(name, 0.0), value)
+    return AuditFacts(share, sum(part.converted.audited for part in parts), largest)
+
+
+def _notes(kept: list[_Kept], has_log_prob: bool, audit: float) -> list[str]:
+    notes = [note for each in kept for note in each.part.converted.notes]
+    if not has_log_prob:
+        without = [each.part.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
+        notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none")
+    elif audit == 0:
+        notes.append("the log-probs were not audited: audit is 0")
+    return notes
+
+
+def _nothing_left(kept: list[_Kept]) -> str:
+    skipped = [skip for each in kept for skip in each.skipped]
+    if not skipped:
+        return f"there is no complete step in {', '.join(each.part.path for each in kept)}"
+    where, reason = skipped[0]
+    return f"all {len(skipped)} episodes are bad, the first: {where}: {reason}"

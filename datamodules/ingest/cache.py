@@ -1,0 +1,92 @@
+"""The folder of stores: where it is, who may write to it, and what killed ingests left in it."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gipo.errors import GipoError
+
+PARTIAL, LOCK = ".partial", ".lock"
+
+
+def cache_folder(named: str | Path | None) -> Path:
+    """The folder named, else `$XDG_CACHE_HOME/gipo`, else `~/.cache/gipo`; made if it is not there.
+
+    Raises:
+        GipoError: when it cannot be made.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base, "gipo") if named is None else Path(named)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GipoError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
+    return folder
+
+
+@contextmanager
+def making(cache: Path, key: str) -> Iterator[Path]:
+    """An empty folder to make the store `key` in, gone afterwards; nobody else makes the same one meanwhile.
+
+    Waits for another process that does. What a killed process left, of any key, is removed; a lock ends with the
+    process that holds it, so what is locked is in use.
+    """
+    with _locked(cache / f"{key}{LOCK}"):
+        for left in cache.glob(f"*{PARTIAL}"):
+            _remove_stale(left, ours=left.name == f"{key}{PARTIAL}")
+        folder = cache / f"{key}{PARTIAL}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def publish(folder: Path, target: Path) -> None:
+    """Make a finished folder appear as `target`, on disk before and after: a power cut leaves all of it or nothing."""
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+    os.replace(folder, target)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(left: Path, ours: bool) -> None:
+    if ours:
+        _remove(left)
+        return
+    with open(left.with_suffix(LOCK), "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _remove(left)
+
+
+def _remove(folder: Path) -> None:
+    # A worker of a killed ingest may make its last file meanwhile; by the second time it is gone, too.
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        file = open(path, "ab")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise GipoError(f"cannot write {path}: {error.strerror or error}; name another folder with `cache`") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,174 @@
+"""One source, read, verified, audited and written as blocks of columns. Needs no torch, so that workers start fast."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.ingest.audit import Auditor
+from datamodules.ingest.blocks import BlockWriter, Layout
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.locate import source_at
+from datamodules.ingest.source import Raw
+from datamodules.ingest.verify import Behaviour, checked
+from deploy.errors import ArtifactError
+from deploy.manifest import Manifest
+from gipo.errors import GipoError
+from robots.errors import LogError, RobotError
+
+BAD = (GipoError, LogError, RobotError, ArtifactError)  # what is wrong with data, as opposed to with this code
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is asked for, as plain data.
+
+    Args:
+        path: of the source.
+        folder: empty, for the blocks.
+        artifacts: policy_id → file.
+        audit: share of the steps whose log-probs are recomputed.
+        skip: leave bad episodes out instead of refusing the source.
+    """
+
+    path: str
+    folder: str
+    artifacts: Mapping[str, str]
+    audit: float
+    skip: bool
+
+
+@dataclass(frozen=True)
+class Span:
+    """The rows of one episode in the blocks.
+
+    Args:
+        where: source and episode, in words.
+        rows: how many.
+        policy_id: of the policy that acted, if known.
+        success: None when nobody said.
+    """
+
+    where: str
+    rows: int
+    policy_id: str | None
+    success: bool | None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a source.
+
+    Args:
+        layout: of the blocks.
+        spans: of the episodes, in order.
+        interface: of the source and of the policies that acted; None where it ends before it says.
+        skipped: (where, why) of the bad episodes.
+        notes: what else a reader should know.
+        audited: steps whose log-probs were recomputed.
+        largest: policy_id → largest |Δ log-prob|, nats.
+    """
+
+    layout: Layout
+    spans: list[Span]
+    interface: Interface | None
+    skipped: list[tuple[str, str]]
+    notes: list[str]
+    audited: int
+    largest: dict[str, float]
+
+    @classmethod
+    def from_data(cls, raw: dict[str, Any]) -> "Converted":
+        """From `asdict` after JSON."""
+        interface = raw["interface"]
+        return cls(
+            **{
+                **raw,
+                "spans": [Span(**span) for span in raw["spans"]],
+                "interface": None if interface is None else Interface.from_data(interface),
+                "skipped": [(where, reason) for where, reason in raw["skipped"]],
+            }
+        )
+
+
+def convert(job: Job) -> Converted:
+    """Do one job.
+
+    Raises:
+        GipoError: naming the source, and the episode and step where one is bad.
+    """
+    try:
+        return _Conversion(job).run()
+    except GipoError:
+        raise
+    except BAD as error:
+        raise GipoError(str(error)) from error
+
+
+class _Conversion:
+    def __init__(self, job: Job):
+        self._job = job
+        self._source = source_at(Path(job.path))
+        self._description = self._source.describe()
+        self._interface = self._description.interface
+        self._auditor = Auditor(job.artifacts, job.audit)
+        self._behaviours: dict[str, Behaviour] = {}
+        self._spans: list[Span] = []
+        self._skipped: list[tuple[str, str]] = []
+        self._notes: list[str] = []
+
+    def run(self) -> Converted:
+        with BlockWriter(Path(self._job.folder)) as blocks:
+            for raw in self._source.episodes():
+                try:
+                    self._take(raw, blocks)
+                except BAD as error:
+                    if not self._job.skip:
+                        raise GipoError(_named(raw.where, str(error))) from error
+                    self._skipped.append((raw.where, str(error)))
+            layout = blocks.layout
+        if self._interface is None:
+            self._notes.append(f"{self._job.path} ends before it says whose log it is; nothing is in it")
+        notes = [*self._notes, *self._source.notes]
+        return Converted(
+            layout, self._spans, self._interface, self._skipped, notes, self._auditor.steps, self._auditor.largest
+        )
+
+    def _take(self, raw: Raw, blocks: BlockWriter) -> None:
+        trajectory = raw.trajectory()
+        if not len(trajectory):
+            self._notes.append(f"{raw.where} holds no complete step")
+            return
+        assert self._interface is not None
+        assert self._description.interface is not None
+        behaviour = self._behaviour(trajectory.policy_id)
+        columns = checked(trajectory, self._description.interface, behaviour)
+        if "log_prob" in columns:
+            self._auditor.check(trajectory.policy_id, columns)
+        interface = self._interface
+        if behaviour is not None and columns["valid"].any():
+            interface = _agreed(interface, behaviour)
+        blocks.append(columns)
+        self._interface = interface
+        policy_id = None if behaviour is None else behaviour.policy_id
+        self._spans.append(Span(raw.where, len(trajectory), policy_id, trajectory.success))
+
+    def _behaviour(self, policy_id: str | None) -> Behaviour | None:
+        """What the source's manifest says of a policy; None when it has none."""
+        if policy_id is None or policy_id not in self._description.manifests:
+            return None
+        if policy_id not in self._behaviours:
+            manifest = Manifest.from_json(self._description.manifests[policy_id])
+            self._behaviours[policy_id] = Behaviour(policy_id, manifest.policy_version, Interface.of_manifest(manifest))
+        return self._behaviours[policy_id]
+
+
+def _agreed(interface: Interface, behaviour: Behaviour) -> Interface:
+    if difference := interface.difference(behaviour.interface):
+        raise GipoError(f"policy {behaviour.policy_id[:12]}… differs from the policies before it: {difference}")
+    return interface.merged(behaviour.interface)
+
+
+def _named(where: str, reason: str) -> str:
+    """`where, step 3: …`, or `where: …`."""
+    return f"{where}, {reason}" if reason.startswith("step ") else f"{where}: {reason}"

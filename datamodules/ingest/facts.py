@@ -1,0 +1,103 @@
+"""What a store says of itself: plain data, as JSON beside the frames."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datamodules.ingest.interface import Interface
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One source.
+
+    Args:
+        path: where it was when it was ingested.
+        kind: `mcap`, `lerobot` or `minari`.
+        sha256: of what was read of it, hex.
+        sessions: identities of the robot sessions in it, where it says.
+        episodes: taken from it.
+        steps: taken from it.
+    """
+
+    path: str
+    kind: str
+    sha256: str
+    sessions: tuple[str, ...]
+    episodes: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class AuditFacts:
+    """What recomputing log-probs found.
+
+    Args:
+        share: of the steps of each episode that was asked for; 0 when the sources were trusted.
+        steps: recomputed.
+        largest: policy_id → largest |Δ log-prob|, nats.
+    """
+
+    share: float
+    steps: int
+    largest: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in a store and where it came from.
+
+    Args:
+        key: of the store, hex.
+        sources: in the order of their episodes.
+        policies: policy ids; `policy` of a frame is the index into them, −1 where nobody knows.
+        interface: of all sources.
+        has_log_prob: whether frames hold `latent` and `log_prob` of the behaviour policies.
+        steps: M.
+        episodes: in the store.
+        judged: episodes somebody called a success or a failure.
+        successes: of those.
+        skipped: (where, why) of every episode left out because it is bad.
+        audit: of the log-probs.
+        notes: what else a reader should know, e.g. torn tails.
+    """
+
+    key: str
+    sources: tuple[SourceFacts, ...]
+    policies: tuple[str, ...]
+    interface: Interface
+    has_log_prob: bool
+    steps: int
+    episodes: int
+    judged: int
+    successes: int
+    skipped: tuple[tuple[str, str], ...]
+    audit: AuditFacts
+    notes: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """JSON; every float survives the round trip exactly."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Facts":
+        """Parse what `to_json` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: when it is something else.
+        """
+        raw: dict[str, Any] = json.loads(text)
+        return cls(
+            **{
+                **raw,
+                "sources": tuple(
+                    SourceFacts(**{**each, "sessions": tuple(each["sessions"])}) for each in raw["sources"]
+                ),
+                "policies": tuple(raw["policies"]),
+                "interface": Interface.from_data(raw["interface"]),
+                "skipped": tuple((where, reason) for where, reason in raw["skipped"]),
+                "audit": AuditFacts(**raw["audit"]),
+                "notes": tuple(raw["notes"]),
+            }
+        )

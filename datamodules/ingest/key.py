@@ -1,0 +1,64 @@
+"""The key of a store: a hash of everything that its frames depend on."""
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gipo.errors import GipoError
+
+FORMAT = 1  # raised when a store of this version would hold other frames
+
+
+def store_key(
+    contents: Iterable[tuple[str, Mapping[str, str]]],
+    bad_episodes: str,
+    audit: float,
+    reward: Any,
+    artifacts: Iterable[str],
+) -> str:
+    """SHA-256, hex.
+
+    Args:
+        contents: kind and hashes of the files, by what they are within it, of each source in order.
+        bad_episodes: what becomes of them.
+        audit: share of the steps audited.
+        reward: the function.
+        artifacts: ids of those that the sources name and the audit can use.
+    """
+    parts = {
+        "format": FORMAT,
+        "sources": [[kind, dict(files)] for kind, files in contents],
+        "bad_episodes": bad_episodes,
+        "audit": audit,
+        "reward": function_identity(reward),
+        "artifacts": sorted(artifacts),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def function_identity(function: Any) -> list[str]:
+    """Name, source text and bound values of a function or callable object: another identity where it may act otherwise.
+
+    Raises:
+        GipoError: when it has no source text, so that a change of it would go unnoticed.
+    """
+    if isinstance(function, functools.partial):
+        return [*function_identity(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
+    body = function if inspect.isroutine(function) else type(function)
+    try:
+        source = inspect.getsource(body)
+    except (OSError, TypeError) as error:
+        raise GipoError(
+            f"reward {function!r} has no source text to tell a change of it by; write it in a file"
+        ) from error
+    bound = [] if body is function else [repr(sorted(vars(function).items()))]
+    if inspect.ismethod(function):
+        bound.append(repr(sorted(vars(function.__self__).items())))
+    inner = inspect.unwrap(function.__func__ if inspect.ismethod(function) else function)
+    if inspect.isfunction(inner):
+        closed = inspect.getclosurevars(inner).nonlocals
+        bound.append(repr((sorted(closed.items()), inner.__defaults__, inner.__kwdefaults__)))
+    return [f"{body.__module__}.{body.__qualname__}", source, *bound]

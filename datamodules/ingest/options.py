@@ -1,0 +1,46 @@
+"""How sources become a store."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datamodules.ingest.rewards import Reward, logged
+from gipo.errors import GipoError
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How sources are read, checked and converted.
+
+    Args:
+        policies: folders with the artifacts (`.onnx`) that the audit recomputes log-probs with; unless given, the
+            folders the sources are in, and their parents.
+        audit: share of the steps of each episode whose log-probs are recomputed, in (0, 1], evenly spaced; 0 trusts
+            the sources.
+        bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`.
+        reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
+        cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
+        workers: processes that read, one source file each; as many as there are cores unless given, and this process
+            alone where one is enough.
+
+    Raises:
+        GipoError: naming the option that is not allowed.
+    """
+
+    policies: str | Path | Sequence[str | Path] | None = None
+    audit: float = 0.1
+    bad_episodes: Literal["refuse", "skip"] = "refuse"
+    reward: Reward = logged
+    cache: str | Path | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.audit <= 1:
+            raise GipoError(f"audit must be a share in (0, 1], or 0 to trust the sources, got {self.audit}")
+        if self.bad_episodes not in ("refuse", "skip"):
+            raise GipoError(f"bad_episodes must be refuse or skip, got {self.bad_episodes!r}")
+        if not callable(self.reward):
+            raise GipoError(f"reward must be a function of columns and success, got {self.reward!r}")
+        if self.workers is not None and self.workers < 1:
+            raise GipoError(f"workers must be at least 1, got {self.workers}")

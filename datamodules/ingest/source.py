@@ -1,0 +1,94 @@
+"""What every kind of source is: files to hash, a description, and episodes to convert."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from datamodules.ingest.interface import Interface
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a source says of itself before its episodes are read.
+
+    Args:
+        interface: names, units, bounds, rate; None where the source ends before it says.
+        sessions: identities of the robot sessions in it; no session may be in two sources.
+        manifests: policy_id → manifest as JSON, of the policies that may have acted.
+    """
+
+    interface: Interface | None
+    sessions: tuple[str, ...] = ()
+    manifests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """T transitions of one episode in the order of `step`; where `step` jumps, the one before is truncated.
+
+    Args:
+        columns: `observation`, `next_observation` [T, O] f32; `action`, `sent_action` [T, D] f32; `latent` [T, D] i64
+            or f32 and `log_prob` [T, D] f32 (both or none); `step`, `policy_version` [T] i64; `reward` [T] f32;
+            `valid`, `terminated`, `truncated` [T] bool.
+        policy_id: of the policy that acted, where the source says.
+        success: None when nobody said.
+        native: the source is, or was made from, a robot log of ours, which names the policy of every sampled action.
+    """
+
+    columns: dict[str, np.ndarray]
+    policy_id: str | None
+    success: bool | None
+    native: bool
+
+    def __len__(self) -> int:
+        return len(self.columns["step"])
+
+
+class Raw(NamedTuple):
+    """An episode not yet looked at: `trajectory()` raises a ValueError of this project where it is bad."""
+
+    where: str
+    trajectory: Callable[[], Trajectory]
+
+
+class Source(ABC):
+    """One log or dataset. Nothing is ever written to it.
+
+    Args:
+        path: of the file or folder.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.notes: list[str] = []  # complete once `episodes` is exhausted
+
+    @classmethod
+    @abstractmethod
+    def is_at(cls, path: Path) -> bool:
+        """Whether there is a source of this kind, by what is there and not by its name."""
+
+    @abstractmethod
+    def files(self) -> dict[str, Path]:
+        """Everything that is read, by what it is within the source."""
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """Read what the source says of itself.
+
+        Raises:
+            LogError, RobotError, GipoError: when that cannot be read.
+        """
+
+    @abstractmethod
+    def episodes(self) -> Iterator[Raw]:
+        """Every episode, in order, in memory that one episode bounds.
+
+        Raises:
+            LogError, GipoError: when the source itself is damaged, naming the place.
+        """

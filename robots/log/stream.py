@@ -1,0 +1,75 @@
+"""Logs episode by episode, in memory that one episode bounds."""
+
+import os
+from collections.abc import Iterator
+
+from mcap.records import Metadata
+
+from robots.errors import LogError
+from robots.log.columns import Collector
+from robots.log.episode import Episode
+from robots.log.labels import Label, read_labels
+from robots.log.reader import damaged, no_garbage_collection
+from robots.log.scan import DAMAGED, Integrity, Scanner, open_regular
+from robots.log.session import Header
+
+
+class LogStream:
+    """The episodes of one log, each as soon as a later one begins; columns and events as `read_log` gives them.
+
+    Rows of shadow policies are left out: they are written late, so that waiting for them would hold episodes back.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = path
+        self.header: Header | None = None  # known with the first episode; still None where a torn file ends before it
+        self.integrity: Integrity | None = None  # known after the last
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Read the file from its start.
+
+        Raises:
+            LogError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
+        """
+        collector = Collector(shadows=False)
+        labels: dict[int, Label] = {}
+        seen: set[int] = set()
+        with open_regular(self.path) as file:
+            scanner = Scanner(file)
+            items = scanner.items()
+            while True:
+                with no_garbage_collection():
+                    item = next(items, None)
+                    if item is None:
+                        break
+                    try:
+                        if isinstance(item, Metadata):
+                            collector.metadata(item)
+                        else:
+                            collector.messages(item)
+                        finished = collector.followed(labels)
+                    except LogError as error:
+                        raise LogError(f"{self.path}: {error}") from error
+                if self.header is None and collector.header is not None:
+                    self.header = collector.header
+                    labels, _ = read_labels(self.path, self.header.session)
+                yield from self._new(finished, seen)
+        self.integrity = scanner.integrity
+        assert self.integrity is not None
+        if self.integrity.status == DAMAGED:
+            raise damaged(self.path, self.integrity)
+        try:
+            last = collector.episodes(labels)
+        except LogError as error:
+            raise LogError(f"{self.path}: {error}") from error
+        yield from self._new(last, seen)
+
+    def _new(self, episodes: list[Episode], seen: set[int]) -> Iterator[Episode]:
+        for episode in episodes:
+            if episode.number in seen:
+                raise LogError(f"{self.path}: episode {episode.number} goes on after a later one began")
+            seen.add(episode.number)
+            yield episode

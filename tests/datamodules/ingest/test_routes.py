@@ -1,0 +1,143 @@
+"""The same data through a log, a LeRobot export and a Minari export gives the same frames, bit for bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.ingest import Facts, Interface
+from deploy.policy import OnnxPolicy
+from gipo.errors import GipoError
+from robots.export import export
+from robots.log import append_label, read_log
+from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, store_of, write_log
+from tests.robots.builders import make_spec
+
+
+def routes(logs: list[Path], folder: Path) -> list[Path]:
+    for kind in ("lerobot", "minari"):
+        export(logs, kind, folder / kind)
+    return [folder / "lerobot", folder / "minari"]
+
+
+@pytest.fixture
+def logs(tmp_path: Path, token: OnnxPolicy, newer: OnnxPolicy) -> list[Path]:
+    """Two sessions of two policies, one gap, labels, every kind of outcome, an episode cut by a kill."""
+    (tmp_path / "logs").mkdir()
+    first = write_log(tmp_path / "logs" / "a.mcap", [token, newer], (12, 9, 15, 2, 40))
+    second = drop(tmp_path / "logs" / "b.mcap", token, declared=True)
+    third = write_log(tmp_path / "logs" / "c.mcap", [newer], (30, 1, 60), seed=3)
+    third.write_bytes(third.read_bytes()[:-1800])
+    append_label(first, read_log(first).header.session, 0, success=True, reward=2.5)
+    append_label(first, read_log(first).header.session, 2, success=False, reward=None)
+    return [first, second, third]
+
+
+def test_three_routes_give_equal_frames(
+    logs: list[Path], folder: Path, token: OnnxPolicy, newer: OnnxPolicy, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    direct = store_of(*logs, cache=cache, policies=folder)
+    for path in routes(logs, tmp_path):
+        other = store_of(path, cache=cache, policies=folder)
+        assert_equal_frames(direct, other)
+        for name in ("policies", "interface", "has_log_prob", "steps", "episodes", "judged", "successes", "audit"):
+            assert getattr(other.facts, name) == getattr(direct.facts, name)
+        assert {session for each in other.facts.sources for session in each.sessions} == {
+            read_log(log).header.session for log in logs
+        }
+    assert direct.facts.policies == (token.policy_id, newer.policy_id)
+    assert store_of(tmp_path / "logs", cache=cache, policies=folder).path == direct.path  # the folder is its logs
+
+
+def test_frames_are_what_the_logs_hold(logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    store = store_of(*logs, cache=tmp_path / "cache", policies=folder)
+    frames, start = store.frames, 0
+    episodes = [episode for log in logs for episode in read_log(log).episodes]
+    assert store.facts.episodes == len(episodes)
+    for number, episode in enumerate(episodes):
+        rows = episode.transitions()
+        part = frames[start : start + len(rows["step"])]
+        start += len(part)
+        for name in ("observation", "action", "latent", "step", "policy_version", "valid"):
+            np.testing.assert_array_equal(part[name].numpy(), rows[name], err_msg=name, strict=True)
+        np.testing.assert_array_equal(part["sent_action"].numpy(), rows["sent_action"].astype(np.float32), strict=True)
+        for name in ("observation", "reward", "terminated", "truncated"):
+            np.testing.assert_array_equal(part["next", name].numpy(), rows[f"next_{name}"], err_msg=name, strict=True)
+        np.testing.assert_array_equal(part["next", "done"].numpy(), rows["done"])
+        valid = rows["valid"][:, None]
+        np.testing.assert_array_equal(part["log_prob"].numpy(), np.where(valid, rows["log_prob"], 0), strict=True)
+        assert (part["episode"] == number).all()
+        assert (part["success"] == (-1 if episode.success is None else int(episode.success))).all()
+        assert {store.facts.policies[int(index)] for index in part["policy"]} == {episode.policy_id}
+    assert start == len(frames) == store.facts.steps == sum(each.steps for each in store.facts.sources)
+    assert store.facts.judged == sum(episode.success is not None for episode in episodes)
+    assert store.facts.successes == sum(episode.success is True for episode in episodes)
+    assert store.facts.audit.steps == int(frames["valid"].sum())
+    assert "c.mcap is torn" in store.facts.notes[0]
+    assert Facts.from_json(store.facts.to_json()) == store.facts
+
+
+def test_the_interface_is_the_robots(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    found = store_of(write_log(tmp_path / "a.mcap", [token]), cache=tmp_path, policies=folder).facts.interface
+    spec = make_spec()
+    assert found.observation_names == spec.observation_names
+    assert found.action_low == spec.action_low
+    assert (found.control_rate_hz, found.family, found.parameters_per_dimension) == (80.0, "token", BINS)
+
+
+def test_gaussian_latents_keep_their_type(gaussian: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a.mcap", [gaussian])
+    direct = store_of(log, cache=tmp_path / "cache", policies=folder)
+    assert direct.frames["latent"].dtype == direct.frames["log_prob"].dtype
+    for path in routes([log], tmp_path):
+        assert_equal_frames(direct, store_of(path, cache=tmp_path / "cache", policies=folder))
+
+
+def test_a_mix_of_kinds_is_one_store(token: OnnxPolicy, newer: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    logs = [write_log(tmp_path / f"{seed}.mcap", [token, newer], seed=seed) for seed in range(3)]
+    export(logs[1:2], "lerobot", tmp_path / "one")
+    export(logs[2:], "minari", tmp_path / "two")
+    mixed = store_of(logs[0], tmp_path / "one", tmp_path / "two", cache=tmp_path / "cache", policies=folder)
+    assert [each.kind for each in mixed.facts.sources] == ["mcap", "lerobot", "minari"]
+    assert_equal_frames(mixed, store_of(*logs, cache=tmp_path / "cache", policies=folder))
+    parallel = store_of(*reversed(logs), cache=tmp_path / "cache", policies=folder, workers=2)
+    whole = mixed.frames
+    first = 2 * len(whole) // 3  # three logs of as many steps: the last one is first here
+    np.testing.assert_array_equal(parallel.frames["observation"][: len(whole) - first], whole["observation"][first:])
+
+
+def test_the_same_data_twice_is_refused(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a.mcap", [token])
+    export([log], "lerobot", tmp_path / "lerobot")
+    for twice in ([log, log], [log, tmp_path / "lerobot"]):
+        with pytest.raises(GipoError, match=r"a\.mcap and .* hold the same data"):
+            store_of(*twice, cache=tmp_path / "cache", policies=folder)
+
+
+def test_other_robots_are_refused(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a.mcap", [token])
+    slower = make_spec(control_rate_hz=40.0)
+    other = write_log(tmp_path / "b.mcap", [token], spec=slower, seed=1)
+    with pytest.raises(GipoError, match=r"a\.mcap and .*b\.mcap do not fit.*control_rate_hz is 80\.0 against 40\.0"):
+        store_of(log, other, cache=tmp_path / "cache", policies=folder)
+    with pytest.raises(GipoError, match=r"b\.mcap, episode 0: policy .* another robot: control_rate_hz is 40\.0"):
+        store_of(other, cache=tmp_path / "cache", policies=folder)
+
+
+def test_policies_of_two_families_are_refused(
+    token: OnnxPolicy, gaussian: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    logs = [write_log(tmp_path / "a.mcap", [token]), write_log(tmp_path / "b.mcap", [gaussian])]
+    with pytest.raises(GipoError, match=r"a\.mcap and .*b\.mcap do not fit together: family"):
+        store_of(*logs, cache=tmp_path / "cache", policies=folder)
+    mixed = write_log(tmp_path / "c.mcap", [token, gaussian])
+    with pytest.raises(GipoError, match=r"c\.mcap, episode 1: policy .* differs from the policies before it: family"):
+        store_of(mixed, cache=tmp_path / "cache", policies=folder)
+
+
+def test_interfaces_that_say_nothing_differ_from_nothing() -> None:
+    bare, full = Interface(5, 3), Interface.of_spec(vars(make_spec()))
+    assert bare.difference(full) == full.difference(bare) == ""
+    assert bare.merged(full) == full
+    assert "observation_size is 4 against 5" in Interface(4, 3).difference(full)

@@ -1,0 +1,313 @@
+"""A store is made once, whole or not at all, whatever kills its making, and in memory that its sources do not bound."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.ingest import IngestOptions, ingest, load_store
+from datamodules.ingest import build as build_module
+from datamodules.ingest.hashes import SETTLED_NS, Hashes
+from deploy.policy import OnnxPolicy
+from gipo.errors import GipoError
+from robots.log import LogWriter, Session, Step
+from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log
+from tests.robots.builders import make_spec
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def logs(token: OnnxPolicy, newer: OnnxPolicy, tmp_path: Path) -> list[Path]:
+    """Four logs, long enough for a kill to fall in the midst of them."""
+    steps = (200,) * 10
+    return [write_log(tmp_path / f"{seed}.mcap", [token, newer], steps, seed) for seed in range(4)]
+
+
+def settled(*paths: Path) -> None:
+    """As if they had been written a minute ago."""
+    for path in paths:
+        os.utime(path, (time.time() - 60,) * 2)
+
+
+def test_a_second_start_reads_no_source(
+    logs: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(*logs, *folder.glob("*.onnx"))
+    first = store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
+    monkeypatch.setattr("datamodules.ingest.hashes._sha256", _never)
+    monkeypatch.setattr(build_module, "run_jobs", _never)
+    again = store_of(*logs, cache=tmp_path / "cache", policies=folder)
+    assert again.path == first.path
+    assert_equal_frames(first, again)
+    assert {each.name for each in (tmp_path / "cache").iterdir()} == {
+        first.path.name,
+        f"{first.path.name}.lock",
+        "hashes.json",
+    }
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("a second start does no work")
+
+
+def test_workers_change_nothing(logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    one = store_of(*logs, cache=tmp_path / "one", policies=folder, workers=1)
+    three = store_of(*logs, cache=tmp_path / "three", policies=folder, workers=3)
+    assert one.facts == three.facts
+    assert_equal_frames(one, three)
+
+
+def test_what_the_frames_depend_on_changes_the_key(
+    token: OnnxPolicy, newer: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    a, b = (write_log(tmp_path / f"{seed}.mcap", [token], seed=seed) for seed in range(2))
+    (tmp_path / "none").mkdir()
+
+    def key(*sources: Path, **options: object) -> str:
+        return store_of(*sources, **{"cache": tmp_path / "cache", "policies": folder, **options}).facts.key
+
+    known = [
+        key(a, b),
+        key(b, a),
+        key(a),
+        key(a, b, audit=0.5),
+        key(a, b, audit=0.0),
+        key(a, b, bad_episodes="skip"),
+    ]
+    # Without artifacts all episodes are bad, so that a later ingest with them must not find an earlier one.
+    with pytest.raises(GipoError, match=r"all 3 episodes are bad, the first: .*no artifact"):
+        key(a, bad_episodes="skip", policies=tmp_path / "none")
+    assert len(set(known)) == len(known)
+    assert key(a, b) == known[0] == key(a, b, workers=2)
+    a.rename(tmp_path / "moved.mcap")
+    assert key(tmp_path / "moved.mcap", b) == known[0]  # contents, not names
+
+
+def test_hashes_are_remembered_only_of_files_that_have_settled(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = Hashes(tmp_path).of([path])[path]
+    before = os.stat(path)
+    path.write_bytes(b"two")
+    os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))  # same size, same inode, same tick of the clock
+    second = Hashes(tmp_path).of([path])[path]
+    assert second != first
+    settled(path)
+    assert Hashes(tmp_path).of([path])[path] == second
+    known = Hashes(tmp_path)._known[str(path)]
+    assert known[0].mtime_ns < known[1] - SETTLED_NS
+    (tmp_path / "hashes.json").write_text("{")
+    assert Hashes(tmp_path).of([path])[path] == second
+
+
+def test_a_source_that_changes_meanwhile_is_refused(
+    token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_log(tmp_path / "a.mcap", [token])
+    run = build_module.run_jobs
+
+    def touched(*arguments: object) -> object:
+        found = run(*arguments)  # type: ignore[arg-type]
+        with open(path, "ab") as file:
+            file.write(b"x")
+        return found
+
+    monkeypatch.setattr(build_module, "run_jobs", touched)
+    with pytest.raises(GipoError, match=r"a\.mcap changed while it was read"):
+        store_of(path, cache=tmp_path / "cache", policies=folder)
+    assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
+
+
+def test_an_error_in_a_worker_leaves_nothing(logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    def spoil(episode: int, rows: list[Step]) -> None:
+        if episode == 3:
+            rows[5].reward = float("nan")
+
+    bad = write_log(tmp_path / "bad.mcap", [OnnxPolicy.load(folder / "token.onnx")], (20,) * 5, 9, change=spoil)
+    with pytest.raises(GipoError, match=r"bad\.mcap, episode 3, step 5: reward is not finite"):
+        store_of(*logs, bad, cache=tmp_path / "cache", policies=folder, workers=2)
+    assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
+    assert not workers_of(os.getpid())
+
+
+def test_a_worker_that_is_killed_is_an_error(
+    logs: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_one() -> None:
+        deadline = time.monotonic() + 30
+        while not (found := workers_of(os.getpid())) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(found[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    with pytest.raises(GipoError, match=r"the process that read .*\.mcap ended \(exit code -9\)"):
+        store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
+    thread.join()
+    assert not workers_of(os.getpid())
+
+
+def workers_of(process: int | None = None) -> list[int]:
+    """Workers of an ingest that are alive, as children of a process or of any."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+            state = (each / "stat").read_text().rpartition(")")[2].split()[0]
+            named = b"datamodules.ingest.worker" in (each / "cmdline").read_bytes()
+        except (OSError, ValueError, IndexError):
+            continue
+        if named and state != "Z" and process in (None, parent):
+            found.append(int(each.name))
+    return found
+
+
+def forked(action: Callable[[], object]) -> int:
+    """A process that runs it and ends; this one has one thread, so that a fork is safe and saves imports."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{each}").exists() for each in processes) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [each for each in processes if Path(f"/proc/{each}").exists()]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
+def test_killed_ingests_leave_nothing_half_made(kills: int, logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    whole = store_of(*logs, cache=tmp_path / "whole", policies=folder, workers=2)
+    duration = time.monotonic() - began
+    chance, cache = random.Random(kills), tmp_path / "cache"
+    interrupted = 0
+    for _ in range(kills):
+        child = forked(lambda: store_of(*logs, cache=cache, policies=folder, workers=2))
+        time.sleep(chance.uniform(0.2, 1) * duration)
+        workers = workers_of(child)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        wait_until_gone(workers)
+        left = [each for each in cache.iterdir() if each.is_dir()]
+        interrupted += any(each.suffix == ".partial" for each in left)
+        for each in left:
+            if each.suffix != ".partial":
+                assert_equal_frames(load_store(each), whole)
+                for path in sorted(each.rglob("*"), reverse=True):
+                    path.rmdir() if path.is_dir() else path.unlink()
+                each.rmdir()
+    assert interrupted
+    again = store_of(*logs, cache=cache, policies=folder, workers=2)
+    assert again.facts == whole.facts
+    assert_equal_frames(again, whole)
+    assert not list(cache.glob("*.partial"))
+
+
+def test_ctrl_c_leaves_no_process_and_no_folder(logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    child = forked(lambda: store_of(*logs, cache=cache, policies=folder, workers=2))
+    deadline = time.monotonic() + 30
+    while not list(cache.glob("*.partial/*/step")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    workers = workers_of(child)
+    assert workers
+    os.kill(child, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    wait_until_gone(workers)
+    assert not [each for each in cache.iterdir() if each.is_dir()]
+
+
+def test_two_that_want_the_same_store_make_it_once(logs: list[Path], folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    children = [forked(lambda: store_of(*logs, cache=cache, policies=folder)) for _ in range(3)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+    assert len([each for each in cache.iterdir() if each.is_dir()]) == 1
+
+
+def test_what_another_process_uses_is_not_removed(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / "other.partial").mkdir(parents=True)
+    (cache / "dead.partial").mkdir()
+    code = "import fcntl, sys\nfile = open(sys.argv[1], 'ab')\nfcntl.flock(file, 2)\nprint(flush=True)\ninput()"
+    command = [sys.executable, "-c", code, cache / "other.lock"]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    store_of(write_log(tmp_path / "a.mcap", [token]), cache=cache, policies=folder)
+    assert (cache / "other.partial").exists()
+    assert not (cache / "dead.partial").exists()
+    holder.communicate(b"\n")
+
+
+def test_a_store_that_is_spoilt_is_refused(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a.mcap", [token])
+    store = store_of(log, cache=tmp_path / "cache", policies=folder)
+    (store.path / "store.json").write_text("{}")
+    with pytest.raises(GipoError, match=r"the store .* is damaged .* delete it"):
+        store_of(log, cache=tmp_path / "cache", policies=folder)
+
+
+def test_the_default_cache_is_where_caches_are(
+    token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    store = ingest(str(write_log(tmp_path / "a.mcap", [token])), IngestOptions(policies=folder), progress=False)
+    assert store.path.parent == tmp_path / "xdg" / "gipo"
+    with pytest.raises(GipoError, match="name another folder with `cache`"):
+        store_of(tmp_path / "a.mcap", cache=tmp_path / "a.mcap" / "x", policies=folder)
+
+
+def test_files_of_a_store_are_not_to_be_written(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    store = store_of(write_log(tmp_path / "a.mcap", [token]), cache=tmp_path / "cache", policies=folder)
+    files = list(store.path.rglob("*.memmap"))
+    assert len(files) == len(set(store.frames.keys(True, True)))
+    assert {path.stat().st_mode & 0o222 for path in files} == {0}
+
+
+def test_memory_stays_far_below_the_size_of_the_log(tmp_path: Path) -> None:
+    size, steps, allowed = 200, 500, 24 << 20
+    names = {"observation_names": tuple(f"s{i}" for i in range(size)), "observation_units": ("m",) * size}
+    spec = make_spec(**names, observation_low=(-10.0,) * size, observation_high=(10.0,) * size)
+    seen = np.random.default_rng(0).standard_normal((steps, size)).astype(np.float32)
+    action, log_prob = np.zeros(3, np.float32), np.full(3, -1, np.float32)
+    writer = LogWriter(tmp_path / "a.mcap", Session(spec.to_json()), capacity=1000)
+    for episode in range(90):
+        for t in range(steps):
+            row = Step(episode, t, t, t, seen[t], np.zeros(3, int), action, action, log_prob, 7, valid=False)
+            while not writer.step(row):
+                time.sleep(0.001)
+    writer.close()
+    assert writer.path.stat().st_size > allowed
+
+    def limited() -> None:
+        status = Path("/proc/self/status").read_text().splitlines()
+        used = next(int(line.split()[1]) for line in status if line.startswith("VmData")) << 10
+        resource.setrlimit(resource.RLIMIT_DATA, (used + allowed,) * 2)
+        making = build_module._Plan([writer.path], IngestOptions(cache=tmp_path, workers=1))
+        (tmp_path / "work").mkdir()
+        making.make(tmp_path / "work", tmp_path / "store", progress=False)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(limited), 0)[1]) == 0
+    store = load_store(tmp_path / "store")
+    assert store.facts.steps == 90 * (steps - 1)  # the log names no final observations
+    assert sum(path.stat().st_size for path in store.path.rglob("*.memmap")) > 2 * allowed
