@@ -1,6 +1,7 @@
 """The logs of a run: ingested when first asked for, completed for the policy that is to learn from them."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tensordict import TensorDictBase
@@ -21,15 +22,22 @@ class Logs:
         options: how they are checked and converted.
         behaviour: model of who acted, for sources that hold no log-probs.
         seed: of that model.
+        bounds: lower and upper bounds of an action, for sources that do not say them.
     """
 
     def __init__(
-        self, sources: str | Sequence[str], options: IngestOptions, behaviour: BehaviourOptions | None, seed: int
+        self,
+        sources: str | Sequence[str],
+        options: IngestOptions,
+        behaviour: BehaviourOptions | None,
+        seed: int,
+        bounds: tuple[Sequence[float], Sequence[float]] | None = None,
     ):
         self.sources = [sources] if isinstance(sources, str) else list(sources)
         if not self.sources:
             raise GipoError("data.logs names no source")
         self._options, self._behaviour, self._seed = options, behaviour, seed
+        self._bounds = bounds
         self._store: Store | None = None
         self._frames: TensorDictBase | None = None
 
@@ -44,11 +52,12 @@ class Logs:
     def spaces(self) -> Spaces:
         """What a policy for these logs is built for."""
         interface = self.store.facts.interface
-        return Spaces(
-            observation_size=self.store.frames["observation"].shape[-1],
-            action_low=tuple(interface["action_low"]),
-            action_high=tuple(interface["action_high"]),
-        )
+        low, high = self._bounds or (interface.action_low, interface.action_high)
+        if low is None or high is None:
+            raise GipoError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
+        if not len(low) == len(high) == interface.action_size:
+            raise GipoError(f"data.action_low and data.action_high need {interface.action_size} numbers each")
+        return Spaces(interface.observation_size, tuple(low), tuple(high))
 
     def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
         """All transitions [M], with latents and behaviour log-probs.
@@ -69,10 +78,10 @@ class Logs:
         frames, facts = self.store.frames, self.store.facts
         chosen = frames["policy"][frames["valid"] & (frames["policy"] >= 0)]
         parent = facts.policies[int(chosen.bincount().argmax())] if len(chosen) else None
-        logs = [{"session": one.session, "sha256": one.sha256, "steps": one.steps} for one in facts.sources]
+        logs = [{"sessions": list(one.sessions), "sha256": one.sha256, "steps": one.steps} for one in facts.sources]
         return {"parent": parent, "logs": logs}
 
     def interface(self) -> dict[str, Any]:
         """Names, units and rate, as a checkpoint keeps them."""
-        found = self.store.facts.interface
-        return {name: found[name] for name in NAMES if found.get(name) is not None}
+        found = asdict(self.store.facts.interface)
+        return {name: found[name] for name in NAMES if found[name] is not None}

@@ -37,6 +37,8 @@ class OfflineDataModule(PolicyDataModule):
             policy it starts from.
         ingest: how sources are checked and converted.
         behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
+        action_low: lower bounds of an action, for sources that do not say them.
+        action_high: upper bounds of an action, for sources that do not say them.
         task: simulator for evaluation; null for none.
         evaluation: evaluation episodes.
         seed: of sampling; on the command line always that of `seed_everything`.
@@ -57,12 +59,15 @@ class OfflineDataModule(PolicyDataModule):
         min_ess: float = 0.02,
         ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
         behaviour: BehaviourOptions | None = None,
+        action_low: list[float] | None = None,
+        action_high: list[float] | None = None,
         task: str | None = None,
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         seed: int | None = None,
     ):
         super().__init__(task, evaluation, seed)
-        self.logs = Logs(logs, ingest, behaviour, self.seed)
+        bounds = None if action_low is None or action_high is None else (action_low, action_high)
+        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, bounds)
         self._iterations = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
