@@ -45,7 +45,7 @@ def checkpoint_id(checkpoint: dict[str, Any]) -> str:
     for name, tensor in sorted(_policy_state(checkpoint).items()):
         values = tensor.detach().cpu().contiguous()
         state.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        state.update(values.flatten().view(torch.uint8).numpy())
+        state.update(values.flatten().view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 

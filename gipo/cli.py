@@ -1,4 +1,4 @@
-"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and OnlineDataModule."""
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and OnlineDataModule; and `gipo lineage`."""
 
 import hashlib
 import logging
@@ -24,6 +24,7 @@ from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckp
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
 from gipo.errors import GipoError, nearest
 from gipo.files import remove_partials, whole_file
+from gipo.lineage.cli import main as lineage
 from gipo.module import GIPOModule
 
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
@@ -35,6 +36,7 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
   gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
+  gipo lineage DIR                                 which policies, logs and checkpoints came from which
 """
 
 
@@ -214,7 +216,11 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    given = list(sys.argv[1:] if args is None else args)
     try:
+        if given[:1] == ["lineage"]:
+            lineage(given[1:])
+            return
         GipoCLI(
             GIPOModule,
             OnlineDataModule,
@@ -230,7 +236,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "callbacks": [BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
             },
             parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
-            args=_with_shipped_configs(list(sys.argv[1:] if args is None else args)),
+            args=_with_shipped_configs(given),
         )
     except GipoError as error:
         print(f"gipo: error: {error}", file=sys.stderr)
