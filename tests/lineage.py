@@ -28,7 +28,12 @@ def save(path: Path, version: int, **recorded: Any) -> str:
     """A checkpoint as `gipo fit` writes it; its id."""
     policy = make_policy(version)
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-    entries = {"format": CHECKPOINT_FORMAT, "policy": policy.description(), "task": "reach-v3", "frames": 1000 * version}
+    entries = {
+        "format": CHECKPOINT_FORMAT,
+        "policy": policy.description(),
+        "task": "reach-v3",
+        "frames": 1000 * version,
+    }
     checkpoint = {"gipo": entries | recorded, "state_dict": weights}
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     return checkpoint_id(checkpoint)
@@ -39,13 +44,13 @@ def put(checkpoint: Path, path: Path) -> str:
     return export(checkpoint, path, rate=80.0, observations=16).policy_id
 
 
-def record(path: Path, artifact: Path, *beside: Path, identity: str = "", steps: int = 3) -> str:
+def record(path: Path, artifact: Path, *beside: Path, steps: int = 3) -> str:
     """A log of a policy that acts, with others beside it; the session."""
     policies = [OnnxPolicy.load(each) for each in (artifact, *beside)]
     # the manifests are not in the order of who acts
     manifests = {policy.policy_id: policy.manifest.to_json() for policy in reversed(policies)}
     session = Session(
-        make_spec().to_json(), manifests, identity=identity or path.stem.ljust(32, "0"), created="2026-03-01T12:00:00+00:00"
+        make_spec().to_json(), manifests, identity=path.stem.ljust(32, "0"), created="2026-03-01T12:00:00+00:00"
     )
     writer = LogWriter(path, session)
     writer.event("episode_start", episode=0, data={"policy_id": policies[0].policy_id})

@@ -20,7 +20,7 @@ from gipo.lineage.records import How, Key, Kind
 COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4"}
 WIDTH, HEIGHT = 2.4, 0.72  # of a box, inches
 COLUMN, ROW = 3.2, 0.95  # from one box to the next, inches
-LETTERS = 31  # of a line in a box
+LETTERS = 29  # of a line in a box
 NOTE = "dotted arrow: started from its weights    dashed box: not in this folder"
 TOGETHER = 4  # logs of one policy that the same checkpoints learned from; more of them share a box
 SWEEPS = 8
@@ -60,7 +60,8 @@ def draw(graph: Mapping[Key, Node], path: Path, title: str) -> None:
     for (start, end), how in edges.items():
         _draw_edge(axes, how, (float(x[start]), float(y[start])), (float(x[end]), float(y[end])))
     axes.set_xlim(-0.2, size[0] - 0.2)
-    axes.set_ylim(min(y, default=0.0) - ROW / 2 - 0.1, max(y, default=0.0) + ROW / 2 + 0.1)
+    below = ROW if How.STARTED in edges.values() else ROW / 2  # room for the arcs
+    axes.set_ylim(min(y, default=0.0) - below - 0.1, max(y, default=0.0) + ROW / 2 + 0.1)
     axes.set_title(title, loc="left", fontsize=11, parse_math=False, pad=16)
     axes.text(0.0, 1.0, NOTE, fontsize=7.5, color="#777777", va="bottom", transform=axes.transAxes)
     with whole_file(path) as partial:
