@@ -28,7 +28,7 @@ def main(args: Sequence[str]) -> None:
     from gipo.lineage.picture import draw  # matplotlib takes longer to import than all else here
 
     try:
-        draw(graph, options.out, title=str(options.folder))
+        draw(graph, options.out, title=options.folder.resolve().name)
     except OSError as error:
         raise GipoError(f"cannot write {options.out}: {error.strerror or error}") from error
     print(f"\nwritten {options.out}")

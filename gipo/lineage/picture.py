@@ -18,8 +18,8 @@ from gipo.lineage.graph import Node, walk
 from gipo.lineage.records import How, Key, Kind
 
 COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4"}
-WIDTH, HEIGHT = 2.4, 0.72  # of a box, inches
-COLUMN, ROW = 3.2, 0.95  # from one box to the next, inches
+WIDTH, HEIGHT = 2.7, 0.72  # of a box, inches
+COLUMN, ROW = 3.45, 0.95  # from one box to the next, inches
 LETTERS = 29  # of a line in a box
 NOTE = "dotted arrow: started from its weights    dashed box: not in this folder"
 TOGETHER = 4  # logs of one policy that the same checkpoints learned from; more of them share a box
@@ -35,13 +35,14 @@ class Box:
 
     @property
     def lines(self) -> tuple[str, str, str]:
-        """What stands in it."""
+        """What stands in it, as long as it is wide."""
         first, kind = self.nodes[0], self.nodes[0].key.kind.value
         if len(self.nodes) > 1:
             names = [node.files[0].rpartition("/")[2] if node.files else node.key.short for node in self.nodes]
-            return f"{len(self.nodes)} {kind}s", f"{names[0]} …", f"… {names[-1]}"
+            return f"{len(self.nodes)} {kind}s", _without_middle(names[0]), _without_middle(f"to {names[-1]}")
         title = f"{kind} {'without an id' if first.key.id.startswith('none:') else first.key.short}"
-        return title, ", ".join(first.files) or "not in this folder", ", ".join(first.facts)
+        files = ", ".join(first.files) or "not in this folder"
+        return title, _without_middle(files), _without_end(", ".join(first.facts))
 
 
 def draw(graph: Mapping[Key, Node], path: Path, title: str) -> None:
@@ -155,8 +156,8 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
     common = {"ha": "left", "va": "center", "parse_math": False, "color": "#111111" if held else "#777777"}
     title, files, facts = box.lines
     axes.text(x + 0.1, y + 0.21, title, fontsize=8.5, weight="bold", **common)
-    axes.text(x + 0.1, y, _without_middle(files), fontsize=7.5, **common)
-    axes.text(x + 0.1, y - 0.21, _without_end(facts), fontsize=7.5, **common)
+    axes.text(x + 0.1, y, files, fontsize=7.5, **common)
+    axes.text(x + 0.1, y - 0.21, facts, fontsize=7.5, **common)
 
 
 def _draw_edge(axes: Any, how: How, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -40,8 +40,8 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
                 if header is None:
                     header = _header(path, item)
                 continue
-            acting = next((row for topic, data in item if topic == "event" for row in _starts(path, data)), None)
-            chunks += 1
+            acting = next((who for topic, data in item if topic == "event" for who in _acting(path, data)), None)
+            chunks += bool(item)  # the first holds the channels alone
             if header is not None and (acting is not None or chunks == CHUNKS):
                 return Opening(header, acting)
     if header is None:
@@ -57,7 +57,7 @@ def _header(path: str | os.PathLike[str], item: Metadata) -> Header:
         raise LogError(f"{path}: {error}") from error
 
 
-def _starts(path: str | os.PathLike[str], data: bytes) -> list[str]:
+def _acting(path: str | os.PathLike[str], data: bytes) -> list[str]:
     """The id of the policy that acts, if the event is the start of an episode that names it."""
     try:
         event = orjson.loads(data)

@@ -54,7 +54,7 @@ def test_a_crowd_of_logs_with_the_same_neighbours_is_one_box() -> None:
     sizes = sorted(len(box.nodes) for box in boxes)
     assert sizes == [1, 1, 1, 1, 5]  # two logs that nobody learned from stand alone
     crowd = next(box for box in boxes if len(box.nodes) == 5)
-    assert crowd.lines == ("5 logs", "l0.mcap …", "… l4.mcap")
+    assert crowd.lines == ("5 logs", "l0.mcap", "to l4.mcap")
     assert len(edges) == 4
 
 
@@ -81,6 +81,18 @@ def test_apart_keeps_order_distance_and_mean(wanted: list[float]) -> None:
     found = _apart(np.array(wanted))
     assert (np.diff(found) >= 1 - 1e-9).all()
     assert np.mean(found - wanted) == pytest.approx(0, abs=1e-9)
+
+
+def test_long_lines_lose_what_tells_least() -> None:
+    record = Record(
+        Key(Kind.LOG, "f" * 32), "logs/20260301T120000-sawyer-1f2e3d4c.mcap", ("2026-03-01 12:00", "s" * 40)
+    )
+    (box,), *_ = layout([record])
+    title, files, facts = box.lines
+    assert title == "log ffffffffffff"
+    assert files == "logs/20260301T…-1f2e3d4c.mcap"
+    assert facts == "2026-03-01 12:00, ssssssssss…"
+    assert len(files) == len(facts) == picture.LETTERS
 
 
 def test_the_picture_is_a_file_whatever_names_hold(chain: Chain) -> None:
