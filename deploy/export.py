@@ -154,6 +154,7 @@ def _manifest(
         action_low=tuple(policy.action_low.tolist()),
         action_high=tuple(policy.action_high.tolist()),
         policy_version=int(policy.version),
+        checkpoint=recorded.get("id"),
         parent=recorded.get("parent"),
         task=str(recorded.get("task", "")),
         frames=recorded.get("frames"),

@@ -9,7 +9,7 @@ from deploy.errors import ArtifactError
 from deploy.fields import check_keys, parse_object
 from deploy.validation import FAMILIES, check_manifest
 
-SCHEMA = 1  # raised when a manifest of this version cannot be read by older code
+SCHEMA = 2  # raised when a manifest of this version cannot be read by older code
 
 Row = tuple[float, ...]
 
@@ -61,6 +61,7 @@ class Manifest:
         action_high: D upper bounds, action units.
         control_rate_hz: rate at which the policy was trained to be asked.
         policy_version: learner version of the weights.
+        checkpoint: id of the checkpoint the artifact was exported from, if that has one.
         parent: policy_id of the artifact whose logs this policy was post-trained on, if any.
         task: what it was trained for, free text.
         frames: environment frames it was trained on, if known.
@@ -89,6 +90,7 @@ class Manifest:
     action_high: Row
     control_rate_hz: float
     policy_version: int
+    checkpoint: str | None
     parent: str | None
     task: str
     frames: int | None
@@ -139,6 +141,8 @@ class Manifest:
             raise ArtifactError(
                 f"manifest.schema is {schema}, this gipo reads up to {SCHEMA}; upgrade gipo on this machine"
             )
+        if schema == 1:
+            raw = {"checkpoint": None, **raw}  # checkpoints had no ids then
         check_keys(raw, _keys(cls), "manifest")
         normaliser = raw["normaliser"]
         if normaliser is not None:

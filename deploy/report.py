@@ -71,6 +71,7 @@ def _overview(artifact: Artifact) -> list[tuple[str, str]]:
         ("precision", f"{m.precision}, {len(artifact.data) / 2**20:.2f} MiB"),
         ("control rate", f"{m.control_rate_hz:g} Hz, {1000 / m.control_rate_hz:g} ms a step"),
         ("policy version", str(m.policy_version)),
+        ("checkpoint", m.checkpoint or "not recorded"),
         ("parent", m.parent or "none"),
         ("frames", "not recorded" if m.frames is None else f"{m.frames:,}"),
         ("config hash", m.config_hash),

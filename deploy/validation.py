@@ -68,8 +68,9 @@ def _check_provenance(m: "Manifest") -> None:
     if not isinstance(m.task, str) or len(m.task) > 256 or not (m.task == "" or m.task.isprintable()):
         raise refuse("task", m.task, "printable text of at most 256 characters")
     check_sha256("config_hash", m.config_hash)
-    if m.parent is not None:
-        check_sha256("parent", m.parent)
+    for key in ("checkpoint", "parent"):
+        if getattr(m, key) is not None:
+            check_sha256(key, getattr(m, key))
     if m.precision not in PRECISIONS:
         raise refuse("precision", m.precision, f"one of {', '.join(PRECISIONS)}")
     if not is_number(m.rounding) or not 0 <= m.rounding <= MAX_ROUNDING:

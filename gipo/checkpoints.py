@@ -1,5 +1,7 @@
 """Checkpoints: one file that appears whole or not at all, and that never runs code when it is read."""
 
+import hashlib
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -19,17 +21,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs, renames: a kill at any moment leaves the old file or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write `checkpoint` to `path` atomically."""
+        """Write `checkpoint` to `path` atomically, with the id by which what is made from it names it."""
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        named = checkpoint | {"gipo": checkpoint["gipo"] | {"id": checkpoint_id(checkpoint)}}
         with whole_file(target) as partial, open(partial, "wb") as file:
-            torch.save(checkpoint, file)
+            torch.save(named, file)
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         """Read `path` as plain data; `weights_only` is always on."""
         return load_checkpoint(path, map_location)
+
+
+def checkpoint_id(checkpoint: dict[str, Any]) -> str:
+    """SHA-256, hex, of the policy: its weights and buffers, its description, and the configuration it was trained with.
+
+    Equal runs give equal ids; so do two files of one run that hold the same policy, such as `best` and `last`.
+    """
+    recorded = checkpoint["gipo"]
+    described = json.dumps([recorded["policy"], recorded.get("config_hash")], sort_keys=True)
+    state = hashlib.sha256(described.encode())
+    for name, tensor in sorted(_policy_state(checkpoint).items()):
+        values = tensor.detach().cpu().contiguous()
+        state.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        state.update(values.flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
@@ -48,8 +66,33 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             raise ValueError(f"{broken} fails its checksum")
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # many kinds for damaged files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}") from error
+        raise _unreadable(path, error) from error
+    return _of_gipo(path, checkpoint)
+
+
+def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a checkpoint says of itself, its `gipo` entry, and the policy's `version`; no tensor is read for it.
+
+    Raises:
+        GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
+    """
+    if not Path(path).is_file():
+        raise GipoError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    recorded: dict[str, Any] = _of_gipo(path, checkpoint)["gipo"]
+    version = (checkpoint.get("state_dict") or {}).get("policy.version")
+    return {**recorded, "version": None if version is None else int(version)}
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> GipoError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
+
+
+def _of_gipo(path: str | os.PathLike[str], checkpoint: Any) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
         raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
     found = checkpoint["gipo"].get("format")
@@ -70,7 +113,7 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
         if not isinstance(kind.get(entry), dict):
             raise GipoError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
     policy = build(checkpoint["gipo"]["policy"])
-    weights = {k.removeprefix("policy."): v for k, v in checkpoint["state_dict"].items() if k.startswith("policy.")}
+    weights = _policy_state(checkpoint)
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
@@ -79,3 +122,8 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     if broken:
         raise GipoError(f"the checkpoint's weights are not finite: {', '.join(broken[:3])}")
     return policy.eval()
+
+
+def _policy_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    state = checkpoint["state_dict"]
+    return {name.removeprefix("policy."): value for name, value in state.items() if name.startswith("policy.")}

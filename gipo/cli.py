@@ -1,4 +1,4 @@
-"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module."""
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module; and `gipo lineage`."""
 
 import hashlib
 import logging
@@ -29,6 +29,7 @@ from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckp
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.errors import GipoError, nearest
 from gipo.files import remove_partials, whole_file
+from gipo.lineage.cli import main as lineage
 from gipo.module import GIPOModule
 from gipo.plots import AXES
 
@@ -44,6 +45,7 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
   gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt   post-train on logs
   gipo fit --data_module=OfflineDataModule --help  the options of logs
+  gipo lineage DIR                                 which policies, logs and checkpoints came from which
 """
 
 
@@ -246,8 +248,12 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    given = list(sys.argv[1:] if args is None else args)
     try:
-        given = _with_shipped_configs(list(sys.argv[1:] if args is None else args))
+        if given[:1] == ["lineage"]:
+            lineage(given[1:])
+            return
+        given = _with_shipped_configs(given)
         GipoCLI(
             GIPOModule,
             _data_module(given),

@@ -20,6 +20,10 @@ RULES: dict[str, set[str]] = {
     "gipo.staleness": {
         "torch", "gipo.diagnostics", "gipo.errors", "gipo.files", "gipo.objectives", "robots.table",
     },
+    "gipo.lineage": {
+        "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.checkpoints", "gipo.errors", "gipo.files",
+        "gipo.lineage", "robots.errors", "robots.log",
+    },
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {

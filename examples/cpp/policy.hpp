@@ -26,7 +26,7 @@ class Policy {
   // `gipo-deploy check --require-id ID FILE` once on the machine as well: it also checks the file's bytes.
   explicit Policy(const std::string& path)
       : env_(ORT_LOGGING_LEVEL_ERROR, "gipo"), session_(env_, path.c_str(), options()), manifest_(read_manifest()) {
-    if (manifest_.at("schema") != 1) throw std::runtime_error("manifest schema is not 1: update this controller");
+    if (manifest_.at("schema") > 2) throw std::runtime_error("manifest schema is above 2: update this controller");
     tokens_ = manifest_.at("family") == "token";
     inputs_ = manifest_.at("observation_names").size();
     actions_ = manifest_.at("action_names").size();

@@ -3,6 +3,7 @@
 from robots.log.episode import Episode
 from robots.log.images import Image
 from robots.log.labels import Label, append_label, labels_path, read_labels
+from robots.log.opening import Opening, read_opening
 from robots.log.reader import Log, read_header, read_log, verify
 from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
@@ -25,6 +26,7 @@ __all__ = [
     "Log",
     "LogStream",
     "LogWriter",
+    "Opening",
     "Session",
     "Shadow",
     "Statistics",
@@ -36,5 +38,6 @@ __all__ = [
     "read_header",
     "read_labels",
     "read_log",
+    "read_opening",
     "verify",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from deploy.check import DIGEST_KEY, MANIFEST_KEY, digest, normaliser_hash
+from deploy.manifest import SCHEMA
 from deploy.onnx_file import read_model
 
 Edit = Callable[[ModelProto], None]
@@ -257,7 +258,9 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no manifest": (edited(without(MANIFEST_KEY)), "no metadata 'gipo.manifest'"),
     "no digest": (edited(without(DIGEST_KEY)), "no metadata 'gipo.digest'"),
     "two manifests": (edited(second_manifest), "twice"),
-    "newer schema": (put_key("schema", 2), "schema is 2.*upgrade"),
+    "newer schema": (put_key("schema", SCHEMA + 1), f"schema is {SCHEMA + 1}.*upgrade"),
+    "no checkpoint, though its schema has one": (manifest(lambda raw: raw.pop("checkpoint")), "checkpoint is missing"),
+    "checkpoint is no id": (put_key("checkpoint", "last.ckpt"), "checkpoint is 'last.ckpt'"),
     "schema is text": (put_key("schema", "1"), "schema is '1'"),
     "schema is true": (put_key("schema", True), "schema is True"),
     "manifest cut short": (text(lambda t: t[:-10]), "not JSON"),

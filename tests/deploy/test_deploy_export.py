@@ -16,6 +16,7 @@ from deploy.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
 from tests.deploy.builders import INTERFACE, make_policy, save
+from tests.deploy.forge import manifest
 
 
 def test_the_manifest_says_what_the_checkpoint_says(exported):
@@ -28,6 +29,24 @@ def test_the_manifest_says_what_the_checkpoint_says(exported):
     normaliser = kit["policy"].normaliser
     assert np.array_equal(np.float32(m.normaliser.mean), normaliser.mean.float().numpy())
     assert np.array_equal(np.float32(m.normaliser.scale), normaliser.scale().float().numpy())
+
+
+def test_the_manifest_names_the_checkpoint_and_the_parent(small, tmp_path):
+    assert small["loaded"].manifest.checkpoint is None  # the checkpoint of this fixture has no id
+    checkpoint = save(small["policy"], tmp_path / "p.ckpt", interface=None, id="a" * 64, parent="b" * 64)
+    m = export(checkpoint, tmp_path / "p.onnx", rate=50.0).manifest
+    assert (m.checkpoint, m.parent) == ("a" * 64, "b" * 64)
+
+
+def test_an_artifact_from_before_checkpoints_had_ids_still_loads(small, tmp_path):
+    def older(raw):
+        raw.pop("checkpoint")
+        raw["schema"] = 1
+
+    (tmp_path / "old.onnx").write_bytes(manifest(older)(small["file"].read_bytes()))
+    loaded = OnnxPolicy.load(tmp_path / "old.onnx").manifest
+    assert (loaded.schema, loaded.checkpoint) == (1, None)
+    assert Manifest.from_json(loaded.to_json()) == loaded
 
 
 def test_the_manifest_survives_json_exactly(exported):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
+from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from, read_head
 from gipo.errors import GipoError
 from gipo.files import remove_partials, whole_file
 from gipo.module import CHECKPOINT_FORMAT
@@ -64,6 +64,69 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("a.ckpt", "b.ckpt"):
         io.save_checkpoint(checkpoint, tmp_path / name)
     assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.ckpt").read_bytes()
+
+
+def test_equal_policies_have_equal_ids_whatever_else_the_file_holds(tmp_path: Path) -> None:
+    io, policy = AtomicCheckpointIO(), TokenPolicy(SPACES, bins=4)
+    for name, extra in (("best", 1), ("last", 2)):
+        io.save_checkpoint(checkpoint_of(policy, epoch=extra), tmp_path / name)
+    heads = [read_head(tmp_path / name) for name in ("best", "last")]
+    assert heads[0] == heads[1]
+    assert heads[0]["id"] == load_checkpoint(tmp_path / "best")["gipo"]["id"]
+    assert len(bytes.fromhex(heads[0]["id"])) == 32
+    # saving a loaded checkpoint again changes nothing: the id does not depend on the id
+    io.save_checkpoint(load_checkpoint(tmp_path / "best"), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "best").read_bytes()
+
+
+def test_whatever_makes_another_policy_makes_another_id() -> None:
+    policy = TokenPolicy(SPACES, bins=4)
+    ids = [checkpoint_id(checkpoint_of(policy))]
+    other = checkpoint_of(policy)
+    other["gipo"]["config_hash"] = "0" * 64
+    ids.append(checkpoint_id(other))
+    other = checkpoint_of(policy)
+    other["gipo"]["policy"]["init_args"]["bins"] = 5
+    ids.append(checkpoint_id(other))
+    for name in policy.state_dict():  # a weight, a moment of the normaliser, the version: any of them
+        other = checkpoint_of(policy)
+        value = other["state_dict"][f"policy.{name}"].clone()
+        value.view(-1)[-1] += 1
+        other["state_dict"][f"policy.{name}"] = value
+        ids.append(checkpoint_id(other))
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_id_is_of_bytes_not_of_where_they_lie() -> None:
+    checkpoint = checkpoint_of(TokenPolicy(SPACES, bins=4))
+    turned = checkpoint | {"state_dict": dict(reversed(list(checkpoint["state_dict"].items())))}
+    name = "policy.network.critic.0.weight"
+    turned["state_dict"][name] = turned["state_dict"][name].t().contiguous().t()
+    assert checkpoint_id(turned) == checkpoint_id(checkpoint)
+
+
+def test_the_head_is_read_without_the_tensors(tmp_path: Path) -> None:
+    policy = TokenPolicy(SPACES, bins=4)
+    policy.version.fill_(17)
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(policy, replay=torch.ones(5_000_000)), path)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(4) + content[middle + 4 :])
+    with pytest.raises(GipoError, match="checksum"):
+        load_checkpoint(path)
+    assert read_head(path)["version"] == 17
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "no checkpoint at"), (b"", "truncated, damaged"), (b"PK\3\4" * 9, "truncated, damaged")],
+)
+def test_a_head_that_is_none_is_refused(content: bytes | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(GipoError, match=words):
+        read_head(tmp_path / "x.ckpt")
 
 
 def test_storage_options_are_refused(tmp_path: Path) -> None:

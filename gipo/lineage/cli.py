@@ -1,0 +1,34 @@
+"""`gipo lineage DIR`: which checkpoint became which artifact, which logs that recorded, and who learned from them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from gipo.errors import GipoError
+from gipo.lineage.graph import build
+from gipo.lineage.records import scan
+from gipo.lineage.text import text
+
+
+def main(args: Sequence[str]) -> None:
+    """Print the lineage of a folder as text, and write it as a picture.
+
+    Raises:
+        GipoError: when there is no such folder, or the picture cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="gipo lineage", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
+    parser.add_argument("--out", type=Path, default=Path("lineage.png"), metavar="FILE", help="picture (%(default)s)")
+    options = parser.parse_args(args)
+    records, unreadable = scan(options.folder)
+    graph = build(records)
+    print(text(graph, unreadable))
+    if not graph:
+        return
+    from gipo.lineage.picture import draw  # matplotlib takes longer to import than all else here
+
+    try:
+        draw(graph, options.out, title=options.folder.resolve().name)
+    except OSError as error:
+        raise GipoError(f"cannot write {options.out}: {error.strerror or error}") from error
+    print(f"\nwritten {options.out}")
