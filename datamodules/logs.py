@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 
 from datamodules.behaviour import BehaviourOptions, complete
@@ -75,10 +76,15 @@ class Logs:
 
     def provenance(self) -> dict[str, Any]:
         """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
-        frames, facts = self.store.frames, self.store.facts
-        chosen = frames["policy"][frames["valid"] & (frames["policy"] >= 0)]
-        parent = facts.policies[int(chosen.bincount().argmax())] if len(chosen) else None
-        logs = [{"sessions": list(one.sessions), "sha256": one.sha256, "steps": one.steps} for one in facts.sources]
+        facts = self.store.facts
+        acted = torch.where(self.store.frames["valid"], self.store.frames["policy"], -1)
+        logs = []
+        for source, policies in zip(facts.sources, acted.split([one.steps for one in facts.sources]), strict=True):
+            names = [facts.policies[index] for index in policies.unique().tolist() if index >= 0]
+            session = source.sessions[0] if len(source.sessions) == 1 else None
+            logs.append({"session": session, "sha256": source.sha256, "policy_ids": names, "steps": source.steps})
+        known = acted[acted >= 0]
+        parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
         return {"parent": parent, "logs": logs}
 
     def interface(self) -> dict[str, Any]:

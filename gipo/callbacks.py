@@ -1,6 +1,7 @@
 """Callbacks of `gipo fit`: checkpoints, metrics of collection, the progress bar, the learning curves."""
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ class LastCheckpoint(ModelCheckpoint):
 
     Args:
         every: iterations between two saves.
+        keep: keep every save as `checkpoints/version-N.ckpt`, N the policy version.
     """
 
-    def __init__(self, every: int = 10):
+    def __init__(self, every: int = 10, keep: bool = False):
         if every < 1:
             raise GipoError(f"checkpoint.every must be at least 1 iteration, got {every}")
         super().__init__(
             filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
         )
+        self.keep = keep
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Clear away what a killed run left half-written."""
@@ -46,6 +49,14 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         else:
             super().on_train_epoch_end(trainer, pl_module)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        if self.keep and trainer.is_global_zero:
+            # Another name of the same file: the next save puts a new file in the place of this one.
+            version = Path(filepath).with_name(f"version-{int(trainer.lightning_module.policy.version)}.ckpt")
+            version.unlink(missing_ok=True)
+            os.link(filepath, version)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save also when SIGTERM came just after the hook above had looked for it."""

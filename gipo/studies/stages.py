@@ -1,0 +1,171 @@
+"""The stages of the loop as the commands a user would type, each run once: a finished stage is not run again."""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gipo.diagnostics import wilson_interval
+from gipo.errors import GipoError
+from gipo.files import whole_file
+from robots.log import read_log
+
+MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
+TAIL = 15  # lines of a failed command that are repeated
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a policy did on the robot.
+
+    Args:
+        successes: of each episode, at any step.
+        returns: of each episode.
+    """
+
+    successes: tuple[bool, ...]
+    returns: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """Share of successful episodes."""
+        return sum(self.successes) / len(self.successes)
+
+    def summary(self) -> dict[str, float]:
+        """Success with its 95 % Wilson interval, and the mean return."""
+        rate, low, high = wilson_interval(sum(self.successes), len(self.successes))
+        mean = sum(self.returns) / len(self.returns)
+        return {"episodes": len(self.successes), "success": rate, "low": low, "high": high, "return": mean}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Runs stages.
+
+    Args:
+        gap: settings of the simulated robot that make it unlike the simulator of training.
+        speed: of the simulated robot, as a multiple of the wall clock.
+        show: let commands write to the terminal; otherwise they write to a file in the stage's folder.
+    """
+
+    gap: Mapping[str, float]
+    speed: float = 20.0
+    show: bool = False
+
+    def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
+        """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
+        self._fit(folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options])
+        return folder / "checkpoints"
+
+    def export(self, checkpoint: Path, out: Path) -> Path:
+        """The artifact of a checkpoint."""
+        self._once(out.parent, out.stem, "gipo-deploy", "export", str(checkpoint), "--out", str(out))
+        return out
+
+    def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> Outcome:
+        """Episodes of the robot, logged in `folder`; episode e has the goal of seed + e."""
+        settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
+        self._once(
+            folder, "drive", "gipo-robot", "run", "--robot", "sim", "--policy", str(policy), "--episodes",
+            str(episodes), "--seed", str(seed), "--speed", f"{self.speed:g}", "--log", str(folder), *settings,
+            fresh=True,
+        )  # fmt: skip
+        return outcome(folder, episodes)
+
+    def audit(self, logs: Sequence[Path], policies: Path, folder: Path) -> None:
+        """Recompute every logged log-prob from the artifacts; refuse logs that are not reproduced."""
+        found = [str(path) for log in logs for path in sorted(log.glob("*.mcap"))]
+        self._once(folder, "audit", "gipo-robot", "audit", *found, "--policies", str(policies))
+
+    def post_train(
+        self, folder: Path, logs: Sequence[Path], init: Path, policies: Path, seed: int, options: Sequence[str] = ()
+    ) -> Path:
+        """A policy post-trained on logs alone; its checkpoint."""
+        self._fit(
+            folder,
+            [
+                "--config=post_train.yaml", f"--seed_everything={seed}", f"--model.init_from={init}",
+                f"--data.logs={json.dumps([str(log) for log in logs])}", f"--data.ingest.policies={policies}", *options,
+            ],
+        )  # fmt: skip
+        return folder / "checkpoints" / "last.ckpt"
+
+    def _fit(self, folder: Path, options: Sequence[str]) -> None:
+        last = folder / "checkpoints" / "last.ckpt"
+        resume = ["--config", str(folder / "config.yaml"), f"--ckpt_path={last}"] if last.exists() else [*options]
+        where = f"--trainer.default_root_dir={folder}"
+        self._once(folder, "fit", "gipo", "fit", *resume, where, identity=options)
+
+    def _once(
+        self, folder: Path, name: str, command: str, *args: str, fresh: bool = False, identity: Sequence[str] = ()
+    ) -> None:
+        """Run a command unless this folder says that the same one has been run to its end.
+
+        Args:
+            folder: of the stage.
+            name: of the stage in its folder.
+            command: one of MODULES.
+            args: of the command.
+            fresh: clear the folder of what an interrupted run left there.
+            identity: what makes two runs the same; the command's words unless given.
+
+        Raises:
+            GipoError: when it fails, with the end of what it said.
+        """
+        marker, words = folder / f"{name}.done.json", list(identity or args)
+        if marker.exists():
+            if json.loads(marker.read_text()) != words:
+                raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+            return
+        if fresh and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        run(command, args, None if self.show else folder / f"{name}.txt")
+        with whole_file(marker) as partial:
+            partial.write_text(json.dumps(words))
+
+
+def run(command: str, args: Sequence[str], output: Path | None) -> None:
+    """Run one of our commands with this interpreter.
+
+    Args:
+        command: one of MODULES.
+        args: its arguments.
+        output: file for what it says; the terminal when None.
+
+    Raises:
+        GipoError: when it fails, with the end of what it said.
+    """
+    shown = f"{command} {shlex.join(args)}"
+    call = [sys.executable, "-m", MODULES[command], *args]
+    if output is None:
+        print(f"\n$ {shown}", flush=True)
+        code = subprocess.run(call, stdin=subprocess.DEVNULL).returncode
+        said = ""
+    else:
+        with open(output, "w") as file:
+            print(f"$ {shown}", file=file, flush=True)
+            code = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT).returncode
+        said = ":\n" + "\n".join(output.read_text(errors="replace").splitlines()[-TAIL:])
+    if code:
+        raise GipoError(f"`{shown}` ended with exit code {code}{said if output else ''}")
+
+
+def outcome(folder: Path, episodes: int) -> Outcome:
+    """What the logs in a folder say of success.
+
+    Raises:
+        GipoError: when they do not hold that many judged episodes.
+    """
+    found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
+    judged = [episode for episode in found if episode.success is not None]
+    if len(judged) != episodes:
+        raise GipoError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
+    return Outcome(
+        tuple(bool(episode.success) for episode in judged),
+        tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
+    )
