@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
 from datamodules.online import OnlineDataModule
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint, policy_from
@@ -134,9 +135,8 @@ class GipoCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
-        if self.model.kl_exact and not self.datamodule.store_params:
-            raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
         checkpoint = self._with_policy()
+        self.model.check_behaviour(self.datamodule.store_params)
         if checkpoint is not None:
             self.datamodule.check(checkpoint.get("OnlineDataModule", {}))
         if note := self.datamodule.boundary_note(self.config[self.subcommand].checkpoint.every):

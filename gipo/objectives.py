@@ -7,15 +7,15 @@ Notation, with shapes that broadcast against each other (usually x: [B, D], A: [
     w                                        trust weight; the gradient of every loss here is −w·ρ·A·∇x
 
 Each objective is a frozen dataclass whose fields are its parameters, so that YAML names it by class path. Ratios
-are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32: nothing overflows, and no
-sample's gradient is cut by the clamp.
+are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32 when training: nothing overflows, and
+no sample's gradient is cut by the clamp. The rest of the family, for comparison, is in `gipo.baselines`.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,13 @@ class Terms(NamedTuple):
 
 
 class Objective(ABC):
-    """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
+    """A policy objective: a pure function of log-ratio and advantage, its parameters as fields.
+
+    One that sets `needs_entropy` is also given `entropy`, the behaviour entropy of each element as a fraction of its
+    maximum log V, and `used`, False where an element does not count.
+    """
+
+    needs_entropy: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
@@ -51,6 +57,11 @@ def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
 def importance_ratio(log_ratio: Tensor, bound: float) -> Tensor:
     """ρ = exp(x) at x clamped to ±`bound`, its gradient kept."""
     return attach_gradient(log_ratio.clamp(-bound, bound).exp(), log_ratio)
+
+
+def by_sign(advantage: Tensor, positive: float, other: float) -> Tensor:
+    """`positive` where A > 0 and `other` elsewhere, in A's precision."""
+    return torch.where(advantage > 0, advantage.new_full((), positive), other)
 
 
 def gaussian(z: Tensor) -> Tensor:
@@ -87,12 +98,12 @@ class GIPO(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sigma", "sigma_neg_ratio")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "sigma", "sigma_neg_ratio")
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
-        sigma = torch.where(advantage > 0, self.sigma, self.sigma * self.sigma_neg_ratio)
+        sigma = by_sign(advantage, self.sigma, self.sigma * self.sigma_neg_ratio)
         x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
         log_weight = self.kernel(x / sigma)
         # w·ρ = exp(x + log w): one exponential, which cannot overflow, instead of inf·0
@@ -111,7 +122,7 @@ class NoClip(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_bound(self.log_ratio_bound)
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
@@ -134,8 +145,8 @@ class PPOClip(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "clip")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "clip")
+        require_bound(self.log_ratio_bound)
         if self.dual_clip is not None and not 1 + self.clip < self.dual_clip <= LARGEST:
             raise GipoError(
                 f"PPOClip.dual_clip must lie in (1 + clip, {LARGEST:g}] = ({1 + self.clip:g}, {LARGEST:g}], "
@@ -173,12 +184,12 @@ class SAPO(Objective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "tau_pos", "tau_neg")
-        _require_bound(self.log_ratio_bound)
+        require_positive(self, "tau_pos", "tau_neg")
+        require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
-        tau = torch.where(advantage > 0, self.tau_pos, self.tau_neg)
+        tau = by_sign(advantage, self.tau_pos, self.tau_neg)
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
         p = torch.sigmoid(tau * (rho - 1))
         weight = (4 * p * (1 - p)).detach()
@@ -194,7 +205,13 @@ class PolicyLoss(NamedTuple):
     used: Tensor
 
 
-def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, valid: Tensor | None = None) -> PolicyLoss:
+def policy_loss(
+    objective: Objective,
+    log_ratio: Tensor,
+    advantage: Tensor,
+    valid: Tensor | None = None,
+    entropy: Tensor | None = None,
+) -> PolicyLoss:
     """Mean of `objective` over the elements that are valid and finite, in float32 under any autocast.
 
     Args:
@@ -202,12 +219,24 @@ def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, vali
         log_ratio: x [B, D], nats; −inf, inf and NaN are masked, never averaged in.
         advantage: A [B].
         valid: [B] bool; False where the policy did not choose the action.
+        entropy: behaviour entropy H(μ)/log V [B, D]; only for an objective that needs it.
+
+    Raises:
+        GipoError: the objective needs an entropy and there is none.
     """
     log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    terms = objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0))
+    context = {}
+    if objective.needs_entropy:
+        if entropy is None:
+            raise GipoError(
+                f"{type(objective).__name__} needs the behaviour entropy of each action dimension: "
+                "set data.store_params=true"
+            )
+        context = {"entropy": entropy.float(), "used": used}
+    terms = objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), **context)
     return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used)
 
 
@@ -239,13 +268,15 @@ def ppo_dead(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return ((log_ratio > high) & (advantage > 0)) | ((log_ratio < low) & (advantage < 0))
 
 
-def _require_positive(objective: object, *names: str) -> None:
+def require_positive(objective: object, *names: str) -> None:
+    """Refuse fields that float32 would make 0 or inf."""
     for name in names:
         value = getattr(objective, name)
         if not SMALLEST <= value <= LARGEST:
             raise GipoError(f"{type(objective).__name__}.{name} must lie in [{SMALLEST:g}, {LARGEST:g}], got {value}")
 
 
-def _require_bound(bound: float) -> None:
+def require_bound(bound: float) -> None:
+    """Refuse a clamp on |x| beyond which exp(2x) overflows."""
     if not 0 < bound <= MAX_LOG_RATIO_BOUND:
         raise GipoError(f"log_ratio_bound must lie in (0, {MAX_LOG_RATIO_BOUND}], got {bound}")

@@ -15,6 +15,7 @@ TORCH = {"torch", "tensordict", "torchrl", "lightning", "jsonargparse"}
 # Beside the standard library. The longest prefix of an importer decides.
 RULES: dict[str, set[str]] = {
     "gipo.objectives": {"torch", "gipo.errors"},
+    "gipo.baselines": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.diagnostics": {"torch", "gipo.objectives"},
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
@@ -109,7 +110,14 @@ def test_robots_know_few_modules_of_deploy() -> None:
 
 
 def test_the_learner_knows_no_environment_and_no_buffer() -> None:
-    for module in ("gipo.module", "gipo.policies", "gipo.networks", "gipo.objectives", "gipo.diagnostics"):
+    for module in (
+        "gipo.module",
+        "gipo.policies",
+        "gipo.networks",
+        "gipo.objectives",
+        "gipo.baselines",
+        "gipo.diagnostics",
+    ):
         assert not {name for name in imported(MODULES[module]) if name.startswith(("datamodules", "torchrl"))}
 
 
