@@ -228,6 +228,14 @@ def policy_loss(
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
+    terms = masked_terms(objective, log_ratio, advantage, used, entropy)
+    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used)
+
+
+def masked_terms(
+    objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
+) -> Terms:
+    """Terms of `objective`, and no gradient but finite figures where not `used`; arguments as in `policy_loss`."""
     context = {}
     if objective.needs_entropy:
         if entropy is None:
@@ -236,8 +244,7 @@ def policy_loss(
                 "set data.store_params=true"
             )
         context = {"entropy": entropy.float(), "used": used}
-    terms = objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), **context)
-    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used)
+    return objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), **context)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

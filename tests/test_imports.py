@@ -17,6 +17,7 @@ RULES: dict[str, set[str]] = {
     "gipo.objectives": {"torch", "gipo.errors"},
     "gipo.baselines": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.diagnostics": {"torch", "gipo.objectives"},
+    "gipo.loss": {"torch", "tensordict", "torchrl", "gipo.objectives", "gipo.diagnostics", "gipo.errors"},
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {
