@@ -23,6 +23,10 @@ RULES: dict[str, set[str]] = {
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
     },
+    "gipo.studies": {
+        "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
+        "gipo.files", "gipo.errors",
+    },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
         "robots.log", "robots.spec",

@@ -34,7 +34,7 @@ ON_POLICY = "D"  # the behaviour that is the target itself
 
 def softmax(logits: list[float]) -> Array:
     """Probabilities of logits [A]."""
-    raised: Array = np.exp(np.array(logits, dtype=np.float64))
+    raised = np.exp(np.array(logits, dtype=np.float64))
     return raised / raised.sum()
 
 
@@ -58,7 +58,8 @@ def values(policy: Array) -> Array:
     transition = np.zeros((len(policy), GOAL + 1))
     for state, action in np.ndindex(*NEXT.shape):
         transition[state, NEXT[state, action]] += policy[state, action]
-    return np.linalg.solve(np.eye(GOAL) - GAMMA * transition[:, :GOAL], -np.ones(GOAL))
+    value = np.linalg.solve(np.eye(GOAL) - GAMMA * transition[:, :GOAL], -np.ones(GOAL))
+    return np.asarray(value, dtype=np.float64)
 
 
 def advantages(policy: Array) -> Array:
