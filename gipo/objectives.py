@@ -236,14 +236,7 @@ def masked_terms(
     objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
 ) -> Terms:
     """Terms of `objective`, and no gradient but finite figures where not `used`; arguments as in `policy_loss`."""
-    context = {}
-    if objective.needs_entropy:
-        if entropy is None:
-            raise GipoError(
-                f"{type(objective).__name__} needs the behaviour entropy of each action dimension: "
-                "set data.store_params=true"
-            )
-        context = {"entropy": entropy.float(), "used": used}
+    context = {"entropy": entropy, "used": used} if objective.needs_entropy else {}
     return objective(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), **context)
 
 

@@ -201,7 +201,7 @@ def report(result: Study) -> str:
 
 def plot_pareto(result: Study, path: Path) -> None:
     """The bias-variance plane of each cell: points, and GIPO's curve in σ."""
-    figure, grid = _panels(result)
+    figure, grid = _panels(result, shared=False)
     for cell, axes in enumerate(grid):
         along = [(found.bias[cell], found.variance[cell]) for found in result.curve]
         axes.plot(*zip(*along, strict=True), color="tab:blue", lw=1, label="GIPO, σ from .05 to 20")
@@ -218,23 +218,35 @@ def plot_pareto(result: Study, path: Path) -> None:
 
 
 def plot_samples(result: Study, path: Path) -> None:
-    """Mean squared error against the number of samples, in each cell."""
-    figure, grid = _panels(result)
+    """Mean squared error against the number of samples, in each cell, and where the best σ lies."""
+    figure, grid = _panels(result, shared=True)
     shades = plt.colormaps["Blues"](np.linspace(0.35, 1, len(GIPOS)))
     colours: dict[str, Any] = COLOURS | dict(zip(GIPOS, shades, strict=True))
     n = np.geomspace(SAMPLES[0], SAMPLES[-1], 40)
     for cell, axes in enumerate(grid):
+        axes.set(xscale="log", yscale="log")
+        axes.minorticks_off()  # they take longer to draw than all the rest
         for name, found in result.found.items():
             if not found.zero[cell]:
-                axes.loglog(n, found.bias[cell] ** 2 + found.variance[cell] / n, color=colours[name], lw=1, label=name)
+                axes.plot(n, found.bias[cell] ** 2 + found.variance[cell] / n, color=colours[name], lw=1, label=name)
+        if result.cells.names[cell][1] != ON_POLICY:
+            for count in SAMPLES:
+                best = lowest(result, cell, count, GIPOS)
+                axes.plot(count, result.found[best].mse(count)[cell], "*", color="tab:orange", ms=5, label="best σ")
     _finish(figure, grid, "samples N", "bias² + variance/N", path)
 
 
-def _panels(result: Study) -> tuple[Any, list[Any]]:
+def _panels(result: Study, shared: bool) -> tuple[Any, list[Any]]:
     columns = len(result.cells.names) // len(TARGETS)
     figure, grid = plt.subplots(
-        len(TARGETS), columns, figsize=(2.4 * columns, 2.3 * len(TARGETS)), layout="constrained"
+        len(TARGETS),
+        columns,
+        figsize=(2.4 * columns, 2.3 * len(TARGETS)),
+        sharex=shared,
+        sharey="row" if shared else False,
     )
+    # fixed margins: laying out so many panels automatically takes longer than all the rest
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.08, top=0.89, hspace=0.35, wspace=0.1 if shared else 0.35)
     for axes, (target, behaviour) in zip(grid.flat, result.cells.names, strict=True):
         axes.set_title(f"{target}, behaviour {behaviour}", fontsize=8)
         axes.tick_params(labelsize=6)
@@ -249,5 +261,5 @@ def _finish(figure: Any, grid: list[Any], x: str, y: str, path: Path) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="upper center", ncols=len(handles), fontsize=8)
     save_figure(figure, path, dpi=100)

@@ -1,6 +1,8 @@
 """GIPOLoss beside TorchRL's own losses: equal where the formulas coincide, refusing what would broadcast silently."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -323,6 +325,17 @@ def test_the_anchor_is_its_estimate(reduction: str) -> None:
 def test_a_bad_anchor_is_refused(value: float) -> None:
     with pytest.raises(GipoError, match="kl_coeff"):
         GIPOLoss(actor(), critic(), kl_coeff=value)
+
+
+def test_the_line_of_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "GIPOLoss" in code]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    data = batch(actor())
+    expected = GIPOLoss(actor(), critic(), kl_coeff=0.1)(data)
+    for name, value in names["loss_for"](actor(), critic())(data).items():
+        torch.testing.assert_close(value, expected[name])
 
 
 def test_an_objective_that_needs_more_is_refused() -> None:

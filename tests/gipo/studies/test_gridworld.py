@@ -212,6 +212,21 @@ def test_the_report_names_where_gipo_does_not_dominate(folder: Path, result: gri
     assert line.endswith("none.")
 
 
+def test_the_readme_says_what_the_numbers_say(folder: Path, result: gridworld.Study) -> None:
+    words = (folder / "gridworld.md").read_text()
+    # "the first target off policy throughout, the second under B, C, F and G"
+    dominated = [f"PI-1/{behaviour}" for behaviour in "ABCEFG"] + [f"PI-2/{behaviour}" for behaviour in "BCFG"]
+    assert f"in: {', '.join(dominated)}." in words
+    assert "SAPO dominates GIPO at one of the five σ at least: none." in words
+    # "13 of the 18 off-policy cells"
+    assert result.found["ppo"].zero.sum() == 13
+    # "σ = .1 wins most cells at N = 1, σ = 2 most at N = 1000, where plain importance sampling is better still"
+    best = gridworld.best_rows(result)
+    assert sum(row["best_sigma"] == 0.1 for row in best if row["samples"] == 1) > 9
+    assert sum(row["best_sigma"] == 2.0 for row in best if row["samples"] == 1000) > 9
+    assert sum(row["best_estimator"] == "noclip" for row in best if row["samples"] == 1000) > 9
+
+
 def test_figures_are_drawn(folder: Path) -> None:
     for name in ("gridworld_pareto.png", "gridworld_samples.png"):
         content = (folder / name).read_bytes()
