@@ -14,8 +14,8 @@ from datamodules.collectors import InProcessRollouts, Rollouts
 from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
 from datamodules.generators import generator_states, restore_generators
-from datamodules.interface import gymnasium_interface, metaworld_interface
 from datamodules.ingest import IngestOptions
+from datamodules.interface import gymnasium_interface, metaworld_interface
 from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive

@@ -65,7 +65,9 @@ def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
     device = policy.version.device
     found = []
     for rows in torch.arange(len(frames)).split(CHUNK):
-        log_pi = policy.log_prob(policy.params(frames["observation"][rows].to(device)), frames["latent"][rows].to(device))
+        log_pi = policy.log_prob(
+            policy.params(frames["observation"][rows].to(device)), frames["latent"][rows].to(device)
+        )
         found.append(log_pi.to(frames["log_prob"].device) - frames["log_prob"][rows])
     return torch.cat(found)
 

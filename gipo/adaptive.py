@@ -118,7 +118,9 @@ class AdaptiveGIPO(Objective):
         """Loss and trust weight per element, of a batch of which every element counts."""
         return self.on_batch(log_ratio, advantage, torch.ones_like(log_ratio, dtype=torch.bool))[0]
 
-    def on_batch(self, log_ratio: Tensor, advantage: Tensor, used: Tensor) -> tuple[Terms, Figures]:
+    def on_batch(
+        self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
+    ) -> tuple[Terms, Figures]:
         """Loss and trust weight per element, and the σ₊ they were made with."""
         x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
         # z = x/σ₊ where A > 0 and x/σ₋ elsewhere: σ₊ is what is left to find

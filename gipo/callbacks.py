@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 
 from gipo.errors import GipoError
 from gipo.files import remove_partials
-from gipo.plots import plot_curves, write_curves
-
+from gipo.plots import plot_curves, write_table
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
 
@@ -182,7 +181,7 @@ class Curves(Callback):
         if not trainer.is_global_zero or not self.rows:
             return
         folder = Path(trainer.default_root_dir)
-        write_curves(self.rows, folder / "curves.csv")
+        write_table(self.rows, folder / "curves.csv")
         plot_curves(self.rows, folder / "curves.png", _data(trainer).title, _data(trainer).axis)
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
 from datamodules.base import PolicyDataModule
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
@@ -151,9 +152,8 @@ class GipoCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
-        if self.model.kl_exact and not self.datamodule.store_params:
-            raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
         checkpoint = self._with_policy()
+        self.model.check_behaviour(self.datamodule.store_params)
         if checkpoint is not None:
             self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
         elif self.datamodule.logs is not None:
@@ -183,7 +183,10 @@ class GipoCLI(LightningCLI):
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         checkpoint = self._with_policy()
-        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluation_env and self.datamodule.task.name
+        trained, asked = (
+            (checkpoint or {})["gipo"].get("task"),
+            self.datamodule.evaluation_env and self.datamodule.task.name,
+        )
         if trained is not None and trained != asked:
             raise GipoError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "

@@ -24,6 +24,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text)
+
+
 def remove_partials(folder: Path) -> None:
     """Delete what killed runs left half-written in `folder`."""
     for partial in folder.glob(f".*{PARTIAL}"):

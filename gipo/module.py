@@ -33,7 +33,8 @@ class GIPOModule(LightningModule):
             `init_from` it is that of the checkpoint.
         init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
         critic_warmup: first iterations in which the critic learns alone.
-        objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`.
+        objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`, or one of
+            `gipo.baselines`.
         kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
         kl_estimator: sampled estimate of the anchor from the log-ratio: `gipo.objectives.k1`, `.k2` or `.k3`.
         kl_exact: compute the anchor exactly instead; needs `data.store_params=true`.
@@ -125,6 +126,17 @@ class GIPOModule(LightningModule):
             self._ancestor = found["gipo"].get("id")
         return policy
 
+    def check_behaviour(self, stored: bool) -> None:
+        """Refuse options that need the behaviour distribution where it is not `stored`, or not of the right kind."""
+        for option, needed in (
+            ("kl_exact=true", self.kl_exact),
+            (f"objective={type(self.objective).__name__}", self.objective.needs_entropy),
+        ):
+            if needed and not stored:
+                raise GipoError(f"model.{option} needs the behaviour distribution: set data.store_params=true")
+        if self.objective.needs_entropy:
+            _ = self.policy.max_entropy  # which only a policy over tokens has
+
     def configure_optimizers(self) -> Any:
         """One optimizer and one schedule for the policy, one of each for the critic."""
         optimizers, schedules = [], []
@@ -159,8 +171,7 @@ class GIPOModule(LightningModule):
 
     def training_step(self, batches: TensorDictBase, batch_idx: int) -> None:
         """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B]."""
-        if self.kl_exact and "behaviour_params" not in batches.keys():
-            raise GipoError("model.kl_exact=true needs the behaviour distribution: set data.store_params=true")
+        self.check_behaviour("behaviour_params" in batches.keys())
         if self.normalise_advantages and batches.shape[-1] < 2:
             raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = _Iteration()
@@ -184,11 +195,14 @@ class GIPOModule(LightningModule):
             kept = advantage[batch["valid"] & advantage.isfinite()]
             advantage = (advantage - kept.mean()) / (kept.std() + 1e-8)
         age = self.policy.version - batch["policy_version"]
+        entropy = None
+        if self.objective.needs_entropy:
+            entropy = self.policy.entropy(batch["behaviour_params"].float()) / self.policy.max_entropy
         features = None
         for index in range(self.reuse):
             if index % self.actor_every == 0 and not critic_only:
                 features = self.policy.features(batch["observation"])
-                loss = self._policy_loss(features, batch, advantage, age, iteration) / math.sqrt(index + 1)
+                loss = self._policy_loss(features, batch, advantage, entropy, age, iteration) / math.sqrt(index + 1)
                 value_features, features = features.detach(), None
                 iteration.policy_grad_norm.append(self._update(0, loss, self.policy.actor_parameters()))
             else:
@@ -203,12 +217,18 @@ class GIPOModule(LightningModule):
         iteration.explained_variance.append(explained_variance(value.detach(), batch["value_target"]))
 
     def _policy_loss(
-        self, features: Tensor, batch: TensorDictBase, advantage: Tensor, age: Tensor, iteration: "_Iteration"
+        self,
+        features: Tensor,
+        batch: TensorDictBase,
+        advantage: Tensor,
+        entropy: Tensor | None,
+        age: Tensor,
+        iteration: "_Iteration",
     ) -> Tensor:
         params = self.policy.params_of(features)
         # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
         log_ratio = self.policy.log_prob(params, batch["latent"]) - batch["log_prob"]
-        surrogate = policy_loss(self.objective, log_ratio, advantage, batch["valid"])
+        surrogate = policy_loss(self.objective, log_ratio, advantage, batch["valid"], entropy)
         if self.kl_exact:
             kl = masked_mean(self.policy.kl(batch["behaviour_params"], params), surrogate.used)
         else:

@@ -7,8 +7,8 @@ Notation, with shapes that broadcast against each other (usually x: [B, D], A: [
     w                                        trust weight; the gradient of every loss here is −w·ρ·A·∇x
 
 Each objective is a frozen dataclass whose fields are its parameters, so that YAML names it by class path. Ratios
-are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32: nothing overflows, and no
-sample's gradient is cut by the clamp.
+are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32 when training: nothing overflows, and
+no sample's gradient is cut by the clamp. The rest of the family, for comparison, is in `gipo.baselines`.
 """
 
 import math
@@ -40,21 +40,26 @@ Figures = dict[str, Tensor]  # scalars on their device, by the name under which 
 class Objective(ABC):
     """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
 
+    needs_entropy: ClassVar[bool] = False  # whether `on_batch` must be given the behaviour entropy
+
     needs_behaviour: ClassVar[bool] = True  # whether x must be a ratio to the policy that acted
 
     @abstractmethod
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Terms per element, from finite x and A of shapes that broadcast."""
 
-    def on_batch(self, log_ratio: Tensor, advantage: Tensor, used: Tensor) -> tuple[Terms, Figures]:
+    def on_batch(
+        self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
+    ) -> tuple[Terms, Figures]:
         """Terms per element of a batch, and figures of it to log.
 
-        To override where a parameter follows from the batch as a whole.
+        To override where elements are not weighed one by one.
 
         Args:
             log_ratio: x, finite.
             advantage: A, finite.
             used: bool, of the shape of x; False where x = 0 and A = 0 stand for an element that is left out.
+            entropy: of the behaviour policy as a fraction of its maximum log V, of the shape of x; None where unknown.
         """
         return self(log_ratio, advantage), {}
 
@@ -68,6 +73,11 @@ def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
 def importance_ratio(log_ratio: Tensor, bound: float) -> Tensor:
     """ρ = exp(x) at x clamped to ±`bound`, its gradient kept."""
     return attach_gradient(log_ratio.clamp(-bound, bound).exp(), log_ratio)
+
+
+def by_sign(advantage: Tensor, positive: float, other: float) -> Tensor:
+    """`positive` where A > 0 and `other` elsewhere, in A's precision."""
+    return torch.where(advantage > 0, advantage.new_full((), positive), other)
 
 
 def gaussian(z: Tensor) -> Tensor:
@@ -109,7 +119,7 @@ class GIPO(Objective):
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
-        sigma = torch.where(advantage > 0, self.sigma, self.sigma * self.sigma_neg_ratio)
+        sigma = by_sign(advantage, self.sigma, self.sigma * self.sigma_neg_ratio)
         x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
         return weighted(self.kernel(x / sigma), x, log_ratio, advantage)
 
@@ -199,7 +209,7 @@ class SAPO(Objective):
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
-        tau = torch.where(advantage > 0, self.tau_pos, self.tau_neg)
+        tau = by_sign(advantage, self.tau_pos, self.tau_neg)
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
         p = torch.sigmoid(tau * (rho - 1))
         weight = (4 * p * (1 - p)).detach()
@@ -232,7 +242,13 @@ class PolicyLoss(NamedTuple):
     figures: Figures
 
 
-def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, valid: Tensor | None = None) -> PolicyLoss:
+def policy_loss(
+    objective: Objective,
+    log_ratio: Tensor,
+    advantage: Tensor,
+    valid: Tensor | None = None,
+    entropy: Tensor | None = None,
+) -> PolicyLoss:
     """Mean of `objective` over the elements that are valid and finite, in float32 under any autocast.
 
     Args:
@@ -240,14 +256,24 @@ def policy_loss(objective: Objective, log_ratio: Tensor, advantage: Tensor, vali
         log_ratio: x [B, D], nats; −inf, inf and NaN are masked, never averaged in.
         advantage: A [B].
         valid: [B] bool; False where the policy did not choose the action.
+        entropy: behaviour entropy H(μ)/log V [B, D]; only for an objective that needs it.
+
+    Raises:
+        GipoError: the objective needs an entropy and there is none.
     """
     log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    x, a = torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0)
-    terms, figures = objective.on_batch(x, a, used)
+    terms, figures = masked_terms(objective, log_ratio, advantage, used, entropy)
     return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used, figures)
+
+
+def masked_terms(
+    objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
+) -> tuple[Terms, Figures]:
+    """What `objective` says of a batch, and no gradient but finite figures where not `used`; arguments as in `policy_loss`."""
+    return objective.on_batch(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), used, entropy)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

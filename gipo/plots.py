@@ -1,6 +1,7 @@
 """Plots and tables of a run."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ LINES = {
 }
 
 
-def write_curves(rows: Rows, path: Path) -> None:
-    """Rows as CSV, one column per metric, empty where a metric was not measured."""
+def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Rows as CSV, one column per key, empty where a row has none; floats in full precision."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     with whole_file(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -58,8 +59,13 @@ def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> Non
         (mechanism, "share", (0, 1.02)),
     ):
         _draw(axes, rows, axis, LINES[label], label, limits)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 130) -> None:
+    """Write a matplotlib figure as PNG, and close it."""
     with whole_file(path) as partial:
-        figure.savefig(partial, dpi=130, format="png")
+        figure.savefig(partial, dpi=dpi, format="png")
     plt.close(figure)
 
 

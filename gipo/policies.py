@@ -137,6 +137,18 @@ class Policy(nn.Module, ABC):
         action = self.action_low + (self.action_high - self.action_low) * fraction
         return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
 
+    @property
+    def max_entropy(self) -> float:
+        """Largest entropy an action dimension can have, nats.
+
+        Raises:
+            GipoError: there is none, as for a density.
+        """
+        raise GipoError(
+            f"an objective that compares entropies with their maximum needs a policy over tokens; "
+            f"{type(self).__name__} has no maximum: set model.policy=TokenPolicy"
+        )
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""
@@ -190,6 +202,11 @@ class TokenPolicy(Policy):
             raise GipoError(f"policy.bins must be at least 2, got {bins}")
         super().__init__(spaces, bins, network, normalise)
         self.bins = bins
+
+    @property
+    def max_entropy(self) -> float:
+        """Log V, of the uniform distribution."""
+        return math.log(self.bins)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""

@@ -76,6 +76,16 @@ BAD_OPTIONS = {
         {"data.estimator": "datamodules.advantages.VTrace", "data.advantages": "stored"},
         ["V-trace", "recompute"],
     ),
+    "ESPO without what it needs": ({"model.objective": "gipo.baselines.ESPO"}, ["ESPO", "store_params"]),
+    "ESPO without tokens": (
+        {
+            "model.objective": "gipo.baselines.ESPO",
+            "data.store_params": "true",
+            "model.policy": "GaussianPolicy",
+            "model.policy.bins": None,
+        },
+        ["GaussianPolicy", "TokenPolicy"],
+    ),
     "exact KL without what it needs": ({"model.kl_exact": "true"}, ["kl_exact", "store_params"]),
     "simulators that do not divide": ({"data.collector.num_envs": 5}, ["frames_per_iteration", "5"]),
     "capacity below one iteration": ({"data.capacity": 31}, ["capacity=31", "32"]),

@@ -14,6 +14,7 @@ import yaml
 
 from datamodules.advantages import GAE, VTrace
 from datamodules.online import CollectorOptions, EvaluationOptions, OnlineDataModule
+from gipo.baselines import ASPO, CISPO, ESPO
 from gipo.callbacks import LastCheckpoint
 from gipo.cli import main, shipped_configs
 from gipo.module import GIPOModule
@@ -27,12 +28,14 @@ Capture = pytest.CaptureFixture[str]
 
 def shrunk(config: str, folder: Path, iterations: int) -> list[str]:
     """Arguments that run `iterations` iterations of a shipped configuration on a small problem."""
-    simulators = yaml.safe_load(shipped_configs()[config].read_text())["data"]["collector"]["num_envs"]
+    shipped = yaml.safe_load(shipped_configs()[config].read_text())
+    simulators = min(4, shipped.get("data", {}).get("collector", {}).get("num_envs", 4))
     frames = simulators * 4
     small = {
         "config": config,
         "trainer.accelerator": "cpu",
         "trainer.default_root_dir": folder,
+        "data.collector.num_envs": simulators,
         "data.frames_per_iteration": frames,
         "data.total_frames": iterations * frames,
         "data.warmup_frames": 0,
@@ -85,6 +88,34 @@ FIELDS = {
 }
 
 
+VARIANTS = sorted(set(shipped_configs()) - {"metaworld.yaml", "metaworld_fresh.yaml", "metaworld_stale.yaml"})
+
+
+@pytest.mark.parametrize("config", VARIANTS)
+def test_a_variant_differs_from_the_recipe_only_where_its_file_says(config: str, capsys: Capture) -> None:
+    def printed(name: str) -> dict[str, dict[str, object]]:
+        with pytest.raises(SystemExit, match="0"):
+            main(["fit", "--config", name, "--print_config"])
+        return yaml.safe_load(capsys.readouterr().out)
+
+    recipe, variant = printed("metaworld.yaml"), printed(config)
+    said = yaml.safe_load(shipped_configs()[config].read_text())
+    differing = {
+        (group, name)
+        for group in ("data", "model", "trainer", "checkpoint")
+        for name, value in variant[group].items()
+        if recipe[group][name] != value
+    }
+    assert differing == {(group, name) for group, fields in said.items() for name in fields}
+
+
+def test_objectives_are_found_by_their_bare_names(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--model.objective=ESPO", "--print_config"])
+    objective = yaml.safe_load(capsys.readouterr().out)["model"]["objective"]
+    assert objective["class_path"] == "gipo.baselines.ESPO"
+
+
 def test_help_teaches_every_field(capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["fit", "--help"])
@@ -99,7 +130,7 @@ def test_help_teaches_every_field(capsys: Capture) -> None:
 
 
 CLASSES = {
-    "model.objective": [GIPO, SAPO, PPOClip],
+    "model.objective": [GIPO, SAPO, PPOClip, ASPO, CISPO, ESPO],
     "data.estimator": [GAE, VTrace],
     "model.policy": [TokenPolicy, GaussianPolicy],
 }

@@ -24,10 +24,16 @@ RULES: dict[str, set[str]] = {
         "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.checkpoints", "gipo.errors", "gipo.files",
         "gipo.lineage", "robots.errors", "robots.log",
     },
+    "gipo.baselines": {"torch", "gipo.errors", "gipo.objectives"},
+    "gipo.loss": {"torch", "tensordict", "torchrl", "gipo.objectives", "gipo.diagnostics", "gipo.errors"},
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
+    },
+    "gipo.studies": {
+        "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
+        "gipo.files", "gipo.errors",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
@@ -125,7 +131,14 @@ def test_robots_know_few_modules_of_deploy() -> None:
 
 
 def test_the_learner_knows_no_environment_and_no_buffer() -> None:
-    for module in ("gipo.module", "gipo.policies", "gipo.networks", "gipo.objectives", "gipo.diagnostics"):
+    for module in (
+        "gipo.module",
+        "gipo.policies",
+        "gipo.networks",
+        "gipo.objectives",
+        "gipo.baselines",
+        "gipo.diagnostics",
+    ):
         assert not {name for name in imported(MODULES[module]) if name.startswith(("datamodules", "torchrl"))}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gipo.cli import main
+from gipo.studies.cli import main as study
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,6 +20,7 @@ COMMANDS = list(
         if line.startswith("gipo ")
     )
 )
+STUDIES = [line.partition("#")[0].strip() for line in FENCED.splitlines() if line.startswith("gipo-study ")]
 SHRINK = {
     "fit": """--trainer.max_epochs=1 --data.frames_per_iteration=8 --data.warmup_frames=0 --data.capacity=64
         --data.rounds=1 --data.batch=16 --data.collector.num_envs=2 --data.evaluation.num_envs=1""",
@@ -46,6 +48,15 @@ def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatc
             main(args)
         return
     main([*args, *SHRINK.get(args[0], "").split()])
+
+
+@pytest.mark.parametrize("command", STUDIES)
+def test_study_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"theory": ["--draws=10"]}
+    args = shlex.split(command)[1:]
+    study([*args, *small.get(args[0], [])])
+    assert list((tmp_path / "studies" / args[0]).glob("*.png"))
 
 
 def test_make_targets_exist() -> None:

@@ -58,7 +58,9 @@ class Stages:
 
     def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
         """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
-        self._fit(folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options])
+        self._fit(
+            folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options]
+        )
         return folder / "checkpoints"
 
     def export(self, checkpoint: Path, out: Path) -> Path:

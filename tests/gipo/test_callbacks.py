@@ -10,7 +10,7 @@ import torch
 from gipo.callbacks import LastCheckpoint
 from gipo.cli import main
 from gipo.errors import GipoError
-from gipo.plots import plot_curves, write_curves
+from gipo.plots import plot_curves, write_table
 
 Args = Callable[..., list[str]]
 EVALUATED = {"data__task": "Tiny-v0", "trainer__check_val_every_n_epoch": 1, "data__evaluation__episodes": 4}
@@ -61,7 +61,7 @@ def test_the_curves_are_drawn_and_written(tiny: Args, tmp_path: Path) -> None:
 
 def test_columns_that_appear_late_are_empty_before(tmp_path: Path) -> None:
     rows = [{"frames": 1.0, "kl": 0.5}, {"frames": 2.0, "val/success": 1.0}]
-    write_curves(rows, tmp_path / "curves.csv")
+    write_table(rows, tmp_path / "curves.csv")
     assert (tmp_path / "curves.csv").read_text().splitlines() == ["frames,kl,val/success", "1.0,0.5,", "2.0,,1.0"]
     plot_curves(rows, tmp_path / "curves.png", title="x")
 

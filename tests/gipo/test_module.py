@@ -4,20 +4,22 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from tensordict import TensorDict
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gipo.adaptive import AdaptiveGIPO
+from gipo.baselines import ESPO
 from gipo.errors import GipoError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
-from gipo.objectives import GIPO, masked_mean, policy_loss
+from gipo.objectives import GIPO, Terms, masked_mean, policy_loss
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
 SIZE, D, BINS, BATCH = 5, 2, 6, 16
@@ -224,6 +226,35 @@ def test_the_optimizer_really_uses_the_schedule() -> None:
 def test_the_exact_anchor_needs_stored_parameters() -> None:
     with pytest.raises(GipoError, match=r"kl_exact.*store_params"):
         fit(batches(1), kl_exact=True)
+
+
+def test_entropy_objectives_need_stored_parameters_and_tokens() -> None:
+    with pytest.raises(GipoError, match=r"objective=ESPO.*store_params"):
+        fit(batches(1), objective=ESPO())
+    data = batches(1)
+    data[0]["behaviour_params"] = torch.zeros(2, BATCH, D, 2)
+    with pytest.raises(GipoError, match="GaussianPolicy has no maximum"):
+        fit(data, objective=ESPO(), policy=lambda spaces: GaussianPolicy(spaces, normalise=False))
+
+
+def test_entropy_objectives_see_the_entropy_of_the_policy_that_acted() -> None:
+    seen = []
+
+    @dataclass(frozen=True)
+    class Recording(ESPO):
+        def __call__(self, log_ratio: Tensor, advantage: Tensor, **context: Tensor) -> Terms:  # type: ignore[override]
+            seen.append(context)
+            return super().__call__(log_ratio, advantage, **context)
+
+    data = batches(1, rounds=1)
+    # uniform, and one of six tokens certain
+    certain = torch.tensor([100.0] + [0.0] * (BINS - 1))
+    data[0]["behaviour_params"] = torch.stack((torch.zeros(BINS), certain)).half().expand(1, BATCH, D, BINS)
+    fit(data, objective=Recording(), reuse=3)
+    assert len(seen) == 3
+    for context in seen:
+        assert torch.allclose(context["entropy"], torch.tensor([1.0, 0.0]).expand(BATCH, D), atol=1e-6)
+        assert torch.equal(context["used"], data[0]["valid"][0].unsqueeze(-1).expand(BATCH, D))
 
 
 @pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])

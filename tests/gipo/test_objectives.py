@@ -255,6 +255,16 @@ def test_asymmetric_tau_likewise() -> None:
     assert weights == [close(0.786448), close(0.419974), close(0.419974)]
 
 
+@pytest.mark.parametrize("name", CLOSED_FORM_WEIGHTS)
+def test_parameters_keep_the_precision_of_their_input(name: str) -> None:
+    # the analytic studies run in float64; σ = .2 or τ = 1.05 rounded to float32 would show from the eighth digit on
+    for x in (-0.31, 0.1, 0.7):
+        for a in (-1.7, 0.6):
+            terms = OBJECTIVES[name](torch.tensor(x, dtype=torch.float64), torch.tensor(a, dtype=torch.float64))
+            expected = CLOSED_FORM_WEIGHTS[name](x, a) * math.exp(x)
+            assert terms.contribution.item() == pytest.approx(expected, rel=1e-13, abs=1e-300)
+
+
 def test_shapes_broadcast() -> None:
     terms = GIPO()(torch.zeros(6, 4), torch.ones(6, 1))
     assert {term.shape for term in terms} == {torch.Size([6, 4])}

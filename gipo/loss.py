@@ -1,0 +1,183 @@
+"""GIPO as a TorchRL loss module, for training scripts of your own."""
+
+import math
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase, is_tensor_collection
+from tensordict.nn import dispatch
+from torch import Tensor
+from torchrl.objectives import PPOLoss
+
+from gipo.diagnostics import SUPPRESSED, effective_sample_size
+from gipo.errors import GipoError
+from gipo.objectives import GIPO, Objective, Terms, k3, masked_mean, masked_terms
+
+
+class GIPOLoss(PPOLoss):
+    """A sibling of `torchrl.objectives.ClipPPOLoss`, with any `gipo.objectives.Objective` in place of the clip.
+
+    Keys, `set_keys`, value estimators, reductions, masks, entropy bonus and critic loss are those of `PPOLoss`.
+
+    The ratio is that of the log-probs the actor's distribution gives. One that treats action dimensions separately
+    (`Normal`, or `Categorical` over logits [*B, D, V]) gives log-probs [*B, D], and so one ratio, trust weight and
+    loss per dimension, which is what GIPO is made for; the advantage [*B, 1] is shared. One that sums them
+    (`TanhNormal`, `Independent`, composite distributions) gives [*B], and so one ratio per action.
+    The stored log-probs must be of the same kind. Elements whose log-ratio or advantage is not finite are left out of
+    the mean and counted.
+
+    Output keys, beside `loss_objective`, `loss_kl`, `loss_entropy`, `loss_critic`, `entropy` and `explained_variance`:
+    `weight`, the mean trust weight; `clip_fraction`, the share of elements with a weight below .001; `ESS`, effective
+    sample size of the contributions w·ρ in [0, 1]; `kl_approx`, the mean of −x; `max_ratio` and `mean_ratio`, of ρ;
+    `masked`, the count of elements left out.
+
+    Args:
+        actor_network: policy operator, as for `PPOLoss`.
+        critic_network: value operator, as for `PPOLoss`.
+        objective: the policy objective; not one that needs the behaviour entropy.
+        kl_coeff: weight of the anchor KL(μ‖π), estimated by eˣ − 1 − x, in `loss_kl`. On stale data GIPO needs one
+            (`gipo.module` has .1); 0 leaves it out.
+        options: every other keyword of `PPOLoss`. With `delay_actor` or `max_importance_ratio` the objective acts on
+            the ratio to the proximal policy, and the rest of the behaviour ratio multiplies the advantage.
+
+    Raises:
+        GipoError: the objective needs more than log-ratio and advantage.
+    """
+
+    _out_keys: list[str] | None
+    METRICS = ("weight", "clip_fraction", "ESS", "kl_approx", "max_ratio", "mean_ratio", "masked")
+
+    def __init__(
+        self,
+        actor_network: Any = None,
+        critic_network: Any = None,
+        *,
+        objective: Objective = GIPO(),  # noqa: B008 - frozen
+        kl_coeff: float = 0.0,
+        **options: Any,
+    ):
+        if not 0 <= kl_coeff < math.inf:
+            raise GipoError(f"GIPOLoss.kl_coeff must be finite and not negative, got {kl_coeff}")
+        if objective.needs_entropy:
+            raise GipoError(
+                f"{type(objective).__name__} needs the behaviour entropy, which GIPOLoss does not have: "
+                "choose another objective, or train with gipo.module.GIPOModule"
+            )
+        super().__init__(actor_network, critic_network, **options)
+        self.objective = objective
+        self.kl_coeff = kl_coeff
+
+    @property
+    def out_keys(self) -> list[str]:
+        """What `forward` returns, in order, to callers without tensordicts."""
+        if self._out_keys is None:
+            self._out_keys = [
+                "loss_objective",
+                *(("loss_kl",) if self.kl_coeff else ()),
+                *(("entropy", "loss_entropy") if self.entropy_bonus else ()),
+                *(("loss_critic",) if self._has_critic else ()),
+                *(("value_clip_fraction",) if self.clip_value else ()),
+                *self.METRICS,
+            ]
+        return self._out_keys
+
+    @out_keys.setter
+    def out_keys(self, values: list[str]) -> None:
+        self._out_keys = values
+
+    @dispatch
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Losses and metrics of a batch; the sum of the entries named `loss_…` is to be minimised."""
+        tensordict = tensordict.clone(False)
+        advantage = self._advantage(tensordict)
+        batch = advantage.shape[:-1]
+        log_weight, dist, _, correction = self._log_weight(tensordict, adv_shape=batch)
+        x = log_weight.squeeze(-1)
+        self._refuse_shapes(tensordict, x, advantage)
+        # [*B, 1] against x [*B] or [*B, D]
+        advantage = advantage.reshape(*batch, *(1,) * (x.ndim - len(batch)))
+        log_behaviour = x.detach()
+        if correction is not None:
+            # losses are linear in A of a given sign, so that what is left of the behaviour ratio can go there
+            advantage = advantage * correction.squeeze(-1).exp()
+            log_behaviour = log_behaviour + correction.squeeze(-1)
+        # half precision loses ratios; float64 stays
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        advantage = advantage.to(x.dtype).expand_as(x)
+        used = torch.isfinite(x) & torch.isfinite(advantage)
+        terms, _ = masked_terms(self.objective, x, advantage, used)
+
+        out = TensorDict(
+            {"loss_objective": terms.loss.unsqueeze(-1), **self._metrics(x.detach(), log_behaviour, terms, used)}
+        )
+        if self.kl_coeff:
+            out.set("loss_kl", self.kl_coeff * k3(torch.where(used, x, 0.0)).unsqueeze(-1))
+        if self.entropy_bonus:
+            entropy = self._get_entropy(dist, adv_shape=batch)
+            if is_tensor_collection(entropy):
+                out.set("composite_entropy", entropy.detach())
+            total = entropy.sum(dim="feature", reduce=True) if is_tensor_collection(entropy) else entropy
+            out.set("entropy", total.detach().mean())
+            out.set("loss_entropy", self._weighted_loss_entropy(entropy))
+        if self._has_critic:
+            names = ("loss_critic", "value_clip_fraction", "explained_variance")
+            out.update({k: v for k, v in zip(names, self.loss_critic(tensordict), strict=True) if v is not None})
+        return out.named_apply(
+            lambda name, value: (
+                self._reduced(value, tensordict, used if name in ("loss_objective", "loss_kl") else None)
+                if name.startswith("loss_")
+                else value
+            )
+        )
+
+    def _advantage(self, tensordict: TensorDictBase) -> Tensor:
+        """The advantage [*B, 1], computed where the batch has none, standardised where asked for."""
+        missing = self.tensor_keys.advantage not in tensordict.keys(include_nested=True)
+        if missing:
+            if self.critic_network is None:
+                raise GipoError(
+                    f"GIPOLoss finds no {self.tensor_keys.advantage!r} in its input and has no critic_network to "
+                    "compute it: give it one, or run a value estimator first"
+                )
+            self.value_estimator(
+                tensordict,
+                params=self._cached_critic_network_params_detached,
+                target_params=self.target_critic_network_params,
+            )
+        advantage = tensordict.get(self.tensor_keys.advantage, as_padded_tensor=True)
+        return self._maybe_normalize_advantage(advantage, tensordict, update_norm=missing)
+
+    def _refuse_shapes(self, tensordict: TensorDictBase, x: Tensor, advantage: Tensor) -> None:
+        """Log-probs of two kinds, or an advantage without its last dimension, would broadcast to something else."""
+        key = self.tensor_keys.sample_log_prob
+        stored = None if isinstance(key, list) else tensordict.get(key, as_padded_tensor=True)
+        if isinstance(stored, Tensor) and stored.shape != x.shape:
+            raise GipoError(
+                f"{key!r} has shape {tuple(stored.shape)}, the actor's log-prob {tuple(x.shape)}: store log-probs of "
+                "the distribution that is trained, per dimension or summed"
+            )
+        batch = advantage.shape[:-1]
+        if advantage.shape[-1] != 1 or x.shape[: len(batch)] != batch:
+            raise GipoError(
+                f"{self.tensor_keys.advantage!r} has shape {tuple(advantage.shape)} beside log-probs "
+                f"{tuple(x.shape)}: it needs the shape of the batch and a last dimension of 1"
+            )
+
+    def _reduced(self, loss: Tensor, tensordict: TensorDictBase, used: Tensor | None) -> Tensor:
+        # 'none' keeps the shape of the batch: what is left out stays there, with no gradient
+        mask = None if used is None or self.reduction == "none" else used.unsqueeze(-1)
+        return self._reduce_loss(loss, tensordict, mask=mask).squeeze(-1)
+
+    @staticmethod
+    def _metrics(x: Tensor, log_behaviour: Tensor, terms: Terms, used: Tensor) -> dict[str, Tensor]:
+        rho, count = torch.where(used, log_behaviour, 0.0).exp(), used.sum().clamp(min=1)
+        return {
+            "weight": masked_mean(terms.weight, used),
+            "clip_fraction": masked_mean((terms.weight < SUPPRESSED).to(rho.dtype), used),
+            # (Σu)²/(n·Σu²) over the n elements used
+            "ESS": effective_sample_size(torch.where(used, terms.contribution, 0.0)) * used.numel() / count,
+            "kl_approx": masked_mean(-x, used),
+            "max_ratio": torch.where(used, rho, 0.0).max(),
+            "mean_ratio": masked_mean(rho, used),
+            "masked": (~used).sum(),
+        }

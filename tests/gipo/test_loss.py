@@ -1,0 +1,343 @@
+"""GIPOLoss beside TorchRL's own losses: equal where the formulas coincide, refusing what would broadcast silently."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import (
+    CompositeDistribution,
+    InteractionType,
+    NormalParamExtractor,
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+    set_composite_lp_aggregate,
+)
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal
+from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+from torchrl.objectives import ClipPPOLoss, PPOLoss, ValueEstimators
+
+from gipo.baselines import ASPO, ESPO
+from gipo.errors import GipoError
+from gipo.loss import GIPOLoss
+from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, policy_loss
+
+OBSERVATION, D, BATCH = 5, 3, 64
+
+
+def summed(loc: Tensor, scale: Tensor) -> Independent:
+    return Independent(Normal(loc, scale), 1)
+
+
+def actor(distribution: Any = Normal) -> ProbabilisticActor:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(OBSERVATION, 2 * D), NormalParamExtractor())
+    return ProbabilisticActor(
+        TensorDictModule(body, ["observation"], ["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        distribution_class=distribution,
+        return_log_prob=True,
+        default_interaction_type=InteractionType.RANDOM,
+    )
+
+
+def critic() -> ValueOperator:
+    torch.manual_seed(1)
+    return ValueOperator(nn.Linear(OBSERVATION, 1), in_keys=["observation"])
+
+
+def batch(of: ProbabilisticActor, spread: float = 0.3, seed: int = 2, size: int = BATCH) -> TensorDict:
+    """Transitions of a policy `spread` nats away from `of`."""
+    torch.manual_seed(seed)
+    data = TensorDict({"observation": torch.randn(size, OBSERVATION)}, batch_size=[size])
+    with torch.no_grad():
+        of(data)
+    data["action_log_prob"] = data["action_log_prob"] + spread * torch.randn_like(data["action_log_prob"])
+    done = torch.rand(size, 1) < 0.1
+    following = {"observation": torch.randn(size, OBSERVATION), "reward": torch.randn(size, 1), "done": done}
+    data["next"] = TensorDict(following | {"terminated": done}, batch_size=[size])
+    data["advantage"], data["value_target"] = torch.randn(size, 1), torch.randn(size, 1)
+    return data
+
+
+def gradients(loss: PPOLoss, data: TensorDict) -> dict[str, Tensor]:
+    loss.zero_grad()
+    out = loss(data)
+    sum(value.sum() for name, value in out.items() if name.startswith("loss_")).backward()
+    return {name: parameter.grad.clone() for name, parameter in loss.named_parameters() if parameter.grad is not None}
+
+
+SHARED = ("loss_objective", "loss_entropy", "loss_critic", "entropy", "kl_approx", "explained_variance")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "sum": {"reduction": "sum"},
+    "none": {"reduction": "none"},
+    "normalised": {"normalize_advantage": True},
+    "no entropy bonus": {"entropy_bonus": False},
+    "no critic loss": {"critic_coeff": 0.0},
+    "value clip, l2": {"clip_value": 0.2, "loss_critic_type": "l2"},
+    "separate": {"separate_losses": True, "entropy_coeff": 0.3, "critic_coeff": 0.7},
+    "capped ratio": {"max_importance_ratio": 1.3},
+    "not functional": {"functional": False},
+}
+
+
+@pytest.mark.parametrize("distribution", [Normal, summed, TanhNormal], ids=["per-dimension", "summed", "tanh"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_with_ppo_clip_it_is_torchrls_clip_ppo(name: str, distribution: Any) -> None:
+    options, data = OPTIONS[name], batch(actor(distribution))
+    data["state_value"] = torch.randn(BATCH, 1)
+    ours = GIPOLoss(actor(distribution), critic(), objective=PPOClip(clip=0.2), **options)
+    theirs = ClipPPOLoss(actor(distribution), critic(), clip_epsilon=0.2, **options)
+    torch.manual_seed(3)  # the entropy of a squashed Gaussian is sampled
+    a = ours(data)
+    torch.manual_seed(3)
+    b = theirs(data)
+    assert {key for key in SHARED if key in a.keys()} == {key for key in SHARED if key in b.keys()}
+    for key in a.keys() & b.keys() - {"clip_fraction", "ESS"}:
+        torch.testing.assert_close(a[key].squeeze(), b[key].squeeze(), msg=key)
+    assert a["loss_objective"].shape == b["loss_objective"].shape
+    torch.manual_seed(3)
+    found = gradients(ours, data)
+    torch.manual_seed(3)
+    expected = gradients(theirs, data)
+    assert found.keys() == expected.keys()
+    assert any(name.startswith("actor") and value.any() for name, value in found.items())
+    for name in found:
+        torch.testing.assert_close(found[name], expected[name], msg=name)
+
+
+def test_a_delayed_actor_is_the_same_decoupled_surrogate() -> None:
+    data = batch(actor(), spread=0.2)
+    ours, theirs = (
+        kind(actor(), critic(), delay_actor=True, **options)
+        for kind, options in ((GIPOLoss, {"objective": PPOClip()}), (ClipPPOLoss, {}))
+    )
+    for loss in (ours, theirs):
+        loss.target_actor_network_params.data.add_(0.05)
+    torch.testing.assert_close(ours(data)["loss_objective"], theirs(data)["loss_objective"])
+    found, expected = gradients(ours, data), gradients(theirs, data)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+@pytest.mark.parametrize("objective", [GIPO(), GIPO(sigma=0.2), SAPO(), NoClip(), ASPO(), PPOClip()], ids=repr)
+def test_on_policy_every_objective_has_the_gradient_of_clip_ppo(objective: Objective) -> None:
+    data = batch(actor(), spread=0.0)
+    options = {"entropy_bonus": False, "critic_coeff": 0.0}
+    found = gradients(GIPOLoss(actor(), critic(), objective=objective, **options), data)
+    expected = gradients(ClipPPOLoss(actor(), critic(), **options), data)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+    if not isinstance(objective, SAPO):  # whose loss is −(2/τ)·A there
+        ours, theirs = (kind(actor(), critic())(data)["loss_objective"] for kind in (GIPOLoss, ClipPPOLoss))
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_it_is_the_pure_function_on_per_dimension_ratios() -> None:
+    data = batch(actor())
+    out = GIPOLoss(actor(), critic(), objective=GIPO(sigma=0.5))(data)
+    x = actor().get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    assert x.shape == (BATCH, D)
+    expected = policy_loss(GIPO(sigma=0.5), x, data["advantage"].squeeze(-1))
+    torch.testing.assert_close(out["loss_objective"], expected.loss)
+    torch.testing.assert_close(out["weight"], expected.weight.mean())
+    u = expected.contribution
+    torch.testing.assert_close(out["ESS"], u.sum() ** 2 / (u.numel() * (u**2).sum()))
+    torch.testing.assert_close(out["clip_fraction"], (expected.weight < 1e-3).float().mean())
+    torch.testing.assert_close(out["max_ratio"], x.exp().max())
+    assert out["masked"] == 0
+
+
+def test_a_summed_log_prob_has_one_ratio_per_action() -> None:
+    data = batch(actor(summed))
+    out = GIPOLoss(actor(summed), critic())(data)
+    x = actor(summed).get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    expected = policy_loss(GIPO(), x.unsqueeze(-1), data["advantage"].squeeze(-1))
+    torch.testing.assert_close(out["loss_objective"], expected.loss)
+
+
+def test_tokens_have_one_ratio_per_dimension() -> None:
+    torch.manual_seed(0)
+    logits = TensorDictModule(
+        nn.Sequential(nn.Linear(OBSERVATION, D * 7), nn.Unflatten(-1, (D, 7))), ["observation"], ["logits"]
+    )
+    tokens = ProbabilisticActor(logits, in_keys=["logits"], distribution_class=Categorical, return_log_prob=True)
+    data = batch(tokens)
+    out = GIPOLoss(tokens, critic())(data)
+    x = tokens.get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    assert x.shape == (BATCH, D)
+    torch.testing.assert_close(out["loss_objective"], policy_loss(GIPO(), x, data["advantage"].squeeze(-1)).loss)
+
+
+def test_a_composite_distribution_has_one_ratio_per_action() -> None:
+    data = TensorDict({"action": {"a": torch.randn(BATCH, 2), "b": torch.randn(BATCH)}}, [BATCH])
+    data["observation"], data["advantage"] = torch.randn(BATCH, OBSERVATION), torch.randn(BATCH, 1)
+    data["value_target"] = torch.randn(BATCH, 1)
+    torch.manual_seed(0)
+    parameters = TensorDictModule(nn.Linear(OBSERVATION, 3), ["observation"], [("params", "all")])
+
+    class Split(nn.Module):
+        def forward(self, loc: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            return loc[..., :2], torch.ones_like(loc[..., :2]), loc[..., 2], torch.ones_like(loc[..., 2])
+
+    split = TensorDictModule(
+        Split(),
+        [("params", "all")],
+        [("params", "a", "loc"), ("params", "a", "scale"), ("params", "b", "loc"), ("params", "b", "scale")],
+    )
+    with set_composite_lp_aggregate(False):
+        composite = ProbabilisticTensorDictSequential(
+            parameters,
+            split,
+            ProbabilisticTensorDictModule(
+                in_keys=["params"],
+                out_keys=[("action", "a"), ("action", "b")],
+                distribution_class=CompositeDistribution,
+                distribution_kwargs={
+                    "distribution_map": {"a": summed, "b": Normal},
+                    "name_map": {"a": ("action", "a"), "b": ("action", "b")},
+                },
+                return_log_prob=True,
+            ),
+        )
+        with torch.no_grad():
+            dist = composite.get_dist(data)
+            data.update(dist.log_prob(data))
+        data["action", "a_log_prob"] -= 0.1
+        data["action", "b_log_prob"] -= 0.2
+        out, theirs = GIPOLoss(composite, critic(), objective=NoClip())(data), ClipPPOLoss(composite, critic())(data)
+    # x = .1 + .2
+    torch.testing.assert_close(out["mean_ratio"], torch.tensor(math.exp(0.3)))
+    torch.testing.assert_close(out["loss_objective"], -math.exp(0.3) * data["advantage"].mean())
+    torch.testing.assert_close(out["entropy"], theirs["entropy"])
+    assert out["composite_entropy"].keys() == theirs["composite_entropy"].keys()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_what_is_not_finite_is_left_out_and_counted(reduction: str) -> None:
+    data = batch(actor())
+    clean = data[3:].clone()
+    data["action_log_prob"][0] = math.nan
+    data["action_log_prob"][1] = -math.inf
+    data["advantage"][2] = math.inf
+    loss = GIPOLoss(actor(), critic(), reduction=reduction)
+    out, expected = loss(data), loss(clean)
+    assert out["masked"] == 3 * D
+    for name in ("weight", "ESS", "kl_approx", "max_ratio", "mean_ratio", "clip_fraction"):
+        torch.testing.assert_close(out[name], expected[name])
+    objective = out["loss_objective"] if reduction != "none" else out["loss_objective"][3:]
+    torch.testing.assert_close(objective, expected["loss_objective"])
+    # the critic and the entropy bonus would learn from those observations
+    loss = GIPOLoss(actor(), critic(), reduction=reduction, critic_coeff=0.0, entropy_bonus=False)
+    found, wanted = gradients(loss, data), gradients(loss, clean)
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name])
+
+
+def test_masks_in_the_batch_are_those_of_torchrl() -> None:
+    data = batch(actor())
+    data["mask"] = torch.arange(BATCH) % 3 > 0
+    for kind, options in ((GIPOLoss, {"objective": PPOClip()}), (ClipPPOLoss, {})):
+        data[kind.__name__] = kind(actor(), critic(), **options)(data)["loss_objective"].expand(BATCH)
+    torch.testing.assert_close(data["GIPOLoss"], data["ClipPPOLoss"])
+
+
+def test_keys_can_be_renamed() -> None:
+    data = batch(actor())
+    expected = GIPOLoss(actor(), critic())(data)["loss_objective"]
+    loss = GIPOLoss(actor(), critic())
+    loss.set_keys(advantage="adv", value_target="goal", sample_log_prob="mu", action="chosen")
+    for old, new in (("advantage", "adv"), ("value_target", "goal"), ("action_log_prob", "mu"), ("action", "chosen")):
+        data.rename_key_(old, new)
+    torch.testing.assert_close(loss(data)["loss_objective"], expected)
+
+
+@pytest.mark.parametrize("estimator", [ValueEstimators.GAE, ValueEstimators.TD0, ValueEstimators.TDLambda])
+def test_advantages_are_computed_where_there_are_none(estimator: ValueEstimators) -> None:
+    data = batch(actor()).reshape(4, BATCH // 4).exclude("advantage", "value_target")
+    results = []
+    for kind, options in ((GIPOLoss, {"objective": PPOClip()}), (ClipPPOLoss, {})):
+        loss = kind(actor(), critic(), **options)
+        loss.make_value_estimator(estimator)
+        results.append(loss(data.clone())["loss_objective"])
+    torch.testing.assert_close(*results)
+
+
+def test_it_works_without_tensordicts() -> None:
+    data = batch(actor()).exclude("advantage", "value_target")
+    loss = GIPOLoss(actor(), critic(), kl_coeff=0.1)
+    arguments = {"_".join(key) if isinstance(key, tuple) else key: data[key] for key in loss.in_keys}
+    out, expected = loss(**arguments), loss(data)
+    assert set(loss.out_keys) == set(expected.keys()) - {"explained_variance"}
+    for name, value in zip(loss.out_keys, out, strict=True):
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_half_precision_ratios_are_taken_in_float32_and_float64_stays() -> None:
+    data = batch(actor())
+    assert GIPOLoss(actor().double(), critic().double())(data.double())["loss_objective"].dtype == torch.float64
+    loss = GIPOLoss(actor(), critic())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(data.float())["loss_objective"].dtype == torch.float32
+
+
+def test_log_probs_of_two_kinds_are_refused() -> None:
+    data = batch(actor(), size=D)  # where [B] against [B, D] would broadcast
+    data["action_log_prob"] = data["action_log_prob"].sum(-1)
+    with pytest.raises(GipoError, match=r"'action_log_prob' has shape \(3,\), the actor's log-prob \(3, 3\)"):
+        GIPOLoss(actor(), critic())(data)
+
+
+def test_an_advantage_without_its_last_dimension_is_refused() -> None:
+    data = batch(actor())
+    data["advantage"] = data["advantage"].squeeze(-1)
+    with pytest.raises(GipoError, match=r"'advantage' has shape \(64,\)"):
+        GIPOLoss(actor(), critic())(data)
+
+
+def test_no_advantage_and_no_critic_is_refused() -> None:
+    with pytest.raises(GipoError, match="critic_network"):
+        GIPOLoss(actor(), critic_coeff=0.0)(batch(actor()).exclude("advantage"))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_anchor_is_its_estimate(reduction: str) -> None:
+    data = batch(actor())
+    data["action_log_prob"][0] = math.nan
+    out = GIPOLoss(actor(), critic(), kl_coeff=0.3, reduction=reduction)(data)
+    x = actor().get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    expected = 0.3 * (x.exp() - 1 - x)
+    if reduction == "none":
+        assert out["loss_kl"].shape == (BATCH, D)
+        torch.testing.assert_close(out["loss_kl"][1:], expected[1:], atol=1e-6, rtol=1e-4)
+        assert not out["loss_kl"][0].any()
+    else:
+        torch.testing.assert_close(out["loss_kl"], getattr(expected[1:], reduction)(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_a_bad_anchor_is_refused(value: float) -> None:
+    with pytest.raises(GipoError, match="kl_coeff"):
+        GIPOLoss(actor(), critic(), kl_coeff=value)
+
+
+def test_the_line_of_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "GIPOLoss" in code]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    data = batch(actor())
+    expected = GIPOLoss(actor(), critic(), kl_coeff=0.1)(data)
+    for name, value in names["loss_for"](actor(), critic())(data).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_an_objective_that_needs_more_is_refused() -> None:
+    with pytest.raises(GipoError, match="ESPO needs the behaviour entropy"):
+        GIPOLoss(actor(), critic(), objective=ESPO())
