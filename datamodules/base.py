@@ -14,6 +14,7 @@ from datamodules.evaluation import evaluate
 from datamodules.logs import Logs
 from datamodules.options import EvaluationOptions
 from gipo.errors import GipoError
+from gipo.objectives import Objective
 from gipo.policies import Policy, Spaces
 
 
@@ -81,16 +82,21 @@ class PolicyDataModule(LightningDataModule, ABC):
         return self.task is not None and "success" in self.evaluation_env.observation_spec.keys()
 
     @property
-    def evaluation_env(self) -> EnvBase:
-        """The simulators of evaluation.
+    def evaluated_task(self) -> Task:
+        """The task of evaluation.
 
         Raises:
-            GipoError: when no task is named.
+            GipoError: when none is named.
         """
         if self.task is None:
             raise GipoError("evaluation needs a simulator: set data.task")
+        return self.task
+
+    @property
+    def evaluation_env(self) -> EnvBase:
+        """The simulators of evaluation, of `evaluated_task`."""
         if self._evaluation_env is None:
-            self._evaluation_env = self.task.make(self.evaluation.num_envs, self.evaluation.seed)
+            self._evaluation_env = self.evaluated_task.make(self.evaluation.num_envs, self.evaluation.seed)
         return self._evaluation_env
 
     def notes(self, every: int) -> list[str]:
@@ -136,7 +142,9 @@ class PolicyDataModule(LightningDataModule, ABC):
     def needs_behaviour(self) -> bool:
         """Whether the objective being optimised reads behaviour log-probs."""
         assert self.trainer is not None
-        return bool(self.trainer.lightning_module.objective.needs_behaviour)
+        objective = self.trainer.lightning_module.objective
+        assert isinstance(objective, Objective)
+        return objective.needs_behaviour
 
     @property
     def policy(self) -> Policy:

@@ -100,9 +100,8 @@ def fit(
     episodes = frames["episode"][valid].unique()
     if len(episodes) < 2:
         raise GipoError("a behaviour model needs at least two episodes: one to fit, one to test it on")
-    kept_out = episodes[torch.randperm(len(episodes), generator=generator)][
-        : max(1, int(options.holdout * len(episodes)))
-    ]
+    count = max(1, int(options.holdout * len(episodes)))
+    kept_out = episodes[torch.randperm(len(episodes), generator=generator)[:count]]
     held = torch.isin(frames["episode"][valid], kept_out)
     train, test = valid[~held], valid[held]
     if model.normaliser is not None:

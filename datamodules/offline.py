@@ -114,10 +114,8 @@ class OfflineDataModule(PolicyDataModule):
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
-        task = {"task": None if self.task is None else self.task.name}
-        return (
-            self.logs.provenance() | task | {"frames": self.logs.store.facts.steps, "interface": self.logs.interface()}
-        )
+        found = {"frames": self.logs.store.facts.steps, "interface": self.logs.interface(), **self.logs.provenance()}
+        return found if self.task is None else found | {"task": self.task.name}
 
     def state_dict(self) -> dict[str, Any]:
         """Position, estimates and generators."""

@@ -53,7 +53,7 @@ class LastCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         if self.keep and trainer.is_global_zero:
             # Another name of the same file: the next save puts a new file in the place of this one.
-            version = Path(filepath).with_name(f"version-{int(trainer.lightning_module.policy.version)}.ckpt")
+            version = Path(filepath).with_name(f"version-{int(_data(trainer).policy.version)}.ckpt")
             version.unlink(missing_ok=True)
             os.link(filepath, version)
 

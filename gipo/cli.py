@@ -44,8 +44,8 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
   gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
-  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt   post-train on logs
-  gipo fit --data_module=OfflineDataModule --help  the options of logs
+  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
+  gipo fit --data_module=OfflineDataModule --help  options of post-training on logs
   gipo lineage DIR                                 which policies, logs and checkpoints came from which
 """
 
@@ -183,10 +183,7 @@ class GipoCLI(LightningCLI):
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         checkpoint = self._with_policy()
-        trained, asked = (
-            (checkpoint or {})["gipo"].get("task"),
-            self.datamodule.evaluation_env and self.datamodule.task.name,
-        )
+        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluated_task.name
         if trained is not None and trained != asked:
             raise GipoError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "

@@ -84,7 +84,7 @@ class GIPOModule(LightningModule):
         self.policy_factory = policy
         self.init_from = init_from
         self.critic_warmup = critic_warmup
-        self._ancestor: str | None = None
+        self._ancestry: dict[str, Any] = {}
         self.objective = objective
         self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
         self.entropy_coef, self.value_coef = entropy_coef, value_coef
@@ -123,7 +123,7 @@ class GIPOModule(LightningModule):
             wanted = self.policy_factory(spaces).description()
         _refuse_other_policy(policy.description(), wanted)
         if resumed is None:
-            self._ancestor = found["gipo"].get("id")
+            self._ancestry = {"init_from": found["gipo"].get("id"), "task": found["gipo"].get("task")}
         return policy
 
     def check_behaviour(self, stored: bool) -> None:
@@ -288,14 +288,13 @@ class GIPOModule(LightningModule):
         checkpoint.setdefault("gipo", {}).update(
             format=CHECKPOINT_FORMAT,
             policy=self.policy.description(),
-            init_from=self._ancestor,
-            **self._data.provenance(),
+            **(self._ancestry | self._data.provenance()),
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
         _refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
-        self._ancestor = checkpoint["gipo"].get("init_from")
+        self._ancestry = {key: checkpoint["gipo"].get(key) for key in ("init_from", "task")}
 
     @property
     def _data(self) -> Any:

@@ -272,7 +272,7 @@ def policy_loss(
 def masked_terms(
     objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
 ) -> tuple[Terms, Figures]:
-    """What `objective` says of a batch, and no gradient but finite figures where not `used`; arguments as in `policy_loss`."""
+    """What `objective` says of a batch; no gradient, but finite figures, where not `used`. As `policy_loss`."""
     return objective.on_batch(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), used, entropy)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 from gipo.errors import GipoError
-from gipo.studies import gridworld, theory
+from gipo.studies import gridworld, loop, posttrain, theory
 
 EXIT_BAD_INPUT = 2
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
-STUDIES: dict[str, ModuleType] = {"gridworld": gridworld, "theory": theory}
+STUDIES: dict[str, ModuleType] = {"gridworld": gridworld, "theory": theory, "loop": loop, "posttrain": posttrain}
 
 DESCRIPTION = """Studies of the objectives.
 

@@ -1,0 +1,170 @@
+"""What each objective gains from the same stale logs: post-training over seeds and amounts of staleness.
+
+The policies that `gipo-study loop` trained in simulation are deployed on its robot with the same gap. Logs come from
+older versions of each: from 1, 3 and 6 saved checkpoints back. Every objective post-trains the deployed policy on the
+same logs, with the same number of updates, and is driven on the same goals.
+
+Writes runs.csv (every run), posttrain.csv (interquartile mean of the gain in any-step success over seeds, with 95 %
+stratified bootstrap intervals), posttrain.png and posttrain.md. A finished run is not run again.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from tqdm.auto import tqdm
+
+from gipo.errors import GipoError
+from gipo.files import write_text
+from gipo.plots import save_figure, write_table
+from gipo.studies.loop import COMPARISON, GAP, LOGGED
+from gipo.studies.stages import Stages
+from gipo.studies.statistics import bootstrap_interval, interquartile_mean, probability_of_improvement
+from robots.load import parse_setting
+
+EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """One post-training.
+
+    Args:
+        seed: of everything.
+        back: saved checkpoints between the version that acted and the deployed one.
+        objective: class path or bare name.
+    """
+
+    seed: int
+    back: int
+    objective: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the study."""
+    parser.add_argument("--loops", type=Path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)")
+    parser.add_argument("--back", type=int, nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)")
+    parser.add_argument(
+        "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"], help="(default: %(default)s)"
+    )
+    parser.add_argument("--frames", type=int, default=80_000, help="steps of training in simulation (%(default)s)")
+    parser.add_argument("--logged", type=int, default=40, help="episodes to learn from (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=50, help="episodes of the comparison (default: %(default)s)")
+    parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
+    parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs side by side (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is not finished, and write what came out."""
+    stages = Stages(dict(map(parse_setting, options.gap)))
+    plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
+    deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
+    if min(acted.values()) < EVERY:
+        raise GipoError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
+    workers = max(1, options.processes or 1)
+
+    def prepare(seed: int) -> float:
+        """Train, deploy, and log with every older version; the deployed policy's success."""
+        folder = options.out / f"seed-{seed}"
+        checkpoints = stages.train(options.loops / f"seed-{seed}" / "train", seed, options.frames)
+        for back, version in acted.items():
+            policy = stages.export(checkpoints / f"version-{version}.ckpt", folder / "policies" / f"{version}.onnx")
+            stages.drive(policy, folder / f"logs-{back}", options.logged, LOGGED)
+        policy = stages.export(checkpoints / "last.ckpt", folder / "policies" / f"{deployed}.onnx")
+        success = stages.drive(policy, folder / "deployed", options.episodes, COMPARISON).rate
+        bar.update()
+        return success
+
+    def post_train(one: Run) -> dict[str, Any]:
+        folder = options.out / f"seed-{one.seed}"
+        where = folder / f"back-{one.back}-{one.objective}"
+        extra = [f"--model.objective={one.objective}", *(f"--{option}" for option in options.post)]
+        init = options.loops / f"seed-{one.seed}" / "train" / "checkpoints" / "last.ckpt"
+        logs = [folder / f"logs-{one.back}"]
+        checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", one.seed, extra)
+        policy = stages.export(checkpoint, where / "policy.onnx")
+        outcome = stages.drive(policy, where / "compared", options.episodes, COMPARISON)
+        bar.update()
+        before = deployed_success[one.seed]
+        return {"seed": one.seed, "back": one.back, "objective": one.objective, "before": before,
+                "after": outcome.rate, "gain": outcome.rate - before}  # fmt: skip
+
+    with (
+        tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        deployed_success = dict(zip(options.seeds, pool.map(prepare, options.seeds), strict=True))
+        rows = list(pool.map(post_train, plan))
+    table = summarise(rows)
+    write_table(rows, options.out / "runs.csv")
+    write_table(table, options.out / "posttrain.csv")
+    text = report(table, rows)
+    write_text(text + "\n", options.out / "posttrain.md")
+    plot(table, options.out / "posttrain.png")
+    print(f"\n{text}")
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Interquartile mean of the gain with its bootstrap interval, for every objective and staleness."""
+    table = []
+    for back in dict.fromkeys(row["back"] for row in rows):
+        for objective in dict.fromkeys(row["objective"] for row in rows):
+            gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
+            low, high = bootstrap_interval(gains, interquartile_mean)
+            table.append({"back": back, "objective": objective, "seeds": gains.size,
+                          "gain": interquartile_mean(gains), "low": low, "high": high})  # fmt: skip
+    return table
+
+
+def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
+    """The table in Markdown, and where the first objective does not win."""
+    backs, names = (list(dict.fromkeys(row[key] for row in table)) for key in ("back", "objective"))
+    cells = {(row["back"], row["objective"]): row for row in table}
+    lines = ["| logs from | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for back in backs:
+        found = [cells[back, name] for name in names]
+        shown = " | ".join(f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found)
+        lines.append(f"| {back} back | {shown} |")
+    lines += ["", f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with 95 % "
+              "bootstrap intervals."]  # fmt: skip
+    mine = names[0]
+    for back in backs:
+        better = [name for name in names[1:] if cells[back, name]["gain"] > cells[back, mine]["gain"]]
+        lines.append(f"- {back} back: " + (f"{mine} does not win; {', '.join(better)} gain more." if better
+                                           else f"{mine} gains most."))  # fmt: skip
+    for name in names[1:]:
+        gains = [np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
+                 for each in (mine, name)]  # fmt: skip
+        lines.append(f"- Probability that {mine} gains more than {name}: {probability_of_improvement(*gains):.2f}.")
+    return "\n".join(lines)
+
+
+def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Gain against staleness, one line an objective."""
+    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    names = list(dict.fromkeys(row["objective"] for row in table))
+    backs = list(dict.fromkeys(row["back"] for row in table))
+    for shift, name in enumerate(names):
+        found = [row for row in table if row["objective"] == name]
+        x = [index + 0.06 * (shift - (len(names) - 1) / 2) for index in range(len(found))]
+        y = [row["gain"] for row in found]
+        error = [[row["gain"] - row["low"] for row in found], [row["high"] - row["gain"] for row in found]]
+        axes.errorbar(x, y, error, marker="o", capsize=3, label=name)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(backs)), [f"{back} back" for back in backs])
+    axes.set_xlabel("version that logged, checkpoints before the deployed one")
+    axes.set_ylabel("gain in any-step success (IQM)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    save_figure(figure, path)
