@@ -32,8 +32,8 @@ RULES: dict[str, set[str]] = {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
     },
     "gipo.studies": {
-        "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
-        "gipo.files", "gipo.errors",
+        "torch", "numpy", "scipy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines",
+        "gipo.diagnostics", "gipo.plots", "gipo.files", "gipo.errors", "robots.load", "robots.log",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
