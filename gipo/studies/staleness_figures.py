@@ -136,10 +136,9 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
             for row in compared
             if row["age"] == age
         )
-        lines.append(
-            f"- Buffer of {age}: {won}."
-            + (f" Probability that a run of it returns more than one of {chances}." * bool(chances))
-        )
+        lines.append(f"- Buffer of {age}: {won}.")
+        if chances:
+            lines[-1] += f" Probability that a run of it returns more than one of {chances}."
     return "\n".join(lines)
 
 
@@ -147,6 +146,7 @@ def plot_staleness(table: Sequence[Row], path: Path) -> None:
     """Final scores, and what becomes of the samples, against the measured age; one line an objective."""
     panels = [name for name in (NORMALISED, "success") if name in table[0]] + list(SHARES)
     figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.8), layout="constrained")
+    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in _distinct(table, "age")]
     for axes, panel in zip(grid, panels, strict=True):
         for name in _distinct(table, "objective"):
             found = sorted((row for row in table if row["objective"] == name), key=lambda row: float(row["age_mean"]))
@@ -156,7 +156,8 @@ def plot_staleness(table: Sequence[Row], path: Path) -> None:
                 low, high = ([row[f"{panel} {side}"] for row in found] for side in ("low", "high"))
                 axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
         axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(left=-0.1)
+        axes.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("mean age of a sample [policy versions]")
         axes.set_ylabel(SHARES.get(panel, f"final {panel} (IQM)"))
