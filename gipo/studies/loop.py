@@ -6,7 +6,7 @@ collect logs; `gipo-robot audit` recomputes every logged log-prob; `gipo fit --c
 logs alone; the new policy is exported and driven on the goals of the comparison. Every further round adds logs of the
 newest policy to the ones there are.
 
-Writes loop.json (all figures, with 95 % Wilson intervals, and every path), loop.png and loop.md. A finished stage is
+Writes demo.json (all figures, with 95 % Wilson intervals, and every path), demo.png and demo.md. A finished stage is
 not run again: the same command goes on where it was interrupted.
 """
 
@@ -79,9 +79,9 @@ def run(options: argparse.Namespace) -> None:
         "median_gain": statistics.median(gain(result) for result in results),
         "seeds": results,
     }
-    write_text(json.dumps(found, indent=1) + "\n", options.out / "loop.json")
-    write_text(text + "\n", options.out / "loop.md")
-    plot(results, options.out / "loop.png")
+    write_text(json.dumps(found, indent=1) + "\n", options.out / "demo.json")
+    write_text(text + "\n", options.out / "demo.md")
+    plot(results, options.out / "demo.png")
 
 
 def loop(stages: Stages, folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:

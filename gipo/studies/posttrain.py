@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)")
     parser.add_argument("--back", type=int, nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"], help="(default: %(default)s)"
+        "--objectives",
+        nargs="+",
+        default=["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"],
+        help="(default: %(default)s)",
     )
     parser.add_argument("--frames", type=int, default=80_000, help="steps of training in simulation (%(default)s)")
     parser.add_argument("--logged", type=int, default=40, help="episodes to learn from (default: %(default)s)")
@@ -97,7 +100,8 @@ def run(options: argparse.Namespace) -> None:
         outcome = stages.drive(policy, where / "compared", options.episodes, COMPARISON)
         bar.update()
         before = deployed_success[one.seed]
-        return {"seed": one.seed, "back": one.back, "objective": one.objective, "before": before,
+        label = one.objective.rpartition(".")[2]
+        return {"seed": one.seed, "back": one.back, "objective": label, "before": before,
                 "after": outcome.rate, "gain": outcome.rate - before}  # fmt: skip
 
     with (
