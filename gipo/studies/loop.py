@@ -30,7 +30,7 @@ from gipo.plots import save_figure
 from gipo.studies.stages import Stages
 from robots.load import parse_setting
 
-GAP = ("action_offset=.45",)
+GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
 COMPARISON, LOGGED = 900_000, 100_000
 
