@@ -294,7 +294,8 @@ class GIPOModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
         _refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
-        self._ancestry = {key: checkpoint["gipo"].get(key) for key in ("init_from", "task")}
+        recorded = checkpoint["gipo"]
+        self._ancestry = {key: recorded[key] for key in ("init_from", "task") if key in recorded}
 
     @property
     def _data(self) -> Any:
