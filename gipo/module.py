@@ -166,10 +166,10 @@ class GIPOModule(LightningModule):
         # The policy's iterations begin when the critic no longer learns alone.
         return [
             (self.policy_lr, partial(self._rate_factor, late=self.critic_warmup)),
-            (self.value_lr, partial(self._rate_factor, late=0)),
+            (self.value_lr, self._rate_factor),
         ]
 
-    def _rate_factor(self, iteration: int, late: int) -> float:
+    def _rate_factor(self, iteration: int, late: int = 0) -> float:
         """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration, k = 0.
 
         Args:
