@@ -77,12 +77,15 @@ class Logs:
     def provenance(self) -> dict[str, Any]:
         """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
         facts = self.store.facts
-        acted = torch.where(self.store.frames["valid"], self.store.frames["policy"], -1)
+        sizes = [source.steps for source in facts.sources]
+        valid = self.store.frames["valid"]
+        acted = torch.where(valid, self.store.frames["policy"], -1)
         logs = []
-        for source, policies in zip(facts.sources, acted.split([one.steps for one in facts.sources]), strict=True):
+        for source, policies, used in zip(facts.sources, acted.split(sizes), valid.split(sizes), strict=True):
             names = [facts.policies[index] for index in policies.unique().tolist() if index >= 0]
             session = source.sessions[0] if len(source.sessions) == 1 else None
-            logs.append({"session": session, "sha256": source.sha256, "policy_ids": names, "steps": source.steps})
+            steps = int(used.sum())
+            logs.append({"session": session, "sha256": source.sha256, "policy_ids": names, "steps": steps})
         known = acted[acted >= 0]
         parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
         return {"parent": parent, "logs": logs}
