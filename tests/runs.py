@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -71,7 +72,9 @@ class Process:
 
     def wait_for_training(self, seconds: float = 120) -> None:
         """Until the first iteration is done."""
-        self.wait_for(lambda: "step/s" in self.output.rpartition("0%|")[2].partition("%|")[2], seconds)
+        self.wait_for(
+            lambda: re.search("step/s|iteration", self.output.rpartition("0%|")[2].partition("%|")[2]), seconds
+        )
 
     def signal(self, number: int) -> None:
         """Send a signal to the main process alone."""
