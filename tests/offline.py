@@ -18,8 +18,8 @@ from robots.spec import RobotSpec
 from tests.datamodules.ingest.builders import Change, write_log
 from tests.robots.builders import make_spec
 
-BINS, HIDDEN, O, D = 8, 16, 3, 2
-SPACES = Spaces(O, (-1.0,) * D, (1.0,) * D)
+BINS, HIDDEN, SENSORS, D = 8, 16, 3, 2
+SPACES = Spaces(SENSORS, (-1.0,) * D, (1.0,) * D)
 SMALL = {
     "seed_everything": 7,
     "trainer.accelerator": "cpu",
@@ -36,10 +36,10 @@ SMALL = {
 def arm(**changes: Any) -> RobotSpec:
     """Three sensors, two actions, no limits but bounds."""
     values: dict[str, Any] = {
-        "observation_names": tuple(f"s{i}" for i in range(O)),
-        "observation_units": ("m",) * O,
-        "observation_low": (-10.0,) * O,
-        "observation_high": (10.0,) * O,
+        "observation_names": tuple(f"s{i}" for i in range(SENSORS)),
+        "observation_units": ("m",) * SENSORS,
+        "observation_low": (-10.0,) * SENSORS,
+        "observation_high": (10.0,) * SENSORS,
         "action_names": ("x", "y"),
         "action_units": ("1",) * D,
         "action_low": (-1.0,) * D,
@@ -59,7 +59,7 @@ def make_policy(kind: type[Policy] = TokenPolicy, seed: int = 0, version: int = 
     with torch.no_grad():
         policy.network.actor[-1].weight *= gain  # type: ignore[index,operator]
     assert policy.normaliser is not None
-    policy.normaliser.update(torch.randn(500, O) * 1.5 + 0.3)
+    policy.normaliser.update(torch.randn(500, SENSORS) * 1.5 + 0.3)
     policy.version.fill_(version)
     return policy
 
@@ -129,7 +129,7 @@ def write_demonstrations(
     import pyarrow.parquet as pq
 
     total = episodes * steps
-    seen = np.random.default_rng(0).uniform(-1, 1, (total, O)).astype(np.float32)
+    seen = np.random.default_rng(0).uniform(-1, 1, (total, SENSORS)).astype(np.float32)
     columns: dict[str, np.ndarray] = {
         "observation.state": seen,
         "action": script(seen).astype(np.float32),
@@ -140,7 +140,7 @@ def write_demonstrations(
     (folder / "data" / "chunk-000").mkdir(parents=True)
     table = pa.table({name: pa.array(list(values)) for name, values in columns.items()})
     pq.write_table(table, folder / "data" / "chunk-000" / "file-000.parquet")
-    names = {"observation.state": [f"s{i}" for i in range(O)], "action": ["x", "y"]}
+    names = {"observation.state": [f"s{i}" for i in range(SENSORS)], "action": ["x", "y"]}
     features = {key: {"dtype": "float32", "shape": [len(each)], "names": each} for key, each in names.items()}
     info = {
         "codebase_version": "v3.0", "fps": 80, "total_frames": total, "total_episodes": episodes, "features": features,
