@@ -85,6 +85,7 @@ class GIPOModule(LightningModule):
         self.policy_factory = policy
         self.init_from = init_from
         self.critic_warmup = critic_warmup
+        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
         self._ancestry: dict[str, Any] = {}
         self.objective = objective
         self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
@@ -125,6 +126,7 @@ class GIPOModule(LightningModule):
         _refuse_other_policy(policy.description(), wanted)
         if resumed is None:
             self._ancestry = {"init_from": found["gipo"].get("id"), "task": found["gipo"].get("task")}
+            self.interface = found["gipo"].get("interface")
         return policy
 
     def check_behaviour(self, stored: bool) -> None:

@@ -37,13 +37,9 @@ RULES: dict[str, set[str]] = {
         "gipo.files", "gipo.errors",
     },
     "gipo.studies.statistics": {"numpy", "scipy"},
-    # These run our commands and read what they left.
-    "gipo.studies.stages": {"gipo.diagnostics", "gipo.errors", "gipo.files", "robots.log"},
-    "gipo.studies.loop": {
-        "matplotlib", "tqdm", "gipo.studies", "gipo.errors", "gipo.files", "gipo.plots", "robots.load",
-    },
-    "gipo.studies.posttrain": {
-        "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.errors", "gipo.files", "gipo.plots", "robots.load",
+    # Runs our commands and reads what they left.
+    "gipo.studies.stages": {
+        "gipo.diagnostics", "gipo.errors", "gipo.files", "robots.errors", "robots.load", "robots.log", "robots.sim",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",

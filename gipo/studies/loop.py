@@ -27,8 +27,7 @@ from tqdm.auto import tqdm
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure
-from gipo.studies.stages import Stages
-from robots.load import parse_setting
+from gipo.studies.stages import Stages, parse_gap
 
 GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
     if options.rounds < 1 or min(options.logged, options.episodes, options.frames) < 1:
         raise GipoError("--rounds, --logged, --episodes and --frames must be at least 1")
-    gap = dict(map(parse_setting, options.gap))
+    gap = parse_gap(options.gap)
     alone = len(options.seeds) == 1
     stages = Stages(gap, show=alone)
 

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gipo.diagnostics import wilson_interval
 from gipo.errors import GipoError
-from gipo.files import whole_file
+from gipo.files import write_text
+from robots.errors import LogError, RobotError
+from robots.load import parse_setting
 from robots.log import read_log
+from robots.sim import RealityGap
 
 MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 TAIL = 15  # lines of a failed command that are repeated
@@ -112,23 +116,27 @@ class Stages:
             name: of the stage in its folder.
             command: one of MODULES.
             args: of the command.
-            fresh: clear the folder of what an interrupted run left there.
+            fresh: begin with an empty folder, without what an interrupted run of this command left there.
             identity: what makes two runs the same; the command's words unless given.
 
         Raises:
-            GipoError: when it fails, with the end of what it said.
+            GipoError: when the folder is of another command, or it fails, with the end of what it said.
         """
-        marker, words = folder / f"{name}.done.json", list(identity or args)
-        if marker.exists():
-            if json.loads(marker.read_text()) != words:
-                raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+        words = json.dumps(list(identity or args))
+        started, done = (folder / f"{name}.{state}.json" for state in ("started", "done"))
+        begun = next((marker for marker in (done, started) if marker.exists()), None)
+        if begun is not None and begun.read_text() != words:
+            raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+        if begun == done:
             return
         if fresh and folder.exists():
+            if begun is None and any(folder.iterdir()):
+                raise GipoError(f"{folder} holds files that are not of this study; name another --out, or delete it")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        write_text(words, started)
         run(command, args, None if self.show else folder / f"{name}.txt")
-        with whole_file(marker) as partial:
-            partial.write_text(json.dumps(words))
+        write_text(words, done)
 
 
 def run(command: str, args: Sequence[str], output: Path | None) -> None:
@@ -163,7 +171,10 @@ def outcome(folder: Path, episodes: int) -> Outcome:
     Raises:
         GipoError: when they do not hold that many judged episodes.
     """
-    found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
+    try:
+        found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
+    except LogError as error:
+        raise GipoError(str(error)) from error
     judged = [episode for episode in found if episode.success is not None]
     if len(judged) != episodes:
         raise GipoError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
@@ -171,3 +182,17 @@ def outcome(folder: Path, episodes: int) -> Outcome:
         tuple(bool(episode.success) for episode in judged),
         tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
     )
+
+
+def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
+    """Fields of the simulated robot's `RealityGap` from `key=value`, checked before anything is trained for them.
+
+    Raises:
+        GipoError: when there is no such field, or its value is out of range.
+    """
+    try:
+        gap = dict(map(parse_setting, settings))
+        RealityGap(**gap)
+    except (RobotError, TypeError) as error:
+        raise GipoError(f"--gap {' '.join(settings)}: {error}") from error
+    return gap
