@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
+from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
 from gipo import staleness
@@ -153,7 +154,10 @@ class GipoCLI(LightningCLI):
             self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
         elif self.datamodule.logs is not None:
             self._report_staleness()
-        for note in self.datamodule.notes(self.config[self.subcommand].checkpoint.every):
+        notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
+        if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
+            notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+        for note in notes:
             print(f"gipo: note: {note}", file=sys.stderr)
 
     def _report_staleness(self) -> None:
