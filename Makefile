@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 RUN ?= runs/demo-$(STAMP)
+ROUNDS ?= 1
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test campaign lint bench clean
 
-demo: $(VENV)/.installed ## train reach-v3, then evaluate the best policy on 50 goals it was not selected on
-	$(BIN)/gipo fit --config metaworld.yaml --trainer.default_root_dir $(RUN)
-	$(BIN)/gipo test --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
+demo: $(VENV)/.installed ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
+	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
 
 test: $(VENV)/.installed ## every test, with a smaller sample of each long campaign
 	$(BIN)/python -m pytest -m "not campaign"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import artifact, collect, loop, memory, robots, update
+from benchmarks import artifact, collect, ingest, loop, memory, robots, update
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "control_loop": robots.run_control_loop,
     "log_write": robots.run_log_write,
     "log_read": robots.run_log_read,
+    "ingest": ingest.run,
 }
 
 

@@ -23,7 +23,7 @@ STALL_SECONDS = 5.0
 def run_control_loop(episodes: int = 10, steps: int = 500) -> dict[str, Any]:
     """Simulated episodes at 80 Hz, then one whose disk stands still for five seconds."""
     with tempfile.TemporaryDirectory() as name:
-        policy = _policy(Path(name))
+        policy = default_policy(Path(name))
         clean, _ = _drive(policy, Path(name, "clean.mcap"), episodes, steps, os.fsync)
         stalled, writer = _drive(policy, Path(name, "stalled.mcap"), 1, 800, _Stall(at=10), capacity=64)
         log = read_log(writer.path)
@@ -158,7 +158,7 @@ def _write(path: Path, rows: list[Step]) -> tuple[float, LogWriter]:
     return len(rows) / (time.perf_counter() - start), writer
 
 
-def _policy(folder: Path) -> OnnxPolicy:
+def default_policy(folder: Path) -> OnnxPolicy:
     """A token policy of the default size with random weights."""
     import torch
 

@@ -64,6 +64,11 @@ class PolicyDataModule(LightningDataModule, ABC):
     def title(self) -> str:
         """What the run is about, in a word or two."""
 
+    @property
+    def interface(self) -> dict[str, Any] | None:
+        """Names, units and rate of the run's own simulator, as a checkpoint keeps them, where it has true ones."""
+        return None
+
     @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""

@@ -10,10 +10,11 @@ from torch.optim import Adam
 from tqdm.auto import tqdm
 
 from datamodules.ingest import Store
+from datamodules.moments import learn_moments
 from datamodules.options import refuse_not_positive
 from datamodules.valuation import CHUNK
 from gipo.errors import GipoError
-from gipo.policies import Policy, build
+from gipo.policies import GaussianPolicy, Policy, build
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,16 @@ def complete(
     """
     frames = TensorDict(dict(store.frames.items()), batch_size=store.frames.batch_size)
     known = "latent" in frames.keys() and "log_prob" in frames.keys()
-    if known:
-        _refuse_other_latents(store, policy)
+    if known and _are_latents_of(policy, frames):
         return frames
-    with torch.no_grad():
-        frames["latent"] = policy.from_env(frames["action"])
+    if known and needs_behaviour:
+        # They have log-probs, but not of this policy's latents.
+        raise GipoError(
+            f"the logs are of another kind of policy than the {type(policy).__name__} to be trained: its latents do "
+            "not give the logged actions; start from the checkpoint the robot's policy was exported from, or clone "
+            "its actions with --model.objective=BehaviourCloning (bc.yaml)"
+        )
+    frames["latent"] = _latents(policy, frames["action"])
     if not needs_behaviour:
         frames["log_prob"] = torch.zeros_like(frames["action"])
         return frames
@@ -79,7 +85,7 @@ def complete(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "
             "nats a dimension); give data.behaviour more epochs, or the data is too little for ratios"
         )
-    frames["log_prob"] = _log_prob(model, frames)
+    frames["log_prob"] = _log_prob(model, frames["observation"], frames["latent"])
     return frames
 
 
@@ -96,6 +102,7 @@ def fit(
         torch.manual_seed(seed)
         model = build(policy.description())
     generator = torch.Generator().manual_seed(seed)
+    observation, latent = frames["observation"], frames["latent"]
     valid = frames["valid"].nonzero().squeeze(-1)
     episodes = frames["episode"][valid].unique()
     if len(episodes) < 2:
@@ -104,35 +111,34 @@ def fit(
     kept_out = episodes[torch.randperm(len(episodes), generator=generator)[:count]]
     held = torch.isin(frames["episode"][valid], kept_out)
     train, test = valid[~held], valid[held]
-    if model.normaliser is not None:
-        for rows in train.split(CHUNK):
-            model.normaliser.update(frames["observation"][rows])
+    learn_moments(model, observation, train)
     optimizer = Adam(model.actor_parameters(), lr=options.lr)
     updates = options.epochs * -(-len(train) // options.batch)
     with tqdm(total=updates, desc="behaviour model", unit="update", leave=False) as bar:
         for _ in range(options.epochs):
             for rows in train[torch.randperm(len(train), generator=generator)].split(options.batch):
-                params = model.params(frames["observation"][rows])
-                loss = -model.log_prob(params, frames["latent"][rows]).mean()
+                loss = -model.log_prob(model.params(observation[rows]), latent[rows]).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 bar.update()
     model.eval()
-    fitted, held_out = (float(_log_prob(model, frames[rows]).mean()) for rows in (train, test))
-    return model, fitted, held_out, _chance(model, frames[train]["latent"], frames[test]["latent"])
+    fitted, held_out = (float(_log_prob(model, observation[rows], latent[rows]).mean()) for rows in (train, test))
+    return model, fitted, held_out, chance_level(model, latent[train], latent[test])
 
 
 @torch.no_grad()
-def _log_prob(model: Policy, frames: TensorDictBase) -> Tensor:
-    rows = torch.arange(len(frames)).split(CHUNK)
-    return torch.cat([model.log_prob(model.params(frames["observation"][r]), frames["latent"][r]) for r in rows])
+def _log_prob(model: Policy, observation: Tensor, latent: Tensor) -> Tensor:
+    parts = zip(observation.split(CHUNK), latent.split(CHUNK), strict=True)
+    return torch.cat([model.log_prob(model.params(seen), chosen) for seen, chosen in parts])
 
 
-def _chance(model: Policy, train: Tensor, test: Tensor) -> float:
-    """Mean log-prob of latents `test` [N, D] under the marginal distribution of `train` [M, D], nats a dimension."""
-    if model.latent_dtype.is_floating_point:
-        return float(torch.distributions.Normal(train.mean(0), train.std(0) + 1e-6).log_prob(test).mean())
+def chance_level(model: Policy, train: Tensor, test: Tensor) -> float:
+    """Mean log-prob of latents `test` [N, D] under the best blind `model` of `train` [M, D], nats a dimension."""
+    if isinstance(model, GaussianPolicy):
+        # Within the scales that the model can have: else a dimension that never moves would be beyond it.
+        std = train.std(0, correction=0).clamp(model.std_min, model.std_max)
+        return float(torch.distributions.Normal(train.mean(0), std).log_prob(test).mean())
     bins = model.parameters_per_dimension
     counts = torch.stack([column.bincount(minlength=bins) for column in train.unbind(-1)])
     # Add-one smoothing: a bin that was never chosen is rare, not impossible.
@@ -141,16 +147,19 @@ def _chance(model: Policy, train: Tensor, test: Tensor) -> float:
 
 
 @torch.no_grad()
-def _refuse_other_latents(store: Store, policy: Policy) -> None:
-    """Latents of another kind of policy would have log-probs, but not of the actions that were taken."""
-    frames = store.frames
+def _latents(policy: Policy, action: Tensor) -> Tensor:
+    """Latents [M, D] of actions [M, D], on their device."""
+    return policy.from_env(action.to(policy.version.device)).to(action.device)
+
+
+@torch.no_grad()
+def _are_latents_of(policy: Policy, frames: TensorDictBase) -> bool:
+    """Whether the policy would make the logged actions of the logged latents, wherever it is said to have chosen."""
+    if frames["latent"].dtype != policy.latent_dtype:
+        return False
     width = policy.action_high - policy.action_low
-    same_kind = frames["latent"].dtype == policy.latent_dtype
-    for rows in torch.arange(len(frames)).split(CHUNK) if same_kind else ():
-        again, valid = policy.to_env(frames["latent"][rows]), frames["valid"][rows]
-        same_kind = same_kind and bool((((again - frames["action"][rows]).abs() / width)[valid] < 1e-4).all())
-    if not same_kind:
-        raise GipoError(
-            f"the logs are of another kind of policy than the {type(policy).__name__} to be trained: its latents do "
-            "not give the logged actions; start from the checkpoint the robot's policy was exported from"
-        )
+    for rows in torch.arange(len(frames)).split(CHUNK):
+        latent, action, valid = (frames[key][rows].to(width.device) for key in ("latent", "action", "valid"))
+        if (((policy.to_env(latent) - action).abs() > 1e-4 * width)[valid]).any():
+            return False
+    return True

@@ -8,21 +8,24 @@ from torchrl.data.replay_buffers import Sampler
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule
 from datamodules.behaviour import BehaviourOptions
+from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
 from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
+from datamodules.moments import learn_moments
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
 from gipo.errors import GipoError
 from gipo.policies import Spaces
 
-STATE = ("key", "iteration", "replay")
+STATE = ("key", "iteration", "replay", "generators")
 
 
 class OfflineDataModule(PolicyDataModule):
     """Serves stale transitions from robot logs, LeRobot and Minari datasets, in any mix.
 
     They are verified, audited and converted once, to a memory-mapped store; a second start finds it by the content
-    of the sources. Saving a checkpoint changes nothing: a resumed run continues exactly like the one that went on.
+    of the sources. A new policy standardises by the moments of their observations. Saving a checkpoint changes nothing:
+    a resumed run continues exactly like the one that went on.
 
     Args:
         logs: files or folders: MCAP logs of gipo-robot, LeRobot v3 and Minari datasets.
@@ -66,8 +69,7 @@ class OfflineDataModule(PolicyDataModule):
         seed: int | None = None,
     ):
         super().__init__(task, evaluation, seed)
-        bounds = None if action_low is None or action_high is None else (action_low, action_high)
-        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, bounds)
+        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high)
         self._iterations = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
@@ -114,14 +116,19 @@ class OfflineDataModule(PolicyDataModule):
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
-        found = {"frames": self.logs.store.facts.steps, "interface": self.logs.interface(), **self.logs.provenance()}
+        found = {"frames": self.logs.store.facts.steps, "interface": self.logs.interface, **self.logs.provenance}
         return found if self.task is None else found | {"task": self.task.name}
 
     def state_dict(self) -> dict[str, Any]:
         """Position, estimates and generators."""
         if self._replay is None:
             return self._restored
-        return {"key": self.logs.store.facts.key, "iteration": self.iteration, "replay": self._replay.state_dict()}
+        return {
+            "key": self.logs.store.facts.key,
+            "iteration": self.iteration,
+            "replay": self._replay.state_dict(),
+            "generators": generator_states(),
+        }
 
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on.
@@ -151,8 +158,10 @@ class OfflineDataModule(PolicyDataModule):
         if self._replay is None:
             frames = self.logs.frames(policy, self.needs_behaviour)
             self._replay = LogReplay(frames, self.estimator, self.sampler, self.reward_scale, self.seed)
+            learn_moments(policy, frames["observation"])
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])
+                restore_generators(self._restored["generators"])
                 self._restored = {}
         if self.iteration % self.refresh_every == 0:
             self._replay.refresh(policy)

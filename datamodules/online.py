@@ -42,7 +42,8 @@ class OnlineDataModule(PolicyDataModule):
         capacity: transitions kept in the replay buffer.
         rounds: batches drawn per iteration.
         batch: transitions per batch.
-        advantages: `recompute` values the whole buffer with the current critic; `stored` values new frames once.
+        advantages: `recompute` values the whole buffer with the current critic; `stored` values new frames once. Logs
+            are always recomputed.
         refresh_every: iterations between two recomputations.
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
@@ -52,7 +53,7 @@ class OnlineDataModule(PolicyDataModule):
         collector: where and how transitions are collected.
         evaluation: evaluation episodes.
         logs: logs to learn from beside what is collected, as in `OfflineDataModule`; none when null.
-        logs_share: share of every batch that is drawn from the logs.
+        logs_share: share of every batch that is drawn from the logs, rounded to whole transitions.
         min_ess: the run is refused when the effective sample size of the logs is below this share.
         ingest: how logs are checked and converted.
         behaviour: how to model who acted, for logs that hold no log-probs; they are refused without.
@@ -149,6 +150,11 @@ class OnlineDataModule(PolicyDataModule):
         """The task."""
         return self.task.name
 
+    @property
+    def interface(self) -> dict[str, Any] | None:
+        """MetaWorld's; the names of a Gymnasium id are only numbers."""
+        return metaworld_interface() if self.task.is_metaworld else None
+
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
         steps = every * self.frames_per_iteration // self.collector.simulators_together
@@ -180,13 +186,12 @@ class OnlineDataModule(PolicyDataModule):
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
-        if self.task.is_metaworld:
-            interface = metaworld_interface()
-        else:
+        interface = self.interface
+        if interface is None:
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
         found = {"task": self.task.name, "frames": self.frames, "interface": interface}
-        return found if self.logs is None else found | self.logs.provenance()
+        return found if self.logs is None else found | self.logs.provenance
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, replay and generators. Taking it is an episode boundary."""
@@ -200,7 +205,7 @@ class OnlineDataModule(PolicyDataModule):
             "next_episode": self._rollouts.next_episode,
             "episodes": self.episodes.state_dict(),
             "replay": self._replay.state_dict(),
-            "logs": None if self._log_replay is None else self._log_replay.state_dict(),
+            "logs": self._logs_state_dict(),
             "generators": generator_states(),
         }
 
@@ -216,6 +221,12 @@ class OnlineDataModule(PolicyDataModule):
         if state_dict["task"] != self.task.name:
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
         check_replay(state_dict["replay"], self.capacity, self.store_params, self._device)
+        trained_on = (state_dict.get("logs") or {}).get("key")
+        if trained_on != (None if self.logs is None else self.logs.store.facts.key):
+            raise GipoError(
+                "the checkpoint was trained with other logs than data.logs, or with logs ingested in another way; "
+                "to start a new run from its policy, give it as --model.init_from"
+            )
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `check` accepts."""
@@ -252,22 +263,35 @@ class OnlineDataModule(PolicyDataModule):
             self._replay.refresh(policy)
         parts = [] if self.logs is None else [self._sample_logs(self.logs, policy, refresh_follows)]
         self.iteration += 1
-        logged = sum(part.shape[1] for part in parts)
-        parts.append(self._replay.sample(self.rounds, self.batch - logged, int(policy.version)))
+        collected = self.batch - self._logged * len(parts)
+        parts.append(self._replay.sample(self.rounds, collected, int(policy.version)))
         return torch.cat(parts, 1)
+
+    @property
+    def _logged(self) -> int:
+        """Logged transitions of a batch."""
+        return round(self.logs_share * self.batch)
 
     def _sample_logs(self, logs: Logs, policy: Policy, refresh: bool) -> TensorDict:
         """[rounds, share of the batch] logged transitions."""
         if self._log_replay is None:
             frames = logs.frames(policy, self.needs_behaviour)
             self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.seed)
-            if self._logs_state is not None:
-                self._log_replay.load_state_dict(self._logs_state)
-                self._logs_state = None
-        if refresh or self.advantages == "stored":
+            kept = (self._logs_state or {}).get("replay")
+            if kept is not None:
+                self._log_replay.load_state_dict(kept)
+            refresh = refresh or kept is None
+        if refresh:
             self._log_replay.refresh(policy)
-        sampled = self._log_replay.sample(self.rounds, round(self.logs_share * self.batch), int(policy.version))
-        return sampled.to(self._device or "cpu")
+        return self._log_replay.sample(self.rounds, self._logged, int(policy.version)).to(self._device or "cpu")
+
+    def _logs_state_dict(self) -> dict[str, Any] | None:
+        if self.logs is None:
+            return None
+        key = {"key": self.logs.store.facts.key}
+        if self._log_replay is None:
+            return self._logs_state or key
+        return key | {"replay": self._log_replay.state_dict()}
 
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()
@@ -316,11 +340,8 @@ class OnlineDataModule(PolicyDataModule):
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
-        if not 0 <= self.logs_share < 1:
-            raise GipoError(
-                f"data.logs_share must lie in [0, 1), got {self.logs_share}; to learn from logs alone use "
-                "--data=OfflineDataModule"
-            )
+        if self.logs is not None:
+            self._refuse_bad_mix()
         together = self.collector.simulators_together
         if self.frames_per_iteration % together:
             raise GipoError(
@@ -333,3 +354,15 @@ class OnlineDataModule(PolicyDataModule):
             )
         if self.advantages == "stored" and self.estimator.needs_log_ratio:
             raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+
+    def _refuse_bad_mix(self) -> None:
+        if not 0 < self._logged < self.batch:
+            raise GipoError(
+                f"data.logs_share={self.logs_share} makes {self._logged} of {self.batch} transitions of a batch logged "
+                "ones; it must leave some of both (logs alone are --data_module=OfflineDataModule)"
+            )
+        if self.store_params:
+            raise GipoError(
+                "data.store_params=true cannot be mixed with data.logs, which hold no parameters of the distributions "
+                "that acted; leave one of the two out"
+            )

@@ -11,6 +11,7 @@ from deploy.errors import ArtifactError
 
 MAX_BYTES = 256 << 20  # of an artifact; the largest policy of this package's networks is a tenth of it
 _MAX_LIST = 1 << 20
+_PIECE = 1 << 20
 
 PathLike = str | os.PathLike[str]
 
@@ -36,7 +37,8 @@ def read_file(path: PathLike, limit: int = MAX_BYTES) -> bytes:
         if status.st_size > limit:
             raise ArtifactError(f"{named} has {status.st_size} bytes, more than the {limit} allowed")
         with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+            # Piece by piece: one read would set aside the whole limit first.
+            data = b"".join(iter(lambda: file.read(min(_PIECE, max(0, limit + 1 - file.tell()))), b""))
     finally:
         os.close(descriptor)
     if len(data) > limit:

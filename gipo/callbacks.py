@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gipo.errors import GipoError
-from gipo.files import remove_partials
+from gipo.files import remove_partials, whole_file
 from gipo.plots import plot_curves, write_table
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
@@ -53,9 +53,8 @@ class LastCheckpoint(ModelCheckpoint):
         super()._save_checkpoint(trainer, filepath)
         if self.keep and trainer.is_global_zero:
             # Another name of the same file: the next save puts a new file in the place of this one.
-            version = Path(filepath).with_name(f"version-{int(_data(trainer).policy.version)}.ckpt")
-            version.unlink(missing_ok=True)
-            os.link(filepath, version)
+            with whole_file(Path(filepath).with_name(f"version-{int(_data(trainer).policy.version)}.ckpt")) as partial:
+                os.link(filepath, partial)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save also when SIGTERM came just after the hook above had looked for it."""

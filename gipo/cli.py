@@ -3,17 +3,14 @@
 import hashlib
 import logging
 import os
-import pydoc
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -21,20 +18,19 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
-from datamodules.base import PolicyDataModule
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
 from gipo import staleness
+from gipo.arguments import data_module, with_shipped_configs
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
-from gipo.errors import GipoError, nearest
+from gipo.errors import GipoError
 from gipo.files import remove_partials, whole_file
 from gipo.lineage.cli import main as lineage
 from gipo.module import GIPOModule
 from gipo.plots import AXES
 
-DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, OfflineDataModule)}
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
 
 DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
@@ -158,12 +154,16 @@ class GipoCLI(LightningCLI):
             self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
         elif self.datamodule.logs is not None:
             self._report_staleness()
-        for note in self.datamodule.notes(self.config[self.subcommand].checkpoint.every):
+        notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
+        if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
+            notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+        for note in notes:
             print(f"gipo: note: {note}", file=sys.stderr)
 
     def _report_staleness(self) -> None:
-        """What the logs can say to this policy; refuse them when it is too little."""
+        """What the logs can say to this policy, printed and kept; refuse them when it is too little."""
         objective, policy, logs = self.model.objective, self.model.policy, self.datamodule.logs
+        logs.refuse_unlike(policy.spaces, self.model.interface or self.datamodule.interface)
         frames = logs.frames(policy, objective.needs_behaviour)
         if not objective.needs_behaviour:
             return
@@ -178,7 +178,10 @@ class GipoCLI(LightningCLI):
         names = logs.store.facts.policies
         print(staleness.text(rows, names))
         staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
-        self._staleness = rows, names
+        folder = Path(self.trainer.default_root_dir)
+        if self.trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            staleness.write_csv(rows, names, folder / "staleness.csv")
 
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
@@ -206,6 +209,7 @@ class GipoCLI(LightningCLI):
             "checkpoints/last.ckpt",
             "curves.png",
             "curves.csv",
+            "staleness.csv",
             "config.yaml",
             "tensorboard",
             "csv",
@@ -253,10 +257,10 @@ def main(args: Sequence[str] | None = None) -> None:
         if given[:1] == ["lineage"]:
             lineage(given[1:])
             return
-        given = _with_shipped_configs(given)
+        given = with_shipped_configs(given)
         GipoCLI(
             GIPOModule,
-            _data_module(given),
+            data_module(given),
             save_config_callback=KeepConfig,
             seed_everything_default=22,
             auto_configure_optimizers=False,
@@ -277,72 +281,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except SIGTERMException:
         print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
         sys.exit(EXIT_SIGTERM)
-
-
-def shipped_configs() -> dict[str, Path]:
-    """The configuration files that come with the package, by name."""
-    folder = Path(str(resources.files("gipo"))) / "configs"
-    return {path.name: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def _with_shipped_configs(args: list[str]) -> list[str]:
-    """Replace the value of --config by the path of the shipped file of that name, unless such a file lies here."""
-    shipped = shipped_configs()
-    found = []
-    for index, arg in enumerate(args):
-        name = _config_name(args, index)
-        if name is not None and not Path(name).exists():
-            if name not in shipped:
-                raise GipoError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
-            arg = arg.removesuffix(name) + str(shipped[name])
-        found.append(arg)
-    return found
-
-
-def _data_module(args: list[str]) -> type[PolicyDataModule]:
-    """The data module that arguments or configurations name; it must be known before its options can be parsed.
-
-    Raises:
-        GipoError: when there is no such class, or it is none of ours.
-    """
-    chosen = OnlineDataModule.__name__
-    for index, arg in enumerate(args):
-        config = _config_name(args, index)
-        if config is not None:
-            chosen = _yaml(config).get("data_module", chosen)
-        elif arg.startswith("--data_module="):
-            chosen = arg.partition("=")[2]
-        elif index > 0 and args[index - 1] == "--data_module":
-            chosen = arg
-    if chosen in DATA_MODULES:
-        return DATA_MODULES[chosen]
-    try:
-        found = pydoc.locate(str(chosen))
-    except pydoc.ErrorDuringImport as error:
-        raise GipoError(f"data_module {chosen!r} cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, PolicyDataModule)):
-        raise GipoError(
-            f"data_module {chosen!r} is no data module; name {' or '.join(DATA_MODULES)}, "
-            "or the path of a class derived from datamodules.base.PolicyDataModule"
-        )
-    return found
-
-
-def _config_name(args: list[str], index: int) -> str | None:
-    """The configuration file that argument `index` names, if it names one."""
-    flag, equals, value = args[index].partition("=")
-    if index > 0 and args[index - 1] in ("--config", "-c"):
-        return args[index]
-    return value if flag in ("--config", "-c") and equals else None
-
-
-def _yaml(path: str) -> dict[str, Any]:
-    """A configuration; with several of them the parser's own message leaves open which one is broken, and where."""
-    try:
-        found = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GipoError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -89,6 +90,7 @@ class GIPOModule(LightningModule):
         self.policy_factory = policy
         self.init_from = init_from
         self.critic_warmup = critic_warmup
+        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
         self._ancestry: dict[str, Any] = {}
         self.objective = objective
         self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
@@ -138,6 +140,7 @@ class GIPOModule(LightningModule):
         _refuse_other_policy(policy.description(), wanted)
         if resumed is None:
             self._ancestry = {"init_from": found["gipo"].get("id"), "task": found["gipo"].get("task")}
+            self.interface = found["gipo"].get("interface")
         return policy
 
     def check_behaviour(self, stored: bool) -> None:
@@ -154,15 +157,14 @@ class GIPOModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """One optimizer and one schedule for the policy, one of each for the critic."""
         optimizers, schedules = [], []
-        for parameters, rate in (
-            (self.policy.actor_parameters(), self.policy_lr),
-            (self.policy.critic_parameters(), self.value_lr),
+        for parameters, (rate, factor) in zip(
+            (self.policy.actor_parameters(), self.policy.critic_parameters()), self._rates, strict=True
         ):
             optimizer = self.optimizer_factory(parameters)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizers.append(optimizer)
-            schedules.append(LambdaLR(optimizer, self._rate_factor))
+            schedules.append(LambdaLR(optimizer, factor))
         return optimizers, schedules
 
     def on_fit_start(self) -> None:
@@ -176,18 +178,32 @@ class GIPOModule(LightningModule):
     def on_train_start(self) -> None:
         """Take the learning rates from the options, also where a checkpoint remembers others."""
         schedules: Any = self.lr_schedulers()
-        for schedule, rate in zip(schedules, (self.policy_lr, self.value_lr), strict=True):
+        for schedule, (rate, factor) in zip(schedules, self._rates, strict=True):
             schedule.base_lrs = [rate] * len(schedule.base_lrs)
             for group in schedule.optimizer.param_groups:
                 group["initial_lr"] = rate
-                group["lr"] = rate * self._rate_factor(schedule.last_epoch)
+                group["lr"] = rate * factor(schedule.last_epoch)
 
-    def _rate_factor(self, iteration: int) -> float:
-        """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration."""
+    @property
+    def _rates(self) -> list[tuple[float, Callable[[int], float]]]:
+        """Learning rate and its schedule, of the policy and of the critic."""
+        # The policy's iterations begin when the critic no longer learns alone.
+        return [
+            (self.policy_lr, partial(self._rate_factor, late=self.critic_warmup)),
+            (self.value_lr, self._rate_factor),
+        ]
+
+    def _rate_factor(self, iteration: int, late: int = 0) -> float:
+        """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration, k = 0.
+
+        Args:
+            iteration: k, of those in which these parameters learn.
+            late: iterations of the run before the first of them.
+        """
         if iteration < self.lr_warmup:
             return (iteration + 1) / self.lr_warmup
         epochs = self.trainer.max_epochs or 0
-        last = max(epochs if epochs > 0 else self._data.iterations, self.lr_warmup + 1)
+        last = max((epochs if epochs > 0 else self._data.iterations) - late, self.lr_warmup + 1)
         progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -203,7 +219,7 @@ class GIPOModule(LightningModule):
         if not warming_up:
             self.policy.version += 1
         schedules: Any = self.lr_schedulers()
-        for schedule in schedules:
+        for schedule in schedules[1:] if warming_up else schedules:
             schedule.step()
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
@@ -323,7 +339,8 @@ class GIPOModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
         _refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
-        self._ancestry = {key: checkpoint["gipo"].get(key) for key in ("init_from", "task")}
+        recorded = checkpoint["gipo"]
+        self._ancestry = {key: recorded[key] for key in ("init_from", "task") if key in recorded}
 
     @property
     def _data(self) -> Any:

@@ -1,16 +1,28 @@
-"""One thread per test, and runs of `gipo fit` small enough to be many."""
+"""One thread per test, a cache of the tests' own, and runs of `gipo fit` small enough to be many."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 
 from tests import tiny_env
+from tests.offline import Robot, make_robot
 from tests.runs import Process, cli_args
 
 torch.set_num_threads(1)
 tiny_env.register()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where ingested logs go, instead of the user's cache; matplotlib keeps its list of fonts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -37,3 +49,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str]], Process]]:
 def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process draw no curves, which takes longer than the rest of a tiny run."""
     monkeypatch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="session")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Robot:
+    """A robot that has logged; nobody may write to its folder."""
+    return make_robot(tmp_path_factory.mktemp("robot"))

@@ -7,14 +7,16 @@ from typing import Any
 import torch
 
 # Lightning keeps file names and wall-clock figures elsewhere in a checkpoint; these say nothing of the run's course.
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "OnlineDataModule", "gipo")
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "gipo")
+DATA_MODULES = ("OnlineDataModule", "OfflineDataModule")
 
 
 def fingerprints(path: Path) -> dict[str, str]:
     """Hash of each part of the checkpoint at `path`: equal runs have equal ones, and a difference names its part."""
     checkpoint = torch.load(path, weights_only=True)
     parts = {name: checkpoint[name] for name in PARTS}
-    parts |= {f"data/{name}": value for name, value in parts.pop("OnlineDataModule").items()}
+    (data,) = (checkpoint[name] for name in DATA_MODULES if name in checkpoint)
+    parts |= {f"data/{name}": value for name, value in data.items()}
     parts["curves"] = checkpoint["callbacks"]["Curves"]
     return {name: _digest(value) for name, value in parts.items()}
 

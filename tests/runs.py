@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -71,7 +72,8 @@ class Process:
 
     def wait_for_training(self, seconds: float = 120) -> None:
         """Until the first iteration is done."""
-        self.wait_for(lambda: "step/s" in self.output.rpartition("0%|")[2].partition("%|")[2], seconds)
+        done = re.compile("step/s|iteration")  # in what follows the last empty bar
+        self.wait_for(lambda: done.search(self.output.rpartition("0%|")[2].partition("%|")[2]), seconds)
 
     def signal(self, number: int) -> None:
         """Send a signal to the main process alone."""

@@ -14,9 +14,10 @@ import yaml
 
 from datamodules.advantages import GAE, VTrace
 from datamodules.online import CollectorOptions, EvaluationOptions, OnlineDataModule
+from gipo.arguments import shipped_configs
 from gipo.baselines import ASPO, CISPO, ESPO
 from gipo.callbacks import LastCheckpoint
-from gipo.cli import main, shipped_configs
+from gipo.cli import main
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO, SAPO, PPOClip
 from gipo.policies import GaussianPolicy, TokenPolicy

@@ -30,15 +30,22 @@ RULES: dict[str, set[str]] = {
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
+        "gipo.checkpoints",
     },
     "gipo.studies": {
-        "torch", "numpy", "scipy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines",
-        "gipo.diagnostics", "gipo.plots", "gipo.files", "gipo.errors", "robots.load", "robots.log",
+        "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
+        "gipo.files", "gipo.errors",
+    },
+    "gipo.studies.statistics": {"numpy", "scipy"},
+    # Runs our commands and reads what they left.
+    "gipo.studies.stages": {
+        "gipo.diagnostics", "gipo.errors", "gipo.files", "robots.errors", "robots.load", "robots.log", "robots.sim",
     },
     "datamodules": TORCH | {
-        "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "datamodules", "gipo.policies", "gipo.errors",
+        "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
         "robots.log", "robots.spec",
     },
+    "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
         "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",

@@ -42,7 +42,7 @@ def ingest(
     """
     try:
         named = [Path(sources)] if isinstance(sources, str | Path) else list(map(Path, sources))
-        plan = _Plan(named, options)
+        plan = Plan(named, options)
         target = plan.cache / plan.key
         if not target.is_dir():
             with making(plan.cache, plan.key) as folder:
@@ -57,7 +57,7 @@ def ingest(
         raise GipoError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
 
 
-class _Plan:
+class Plan:
     """What a store is made of, and so its key."""
 
     def __init__(self, named: list[Path], options: IngestOptions):
@@ -85,8 +85,15 @@ class _Plan:
             each.mkdir()
         skip = self._options.bad_episodes == "skip"
         jobs = [
-            Job(str(source.path), str(each), self._artifacts, self._options.audit, skip)
-            for source, each in zip(self._sources, blocks, strict=True)
+            Job(
+                str(source.path),
+                str(each),
+                self._artifacts,
+                self._options.audit,
+                skip,
+                self._hashes.size(files.values()),
+            )
+            for source, each, files in zip(self._sources, blocks, self._files, strict=True)
         ]
         with _bar(blocks, progress) as tick:
             converted = run_jobs(jobs, self._options.workers or os.cpu_count() or 1, tick)

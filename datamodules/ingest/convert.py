@@ -29,6 +29,7 @@ class Job:
         artifacts: policy_id → file.
         audit: share of the steps whose log-probs are recomputed.
         skip: leave bad episodes out instead of refusing the source.
+        size: of what is read, bytes.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Job:
     artifacts: Mapping[str, str]
     audit: float
     skip: bool
+    size: int
 
 
 @dataclass(frozen=True)

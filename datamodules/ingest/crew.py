@@ -35,7 +35,10 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
             tick()
         return found
     with _crew(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
-        answers = [threads.submit(ask, job) for job in jobs]
+        # The largest first, so that none is left over for one worker alone at the end.
+        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
+        submitted = {index: threads.submit(ask, jobs[index]) for index in order}
+        answers = [submitted[index] for index in range(len(jobs))]
         try:
             while wait(answers, POLL_SECONDS, FIRST_EXCEPTION).not_done and not any(map(_failed, answers)):
                 tick()

@@ -72,6 +72,10 @@ class Hashes:
             self._save()
         return {path: self._known[_name(path)][2] for path in named}
 
+    def size(self, paths: Iterable[Path]) -> int:
+        """Bytes of files that `of` looked at, together."""
+        return sum(self._stamps[path].size for path in paths)
+
     def check_unchanged(self, paths: Iterable[Path]) -> None:
         """Refuse files that are no longer what they were when `of` looked at them.
 

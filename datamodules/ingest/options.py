@@ -29,7 +29,7 @@ class IngestOptions:
     """
 
     policies: str | Path | Sequence[str | Path] | None = None
-    audit: float = 0.1
+    audit: float = 0.05
     bad_episodes: Literal["refuse", "skip"] = "refuse"
     reward: Reward = logged
     cache: str | Path | None = None

@@ -6,7 +6,7 @@ collect logs; `gipo-robot audit` recomputes every logged log-prob; `gipo fit --c
 logs alone; the new policy is exported and driven on the goals of the comparison. Every further round adds logs of the
 newest policy to the ones there are.
 
-Writes loop.json (all figures, with 95 % Wilson intervals, and every path), loop.png and loop.md. A finished stage is
+Writes demo.json (all figures, with 95 % Wilson intervals, and every path), demo.png and demo.md. A finished stage is
 not run again: the same command goes on where it was interrupted.
 """
 
@@ -27,10 +27,9 @@ from tqdm.auto import tqdm
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure
-from gipo.studies.stages import Stages
-from robots.load import parse_setting
+from gipo.studies.stages import Stages, parse_gap
 
-GAP = ("action_offset=.45",)
+GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
 COMPARISON, LOGGED = 900_000, 100_000
 
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
     if options.rounds < 1 or min(options.logged, options.episodes, options.frames) < 1:
         raise GipoError("--rounds, --logged, --episodes and --frames must be at least 1")
-    gap = dict(map(parse_setting, options.gap))
+    gap = parse_gap(options.gap)
     alone = len(options.seeds) == 1
     stages = Stages(gap, show=alone)
 
@@ -79,9 +78,9 @@ def run(options: argparse.Namespace) -> None:
         "median_gain": statistics.median(gain(result) for result in results),
         "seeds": results,
     }
-    write_text(json.dumps(found, indent=1) + "\n", options.out / "loop.json")
-    write_text(text + "\n", options.out / "loop.md")
-    plot(results, options.out / "loop.png")
+    write_text(json.dumps(found, indent=1) + "\n", options.out / "demo.json")
+    write_text(text + "\n", options.out / "demo.md")
+    plot(results, options.out / "demo.png")
 
 
 def loop(stages: Stages, folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:

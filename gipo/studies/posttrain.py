@@ -27,9 +27,8 @@ from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure, write_table
 from gipo.studies.loop import COMPARISON, GAP, LOGGED
-from gipo.studies.stages import Stages
+from gipo.studies.stages import Stages, parse_gap
 from gipo.studies.statistics import bootstrap_interval, interquartile_mean, probability_of_improvement
-from robots.load import parse_setting
 
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
 
@@ -55,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)")
     parser.add_argument("--back", type=int, nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)")
     parser.add_argument(
-        "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"], help="(default: %(default)s)"
+        "--objectives",
+        nargs="+",
+        default=["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"],
+        help="(default: %(default)s)",
     )
     parser.add_argument("--frames", type=int, default=80_000, help="steps of training in simulation (%(default)s)")
     parser.add_argument("--logged", type=int, default=40, help="episodes to learn from (default: %(default)s)")
@@ -67,9 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    stages = Stages(dict(map(parse_setting, options.gap)))
+    stages = Stages(parse_gap(options.gap))
     plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
     deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
+    if options.frames % (EVERY * 1000):
+        raise GipoError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
+    if min(options.back) < 1 or min(options.logged, options.episodes) < 1:
+        raise GipoError("--back, --logged and --episodes must be at least 1")
     if min(acted.values()) < EVERY:
         raise GipoError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
     workers = max(1, options.processes or 1)
@@ -97,7 +103,8 @@ def run(options: argparse.Namespace) -> None:
         outcome = stages.drive(policy, where / "compared", options.episodes, COMPARISON)
         bar.update()
         before = deployed_success[one.seed]
-        return {"seed": one.seed, "back": one.back, "objective": one.objective, "before": before,
+        label = one.objective.rpartition(".")[2]
+        return {"seed": one.seed, "back": one.back, "objective": label, "before": before,
                 "after": outcome.rate, "gain": outcome.rate - before}  # fmt: skip
 
     with (
@@ -141,8 +148,14 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
     mine = names[0]
     for back in backs:
         better = [name for name in names[1:] if cells[back, name]["gain"] > cells[back, mine]["gain"]]
-        lines.append(f"- {back} back: " + (f"{mine} does not win; {', '.join(better)} gain more." if better
-                                           else f"{mine} gains most."))  # fmt: skip
+        even = [name for name in names[1:] if cells[back, name]["gain"] == cells[back, mine]["gain"]]
+        if better:
+            verdict = f"{mine} does not win; more gained by {', '.join(better)}."
+        elif even:
+            verdict = f"{mine} does not win; as much gained by {', '.join(even)}."
+        else:
+            verdict = f"{mine} gains most."
+        lines.append(f"- {back} back: {verdict}")
     for name in names[1:]:
         gains = [np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
                  for each in (mine, name)]  # fmt: skip

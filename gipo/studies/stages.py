@@ -8,11 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gipo.diagnostics import wilson_interval
 from gipo.errors import GipoError
 from gipo.files import locked, write_text
+from robots.errors import LogError, RobotError
+from robots.load import parse_setting
 from robots.log import read_log
+from robots.sim import RealityGap
 
 MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 TAIL = 15  # lines of a failed command that are repeated
@@ -129,29 +133,31 @@ class Stages:
             name: of the stage in its folder.
             command: one of MODULES.
             args: of the command.
-            fresh: clear the folder of what an interrupted run of it left there.
+            fresh: begin with an empty folder, without what an interrupted run of this command left there.
             identity: what makes two runs the same; the command's words unless given.
             resume: where this file exists, nothing is cleared and these are the arguments.
 
         Raises:
-            GipoError: when it fails, with the end of what it said, or the folder holds a run with other options.
+            GipoError: when the folder is of another command, or it fails, with the end of what it said.
         """
-        started, done = (folder / f"{name}.{moment}.json" for moment in ("started", "done"))
-        words = list(identity or args)
+        words = json.dumps(list(identity or args))
+        started, done = (folder / f"{name}.{state}.json" for state in ("started", "done"))
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder) as lock:
-            for marker in (started, done):
-                if marker.exists() and json.loads(marker.read_text()) != words:
-                    raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
-            if done.exists():
+            begun = next((marker for marker in (done, started) if marker.exists()), None)
+            if begun is not None and begun.read_text() != words:
+                raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+            if begun == done:
                 return
             if resume is not None and resume[0].exists():
                 args = (*resume[1],)
-            elif fresh and started.exists():
-                _clear(folder)
-            write_text(json.dumps(words), started)
+            elif fresh:
+                if begun is None and any(folder.iterdir()):
+                    raise GipoError(f"{folder} holds files not of this study; name another --out, or delete it")
+                _clear(folder, started)
+            write_text(words, started)
             run(command, args, None if self.show else folder / f"{name}.txt", lock)
-            write_text(json.dumps(words), done)
+            write_text(words, done)
 
 
 def run(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
@@ -183,12 +189,12 @@ def run(command: str, args: Sequence[str], output: Path | None, lock: int) -> No
         raise GipoError(f"`{shown}` ended with exit code {code}{said if output else ''}")
 
 
-def _clear(folder: Path) -> None:
-    """Empty a folder; the folder itself stays, for the lock is on it."""
+def _clear(folder: Path, keep: Path) -> None:
+    """Empty a folder but for `keep`; the folder itself stays, for the lock is on it."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        else:
+        elif path != keep:
             path.unlink()
 
 
@@ -198,7 +204,10 @@ def outcome(folder: Path, episodes: int) -> Outcome:
     Raises:
         GipoError: when they do not hold that many judged episodes.
     """
-    found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
+    try:
+        found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
+    except LogError as error:
+        raise GipoError(str(error)) from error
     judged = [episode for episode in found if episode.success is not None]
     if len(judged) != episodes:
         raise GipoError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
@@ -206,3 +215,17 @@ def outcome(folder: Path, episodes: int) -> Outcome:
         tuple(bool(episode.success) for episode in judged),
         tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
     )
+
+
+def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
+    """Fields of the simulated robot's `RealityGap` from `key=value`, checked before anything is trained for them.
+
+    Raises:
+        GipoError: when there is no such field, or its value is out of range.
+    """
+    try:
+        gap = dict(map(parse_setting, settings))
+        RealityGap(**gap)
+    except (RobotError, TypeError) as error:
+        raise GipoError(f"--gap {' '.join(settings)}: {error}") from error
+    return gap

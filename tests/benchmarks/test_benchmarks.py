@@ -8,7 +8,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import collect, loop, memory, update
+from benchmarks import collect, ingest, loop, memory, update
 from benchmarks.turns import Side
 
 
@@ -46,6 +46,14 @@ def test_a_transition_takes_at_most_600_bytes():
     assert figures["bytes_per_transition"] <= 600
     # 4 × 256 half-precision logits
     assert figures["with_params_bytes_per_transition"] == figures["bytes_per_transition"] + 2048
+
+
+def test_ingest_reports_rates_and_keeps_its_memory():
+    figures = ingest.run(logs=2, steps=1000, memory_steps=3000, repeats=1)
+    assert figures["steps_per_s"] > 0
+    assert figures["full_audit_steps_per_s"] > 0
+    assert figures["second_start_ratio"] > 1
+    assert figures["within_memory_limit"]
 
 
 def test_loop_accounts_for_whole_iterations():

@@ -19,7 +19,7 @@ from gipo.baselines import ESPO
 from gipo.errors import GipoError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
-from gipo.objectives import GIPO, Terms, masked_mean, policy_loss
+from gipo.objectives import GIPO, Figures, Terms, masked_mean, policy_loss
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
 SIZE, D, BINS, BATCH = 5, 2, 6, 16
@@ -242,9 +242,11 @@ def test_entropy_objectives_see_the_entropy_of_the_policy_that_acted() -> None:
 
     @dataclass(frozen=True)
     class Recording(ESPO):
-        def __call__(self, log_ratio: Tensor, advantage: Tensor, **context: Tensor) -> Terms:  # type: ignore[override]
-            seen.append(context)
-            return super().__call__(log_ratio, advantage, **context)
+        def on_batch(
+            self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
+        ) -> tuple[Terms, Figures]:
+            seen.append((used, entropy))
+            return super().on_batch(log_ratio, advantage, used, entropy)
 
     data = batches(1, rounds=1)
     # uniform, and one of six tokens certain
@@ -252,9 +254,9 @@ def test_entropy_objectives_see_the_entropy_of_the_policy_that_acted() -> None:
     data[0]["behaviour_params"] = torch.stack((torch.zeros(BINS), certain)).half().expand(1, BATCH, D, BINS)
     fit(data, objective=Recording(), reuse=3)
     assert len(seen) == 3
-    for context in seen:
-        assert torch.allclose(context["entropy"], torch.tensor([1.0, 0.0]).expand(BATCH, D), atol=1e-6)
-        assert torch.equal(context["used"], data[0]["valid"][0].unsqueeze(-1).expand(BATCH, D))
+    for used, entropy in seen:
+        assert torch.allclose(entropy, torch.tensor([1.0, 0.0]).expand(BATCH, D), atol=1e-6)
+        assert torch.equal(used, data[0]["valid"][0].unsqueeze(-1).expand(BATCH, D))
 
 
 @pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])

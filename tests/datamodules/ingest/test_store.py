@@ -303,7 +303,7 @@ def test_memory_stays_far_below_the_size_of_the_log(tmp_path: Path) -> None:
         status = Path("/proc/self/status").read_text().splitlines()
         used = next(int(line.split()[1]) for line in status if line.startswith("VmData")) << 10
         resource.setrlimit(resource.RLIMIT_DATA, (used + allowed,) * 2)
-        making = build_module._Plan([writer.path], IngestOptions(cache=tmp_path, workers=1))
+        making = build_module.Plan([writer.path], IngestOptions(cache=tmp_path, workers=1))
         (tmp_path / "work").mkdir()
         making.make(tmp_path / "work", tmp_path / "store", progress=False)
 

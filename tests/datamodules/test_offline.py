@@ -1,0 +1,180 @@
+"""Batches of logs: the same from every kind of source, from nothing but valid memory, and exactly as many as asked."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from datamodules.base import PolicyDataModule
+from datamodules.behaviour import BehaviourOptions
+from datamodules.ingest import IngestOptions
+from datamodules.offline import OfflineDataModule
+from datamodules.online import OnlineDataModule
+from datamodules.options import CollectorOptions, EvaluationOptions
+from datamodules.replay import LEARNER_KEYS
+from gipo.errors import GipoError
+from gipo.objectives import GIPO, BehaviourCloning, Objective
+from gipo.policies import Policy
+from robots.export import export
+from tests.offline import SPACES, Robot, make_policy
+
+
+def attach(data: PolicyDataModule, policy: Policy, objective: Objective = GIPO()) -> None:  # noqa: B008 - frozen
+    """As a trainer that fits `policy` would."""
+    module = SimpleNamespace(policy=policy, objective=objective)
+    data.trainer = SimpleNamespace(lightning_module=module, state=SimpleNamespace(fn="fit"))  # type: ignore[assignment]
+
+
+def batches(data: PolicyDataModule, count: int, policy: Policy) -> list[TensorDict]:
+    """Some iterations, between which the critic changes."""
+    attach(data, policy)
+    found = []
+    for _ in range(count):
+        found += list(data.train_dataloader())
+        with torch.no_grad():
+            for parameter in policy.critic_parameters():
+                parameter *= 1.1
+    return found
+
+
+def offline(robot: Robot, *sources: Path, **options: Any) -> OfflineDataModule:
+    chosen = {"rounds": 2, "batch": 16, "seed": 3, **options}
+    logs = [str(source) for source in (sources or robot.logs)]
+    return OfflineDataModule(logs, ingest=IngestOptions(policies=robot.folder, workers=1), **chosen)
+
+
+def test_every_route_gives_equal_batches(robot: Robot, tmp_path: Path) -> None:
+    expected = batches(offline(robot), 3, make_policy())
+    assert not torch.equal(expected[0]["advantage"], expected[1]["advantage"])
+    for kind in ("lerobot", "minari"):
+        export(robot.logs, kind, tmp_path / kind)
+        for mine, theirs in zip(expected, batches(offline(robot, tmp_path / kind), 3, make_policy()), strict=True):
+            assert set(mine.keys()) == set(theirs.keys()) == set(LEARNER_KEYS)
+            for key in LEARNER_KEYS:
+                assert (mine[key].dtype, mine[key].shape) == (theirs[key].dtype, theirs[key].shape)
+                assert torch.equal(mine[key], theirs[key]), (kind, key)
+
+
+def test_batches_hold_what_was_logged(robot: Robot) -> None:
+    data = offline(robot)
+    found = batches(data, 1, make_policy())[0]
+    frames = data.logs.store.frames
+    rows = {tuple(row.tolist()): index for index, row in enumerate(frames["observation"])}
+    index = torch.tensor([rows[tuple(row.tolist())] for row in found["observation"].flatten(0, 1)])
+    for key in ("latent", "log_prob", "policy_version", "valid"):
+        assert torch.equal(found[key].flatten(0, 1), frames[key][index]), key
+    assert found.shape == (2, 16)
+    assert 0 < int((~found["valid"]).sum()) < 32  # steps while the policy was given control
+
+
+def test_advantages_are_recomputed_when_due(robot: Robot) -> None:
+    data = offline(robot, refresh_every=2)
+    policy, seen = make_policy(), []
+    attach(data, policy)
+    for _ in range(4):
+        next(iter(data.train_dataloader()))
+        assert data._replay is not None
+        seen.append(data._replay.state_dict()["value_target"].clone())
+        with torch.no_grad():
+            policy.critic_parameters()[-1].add_(1.0)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[2], seen[3])
+
+
+def test_the_store_is_never_written_to(robot: Robot) -> None:
+    data = offline(robot)
+    before = copy.deepcopy(data.logs.store.frames.contiguous())
+    batches(data, 2, make_policy())
+    for key in before.keys(True, True):
+        assert torch.equal(before[key], data.logs.store.frames[key]), key
+
+
+def test_a_new_policy_takes_the_moments_of_the_logs_and_an_old_one_keeps_its_own(robot: Robot) -> None:
+    old, new = make_policy(), make_policy()
+    assert old.normaliser is not None
+    assert new.normaliser is not None
+    kept = copy.deepcopy(old.normaliser.state_dict())
+    for name in new.normaliser.state_dict():
+        getattr(new.normaliser, name).zero_()
+    batches(offline(robot), 1, old)
+    data = offline(robot)
+    batches(data, 2, new)
+    assert all(torch.equal(kept[name], value) for name, value in old.normaliser.state_dict().items())
+    observation = data.logs.store.frames["observation"].double()
+    assert int(new.normaliser.count) == len(observation)  # once, not at every iteration
+    assert torch.allclose(new.normaliser.mean, observation.mean(0))
+    assert torch.allclose(new.normaliser.scale(), observation.std(0, correction=0))
+
+
+def test_cloning_asks_for_no_log_probs(robot: Robot) -> None:
+    data = offline(robot)
+    attach(data, make_policy(), BehaviourCloning())
+    found = next(iter(data.train_dataloader()))
+    assert torch.isfinite(found["log_prob"]).all()
+
+
+SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess": -0.1, "seed": -1}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_make_no_sense_are_refused(name: str, robot: Robot) -> None:
+    with pytest.raises(GipoError, match=rf"data\.{name} must"):
+        offline(robot, **{name: SIZES[name]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("lr", 0.0), ("batch", 0), ("holdout", 0.0), ("holdout", 1.0)]
+)
+def test_behaviour_options_that_make_no_sense_are_refused(name: str, value: float) -> None:
+    with pytest.raises(GipoError, match=rf"data\.behaviour\.{name} must"):
+        BehaviourOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def mixed(robot: Robot, **options: Any) -> OnlineDataModule:
+    chosen: dict[str, Any] = {
+        "task": "Tiny-v0", "total_frames": 128, "frames_per_iteration": 32, "capacity": 96, "rounds": 3, "batch": 20,
+        "collector": CollectorOptions(num_envs=4), "evaluation": EvaluationOptions(num_envs=1),
+        "logs": [str(path) for path in robot.logs], "logs_share": 0.35, "seed": 3,
+        "ingest": IngestOptions(policies=robot.folder, workers=1),
+    }  # fmt: skip
+    return OnlineDataModule(**{**chosen, **options})
+
+
+def test_logs_and_collection_share_every_batch_exactly(robot: Robot) -> None:
+    data = mixed(robot)
+    policy = make_policy(version=9)
+    attach(data, policy)
+    data.setup("fit")
+    for _ in range(2):
+        found = next(iter(data.train_dataloader()))
+        assert found.shape == (3, 20)
+        logged = found["policy_version"] == 7  # as the robot logged it; what is collected is of version 9
+        assert logged.sum(1).tolist() == [7, 7, 7]
+        assert torch.isfinite(found["advantage"]).all()
+        assert set(found["policy_version"].flatten().tolist()) == {7, 9}
+    data.teardown("fit")
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.0, 0.02, 0.98, 1.0])
+def test_a_mix_without_one_of_both_is_refused(share: float, robot: Robot) -> None:
+    with pytest.raises(GipoError, match=r"data\.logs_share=.* must leave some of both"):
+        mixed(robot, logs_share=share)
+
+
+def test_stored_parameters_cannot_be_mixed_with_logs(robot: Robot) -> None:
+    with pytest.raises(GipoError, match=r"data\.store_params=true cannot be mixed with data\.logs"):
+        mixed(robot, store_params=True)
+
+
+def test_logs_of_another_size_are_refused(robot: Robot) -> None:
+    data = mixed(robot, task="Pendulum-v1")
+    spaces = data.spaces
+    with pytest.raises(GipoError, match=r"another robot .* its action_size is 1 against 2"):
+        data.logs.refuse_unlike(spaces)  # type: ignore[union-attr]
+    data.teardown("fit")
+    assert offline(robot).spaces == SPACES

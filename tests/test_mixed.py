@@ -1,0 +1,47 @@
+"""Logs beside collection, by the command line: a run that crashed goes on exactly."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gipo.cli import main
+from tests.offline import Robot
+from tests.test_offline import crash, last, refused, run
+
+pytestmark = pytest.mark.usefixtures("no_plot")
+Args = Callable[..., list[str]]
+
+
+def options(robot: Robot, **more: object) -> dict[str, object]:
+    return {
+        "data__task": "Tiny-v0", "data__logs": json.dumps([str(path) for path in robot.logs]), "data__min_ess": 0,
+        "data__ingest__policies": robot.folder, "data__logs_share": 0.25, "data__total_frames": 5 * 32,
+        "model__init_from": robot.checkpoint, "model__policy": None, "model__policy__bins": None,
+        "model__policy__network": None, "model__policy__network__hidden": None, **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more", [{"data__refresh_every": 2}, {"data__advantages": "stored"}], ids=["recomputed", "stored"]
+)
+def test_a_crashed_run_resumes_bit_for_bit(more: dict[str, object], robot: Robot, tiny: Args, tmp_path: Path) -> None:
+    chosen = options(robot, checkpoint__every=3, **more)
+    whole = run(tiny("whole", **chosen), tmp_path / "whole")
+    crash(tiny("again", **chosen), 4)
+    assert run(tiny("again", ckpt_path=last(tmp_path / "again"), **chosen), tmp_path / "again") == whole
+
+
+def test_resuming_needs_the_same_logs(
+    robot: Robot, tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = options(robot, data__total_frames=32)
+    main(tiny("run", **chosen))
+    assert (tmp_path / "run" / "staleness.csv").exists()
+    recorded = torch.load(last(tmp_path / "run"), weights_only=True)["gipo"]
+    assert (recorded["task"], len(recorded["logs"])) == ("Tiny-v0", 2)
+    for logs in (json.dumps([str(robot.logs[1])]), None):
+        args = tiny("run", ckpt_path=last(tmp_path / "run"), **chosen | {"data__logs": logs})
+        assert "trained with other logs than data.logs" in refused(capsys, args, tmp_path / "run")
