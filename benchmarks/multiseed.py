@@ -4,8 +4,8 @@
 - stacked: in one call, `torch.func.vmap` over stacked parameters, one optimizer for all of them;
 - processes: one process for each core, each with its share of the seeds, one after the other.
 
-On a GPU where there is one. All do the same updates (default networks, batch, objective, anchor, AdamW, clipping of each
-head), checked on their parameters. Only updates are timed: a simulator costs every seed its own time by any route.
+On a GPU where there is one. All do the same updates (default networks, batch, objective, anchor, AdamW, clipping of
+each head), checked on their parameters. Only updates are timed: a simulator costs every seed its own time by any route.
 """
 
 import copy

@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs side by side (%(default)s)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="runs side by side (%(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -175,7 +175,7 @@ def _mean(rows: Sequence[Mapping[str, float]], column: str) -> float:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Raise a GipoError for what cannot be a study."""
-    numbers = (options.frames, options.frames_per_iteration, options.episodes, options.processes or 1, *options.ages)
+    numbers = (options.frames, options.frames_per_iteration, options.episodes, options.processes, *options.ages)
     if min(numbers) < 1:
         raise GipoError("--frames, --frames-per-iteration, --episodes, --processes and --ages must be at least 1")
     for name in ("tasks", "seeds", "objectives", "ages"):
