@@ -131,39 +131,33 @@ def test_other_options_are_another_study(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.campaign
 def test_what_a_killed_study_left_running_is_waited_for(tmp_path: Path) -> None:
-    few = [
-        "--tasks",
-        "Pendulum-v1",
-        "--seeds",
-        "1",
-        "--objectives",
-        "GIPO",
-        "PPOClip",
-        "--ages",
-        "1",
-        "--frames",
-        "4096",
-    ]
-    whole, again = tmp_path / "whole", tmp_path / "again"
+    few = ["--tasks", "Pendulum-v1", "--seeds", "1", "--objectives", "GIPO", "PPOClip", "--ages", "1"]
+    whole, again, log = tmp_path / "whole", tmp_path / "again", tmp_path / "log.txt"
     groups = []
 
-    def start(out: Path) -> subprocess.Popen[str]:
+    def start(out: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "gipo.studies.cli", *STUDY, *few, "--out", str(out)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        with open(log, "w") as file:
+            process = subprocess.Popen(command, stderr=file, start_new_session=True)
         groups.append(process.pid)
         return process
 
-    try:
-        _, said = start(whole).communicate(timeout=600)
-        first = start(again)
-        while not any(map(has_saved, unfinished(again))):
-            assert first.poll() is None
+    def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], object]) -> None:
+        while not condition():
+            assert process.poll() is None, log.read_text()
             time.sleep(0.01)
-        first.kill()  # it alone: the run it started goes on
+
+    try:
+        assert start(whole).wait() == 0, log.read_text()
+        first = start(again)
+        wait_for(first, lambda: any(map(has_saved, unfinished(again))))
+        first.kill()  # it alone: the run that it started lives on, stopped until it has been waited for
         first.wait()
-        assert unfinished(again)
-        _, said = start(again).communicate(timeout=600)
-        assert "waiting for another process that works in" in said
+        os.killpg(first.pid, signal.SIGSTOP)
+        second = start(again)
+        wait_for(second, lambda: "waiting for another process that works in" in log.read_text())
+        os.killpg(first.pid, signal.SIGCONT)
+        assert second.wait() == 0, log.read_text()
         for name in TABLES:
             assert (again / name).read_bytes() == (whole / name).read_bytes(), name
     finally:
