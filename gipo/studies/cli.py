@@ -14,10 +14,12 @@ EXIT_BAD_INPUT = 2
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
 STUDIES: dict[str, ModuleType] = {"gridworld": gridworld, "theory": theory, "loop": loop, "posttrain": posttrain}
 
-DESCRIPTION = """Studies of the objectives.
+DESCRIPTION = """Studies of the objectives and of the whole loop.
 
   gipo-study gridworld --out studies/gridworld    exact bias and variance of every objective's gradient
   gipo-study theory --out studies/theory          trust weights, their bound, coverage of concentration intervals
+  gipo-study loop --out studies/loop              train, deploy on a robot unlike the simulator, post-train, compare
+  gipo-study posttrain --out studies/posttrain    what each objective gains from the same stale logs
   gipo-study NAME --help                          what a study writes, and its options
 """
 

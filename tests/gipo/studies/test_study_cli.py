@@ -25,7 +25,7 @@ def test_help_says_what_is_written(name: str, capsys: Capture) -> None:
             cli.main(args)
     words = capsys.readouterr().out
     assert f"gipo-study {name} --out" in words
-    assert re.findall(r"\w+\.csv", words)
+    assert re.findall(r"\w+\.(?:csv|json)", words)
     assert "--out" in words
 
 
