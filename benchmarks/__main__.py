@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import artifact, collect, ingest, loop, memory, robots, update
+from benchmarks import artifact, collect, ingest, loop, memory, multiseed, robots, update, update_gpu
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
     "update": update.run,
+    "update_gpu": update_gpu.run,
+    "multiseed": multiseed.run,
     "memory": memory.run,
     "loop": loop.run,
     "onnx_latency": artifact.latency,

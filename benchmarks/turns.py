@@ -4,6 +4,8 @@ import statistics
 import time
 from collections.abc import Callable
 
+import torch
+
 
 class Side:
     """One side of a comparison: items per second of its slices, by the clock and by this process's processor time."""
@@ -47,3 +49,9 @@ def take_turns(slices: dict[str, Callable[[Side], None]], turns: int) -> dict[st
         for name, side in sides.items():
             slices[name](side)
     return sides
+
+
+def synchronise() -> None:
+    """Wait for what the GPU still has to do, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

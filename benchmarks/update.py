@@ -147,7 +147,7 @@ def _contestants(rounds: int) -> tuple[GIPOModule, Straightforward, TensorDict]:
     module = parser.instantiate_classes(parser.parse_object({"model": options})).model
     torch.manual_seed(0)
     behaviour = module.policy_factory(METAWORLD)
-    batches = _batches(behaviour, rounds, config["data"]["batch"])
+    batches = behaviour_batches(behaviour, rounds, config["data"]["batch"])
     module.policy = copy.deepcopy(behaviour)
     for parameter in module.policy.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
@@ -155,7 +155,8 @@ def _contestants(rounds: int) -> tuple[GIPOModule, Straightforward, TensorDict]:
 
 
 @torch.no_grad()
-def _batches(behaviour: Policy, rounds: int, batch: int) -> TensorDict:
+def behaviour_batches(behaviour: Policy, rounds: int, batch: int) -> TensorDict:
+    """Batches [rounds, batch] with the actions and log-probs of `behaviour`, and random advantages and targets."""
     shape = (rounds, batch)
     observation = torch.randn(*shape, METAWORLD.observation_size)
     params = behaviour.params(observation)

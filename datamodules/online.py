@@ -49,6 +49,7 @@ class OnlineDataModule(PolicyDataModule):
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
         reward_scale: factor on rewards where advantages are computed.
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
+        replay_device: `learner` keeps the buffer where the learner is, so that batches are not copied there.
         collector: where and how transitions are collected.
         evaluation: evaluation episodes.
         logs: logs to learn from beside what is collected, as in `OfflineDataModule`; none when null.
@@ -77,6 +78,7 @@ class OnlineDataModule(PolicyDataModule):
         sampler: Sampler | None = None,
         reward_scale: float = 0.1,
         store_params: bool = False,
+        replay_device: Literal["cpu", "learner"] = "cpu",
         collector: CollectorOptions = CollectorOptions(),  # noqa: B008 - read only
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         logs: str | list[str] | None = None,
@@ -99,6 +101,7 @@ class OnlineDataModule(PolicyDataModule):
         self.sampler = sampler
         self.reward_scale = reward_scale
         self.store_params = store_params
+        self.replay_device: Literal["cpu", "learner"] = replay_device
         self.collector = collector
         self.logs = None if logs is None else Logs(logs, ingest, behaviour, self.seed)
         self.logs_share = logs_share
@@ -124,6 +127,13 @@ class OnlineDataModule(PolicyDataModule):
     def spaces(self) -> Spaces:
         """What a policy for this task is built for."""
         return spaces_of(self.evaluation_env)
+
+    @property
+    def _device(self) -> torch.device | None:
+        """Where the replay buffer is; None before it is known where the learner is."""
+        if self.replay_device == "cpu":
+            return torch.device("cpu")
+        return None if self.trainer is None else self.trainer.strategy.root_device
 
     @property
     def position(self) -> int:
@@ -160,8 +170,9 @@ class OnlineDataModule(PolicyDataModule):
         """Make room for a run; simulators start with the first batch."""
         if stage == "fit" and self._replay is None:
             self._replay = Replay(
-                self.capacity, self.estimator, self.advantages, self.sampler, self.reward_scale, self.seed
-            )
+                self.capacity, self.estimator, self.advantages, self.sampler, self.reward_scale, self.seed,
+                self._device or "cpu",
+            )  # fmt: skip
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])
 
@@ -209,7 +220,7 @@ class OnlineDataModule(PolicyDataModule):
             raise GipoError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         if state_dict["task"] != self.task.name:
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
-        check_replay(state_dict["replay"], self.capacity, self.store_params)
+        check_replay(state_dict["replay"], self.capacity, self.store_params, self._device)
         trained_on = (state_dict.get("logs") or {}).get("key")
         if trained_on != (None if self.logs is None else self.logs.store.facts.key):
             raise GipoError(
@@ -272,7 +283,7 @@ class OnlineDataModule(PolicyDataModule):
             refresh = refresh or kept is None
         if refresh:
             self._log_replay.refresh(policy)
-        return self._log_replay.sample(self.rounds, self._logged, int(policy.version))
+        return self._log_replay.sample(self.rounds, self._logged, int(policy.version)).to(self._device or "cpu")
 
     def _logs_state_dict(self) -> dict[str, Any] | None:
         if self.logs is None:

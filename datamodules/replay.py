@@ -47,6 +47,7 @@ class Replay:
         self.advantages = advantages
         self.reward_scale = reward_scale
         self.sampler = sampler or RandomSampler()
+        self.device = torch.device(device)
         self.buffer = TensorDictReplayBuffer(
             storage=LazyTensorStorage(capacity, device=device),
             sampler=self.sampler,
@@ -65,6 +66,7 @@ class Replay:
             GipoError: on a non-finite observation, reward or log-prob; nothing is stored.
         """
         refuse_non_finite(frames)
+        frames = frames.to(self.device)
         blank = frames["next", "reward"].new_full(frames.batch_size, torch.nan)
         frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
         if self.advantages == "stored" or not refresh_follows:
@@ -101,7 +103,7 @@ class Replay:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
         capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
-        frames = TensorDict().load_state_dict(state["frames"], strict=False)
+        frames = TensorDict().load_state_dict(state["frames"], strict=False).to(self.device)
         count = _count(state)
         moved = capacity != state["capacity"]
         if moved and count == state["capacity"]:
@@ -110,7 +112,8 @@ class Replay:
             self.buffer.extend(frames)
         fresh = self.buffer.state_dict()
         kept = ("_storage", "_writer") if moved else ("_storage",)
-        self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept})
+        generator = (state["buffer"]["_rng"][0].cpu(), str(self.device))  # of several devices of a kind, this one
+        self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept} | {"_rng": generator})
 
 
 def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
@@ -122,8 +125,21 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     return frames.select(*keys).reshape(rounds, batch)
 
 
-def check_replay(state: dict[str, Any], capacity: int, store_params: bool) -> None:
-    """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`."""
+def check_replay(state: dict[str, Any], capacity: int, store_params: bool, device: torch.device | None = None) -> None:
+    """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`.
+
+    Args:
+        state: what `Replay.state_dict` gave.
+        capacity: of the buffer.
+        store_params: whether its frames hold the behaviour policy's distribution.
+        device: where it is, where that is known.
+    """
+    sampled_on = torch.device(state["buffer"]["_rng"][1]).type
+    if device is not None and device.type != sampled_on:
+        raise GipoError(
+            f"the checkpoint's replay drew its samples on {sampled_on}, this one would on {device.type}, differently; "
+            "resume with the data.replay_device and the trainer.accelerator of the run"
+        )
     if _count(state) > capacity:
         raise GipoError(
             f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._pytree import tree_map
 
 from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from
 from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
 from gipo.errors import GipoError
-from gipo.objectives import GIPO, Figures, Objective, k3, masked_mean, policy_loss
+from gipo.objectives import GIPO, Figures, Objective, PolicyLoss, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
 
 MAX_SKIPS_IN_A_ROW = 10
@@ -51,6 +52,8 @@ class GIPOModule(LightningModule):
         lr_final: fraction of the learning rate that the cosine decay ends at; 1 keeps it constant.
         max_grad_norm: gradient clip, for the policy and the critic each.
         optimizer: optimizer class and its options, beside the learning rate.
+        compile: compile the losses (`torch.compile`), which takes a minute at the first update.
+        cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
     """
 
     policy: Policy
@@ -79,6 +82,8 @@ class GIPOModule(LightningModule):
         optimizer: Callable[[list[nn.Parameter]], Optimizer] = lambda parameters: AdamW(
             parameters, weight_decay=0.0, fused=True
         ),
+        compile: bool = False,
+        cuda_graphs: bool = False,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -96,6 +101,15 @@ class GIPOModule(LightningModule):
         self.lr_warmup, self.lr_final = lr_warmup, lr_final
         self.max_grad_norm = max_grad_norm
         self.optimizer_factory = optimizer
+        self.cuda_graphs = cuda_graphs
+        if cuda_graphs and not compile:
+            raise GipoError("model.cuda_graphs=true needs model.compile=true")
+        self._policy_terms: Callable[..., _PolicyTerms] = self._eager_policy_terms
+        self._value_terms: Callable[..., tuple[Tensor, Tensor]] = self._eager_value_terms
+        if compile:
+            mode = "reduce-overhead" if cuda_graphs else None
+            self._policy_terms = torch.compile(self._eager_policy_terms, mode=mode)
+            self._value_terms = torch.compile(self._eager_value_terms, mode=mode)
         self._refuse_bad_options()
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
@@ -152,6 +166,14 @@ class GIPOModule(LightningModule):
             optimizers.append(optimizer)
             schedules.append(LambdaLR(optimizer, factor))
         return optimizers, schedules
+
+    def on_fit_start(self) -> None:
+        """Refuse CUDA graphs on another device."""
+        if self.cuda_graphs and self.device.type != "cuda":
+            raise GipoError(
+                f"model.cuda_graphs=true needs a CUDA device and the learner is on {self.device}; "
+                "set trainer.accelerator=gpu, or leave cuda_graphs out"
+            )
 
     def on_train_start(self) -> None:
         """Take the learning rates from the options, also where a checkpoint remembers others."""
@@ -216,50 +238,57 @@ class GIPOModule(LightningModule):
             entropy = self.policy.entropy(batch["behaviour_params"].float()) / self.policy.max_entropy
         features = None
         for index in range(self.reuse):
+            if self.cuda_graphs:  # what the last graphs left may be written over from here on
+                torch.compiler.cudagraph_mark_step_begin()
             if index % self.actor_every == 0 and not critic_only:
-                features = self.policy.features(batch["observation"])
-                loss = self._policy_loss(features, batch, advantage, entropy, age, iteration) / math.sqrt(index + 1)
-                value_features, features = features.detach(), None
-                iteration.policy_grad_norm.append(self._update(0, loss, self.policy.actor_parameters()))
+                params = batch["behaviour_params"] if self.kl_exact else None
+                terms = self._policy_terms(
+                    batch["observation"], batch["latent"], batch["log_prob"], batch["valid"], advantage, entropy, params
+                )
+                iteration.add(terms.kept(self.cuda_graphs), advantage, age)
+                value_features, features = terms.features.detach(), None
+                norm = self._update(0, terms.loss / math.sqrt(index + 1), self.policy.actor_parameters())
+                iteration.policy_grad_norm.append(norm)
             else:
                 if features is None:
                     with torch.no_grad():
                         features = self.policy.features(batch["observation"])
                 value_features = features
-            value = self.policy.value_of(value_features)
-            loss = F.mse_loss(value, batch["value_target"])
-            iteration.value_loss.append(loss.detach())
+            value, loss = self._value_terms(value_features, batch["value_target"])
+            iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
             iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters()))
         iteration.explained_variance.append(explained_variance(value.detach(), batch["value_target"]))
 
-    def _policy_loss(
+    def _eager_policy_terms(
         self,
-        features: Tensor,
-        batch: TensorDictBase,
+        observation: Tensor,
+        latent: Tensor,
+        behaviour_log_prob: Tensor,
+        valid: Tensor,
         advantage: Tensor,
         entropy: Tensor | None,
-        age: Tensor,
-        iteration: "_Iteration",
-    ) -> Tensor:
+        behaviour_params: Tensor | None,
+    ) -> "_PolicyTerms":
+        """Tensors in, tensors out, so that it can be compiled; `behaviour_params` where the anchor is exact."""
+        features = self.policy.features(observation)
         params = self.policy.params_of(features)
         # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
-        log_ratio = self.policy.log_prob(params, batch["latent"]) - batch["log_prob"]
-        surrogate = policy_loss(self.objective, log_ratio, advantage, batch["valid"], entropy)
-        if self.kl_exact:
-            kl = masked_mean(self.policy.kl(batch["behaviour_params"], params), surrogate.used)
+        log_ratio = self.policy.log_prob(params, latent) - behaviour_log_prob
+        surrogate = policy_loss(self.objective, log_ratio, advantage, valid, entropy)
+        if behaviour_params is not None:
+            kl = masked_mean(self.policy.kl(behaviour_params, params), surrogate.used)
         else:
             kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
         # L = L_policy + β·KL(μ‖π) − η·H(π)
         loss = surrogate.loss + self.kl_coef * kl
         if self.entropy_coef:
             loss = loss - self.entropy_coef * masked_mean(self.policy.entropy(params), surrogate.used)
-        iteration.policy_loss.append(surrogate.loss.detach())
-        iteration.kl.append(kl.detach())
-        iteration.figures.append(surrogate.figures)
-        iteration.samples.append(
-            (log_ratio.detach(), surrogate.weight, surrogate.contribution, advantage, age, surrogate.used)
-        )
-        return loss
+        return _PolicyTerms(loss, features, surrogate, kl, log_ratio)
+
+    def _eager_value_terms(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [B], and their squared error."""
+        value = self.policy.value_of(features)
+        return value, F.mse_loss(value, target)
 
     def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
@@ -336,6 +365,21 @@ def _refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
         raise GipoError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
 
 
+class _PolicyTerms(NamedTuple):
+    """What the policy update and the diagnostics read of a batch."""
+
+    loss: Tensor
+    features: Tensor
+    surrogate: PolicyLoss
+    kl: Tensor
+    log_ratio: Tensor
+
+    def kept(self, copied: bool) -> "_PolicyTerms":
+        """Without their graph; in memory of their own where `copied`."""
+        detached: _PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
+        return detached
+
+
 class _Iteration:
     """What one iteration leaves on the device, made into metrics once at its end."""
 
@@ -348,6 +392,14 @@ class _Iteration:
         self.explained_variance: list[Tensor] = []
         self.figures: list[Figures] = []
         self.samples: list[tuple[Tensor, ...]] = []
+
+    def add(self, terms: _PolicyTerms, advantage: Tensor, age: Tensor) -> None:
+        """Keep what a policy update leaves."""
+        _, weight, contribution, used, figures = terms.surrogate
+        self.policy_loss.append(terms.surrogate.loss)
+        self.kl.append(terms.kl)
+        self.figures.append(figures)
+        self.samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
 
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration, and the staleness diagnostics of all its samples."""

@@ -78,6 +78,7 @@ SETTINGS = {
         "model__policy__normalise": "false",
     },
     "another task, finished episodes": {"data__task": "Tiny-v0"},
+    "replay where the learner is": {"data__task": "Tiny-v0", "data__replay_device": "learner"},
 }  # fmt: skip
 
 
@@ -110,6 +111,14 @@ def test_validation_does_not_touch_training(tiny: Args, tmp_path: Path) -> None:
     assert without.pop("curves") != with_validation.pop("curves")
     assert without.pop("gipo") != with_validation.pop("gipo")  # it has the configuration's hash
     assert without == with_validation
+
+
+def test_a_replay_beside_a_learner_on_the_cpu_is_the_same(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__task": "Tiny-v0"}
+    apart = run(tiny("apart", **options), tmp_path / "apart")
+    beside = run(tiny("beside", data__replay_device="learner", **options), tmp_path / "beside")
+    assert apart.pop("gipo") != beside.pop("gipo")  # it has the configuration's hash
+    assert apart == beside
 
 
 def test_another_seed_is_another_run(tiny: Args, tmp_path: Path) -> None:

@@ -7,12 +7,18 @@ from pathlib import Path
 from types import ModuleType
 
 from gipo.errors import GipoError
-from gipo.studies import gridworld, loop, posttrain, theory
+from gipo.studies import gridworld, loop, posttrain, staleness, theory
 
 EXIT_BAD_INPUT = 2
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
-STUDIES: dict[str, ModuleType] = {"gridworld": gridworld, "theory": theory, "loop": loop, "posttrain": posttrain}
+STUDIES: dict[str, ModuleType] = {
+    "gridworld": gridworld,
+    "theory": theory,
+    "loop": loop,
+    "posttrain": posttrain,
+    "staleness": staleness,
+}
 
 DESCRIPTION = """Studies of the objectives and of the whole loop.
 
@@ -20,6 +26,7 @@ DESCRIPTION = """Studies of the objectives and of the whole loop.
   gipo-study theory --out studies/theory          trust weights, their bound, coverage of concentration intervals
   gipo-study loop --out studies/loop              train, deploy on a robot unlike the simulator, post-train, compare
   gipo-study posttrain --out studies/posttrain    what each objective gains from the same stale logs
+  gipo-study staleness --out studies/staleness    every objective on data from near on-policy to highly stale
   gipo-study NAME --help                          what a study writes, and its options
 """
 

@@ -128,7 +128,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for back in dict.fromkeys(row["back"] for row in rows):
         for objective in dict.fromkeys(row["objective"] for row in rows):
             gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
-            low, high = bootstrap_interval(gains, interquartile_mean)
+            low, high = map(float, bootstrap_interval(gains, interquartile_mean))
             table.append({"back": back, "objective": objective, "seeds": gains.size,
                           "gain": float(interquartile_mean(gains)), "low": low, "high": high})  # fmt: skip
     return table

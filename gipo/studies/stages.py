@@ -12,7 +12,7 @@ from typing import Any
 
 from gipo.diagnostics import wilson_interval
 from gipo.errors import GipoError
-from gipo.files import write_text
+from gipo.files import locked, write_text
 from robots.errors import LogError, RobotError
 from robots.load import parse_setting
 from robots.log import read_log
@@ -62,10 +62,9 @@ class Stages:
 
     def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
         """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
-        self._fit(
+        return self.fit(
             folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options]
         )
-        return folder / "checkpoints"
 
     def export(self, checkpoint: Path, out: Path) -> Path:
         """The artifact of a checkpoint."""
@@ -91,25 +90,43 @@ class Stages:
         self, folder: Path, logs: Sequence[Path], init: Path, policies: Path, seed: int, options: Sequence[str] = ()
     ) -> Path:
         """A policy post-trained on logs alone; its checkpoint."""
-        self._fit(
+        checkpoints = self.fit(
             folder,
             [
                 "--config=post_train.yaml", f"--seed_everything={seed}", f"--model.init_from={init}",
                 f"--data.logs={json.dumps([str(log) for log in logs])}", f"--data.ingest.policies={policies}", *options,
             ],
         )  # fmt: skip
-        return folder / "checkpoints" / "last.ckpt"
+        return checkpoints / "last.ckpt"
 
-    def _fit(self, folder: Path, options: Sequence[str]) -> None:
+    def fit(self, folder: Path, options: Sequence[str]) -> Path:
+        """A run of `gipo fit` in `folder`, resumed where it was interrupted; the folder of its checkpoints."""
         last = folder / "checkpoints" / "last.ckpt"
-        resume = ["--config", str(folder / "config.yaml"), f"--ckpt_path={last}"] if last.exists() else [*options]
         where = f"--trainer.default_root_dir={folder}"
-        self._once(folder, "fit", "gipo", "fit", *resume, where, identity=options)
+        self._once(
+            folder, "fit", "gipo", "fit", *options, where, fresh=True, identity=options,
+            resume=(last, ("fit", "--config", str(folder / "config.yaml"), f"--ckpt_path={last}", where)),
+        )  # fmt: skip
+        return folder / "checkpoints"
+
+    def is_fitted(self, folder: Path) -> bool:
+        """Whether a `fit` in this folder has come to its end."""
+        return (folder / "fit.done.json").exists()
 
     def _once(
-        self, folder: Path, name: str, command: str, *args: str, fresh: bool = False, identity: Sequence[str] = ()
+        self,
+        folder: Path,
+        name: str,
+        command: str,
+        *args: str,
+        fresh: bool = False,
+        identity: Sequence[str] = (),
+        resume: tuple[Path, Sequence[str]] | None = None,
     ) -> None:
         """Run a command unless this folder says that the same one has been run to its end.
+
+        The command holds the folder's lock: where a study was killed and what it had started goes on, that is waited
+        for instead of started again beside it.
 
         Args:
             folder: of the stage.
@@ -118,34 +135,39 @@ class Stages:
             args: of the command.
             fresh: begin with an empty folder, without what an interrupted run of this command left there.
             identity: what makes two runs the same; the command's words unless given.
+            resume: where this file exists, nothing is cleared and these are the arguments.
 
         Raises:
             GipoError: when the folder is of another command, or it fails, with the end of what it said.
         """
         words = json.dumps(list(identity or args))
         started, done = (folder / f"{name}.{state}.json" for state in ("started", "done"))
-        begun = next((marker for marker in (done, started) if marker.exists()), None)
-        if begun is not None and begun.read_text() != words:
-            raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
-        if begun == done:
-            return
-        if fresh and folder.exists():
-            if begun is None and any(folder.iterdir()):
-                raise GipoError(f"{folder} holds files that are not of this study; name another --out, or delete it")
-            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(words, started)
-        run(command, args, None if self.show else folder / f"{name}.txt")
-        write_text(words, done)
+        with locked(folder) as lock:
+            begun = next((marker for marker in (done, started) if marker.exists()), None)
+            if begun is not None and begun.read_text() != words:
+                raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+            if begun == done:
+                return
+            if resume is not None and resume[0].exists():
+                args = (*resume[1],)
+            elif fresh:
+                if begun is None and any(folder.iterdir()):
+                    raise GipoError(f"{folder} holds files not of this study; name another --out, or delete it")
+                _clear(folder, started)
+            write_text(words, started)
+            run(command, args, None if self.show else folder / f"{name}.txt", lock)
+            write_text(words, done)
 
 
-def run(command: str, args: Sequence[str], output: Path | None) -> None:
+def run(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
     """Run one of our commands with this interpreter.
 
     Args:
         command: one of MODULES.
         args: its arguments.
         output: file for what it says; the terminal when None.
+        lock: a descriptor that it inherits.
 
     Raises:
         GipoError: when it fails, with the end of what it said.
@@ -154,15 +176,26 @@ def run(command: str, args: Sequence[str], output: Path | None) -> None:
     call = [sys.executable, "-m", MODULES[command], *args]
     if output is None:
         print(f"\n$ {shown}", flush=True)
-        code = subprocess.run(call, stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run(call, stdin=subprocess.DEVNULL, pass_fds=[lock]).returncode
         said = ""
     else:
         with open(output, "w") as file:
             print(f"$ {shown}", file=file, flush=True)
-            code = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT).returncode
+            code = subprocess.run(
+                call, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[lock]
+            ).returncode
         said = ":\n" + "\n".join(output.read_text(errors="replace").splitlines()[-TAIL:])
     if code:
         raise GipoError(f"`{shown}` ended with exit code {code}{said if output else ''}")
+
+
+def _clear(folder: Path, keep: Path) -> None:
+    """Empty a folder but for `keep`; the folder itself stays, for the lock is on it."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != keep:
+            path.unlink()
 
 
 def outcome(folder: Path, episodes: int) -> Outcome:

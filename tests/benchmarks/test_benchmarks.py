@@ -8,7 +8,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import collect, ingest, loop, memory, update
+from benchmarks import collect, ingest, loop, memory, multiseed, update, update_gpu
 from benchmarks.turns import Side
 
 
@@ -38,6 +38,48 @@ def test_a_different_update_is_noticed(monkeypatch):
     monkeypatch.setattr(update, "kl_divergence", lambda behaviour, policy: 1.01 * kl_divergence(behaviour, policy))
     with pytest.raises(AssertionError, match="not the same updates"):
         update.run(slices=1, rounds=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_update_gpu_says_that_there_is_none():
+    figures = update_gpu.run()
+    assert "no CUDA device" in figures["skipped"]
+    assert figures["ok"]
+
+
+def test_update_gpu_measures_iterations_of_its_module():
+    assert update_gpu.updates_per_s("cpu", "cpu", iterations=2, rounds=2, batch=16) > 0
+
+
+def test_update_gpu_does_not_count_the_first_iteration(monkeypatch):
+    clock = iter([0.0, 100.0, 100.0, 101.0, 101.0, 103.0])
+    monkeypatch.setattr("benchmarks.turns.time.perf_counter", lambda: next(clock))
+    timer = update_gpu._Timer(rounds=8)
+    timer.on_train_start(None, None)
+    for _ in range(2):
+        timer.on_train_batch_end(None, None)
+    assert timer.side.rate == 8.0
+
+
+def test_every_route_of_multiseed_does_the_same_updates():
+    policies, batches = multiseed._seeds(2, 16, "cpu")
+    assert multiseed.disagreement(policies, batches) <= multiseed.AGREEMENT
+
+
+def test_a_seed_that_learns_from_the_batch_of_another_is_noticed(monkeypatch):
+    policies, batches = multiseed._seeds(2, 16, "cpu")
+    update_stacked = multiseed.Stacked.update
+    swapped = {name: values.flip(0) for name, values in batches.items()}
+    monkeypatch.setattr(multiseed.Stacked, "update", lambda self, _: update_stacked(self, swapped))
+    assert multiseed.disagreement(policies, batches) > 10 * multiseed.AGREEMENT
+
+
+@pytest.mark.campaign
+def test_multiseed_reports_every_route():
+    figures = multiseed.run(seeds=2, updates=1, turns=1, batch=16)
+    for name in ("sequential", "stacked", "processes"):
+        assert figures[f"{name}_updates_per_s"] > 0
+    assert figures["worth_a_mode"] == (figures["stacked_to_processes"] >= multiseed.WORTH_IT)
 
 
 def test_a_transition_takes_at_most_600_bytes():

@@ -230,6 +230,19 @@ def test_state_too_large_or_of_another_kind_is_refused(policy: Policy) -> None:
         check_replay(replay.state_dict(), 64, store_params=True)
 
 
+def test_samples_drawn_on_another_kind_of_device_are_not_resumed(policy: Policy) -> None:
+    replay = Replay(64, GAE())
+    replay.extend(episode(1, range(20)), policy)
+    state = replay.state_dict()
+    check_replay(state, 64, store_params=False, device=torch.device("cpu"))
+    with pytest.raises(GipoError, match=r"samples on cpu, this one would on cuda.*data\.replay_device"):
+        check_replay(state, 64, store_params=False, device=torch.device("cuda:0"))
+    generator, _ = state["buffer"]["_rng"]
+    state["buffer"]["_rng"] = (generator, "cuda:1")
+    check_replay(state, 64, store_params=False, device=torch.device("cuda:0"))
+    check_replay(state, 64, store_params=False)  # where the learner will be is not known yet
+
+
 def test_a_transition_takes_at_most_600_bytes() -> None:
     """MetaWorld's sizes, no distribution parameters."""
     size, dims = 39, 4

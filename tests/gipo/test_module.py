@@ -332,3 +332,99 @@ def test_a_policy_of_another_description_is_refused() -> None:
 def test_a_batch_of_one_cannot_be_normalised() -> None:
     with pytest.raises(GipoError, match=r"data\.batch"):
         fit([batches(1)[0][:, :1]])
+
+
+def parameters(module: GIPOModule) -> list[Tensor]:
+    return [parameter.detach() for parameter in module.policy.parameters()]
+
+
+COMPILED = {
+    "every update": {},
+    "value-only reuse": {"reuse": 4, "actor_every": 2},
+    "critic first": {"critic_warmup": 1},
+    "entropy bonus": {"entropy_coef": 0.01},
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_what_is_compiled_computes_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The losses are traced, and run as traced: equal to the bit, so that compilers may differ by rounding alone."""
+    traced: list[str] = []
+
+    def traced_only(function: Callable[..., Any], mode: str | None) -> Callable[..., Any]:
+        assert mode is None
+
+        def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+            traced.append(function.__name__)
+            return graph.forward
+
+        return torch._dynamo.optimize(backend, nopython=True)(function)
+
+    data, options = batches(3), COMPILED[name]
+    plain = fit(data, **options)
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", traced_only)
+    compiled = fit(data, compile=True, **options)
+    assert {"_eager_policy_terms", "_eager_value_terms"} <= set(traced)
+    assert all(map(torch.equal, parameters(plain), parameters(compiled)))
+    metrics = [module.trainer.callback_metrics for module in (plain, compiled)]
+    assert metrics[0].keys() == metrics[1].keys()
+    assert {key for key in metrics[0] if not torch.equal(metrics[0][key], metrics[1][key])} == set()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", ["tokens", "Gaussian"])
+def test_a_compiled_update_is_the_plain_one(kind: str) -> None:
+    def gaussian(spaces: Spaces) -> Policy:
+        torch.manual_seed(0)
+        return GaussianPolicy(spaces)
+
+    data = batches(3)
+    if kind == "Gaussian":
+        for batch in data:
+            batch["latent"] = torch.randn(batch["latent"].shape, generator=torch.Generator().manual_seed(2))
+    policy = shared if kind == "tokens" else gaussian
+    plain, compiled = (fit(data, policy=policy, compile=compile) for compile in (False, True))
+    assert any(not torch.equal(a, b) for a, b in zip(parameters(plain), parameters(compiled), strict=True))
+    for one, other in zip(parameters(plain), parameters(compiled), strict=True):
+        assert torch.allclose(one, other, atol=1e-6, rtol=0)
+
+
+def test_cuda_graphs_are_refused_where_there_are_none() -> None:
+    with pytest.raises(GipoError, match=r"cuda_graphs=true needs a CUDA device and the learner is on cpu"):
+        fit(batches(1), compile=True, cuda_graphs=True)
+    with pytest.raises(GipoError, match=r"needs model\.compile=true"):
+        GIPOModule(cuda_graphs=True)
+
+
+def test_what_is_kept_of_cuda_graphs_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph writes its next results over its last ones; so the figures must not lie in its memory."""
+    data = batches(1, rounds=3)
+    expected = fit(data).trainer.callback_metrics
+    monkeypatch.setattr(GIPOModule, "on_fit_start", lambda self: setattr(self, "cuda_graphs", True))
+    update = GIPOModule._update
+
+    def overwriting(self: GIPOModule, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+        norm = update(self, index, loss, parameters)
+        for tensor in outputs[index]:
+            tensor.detach().zero_()
+        return norm
+
+    outputs: dict[int, list[Tensor]] = {}
+    policy_terms, value_terms = GIPOModule._eager_policy_terms, GIPOModule._eager_value_terms
+
+    def policy(self: GIPOModule, *args: Any) -> Any:
+        found = policy_terms(self, *args)
+        outputs[0] = [found.loss, found.kl, found.log_ratio, *found.surrogate[:3]]
+        return found
+
+    def value(self: GIPOModule, *args: Any) -> Any:
+        found = value_terms(self, *args)
+        outputs[1] = [found[1]]
+        return found
+
+    monkeypatch.setattr(GIPOModule, "_update", overwriting)
+    monkeypatch.setattr(GIPOModule, "_eager_policy_terms", policy)
+    monkeypatch.setattr(GIPOModule, "_eager_value_terms", value)
+    found = fit(data).trainer.callback_metrics
+    assert {key for key in expected if not torch.equal(expected[key], found[key])} == set()

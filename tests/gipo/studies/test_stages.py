@@ -19,7 +19,7 @@ Calls = list[tuple[str, list[str]]]
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What was run, of commands that do nothing."""
     found: Calls = []
-    monkeypatch.setattr(module, "run", lambda command, args, output: found.append((command, list(args))))
+    monkeypatch.setattr(module, "run", lambda command, args, output, lock: found.append((command, list(args))))
     return found
 
 
@@ -42,7 +42,7 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
         with pytest.raises(KeyboardInterrupt):
             Stages({}).train(tmp_path / "t", 1, 1000)
     calls: Calls = []
-    monkeypatch.setattr(module, "run", lambda command, args, output: calls.append((command, list(args))))
+    monkeypatch.setattr(module, "run", lambda command, args, output, lock: calls.append((command, list(args))))
     with pytest.raises(GipoError, match="other options"):
         Stages({}).train(tmp_path / "t", 1, 2000)
     assert Stages({}).train(tmp_path / "t", 1, 1000) == tmp_path / "t" / "checkpoints"
@@ -75,7 +75,7 @@ def test_logs_of_an_interrupted_drive_are_cleared(
 ) -> None:
     folder, seen = tmp_path / "logs", []
 
-    def driving(command: str, args: Sequence[str], output: Path | None) -> None:
+    def driving(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
         seen.append(sorted(path.name for path in folder.glob("*.mcap")))
         (folder / f"{len(seen)}.mcap").write_bytes(robot.logs[0].read_bytes())
         if len(seen) == 1:
@@ -92,7 +92,7 @@ def test_logs_of_an_interrupted_drive_are_cleared(
 
 def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_path: Path) -> None:
     (tmp_path / "mine.mcap").touch()
-    with pytest.raises(GipoError, match="holds files that are not of this study"):
+    with pytest.raises(GipoError, match="holds files not of this study"):
         Stages({}).drive(tmp_path / "a.onnx", tmp_path, 2, 0)
     assert (tmp_path / "mine.mcap").exists()
     assert calls == []

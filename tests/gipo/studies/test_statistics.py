@@ -1,72 +1,95 @@
-"""Statistics of few runs, against hand numbers, scipy and their own symmetries."""
+"""Statistics of few runs: hand numbers, the figures of rliable 1.2.0, and what a bootstrap must and must not mix."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import stats
 
-from gipo.studies.statistics import bootstrap_interval, interquartile_mean, probability_of_improvement
+from gipo.studies.statistics import (
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    min_max,
+    performance_profile,
+    probability_of_improvement,
+)
 
-SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 9))
-SCORES = SHAPES.flatmap(lambda shape: arrays(float, shape, elements=st.floats(-1e6, 1e6)))
+OURS = np.array([[0.1, 0.5, 0.9, 0.3, 0.7], [0.2, 0.2, 0.8, 1.0, 0.6]])
+THEIRS = np.array([[0.4, 0.5, 0.1, 0.3, 0.2], [0.2, 0.9, 0.8, 0.1, 0.6]])
+THRESHOLDS = np.array([0, 0.25, 0.5, 0.75, 1.0])
+
+SCORES = arrays(np.float64, (2, 5), elements=st.floats(-1e6, 1e6))
 
 
 def mean(scores: np.ndarray) -> np.ndarray:
     return scores.mean((-2, -1))
 
 
-def test_the_interquartile_mean_by_hand() -> None:
-    assert interquartile_mean(np.array([[8.0, 1, 3, 2, 100, 5, -50, 4]])) == (2 + 3 + 4 + 5) / 4
-    assert interquartile_mean(np.array([[1.0, 2, 3, 4, 90]])) == 3  # a quarter of five is cut down to one
+def test_interquartile_mean_by_hand() -> None:
+    # 3, 4, 5, 6 of 1 … 8, whatever the outermost quarters are
+    assert interquartile_mean(np.array([[8.0, 1, 6, 3], [2, 7, 4, 5]])) == 4.5
+    assert interquartile_mean(np.array([[1e9, -1e9, 6, 3], [2, 7, 4, 5]])) == 4.5
+    assert interquartile_mean(np.array([[1.0, 2, 6]])) == 3  # a quarter of three runs is none
 
 
-@settings(deadline=None)
-@given(SCORES)
-def test_the_interquartile_mean_is_scipys_and_vectorised(scores: np.ndarray) -> None:
-    assert interquartile_mean(scores) == pytest.approx(stats.trim_mean(scores.ravel(), 0.25))
-    assert scores.min() - 1e-6 <= interquartile_mean(scores) <= scores.max() + 1e-6
-    assert interquartile_mean(scores[::-1, ::-1]) == pytest.approx(interquartile_mean(scores), abs=1e-6)
-    many = np.stack([scores, 2 * scores, -scores])
-    assert interquartile_mean(many) == pytest.approx([float(interquartile_mean(each)) for each in many])
+def test_probability_of_improvement_by_hand() -> None:
+    assert probability_of_improvement(np.array([[1.0, 3]]), np.array([[2.0, 2]])) == 0.5
+    assert probability_of_improvement(np.array([[1.0, 3]]), np.array([[1.0, 2, 4]])) == (0.5 + 2) / 6
+    # the mean of the strata, 1 and ½, not of their pairs: runs of different tasks are not compared
+    assert probability_of_improvement(np.array([[1.0], [9]]), np.array([[0.0, 0], [9, 9]])) == 0.75
 
 
-def test_the_bootstrap_interval_is_scipys() -> None:
-    scores = np.random.default_rng(1).normal(3, 2, (1, 30))
-    low, high = bootstrap_interval(scores, mean)
-    theirs = stats.bootstrap((scores[0],), np.mean, n_resamples=10_000, method="percentile", rng=2).confidence_interval
-    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.05)
-    assert bootstrap_interval(scores, mean) == (low, high)  # its seed is its own
-    narrow = bootstrap_interval(scores, mean, level=0.5)
-    assert low < narrow[0] < scores.mean() < narrow[1] < high
+def test_performance_profile_by_hand() -> None:
+    profile = performance_profile(np.array([[0.0, 1.0], [0.5, 0.5]]), np.array([-1.0, 0.0, 0.4, 0.5, 1.0]))
+    assert profile.tolist() == [1.0, 0.75, 0.75, 0.25, 0.0]
 
 
-def test_runs_are_resampled_within_their_stratum() -> None:
-    assert bootstrap_interval(np.array([[0.0] * 3, [10.0] * 3]), mean, draws=100) == (5, 5)
-    low, high = bootstrap_interval(np.array([[0.0, 0.0, 1.0], [10.0] * 3]), mean)
-    # 3 draws of {0, 0, 1}: their mean is 0 with probability (2/3)³ and 1 with (1/3)³, over two strata half of it
-    assert (low, high) == pytest.approx((5, 5.5))
+def test_min_max_is_within_each_stratum() -> None:
+    assert min_max(np.array([[-10.0, 0, 10], [3, 3, 3]])).tolist() == [[0, 0.5, 1], [0, 0, 0]]
 
 
-def test_the_bootstrap_covers_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = [
-        low <= 0 <= high
-        for low, high in (bootstrap_interval(rng.normal(size=(2, 20)), mean, draws=400) for _ in range(200))
-    ]
-    assert 0.88 <= np.mean(hits) <= 0.99
+def test_figures_are_those_of_rliable() -> None:
+    assert interquartile_mean(OURS) == pytest.approx(0.5166666666666666, abs=1e-15)
+    assert probability_of_improvement(OURS, THEIRS) == pytest.approx(0.63, abs=1e-15)
+    assert performance_profile(OURS, THRESHOLDS) == pytest.approx([1.0, 0.7, 0.5, 0.3, 0.0], abs=1e-15)
+    # its intervals from 20 000 draws of its own
+    assert bootstrap_interval(OURS, interquartile_mean) == pytest.approx((0.28333333, 0.76666667), abs=0.02)
+    assert improvement_interval(OURS, THEIRS) == pytest.approx((0.37, 0.86), abs=0.02)
+    low, high = bootstrap_interval(OURS, lambda drawn: performance_profile(drawn, THRESHOLDS))
+    assert low == pytest.approx([1.0, 0.4, 0.2, 0.1, 0.0], abs=0.1)
+    assert high == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.0], abs=0.1)
 
 
-def test_the_probability_of_improvement_by_hand() -> None:
-    # stratum 1: 1 > 0, 1 = 1, 2 > 0, 2 > 1 → 3.5 of 4; stratum 2: never
-    assert probability_of_improvement(np.array([[1, 2], [0, 0]]), np.array([[0, 1], [5, 6]])) == 3.5 / 8
+def test_a_bootstrap_has_the_quantiles_of_all_resamplings() -> None:
+    # the mean of two draws of {0, 1}: 0, ½, 1 with probability ¼, ½, ¼
+    scores = np.array([[0.0, 1.0]])
+    assert bootstrap_interval(scores, mean, level=0.4) == (0.5, 0.5)
+    assert bootstrap_interval(scores, mean, level=0.6) == (0.0, 1.0)
 
 
-@settings(deadline=None)
-@given(arrays(float, (3, 4), elements=st.integers(0, 5)), arrays(float, (3, 6), elements=st.integers(0, 5)))
-def test_the_probability_of_improvement_is_mann_whitneys(ours: np.ndarray, theirs: np.ndarray) -> None:
-    found = probability_of_improvement(ours, theirs)
-    shares = [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(ours, theirs, strict=True)]
-    assert found == pytest.approx(np.mean(shares))
-    assert found + probability_of_improvement(theirs, ours) == pytest.approx(1)
+def test_a_bootstrap_never_takes_a_run_to_another_stratum() -> None:
+    assert bootstrap_interval(np.array([[0.0, 0, 0], [1, 1, 1]]), mean) == (0.5, 0.5)
+
+
+def test_the_two_sides_of_an_improvement_are_resampled_independently() -> None:
+    # P(all of ours 0, all of theirs 1) = 1/16; were they drawn together it would always be ½
+    scores = np.array([[0.0, 1.0]])
+    assert improvement_interval(scores, scores, level=0.9) == (0.0, 1.0)
+    assert improvement_interval(scores, scores, level=0.2) == (0.5, 0.5)
+
+
+@given(SCORES, SCORES)
+def test_what_holds_for_all_scores(ours: np.ndarray, theirs: np.ndarray) -> None:
+    rounding = 1e-9 * (1 + np.abs(ours).max())
+    assert ours.min() - rounding <= interquartile_mean(ours) <= ours.max() + rounding
+    one, other = probability_of_improvement(ours, theirs), probability_of_improvement(theirs, ours)
+    assert one + other == pytest.approx(1)
+    profile = performance_profile(ours, np.linspace(-1e6, 1e6, 9))
+    assert (np.diff(profile) <= 0).all()
+    assert profile[-1] == 0
+    both = np.stack([ours, theirs])
+    assert interquartile_mean(both).tolist() == [interquartile_mean(ours), interquartile_mean(theirs)]
+    assert probability_of_improvement(both, both[::-1]).tolist() == [one, other]
+    normalised = min_max(ours)
+    assert ((normalised >= 0) & (normalised <= 1)).all()
