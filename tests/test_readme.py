@@ -22,7 +22,7 @@ COMMANDS = list(
         if line.startswith("gipo ")
     )
 )
-LONG_STUDIES = ("loop", "posttrain")  # which tests of their own run
+LONG_STUDIES = ("loop", "posttrain", "staleness")  # which tests of their own run
 STUDIES = [
     line.partition("#")[0].strip()
     for line in FENCED.splitlines()

@@ -1,6 +1,7 @@
 """Stages run once: finished ones are skipped, interrupted ones begin again, others' folders are left alone."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(GipoError) as failed:
-        run("gipo-deploy", ["check", "no such.onnx"], tmp_path / "said.txt")
+        run("gipo-deploy", ["check", "no such.onnx"], tmp_path / "said.txt", os.open(tmp_path, os.O_RDONLY))
     assert "`gipo-deploy check 'no such.onnx'` ended with exit code 2:\n" in str(failed.value)
     assert "gipo-deploy: error: " in str(failed.value)
     assert (tmp_path / "said.txt").read_text().startswith("$ gipo-deploy check 'no such.onnx'\n")

@@ -1,6 +1,7 @@
 """The staleness study: its plan, its tables by hand, what it refuses, and that it goes on where it was killed."""
 
 import argparse
+import contextlib
 import csv
 import itertools
 import os
@@ -130,28 +131,45 @@ def test_other_options_are_another_study(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.campaign
 def test_what_a_killed_study_left_running_is_waited_for(tmp_path: Path) -> None:
-    def command(out: Path) -> list[str]:
-        words = ["Pendulum-v1" if word == "Tiny-v0" else word for word in STUDY]
-        words[words.index("--frames") + 1] = "4096"
-        return [sys.executable, "-m", "gipo.studies.cli", *words, "--out", str(out)]
-
-    def run(out: Path, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
-
+    few = [
+        "--tasks",
+        "Pendulum-v1",
+        "--seeds",
+        "1",
+        "--objectives",
+        "GIPO",
+        "PPOClip",
+        "--ages",
+        "1",
+        "--frames",
+        "4096",
+    ]
     whole, again = tmp_path / "whole", tmp_path / "again"
-    assert run(whole).wait(600) == 0
-    process = run(again)
-    while not list(again.rglob("last.ckpt")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)  # it alone: the run it started goes on
-    process.wait()
-    second = run(again)
-    _, said = second.communicate(timeout=600)
-    assert second.returncode == 0, said
-    assert "waiting for another process that works in" in said
-    for name in TABLES:
-        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
+    groups = []
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "gipo.studies.cli", *STUDY, *few, "--out", str(out)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        groups.append(process.pid)
+        return process
+
+    try:
+        _, said = start(whole).communicate(timeout=600)
+        first = start(again)
+        while not any(map(has_saved, unfinished(again))):
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.kill()  # it alone: the run it started goes on
+        first.wait()
+        assert unfinished(again)
+        _, said = start(again).communicate(timeout=600)
+        assert "waiting for another process that works in" in said
+        for name in TABLES:
+            assert (again / name).read_bytes() == (whole / name).read_bytes(), name
+    finally:
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 # Two tasks, two ages, two objectives, two seeds; returns on two scales.
