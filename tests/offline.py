@@ -111,7 +111,8 @@ def make_robot(folder: Path, kind: type[Policy] = TokenPolicy, steps: Sequence[i
 
 def fit_args(folder: Path, *logs: Path, command: str = "fit", **options: object) -> list[str]:
     """Arguments of a small offline run in `folder`; options override, `__` standing for the dot, None leaving out."""
-    chosen = SMALL | {name.replace("__", "."): value for name, value in options.items()}
+    config = {"config": options.pop("config", None)}  # first, because what comes later overrides it
+    chosen = config | SMALL | {name.replace("__", "."): value for name, value in options.items()}
     chosen |= {"trainer.default_root_dir": folder, "data.logs": json.dumps([str(log) for log in logs])}
     return [command, *(f"--{name}={value}" for name, value in chosen.items() if value is not None)]
 

@@ -13,14 +13,17 @@ import torch
 import yaml
 
 from datamodules.advantages import GAE, VTrace
-from datamodules.online import CollectorOptions, EvaluationOptions, OnlineDataModule
-from gipo.arguments import shipped_configs
+from datamodules.behaviour import BehaviourOptions
+from datamodules.ingest import IngestOptions
+from datamodules.options import CollectorOptions, EvaluationOptions
+from gipo.arguments import DATA_MODULES, shipped_configs
 from gipo.baselines import ASPO, CISPO, ESPO
 from gipo.callbacks import LastCheckpoint
 from gipo.cli import main
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO, SAPO, PPOClip
 from gipo.policies import GaussianPolicy, TokenPolicy
+from tests.offline import Robot, fit_args
 from tests.runs import living, within
 
 Args = Callable[..., list[str]]
@@ -51,7 +54,15 @@ def shrunk(config: str, folder: Path, iterations: int) -> list[str]:
     return ["fit", *(f"--{name}={value}" for name, value in small.items())]
 
 
-@pytest.mark.parametrize("config", shipped_configs())
+OFFLINE = [
+    name
+    for name, path in shipped_configs().items()
+    if "data_module: OfflineDataModule" in path.read_text().splitlines()
+]
+ONLINE = sorted(set(shipped_configs()) - set(OFFLINE))
+
+
+@pytest.mark.parametrize("config", ONLINE)
 def test_every_shipped_configuration_trains_two_iterations_and_resumes_to_four(config: str, tmp_path: Path) -> None:
     main(shrunk(config, tmp_path / "run", 2))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -67,6 +78,28 @@ def test_every_shipped_configuration_trains_two_iterations_and_resumes_to_four(c
     assert len(frames) == 4
 
 
+@pytest.mark.parametrize("config", OFFLINE)
+def test_every_shipped_configuration_for_logs_trains_two_iterations_and_resumes_to_four(
+    config: str, robot: Robot, tmp_path: Path
+) -> None:
+    def args(iterations: int) -> list[str]:
+        small: dict[str, object] = {"data__rounds": 1, "data__batch": 16, "data__min_ess": None, "data_module": None}
+        if config == "post_train.yaml":
+            small |= {"model__init_from": robot.checkpoint, "model__critic_warmup": 1}
+        return fit_args(tmp_path / "run", *robot.logs, config=config, data__iterations=iterations, **small)
+
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    main(args(2))
+    assert torch.load(last, weights_only=True)["OfflineDataModule"]["iteration"] == 2
+    main([*args(4), f"--ckpt_path={last}"])
+    assert torch.load(last, weights_only=True)["OfflineDataModule"]["iteration"] == 4
+    with open(tmp_path / "run" / "curves.csv") as file:
+        assert [int(row["iterations"]) for row in csv.DictReader(file)] == [1, 2, 3, 4]
+    # What the run was is in its configuration: no --data_module, no --config of ours.
+    main(["fit", f"--config={tmp_path}/run/config.yaml", f"--ckpt_path={last}", "--data.iterations=5"])
+    assert torch.load(last, weights_only=True)["OfflineDataModule"]["iteration"] == 5
+
+
 def test_the_default_configuration_file_says_what_the_defaults_are(tmp_path: Path, capsys: Capture) -> None:
     def printed(*args: str) -> dict[str, object]:
         with pytest.raises(SystemExit, match="0"):
@@ -77,19 +110,23 @@ def test_the_default_configuration_file_says_what_the_defaults_are(tmp_path: Pat
 
 
 FIELDS = {
-    f"{prefix}.{name}"
-    for prefix, signature in {
-        "model": GIPOModule,
-        "data": OnlineDataModule,
-        "data.collector": CollectorOptions,
-        "data.evaluation": EvaluationOptions,
-        "checkpoint": LastCheckpoint,
+    name: {
+        f"{prefix}.{field}"
+        for prefix, signature in {
+            "model": GIPOModule, "data": DATA_MODULES[name], "checkpoint": LastCheckpoint, **groups,
+        }.items()
+        for field in inspect.signature(signature).parameters
+    }
+    for name, groups in {
+        "OnlineDataModule": {
+            "data.collector": CollectorOptions, "data.evaluation": EvaluationOptions, "data.ingest": IngestOptions,
+        },
+        "OfflineDataModule": {"data.evaluation": EvaluationOptions, "data.ingest": IngestOptions},
     }.items()
-    for name in inspect.signature(signature).parameters
-}
+}  # fmt: skip
 
 
-VARIANTS = sorted(set(shipped_configs()) - {"metaworld.yaml", "metaworld_fresh.yaml", "metaworld_stale.yaml"})
+VARIANTS = sorted(set(ONLINE) - {"metaworld.yaml", "metaworld_fresh.yaml", "metaworld_stale.yaml"})
 
 
 @pytest.mark.parametrize("config", VARIANTS)
@@ -117,13 +154,14 @@ def test_objectives_are_found_by_their_bare_names(capsys: Capture) -> None:
     assert objective["class_path"] == "gipo.baselines.ESPO"
 
 
-def test_help_teaches_every_field(capsys: Capture) -> None:
+@pytest.mark.parametrize("name", FIELDS)
+def test_help_teaches_every_field(name: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="0"):
-        main(["fit", "--help"])
+        main(["fit", f"--data_module={name}", "--help"])
     words = capsys.readouterr().out
     # seed is linked to seed_everything; groups carry their fields.
-    groups = {"data.collector", "data.evaluation", "data.seed"}
-    assert [name for name in sorted(FIELDS - groups) if f"--{name} " not in words] == []
+    groups = {"data.collector", "data.evaluation", "data.ingest", "data.seed"}
+    assert [field for field in sorted(FIELDS[name] - groups) if f"--{field} " not in words] == []
     undocumented = [
         line for line in words.splitlines() if line.strip().startswith("--") and line.rstrip().endswith("(type: int)")
     ]
@@ -144,6 +182,14 @@ def test_class_help_explains_every_argument(option: str, cls: type, capsys: Capt
     words = capsys.readouterr().out
     for name in set(inspect.signature(cls).parameters) - {"spaces"}:
         assert f"{option}.{name}" in words
+
+
+def test_help_explains_the_model_of_who_acted(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--data_module=OfflineDataModule", "--data.behaviour.help"])
+    words = capsys.readouterr().out
+    for name in inspect.signature(BehaviourOptions).parameters:
+        assert f"--data.behaviour.{name} " in words
 
 
 def test_validate_and_test_print_figures_and_touch_nothing(tiny: Args, tmp_path: Path, capsys: Capture) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.fingerprint import fingerprints
+from tests.offline import Robot, post_train_args
 from tests.runs import Process
 
 Args = Callable[..., list[str]]
@@ -44,18 +45,38 @@ def kill(process: Process, folder: Path, chance: random.Random, in_a_save: bool)
     assert_loadable(folder)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
+KILLS = pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
+
+
+@KILLS
 def test_killed_runs_end_where_the_whole_run_ends(kills: int, start: Start, tiny: Args, tmp_path: Path) -> None:
     options = OPTIONS | {"data__total_frames": 32 * (30 + 10 * kills)}
-    whole = start(tiny("whole", **options))
+    killed_equals_whole(lambda name: tiny(name, **options), kills, start, tmp_path)
+
+
+@KILLS
+def test_killed_runs_on_logs_end_where_the_whole_run_ends(
+    kills: int, start: Start, robot: Robot, tmp_path: Path
+) -> None:
+    options = {"data__iterations": 20 + 10 * kills, "checkpoint__every": 2, "model__critic_warmup": 10}
+    killed_equals_whole(lambda name: post_train_args(tmp_path / name, robot, **options), kills, start, tmp_path)
+
+
+def killed_equals_whole(args: Callable[[str], list[str]], kills: int, start: Start, tmp_path: Path) -> None:
+    """`args(name)` runs in the folder `name`; killed and resumed, it ends where it ends without."""
+    whole = start(args("whole"))
     folder, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
+
+    def begin() -> Process:
+        return start([*args("killed"), *([f"--ckpt_path={last}"] if last.exists() else [])])
+
     chance, torn, scratch = random.Random(kills), 0, 0
     for number in range(kills):
-        process = start(tiny("killed", ckpt_path=last if last.exists() else None, **options))
+        process = begin()
         kill(process, folder, chance, in_a_save=bool(number % 2))
         torn += bool(partials(folder))
         scratch += not last.exists()
-    process = start(tiny("killed", ckpt_path=last if last.exists() else None, **options))
+    process = begin()
     assert process.wait(PATIENCE) == 0, process.output
     assert not partials(folder)
     assert_loadable(folder)

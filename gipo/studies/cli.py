@@ -20,12 +20,12 @@ STUDIES: dict[str, ModuleType] = {
     "staleness": staleness,
 }
 
-DESCRIPTION = """Studies of the objectives.
+DESCRIPTION = """Studies of the objectives and of the whole loop.
 
   gipo-study gridworld --out studies/gridworld    exact bias and variance of every objective's gradient
   gipo-study theory --out studies/theory          trust weights, their bound, coverage of concentration intervals
-  gipo-study loop --out studies/loop              train, run on a robot, post-train on its logs, run again
-  gipo-study posttrain --out studies/posttrain    what each objective gains from the same logs
+  gipo-study loop --out studies/loop              train, deploy on a robot unlike the simulator, post-train, compare
+  gipo-study posttrain --out studies/posttrain    what each objective gains from the same stale logs
   gipo-study staleness --out studies/staleness    every objective on data from near on-policy to highly stale
   gipo-study NAME --help                          what a study writes, and its options
 """

@@ -70,3 +70,36 @@ def test_columns_that_appear_late_are_empty_before(tmp_path: Path) -> None:
 def test_a_save_interval_is_positive(every: int) -> None:
     with pytest.raises(GipoError, match=r"checkpoint\.every"):
         LastCheckpoint(every)
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_kept_checkpoints_bear_their_policy_version_and_outlive_the_last(tiny: Args, tmp_path: Path) -> None:
+    options = {
+        "data__task": "Tiny-v0",
+        "data__total_frames": 32 * 5,
+        "checkpoint__every": 2,
+        "checkpoint__keep": "true",
+    }
+    main(tiny(**options))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {
+        "last.ckpt", "version-2.ckpt", "version-4.ckpt", "version-5.ckpt",
+    }  # fmt: skip
+    for version in (2, 4, 5):
+        kept = torch.load(checkpoints / f"version-{version}.ckpt", weights_only=True)
+        assert int(kept["state_dict"]["policy.version"]) == kept["OnlineDataModule"]["iteration"] == version
+    assert (checkpoints / "version-5.ckpt").samefile(checkpoints / "last.ckpt")
+    # A kept one is a place to go on from, and the others stay as they are.
+    old = (checkpoints / "version-5.ckpt").read_bytes()
+    main(tiny(ckpt_path=checkpoints / "version-4.ckpt", **options | {"data__total_frames": 32 * 6}))
+    assert (checkpoints / "version-5.ckpt").read_bytes() == old
+    assert (checkpoints / "version-6.ckpt").samefile(checkpoints / "last.ckpt")
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_a_version_saved_twice_is_the_later_one(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__task": "Tiny-v0", "data__total_frames": 32 * 2, "checkpoint__keep": "true"}
+    main(tiny(**options, model__critic_warmup=2))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"last.ckpt", "version-0.ckpt"}
+    assert (checkpoints / "version-0.ckpt").samefile(checkpoints / "last.ckpt")

@@ -180,6 +180,28 @@ def test_frames_the_policy_did_not_choose_move_the_critic_alone() -> None:
     assert not all(map(torch.equal, module.policy.critic_parameters(), fresh.critic_parameters()))
 
 
+@pytest.mark.parametrize(("warmup", "moved"), [(3, 0), (2, 1), (0, 3)])
+def test_while_the_critic_warms_up_the_actor_and_its_version_stay(warmup: int, moved: int) -> None:
+    data = batches(3)
+    module, fresh = fit(data, critic_warmup=warmup, reuse=2), shared(SPACES)
+    assert all(map(torch.equal, module.policy.actor_parameters(), fresh.actor_parameters())) == (moved == 0)
+    assert not any(map(torch.equal, module.policy.critic_parameters(), fresh.critic_parameters()))
+    assert int(module.policy.version) == moved
+    assert "loss/value" in module.trainer.callback_metrics
+    assert ("loss/policy" in module.trainer.callback_metrics) == (moved > 0)
+
+
+def test_a_warmed_up_critic_is_one_that_learned_alone() -> None:
+    data = batches(2)
+    module, naively = fit(data, critic_warmup=2, value_lr=2e-3), shared(SPACES)
+    critic = torch.optim.AdamW(naively.critic_parameters(), lr=2e-3, weight_decay=0.0)
+    for batch in (batch for iteration in data for batch in iteration.unbind(0)):
+        loss = 0.5 * F.mse_loss(naively.value(batch["observation"]), batch["value_target"])
+        step(critic, naively.critic_parameters(), torch.autograd.grad(loss, naively.critic_parameters()), 1.0)
+    for ours, theirs in zip(module.policy.critic_parameters(), naively.critic_parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_each_head_is_clipped_alone(scale: float) -> None:
     data = batches(1, rounds=1)

@@ -13,6 +13,7 @@ from gipo.errors import GipoError
 from gipo.objectives import (
     GIPO,
     SAPO,
+    BehaviourCloning,
     NoClip,
     Objective,
     PPOClip,
@@ -452,3 +453,22 @@ def test_k2_is_never_negative_and_agrees_near_zero() -> None:
     x = torch.linspace(-0.01, 0.01, 21)
     torch.testing.assert_close(k2(x), k3(x), atol=1e-6, rtol=0)
     assert (k2(torch.linspace(-1e4, 1e4, 101)) >= 0).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_behaviour_cloning_is_maximum_likelihood(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(12, 3, 5, generator=generator, requires_grad=True)
+    latent = torch.randint(5, (12, 3), generator=generator)
+    behaviour, advantage = torch.randn(12, 3, generator=generator), torch.randn(12, generator=generator)
+    valid = torch.rand(12, generator=generator) > 0.3
+    valid[0] = True
+    log_pi = logits.log_softmax(-1).gather(-1, latent.unsqueeze(-1)).squeeze(-1)
+    cloned = policy_loss(BehaviourCloning(), log_pi - behaviour, advantage, valid)
+    # −log π of the data, whoever acted and whatever came of it
+    (expected,) = torch.autograd.grad(-log_pi[valid].mean(), logits, retain_graph=True)
+    (found,) = torch.autograd.grad(cloned.loss, logits)
+    assert torch.allclose(found, expected, atol=1e-7)
+    assert bool((cloned.weight == 1).all())
+    assert not BehaviourCloning().needs_behaviour

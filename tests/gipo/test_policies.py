@@ -472,6 +472,41 @@ HOSTILE = {
 }
 
 
+@settings(deadline=None)
+@given(
+    low=st.floats(-100, 100, width=32), width=st.floats(1, 100, width=32),
+    bins=st.integers(2, 512), fraction=st.floats(0, 1),
+)  # fmt: skip
+def test_tokens_come_back_from_their_actions(low: float, width: float, bins: int, fraction: float) -> None:
+    policy = TokenPolicy(Spaces(1, (low,), (low + width,)), bins=bins, network=small)
+    tokens = torch.arange(bins).unsqueeze(-1)
+    assert torch.equal(policy.from_env(policy.to_env(tokens)), tokens)
+    action = torch.tensor([low + width * fraction])
+    # the nearest bin: never further than half of one
+    assert abs(float(policy.to_env(policy.from_env(action)) - action)) <= 0.5 * width / (bins - 1) + 1e-4
+
+
+@settings(deadline=None)
+@given(
+    low=st.floats(-10, 10, width=32), width=st.floats(1, 100, width=32),
+    latent=st.floats(-3, 3, width=32), squash=st.booleans(),
+)  # fmt: skip
+def test_gaussian_latents_come_back_from_their_actions(low: float, width: float, latent: float, squash: bool) -> None:
+    policy = GaussianPolicy(Spaces(1, (low,), (low + width,)), squash=squash, network=small)
+    given_latent = torch.tensor([latent])
+    action = policy.to_env(given_latent)
+    expected = given_latent if squash else given_latent.clamp(-1, 1)
+    assert torch.allclose(policy.from_env(action), expected, atol=5e-3)
+    assert torch.allclose(policy.to_env(policy.from_env(action)), action, atol=1e-4 * (width + abs(low)))
+
+
+def test_an_action_at_its_bound_has_a_finite_latent_just_inside() -> None:
+    policy = GaussianPolicy(Spaces(1, (-1.0,), (1.0,)), network=small)
+    for action in (-1.0, 1.0, 1.5):
+        latent = policy.from_env(torch.tensor([action]))
+        assert float(latent) == pytest.approx(math.copysign(math.atanh(0.999), action), abs=1e-3)
+
+
 @pytest.mark.parametrize("description", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_descriptions_are_refused(description: Any) -> None:
     with pytest.raises(GipoError) as refusal:

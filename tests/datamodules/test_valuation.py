@@ -1,0 +1,81 @@
+"""Values and ratios of a store, in chunks as in one piece."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from datamodules import valuation
+from datamodules.advantages import GAE, Estimator, VTrace
+from datamodules.moments import learn_moments
+from datamodules.valuation import log_ratios, value_frames
+from gipo.networks import SeparateNetworks
+from gipo.policies import Policy, Spaces, TokenPolicy
+
+D, BINS = 2, 6
+SPACES = Spaces(3, (-1.0,) * D, (1.0,) * D)
+
+
+def make_policy(normalise: bool = False) -> Policy:
+    torch.manual_seed(0)
+    return TokenPolicy(SPACES, BINS, lambda i, o: SeparateNetworks(i, o, hidden=(16,)), normalise)
+
+
+def frames(episodes: int = 9, steps: int = 7) -> TensorDict:
+    generator = torch.Generator().manual_seed(1)
+    count = episodes * steps
+    done = torch.arange(count) % steps == steps - 1
+    terminated = done & (torch.arange(count) // steps % 2 == 0)
+    found = TensorDict(
+        {
+            "observation": torch.randn(count, 3, generator=generator),
+            "latent": torch.randint(BINS, (count, D), generator=generator),
+            "log_prob": -torch.rand(count, D, generator=generator),
+            "valid": torch.rand(count, generator=generator) > 0.2,
+            "episode": torch.arange(count) // steps,
+            "step": torch.arange(count) % steps,
+            "next": {
+                "observation": torch.randn(count, 3, generator=generator),
+                "reward": torch.randn(count, generator=generator),
+                "terminated": terminated,
+                "truncated": done & ~terminated,
+                "done": done,
+            },
+        },
+        batch_size=[count],
+    )
+    return found[torch.randperm(count, generator=generator)].contiguous()
+
+
+@pytest.mark.parametrize("estimator", [GAE(0.9, 0.8), VTrace(0.9)])
+@pytest.mark.parametrize("chunk", [1, 10])
+def test_chunks_equal_one_piece(estimator: Estimator, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, policy = frames(), make_policy()
+    chronological = data["step"].argsort(stable=True)
+    order, whole = value_frames(data, policy, estimator, 0.5, chronological)
+    ratios = log_ratios(policy, data)
+    monkeypatch.setattr(valuation, "CHUNK", chunk)
+    again, parts = value_frames(data, policy, estimator, 0.5, chronological)
+    assert torch.equal(order, again)
+    for mine, theirs in zip(whole, parts, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+    assert torch.allclose(ratios, log_ratios(policy, data), atol=1e-6)
+
+
+def test_ratios_by_definition() -> None:
+    data, policy = frames(), make_policy()
+    with torch.no_grad():
+        log_pi = policy.params(data["observation"]).log_softmax(-1)
+    expected = torch.stack([log_pi[n, d, data["latent"][n, d]] for n in range(len(data)) for d in range(D)])
+    assert torch.allclose(log_ratios(policy, data), expected.view(-1, D) - data["log_prob"], atol=1e-6)
+
+
+def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.moments.CHUNK", 4)
+    observation, rows = frames()["observation"], torch.tensor([5, 1, 8, 13, 2])
+    policy = make_policy(normalise=True)
+    learn_moments(policy, observation, rows)
+    learn_moments(policy, observation)  # it has moments now
+    assert policy.normaliser is not None
+    assert int(policy.normaliser.count) == 5
+    assert torch.allclose(policy.normaliser.mean, observation[rows].double().mean(0))
+    learn_moments(make_policy(normalise=False), observation)
