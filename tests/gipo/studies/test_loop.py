@@ -58,7 +58,7 @@ def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{result['rounds'][1]['success']:.2f} [" in (out / "loop.md").read_text()
     assert (out / "loop.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
-    lineage([str(out)])
+    lineage([str(out), "--out", str(out / "lineage.png")])
     assert "round-0" in capsys.readouterr().out
 
 
