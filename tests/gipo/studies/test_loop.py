@@ -68,7 +68,9 @@ def test_the_loop_closes_and_a_second_call_runs_nothing(
 ) -> None:
     called: list[str] = []
     monkeypatch.setattr(
-        stages, "run", lambda command, args, output: (called.append(command), in_process(command, args, output))
+        stages,
+        "run",
+        lambda command, args, output, lock: (called.append(command), in_process(command, args, output, lock)),
     )
     args = ["loop", "--out", str(tmp_path / "out"), "--seeds", "3", "--gap", "action_offset=.2", *SMALL]
     main(args)
