@@ -23,14 +23,14 @@ SMALL = [
 ]  # fmt: skip
 
 
-def in_process(command: str, args: Sequence[str], output: Path | None) -> None:
+def in_process(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
     """The same commands without the time that Python takes to start."""
     entry = {"gipo": gipo.cli.main, "gipo-deploy": deploy.cli.main, "gipo-robot": robots.cli.main}[command]
     assert not entry(list(args))
 
 
 def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads((out / "loop.json").read_text())
+    found = json.loads((out / "demo.json").read_text())
     (result,) = found["seeds"]
     assert (result["seed"], found["gap"]) == (3, {"action_offset": 0.2})
     assert len(result["rounds"]) == 2
@@ -55,10 +55,10 @@ def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["median_gain"] == result["rounds"][1]["success"] - result["rounds"][0]["success"]
     first, second = (load_checkpoint(each["checkpoint"])["gipo"] for each in result["rounds"])
     assert second["init_from"] == first["id"]
-    assert f"{result['rounds'][1]['success']:.2f} [" in (out / "loop.md").read_text()
-    assert (out / "loop.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{result['rounds'][1]['success']:.2f} [" in (out / "demo.md").read_text()
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
-    lineage([str(out)])
+    lineage([str(out), "--out", str(out / "lineage.png")])
     assert "round-0" in capsys.readouterr().out
 
 
@@ -68,7 +68,9 @@ def test_the_loop_closes_and_a_second_call_runs_nothing(
 ) -> None:
     called: list[str] = []
     monkeypatch.setattr(
-        stages, "run", lambda command, args, output: (called.append(command), in_process(command, args, output))
+        stages,
+        "run",
+        lambda command, args, output, lock: (called.append(command), in_process(command, args, output, lock)),
     )
     args = ["loop", "--out", str(tmp_path / "out"), "--seeds", "3", "--gap", "action_offset=.2", *SMALL]
     main(args)
@@ -76,10 +78,10 @@ def test_the_loop_closes_and_a_second_call_runs_nothing(
         "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo-robot", "gipo", "gipo-deploy", "gipo-robot",
     ]  # fmt: skip
     check(tmp_path / "out", capsys)
-    figures = (tmp_path / "out" / "loop.json").read_bytes()
+    figures = (tmp_path / "out" / "demo.json").read_bytes()
     main(args)
     assert len(called) == 8
-    assert (tmp_path / "out" / "loop.json").read_bytes() == figures
+    assert (tmp_path / "out" / "demo.json").read_bytes() == figures
     with pytest.raises(SystemExit, match="2"):
         main([*args, "--frames", "60"])
     assert "was made with other options" in capsys.readouterr().err
