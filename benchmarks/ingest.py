@@ -24,7 +24,7 @@ MEMORY = 24 << 20  # bytes that an ingest may take beyond what the process had b
 EPISODE = 500
 
 
-def run(logs: int = 4, steps: int = 60_000, memory_steps: int = 150_000, repeats: int = 3) -> dict[str, Any]:
+def run(logs: int = 4, steps: int = 100_000, memory_steps: int = 150_000, repeats: int = 5) -> dict[str, Any]:
     """Several sessions of the default policy, each in a log as the robot writes it; the best of some repeats.
 
     With the audit as it is by default, of every step, and of none; and one log larger than the memory allowed. The rate
