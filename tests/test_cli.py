@@ -19,6 +19,7 @@ from datamodules.options import CollectorOptions, EvaluationOptions
 from gipo.arguments import DATA_MODULES, shipped_configs
 from gipo.baselines import ASPO, CISPO, ESPO
 from gipo.callbacks import LastCheckpoint
+from gipo.checkpoints import read_head
 from gipo.cli import main
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO, SAPO, PPOClip
@@ -217,6 +218,16 @@ def test_the_run_folder_is_numbered_where_none_is_named(
     main(args)
     main(args)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Tiny-v0-0", "Tiny-v0-1"]
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_equal_runs_give_checkpoints_of_equal_ids(tiny: Args, tmp_path: Path) -> None:
+    for name, seed in (("one", 7), ("two", 7), ("other", 8)):
+        main(tiny(name, data__total_frames=32, seed_everything=seed))
+    one, two, other = (
+        read_head(tmp_path / name / "checkpoints" / "last.ckpt")["id"] for name in ("one", "two", "other")
+    )
+    assert one == two != other
 
 
 WORKERS = {"data__collector__workers": 2, "data__collector__num_envs": 2}
