@@ -210,7 +210,8 @@ def test_workers_leave_signals_to_the_learner(workers: Workers) -> None:
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGINT)
     for _ in range(3):
-        workers.collect()
+        assert len(workers.collect()) > 0
+    assert workers.pids <= set(living(lambda _: True))
 
 
 def assert_the_run_ends_when_a_worker_is_sent(number: int, workers: Workers) -> None:
