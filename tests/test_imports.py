@@ -43,7 +43,7 @@ RULES: dict[str, set[str]] = {
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
-        "robots.log", "robots.spec",
+        "gipo.files", "robots.log", "robots.spec",
     },
     "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
     "datamodules.ingest": {

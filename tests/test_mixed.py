@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from gipo.cli import main
+from tests.crash import crash
 from tests.offline import Robot
-from tests.test_offline import crash, last, refused, run
+from tests.test_offline import last, refused, run
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 Args = Callable[..., list[str]]

@@ -6,7 +6,6 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +16,13 @@ from gipo.cli import main
 from gipo.module import GIPOModule
 from gipo.policies import GaussianPolicy
 from robots.log import Step, append_label, read_log
+from tests.crash import crash
 from tests.fingerprint import fingerprints
 from tests.offline import BOUNDS, Robot, fit_args, make_policy, post_train_args, save, write_demonstrations
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 Capture = pytest.CaptureFixture[str]
 State = dict[str, torch.Tensor]
-
-
-class Crash(Exception):
-    """Ends a run from inside, where nothing of the command line expects it."""
 
 
 def last(folder: Path) -> Path:
@@ -36,21 +32,6 @@ def last(folder: Path) -> Path:
 def run(args: list[str], folder: Path) -> dict[str, str]:
     main(args)
     return fingerprints(last(folder))
-
-
-def crash(args: list[str], iteration: int) -> None:
-    """A run whose training step of `iteration`, counted from 0, fails."""
-    step = GIPOModule.training_step
-
-    def failing(self: GIPOModule, *args: Any) -> None:
-        if self.current_epoch == iteration:
-            raise Crash
-        step(self, *args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GIPOModule, "training_step", failing)
-        with pytest.raises(Crash):
-            main(args)
 
 
 @pytest.fixture

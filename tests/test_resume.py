@@ -3,24 +3,19 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from gipo.cli import main
-from gipo.module import GIPOModule
+from tests.crash import crash
 from tests.fingerprint import fingerprints
 
 Args = Callable[..., list[str]]
 ITERATIONS, CRASH, FRAMES = 6, 5, 32
 
 pytestmark = pytest.mark.usefixtures("no_plot")
-
-
-class Crash(Exception):
-    """Ends a run from inside, where nothing of the command line expects it."""
 
 
 def run(args: list[str], folder: Path) -> dict[str, str]:
@@ -30,21 +25,6 @@ def run(args: list[str], folder: Path) -> dict[str, str]:
 
 def replay(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["OnlineDataModule"]["replay"]["frames"]
-
-
-def crash(args: list[str], iteration: int) -> None:
-    """A run whose training step of `iteration` (counted from 0) fails."""
-    step = GIPOModule.training_step
-
-    def failing(self: GIPOModule, *args: Any) -> None:
-        if int(self.policy.version) == iteration:
-            raise Crash
-        step(self, *args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GIPOModule, "training_step", failing)
-        with pytest.raises(Crash):
-            main(args)
 
 
 def interrupted_equals_whole(tiny: Args, tmp_path: Path, **options: object) -> None:

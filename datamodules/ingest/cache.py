@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gipo.errors import GipoError
+from gipo.files import sync
 
 PARTIAL, LOCK = ".partial", ".lock"
 
@@ -51,15 +52,6 @@ def publish(folder: Path, target: Path) -> None:
         sync(path)
     os.replace(folder, target)
     sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_stale(left: Path, ours: bool) -> None:
