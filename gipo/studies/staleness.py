@@ -2,8 +2,9 @@
 
 The axis is the age of the replay buffer, and nothing else: every run makes the same number of environment steps and of
 updates; only how many of the latest iterations its buffer holds differs. (The paper's stale regime also makes fifty
-times as many updates for each environment step.) Advantages are stored when data arrive, as in the paper; give
---train data.advantages=recompute for our recipe's. Runs go side by side, each a `gipo fit` in a folder of its own:
+times as many updates for each environment step.) Everything else is our recipe, with its advantages recomputed by the
+current critic; give --train data.advantages=stored for those of the paper, stored when data arrive. Runs go side by
+side, each a `gipo fit` in a folder of its own, all of one seed before the next:
 
   gipo-study staleness --tasks reach-v3 --seeds 22 64 99 --objectives GIPO GIPO:sigma=0.5 PPOClip --ages 1 16 128
 
@@ -41,7 +42,7 @@ from gipo.studies.staleness_figures import (
     summarise,
 )
 
-RECIPE = ("data.advantages=stored", "data.rounds=8", "data.collector.num_envs=10", "checkpoint.every=20")
+RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "checkpoint.every=20")
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
         "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
 OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
@@ -98,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ages", type=int, nargs="+", default=[1, 16, 128],
         help="iterations of data, which is policy versions, that the buffer holds (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=40_000, help="environment steps of a run (%(default)s)")
+    parser.add_argument("--frames", type=int, default=32_000, help="environment steps of a run (%(default)s)")
     parser.add_argument("--frames-per-iteration", type=int, default=250, help="steps between updates (%(default)s)")
     parser.add_argument("--episodes", type=int, default=20, help="of the final evaluation (default: %(default)s)")
     parser.add_argument(
@@ -112,7 +113,8 @@ def run(options: argparse.Namespace) -> None:
     _refuse(options)
     stages = Stages({})
     extra = [f"--{option}" for option in (*RECIPE, *options.train)]
-    plan = [Run(*each) for each in product(options.tasks, options.ages, options.objectives, options.seeds)]
+    cells = list(product(options.tasks, options.ages, options.objectives))
+    plan = [Run(*cell, seed) for seed in options.seeds for cell in cells]
     finished = {one for one in plan if stages.is_fitted(options.out / one.folder)}
 
     def train(one: Run) -> Row:

@@ -113,7 +113,7 @@ def test_a_killed_study_ends_with_the_tables_of_the_whole_one(tmp_path: Path) ->
     assert {row["age_p95"] for row in rows} == {"0.0", "2.0"}
     config = yaml.safe_load((again / "Tiny-v0/age-3/GIPO:sigma=0.5/seed-2/config.yaml").read_text())
     assert config["data"]["capacity"] == 48
-    assert config["data"]["advantages"] == "stored"
+    assert config["data"]["advantages"] == "recompute"
     assert config["model"]["objective"]["init_args"]["sigma"] == 0.5
     assert config["seed_everything"] == 2
     assert not (again / "Tiny-v0/age-3/GIPO:sigma=0.5/seed-2/csv").exists()
@@ -264,7 +264,7 @@ def test_every_run_of_a_plan_differs_in_the_axis_alone() -> None:
     ("words", "says"),
     [
         (["--ages", "0"], "--ages must be at least 1"),
-        (["--ages", "161"], "a run of 40000 frames has only 160 iterations"),
+        (["--ages", "161"], "a run of 32000 frames has only 128 iterations"),
         (["--seeds", "1", "1"], "--seeds names a value twice: 1 1"),
         (["--objectives", "GIPO", "GIPO"], "--objectives names a value twice"),
         (["--objectives", "GIPO:sigma"], "is not NAME or NAME:option=value"),
