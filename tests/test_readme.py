@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,9 +39,10 @@ SHRINK = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run and the module that the README's commands name."""
+    """A folder with the run and the files that the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "my_objectives.py").write_text(re.findall(r"```python\n(.*?)```", README, re.S)[0])
+    for text, name in re.findall(r"```\w+\n(# (\w+\.(?:py|yaml))\b.*?)```", README, re.S):
+        (folder / name).write_text(text)
     evaluated = ["--trainer.check_val_every_n_epoch=1", "--data.evaluation.episodes=1"]
     main(["fit", *SHRINK["fit"].split(), *evaluated, f"--trainer.default_root_dir={folder}/runs/demo"])
     checkpoint, policy = f"{folder}/runs/demo/checkpoints/best.ckpt", f"{folder}/policy.onnx"
@@ -62,6 +64,13 @@ def test_command_runs(command: str, folder: Path, monkeypatch: pytest.MonkeyPatc
         return
     offline = any(name in command for name in ("post_train", "bc.yaml"))
     main([*args, *(OFFLINE if offline else SHRINK.get(args[0], "")).split()])
+
+
+def test_the_test_of_the_example_passes(folder: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_objectives.py"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+    assert "1 passed" in ran.stdout
 
 
 @pytest.mark.parametrize("command", STUDIES)
