@@ -77,9 +77,9 @@ def killed_equals_whole(args: Callable[[str], list[str]], kills: int, start: Sta
         torn += bool(partials(folder))
         scratch += not last.exists()
     process = begin()
-    assert process.wait(PATIENCE) == 0, process.output
+    assert process.wait(PATIENCE + 60 * kills) == 0, process.output  # it grows with `kills`
     assert not partials(folder)
     assert_loadable(folder)
     print(f"{kills} kills: {torn} left a half-written file, {scratch} came before the first checkpoint")
-    assert whole.wait(PATIENCE) == 0, whole.output
+    assert whole.wait(PATIENCE + 60 * kills) == 0, whole.output
     assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
