@@ -297,8 +297,7 @@ class OnlineDataModule(PolicyDataModule):
         frames = rollouts.collect()
         # First, because it refuses what is not finite.
         replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
-        if policy.normaliser is not None:
-            policy.normaliser.update(frames["observation"].to(policy.version.device))
+        policy.learn_moments(frames["observation"].to(policy.version.device))
         self.episodes.add(frames)
         self.frames += len(frames)
 
