@@ -11,7 +11,8 @@ from torch import Tensor
 from torchrl.collectors import Collector
 
 from datamodules.actor import Actor
-from datamodules.envs import Task, seed_env
+from datamodules.envs import seed_env
+from datamodules.simulation import Simulation
 from gipo.policies import Policy
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -63,7 +64,7 @@ class InProcessRollouts(Rollouts):
 
     def __init__(
         self,
-        task: Task,
+        task: Simulation,
         num_envs: int,
         frames: int,
         policy: Policy,
