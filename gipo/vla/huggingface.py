@@ -5,6 +5,7 @@ prompt and each other, and the hidden state at each gives the logits of one acti
 of the vocabulary (arXiv 2502.19645, with the discrete actions of arXiv 2406.09246).
 """
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -51,6 +52,7 @@ class HuggingFaceNetworks(ActorCritic):
         critic_width: int = 256,
     ):
         super().__init__()
+        self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
             raise GipoError(f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}")
         self._config = {
@@ -73,6 +75,24 @@ class HuggingFaceNetworks(ActorCritic):
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside spaces and outputs."""
         return dict(self._config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go only the weights that learn; transformers' own hooks could not."""
+        return _remade, (*self._sizes, self._config, self.state_dict())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HuggingFaceNetworks":
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+
+def _remade(
+    spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: dict[str, Tensor]
+) -> HuggingFaceNetworks:
+    made = HuggingFaceNetworks(spaces, outputs, **config)
+    made.load_state_dict(weights)
+    return made
 
 
 class _Encoder(nn.Module):
