@@ -22,6 +22,10 @@ class Simulation(ABC):
     def make(self, num_envs: int, seed: int) -> EnvBase:
         """`num_envs` seeded simulators behind one environment of batch size [num_envs], keys as in the data contract."""
 
+    def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
+        """As `make`, for evaluation."""
+        return self.make(num_envs, seed)
+
     @abstractmethod
     def spaces(self, env: EnvBase) -> Spaces:
         """What a policy for an environment of `make` is built for."""
