@@ -1,5 +1,6 @@
 """LIBERO's cameras, through TorchRL's `LiberoEnv`, for policies over chunks of actions. Needs `gipo[libero]`."""
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -48,13 +49,11 @@ class LiberoVLA(VLATask):
         # Read when mujoco is imported, which the processes do.
         os.environ.setdefault("MUJOCO_GL", "egl")
         make = partial(_camera, self.suite, self.index, self.size, self.max_steps)
-        env = ParallelEnv(num_envs, make, mp_start_method="spawn", serial_for_single=False)
-        try:
-            env.reset()
-        except (RuntimeError, EOFError, OSError) as error:
-            env.close(raise_if_closed=False)
-            raise GipoError(f"the cameras of {self.name} cannot be started: {error}") from error
-        return env
+        if importlib.util.find_spec("libero") is None:
+            raise GipoError("LIBERO tasks need libero: pip install 'gipo[libero]'")
+        return ParallelEnv(
+            num_envs, make, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True
+        )
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -74,7 +73,14 @@ class LiberoVLA(VLATask):
 
 def _camera(suite: str, index: int, size: int, max_steps: int) -> EnvBase:
     torch.set_num_threads(1)
-    return _Camera(suite, index, camera_height=size, camera_width=size, max_episode_steps=max_steps)
+    return _Camera(
+        suite,
+        index,
+        camera_height=size,
+        camera_width=size,
+        max_episode_steps=max_steps,
+        env_kwargs={"hard_reset": False},  # the model is compiled once, not for every episode
+    )
 
 
 class _Camera(LiberoEnv):
