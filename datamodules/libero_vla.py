@@ -1,6 +1,9 @@
 """LIBERO's cameras, through TorchRL's `LiberoEnv`, for policies over chunks of actions. Needs `gipo[libero]`."""
 
+import contextlib
 import importlib.util
+import io
+import logging
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -51,9 +54,7 @@ class LiberoVLA(VLATask):
         make = partial(_camera, self.suite, self.index, self.size, self.max_steps)
         if importlib.util.find_spec("libero") is None:
             raise GipoError("LIBERO tasks need libero: pip install 'gipo[libero]'")
-        return ParallelEnv(
-            num_envs, make, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True
-        )
+        return ParallelEnv(num_envs, make, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -73,6 +74,13 @@ class LiberoVLA(VLATask):
 
 def _camera(suite: str, index: int, size: int, max_steps: int) -> EnvBase:
     torch.set_num_threads(1)
+    # It advises users of robosuite, and LIBERO tells of its order of tasks; ours must stay readable.
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _open(suite, index, size, max_steps)
+
+
+def _open(suite: str, index: int, size: int, max_steps: int) -> EnvBase:
     return _Camera(
         suite,
         index,

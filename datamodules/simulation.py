@@ -20,7 +20,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """`num_envs` seeded simulators behind one environment of batch size [num_envs], keys as in the data contract."""
+        """`num_envs` seeded simulators behind one environment of batch size [num_envs], as the data contract has it."""
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
         """As `make`, for evaluation."""

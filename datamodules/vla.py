@@ -1,4 +1,4 @@
-"""Vision-language-action tasks: environments with TorchRL's canonical VLA keys, whose decisions are chunks of actions."""
+"""Vision-language-action tasks: environments with TorchRL's VLA keys, whose decisions are chunks of actions."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -104,7 +104,10 @@ class ChunkEnv(EnvBase):
     def _after(self, following: TensorDictBase, alive: Tensor) -> TensorDictBase:
         """The state to go on from: those whose episode has ended stay as they ended."""
         following = following.exclude("reward")
-        return following if alive.all() else torch.where(alive.squeeze(-1), following, self._state)
+        if alive.all():
+            return following
+        assert self._state is not None
+        return torch.where(alive.squeeze(-1), following, self._state)
 
     def _tensordict(self, executed: Tensor, truncated: Tensor) -> TensorDict:
         assert self._state is not None

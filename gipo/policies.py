@@ -130,7 +130,7 @@ class Policy(nn.Module, ABC):
         return list(self.network.critic.parameters())
 
     def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
-        """Noise [*shape, D], or [*shape, H, D] for chunks, that `sample` takes: uniform in [0, 1) or standard normal, by `noise_kind`."""
+        """Noise [*shape, D] or [*shape, H, D] for `sample`: uniform in [0, 1) or standard normal, by `noise_kind`."""
         draw = {"uniform": torch.rand, "normal": torch.randn}[self.noise_kind]
         return draw(*shape, *self.spaces.decision, generator=generator, device=self.action_low.device)
 

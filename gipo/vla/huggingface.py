@@ -54,7 +54,9 @@ class HuggingFaceNetworks(ActorCritic):
         super().__init__()
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
-            raise GipoError(f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}")
+            raise GipoError(
+                f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
+            )
         self._config = {
             "pretrained": str(pretrained), "rank": rank, "alpha": alpha, "dtype": dtype, "prompt": prompt,
             "critic_width": critic_width,
@@ -87,9 +89,7 @@ class HuggingFaceNetworks(ActorCritic):
         return made
 
 
-def _remade(
-    spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: dict[str, Tensor]
-) -> HuggingFaceNetworks:
+def _remade(spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: dict[str, Tensor]) -> HuggingFaceNetworks:
     made = HuggingFaceNetworks(spaces, outputs, **config)
     made.load_state_dict(weights)
     return made
@@ -102,9 +102,7 @@ class _Encoder(nn.Module):
     std: Tensor
     frozen: Tensor
 
-    def __init__(
-        self, model: Any, tokenizer: Any, pixels: dict[str, Any], prompt: str, spaces: VLASpaces
-    ):
+    def __init__(self, model: Any, tokenizer: Any, pixels: dict[str, Any], prompt: str, spaces: VLASpaces):
         super().__init__()
         self.model, self.spaces = model, spaces
         width = model.config.text_config.hidden_size
@@ -135,7 +133,9 @@ class _Encoder(nn.Module):
         )
         embed = self.model.get_input_embeddings()
         dtype = embed.weight.dtype
-        seen = torch.stack(list(self.model.model.get_image_features(pixel_values=self._pixels(image).to(dtype)).pooler_output))
+        seen = torch.stack(
+            list(self.model.model.get_image_features(pixel_values=self._pixels(image).to(dtype)).pooler_output)
+        )
         prompt, given = self._prompts(instruction)
         begin = embed(torch.tensor(self._begin, device=state.device, dtype=torch.int64)).expand(len(state), -1, -1)
         queries = self.spaces.chunk * len(self.spaces.action_low)
@@ -144,7 +144,12 @@ class _Encoder(nn.Module):
             begin.new_zeros(len(state), queries, begin.shape[-1]),
         ]  # fmt: skip
         known = torch.cat(
-            [given.new_ones(len(state), begin.shape[1] + seen.shape[1]), given, given.new_ones(len(state), 1 + queries)], 1
+            [
+                given.new_ones(len(state), begin.shape[1] + seen.shape[1]),
+                given,
+                given.new_ones(len(state), 1 + queries),
+            ],
+            1,
         )
         hidden = self.model.model.language_model(
             inputs_embeds=torch.cat(parts, 1),
@@ -264,7 +269,9 @@ def _drop_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, _: Any)
             state.pop(f"{prefix}model.{name}", None)
 
 
-def _keep_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, _: Any, __: Any, ___: Any, ____: Any, errors: list[str]) -> None:
+def _keep_frozen(
+    module: "_Encoder", state: dict[str, Any], prefix: str, _: Any, __: Any, ___: Any, ____: Any, errors: list[str]
+) -> None:
     found = state.get(f"{prefix}frozen")
     if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):
         errors.append("the pretrained model's frozen weights are not those that the checkpoint was trained with")

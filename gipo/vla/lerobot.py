@@ -97,7 +97,7 @@ class _Regressor(nn.Module):
         super().__init__()
         self.policy, self._before, self._after = policy, before, after
         # LeRobot predicts without a gradient; the function it decorates has one.
-        predict = type(policy).predict_action_chunk
+        predict = getattr(type(policy), "predict_action_chunk")  # noqa: B009 - a method no base class declares
         self._predict = getattr(predict, "__wrapped__", predict)
 
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
@@ -160,7 +160,9 @@ class _Encoder(nn.Module):
         try:
             first, again = self(blank), self(blank)
         except (ValueError, KeyError, RuntimeError) as error:
-            raise GipoError(f"{pretrained!r} does not take these observations, or gives other actions: {error}") from error
+            raise GipoError(
+                f"{pretrained!r} does not take these observations, or gives other actions: {error}"
+            ) from error
         if not torch.equal(first, again):
             raise GipoError(f"{pretrained!r} predicts another chunk each time; only policies that regress have a ratio")
         if not first.requires_grad:

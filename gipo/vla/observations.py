@@ -46,7 +46,9 @@ class VLASpaces:
         object.__setattr__(self, "action_low", bounds.action_low)
         object.__setattr__(self, "action_high", bounds.action_high)
         if len(self.image) != 3 or prod(self.image) < 1 or self.chunk < 1 or self.instruction_bytes < 1:
-            raise GipoError(f"a policy needs images [channels, height, width] and chunks of at least 1 action, got {self}")
+            raise GipoError(
+                f"a policy needs images [channels, height, width] and chunks of at least 1 action, got {self}"
+            )
 
     @property
     def decision(self) -> tuple[int, ...]:

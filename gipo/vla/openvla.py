@@ -1,4 +1,4 @@
-"""OpenVLA's action tokens: the last ids of a language model's vocabulary, un-normalised by the statistics of a dataset."""
+"""OpenVLA's action tokens: the last ids of a vocabulary, un-normalised by the statistics of a dataset."""
 
 from typing import Any
 
@@ -51,7 +51,9 @@ class VocabTailPolicy(VLATokenPolicy):
             statistics, key, num_bins=bins, gripper_binarize=gripper_binarize, gripper_invert=gripper_invert
         )
         if len(self.tokenizer.norm_low) != self.action_size:
-            raise GipoError(f"the statistics of {key!r} are of {len(self.tokenizer.norm_low)} actions, not {self.action_size}")
+            raise GipoError(
+                f"the statistics of {key!r} are of {len(self.tokenizer.norm_low)} actions, not {self.action_size}"
+            )
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""

@@ -25,9 +25,7 @@ class TinyVLANetworks(ActorCritic):
         text_dim: size of an instruction's embedding.
     """
 
-    def __init__(
-        self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32
-    ):
+    def __init__(self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32):
         super().__init__()
         if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
             raise GipoError(
@@ -42,10 +40,10 @@ class TinyVLANetworks(ActorCritic):
         )  # fmt: skip
         parts(_blank(spaces))  # its layers find their input sizes at the first call
         self.encoder = _Encoder(parts, spaces)
-        self.actor = parts.head
         # Nearly uniform to begin with, as in the other bodies.
-        nn.init.orthogonal_(self.actor.weight, 0.01)
-        nn.init.zeros_(self.actor.bias)
+        nn.init.orthogonal_(parts.head.weight, 0.01)
+        nn.init.zeros_(parts.head.bias)
+        self.actor = parts.head
         self.critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
 
     def config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensordict import TensorDict
 
 from datamodules.libero_vla import LiberoVLA
 from gipo.cli import main
@@ -33,8 +34,8 @@ def test_tiny_vla_trains_on_a_camera_for_two_iterations(tmp_path: Path, monkeypa
     }  # fmt: skip
     main(["fit", *(f"--{name}={value}" for name, value in options.items())])
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    frames = state["OnlineDataModule"]["replay"]["frames"]
-    image, instruction = frames["observation"]["image"], frames["observation"]["instruction"]
+    frames = TensorDict().load_state_dict(state["OnlineDataModule"]["replay"]["frames"], strict=False)
+    image, instruction = frames["observation", "image"], frames["observation", "instruction"]
     assert image.shape == (8, 3, 64, 64)
     assert image.float().std() > 10  # a scene, not a blank
     moved = (image[1:].int() - image[:-1].int()).abs().flatten(1).float().mean(-1)

@@ -117,7 +117,9 @@ def test_collected_chunks_follow_the_data_contract() -> None:
     assert cut.any()
     assert (frames["executed"][cut].sum(-1) == 2).all()  # ten steps are two chunks and a half
     for episode in frames["episode"].unique():
-        assert frames["step"][frames["episode"] == episode].tolist() == list(range(len(frames[frames["episode"] == episode])))
+        assert frames["step"][frames["episode"] == episode].tolist() == list(
+            range(len(frames[frames["episode"] == episode]))
+        )
 
 
 def arguments(folder: Path, frames: int, **options: object) -> list[str]:
@@ -132,9 +134,7 @@ def arguments(folder: Path, frames: int, **options: object) -> list[str]:
 
 
 @pytest.mark.usefixtures("no_plot")
-def test_a_crashed_run_resumes_bit_for_bit_and_is_evaluated(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_crashed_run_resumes_bit_for_bit_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(arguments(tmp_path / "whole", 64))
     crash(arguments(tmp_path / "again", 64), 3)
     last = tmp_path / "again" / "checkpoints" / "last.ckpt"

@@ -9,7 +9,7 @@ from torch import Tensor
 from gipo.vla.observations import VLASpaces, encode_instructions
 
 SPACES = VLASpaces((3, 16, 16), 4, (-1.0, -2.0), (1.0, 2.0), chunk=3)
-WORDS = "In : What action should the robot take to ? Out push lift block".split()
+WORDS = ["In", ":", "What", "action", "should", "the", "robot", "take", "to", "?", "Out", "push", "lift", "block"]
 
 
 def observations(*batch: int, seed: int = 0, spaces: VLASpaces = SPACES) -> dict[str, Tensor]:
@@ -43,7 +43,8 @@ def save_model(folder: Path, bins: int = 16, seed: int = 0) -> Path:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
-            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+            patch_size=8,
         ),
         text_config=LlamaConfig(
             vocab_size=len(vocabulary) + 4, hidden_size=32, intermediate_size=64, num_hidden_layers=2,

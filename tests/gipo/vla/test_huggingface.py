@@ -178,7 +178,7 @@ def test_the_gripper_can_be_made_binary_and_turned_around(pretrained: Path) -> N
 
 
 def test_unknown_statistics_are_refused(pretrained: Path) -> None:
-    with pytest.raises(GipoError, match="no statistics of 'libero'; policy.unnorm_key may name: toy"):
+    with pytest.raises(GipoError, match=r"no statistics of 'libero'; policy\.unnorm_key may name: toy"):
         made(pretrained, unnorm_key="libero")
 
 
