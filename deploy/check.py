@@ -152,14 +152,19 @@ def _manifest(model: Model) -> Manifest:
 
 
 def _inputs(m: Manifest) -> list[Value]:
+    seen = []
+    if m.vision is not None:
+        image, instruction = ("batch", *m.vision.image), ("batch", m.vision.instruction_bytes)
+        seen = [Value("image", 2, image), Value("instruction", 7, instruction)]
     return [
         Value("observation", 1, ("batch", m.observation_size)),
-        Value("noise", 1, ("batch", m.action_size)),
+        *seen,
+        Value("noise", 1, ("batch", *m.layout.decision)),
     ]
 
 
 def _outputs(m: Manifest) -> list[Value]:
-    actions = ("batch", m.action_size)
+    actions = ("batch", *m.layout.decision)
     return [
         Value("action", 1, actions),
         Value("deterministic_action", 1, actions),

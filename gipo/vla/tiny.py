@@ -67,14 +67,15 @@ class _Encoder(nn.Module):
         self.register_buffer("weights", (2 * factors + 1).float())
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        seen = self.image(observation["image"].float() / 255)
+        state = observation["state"]
+        seen = self.image(observation["image"].to(state.dtype) / 255)
         text = self.text(self._hash(observation["instruction"]))
-        features: Tensor = self.trunk(torch.cat([seen, self.state(observation["state"]), text], -1))
+        features: Tensor = self.trunk(torch.cat([seen, self.state(state), text], -1))
         return features
 
     def _hash(self, instruction: Tensor) -> Tensor:
         """Σ wᵢ·bᵢ mod V of the bytes b [..., L], in float32, which is exact below 2²⁴."""
-        total = (instruction.float() * self.weights).sum(-1)
+        total = (instruction.to(self.weights.dtype) * self.weights).sum(-1)
         return (total - (total / self.text_vocab).floor() * self.text_vocab).long()
 
 
