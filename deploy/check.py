@@ -152,10 +152,12 @@ def _manifest(model: Model) -> Manifest:
 
 
 def _inputs(m: Manifest) -> list[Value]:
-    seen = []
+    seen: list[Value] = []
     if m.vision is not None:
-        image, instruction = ("batch", *m.vision.image), ("batch", m.vision.instruction_bytes)
-        seen = [Value("image", 2, image), Value("instruction", 7, instruction)]
+        seen = [
+            Value("image", 2, ("batch", *m.vision.image)),
+            Value("instruction", 7, ("batch", m.vision.instruction_bytes)),
+        ]
     return [
         Value("observation", 1, ("batch", m.observation_size)),
         *seen,
@@ -164,7 +166,7 @@ def _inputs(m: Manifest) -> list[Value]:
 
 
 def _outputs(m: Manifest) -> list[Value]:
-    actions = ("batch", *m.layout.decision)
+    actions: tuple[int | str, ...] = ("batch", *m.layout.decision)
     return [
         Value("action", 1, actions),
         Value("deterministic_action", 1, actions),

@@ -102,7 +102,8 @@ class OnnxPolicy:
             action, latent, log_prob, params = self._run(("action", "latent", "log_prob", "params"), rows, noise)
         batch = () if np.ndim(observation) == 1 else (len(rows),)
         shape = (*batch, *self.manifest.layout.decision)
-        return Decision(*(value.reshape(shape) for value in (action, latent, log_prob)), params.reshape(*shape, -1))
+        action, latent, log_prob = (value.reshape(shape) for value in (action, latent, log_prob))
+        return Decision(action, latent, log_prob, params.reshape(*shape, -1))
 
     def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
         """The observation [R] that a policy with vision takes.
