@@ -15,7 +15,7 @@ class Actor(TensorDictModuleBase):
     """Samples an action and writes what the data contract asks of the behaviour policy.
 
     Reads `observation` [..., O]; writes `latent`, `action` and `log_prob` [..., D], `policy_version` [...] and, when
-    asked, `behaviour_params` [..., D, P] in half precision.
+    asked, `behaviour_params` [..., D, P] in half precision; with action chunks [..., H, D] in place of [..., D].
 
     Args:
         policy: shared with the learner, or a copy that receives its weights.
@@ -48,9 +48,8 @@ class Actor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on a batch of observations."""
-        observation = tensordict.get("observation")
-        batch = observation.shape[:-1]
-        params = self.policy.params(observation)
+        params = self.policy.params(tensordict.get("observation"))
+        batch = params.shape[: -1 - len(self.policy.spaces.decision)]
         if self.deterministic:
             latent = self.policy.mode(params)
         else:

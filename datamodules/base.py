@@ -13,6 +13,7 @@ from datamodules.envs import Task
 from datamodules.evaluation import evaluate
 from datamodules.logs import Logs
 from datamodules.options import EvaluationOptions
+from datamodules.simulation import Simulation
 from gipo.errors import GipoError
 from gipo.objectives import Objective
 from gipo.policies import Policy, Spaces
@@ -22,7 +23,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     """Yields one TensorDict [rounds, batch] of ready transitions per training iteration (one Lightning epoch).
 
     Args:
-        task: simulator for evaluation; None for none.
+        task: simulator for evaluation, a name or a `Simulation` of its own; None for none.
         evaluation: evaluation episodes.
         seed: of all randomness.
     """
@@ -32,9 +33,9 @@ class PolicyDataModule(LightningDataModule, ABC):
     logs: Logs | None = None  # what the run learns from beside what it collects
     min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
 
-    def __init__(self, task: str | None, evaluation: EvaluationOptions, seed: int | None):
+    def __init__(self, task: str | Simulation | None, evaluation: EvaluationOptions, seed: int | None):
         super().__init__()
-        self.task = None if task is None else Task(task)
+        self.task: Simulation | None = Task(task) if isinstance(task, str) else task
         self.evaluation = evaluation
         self.seed = 0 if seed is None else seed
         self._evaluation_env: EnvBase | None = None
@@ -87,7 +88,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         return self.task is not None and "success" in self.evaluation_env.observation_spec.keys()
 
     @property
-    def evaluated_task(self) -> Task:
+    def evaluated_task(self) -> Simulation:
         """The task of evaluation.
 
         Raises:
@@ -101,7 +102,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     def evaluation_env(self) -> EnvBase:
         """The simulators of evaluation, of `evaluated_task`."""
         if self._evaluation_env is None:
-            self._evaluation_env = self.evaluated_task.make(self.evaluation.num_envs, self.evaluation.seed)
+            self._evaluation_env = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
         return self._evaluation_env
 
     def notes(self, every: int) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchrl.collectors import Collector
 
 from datamodules.actor import Actor
-from datamodules.envs import Task, seed_env
+from datamodules.envs import seed_env
+from datamodules.simulation import Simulation
 from gipo.policies import Policy
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -63,7 +64,7 @@ class InProcessRollouts(Rollouts):
 
     def __init__(
         self,
-        task: Task,
+        task: Simulation,
         num_envs: int,
         frames: int,
         policy: Policy,
@@ -135,20 +136,25 @@ class EpisodeNumbers:
 def transitions(chunk: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
     """A collector's chunk [N, T] as transitions [N·T] with the keys of the data contract."""
     following = chunk["next"]
+    steps = chunk["log_prob"].shape[:-1]  # [N, T], or [N, T, H] with action chunks
+    chosen = following["executed"] if "executed" in following.keys() else torch.ones(steps, dtype=torch.bool)
     frames = {
         "observation": chunk["observation"],
         "latent": chunk["latent"],
         "action": chunk["action"],
         "log_prob": chunk["log_prob"],
         "policy_version": chunk["policy_version"],
-        "valid": torch.ones(chunk.shape, dtype=torch.bool),
+        "valid": chosen,
         "episode": episodes(chunk["collector", "traj_ids"]),
         "step": chunk["step"].squeeze(-1),
         "next": {
             "observation": following["observation"],
-            **{key: following[key].squeeze(-1) for key in ("reward", "terminated", "truncated", "done")},
+            "reward": following["reward"].reshape(steps),
+            **{key: following[key].squeeze(-1) for key in ("terminated", "truncated", "done")},
         },
     }
+    if "executed" in following.keys():
+        frames["executed"] = chosen.clone()
     if "behaviour_params" in chunk.keys():
         frames["behaviour_params"] = chunk["behaviour_params"]
     if "success" in following.keys():

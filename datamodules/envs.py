@@ -28,12 +28,14 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
+from datamodules.interface import metaworld_interface
+from datamodules.simulation import Simulation
 from gipo.errors import GipoError, nearest
 from gipo.policies import Spaces
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Simulation):
     """A task by name: one of MetaWorld's (`reach-v3`), else a registered Gymnasium id (`Pendulum-v1`).
 
     Raises:
@@ -65,6 +67,15 @@ class Task:
         env = MetaWorldEnv(self.name, num_envs) if self.is_metaworld else _gymnasium_env(self.name, num_envs)
         seed_env(env, seed)
         return env
+
+    def spaces(self, env: EnvBase) -> Spaces:
+        """Sizes and bounds for a policy."""
+        return spaces_of(env)
+
+    @property
+    def interface(self) -> dict[str, Any] | None:
+        """MetaWorld's; the names of a Gymnasium id are only numbers."""
+        return metaworld_interface() if self.is_metaworld else None
 
 
 def spaces_of(env: EnvBase) -> Spaces:

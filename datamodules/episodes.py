@@ -24,7 +24,8 @@ class EpisodeTracker:
         """Take in transitions [M], keys as in the data contract."""
         following = frames["next"]
         episodes, index = frames["episode"].unique(return_inverse=True)
-        gained = torch.zeros(len(episodes)).index_add_(0, index, following["reward"])
+        reward = following["reward"].reshape(len(frames), -1).sum(-1)  # of an action chunk, that of all its steps
+        gained = torch.zeros(len(episodes)).index_add_(0, index, reward)
         self.knows_success = "success" in following.keys()
         solved = self._any(following["success" if self.knows_success else "done"], index, len(episodes))
         ended = self._any(following["done"], index, len(episodes))

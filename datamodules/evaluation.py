@@ -14,8 +14,8 @@ def evaluate(env: EnvBase, policy: Policy, episodes: int, seed: int, determinist
     """Run `episodes` episodes with goals and noise that depend on `seed` alone.
 
     Returns:
-        [episodes] with `return` f32 and `length` int64; where the task knows success, `success` (at any step) and
-        `success_last` (at the last step), bool.
+        [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
+        step) and `success_last` (at the last step), bool.
     """
     seed_env(env, seed)
     actor = Actor(policy, torch.Generator().manual_seed(seed), deterministic=deterministic)
@@ -34,7 +34,7 @@ def _wave(env: EnvBase, actor: Actor) -> TensorDict:
     while alive.any():
         stepped, state = env.step_and_maybe_reset(actor(state))
         following = stepped["next"]
-        total += following["reward"].squeeze(-1) * alive
+        total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
         length += alive
         if "success" in following.keys():
             now = following["success"].squeeze(-1)

@@ -8,7 +8,7 @@ from torchrl.data import RandomSampler, TensorDictReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
-from datamodules.replay import LEARNER_KEYS, draw
+from datamodules.replay import LEARNER_KEYS, OPTIONAL_KEYS, draw
 from datamodules.valuation import value_frames
 from gipo.errors import GipoError
 from gipo.policies import Policy
@@ -36,10 +36,10 @@ class LogReplay:
         self.frames = frames
         self.estimator = estimator
         self.reward_scale = reward_scale
-        stored = [key for key in LEARNER_KEYS if key in frames.keys()]
+        stored = [key for key in (*LEARNER_KEYS, *OPTIONAL_KEYS) if key in frames.keys()]
         self._learner_frames = TensorDict({key: frames[key] for key in stored}, batch_size=frames.batch_size)
         for key in ("advantage", "value_target"):
-            self._learner_frames[key] = torch.full(frames.batch_size, torch.nan)
+            self._learner_frames[key] = torch.full(frames["next", "reward"].shape, torch.nan)
         self._generator = torch.Generator().manual_seed(seed)
         self.buffer = TensorDictReplayBuffer(
             storage=TensorStorage(self._learner_frames),

@@ -18,4 +18,4 @@ def learn_moments(policy: Policy, observation: Tensor, rows: Tensor | None = Non
         return
     parts = observation.split(CHUNK) if rows is None else (observation[part] for part in rows.split(CHUNK))
     for part in parts:
-        policy.normaliser.update(part.to(policy.version.device))
+        policy.learn_moments(part.to(policy.version.device))

@@ -14,6 +14,7 @@ from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
 from datamodules.moments import learn_moments
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
+from datamodules.simulation import Simulation
 from gipo.errors import GipoError
 from gipo.policies import Spaces
 
@@ -42,7 +43,7 @@ class OfflineDataModule(PolicyDataModule):
         behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
         action_low: lower bounds of an action, for sources that do not say them.
         action_high: upper bounds of an action, for sources that do not say them.
-        task: simulator for evaluation; null for none.
+        task: simulator for evaluation, as in `OnlineDataModule`; null for none.
         evaluation: evaluation episodes.
         seed: of sampling; on the command line always that of `seed_everything`.
     """
@@ -64,7 +65,7 @@ class OfflineDataModule(PolicyDataModule):
         behaviour: BehaviourOptions | None = None,
         action_low: list[float] | None = None,
         action_high: list[float] | None = None,
-        task: str | None = None,
+        task: str | Simulation | None = None,
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         seed: int | None = None,
     ):

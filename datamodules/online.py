@@ -11,15 +11,15 @@ from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule
 from datamodules.behaviour import BehaviourOptions
 from datamodules.collectors import InProcessRollouts, Rollouts
-from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
 from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
-from datamodules.interface import gymnasium_interface, metaworld_interface
+from datamodules.interface import gymnasium_interface
 from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay import Replay, check_replay
+from datamodules.simulation import Simulation
 from datamodules.workers import WorkerRollouts
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
@@ -35,7 +35,9 @@ class OnlineDataModule(PolicyDataModule):
     begin new episodes afterwards, so that a resumed in-process run continues exactly like the one that went on.
 
     Args:
-        task: a MetaWorld task (`reach-v3`) or any registered Gymnasium id (`Pendulum-v1`).
+        task: a MetaWorld task (`reach-v3`), any registered Gymnasium id (`Pendulum-v1`), or the class path and options
+            of a simulation, such as `datamodules.vla.ToyVLA`. Where it executes chunks of actions, frames and
+            transitions count chunks.
         total_frames: environment steps of the whole run, warm-up excluded.
         frames_per_iteration: environment steps between two updates.
         warmup_frames: environment steps collected before the first update.
@@ -61,11 +63,11 @@ class OnlineDataModule(PolicyDataModule):
     """
 
     axis = "frames"
-    task: Task
+    task: Simulation
 
     def __init__(
         self,
-        task: str = "reach-v3",
+        task: str | Simulation = "reach-v3",
         total_frames: int = 120_000,
         frames_per_iteration: int = 1000,
         warmup_frames: int = 0,
@@ -126,7 +128,7 @@ class OnlineDataModule(PolicyDataModule):
     @property
     def spaces(self) -> Spaces:
         """What a policy for this task is built for."""
-        return spaces_of(self.evaluation_env)
+        return self.task.spaces(self.evaluation_env)
 
     @property
     def _device(self) -> torch.device | None:
@@ -152,8 +154,8 @@ class OnlineDataModule(PolicyDataModule):
 
     @property
     def interface(self) -> dict[str, Any] | None:
-        """MetaWorld's; the names of a Gymnasium id are only numbers."""
-        return metaworld_interface() if self.task.is_metaworld else None
+        """Those of the task."""
+        return self.task.interface
 
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
@@ -297,8 +299,7 @@ class OnlineDataModule(PolicyDataModule):
         frames = rollouts.collect()
         # First, because it refuses what is not finite.
         replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
-        if policy.normaliser is not None:
-            policy.normaliser.update(frames["observation"].to(policy.version.device))
+        policy.learn_moments(frames["observation"].to(policy.version.device))
         self.episodes.add(frames)
         self.frames += len(frames)
 

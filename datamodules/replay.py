@@ -1,9 +1,10 @@
 """Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDict, TensorDictBase, is_tensor_collection
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
@@ -15,6 +16,7 @@ from gipo.policies import Policy
 
 # What a learner reads of a transition; the rest stays in the buffer.
 LEARNER_KEYS = ["observation", "latent", "log_prob", "policy_version", "valid", "advantage", "value_target"]
+OPTIONAL_KEYS = ["behaviour_params", "executed"]  # what it reads where there is such a thing
 
 
 class Replay:
@@ -67,7 +69,7 @@ class Replay:
         """
         refuse_non_finite(frames)
         frames = frames.to(self.device)
-        blank = frames["next", "reward"].new_full(frames.batch_size, torch.nan)
+        blank = torch.full_like(frames["next", "reward"], torch.nan)
         frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
         if self.advantages == "stored" or not refresh_follows:
             self._estimate(frames, policy)
@@ -121,7 +123,7 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     if isinstance(buffer.sampler, StalenessAwareSampler):
         buffer.sampler.consumer_version = version
     frames = buffer.sample(rounds * batch)
-    keys = [*LEARNER_KEYS, *(["behaviour_params"] if "behaviour_params" in frames.keys() else [])]
+    keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
     return frames.select(*keys).reshape(rounds, batch)
 
 
@@ -156,9 +158,19 @@ def _count(state: dict[str, Any]) -> int:
     return len(state["frames"].get("episode", ()))
 
 
+def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[str | tuple[str, ...]]:
+    """The keys, those of nested tensordicts in their place."""
+    for key in keys:
+        if is_tensor_collection(frames[key]):
+            path = (key,) if isinstance(key, str) else key
+            yield from ((*path, name) for name in frames[key].keys())
+        else:
+            yield key
+
+
 def refuse_non_finite(frames: TensorDictBase) -> None:
     """Raise a GipoError that names the first non-finite entry of the keys learning depends on."""
-    for key in ("observation", ("next", "observation"), ("next", "reward"), "log_prob"):
+    for key in _leaves(frames, "observation", ("next", "observation"), ("next", "reward"), "log_prob"):
         finite = torch.isfinite(frames[key])
         if key == "log_prob":  # nobody reads it where the policy did not choose
             finite = finite | ~frames["valid"].unsqueeze(-1)

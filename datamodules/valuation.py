@@ -7,7 +7,7 @@ from torch import Tensor
 from datamodules.advantages import Estimate, Estimator, Trajectories
 from gipo.policies import Policy
 
-CHUNK = 65_536  # transitions that go through the networks at once
+CHUNK = Policy.rows_at_once  # transitions of flat observations that go through the networks at once
 
 
 @torch.no_grad()
@@ -20,6 +20,9 @@ def value_frames(
 ) -> tuple[Tensor, Estimate]:
     """Value frames [M], keys as in the data contract.
 
+    With action chunks the steps of all chunks lie one after another, without those that were not executed: a step's
+    successor is the next one of its chunk, and after the last the first of the next decision.
+
     Args:
         frames: transitions of many episodes, in any order.
         policy: its critic values them; V-trace also asks its log-probs.
@@ -28,7 +31,8 @@ def value_frames(
         chronological: [M] indices of the frames, oldest first; as they lie unless given.
 
     Returns:
-        [M] indices in episode and time order, and the estimates in that order.
+        [M] indices in episode and time order, and the estimates in that order: [M], or [M, H] with action chunks,
+        0 for steps that were not executed.
     """
     episode = frames["episode"]
     if chronological is None:
@@ -39,24 +43,53 @@ def value_frames(
     follows = (episode[1:] == episode[:-1]) & (step[1:] == step[:-1] + 1)
     done = frames["next", "done"][order]
     linked = torch.cat((follows, follows.new_zeros(1))) & ~done
-    value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio)
+    terminated = frames["next", "terminated"][order]
+    reward = frames["next", "reward"][order] * reward_scale
+    values, log_ratios = _networks(frames, policy, order, estimator.needs_log_ratio)
+    steps = _Steps(frames["executed"][order]) if "executed" in frames.keys() else None
+    value, log_ratio = values, log_ratios
+    if steps is not None:
+        value, log_ratio, reward = steps.flat(values), steps.flat(log_ratios), steps.flat(reward)
+        linked, terminated = ~steps.last | steps.of_decision(linked), steps.last & steps.of_decision(terminated)
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.cat((value[1:], value[:1]))
     cut = (~linked).nonzero().squeeze(-1)
     device = policy.version.device  # the learner's, which need not be the buffer's
-    for rows in cut.split(CHUNK):
-        next_value[rows] = policy.value(frames["next", "observation"][order[rows]].to(device)).to(value.device)
-    estimate = estimator(
-        Trajectories(
-            reward=frames["next", "reward"][order] * reward_scale,
-            value=value,
-            next_value=next_value,
-            terminated=frames["next", "terminated"][order],
-            linked=linked,
-            log_ratio=log_ratio,
-        )
-    )
+    for rows in cut.split(policy.rows_at_once):
+        seen = order[rows if steps is None else steps.decision[rows]]
+        found = policy.value(frames["next", "observation"][seen].to(device)).to(value.device)
+        next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
+    estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
+    if steps is not None:
+        estimate = Estimate(*(steps.chunked(found) for found in estimate))
     return order, estimate
+
+
+class _Steps:
+    """The executed steps of action chunks on one axis [S].
+
+    Args:
+        executed: [M, H] bool, of decisions in episode and time order; a chunk is executed from its first step on.
+    """
+
+    def __init__(self, executed: Tensor):
+        self._executed = executed
+        self.decision, step = executed.nonzero().unbind(-1)
+        self.last = step == executed.sum(-1)[self.decision] - 1
+
+    def flat(self, values: Tensor) -> Tensor:
+        """[M, H] → [S]."""
+        return values[self._executed]
+
+    def of_decision(self, values: Tensor) -> Tensor:
+        """[M] → [S]: that of each step's decision."""
+        return values[self.decision]
+
+    def chunked(self, values: Tensor) -> Tensor:
+        """[S] → [M, H], 0 elsewhere."""
+        found = values.new_zeros(self._executed.shape)
+        found[self._executed] = values
+        return found
 
 
 @torch.no_grad()
@@ -64,7 +97,7 @@ def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
     """x = log π(a|s) − log μ(a|s) of frames [M]: [M, D] nats, on the frames' device."""
     device = policy.version.device
     found = []
-    for rows in torch.arange(len(frames)).split(CHUNK):
+    for rows in torch.arange(len(frames)).split(policy.rows_at_once):
         log_pi = policy.log_prob(
             policy.params(frames["observation"][rows].to(device)), frames["latent"][rows].to(device)
         )
@@ -73,13 +106,13 @@ def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
 
 
 def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: bool) -> tuple[Tensor, Tensor]:
-    """Values [M] in `order`, and log-ratios of the whole action [M] where they are asked for, else zeros.
+    """Values in `order`, and log-ratios of the whole action where they are asked for, else zeros: [M] or [M, H].
 
     Frames that the policy did not choose have ratio 1: nothing is known of how they were chosen.
     """
     device = policy.version.device
     values, log_ratios = [], []
-    for rows in order.split(CHUNK):
+    for rows in order.split(policy.rows_at_once):
         features = policy.features(frames["observation"][rows].to(device))
         values.append(policy.value_of(features).to(order.device))
         if ratios:

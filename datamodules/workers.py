@@ -17,7 +17,7 @@ from torchrl.envs import EnvBase
 
 from datamodules.actor import ReceivingActor
 from datamodules.collectors import EpisodeNumbers, Rollouts, transitions
-from datamodules.envs import Task
+from datamodules.simulation import Simulation
 from datamodules.weight_sync import BoundedWeightSync
 from gipo.errors import GipoError
 from gipo.policies import Policy
@@ -43,7 +43,7 @@ class WorkerRollouts(Rollouts):
 
     def __init__(
         self,
-        task: Task,
+        task: Simulation,
         num_envs: int,
         frames: int,
         policy: Policy,
@@ -156,7 +156,7 @@ class _Silence:
     chunks: int = 0
 
 
-def _worker_env(task: Task, num_envs: int) -> EnvBase:
+def _worker_env(task: Simulation, num_envs: int) -> EnvBase:
     torch.set_num_threads(1)
     # The learner ends its workers: a signal to the whole group must let it save first.
     for number in (signal.SIGINT, signal.SIGTERM):

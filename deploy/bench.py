@@ -65,7 +65,10 @@ def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
     """The same decision by torch eager; None where torch or the policy's class is not to be had."""
     parts = [policy.manifest.policy.get("class_path"), (policy.manifest.policy.get("network") or {}).get("class_path")]
     # An artifact must not choose what is imported here.
-    ours = all(str(part).startswith(("gipo.policies.", "gipo.networks.")) for part in parts)
+    ours = all(
+        str(part).startswith(("gipo.policies.", "gipo.networks.", "gipo.vla.policies.", "gipo.vla.tiny."))
+        for part in parts
+    )
     if not ours or importlib.util.find_spec("torch") is None:
         return None
     from deploy.eager import decision as torch_decision

@@ -152,14 +152,21 @@ def _manifest(model: Model) -> Manifest:
 
 
 def _inputs(m: Manifest) -> list[Value]:
+    seen: list[Value] = []
+    if m.vision is not None:
+        seen = [
+            Value("image", 2, ("batch", *m.vision.image)),
+            Value("instruction", 7, ("batch", m.vision.instruction_bytes)),
+        ]
     return [
         Value("observation", 1, ("batch", m.observation_size)),
-        Value("noise", 1, ("batch", m.action_size)),
+        *seen,
+        Value("noise", 1, ("batch", *m.layout.decision)),
     ]
 
 
 def _outputs(m: Manifest) -> list[Value]:
-    actions = ("batch", m.action_size)
+    actions: tuple[int | str, ...] = ("batch", *m.layout.decision)
     return [
         Value("action", 1, actions),
         Value("deterministic_action", 1, actions),

@@ -87,7 +87,7 @@ def _bench(options: argparse.Namespace) -> None:
 def _diff(options: argparse.Namespace) -> None:
     first, second = OnnxPolicy.load(options.first), OnnxPolicy.load(options.second)
     if options.observations:
-        observations = _read_observations(options.observations, first.manifest.observation_size)
+        observations = _read_observations(options.observations, first.manifest.layout.row_size)
     else:
         observations = compare.typical_observations(first, options.count)
     found = compare.difference(first, second, observations)

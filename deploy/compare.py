@@ -1,9 +1,12 @@
 """How far one policy is from another on the same observations and noise."""
 
+from math import prod
+
 import numpy as np
 
 from deploy import distributions
 from deploy.errors import ArtifactError
+from deploy.layout import Layout
 from deploy.policy import OnnxPolicy
 
 Outputs = dict[str, np.ndarray]
@@ -42,7 +45,8 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, 
         ArtifactError: when the two cannot be compared.
     """
     a, b = first.manifest, second.manifest
-    for key in ("family", "parameters_per_dimension", "observation_names", "action_names", "action_units"):
+    same = ("family", "parameters_per_dimension", "observation_names", "action_names", "action_units", "vision")
+    for key in same:
         if getattr(a, key) != getattr(b, key):
             raise ArtifactError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
     noise = first.noise((len(observations),), np.random.default_rng(seed))
@@ -50,12 +54,22 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, 
 
 
 def typical_observations(policy: OnnxPolicy, count: int, seed: int = 0) -> np.ndarray:
-    """[count, O] float32, drawn as the policy's normaliser describes them (standard normal without one)."""
+    """[count, R] float32, drawn as the policy's normaliser describes them (standard normal without one)."""
     normaliser = policy.manifest.normaliser
     drawn = np.random.default_rng(seed).standard_normal((count, policy.manifest.observation_size))
     if normaliser is not None:
         drawn = np.array(normaliser.mean) + np.array(normaliser.scale) * drawn
-    return drawn.astype(np.float32)
+    return with_vision(policy.manifest.layout, drawn.astype(np.float32), np.random.default_rng(seed))
+
+
+def with_vision(layout: Layout, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows [N, R] of states [N, O], with random images and instructions where the policy sees any."""
+    if layout.vision is None:
+        return states
+    pixels = rng.integers(0, 256, (len(states), prod(layout.vision.image)))
+    text = rng.integers(97, 123, (len(states), layout.vision.instruction_bytes))
+    text[np.arange(text.shape[1]) >= rng.integers(1, text.shape[1] + 1, (len(states), 1))] = 0
+    return np.concatenate([states, pixels, text], axis=1).astype(np.float32)
 
 
 def _distance(before: Outputs, after: Outputs, name: str) -> np.ndarray:

@@ -16,12 +16,13 @@ from deploy.check import DIGEST_KEY, MANIFEST_KEY, digest
 from deploy.compare import shift
 from deploy.errors import ArtifactError
 from deploy.files import policy_id, write_atomically
+from deploy.layout import Layout
 from deploy.manifest import Golden, Manifest
 from deploy.onnx_file import read_model
 from deploy.policy import OUTPUTS, OnnxPolicy
 from deploy.probes import Run, golden_vectors
 from deploy.quantize import quantise
-from deploy.session import CHUNKS, new_session, run
+from deploy.session import CHUNKS, VISION_CHUNK, new_session, run
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.errors import GipoError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
@@ -67,15 +68,16 @@ def export(
     model = graph.trace(policy)
     graph.check(model)
     asked = parity.probe(policy, observations, seed)
-    answers = _runtime(model, "float32")(asked.observation, asked.noise)
+    layout = graph.layout_of(policy)
+    answers = _runtime(model, "float32", layout)(asked.observation, asked.noise)
     agreed = parity.compare(policy, asked, answers)
     report, reference = None, parity.torch_run(policy)
     if quantize:
         model = quantise(model)
         graph.check(model)
-        reference = _runtime(model, "int8")
+        reference = _runtime(model, "int8", layout)
         report = shift(_family(policy), answers, reference(asked.observation, asked.noise))
-    golden = golden_vectors(policy, reference, seed + 1)
+    golden = golden_vectors(policy, reference, seed + 1, 16 if layout.vision is None else 4)
     manifest = _manifest(loaded, policy, interface, golden, agreed.rounding, report)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
@@ -100,10 +102,11 @@ def _load(path: str | os.PathLike[str]) -> tuple[Checkpoint, Policy]:
         raise ArtifactError(str(error)) from error
 
 
-def _runtime(model: ModelProto, precision: str) -> Run:
+def _runtime(model: ModelProto, precision: str, layout: Layout) -> Run:
     session = new_session(model.SerializeToString())
+    rows_at_once = CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
     return lambda observation, noise: dict(
-        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, CHUNKS[precision]), strict=True)
+        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, rows_at_once, layout), strict=True)
     )
 
 
@@ -166,6 +169,7 @@ def _manifest(
         versions=_versions(),
         policy=json.loads(json.dumps(policy.description())),
         golden=golden,
+        vision=graph.layout_of(policy).vision,
     )
 
 

@@ -7,7 +7,7 @@ from deploy.manifest import Manifest
 
 
 def tolerances(manifest: Manifest) -> dict[str, np.ndarray]:
-    """Largest difference allowed of each golden output: [D] in the output's units.
+    """Largest difference allowed of each golden output: [K] in the output's units.
 
     Machines differ in the last bits of float32, which this policy turns into `manifest.rounding`. In int8 such a bit
     can move a rounded activation by a whole step, so those policies get three hundredths; a wrong normaliser or
@@ -15,7 +15,8 @@ def tolerances(manifest: Manifest) -> dict[str, np.ndarray]:
     """
     exact = manifest.precision == "float32"
     bits = max(1e-5, 10 * manifest.rounding)
-    half_range = (np.array(manifest.action_high) - np.array(manifest.action_low)) / 2
+    steps = manifest.layout.decision_size // manifest.action_size
+    half_range = np.tile((np.array(manifest.action_high) - np.array(manifest.action_low)) / 2, steps)
     if manifest.family == "token":
         latent = 0.0 if exact else 1.0
         action = half_range * (1e-6 + latent * 2 / (manifest.parameters_per_dimension - 1))
@@ -46,7 +47,8 @@ def compare(manifest: Manifest, outputs: dict[str, np.ndarray]) -> str:
         if bad.any():
             row, column = map(int, np.argwhere(bad)[0])
             raise ArtifactError(
-                f"golden vector {row}: {name} of {manifest.action_names[column]!r} is {found[row, column]:.9g} here, "
+                f"golden vector {row}: {name} of {manifest.action_names[column % manifest.action_size]!r} is "
+                f"{found[row, column]:.9g} here, "
                 f"{expected[row, column]:.9g} in the manifest; the file was edited, or this machine computes otherwise"
             )
         worst = max(worst, float(difference.max()))

@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from deploy.check import MEAN, OPSET, SCALE, normaliser_hash
 from deploy.errors import ArtifactError
+from deploy.layout import Layout, Vision
 from deploy.manifest import Normaliser
 from deploy.policy import OUTPUTS
 from gipo.policies import Policy
@@ -34,6 +36,10 @@ class StochasticPolicy(nn.Module):
 
     def forward(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         """`deploy.policy.OUTPUTS` of observation [B, O] and noise [B, D]."""
+        return self.decide(observation, noise)
+
+    def decide(self, observation: Any, noise: Tensor) -> tuple[Tensor, ...]:
+        """The same, of whatever the policy takes for an observation."""
         policy = self.policy
         params = policy.params(observation)
         latent = policy.sample(params, noise)
@@ -46,24 +52,62 @@ class StochasticPolicy(nn.Module):
         )
 
 
+class StochasticVisionPolicy(StochasticPolicy):
+    """A policy over images, states and instructions as one function."""
+
+    def forward(self, observation: Tensor, image: Tensor, instruction: Tensor, noise: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """`deploy.policy.OUTPUTS` of state [B, O], image [B, C, H, W], instruction [B, L] and noise [B, H, D]."""
+        return self.decide({"state": observation, "image": image, "instruction": instruction}, noise)
+
+
+def layout_of(policy: Policy) -> Layout:
+    """How the graph of a policy takes observations and gives decisions."""
+    spaces: Any = policy.spaces
+    vision = None
+    if len(spaces.decision) == 2:
+        vision = Vision(spaces.image, spaces.instruction_bytes, spaces.chunk)
+    return Layout(spaces.observation_size, policy.action_size, vision)
+
+
+def exportable(policy: Policy) -> StochasticPolicy:
+    """The policy as the function that is exported."""
+    kind = StochasticPolicy if layout_of(policy).vision is None else StochasticVisionPolicy
+    return kind(policy)
+
+
+def observed(layout: Layout, rows: np.ndarray) -> dict[str, Tensor]:
+    """The graph's inputs but noise, for rows [B, R]."""
+    feeds = layout.feeds(rows, np.zeros((len(rows), layout.decision_size), np.float32))
+    return {name: torch.from_numpy(value) for name, value in feeds.items() if name != "noise"}
+
+
+def as_policy(layout: Layout, seen: dict[str, Tensor]) -> Any:
+    """What the policy itself takes for an observation, from the graph's inputs."""
+    if layout.vision is None:
+        return seen["observation"]
+    return {"state": seen["observation"], "image": seen["image"], "instruction": seen["instruction"]}
+
+
 def trace(policy: Policy) -> ModelProto:
     """The ONNX graph of a policy: one opset, dynamic batch, every constant a named weight, no notes of the exporter.
 
     Raises:
         ArtifactError: when the policy cannot be exported.
     """
-    example = (torch.zeros(2, policy.spaces.observation_size), policy.noise((2,)))
+    layout = layout_of(policy)
+    seen = observed(layout, np.zeros((2, layout.row_size), np.float32))
+    example = (*seen.values(), policy.noise((2,)))
     batch = torch.export.Dim("batch")
     try:
         with _quiet():
             program = torch.onnx.export(
-                StochasticPolicy(policy).eval(),
+                exportable(policy).eval(),
                 example,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["observation", "noise"],
+                input_names=[*seen, "noise"],
                 output_names=list(OUTPUTS),
-                dynamic_shapes=({0: batch}, {0: batch}),
+                dynamic_shapes=tuple({0: batch} for _ in example),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

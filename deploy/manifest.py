@@ -7,9 +7,10 @@ from typing import Any
 
 from deploy.errors import ArtifactError
 from deploy.fields import check_keys, parse_object
+from deploy.layout import Layout, Vision
 from deploy.validation import FAMILIES, check_manifest
 
-SCHEMA = 2  # raised when a manifest of this version cannot be read by older code
+SCHEMA = 3  # raised when a manifest of this version cannot be read by older code
 
 Row = tuple[float, ...]
 
@@ -35,7 +36,8 @@ class Normaliser:
 class Golden:
     """N inputs and the outputs they must give; replayed before a policy may act.
 
-    Shapes: observation [N, O]; noise, action, deterministic_action, latent, log_prob [N, D].
+    Shapes: observation [N, R]; noise, action, deterministic_action, latent, log_prob [N, K], as `deploy.layout` has
+    them: R = O and K = D for a policy without vision.
     """
 
     observation: tuple[Row, ...]
@@ -52,7 +54,7 @@ class Manifest:
 
     Args:
         family: `token` (categorical over bins) or `gaussian`; the graph's noise is uniform [0, 1) or standard normal.
-        parameters_per_dimension: P; the graph's `params` output is [B, D, P].
+        parameters_per_dimension: P; the graph's `params` output is [B, D, P], or [B, H, D, P] of chunks.
         observation_names: O names, in the order of the observation vector.
         observation_units: O units.
         action_names: D names.
@@ -74,6 +76,7 @@ class Manifest:
         versions: package → version that wrote the artifact.
         policy: the training side's description of the policy.
         golden: golden vectors.
+        vision: the image, the instruction and the chunks of a vision-language-action policy; None for other policies.
         schema: version of this format.
 
     Raises:
@@ -102,6 +105,7 @@ class Manifest:
     versions: Mapping[str, str]
     policy: Mapping[str, Any]
     golden: Golden
+    vision: Vision | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -116,6 +120,11 @@ class Manifest:
     def action_size(self) -> int:
         """D."""
         return len(self.action_names)
+
+    @property
+    def layout(self) -> Layout:
+        """How observations and decisions lie in the graph."""
+        return Layout(self.observation_size, self.action_size, self.vision)
 
     @property
     def noise(self) -> str:
@@ -143,14 +152,18 @@ class Manifest:
             )
         if schema == 1:
             raw = {"checkpoint": None, **raw}  # checkpoints had no ids then
+        if schema < 3:
+            raw = {"vision": None, **raw}  # nor was there any
         check_keys(raw, _keys(cls), "manifest")
         normaliser = raw["normaliser"]
         if normaliser is not None:
             normaliser = Normaliser(**_plain(Normaliser, normaliser, "manifest.normaliser"))
+        vision = raw["vision"]
+        if vision is not None:
+            vision = Vision(**_plain(Vision, vision, "manifest.vision"))
         golden = Golden(**_plain(Golden, raw["golden"], "manifest.golden"))
-        return cls(
-            **{**{key: _tuples(value) for key, value in raw.items()}, "normaliser": normaliser, "golden": golden}
-        )
+        parsed = {"normaliser": normaliser, "vision": vision, "golden": golden}
+        return cls(**{**{key: _tuples(value) for key, value in raw.items()}, **parsed})
 
 
 def _keys(kind: type) -> set[str]:

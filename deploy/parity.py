@@ -8,7 +8,7 @@ import torch
 
 from deploy import probes
 from deploy.errors import ArtifactError
-from deploy.graph import StochasticPolicy
+from deploy.graph import as_policy, exportable, layout_of, observed
 from deploy.policy import OUTPUTS
 from deploy.probes import Outputs, Run
 from deploy.validation import MAX_ROUNDING
@@ -43,7 +43,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Probe:
-    """Questions, and the torch policy's answers. Shapes: observation [N, O]; noise [N, D]; tied [N, D] bool."""
+    """Questions, and the torch policy's answers. Shapes: observation [N, R]; noise [N, K]; tied [N, K] bool."""
 
     observation: np.ndarray
     noise: np.ndarray
@@ -72,12 +72,12 @@ def probe(policy: Policy, count: int, seed: int) -> Probe:
 
 def torch_run(policy: Policy) -> Run:
     """The torch policy as a function of arrays."""
-    module = StochasticPolicy(policy).eval()
+    module, layout = exportable(policy).eval(), layout_of(policy)
 
     def run(observation: np.ndarray, noise: np.ndarray) -> Outputs:
         with torch.no_grad():
-            values = module(torch.from_numpy(observation), torch.from_numpy(noise))
-        return {name: value.numpy() for name, value in zip(OUTPUTS, values, strict=True)}
+            values = module(*map(torch.from_numpy, layout.feeds(observation, noise).values()))
+        return {name: layout.flat(value.numpy()) for name, value in zip(OUTPUTS, values, strict=True)}
 
     return run
 
@@ -91,7 +91,9 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
     wanted = asked.answers
     if isinstance(policy, TokenPolicy) and (wrong := int((found["latent"] != wanted["latent"]).sum())):
         raise ArtifactError(f"ONNX Runtime samples {wrong} tokens of {wanted['latent'].size} otherwise than torch")
+    layout = layout_of(policy)
     largest = torch.maximum(policy.action_low.abs(), policy.action_high.abs()).numpy()
+    largest = np.tile(largest, layout.decision_size // layout.action_size)
     rounding = SLACK * asked.rounding
     worst: dict[str, float] = {}
     for name, allowed in (
@@ -116,12 +118,13 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
 
 def _rounding(policy: Policy, observation: np.ndarray, params: np.ndarray) -> float:
     """Largest error of the network's float32; its input, which every runtime rounds alike, is the normalised one."""
-    exact = copy.deepcopy(policy).double()
-    seen = torch.from_numpy(observation)
+    exact, layout = copy.deepcopy(policy).double(), layout_of(policy)
+    seen = observed(layout, observation)
+    state = seen["observation"]
     with torch.no_grad():
         if policy.normaliser is not None:
-            seen, exact.normaliser = policy.normaliser(seen), None
-        reference = exact.params(seen.double()).numpy()
+            state, exact.normaliser = policy.normaliser(state), None
+        reference = layout.flat(exact.params(as_policy(layout, seen | {"observation": state.double()})).numpy())
     rounding = float(np.abs(params.astype(np.float64) - reference).max())
     if not rounding <= MAX_ROUNDING:
         raise ArtifactError(

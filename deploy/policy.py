@@ -9,7 +9,7 @@ from deploy import distributions
 from deploy.check import Artifact, Report, check_bytes, check_file, silent
 from deploy.files import PathLike
 from deploy.golden import compare
-from deploy.session import CHUNKS, new_session, run
+from deploy.session import CHUNKS, VISION_CHUNK, new_session, run
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 
@@ -18,7 +18,8 @@ OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 class Decision:
     """What the policy chose.
 
-    Shapes: action, latent, log_prob [D] or [B, D]; params [D, P] or [B, D, P].
+    Shapes: action, latent, log_prob [D] or [B, D]; params [D, P] or [B, D, P]; of a policy over chunks of H actions
+    [H, D] in place of [D].
 
     Args:
         action: environment units, inside the manifest's bounds; float32.
@@ -53,7 +54,7 @@ class OnnxPolicy:
         golden = self.manifest.golden
         rows, noise = np.array(golden.observation, np.float32), np.array(golden.noise, np.float32)
         # Row by row, as a robot asks: a batch may go through another kernel.
-        found = run(self._session, OUTPUTS, rows, noise, chunk=1)
+        found = run(self._session, OUTPUTS, rows, noise, 1, self.manifest.layout)
         report("golden", compare(self.manifest, dict(zip(OUTPUTS, found, strict=True))))
 
     @classmethod
@@ -82,7 +83,7 @@ class OnnxPolicy:
         """Choose an action for observation [O], or one for each row of [B, O].
 
         Args:
-            observation: raw, in the manifest's order and units.
+            observation: raw, in the manifest's order and units; of a policy with vision what `row` gives.
             rng: source of the noise; a batch draws what as many single calls would. Unused when deterministic.
             deterministic: the most likely action instead of a sampled one.
 
@@ -99,12 +100,27 @@ class OnnxPolicy:
                 raise ValueError("a sampled action needs a numpy generator; pass one, or deterministic=True")
             noise = self.noise((len(rows),), rng)
             action, latent, log_prob, params = self._run(("action", "latent", "log_prob", "params"), rows, noise)
-        single = np.ndim(observation) == 1
-        return Decision(*(value[0] if single else value for value in (action, latent, log_prob, params)))
+        batch = () if np.ndim(observation) == 1 else (len(rows),)
+        shape = (*batch, *self.manifest.layout.decision)
+        action, latent, log_prob = (value.reshape(shape) for value in (action, latent, log_prob))
+        return Decision(action, latent, log_prob, params.reshape(*shape, -1))
+
+    def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
+        """The observation [R] that a policy with vision takes.
+
+        Args:
+            values: [O] state, raw, in the manifest's order and units.
+            image: [H, W, C] uint8.
+            instruction: what it is to do.
+
+        Raises:
+            ValueError: when the policy sees no images, or the image or the instruction has another size.
+        """
+        return self.manifest.layout.row(values, image, instruction)
 
     def noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """Noise [*shape, D] as the graph takes it: uniform in [0, 1) or standard normal, float32."""
-        size = (*shape, self.manifest.action_size)
+        """Noise [*shape, K] as `evaluate` takes it: uniform in [0, 1) or standard normal, float32."""
+        size = (*shape, self.manifest.layout.decision_size)
         if self.manifest.noise == "uniform":
             return rng.random(size, dtype=np.float32)
         return rng.standard_normal(size, dtype=np.float32)
@@ -140,20 +156,23 @@ class OnnxPolicy:
         if rows.dtype != np.float32:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
                 rows = rows.astype(np.float32)
-        size = self.manifest.observation_size
+        size = self.manifest.layout.row_size
         if rows.ndim not in (1, 2) or rows.shape[-1] != size or rows.size == 0:
             raise ValueError(f"observation has shape {rows.shape}; it must be ({size},) or (B, {size}), B ≥ 1")
         rows = rows.reshape(-1, size)
         if not np.isfinite(rows).all():
-            name = self.manifest.observation_names[int(np.argwhere(~np.isfinite(rows))[0, 1])]
+            column = int(np.argwhere(~np.isfinite(rows))[0, 1])
+            name = (*self.manifest.observation_names, "image")[min(column, self.manifest.observation_size)]
             raise ValueError(f"observation {name!r} is not finite; a policy must not act on it")
         return rows
 
     def _noise_shape(self, rows: np.ndarray) -> tuple[int, int]:
-        return len(rows), self.manifest.action_size
+        return len(rows), self.manifest.layout.decision_size
 
     def _run(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
         noise = noise.astype(np.float32, copy=False)
         if noise.shape != self._noise_shape(rows):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
-        return run(self._session, names, rows, noise, CHUNKS[self.manifest.precision])
+        layout, precision = self.manifest.layout, self.manifest.precision
+        rows_at_once = CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
+        return run(self._session, names, rows, noise, rows_at_once, layout)

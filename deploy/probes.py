@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deploy.graph import folded_normaliser
+from deploy.compare import with_vision
+from deploy.graph import folded_normaliser, layout_of
 from deploy.manifest import Golden
 from gipo.policies import Policy, TokenPolicy
 
@@ -13,7 +14,7 @@ Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
 def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count + extremes, O] float32: as the normaliser has seen them, every fourth five times wider, then far outside.
+    """[count + extremes, R] float32: as the normaliser has seen them, every fourth five times wider, then far outside.
 
     Without a normaliser the network sees raw values, so there the extremes stay within what float32 can multiply.
     """
@@ -27,12 +28,13 @@ def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.nda
     extreme = [np.zeros(size), mean]
     extreme += [sign * distance * np.maximum(scale, 1.0) for distance in far for sign in (-1, 1)]
     extreme += [distance * rng.choice(np.array([-1.0, 1.0]), size) for distance in far]
-    return np.concatenate([usual, np.clip(np.array(extreme), -3e38, 3e38)]).astype(np.float32)
+    states = np.concatenate([usual, np.clip(np.array(extreme), -3e38, 3e38)]).astype(np.float32)
+    return with_vision(layout_of(policy), states, rng)
 
 
 def noise(policy: Policy, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """[rows, D] float32, as the policy's sampling head takes it."""
-    shape = (rows, policy.action_size)
+    """[rows, K] float32, as the policy's sampling head takes it."""
+    shape = (rows, layout_of(policy).decision_size)
     if policy.noise_kind == "uniform":
         return rng.random(shape, dtype=np.float32)
     return rng.standard_normal(shape, dtype=np.float32)

@@ -7,33 +7,40 @@ import numpy as np
 import onnxruntime
 
 from deploy.errors import ArtifactError
+from deploy.layout import Layout
 
 MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
 # that a row's answer would depend on its neighbours: there each row goes alone.
 CHUNKS = {"float32": 4096, "int8": 1}
+VISION_CHUNK = 64  # images take more memory than vectors
 
 _arena_lock = threading.Lock()
 _arena_made = False
 
 
 def run(
-    session: onnxruntime.InferenceSession, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray, chunk: int
+    session: onnxruntime.InferenceSession,
+    names: tuple[str, ...],
+    rows: np.ndarray,
+    noise: np.ndarray,
+    chunk: int,
+    layout: Layout,
 ) -> list[np.ndarray]:
-    """The named outputs for observation [B, O] and noise [B, D], `chunk` rows at a time.
+    """The named outputs [B, K] for observation [B, R] and noise [B, K], `chunk` rows at a time.
 
     Raises:
         ArtifactError: when the graph cannot be run.
     """
     try:
         if len(rows) <= chunk:
-            return session.run(names, {"observation": rows, "noise": noise})
+            return [layout.flat(value) for value in session.run(names, layout.feeds(rows, noise))]
         cuts = range(chunk, len(rows), chunk)
         parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
-        runs = [session.run(names, {"observation": part, "noise": drawn}) for part, drawn in parts]
+        runs = [session.run(names, layout.feeds(part, drawn)) for part, drawn in parts]
     except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
         raise ArtifactError(f"the policy cannot be run: {_first_line(error)}") from error
-    return [np.concatenate(values) for values in zip(*runs, strict=True)]
+    return [layout.flat(np.concatenate(values)) for values in zip(*runs, strict=True)]
 
 
 def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

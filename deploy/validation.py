@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from math import prod
 from typing import TYPE_CHECKING
 
 from deploy.errors import ArtifactError
@@ -15,6 +16,7 @@ from deploy.fields import (
     is_text,
     refuse,
 )
+from deploy.layout import MAX_PIXELS, Vision
 
 if TYPE_CHECKING:
     from deploy.manifest import Manifest, Normaliser
@@ -26,6 +28,7 @@ DISTANCES = tuple(
     for name in ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
     for label in ("mean", "max")
 )
+MAX_CHUNK, MAX_INSTRUCTION = 1024, 4096
 MAX_GOLDEN = 64  # rows; they are run whenever a policy is loaded
 MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
 
@@ -37,6 +40,7 @@ def check_manifest(m: "Manifest") -> None:
         ArtifactError: naming key, value and what it must be.
     """
     _check_interface(m)
+    _check_vision(m.vision)
     _check_provenance(m)
     _check_normaliser(m.normaliser, m.observation_size)
     _check_golden(m)
@@ -59,6 +63,20 @@ def _check_interface(m: "Manifest") -> None:
     check_whole("parameters_per_dimension", m.parameters_per_dimension, 2)
     if m.family == "gaussian" and m.parameters_per_dimension != 2:
         raise refuse("parameters_per_dimension", m.parameters_per_dimension, "2 for a gaussian: mean and log-std")
+
+
+def _check_vision(vision: Vision | None) -> None:
+    if vision is None:
+        return
+    sizes = vision.image
+    if not isinstance(sizes, tuple) or len(sizes) != 3:
+        raise refuse("vision.image", sizes, "channels, height and width")
+    for key, value in (*((f"vision.image[{i}]", size) for i, size in enumerate(sizes)), ("vision.chunk", vision.chunk)):
+        check_whole(key, value, 1)
+    check_whole("vision.instruction_bytes", vision.instruction_bytes, 1)
+    if prod(sizes) > MAX_PIXELS or vision.chunk > MAX_CHUNK or vision.instruction_bytes > MAX_INSTRUCTION:
+        allowed = f"at most {MAX_PIXELS} pixels, {MAX_CHUNK} actions and {MAX_INSTRUCTION} bytes"
+        raise refuse("vision", vision, allowed)
 
 
 def _check_provenance(m: "Manifest") -> None:
@@ -109,6 +127,6 @@ def _check_golden(m: "Manifest") -> None:
         values = getattr(m.golden, field.name)
         if not isinstance(values, tuple) or len(values) != len(rows):
             raise refuse(f"golden.{field.name}", values, f"{len(rows)} rows, as golden.observation")
-        size = m.observation_size if field.name == "observation" else m.action_size
+        size = m.layout.row_size if field.name == "observation" else m.layout.decision_size
         for row in values:
             check_numbers(f"golden.{field.name}", row, size)

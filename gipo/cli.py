@@ -113,7 +113,7 @@ class GipoCLI(LightningCLI):
         """Choose the run folder; refuse an occupied one before anything is built."""
         config = self.config[self.subcommand]
         if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = str(_free_folder(Path("runs"), config.data.get("task") or "logs"))
+            config.trainer.default_root_dir = str(_free_folder(Path("runs"), _task_name(config.data.get("task"))))
         folder = Path(config.trainer.default_root_dir)
         if config.ckpt_path is not None:
             return
@@ -281,6 +281,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except SIGTERMException:
         print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
         sys.exit(EXIT_SIGTERM)
+
+
+def _task_name(task: Any) -> str:
+    """How a run's folder begins: the task's name, the class of a simulation, or logs."""
+    return task if isinstance(task, str) else "logs" if task is None else task.class_path.rpartition(".")[2]
 
 
 def _free_folder(parent: Path, name: str) -> Path:

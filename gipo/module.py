@@ -208,7 +208,10 @@ class GIPOModule(LightningModule):
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
     def training_step(self, batches: TensorDictBase, batch_idx: int) -> None:
-        """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B]."""
+        """Learn from batches [rounds, B]; keys as in the data contract, with `advantage` and `value_target` [B].
+
+        With action chunks these, `valid` and `executed` are [B, H].
+        """
         self.check_behaviour("behaviour_params" in batches.keys())
         if self.normalise_advantages and batches.shape[-1] < 2:
             raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
@@ -228,14 +231,17 @@ class GIPOModule(LightningModule):
 
         Value-only updates never run the actor, and encode the batch once between policy updates.
         """
-        advantage = batch["advantage"]
+        # Every step of an action chunk is a sample of its own: [B], or [B, H] as [B·H].
+        advantage, valid = batch["advantage"].flatten(), batch["valid"].flatten()
         if self.normalise_advantages:
-            kept = advantage[batch["valid"] & advantage.isfinite()]
+            kept = advantage[valid & advantage.isfinite()]
             advantage = (advantage - kept.mean()) / (kept.std() + 1e-8)
-        age = self.policy.version - batch["policy_version"]
+        age = (self.policy.version - batch["policy_version"]).repeat_interleave(len(advantage) // len(batch))
         entropy = None
         if self.objective.needs_entropy:
             entropy = self.policy.entropy(batch["behaviour_params"].float()) / self.policy.max_entropy
+            entropy = entropy.flatten(0, -2)
+        executed = batch.get("executed", None)
         features = None
         for index in range(self.reuse):
             if self.cuda_graphs:  # what the last graphs left may be written over from here on
@@ -243,7 +249,7 @@ class GIPOModule(LightningModule):
             if index % self.actor_every == 0 and not critic_only:
                 params = batch["behaviour_params"] if self.kl_exact else None
                 terms = self._policy_terms(
-                    batch["observation"], batch["latent"], batch["log_prob"], batch["valid"], advantage, entropy, params
+                    batch["observation"], batch["latent"], batch["log_prob"], valid, advantage, entropy, params
                 )
                 iteration.add(terms.kept(self.cuda_graphs), advantage, age)
                 value_features, features = terms.features.detach(), None
@@ -254,10 +260,13 @@ class GIPOModule(LightningModule):
                     with torch.no_grad():
                         features = self.policy.features(batch["observation"])
                 value_features = features
-            value, loss = self._value_terms(value_features, batch["value_target"])
+            value, loss = self._value_terms(value_features, batch["value_target"], executed)
             iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
             iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters()))
-        iteration.explained_variance.append(explained_variance(value.detach(), batch["value_target"]))
+        value, target = value.detach(), batch["value_target"]
+        if executed is not None:
+            value, target = value[executed], target[executed]
+        iteration.explained_variance.append(explained_variance(value, target))
 
     def _eager_policy_terms(
         self,
@@ -269,26 +278,34 @@ class GIPOModule(LightningModule):
         entropy: Tensor | None,
         behaviour_params: Tensor | None,
     ) -> "_PolicyTerms":
-        """Tensors in, tensors out, so that it can be compiled; `behaviour_params` where the anchor is exact."""
+        """Tensors in, tensors out, so that it can be compiled; `behaviour_params` where the anchor is exact.
+
+        Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
+        """
         features = self.policy.features(observation)
         params = self.policy.params_of(features)
         # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
-        log_ratio = self.policy.log_prob(params, latent) - behaviour_log_prob
+        log_ratio = (self.policy.log_prob(params, latent) - behaviour_log_prob).flatten(0, -2)
         surrogate = policy_loss(self.objective, log_ratio, advantage, valid, entropy)
         if behaviour_params is not None:
-            kl = masked_mean(self.policy.kl(behaviour_params, params), surrogate.used)
+            kl = masked_mean(self.policy.kl(behaviour_params, params).flatten(0, -2), surrogate.used)
         else:
             kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
         # L = L_policy + β·KL(μ‖π) − η·H(π)
         loss = surrogate.loss + self.kl_coef * kl
         if self.entropy_coef:
-            loss = loss - self.entropy_coef * masked_mean(self.policy.entropy(params), surrogate.used)
+            entropies = self.policy.entropy(params).flatten(0, -2)
+            loss = loss - self.entropy_coef * masked_mean(entropies, surrogate.used)
         return _PolicyTerms(loss, features, surrogate, kl, log_ratio)
 
-    def _eager_value_terms(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Values [B], and their squared error."""
+    def _eager_value_terms(
+        self, features: Tensor, target: Tensor, executed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Values [B] or [B, H], and their squared error, of the chunk steps that were executed."""
         value = self.policy.value_of(features)
-        return value, F.mse_loss(value, target)
+        if executed is None:
+            return value, F.mse_loss(value, target)
+        return value, masked_mean((value - target) ** 2, executed)
 
     def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""

@@ -48,11 +48,17 @@ class Spaces:
         if self.observation_size < 1 or not self.action_low or not ordered:
             raise GipoError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
 
+    @property
+    def decision(self) -> tuple[int, ...]:
+        """Shape of what a policy decides at once: (D,)."""
+        return (len(self.action_low),)
+
 
 class Policy(nn.Module, ABC):
     """Base of all policies.
 
-    Shapes: observation [..., O]; params [..., D, P]; noise, latent, log_prob, action [..., D]; value [...].
+    Shapes: observation [..., O]; params [..., D, P]; noise, latent, log_prob, action [..., D]; value [...]. A policy
+    over chunks of H actions has [..., H, D] in place of [..., D], and values [..., H]: one for each chunk step.
 
     Args:
         spaces: what the policy is built for.
@@ -63,6 +69,8 @@ class Policy(nn.Module, ABC):
 
     noise_kind: ClassVar[str]
     latent_dtype: ClassVar[torch.dtype]
+    spaces_kind: ClassVar[type] = Spaces
+    rows_at_once: ClassVar[int] = 65_536  # observations that go through the networks together where there are many
     version: Tensor
     action_low: Tensor
     action_high: Tensor
@@ -74,22 +82,31 @@ class Policy(nn.Module, ABC):
         self.action_size = len(spaces.action_low)
         self.parameters_per_dimension = parameters_per_dimension
         self.normaliser = ObservationNormaliser(spaces.observation_size) if normalise else None
-        self.network = network(spaces.observation_size, self.action_size * parameters_per_dimension)
+        self.network = self._body(network)
         self.register_buffer("action_low", torch.tensor(spaces.action_low))
         self.register_buffer("action_high", torch.tensor(spaces.action_high))
         # The version travels with the weights, so that a frame can never be stamped with another version
         # than that of the weights that acted.
         self.register_buffer("version", torch.zeros((), dtype=torch.int64))
 
+    def _body(self, network: NetworkFactory) -> ActorCritic:
+        """The network for these spaces."""
+        return network(self.spaces.observation_size, self.action_size * self.parameters_per_dimension)
+
     def features(self, observation: Tensor) -> Tensor:
         """Shared features of the actor and the critic."""
         normalised = observation if self.normaliser is None else self.normaliser(observation)
         return self.network.encoder(normalised)
 
+    def learn_moments(self, observation: Tensor) -> None:
+        """Add observations [..., O] to the moments that it standardises by, if it does."""
+        if self.normaliser is not None:
+            self.normaliser.update(observation)
+
     def params_of(self, features: Tensor) -> Tensor:
         """Distribution parameters [..., D, P] from features, float32 even under autocast."""
         flat = self.network.actor(features).float()
-        return self._constrain(flat.unflatten(-1, (self.action_size, self.parameters_per_dimension)))
+        return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.parameters_per_dimension)))
 
     def value_of(self, features: Tensor) -> Tensor:
         """State value [...] from features; no gradient reaches the encoder."""
@@ -105,16 +122,17 @@ class Policy(nn.Module, ABC):
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """What the policy loss moves."""
-        return [*self.network.encoder.parameters(), *self.network.actor.parameters()]
+        parameters = [*self.network.encoder.parameters(), *self.network.actor.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """What the value loss moves."""
         return list(self.network.critic.parameters())
 
     def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
-        """Noise [*shape, D] that `sample` takes: uniform in [0, 1) or standard normal, by `noise_kind`."""
+        """Noise [*shape, D] or [*shape, H, D] for `sample`: uniform in [0, 1) or standard normal, by `noise_kind`."""
         draw = {"uniform": torch.rand, "normal": torch.randn}[self.noise_kind]
-        return draw(*shape, self.action_size, generator=generator, device=self.action_low.device)
+        return draw(*shape, *self.spaces.decision, generator=generator, device=self.action_low.device)
 
     def description(self) -> dict[str, Any]:
         """Plain data from which `build` makes the same policy; kept in checkpoints and artifacts."""
@@ -349,8 +367,8 @@ def build(description: dict[str, Any]) -> Policy:
         network = _resolve(body["class_path"], ActorCritic)
         policy = _resolve(description["class_path"], Policy)
         return policy(
-            Spaces(**description["spaces"]),
-            network=lambda inputs, outputs: network(inputs, outputs, **body["init_args"]),
+            policy.spaces_kind(**description["spaces"]),
+            network=lambda *sizes: network(*sizes, **body["init_args"]),
             **description["init_args"],
         )
     except GipoError:

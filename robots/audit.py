@@ -138,7 +138,14 @@ def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> n
     Args:
         policy: that acted.
         rows: `observation` [T, O], `latent` [T, D] and `log_prob` [T, D].
+
+    Raises:
+        LogError: the policy sees more than the observation.
     """
+    if policy.manifest.vision is not None:
+        raise LogError(
+            f"policy {policy.policy_id} sees a camera: its log-probs cannot be recomputed from the vectors of a log"
+        )
     again = policy.log_prob_of(rows["observation"], rows["latent"])
     return np.abs(again - rows["log_prob"]).max(1)
 

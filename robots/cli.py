@@ -50,6 +50,9 @@ def _run(options: argparse.Namespace) -> None:
         engage_seconds=options.engage,
         deadline=options.deadline or 1.25 * patience,
         max_age=options.max_age or 1.5 * patience,
+        instruction=options.instruction,
+        camera=options.camera,
+        replan=options.replan,
         deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
     )
     record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
@@ -170,6 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--engage", type=float, default=0.25, metavar="SECONDS", help="to hand over control (%(default)s)")
     run.add_argument("--deadline", type=float, metavar="PERIODS", help="for policy and driver (1.25; simulated: 50)")
     run.add_argument("--max-age", type=float, metavar="PERIODS", help="of an observation (1.5; simulated: 60)")
+    run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
+    run.add_argument("--camera", default="image", metavar="NAME", help="whose image it sees (%(default)s)")
+    run.add_argument("--replan", type=int, default=0, metavar="N", help="steps of a chunk before it decides anew (all)")
     run.add_argument("--deadman", metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
     _log_command(commands, "info", _info, "what a log holds", many=False)

@@ -11,6 +11,7 @@ import numpy as np
 from deploy.policy import Decision
 from robots import safety
 from robots.base import Observation, Robot
+from robots.deciding import Decider
 from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
@@ -51,6 +52,7 @@ class ControlLoop:
         self._clock = clock or Clock()
         self._listeners = listeners
         self._limits = safety.Limits.of(self.spec)
+        self._decider = Decider(policy, options)
         self._running = False
         period = self.spec.period_ns / 1e9
         self.latch = Latch(robot, period / 4, self._stopped)
@@ -74,11 +76,12 @@ class ControlLoop:
         Args:
             episode: number within the session.
             seed: chooses what the robot lets be chosen, and with the number every noise draw:
-                `numpy.random.default_rng([seed, episode])`, one draw of [D] a step.
+                `numpy.random.default_rng([seed, episode])`, one draw of [D] a step, or of [H·D] a chunk.
         """
         record = Recorder(self.log, self.spec, self.options, episode, self._listeners)
         self.record, self._section, self._running, reason = record, "prepare", True, ""
         record.start(self.policy, seed)
+        self._decider.begin()
         try:
             with _undisturbed():
                 self.latch.check()  # before anything moves, homing included
@@ -118,14 +121,15 @@ class ControlLoop:
             self._ask_people(record)
             with self._timed("policy"):
                 values = observation.values.astype(np.float32)
-                decision = self.policy.act(values, rng, self.options.deterministic)
+                decision, chunk_step = self._decider.next(observation, values, rng)
                 record.raw = decision.action
             with self._timed("gate"):
                 state = state or self._engage(record, observation)
                 command, changed = self._gate(state, observation, decision, record.step)
             with self._timed("act"), self.latch.permission():
                 sent = np.array(self.robot.act(command), float)
-                record.sent(began, values, decision, sent, changed, self.policy.manifest.policy_version)
+                version = self.policy.manifest.policy_version
+                record.sent(began, values, decision, sent, changed, version, chunk_step)
                 state = safety.advance(state, sent)
             record.tick(late, self._clock.now_ns() - began)
 

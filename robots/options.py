@@ -19,7 +19,7 @@ class Policy(Protocol):
     policy_id: str
 
     def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:
-        """Choose an action [D] for observation [O]."""
+        """Choose an action [D] for observation [O]; a policy with vision [H, D] for a row [R]."""
         ...
 
 
@@ -47,6 +47,9 @@ class Options:
         engage_seconds: over which the policy is given control.
         deadline: periods that observe, policy or act may take before the watchdog stops the robot.
         max_age: periods an observation may be old.
+        instruction: what a policy with vision is to do.
+        camera: whose image it sees.
+        replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
         deadman: asked every tick; False stops the robot.
         takeover: asked every tick; True ends the episode, a person has the robot.
         quit: asked every tick; a reason ends the episode in good order.
@@ -59,13 +62,16 @@ class Options:
     engage_seconds: float = 0.25
     deadline: float = 1.25
     max_age: float = 1.5
+    instruction: str = ""
+    camera: str = "image"
+    replan: int = 0
     deadman: Callable[[], bool] = _always
     takeover: Callable[[], bool] = _never
     quit: Callable[[], str] = _no_reason
 
     def __post_init__(self) -> None:
         ranges = {"steps": (1, 10**7), "speed": (1e-3, 1e3), "engage_seconds": (0, 60)}
-        ranges |= {"deadline": (0.1, 10**4), "max_age": (0.1, 10**4)}
+        ranges |= {"deadline": (0.1, 10**4), "max_age": (0.1, 10**4), "replan": (0, 10**4)}
         for key, (low, high) in ranges.items():
             if not low <= getattr(self, key) <= high:
                 raise RobotError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")

@@ -53,6 +53,7 @@ class Recorder:
             "policy_version": policy.manifest.policy_version,
             "deterministic": self._options.deterministic,
             "seed": seed,
+            "instruction": self._options.instruction,
             "noise": f"numpy.random.default_rng([{seed}, {self.episode}])",
         }
         self.event("episode_start", data=data)
@@ -81,6 +82,7 @@ class Recorder:
         sent: np.ndarray,
         changed: tuple[str, ...],
         version: int,
+        chunk_step: int = 0,
     ) -> None:
         """A command that went out.
 
@@ -102,6 +104,7 @@ class Recorder:
             policy_version=version,
             valid=not self._options.deterministic and "engage" not in changed,
             gate=changed,
+            chunk_step=chunk_step,
         )
 
     def complete(self, reward: float, terminated: bool, truncated: bool) -> None:

@@ -58,6 +58,8 @@ def check_comparable(policy: OnnxPolicy, incumbent: OnnxPolicy) -> None:
         RobotError: naming the difference.
     """
     mine, theirs = policy.manifest, incumbent.manifest
+    if mine.vision is not None or theirs.vision is not None:
+        raise RobotError("a policy with vision can neither be a shadow nor have one")
     if (mine.family, mine.action_size) != (theirs.family, theirs.action_size) or (
         mine.family == "token" and mine.parameters_per_dimension != theirs.parameters_per_dimension
     ):

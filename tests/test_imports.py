@@ -28,6 +28,14 @@ RULES: dict[str, set[str]] = {
     "gipo.loss": {"torch", "tensordict", "torchrl", "gipo.objectives", "gipo.diagnostics", "gipo.errors"},
     "gipo.networks": {"torch", "gipo.errors"},
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
+    "gipo.vla": {"torch", "gipo.errors", "gipo.networks", "gipo.policies", "gipo.vla"},
+    "gipo.vla.tiny": {"torch", "tensordict", "torchrl", "gipo.errors", "gipo.networks", "gipo.vla.observations"},
+    "gipo.vla.policies": {"torch", "tensordict", "gipo.networks", "gipo.policies", "gipo.vla"},
+    "gipo.vla.openvla": {"torch", "torchrl", "gipo.errors", "gipo.vla"},
+    "gipo.vla.huggingface": {
+        "torch", "transformers", "peft", "gipo.errors", "gipo.networks", "gipo.vla.observations",
+    },
+    "gipo.vla.lerobot": {"torch", "tensordict", "torchrl", "lerobot", "gipo.errors", "gipo.networks", "gipo.vla"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
         "gipo.checkpoints",
@@ -45,6 +53,8 @@ RULES: dict[str, set[str]] = {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
         "gipo.files", "robots.log", "robots.spec",
     },
+    "datamodules.vla": TORCH | {"datamodules", "gipo.errors", "gipo.vla.observations"},
+    "datamodules.libero_vla": TORCH | {"numpy", "datamodules", "gipo.errors"},
     "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",

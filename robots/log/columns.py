@@ -152,6 +152,8 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {
         name: np.array([row[name] for row in rows], kind) for name, kind in _SCALARS.items()
     }
+    # Logs of policies that knew no chunks do not name it.
+    columns["chunk_step"] = np.array([row.get("chunk_step", 0) for row in rows], np.int64)
     for name, kind in _VECTORS.items():
         columns[name] = _matrix([row[name] for row in rows], count, kind)
     latents = [row["latent"] for row in rows]

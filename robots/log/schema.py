@@ -37,7 +37,7 @@ class Step:
 
     Args:
         episode: number within the session, from 0.
-        step: tick within the episode, from 0; also the index of its noise draw.
+        step: tick within the episode, from 0; also the index of its noise draw where every step is decided alone.
         wall_ns: wall clock when the tick began.
         monotonic_ns: monotonic clock when the tick began.
         observation: what the policy saw, raw.
@@ -52,6 +52,7 @@ class Step:
         truncated: the episode was cut at the next observation.
         gate: what the gate changed, as a list of reasons.
         timing_us: microseconds, one for each of TIMES; that of `log` is the previous tick's.
+        chunk_step: which action of its decision's chunk it is; 0 where every step is decided alone.
     """
 
     episode: int
@@ -70,6 +71,7 @@ class Step:
     truncated: bool = False
     gate: tuple[str, ...] = ()
     timing_us: tuple[int, ...] = (0,) * len(TIMES)
+    chunk_step: int = 0
 
 
 @dataclass(slots=True)
@@ -132,7 +134,7 @@ def _object(title: str, properties: dict[str, Any]) -> bytes:
 _INTEGER, _NUMBER, _BOOLEAN, _TEXT = ({"type": kind} for kind in ("integer", "number", "boolean", "string"))
 _NUMBERS = {"type": "array", "items": _NUMBER}
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version"), _INTEGER),
+    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version", "chunk_step"), _INTEGER),
     **dict.fromkeys(("observation", "latent", "action", "sent_action", "log_prob", "deterministic_action"), _NUMBERS),
     **dict.fromkeys(("valid", "terminated", "truncated"), _BOOLEAN),
     **dict.fromkeys(("kind", "reason", "policy_id"), _TEXT),

@@ -4,7 +4,6 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules import valuation
 from datamodules.advantages import GAE, Estimator, VTrace
 from datamodules.moments import learn_moments
 from datamodules.valuation import log_ratios, value_frames
@@ -53,7 +52,7 @@ def test_chunks_equal_one_piece(estimator: Estimator, chunk: int, monkeypatch: p
     chronological = data["step"].argsort(stable=True)
     order, whole = value_frames(data, policy, estimator, 0.5, chronological)
     ratios = log_ratios(policy, data)
-    monkeypatch.setattr(valuation, "CHUNK", chunk)
+    monkeypatch.setattr(TokenPolicy, "rows_at_once", chunk)
     again, parts = value_frames(data, policy, estimator, 0.5, chronological)
     assert torch.equal(order, again)
     for mine, theirs in zip(whole, parts, strict=True):
@@ -79,3 +78,46 @@ def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert int(policy.normaliser.count) == 5
     assert torch.allclose(policy.normaliser.mean, observation[rows].double().mean(0))
     learn_moments(make_policy(normalise=False), observation)
+
+
+class Table:
+    """A critic by the book: the values [M, H] of a decision are those that its observation holds."""
+
+    rows_at_once = 3
+
+    def __init__(self) -> None:
+        self.version = torch.zeros((), dtype=torch.int64)
+
+    def features(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation
+
+    value = value_of = features
+
+
+def test_advantages_run_along_the_executed_steps_of_chunks() -> None:
+    # One episode of two decisions of three steps, cut after one step of the second by termination; and one decision
+    # that a time limit cut after two steps.
+    data = TensorDict(
+        {
+            "observation": torch.tensor([[1.0, 2.0, 3.0], [4.0, 50.0, 50.0], [5.0, 6.0, 50.0]]),
+            "executed": torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool(),
+            "episode": torch.tensor([0, 0, 1]),
+            "step": torch.tensor([0, 1, 0]),
+            "next": {
+                "observation": torch.tensor([[50.0] * 3, [50.0] * 3, [7.0, 50.0, 50.0]]),
+                "reward": torch.tensor([[1.0, 1.0, 1.0], [2.0, 99.0, 99.0], [3.0, 3.0, 99.0]]),
+                "terminated": torch.tensor([False, True, False]),
+                "truncated": torch.tensor([False, False, True]),
+                "done": torch.tensor([False, True, True]),
+            },
+        },
+        batch_size=[3],
+    )
+    order, estimate = value_frames(data, Table(), GAE(gamma=1.0, lam=1.0), 1.0)  # type: ignore[arg-type]
+    assert order.tolist() == [0, 1, 2]
+    # undiscounted returns: 1 + 1 + 1 + 2, and 3 + 3 + V = 7
+    assert estimate.target.tolist() == [[5, 4, 3], [2, 0, 0], [13, 10, 0]]
+    assert estimate.advantage.tolist() == [[4, 2, 0], [-2, 0, 0], [8, 4, 0]]
+    _, single = value_frames(data, Table(), GAE(gamma=0.5, lam=0.0), 1.0)  # type: ignore[arg-type]
+    # r + γ·V(next step) − V: 1 + .5·2 − 1, 1 + .5·3 − 2, 1 + .5·4 − 3, 2 − 4, 3 + .5·6 − 5, 3 + .5·7 − 6
+    assert single.advantage.tolist() == [[1, 0.5, 0], [-2, 0, 0], [1, 0.5, 0]]

@@ -90,7 +90,7 @@ class FakePolicy:
     policy_id = "ab" * 32
 
     def __init__(self, size: int = 3, say: dict[int, Callable[[], Any]] | None = None):
-        self.manifest: Any = SimpleNamespace(policy_version=7)
+        self.manifest: Any = SimpleNamespace(policy_version=7, vision=None)
         self.size, self.say, self.tick = size, say or {}, -1
 
     def act(self, observation: np.ndarray, rng: Any, deterministic: bool = False) -> Decision:

@@ -1,0 +1,95 @@
+"""How a policy's inputs and outputs lie in a graph: flat rows outside, named tensors inside.
+
+Everything that asks a policy works on rows: an observation is [R] float32, a decision's noise, latents and log-probs
+[K]. For a flat policy these are the graph's own inputs and outputs, R = O and K = D. For one that sees a camera and
+decides on chunks of H actions a row is the state, the image's pixels and the instruction's bytes, one after another,
+all of which float32 holds exactly, and K = H·D.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+MAX_PIXELS = 3 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Vision:
+    """What a policy sees and decides beyond one vector and one action.
+
+    Args:
+        image: channels, height and width of the camera image; the graph's input `image` is [B, *image] uint8.
+        instruction_bytes: length of `instruction` [B, instruction_bytes] int64, UTF-8 bytes with zeros after the end.
+        chunk: H, actions of a decision; the graph's noise and outputs are [B, H, D].
+    """
+
+    image: tuple[int, int, int]
+    instruction_bytes: int
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Rows ↔ the graph's tensors.
+
+    Args:
+        observation_size: O.
+        action_size: D.
+        vision: what else there is, if anything.
+    """
+
+    observation_size: int
+    action_size: int
+    vision: Vision | None = None
+
+    @property
+    def decision(self) -> tuple[int, ...]:
+        """Shape of a decision: (D,) or (H, D)."""
+        return (self.action_size,) if self.vision is None else (self.vision.chunk, self.action_size)
+
+    @property
+    def decision_size(self) -> int:
+        """K."""
+        return prod(self.decision)
+
+    @property
+    def row_size(self) -> int:
+        """R."""
+        seen = 0 if self.vision is None else prod(self.vision.image) + self.vision.instruction_bytes
+        return self.observation_size + seen
+
+    def feeds(self, rows: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
+        """The graph's inputs for rows [B, R] and noise [B, K]."""
+        if self.vision is None:
+            return {"observation": rows, "noise": noise}
+        pixels = self.observation_size + prod(self.vision.image)
+        return {
+            "observation": np.ascontiguousarray(rows[:, : self.observation_size]),
+            "image": rows[:, self.observation_size : pixels].astype(np.uint8).reshape(-1, *self.vision.image),
+            "instruction": rows[:, pixels:].astype(np.int64),
+            "noise": noise.reshape(-1, *self.decision),
+        }
+
+    def flat(self, output: np.ndarray) -> np.ndarray:
+        """A graph's output [B, K] or [B, K, P], from [B, *decision] or [B, *decision, P]."""
+        return output.reshape(len(output), self.decision_size, *output.shape[1 + len(self.decision) :])
+
+    def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
+        """The row [R] of a state [O], an image [H, W, C] uint8 as cameras give it, and an instruction.
+
+        Raises:
+            ValueError: when the policy sees no images, or the image or the instruction has another size.
+        """
+        if self.vision is None:
+            raise ValueError("this policy sees no images")
+        channels, height, width = self.vision.image
+        if image.shape != (height, width, channels) or image.dtype != np.uint8:
+            raise ValueError(f"the image is {image.shape} {image.dtype}; it must be {(height, width, channels)} uint8")
+        text = np.zeros(self.vision.instruction_bytes, np.float32)
+        data = instruction.encode()
+        if len(data) > len(text):
+            raise ValueError(f"the instruction has {len(data)} bytes, the policy reads {len(text)}")
+        text[: len(data)] = list(data)
+        pixels = image.transpose(2, 0, 1).ravel().astype(np.float32)
+        return np.concatenate([np.asarray(values, np.float32).ravel(), pixels, text])

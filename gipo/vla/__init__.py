@@ -1,0 +1,1 @@
+"""Vision-language-action policies: camera image, language and proprioception in, chunks of actions out."""

@@ -1,0 +1,280 @@
+"""The body of an OpenVLA-OFT-like policy: a Hugging Face vision-language model that decodes all action tokens at once.
+
+One forward pass over [begin, image features, prompt, state, H·D empty embeddings]; the empty positions see the whole
+prompt and each other, and the hidden state at each gives the logits of one action token, over what were the last V ids
+of the vocabulary (arXiv 2502.19645, with the discrete actions of arXiv 2406.09246).
+"""
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gipo.errors import GipoError
+from gipo.networks import ActorCritic
+from gipo.vla.observations import VLASpaces, decode_instructions
+
+PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
+REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
+
+
+class HuggingFaceNetworks(ActorCritic):
+    """A pretrained LLaVA-like model with low-rank adapters, a float32 token head and a critic.
+
+    The pretrained weights are frozen, stay where they are, and are no part of a checkpoint, which holds adapters, state
+    projector, token head and critic, and a checksum of the frozen weights. Only safetensors are read.
+
+    Args:
+        spaces: what the policy is built for.
+        outputs: V, bins of an action dimension.
+        pretrained: folder or hub id of the model, with its tokenizer and `preprocessor_config.json`.
+        rank: of the adapters, on every linear layer but the head.
+        alpha: their scale, times rank.
+        dtype: of the pretrained weights; adapters, heads and log-probs are float32.
+        prompt: what surrounds the instruction.
+        critic_width: width of the critic's hidden layer.
+    """
+
+    def __init__(
+        self,
+        spaces: VLASpaces,
+        outputs: int,
+        pretrained: str,
+        rank: int = 32,
+        alpha: int = 16,
+        dtype: Literal["bfloat16", "float32"] = "bfloat16",
+        prompt: str = PROMPT,
+        critic_width: int = 256,
+    ):
+        super().__init__()
+        self._sizes = (spaces, outputs)
+        if rank < 1 or "{instruction}" not in prompt:
+            raise GipoError(
+                f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
+            )
+        self._config = {
+            "pretrained": str(pretrained), "rank": rank, "alpha": alpha, "dtype": dtype, "prompt": prompt,
+            "critic_width": critic_width,
+        }  # fmt: skip
+        model, tokenizer, pixels = _load(str(pretrained), getattr(torch, dtype))
+        head = model.get_output_embeddings().weight
+        if not outputs <= tokenizer.vocab_size <= len(head):
+            raise GipoError(
+                f"{pretrained} has a vocabulary of {tokenizer.vocab_size} and {len(head)} output rows; "
+                f"policy.bins={outputs} must fit into both"
+            )
+        window = head[tokenizer.vocab_size - outputs : tokenizer.vocab_size].detach().float()
+        self.statistics: dict[str, Any] = getattr(model.config, "norm_stats", None) or {}
+        self.encoder = _Encoder(_with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
+        self.actor = _TokenHead(window)
+        self.critic = _ChunkCritic(window.shape[1], critic_width)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside spaces and outputs."""
+        return dict(self._config)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go only the weights that learn; transformers' own hooks could not."""
+        return _remade, (*self._sizes, self._config, self.state_dict())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "HuggingFaceNetworks":
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+
+def _remade(spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: dict[str, Tensor]) -> HuggingFaceNetworks:
+    made = HuggingFaceNetworks(spaces, outputs, **config)
+    made.load_state_dict(weights)
+    return made
+
+
+class _Encoder(nn.Module):
+    """Observations → hidden states of the action tokens [..., H, D, hidden], float32."""
+
+    mean: Tensor
+    std: Tensor
+    frozen: Tensor
+
+    def __init__(self, model: Any, tokenizer: Any, pixels: dict[str, Any], prompt: str, spaces: VLASpaces):
+        super().__init__()
+        self.model, self.spaces = model, spaces
+        width = model.config.text_config.hidden_size
+        # The state as one more token of the prompt.
+        self.state = nn.Sequential(nn.Linear(spaces.state_size, width), nn.GELU(), nn.Linear(width, width))
+        self.size = model.config.vision_config.image_size
+        statistics = [torch.tensor(pixels[f"image_{name}"]).view(-1, 1, 1) for name in ("mean", "std")]
+        self.register_buffer("mean", statistics[0], persistent=False)
+        self.register_buffer("std", statistics[1], persistent=False)
+        begin = tokenizer.bos_token_id
+        self._begin = [] if begin is None else [begin]
+        self._tokens = _Tokens(tokenizer, prompt)
+        frozen = [value.double().sum() for value in model.parameters() if not value.requires_grad]
+        self.register_buffer("frozen", torch.stack(frozen).sum())
+        self.register_state_dict_post_hook(_drop_frozen)
+        self.register_load_state_dict_pre_hook(_keep_frozen)
+
+    def train(self, mode: bool = True) -> "_Encoder":
+        """The pretrained model never drops out: its log-probs must be those of the policy that acted."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        batch = observation["state"].shape[:-1]
+        image, state, instruction = (
+            observation[name].flatten(0, -1 - own) for name, own in (("image", 3), ("state", 1), ("instruction", 1))
+        )
+        embed = self.model.get_input_embeddings()
+        dtype = embed.weight.dtype
+        seen = torch.stack(
+            list(self.model.model.get_image_features(pixel_values=self._pixels(image).to(dtype)).pooler_output)
+        )
+        prompt, given = self._prompts(instruction)
+        begin = embed(torch.tensor(self._begin, device=state.device, dtype=torch.int64)).expand(len(state), -1, -1)
+        queries = self.spaces.chunk * len(self.spaces.action_low)
+        parts = [
+            begin, seen.to(dtype), embed(prompt), self.state(state).to(dtype).unsqueeze(1),
+            begin.new_zeros(len(state), queries, begin.shape[-1]),
+        ]  # fmt: skip
+        known = torch.cat(
+            [
+                given.new_ones(len(state), begin.shape[1] + seen.shape[1]),
+                given,
+                given.new_ones(len(state), 1 + queries),
+            ],
+            1,
+        )
+        hidden = self.model.model.language_model(
+            inputs_embeds=torch.cat(parts, 1),
+            attention_mask=parallel_mask(known, queries, dtype),
+            position_ids=(known.cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
+        ).last_hidden_state[:, -queries:]
+        return hidden.float().unflatten(1, self.spaces.decision).unflatten(0, batch)
+
+    def _pixels(self, image: Tensor) -> Tensor:
+        """[B, C, H, W] uint8 → [B, C, size, size] as the vision tower was trained on."""
+        scaled = F.interpolate(image.float() / 255, (self.size, self.size), mode="bicubic", antialias=True)
+        return (scaled.clamp(0, 1) - self.mean) / self.std
+
+    def _prompts(self, instruction: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids of the prompts, [B, T], and which of them are no padding."""
+        different, which = instruction.unique(dim=0, return_inverse=True)
+        tokens = [torch.tensor(self._tokens(text)) for text in decode_instructions(different)]
+        ids = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+        given = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True)
+        return ids.to(instruction.device)[which], given.to(instruction.device)[which].bool()
+
+
+def parallel_mask(known: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask [B, 1, T, T]: causal, but the last `queries` positions also see each other.
+
+    Args:
+        known: [B, T] bool, False for padding, which nobody sees.
+        queries: H·D.
+        dtype: of the embeddings.
+    """
+    length = known.shape[1]
+    position = torch.arange(length, device=known.device)
+    sees = position[:, None] >= position[None, :].clamp(max=length - queries)
+    sees = sees & known[:, None, None, :]
+    return torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+class _Tokens:
+    """Instruction → ids of the prompt around it, remembered: tasks have few instructions."""
+
+    def __init__(self, tokenizer: Any, prompt: str):
+        self._tokenizer, self._prompt = tokenizer, prompt
+        self._known: dict[str, list[int]] = {}
+
+    def __call__(self, instruction: str) -> list[int]:
+        if instruction not in self._known:
+            text = self._prompt.format(instruction=instruction)
+            self._known[instruction] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._known[instruction]
+
+
+class _TokenHead(nn.Module):
+    """[..., H, D, hidden] → [..., H·D·V] logits, float32, by what were the rows of the language model's own head."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(features.float(), self.weight).flatten(-3)
+
+
+class _ChunkCritic(nn.Module):
+    """[..., H, D, hidden] → [..., H]: the value of each chunk step, from the mean of its tokens."""
+
+    def __init__(self, hidden: int, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, width), nn.Tanh(), nn.Linear(width, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        values: Tensor = self.layers(features.mean(-2)).squeeze(-1)
+        return values
+
+
+def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, tokenizer and image statistics.
+
+    Raises:
+        GipoError: a package or a file is missing, or the model is of another kind.
+    """
+    try:
+        from transformers import AutoModelForImageTextToText, AutoTokenizer
+        from transformers.image_processing_base import ImageProcessingMixin
+    except ModuleNotFoundError as error:
+        raise GipoError(f"a Hugging Face policy needs {error.name}: pip install 'gipo[vla]'") from error
+    options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(pretrained, **options)
+        pixels, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
+    except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GipoError(
+            f"cannot load a vision-language model from {pretrained!r}: {reason} (safetensors only; a model that brings "
+            f"its own code runs only with the environment variable {REMOTE_CODE}=1)"
+        ) from error
+    inner = getattr(model, "model", None)
+    if not (hasattr(inner, "get_image_features") and hasattr(inner, "language_model")):
+        raise GipoError(f"{pretrained!r} is a {type(model).__name__}, whose parts are not those of a LLaVA-like model")
+    return model, tokenizer, pixels
+
+
+def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
+    """The model, frozen, with trainable float32 low-rank adapters in its linear layers."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ModuleNotFoundError as error:
+        raise GipoError(f"a Hugging Face policy needs {error.name}: pip install 'gipo[vla]'") from error
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
+
+
+def _drop_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, _: Any) -> None:
+    for name, value in module.model.named_parameters():
+        if not value.requires_grad:
+            state.pop(f"{prefix}model.{name}", None)
+
+
+def _keep_frozen(
+    module: "_Encoder", state: dict[str, Any], prefix: str, _: Any, __: Any, ___: Any, ____: Any, errors: list[str]
+) -> None:
+    found = state.get(f"{prefix}frozen")
+    if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):
+        errors.append("the pretrained model's frozen weights are not those that the checkpoint was trained with")
+    for name, value in module.model.named_parameters():
+        if not value.requires_grad:
+            state.setdefault(f"{prefix}model.{name}", value)

@@ -1,0 +1,182 @@
+"""LeRobot policies that regress a chunk of actions (ACT and its like), post-trained as the mean of a Gaussian."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from tensordict import NonTensorStack, TensorDict
+from torch import Tensor, nn
+from torchrl.modules import MLP
+from torchrl.modules.vla import LeRobotPolicyWrapper
+
+from gipo.errors import GipoError
+from gipo.networks import ActorCritic
+from gipo.vla.observations import VLASpaces, decode_instructions
+from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
+
+
+class LeRobotNetworks(ActorCritic):
+    """A LeRobot policy behind TorchRL's `LeRobotPolicyWrapper`, with a spread of its own for each action, and a critic.
+
+    The policy must predict the same chunk for the same observation: a flow or a diffusion that draws its own noise has
+    no density to take a ratio of.
+
+    Args:
+        spaces: what the policy is built for.
+        outputs: 2, mean and spread.
+        pretrained: folder or hub id of the policy, with its processors; read by lerobot, as safetensors.
+        camera: which of the policy's cameras the image is.
+        critic_width: width of the critic's hidden layer.
+    """
+
+    def __init__(
+        self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
+    ):
+        super().__init__()
+        if outputs != 2:
+            raise GipoError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
+        self._config = {"pretrained": str(pretrained), "camera": camera, "critic_width": critic_width}
+        self.encoder = _Encoder(load(str(pretrained)), camera, spaces)
+        self.actor = _Spread(spaces)
+        size = spaces.chunk * len(spaces.action_low) + spaces.state_size
+        self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
+        self.encoder.refuse_unsuitable(str(pretrained))
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside spaces and outputs."""
+        return dict(self._config)
+
+
+class LeRobotPolicy(VLAGaussianPolicy):
+    """A chunk of actions around the one that a LeRobot policy predicts, clipped into the bounds.
+
+    Args:
+        spaces: what the policy is built for.
+        network: the body, such as `LeRobotNetworks`; it standardises its inputs itself.
+        std_min: floor of the standard deviation, of half the range between the bounds.
+        std_max: ceiling of the standard deviation; it starts at the geometric mean of both.
+    """
+
+    def __init__(self, spaces: VLASpaces, network: VLANetworkFactory, std_min: float = 0.02, std_max: float = 0.5):
+        super().__init__(spaces, False, std_min, std_max, network=network, normalise=False)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside `spaces` and `network`."""
+        return {"std_min": self.std_min, "std_max": self.std_max}
+
+    def _constrain(self, params: Tensor) -> Tensor:
+        # The mean stays what was predicted; the anchor holds it there, and `to_env` clips.
+        return torch.stack((params[..., 0], super()._constrain(params)[..., 1]), -1)
+
+
+def load(pretrained: str) -> "_Regressor":
+    """A LeRobot policy between its processors.
+
+    Raises:
+        GipoError: lerobot is not installed, or cannot read it.
+    """
+    try:
+        from lerobot.configs.policies import PreTrainedConfig
+        from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+    except ImportError as error:
+        raise GipoError(f"a LeRobot policy needs lerobot: pip install lerobot ({error})") from error
+    try:
+        config = PreTrainedConfig.from_pretrained(pretrained)
+        policy = get_policy_class(config.type).from_pretrained(pretrained, config=config)
+        before, after = make_pre_post_processors(config, pretrained_path=pretrained)
+    except Exception as error:  # lerobot raises anything
+        raise GipoError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
+    return _Regressor(policy, before, after)
+
+
+class _Regressor(nn.Module):
+    """A batch of LeRobot's → chunks in environment units, with a gradient."""
+
+    def __init__(self, policy: nn.Module, before: Any, after: Any):
+        super().__init__()
+        self.policy, self._before, self._after = policy, before, after
+        # LeRobot predicts without a gradient; the function it decorates has one.
+        predict = getattr(type(policy), "predict_action_chunk")  # noqa: B009 - a method no base class declares
+        self._predict = getattr(predict, "__wrapped__", predict)
+
+    def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
+        """[B, policy's own chunk, D]."""
+        chunk: Tensor = self._after(self._predict(self.policy, self._before(batch)))
+        return chunk
+
+
+def _first_steps(count: int, regressor: _Regressor, batch: dict[str, Any]) -> Tensor:
+    return regressor.predict_action_chunk(batch)[:, :count]
+
+
+class _Encoder(nn.Module):
+    """Observations → [..., H·D + S]: the predicted chunk in units of half the bounds' range, and the state."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, regressor: _Regressor, camera: str, spaces: VLASpaces):
+        super().__init__()
+        self.spaces = spaces
+        self.wrapper = LeRobotPolicyWrapper(
+            regressor,
+            action_dim=len(spaces.action_low),
+            chunk_size=spaces.chunk,
+            camera_name=camera,
+            predict_fn=partial(_first_steps, spaces.chunk),
+        )
+        self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
+        self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        batch = observation["state"].shape[:-1]
+        image, state, instruction = (
+            observation[name].flatten(0, -1 - own) for name, own in (("image", 3), ("state", 1), ("instruction", 1))
+        )
+        seen = TensorDict(
+            {
+                "observation": {"image": image.float() / 255, "state": state},
+                "language_instruction": NonTensorStack(*decode_instructions(instruction)),
+            },
+            batch_size=[len(state)],
+        )
+        action = self.wrapper(seen)["vla_action", "chunk"].float().to(state.device)
+        latent = 2 * (action - self.low) / (self.high - self.low) - 1
+        return torch.cat([latent.flatten(1), state], -1).unflatten(0, batch)
+
+    def refuse_unsuitable(self, pretrained: str) -> None:
+        """Refuse a policy that draws noise of its own, or that no gradient can reach.
+
+        Raises:
+            GipoError: saying which.
+        """
+        blank = {
+            "image": torch.full((1, *self.spaces.image), 128, dtype=torch.uint8),
+            "state": torch.zeros(1, self.spaces.state_size),
+            "instruction": torch.zeros(1, self.spaces.instruction_bytes, dtype=torch.int64),
+        }
+        self.eval()
+        try:
+            first, again = self(blank), self(blank)
+        except (ValueError, KeyError, RuntimeError) as error:
+            raise GipoError(
+                f"{pretrained!r} does not take these observations, or gives other actions: {error}"
+            ) from error
+        if not torch.equal(first, again):
+            raise GipoError(f"{pretrained!r} predicts another chunk each time; only policies that regress have a ratio")
+        if not first.requires_grad:
+            raise GipoError(f"no gradient reaches the weights of {pretrained!r} through its predict_action_chunk")
+
+
+class _Spread(nn.Module):
+    """Features → [..., H·D·2]: the predicted means, and a spread for each that does not depend on the observation."""
+
+    def __init__(self, spaces: VLASpaces):
+        super().__init__()
+        # −1 is half-way between the logarithms of floor and ceiling.
+        self.raw = nn.Parameter(torch.full((spaces.chunk * len(spaces.action_low),), -1.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = features[..., : len(self.raw)]
+        return torch.stack((mean, self.raw.expand_as(mean)), -1).flatten(-2)

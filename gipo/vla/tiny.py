@@ -1,0 +1,87 @@
+"""The body of a small vision-language-action policy, made of the parts of TorchRL's `TinyVLA`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import NonTensorData, TensorDict
+from torch import Tensor, nn
+from torchrl.modules import MLP
+from torchrl.modules.vla import TinyVLA
+
+from gipo.errors import GipoError
+from gipo.networks import ActorCritic
+from gipo.vla.observations import VLASpaces
+
+
+class TinyVLANetworks(ActorCritic):
+    """TorchRL's `TinyVLA` with a critic beside its head: convolutions, a state MLP, a hashed instruction, one trunk.
+
+    Args:
+        spaces: what the policy is built for.
+        outputs: parameters of each dimension of each chunk step.
+        hidden: width of the encoders, the trunk and the critic.
+        text_vocab: size of the table of hashed instructions, a power of two.
+        text_dim: size of an instruction's embedding.
+    """
+
+    def __init__(self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32):
+        super().__init__()
+        if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
+            raise GipoError(
+                f"TinyVLANetworks needs positive widths and text_vocab a power of two, got hidden={hidden}, "
+                f"text_dim={text_dim}, text_vocab={text_vocab}"
+            )
+        self.hidden, self.text_vocab, self.text_dim = hidden, text_vocab, text_dim
+        chunk, dimensions = spaces.decision
+        parts = TinyVLA(
+            action_dim=dimensions, chunk_size=chunk, action_head="tokens", vocab_size=outputs, hidden_dim=hidden,
+            text_vocab=text_vocab, text_dim=text_dim,
+        )  # fmt: skip
+        parts(_blank(spaces))  # its layers find their input sizes at the first call
+        self.encoder = _Encoder(parts, spaces)
+        # Nearly uniform to begin with, as in the other bodies.
+        nn.init.orthogonal_(parts.head.weight, 0.01)
+        nn.init.zeros_(parts.head.bias)
+        self.actor = parts.head
+        self.critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside spaces and outputs."""
+        return {"hidden": self.hidden, "text_vocab": self.text_vocab, "text_dim": self.text_dim}
+
+
+class _Encoder(nn.Module):
+    """TinyVLA's encoders and trunk over tensors alone: [..., hidden] features, for the loss and the exported graph."""
+
+    weights: Tensor
+
+    def __init__(self, parts: TinyVLA, spaces: VLASpaces):
+        super().__init__()
+        self.text_vocab = parts.text_vocab
+        self.image, self.state, self.text, self.trunk = (
+            parts.image_encoder, parts.state_encoder, parts.text_embedding, parts.trunk,
+        )  # fmt: skip
+        # Odd factors, so that every byte counts in all bits; the sum stays exact in float32.
+        factors = torch.randint(0, 64, (spaces.instruction_bytes,), generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weights", (2 * factors + 1).float())
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        state = observation["state"]
+        seen = self.image(observation["image"].to(state.dtype) / 255)
+        text = self.text(self._hash(observation["instruction"]))
+        features: Tensor = self.trunk(torch.cat([seen, self.state(state), text], -1))
+        return features
+
+    def _hash(self, instruction: Tensor) -> Tensor:
+        """Σ wᵢ·bᵢ mod V of the bytes b [..., L], in float32, which is exact below 2²⁴."""
+        total = (instruction.to(self.weights.dtype) * self.weights).sum(-1)
+        return (total - (total / self.text_vocab).floor() * self.text_vocab).long()
+
+
+def _blank(spaces: VLASpaces) -> TensorDict:
+    observation = {
+        "image": torch.zeros(1, *spaces.image, dtype=torch.uint8),
+        "state": torch.zeros(1, spaces.state_size),
+    }
+    return TensorDict({"observation": observation, "language_instruction": NonTensorData("", batch_size=[1])}, [1])

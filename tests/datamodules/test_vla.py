@@ -1,0 +1,177 @@
+"""Chunks of actions in an environment with TorchRL's VLA keys, and the whole way from collection to evaluation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torchrl.envs import SerialEnv, check_env_specs
+from torchrl.envs.custom import ToyVLAEnv
+
+from datamodules.collectors import InProcessRollouts
+from datamodules.envs import seed_env
+from datamodules.vla import ChunkEnv, ToyVLA
+from gipo.cli import main
+from gipo.errors import GipoError
+from gipo.vla.observations import VLASpaces, decode_instructions
+from gipo.vla.policies import VLATokenPolicy
+from gipo.vla.tiny import TinyVLANetworks
+from tests.crash import crash
+from tests.fingerprint import fingerprints
+
+TASK = ToyVLA(chunk=4, success_steps=3, max_steps=10)
+
+
+def chunks(env: ChunkEnv, state: TensorDict, errors: list[list[float]]) -> TensorDict:
+    """One decision: the target plus these errors, [N, H], in every dimension."""
+    target = state["observation", "state"][:, None, 2:4]
+    state["action"] = (target + torch.tensor(errors).unsqueeze(-1)).clamp(-1, 1)
+    return env.step(state)["next"]
+
+
+def test_its_specs_are_true() -> None:
+    check_env_specs(TASK.make(3, seed=0))
+    assert TASK.spaces(TASK.make(2, 0)) == VLASpaces((3, 16, 16), 4, (-1.0, -1.0), (1.0, 1.0), 4)
+    assert TASK.horizon == 3
+
+
+def test_an_episode_that_ends_inside_a_chunk_skips_the_rest_of_it() -> None:
+    env = TASK.make(3, seed=0)
+    state = env.reset()
+    assert set(decode_instructions(state["observation", "instruction"])) == {"push the T-shaped block onto the target"}
+    far = 0.4
+    first = chunks(env, state, [[0.0, 0.0, 0.0, far], [far, 0.0, 0.0, far], [far] * 4])
+    assert first["executed"].tolist() == [[True, True, True, False], [True] * 4, [True] * 4]
+    assert first["terminated"].flatten().tolist() == [True, False, False]
+    assert first["success"].flatten().tolist() == [True, False, False]
+    # −‖a − target‖ of each executed step
+    length = -far * 2**0.5
+    torch.testing.assert_close(
+        first["reward"], torch.tensor([[0, 0, 0, 0], [length, 0, 0, length], [length] * 4]), atol=1e-6, rtol=0
+    )
+    assert torch.equal(first["observation", "state"][0, :2], first["observation", "state"][0, 2:])  # its third action
+
+
+def test_a_time_limit_truncates_inside_a_chunk_and_a_reset_renews_only_what_ended() -> None:
+    env = TASK.make(2, seed=0)
+    far = [[0.4] * 4] * 2
+    state = env.reset()
+    for _ in range(2):
+        state = chunks(env, state, far)
+    before = state["observation", "state"].clone()
+    state = env.reset(state.set("_reset", torch.tensor([[True], [False]])))
+    assert state["step"].flatten().tolist() == [0, 2]
+    assert torch.equal(state["observation", "state"][1], before[1])
+    assert not torch.equal(state["observation", "state"][0, 2:], before[0, 2:])
+    last = chunks(env, state, far)
+    assert last["step"].flatten().tolist() == [1, 3]
+    assert last["executed"].tolist() == [[True] * 4, [True, True, False, False]]  # 10 = 4 + 4 + 2
+    assert last["truncated"].flatten().tolist() == [False, True]
+    assert last["terminated"].flatten().tolist() == [False, False]
+
+
+def test_environments_that_are_a_batch_of_processes_step_alike() -> None:
+    def single() -> ToyVLAEnv:
+        return ToyVLAEnv(2, 4, success_steps=3)
+
+    env = ChunkEnv(SerialEnv(2, single), 4, 10)
+    seed_env(env, 0)
+    state = env.reset()
+    following = chunks(env, state, [[0.0] * 4, [0.4] * 4])
+    assert following["executed"].tolist() == [[True, True, True, False], [True] * 4]
+    assert following["done"].flatten().tolist() == [True, False]
+    assert decode_instructions(following["observation", "instruction"])[1].startswith("push")
+
+
+def test_equal_seeds_give_equal_targets() -> None:
+    one, same, other = (TASK.make(3, seed).reset()["observation", "state"] for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("options", [{"chunk": 0}, {"success_steps": 0}, {"max_steps": 0}, {"success_tol": 0.6}])
+def test_impossible_options_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(GipoError, match=r"data\.task\."):
+        ToyVLA(**options)  # type: ignore[arg-type]
+
+
+def test_collected_chunks_follow_the_data_contract() -> None:
+    policy = VLATokenPolicy(TASK.spaces(TASK.make(1, 0)), 8, lambda s, o: TinyVLANetworks(s, o, 16))
+    rollouts = InProcessRollouts(TASK, 4, 24, policy, store_params=True, seed=0)
+    frames = rollouts.collect()
+    rollouts.close()
+    assert frames.batch_size == (24,)
+    shapes = {
+        "latent": (24, 4, 2), "action": (24, 4, 2), "log_prob": (24, 4, 2), "valid": (24, 4), "executed": (24, 4),
+        "behaviour_params": (24, 4, 2, 8), "policy_version": (24,), "step": (24,),
+    }  # fmt: skip
+    assert {name: tuple(frames[name].shape) for name in shapes} == shapes
+    assert frames["next", "reward"].shape == (24, 4)
+    assert frames["observation", "image"].dtype == frames["next", "observation", "image"].dtype == torch.uint8
+    assert torch.equal(frames["valid"], frames["executed"])
+    assert torch.equal(frames["action"], policy.to_env(frames["latent"]))
+    with torch.no_grad():
+        found = policy.log_prob(policy.params(frames["observation"]), frames["latent"])
+    torch.testing.assert_close(found, frames["log_prob"], atol=1e-5, rtol=1e-5)
+    cut = frames["next", "truncated"]
+    assert cut.any()
+    assert (frames["executed"][cut].sum(-1) == 2).all()  # ten steps are two chunks and a half
+    for episode in frames["episode"].unique():
+        assert frames["step"][frames["episode"] == episode].tolist() == list(
+            range(len(frames[frames["episode"] == episode]))
+        )
+
+
+def arguments(folder: Path, frames: int, **options: object) -> list[str]:
+    chosen: dict[str, object] = {
+        "config": "toy_vla.yaml", "trainer.default_root_dir": folder, "data.total_frames": frames,
+        "data.frames_per_iteration": 16, "data.capacity": 40, "data.rounds": 1, "data.batch": 16,
+        "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
+        "data.evaluation.test_episodes": 3, "checkpoint.every": 1, "model.policy.bins": 8,
+        "model.policy.network": "gipo.vla.tiny.TinyVLANetworks", "model.policy.network.hidden": 16,
+    }  # fmt: skip
+    return ["fit", *(f"--{name}={value}" for name, value in (chosen | options).items())]
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_a_crashed_run_resumes_bit_for_bit_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments(tmp_path / "whole", 64))
+    crash(arguments(tmp_path / "again", 64), 3)
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    main([*arguments(tmp_path / "again", 64), f"--ckpt_path={last}"])
+    assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+    main(["test", f"--config={tmp_path / 'again' / 'config.yaml'}", f"--ckpt_path={last}"])
+    assert "over 3 episodes" in capsys.readouterr().out
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "V-trace": {"data.estimator": "datamodules.advantages.VTrace"},
+    "an objective that groups tokens by entropy": {
+        "data.store_params": "true", "model.objective": "gipo.baselines.ESPO", "model.kl_exact": "true",
+    },
+    "Gaussian chunks": {"model.policy": "gipo.vla.policies.VLAGaussianPolicy", "model.policy.std_min": 0.1},
+    "chunks of one action": {"data.task.chunk": 1},
+    "value-only reuse": {"model.reuse": 2, "model.actor_every": 2, "model.entropy_coef": 0.01},
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_plot")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_whatever_else_is_chosen_it_trains(name: str, tmp_path: Path) -> None:
+    options = VARIANTS[name]
+    args = arguments(tmp_path / "run", 48, **options)
+    if "Gaussian" in name:
+        args = [arg for arg in args if "bins" not in arg]
+    main(args)
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["OnlineDataModule"]["iteration"] == 3
+    assert int(state["state_dict"]["skipped"]) == 0
+    assert int(state["state_dict"]["policy.version"]) == 3
+
+
+def test_a_policy_of_other_chunks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments(tmp_path / "run", 16))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with pytest.raises(SystemExit):
+        main([*arguments(tmp_path / "run", 32, **{"data.task.chunk": 2}), f"--ckpt_path={last}"])
+    assert "holds another policy" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""Artifacts of policies that see: named inputs, chunks out, and the same answers as torch."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from deploy.bench import eager_decision
+from deploy.compare import difference, typical_observations
+from deploy.errors import ArtifactError
+from deploy.export import export
+from deploy.layout import Layout, Vision
+from deploy.manifest import SCHEMA, Manifest
+from deploy.policy import OUTPUTS, OnnxPolicy
+from gipo.policies import Policy
+from gipo.vla.observations import VLASpaces, encode_instructions
+from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
+from gipo.vla.tiny import TinyVLANetworks
+from tests.deploy.builders import save
+
+SPACES = VLASpaces((3, 12, 10), 4, (-1.0, -2.0), (1.0, 2.0), chunk=3, instruction_bytes=16)
+Kit = dict[str, Any]
+
+
+def make_vla(family: type[Policy], **options: Any) -> Policy:
+    torch.manual_seed(1)
+    network = lambda spaces, outputs: TinyVLANetworks(spaces, outputs, 24)  # noqa: E731
+    policy = family(SPACES, network=network, **options)  # type: ignore[call-arg]
+    with torch.no_grad():
+        policy.network.actor.weight *= 40.0  # type: ignore[operator]
+    assert policy.normaliser is not None
+    policy.normaliser.update(torch.randn(500, 4) * torch.tensor([0.1, 1.0, 2.0, 5.0]) + 1)
+    policy.version.fill_(7)
+    return policy.eval()
+
+
+@pytest.fixture(scope="module", params=["token", "gaussian"])
+def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    folder = tmp_path_factory.mktemp("vla")
+    families = {"token": (VLATokenPolicy, {"bins": 9}), "gaussian": (VLAGaussianPolicy, {})}
+    family, options = families[request.param]
+    policy = make_vla(family, **options)
+    checkpoint, file = save(policy, folder / "a.ckpt", interface=None), folder / "a.onnx"
+    done = export(checkpoint, file, rate=20.0, observations=200)
+    return {"policy": policy, "checkpoint": checkpoint, "file": file, "done": done, "loaded": OnnxPolicy.load(file)}
+
+
+def camera(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+
+
+def test_the_graph_has_named_inputs_and_gives_chunks(kit: Kit) -> None:
+    session = onnxruntime.InferenceSession(kit["file"])
+    assert {value.name: (value.type, value.shape[1:]) for value in session.get_inputs()} == {
+        "observation": ("tensor(float)", [4]),
+        "image": ("tensor(uint8)", [3, 12, 10]),
+        "instruction": ("tensor(int64)", [16]),
+        "noise": ("tensor(float)", [3, 2]),
+    }
+    assert {value.name: value.shape[1:3] for value in session.get_outputs()} == {name: [3, 2] for name in OUTPUTS}
+    assert kit["loaded"].manifest.vision == Vision((3, 12, 10), 16, 3)
+    assert len(kit["loaded"].manifest.golden.action) == 4
+
+
+def test_it_decides_as_torch_does(kit: Kit) -> None:
+    policy, loaded = kit["policy"], kit["loaded"]
+    state, image = np.array([0.5, -1.0, 2.0, 3.0]), camera()
+    row = loaded.row(state, image, "lift é")
+    decision = loaded.act(row, np.random.default_rng(5))
+    noise = loaded.noise((), np.random.default_rng(5)).reshape(1, 3, 2)
+    seen = {
+        "state": torch.tensor(state, dtype=torch.float32)[None],
+        "image": torch.from_numpy(image.transpose(2, 0, 1).copy())[None],
+        "instruction": encode_instructions(["lift é"], 16),
+    }
+    with torch.no_grad():
+        params = policy.params(seen)
+        latent = policy.sample(params, torch.from_numpy(noise))
+        expected = {"action": policy.to_env(latent), "latent": latent, "log_prob": policy.log_prob(params, latent)}
+        best = policy.to_env(policy.mode(params))
+    for name, value in expected.items():
+        assert getattr(decision, name).shape == (3, 2)
+        np.testing.assert_allclose(getattr(decision, name), value[0].numpy(), atol=1e-5)
+    assert decision.params.shape == (3, 2, policy.parameters_per_dimension)
+    np.testing.assert_allclose(loaded.act(row, None, deterministic=True).action, best[0].numpy(), atol=1e-5)
+    again = loaded.log_prob_of(row, decision.latent)
+    np.testing.assert_allclose(again, decision.log_prob, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["state", "image", "instruction"])
+def test_every_part_of_what_it_sees_counts(kit: Kit, part: str) -> None:
+    seen: dict[str, Any] = {"values": np.zeros(4), "image": camera(), "instruction": "push"}
+    other = {"state": {"values": np.ones(4)}, "image": {"image": camera(1)}, "instruction": {"instruction": "lift"}}
+    one, two = (kit["loaded"].row(**look) for look in (seen, seen | other[part]))
+    assert not np.array_equal(*(kit["loaded"].act(row, None, deterministic=True).params for row in (one, two)))
+
+
+def test_a_batch_is_its_rows(kit: Kit) -> None:
+    loaded = kit["loaded"]
+    rows = np.stack([loaded.row(np.full(4, i), camera(i), f"task {i}") for i in range(70)])
+    together = loaded.act(rows, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    alone = [loaded.act(row, rng) for row in rows]
+    assert together.action.shape == (70, 3, 2)
+    np.testing.assert_allclose(together.action, np.stack([one.action for one in alone]), atol=1e-5)
+
+
+def test_the_runtime_of_a_robot_refuses_what_does_not_fit(kit: Kit) -> None:
+    loaded = kit["loaded"]
+    with pytest.raises(ValueError, match=r"the image is \(12, 10, 3\) float64; it must be \(12, 10, 3\) uint8"):
+        loaded.row(np.zeros(4), camera().astype(float), "push")
+    with pytest.raises(ValueError, match="17 bytes, the policy reads 16"):
+        loaded.row(np.zeros(4), camera(), "x" * 17)
+    with pytest.raises(ValueError, match=r"must be \(380,\)"):
+        loaded.act(np.zeros(4), None, deterministic=True)
+    with pytest.raises(ValueError, match="not finite"):
+        loaded.act(loaded.row(np.full(4, np.nan), camera(), "push"), None, deterministic=True)
+
+
+def test_a_golden_answer_that_was_edited_is_refused(kit: Kit) -> None:
+    from deploy.export import assemble
+    from deploy.onnx_file import read_model
+
+    assert read_model(kit["file"].read_bytes()).inputs[1].name == "image"
+    import onnx
+
+    manifest = kit["done"].manifest
+    first = list(manifest.golden.log_prob[0])
+    first[5] += 1.0
+    golden = replace(manifest.golden, log_prob=(tuple(first), *manifest.golden.log_prob[1:]))
+    with pytest.raises(ArtifactError, match=r"golden vector 0: log_prob of 'action\.1'"):
+        OnnxPolicy.from_bytes(assemble(onnx.load(kit["file"]), replace(manifest, golden=golden)))
+    larger = replace(manifest, vision=Vision((3, 10, 12), 16, 3))
+    with pytest.raises(ArtifactError, match=r"input 'image' has shape"):
+        OnnxPolicy.from_bytes(assemble(onnx.load(kit["file"]), larger))
+
+
+@pytest.mark.parametrize(
+    ("vision", "said"),
+    [
+        (Vision((3, 12), 16, 3), "vision.image"),  # type: ignore[arg-type]
+        (Vision((3, 0, 10), 16, 3), r"vision.image\[1\]"),
+        (Vision((3, 12, 10), 16, 0), "vision.chunk"),
+        (Vision((3, 12, 10), 1 << 20, 3), "manifest.vision is"),
+        (Vision((3, 40_000, 40_000), 16, 3), "manifest.vision is"),
+    ],
+)
+def test_impossible_sizes_are_refused_before_anything_is_allocated(kit: Kit, vision: Vision, said: str) -> None:
+    with pytest.raises(ArtifactError, match=said):
+        replace(kit["done"].manifest, vision=vision)
+
+
+def test_manifests_of_before_are_of_policies_that_see_nothing(small: Kit) -> None:
+    import json
+
+    raw = json.loads(small["loaded"].manifest.to_json())
+    assert (raw["schema"], raw.pop("vision")) == (SCHEMA, None)
+    old = Manifest.from_json(json.dumps(raw | {"schema": 2}))
+    assert old.vision is None
+    assert asdict(replace(old, schema=SCHEMA)) == asdict(small["loaded"].manifest)
+    with pytest.raises(ValueError, match="sees no images"):
+        small["loaded"].row(np.zeros(5), camera(), "push")
+
+
+def test_rows_hold_pixels_and_bytes_exactly() -> None:
+    layout = Layout(2, 1, Vision((3, 2, 2), 4, 5))
+    image = np.arange(244, 256, dtype=np.uint8).reshape(2, 2, 3)
+    row = layout.row(np.array([0.1, -7.0]), image, "hi")
+    feeds = layout.feeds(row[None], np.zeros((1, 5), np.float32))
+    assert feeds["observation"].tolist() == [[np.float32(0.1), -7.0]]
+    assert np.array_equal(feeds["image"][0].transpose(1, 2, 0), image)
+    assert feeds["instruction"].tolist() == [[104, 105, 0, 0]]
+    assert feeds["noise"].shape == (1, 5, 1)
+    assert (layout.row_size, layout.decision_size) == (18, 5)
+
+
+def test_it_can_be_compared_timed_and_made_int8(kit: Kit, tmp_path: Path) -> None:
+    loaded = kit["loaded"]
+    done = export(kit["checkpoint"], tmp_path / "int8.onnx", rate=20.0, quantize="dynamic", observations=50)
+    assert done.manifest.precision == "int8"
+    rows = typical_observations(loaded, 20)
+    assert rows.shape == (20, 380)
+    assert set(np.unique(rows[:, 4:364]).astype(int)) <= set(range(256))
+    assert difference(loaded, loaded, rows)["kl_max"] == 0
+    assert difference(loaded, OnnxPolicy.load(tmp_path / "int8.onnx"), rows)["kl_max"] > 0
+    eager = eager_decision(loaded)
+    assert eager is not None
+    assert eager()[0].shape == (3, 2)  # type: ignore[index]

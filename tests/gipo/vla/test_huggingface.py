@@ -1,0 +1,205 @@
+"""OpenVLA-OFT-like policies on a tiny LLaVA that was saved to disk and is loaded as a real one would be."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gipo.cli import main
+from gipo.errors import GipoError
+from gipo.policies import build
+from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
+from gipo.vla.openvla import VocabTailPolicy
+from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model
+
+BINS = 16
+Args = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("llava"), BINS)
+
+
+def made(folder: Path, dtype: Any = "bfloat16", rank: int = 2, **options: Any) -> VocabTailPolicy:
+    torch.manual_seed(0)
+    network = lambda spaces, outputs: HuggingFaceNetworks(spaces, outputs, str(folder), rank, dtype=dtype)  # noqa: E731
+    return VocabTailPolicy(SPACES, network, BINS, **options)
+
+
+def test_action_tokens_see_the_prompt_and_each_other_and_nobody_sees_padding() -> None:
+    known = torch.tensor([[1, 0, 1, 1, 1]]).bool()
+    mask = parallel_mask(known, queries=2, dtype=torch.float32)[0, 0]
+    assert (mask == 0).int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0],
+        [1, 0, 1, 1, 1],
+        [1, 0, 1, 1, 1],
+    ]
+
+
+def test_logits_are_those_of_the_last_tokens_of_the_vocabulary(pretrained: Path) -> None:
+    """Against the model's own forward pass, prompt by prompt: adapters begin as nothing."""
+    from transformers import AutoTokenizer, LlavaForConditionalGeneration
+
+    policy, seen = made(pretrained, "float32"), observations(2)
+    whole = LlavaForConditionalGeneration.from_pretrained(pretrained, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(pretrained)
+    state = policy.network.encoder.state(seen["state"])
+    for row, verb in enumerate(("push", "lift")):
+        text = tokenizer(f"In: What action should the robot take to {verb} the block?\nOut:", add_special_tokens=False)
+        ids = torch.tensor([tokenizer.bos_token_id] + [whole.config.image_token_id] * 4 + text["input_ids"])
+        embedded = torch.cat([whole.get_input_embeddings()(ids), state[row : row + 1], torch.zeros(6, 32)]).unsqueeze(0)
+        pixels = (seen["image"][row : row + 1].float() / 255 - 0.5) / 0.25
+        mask = parallel_mask(torch.ones(embedded.shape[:2], dtype=torch.bool), 6, torch.float32)
+        logits = whole(inputs_embeds=embedded, pixel_values=pixels, attention_mask=mask).logits[0, -6:]
+        first = len(["<pad>", "<s>", "<unk>", "<image>", *WORDS])
+        expected = logits[:, first : first + BINS].unflatten(0, (3, 2))
+        one = {name: value[row : row + 1] for name, value in seen.items()}
+        torch.testing.assert_close(policy.params(one)[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_instructions_of_different_lengths_do_not_disturb_each_other(pretrained: Path) -> None:
+    from gipo.vla.observations import encode_instructions
+
+    policy, seen = made(pretrained, "float32"), observations(2)
+    seen["instruction"] = encode_instructions(["push", "lift the block to the block"])
+    together = policy.params(seen)
+    for row in range(2):
+        alone = policy.params({name: value[row : row + 1] for name, value in seen.items()})
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(together[0], policy.params(seen | {"instruction": seen["instruction"].flip(0)})[0])
+
+
+def test_half_precision_weights_and_float32_ratios(pretrained: Path) -> None:
+    policy, seen = made(pretrained), observations(4)
+    frozen = {value.dtype for value in policy.parameters() if not value.requires_grad}
+    assert frozen == {torch.bfloat16}
+    assert {value.dtype for value in policy.actor_parameters()} == {torch.float32}
+    params = policy.params(seen)
+    latent = policy.sample(params, policy.noise((4,)))
+    assert params.dtype == policy.log_prob(params, latent).dtype == policy.value(seen).dtype == torch.float32
+    exact = made(pretrained, "float32").params(seen)
+    torch.testing.assert_close(params, exact, atol=0.05, rtol=0.05)
+    assert not torch.equal(params, exact)
+
+
+def test_a_gradient_moves_adapters_and_head_and_nothing_that_was_pretrained(pretrained: Path) -> None:
+    policy, seen = made(pretrained), observations(4)
+    before = {name: value.clone() for name, value in policy.named_parameters()}
+    params = policy.params(seen)
+    loss = -policy.log_prob(params, torch.zeros(4, *SPACES.decision, dtype=torch.int64)).mean()
+    loss.backward()
+    torch.optim.SGD(policy.actor_parameters(), lr=0.01).step()
+    moved = {name for name, value in policy.named_parameters() if not torch.equal(value, before[name])}
+    assert any("lora_B" in name for name in moved)
+    assert "network.actor.weight" in moved
+    assert all(".lora_" in name or ".state." in name or ".actor." in name for name in moved)
+    again = policy.params(seen)
+    assert -policy.log_prob(again, torch.zeros(4, *SPACES.decision, dtype=torch.int64)).mean() < loss
+
+
+def test_a_checkpoint_holds_only_what_learns_and_the_rest_comes_from_its_folder(pretrained: Path) -> None:
+    policy, seen = made(pretrained), observations(3)
+    with torch.no_grad():
+        for value in policy.actor_parameters():
+            value.add_(0.01)
+    state = policy.state_dict()
+    assert not {name for name, value in policy.named_parameters() if not value.requires_grad} & set(state)
+    again = build(policy.description())
+    again.load_state_dict(state)
+    assert torch.equal(again.params(seen), policy.params(seen))
+    assert torch.equal(pickle.loads(pickle.dumps(policy)).params(seen), policy.params(seen))  # as workers get it
+
+
+def test_other_frozen_weights_than_those_trained_with_are_refused(pretrained: Path, tmp_path: Path) -> None:
+    description = made(pretrained).description()
+    description["network"]["init_args"]["pretrained"] = str(save_model(tmp_path, BINS, seed=1))
+    with pytest.raises(RuntimeError, match="frozen weights are not those"):
+        build(description).load_state_dict(made(pretrained).state_dict())
+
+
+def test_only_safetensors_are_read(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = save_model(tmp_path, BINS)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(GipoError, match="safetensors only"):
+        made(folder)
+
+
+def test_code_of_a_model_is_run_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(tmp_path, BINS)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "theirs.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\nraise ValueError('their code')\n"
+    )
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with pytest.raises(GipoError, match=REMOTE_CODE):
+        made(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GipoError, match="cannot load a vision-language model"):
+        made(tmp_path)
+
+
+def test_bins_must_fit_into_the_vocabulary(pretrained: Path) -> None:
+    with pytest.raises(GipoError, match=r"policy\.bins=1000 must fit"):
+        HuggingFaceNetworks(SPACES, 1000, str(pretrained), rank=1)
+
+
+def test_tokens_are_openvlas(pretrained: Path) -> None:
+    policy = made(pretrained, unnorm_key="toy")
+    # 16 edges of −1 … 1, 15 centres, from the top down; dimension 0 stretched to [−.5, .5], dimension 1 masked
+    centres = torch.linspace(14 / 15, -14 / 15, 15)
+    tokens = torch.arange(1, 16).unsqueeze(-1).expand(-1, 2)
+    found = policy.to_env(tokens)
+    torch.testing.assert_close(found[:, 0], 0.5 * centres)
+    torch.testing.assert_close(found[:, 1], centres)
+    assert torch.equal(policy.from_env(found), tokens)
+    plain = made(pretrained).to_env(tokens)
+    torch.testing.assert_close(plain, centres.unsqueeze(-1) * torch.tensor([1.0, 2.0]))  # the bounds themselves
+
+
+def test_the_gripper_can_be_made_binary_and_turned_around(pretrained: Path) -> None:
+    policy = made(pretrained, unnorm_key="toy", gripper_binarize=True, gripper_invert=True)
+    assert policy.to_env(torch.tensor([[1, 1], [1, 15]]))[:, 1].tolist() == [-1, 1]
+    assert policy.config()["gripper_invert"] is True
+
+
+def test_unknown_statistics_are_refused(pretrained: Path) -> None:
+    with pytest.raises(GipoError, match=r"no statistics of 'libero'; policy\.unnorm_key may name: toy"):
+        made(pretrained, unnorm_key="libero")
+
+
+def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def args(iterations: int) -> list[str]:
+        options: dict[str, object] = {
+            "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / "run", "data.total_frames": 8 * iterations,
+            "data.frames_per_iteration": 8, "data.capacity": 16, "data.rounds": 1, "data.batch": 8,
+            "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
+            "data.evaluation.test_episodes": 2, "checkpoint.every": 1,
+            "model.policy": "gipo.vla.openvla.VocabTailPolicy", "model.policy.bins": BINS,
+            "model.policy.network": "gipo.vla.huggingface.HuggingFaceNetworks",
+            "model.policy.network.pretrained": pretrained, "model.policy.network.rank": 2,
+        }  # fmt: skip
+        return ["fit", *(f"--{name}={value}" for name, value in options.items())]
+
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    main(args(2))
+    main([*args(3), f"--ckpt_path={last}"])
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+    main(["test", f"--config={tmp_path / 'run' / 'config.yaml'}", f"--ckpt_path={last}"])
+    assert "over 2 episodes" in capsys.readouterr().out

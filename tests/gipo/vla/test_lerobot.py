@@ -1,0 +1,82 @@
+"""LeRobot policies: against a stand-in with lerobot's interface."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gipo.errors import GipoError
+from gipo.policies import Policy, build
+from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
+from tests.gipo.vla import fake_lerobot
+from tests.gipo.vla.builders import SPACES, observations
+
+
+@pytest.fixture(autouse=True)
+def lerobot(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_lerobot.install(monkeypatch)
+
+
+def made(folder: Path, camera: str = "top") -> Policy:
+    network = lambda spaces, outputs: LeRobotNetworks(spaces, outputs, str(folder), camera)  # noqa: E731
+    return LeRobotPolicy(SPACES, network)
+
+
+def test_the_mean_is_what_the_policy_predicts(tmp_path: Path) -> None:
+    folder = fake_lerobot.save_policy(tmp_path / "act", scale=0.5)
+    policy, seen = made(folder), observations(2)
+    # by hand: the processors around the regression, the first 3 of its 5 steps
+    weights = load_file(folder / "model.safetensors")
+    task = torch.tensor([[float(len("push the block"))], [float(len("lift the block"))]])
+    bright = (seen["image"].float() / 255).mean((1, 2, 3)).unsqueeze(-1)
+    inputs = torch.cat([bright, seen["state"] / 0.5, task], -1)
+    chunk = 0.5 * (inputs @ weights["model.weight"].T + weights["model.bias"]).unflatten(-1, (5, 2))[:, :3]
+    low, high = torch.tensor(SPACES.action_low), torch.tensor(SPACES.action_high)
+    found = policy.to_env(policy.mode(policy.params(seen)))
+    torch.testing.assert_close(found, chunk.clamp(low, high).detach())
+
+
+def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> None:
+    policy, seen = made(fake_lerobot.save_policy(tmp_path / "act")), observations(4)
+    params = policy.params(seen)
+    torch.testing.assert_close(params[..., 1].exp(), torch.full((4, 3, 2), 0.1))
+    policy.log_prob(params, policy.sample(params, policy.noise((4,))).detach()).sum().backward()
+    moved = [parameter.grad for parameter in policy.actor_parameters()]
+    assert len(moved) == 3  # weight and bias of the regression, and the spreads
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in moved)
+    assert policy.value(seen).shape == (4, 3)
+
+
+def test_a_description_rebuilds_it(tmp_path: Path) -> None:
+    policy = made(fake_lerobot.save_policy(tmp_path / "act"))
+    again = build(policy.description())
+    with torch.no_grad():
+        policy.actor_parameters()[0].add_(1)
+    again.load_state_dict(policy.state_dict())
+    assert torch.equal(again.params(observations(3)), policy.params(observations(3)))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"noise": 0.1}, "another chunk each time"),
+        ({"frozen": True}, "no gradient reaches"),
+        ({"action_size": 3}, "gives other actions"),
+        ({"type": "diffusion"}, "cannot load"),
+    ],
+)
+def test_an_unsuitable_policy_is_refused(options: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(GipoError, match=said):
+        made(fake_lerobot.save_policy(tmp_path / "act", **options))
+
+
+def test_an_unknown_camera_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GipoError, match="does not take these observations"):
+        made(fake_lerobot.save_policy(tmp_path / "act"), camera="wrist")
+
+
+def test_without_lerobot_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "lerobot.configs.policies", None)
+    with pytest.raises(GipoError, match="pip install lerobot"):
+        made(tmp_path)

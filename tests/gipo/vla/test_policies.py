@@ -1,0 +1,150 @@
+"""Policies over chunks: shapes, what they see, what they share with flat policies, and one update by hand."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tensordict import TensorDict
+from torch import Tensor
+
+from gipo.errors import GipoError
+from gipo.module import GIPOModule
+from gipo.objectives import GIPO
+from gipo.policies import Policy, build
+from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
+from gipo.vla.tiny import TinyVLANetworks
+from tests.gipo.test_module import Batches
+from tests.gipo.vla.builders import SPACES, observations
+
+H, D = SPACES.decision
+
+
+def tokens(bins: int = 6, normalise: bool = True) -> VLATokenPolicy:
+    torch.manual_seed(0)
+    return VLATokenPolicy(SPACES, bins, lambda spaces, outputs: TinyVLANetworks(spaces, outputs, 16), normalise)
+
+
+def gaussian() -> VLAGaussianPolicy:
+    torch.manual_seed(0)
+    return VLAGaussianPolicy(SPACES, network=lambda spaces, outputs: TinyVLANetworks(spaces, outputs, 16))
+
+
+FAMILIES: list[Callable[[], Policy]] = [tokens, gaussian]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch", [(5,), (2, 3)])
+def test_shapes(family: Callable[[], Policy], batch: tuple[int, ...]) -> None:
+    policy, seen = family(), observations(*batch)
+    params = policy.params(seen)
+    latent = policy.sample(params, policy.noise(batch, torch.Generator().manual_seed(0)))
+    action = policy.to_env(latent)
+    assert params.shape == (*batch, H, D, policy.parameters_per_dimension)
+    for found in (latent, action, policy.log_prob(params, latent), policy.entropy(params), policy.kl(params, params)):
+        assert found.shape == (*batch, H, D)
+    assert policy.value(seen).shape == (*batch, H)
+    assert ((policy.action_low <= action) & (action <= policy.action_high)).all()
+    torch.testing.assert_close(params.flatten(0, len(batch) - 1)[-1:], policy.params(rows(seen, len(batch), -1)))
+
+
+def rows(seen: dict[str, Tensor], dims: int, index: int) -> dict[str, Tensor]:
+    return {name: value.flatten(0, dims - 1)[index].unsqueeze(0) for name, value in seen.items()}
+
+
+@pytest.mark.parametrize("name", ["image", "state", "instruction"])
+def test_every_part_of_an_observation_is_seen(name: str) -> None:
+    policy, seen = tokens(), observations(1)
+    other = seen | {name: observations(2, seed=7)[name][1:]}
+    assert not torch.equal(policy.params(seen), policy.params(other))
+
+
+def test_the_hash_of_an_instruction_is_exact_and_depends_on_the_order() -> None:
+    encoder = tokens().network.encoder
+    seen = observations(2)["instruction"]
+    # Σ wᵢ·bᵢ mod V, by integers
+    expected = (seen * encoder.weights.long()).sum(-1) % 256
+    assert torch.equal(encoder._hash(seen), expected)
+    assert int(encoder._hash(seen[:1].roll(1, -1))) != int(expected[0])
+
+
+def test_only_the_state_is_standardised() -> None:
+    policy, plain = tokens(), tokens(normalise=False)
+    plain.load_state_dict({k: v for k, v in policy.state_dict().items() if not k.startswith("normaliser")})
+    seen = observations(64)
+    policy.learn_moments(TensorDict(seen, batch_size=[64]))
+    standard = (seen["state"] - seen["state"].mean(0)) / seen["state"].std(0, correction=0)
+    torch.testing.assert_close(policy.params(seen), plain.params(seen | {"state": standard}), atol=1e-4, rtol=1e-4)
+    assert plain.normaliser is None
+    plain.learn_moments(TensorDict(seen, batch_size=[64]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_description_rebuilds_it(family: Callable[[], Policy]) -> None:
+    policy, seen = family(), observations(3)
+    again = build(policy.description())
+    again.load_state_dict(policy.state_dict())
+    assert torch.equal(again.params(seen), policy.params(seen))
+    assert again.description() == policy.description()
+
+
+@pytest.mark.parametrize("options", [{"hidden": 0}, {"text_vocab": 100}, {"text_dim": 0}])
+def test_impossible_widths_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(GipoError, match="TinyVLANetworks needs"):
+        TinyVLANetworks(SPACES, 4, **options)
+
+
+def batch(policy: Policy, count: int = 8) -> TensorDict:
+    """Chunks [1, count] of which the last steps of some were not executed."""
+    generator = torch.Generator().manual_seed(3)
+    executed = torch.arange(H) < torch.randint(1, H + 1, (count, 1), generator=generator)
+    latent = torch.randint(policy.parameters_per_dimension, (count, H, D), generator=generator)
+    found = TensorDict(
+        {
+            "observation": observations(count),
+            "latent": latent,
+            "log_prob": -1.8 + 0.3 * torch.randn(count, H, D, generator=generator),
+            "policy_version": torch.zeros(count, dtype=torch.int64),
+            "valid": executed,
+            "executed": executed,
+            "advantage": torch.randn(count, H, generator=generator),
+            "value_target": torch.randn(count, H, generator=generator),
+        },
+        batch_size=[count],
+    )
+    return found.unsqueeze(0)
+
+
+class OfChunks(Batches):
+    spaces = SPACES  # type: ignore[assignment]
+
+
+def test_an_update_has_one_ratio_a_token_and_one_advantage_a_chunk_step() -> None:
+    data = batch(tokens())
+    module = GIPOModule(
+        policy=lambda _: tokens(), objective=GIPO(sigma=0.5), kl_coef=0.0, normalise_advantages=False,
+        policy_lr=0.1, value_lr=0.1, max_grad_norm=1e9,
+        optimizer=lambda parameters: torch.optim.SGD(parameters),
+    )  # fmt: skip
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=OfChunks([data]))
+    # By hand, with a loop over tokens: L = −mean sg(w)·ρ·A, w = exp(−½(x/σ)²); the critic's mean over executed steps.
+    hand, one = tokens(), data[0]
+    params, losses, errors = hand.params(one["observation"]), [], []
+    values = hand.value(one["observation"])
+    for n, h in one["executed"].nonzero().tolist():
+        errors.append((values[n, h] - one["value_target"][n, h]) ** 2)
+        for d in range(D):
+            x = params[n, h, d].log_softmax(-1)[one["latent"][n, h, d]] - one["log_prob"][n, h, d]
+            weight = torch.exp(-0.5 * (x / 0.5) ** 2).detach()
+            losses.append(-weight * x.exp() * one["advantage"][n, h])
+    (torch.stack(losses).mean() + 0.5 * torch.stack(errors).mean()).backward()
+    for (name, moved), still in zip(module.policy.named_parameters(), hand.parameters(), strict=True):
+        torch.testing.assert_close(moved, still - 0.1 * still.grad, atol=1e-6, rtol=1e-4, msg=name)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert metrics["staleness/masked"] == D * int((~one["executed"]).sum())
+    assert metrics["loss/policy"] == pytest.approx(float(torch.stack(losses).detach().mean()), abs=1e-6)
+    assert metrics["loss/value"] == pytest.approx(float(torch.stack(errors).detach().mean()), abs=1e-6)
