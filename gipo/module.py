@@ -258,7 +258,7 @@ class GIPOModule(LightningModule):
                 iteration.add(terms.kept(self.cuda_graphs), advantage, age)
                 value_features, features = terms.features.detach(), None
                 loss = ranks.weighed(terms.loss, terms.surrogate.used)
-                norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters())
+                norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters)
                 iteration.policy_grad_norm.append(norm)
             else:
                 if features is None:
@@ -267,7 +267,7 @@ class GIPOModule(LightningModule):
                 value_features = features
             value, loss = self._value_terms(value_features, batch["value_target"])
             iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
-            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters()))
+            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters))
         everyones = ranks.joined(value.detach()), ranks.joined(batch["value_target"])
         iteration.explained_variance.append(explained_variance(*everyones))
 
@@ -302,13 +302,14 @@ class GIPOModule(LightningModule):
         value = self.policy.value_of(features)
         return value, F.mse_loss(value, target)
 
-    def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    def _update(self, index: int, loss: Tensor, parameters: Callable[[], list[nn.Parameter]]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
         optimizers: Any = self.optimizers()
         optimizer = optimizers[index]
         optimizer.zero_grad()
         self.manual_backward(loss)
-        norm = whole(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+        # Asked for after the backward pass: sharded parameters are others until then.
+        norm = whole(nn.utils.clip_grad_norm_(parameters(), self.max_grad_norm))
         if math.isfinite(norm):
             optimizer.step()
             self.skipped_in_a_row[index] = 0

@@ -23,7 +23,7 @@ def whole(x: Tensor) -> Tensor:
 
 def is_sharded(policy: Policy) -> bool:
     """Whether the policy's parameters are split."""
-    return any(isinstance(parameter, DTensor) for parameter in policy.parameters())
+    return any(isinstance(part, FSDPModule) for part in policy.modules())
 
 
 class WholePolicy:
