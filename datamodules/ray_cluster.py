@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -26,9 +27,11 @@ class RayCluster:
         self._ours = not self.ray.is_initialized()
         if not self._ours:
             return
+        if address is not None and address != "auto":
+            _refuse_unreachable(address)
         options = {"address": address} if address else {"address": "local", "num_cpus": _at_least_here(cpus)}
         try:
-            with _quiet_start():
+            with _own_sigterm(starts=address is None):
                 self.ray.init(
                     **options,
                     include_dashboard=None if address else False,
@@ -52,6 +55,19 @@ class RayCluster:
             self.ray.shutdown()
 
 
+def _refuse_unreachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise GipoError(
+            f"nobody answers at {address!r} (data.collector.ray.address): {error}; it is the host:port that "
+            "`ray start --head` prints, auto for the cluster of this machine, or null to start one here"
+        ) from error
+
+
 def _import_ray() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a trainer sends nothing home
     try:
@@ -66,16 +82,16 @@ def _at_least_here(cpus: float) -> int:
 
 
 @contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
+def _own_sigterm(starts: bool) -> Iterator[None]:
     """SIGTERM stays with the learner: Ray neither takes over its handler nor ends by a signal to the whole group.
 
     What is started with a blocked signal keeps it blocked, so that the learner can save while its actors still live.
     """
-    handler = signal.getsignal(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    handler, blocked = signal.getsignal(signal.SIGTERM), {signal.SIGTERM} if starts else set()
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):  # not on the main thread, where Ray sets no handler either
             signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)

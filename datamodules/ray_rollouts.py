@@ -140,14 +140,16 @@ class RayRollouts(Rollouts):
         """Wait until an actor has built its simulators."""
         limit = self._options.start_timeout
         try:
-            worker.name = self._ray.get(worker.hello, timeout=limit)
+            worker.process = self._ray.get(worker.hello, timeout=limit)
         except self._ray.exceptions.GetTimeoutError as error:
             raise GipoError(
                 f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it asks "
                 f"for {self._options.cpus:g} cores (data.collector.ray.cpus), the cluster has {self._cluster.cores}"
             ) from error
         except self._ray.exceptions.RayError as error:
-            raise GipoError(f"Ray actor {worker.index} could not start: {_reason(error)}") from error
+            if getattr(error, "actor_init_failed", True):
+                raise GipoError(f"Ray actor {worker.index} could not start: {_reason(error)}") from error
+            self._replace(worker, "died")  # with its machine, which Ray had not noticed yet
 
     def _ask(self, worker: "_Worker", weights: Any) -> None:
         # The weights are held beside the request: who takes the place of a dead actor acts with the same.
@@ -167,9 +169,7 @@ class RayRollouts(Rollouts):
                 self._replace(worker, "died")
             except errors.RayError as error:  # raised by the simulator or the policy: it would be raised again
                 self.close()
-                raise GipoError(
-                    f"collection failed: {worker.name}: {_reason(error)}; all actors were ended"
-                ) from error
+                raise GipoError(f"collection failed: {worker.name}: {_reason(error)}; all actors were ended") from error
             deadline = time.monotonic() + self._timeout
 
     def _replace(self, worker: "_Worker", reason: str) -> None:
@@ -230,9 +230,14 @@ class _Worker:
         self.generation = 0  # how many held it before
         self.actor: Any = None
         self.hello: Any = None
-        self.name = f"Ray actor {index}"
+        self.process = 0
         self.requests: deque[tuple[Any, Any]] = deque()  # results to come and the weights they are made with
         self.episodes: dict[int, int] = {}  # numbers of the run, by the actor's own, of episodes that may go on
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"Ray actor {self.index} (process {self.process})"
 
 
 class _Collecting:
@@ -244,11 +249,9 @@ class _Collecting:
         task, num_envs, frames, self._policy, store_params = arguments
         self._rollouts = InProcessRollouts(task, num_envs, frames, self._policy, store_params, seed)
 
-    def hello(self) -> str:
-        """Who this is, for messages."""
-        import ray
-
-        return f"Ray actor on {ray.util.get_node_ip_address()}, process {os.getpid()},"
+    def hello(self) -> int:
+        """The number of this process, once its simulators stand."""
+        return os.getpid()
 
     def collect(self, weights: dict[str, Tensor]) -> TensorDict:
         """The next part of a chunk."""

@@ -37,15 +37,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _on_rank(
-    rank: int, ranks: int, port: int, queue: multiprocessing.Queue, function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
-    # As torchrun says it; Lightning then starts no processes of its own.
-    os.environ |= {
+def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun tells a rank; Lightning then starts no processes of its own."""
+    return {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",
     }  # fmt: skip
+
+
+def _on_rank(
+    rank: int, ranks: int, port: int, queue: multiprocessing.Queue, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    os.environ |= environment(rank, ranks, port)
     import torch
 
     torch.set_num_threads(1)
