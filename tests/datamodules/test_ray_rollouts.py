@@ -160,22 +160,20 @@ def assert_a_lost_actor_is_replaced(
     number: int, rollouts: RayRollouts, policy: Policy, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rollouts.restart(12)
-    undisturbed = collected(rollouts, policy, 3)
+    undisturbed = collected(rollouts, policy, 5)
     rollouts.restart(12)
-    rollouts.update(learner(policy, 0))
-    before = rollouts.collect()
-    rollouts.update(learner(policy, 1))
+    chunks = collected(rollouts, policy, 1)
     lost, kept = processes(rollouts)
     os.kill(lost, number)
     began = time.monotonic()
-    after = rollouts.collect()
+    for version in range(1, 5):  # the third of them was asked for after the loss
+        rollouts.update(learner(policy, version))
+        chunks.append(rollouts.collect())
     assert time.monotonic() - began < rollouts._timeout + rollouts._options.start_timeout
     new, same = processes(rollouts)
     assert (same, new in (lost, kept)) == (kept, False)
     assert within(10, lambda: lost not in living(lambda _: True))
     assert f"process {lost})" in capfd.readouterr().err
-    rollouts.update(learner(policy, 2))
-    chunks = [before, after, rollouts.collect()]
     half = FRAMES // WORKERS
     for frames, whole in zip(chunks, undisturbed, strict=True):
         assert len(frames) == FRAMES
@@ -183,7 +181,6 @@ def assert_a_lost_actor_is_replaced(
         assert torch.equal(frames["policy_version"], whole["policy_version"])
         assert torch.equal(frames["latent"][half:], whole["latent"][half:])
     assert_episodes_go_on(chunks)
-    assert not set(after["episode"][:half].tolist()) & set(before["episode"][:half].tolist())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
