@@ -327,23 +327,11 @@ class OnlineDataModule(PolicyDataModule):
             return InProcessRollouts(
                 self.task, options.num_envs, frames, policy, self.store_params, self.own_seed, self._next_episode
             )
+        what = (self.task, options.num_envs, frames, policy, self.store_params)
+        how = (self._next_episode, options.workers, options.asynchronous, options.worker_timeout)
         if options.backend == "ray":
-            source, seed, backend = RayRollouts, self.own_seed, {"options": options.ray}
-        else:
-            source, seed, backend = WorkerRollouts, self.own_seed + self.iteration, {}
-        return source(
-            self.task,
-            options.num_envs,
-            frames,
-            policy,
-            self.store_params,
-            seed,
-            self._next_episode,
-            options.workers,
-            options.asynchronous,
-            options.worker_timeout,
-            **backend,
-        )
+            return RayRollouts(*what, self.own_seed, *how, options.ray)
+        return WorkerRollouts(*what, self.own_seed + self.iteration, *how)
 
     def check_learners(self) -> None:
         """Refuse options that cannot be divided between the learners, nor between the simulators of each.

@@ -76,9 +76,7 @@ class RayRollouts(Rollouts):
         self._cluster = RayCluster(options.address, workers * options.cpus)
         self._ray = self._cluster.ray
         self._make = (
-            self._ray.remote(_Collecting)
-            .options(num_cpus=options.cpus, max_restarts=0, max_task_retries=0)
-            .remote
+            self._ray.remote(_Collecting).options(num_cpus=options.cpus, max_restarts=0, max_task_retries=0).remote
         )
         acting = copy.deepcopy(policy).cpu()
         self._arguments = self._ray.put((task, num_envs, frames // workers, acting, store_params))
@@ -143,8 +141,8 @@ class RayRollouts(Rollouts):
             worker.process = self._ray.get(worker.hello, timeout=limit)
         except self._ray.exceptions.GetTimeoutError as error:
             raise GipoError(
-                f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it asks "
-                f"for {self._options.cpus:g} cores (data.collector.ray.cpus), the cluster has {self._cluster.cores}"
+                f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it "
+                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus), the cluster has {self._cluster.cores}"
             ) from error
         except self._ray.exceptions.RayError as error:
             if getattr(error, "actor_init_failed", True):

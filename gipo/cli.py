@@ -121,7 +121,7 @@ class GipoCLI(LightningCLI):
             return
         if self.subcommand != "fit":
             raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
-        if rank_zero_only.rank == 0 and any((folder / "checkpoints").glob("*.ckpt")):
+        if _speaks() and any((folder / "checkpoints").glob("*.ckpt")):
             raise GipoError(
                 f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
                 "or name another --trainer.default_root_dir"
@@ -162,7 +162,7 @@ class GipoCLI(LightningCLI):
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
         if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
             notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
-        for note in notes if rank_zero_only.rank == 0 else []:
+        for note in notes if _speaks() else []:
             print(f"gipo: note: {note}", file=sys.stderr)
 
     def _report_staleness(self) -> None:
@@ -181,11 +181,11 @@ class GipoCLI(LightningCLI):
             objective,
         )
         names = logs.store.facts.policies
-        if rank_zero_only.rank == 0:
+        if _speaks():
             print(staleness.text(rows, names))
         staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
         folder = Path(self.trainer.default_root_dir)
-        if rank_zero_only.rank == 0:
+        if _speaks():
             folder.mkdir(parents=True, exist_ok=True)
             staleness.write_csv(rows, names, folder / "staleness.csv")
 
@@ -293,11 +293,18 @@ def main(args: Sequence[str] | None = None) -> None:
         if not ranks.is_loss_of_a_rank(error):
             raise
         reason = str(error).strip().splitlines()[0]
-        print(f"gipo: error: another learner of this run died or hung, and this one ends too: {reason}", file=sys.stderr)
+        print(
+            f"gipo: error: another learner of this run died or hung, and this one ends too: {reason}", file=sys.stderr
+        )
         sys.exit(EXIT_BAD_INPUT)
     except SIGTERMException:
         print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
         sys.exit(EXIT_SIGTERM)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for the run: the first of its learners, also before they have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _free_folder(parent: Path, name: str) -> Path:

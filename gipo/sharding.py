@@ -1,7 +1,7 @@
 """A policy whose layers are split over several learners, and a whole copy of it to act with."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor

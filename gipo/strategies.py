@@ -69,4 +69,3 @@ class EndTogether(Callback):
     @staticmethod
     def _note(trainer: Trainer, number: int, frame: FrameType | None) -> None:
         trainer._signal_connector.received_sigterm = True  # as Lightning's handler does
-

@@ -30,8 +30,11 @@ RULES: dict[str, set[str]] = {
     "gipo.policies": {"torch", "gipo.errors", "gipo.networks"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
-        "gipo.checkpoints",
+        "gipo.checkpoints", "gipo.ranks", "gipo.sharding",
     },
+    "gipo.ranks": {"torch"},
+    "gipo.sharding": {"torch", "gipo.policies"},
+    "gipo.strategies": {"torch", "lightning", "gipo.ranks"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
         "gipo.files", "gipo.errors",
@@ -43,9 +46,12 @@ RULES: dict[str, set[str]] = {
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
-        "gipo.files", "robots.log", "robots.spec",
+        "gipo.files", "gipo.ranks", "robots.log", "robots.spec",
     },
-    "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
+    "datamodules.base": TORCH | {
+        "numpy", "datamodules", "gipo.objectives", "gipo.policies", "gipo.ranks", "gipo.sharding", "gipo.errors",
+    },
+    "datamodules.ray_cluster": {"ray", "gipo.errors"},
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
         "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",

@@ -202,9 +202,9 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
 
 def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
     # Known here, but on no machine of the cluster.
-    with pytest.raises(GipoError, match="Ray actor 0 could not start: .*gymnasium cannot make task 'Tiny-v0'"):
+    with pytest.raises(GipoError, match=r"Ray actor 0 could not start: .*gymnasium cannot make task 'Tiny-v0'"):
         make(Task("Tiny-v0"), workers=1)
-    with pytest.raises(GipoError, match="did not start within 2 s .*asks for 64 cores .* of 4 cores free"):
+    with pytest.raises(GipoError, match=r"did not start within 2 s .*asks for 64 cores .* of 4 cores free"):
         make(cpus=64, start_timeout=2)
 
 
