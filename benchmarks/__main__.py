@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import artifact, collect, ingest, loop, memory, multiseed, robots, update, update_gpu
+from benchmarks import artifact, collect, ingest, loop, memory, multiseed, robots, scale, update, update_gpu
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
+    "scale": scale.run,
     "update": update.run,
     "update_gpu": update_gpu.run,
     "multiseed": multiseed.run,

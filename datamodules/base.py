@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
@@ -14,9 +15,11 @@ from datamodules.evaluation import evaluate
 from datamodules.logs import Logs
 from datamodules.options import EvaluationOptions
 from datamodules.simulation import Simulation
+from gipo import ranks
 from gipo.errors import GipoError
 from gipo.objectives import Objective
 from gipo.policies import Policy, Spaces
+from gipo.sharding import WholePolicy
 
 
 class PolicyDataModule(LightningDataModule, ABC):
@@ -29,6 +32,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     """
 
     axis: ClassVar[str]  # what `position` counts, and the x-axis of every logger
+    divided: ClassVar[tuple[str, ...]] = ("batch",)  # options of all learners together, of which each has a part
     store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
     logs: Logs | None = None  # what the run learns from beside what it collects
     min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
@@ -39,6 +43,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         self.evaluation = evaluation
         self.seed = 0 if seed is None else seed
         self._evaluation_env: EnvBase | None = None
+        self._whole_policy = WholePolicy()
 
     @property
     @abstractmethod
@@ -81,6 +86,34 @@ class PolicyDataModule(LightningDataModule, ABC):
     @abstractmethod
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on, with a GipoError."""
+
+    @property
+    def learners(self) -> int:
+        """Learners (ranks) of the run."""
+        return 1 if self.trainer is None else self.trainer.num_devices * self.trainer.num_nodes
+
+    def part(self, option: str) -> int:
+        """This learner's part of an option that is `divided`."""
+        whole: int = getattr(self, option)
+        return whole // self.learners
+
+    def check_learners(self) -> None:
+        """Refuse options that cannot be divided between the learners of the run.
+
+        Raises:
+            GipoError: naming the option.
+        """
+        for option in self.divided:
+            if getattr(self, option) % self.learners:
+                raise GipoError(
+                    f"data.{option}={getattr(self, option)} must be a multiple of the {self.learners} learners "
+                    "(trainer.devices × trainer.num_nodes), each of which has a part of it"
+                )
+
+    @property
+    def own_seed(self) -> int:
+        """The seed of the run for its first learner, and another for each of the others."""
+        return self.seed if ranks.rank() == 0 else seed_of(self.seed)
 
     @property
     def has_success(self) -> bool:
@@ -138,7 +171,20 @@ class PolicyDataModule(LightningDataModule, ABC):
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         if state_dict and fitting:
             self.check(state_dict)
-            self.restore(state_dict)
+            self.restore([state_dict, *state_dict.get("others", [])][ranks.rank()])
+
+    def check_as_many(self, state_dict: dict[str, Any]) -> None:
+        """Refuse the state of more or fewer learners.
+
+        Raises:
+            GipoError: naming both numbers.
+        """
+        saved = 1 + len(state_dict.get("others", []))
+        if saved != self.learners:
+            raise GipoError(
+                f"the checkpoint holds the replay of {saved} learners, the run has {self.learners} (trainer.devices × "
+                "trainer.num_nodes); resume with as many, or start a new run from its policy with --model.init_from"
+            )
 
     @abstractmethod
     def restore(self, state_dict: dict[str, Any]) -> None:
@@ -160,11 +206,29 @@ class PolicyDataModule(LightningDataModule, ABC):
         assert isinstance(policy, Policy)
         return policy
 
+    def whole_policy(self) -> Policy:
+        """The policy being trained, to act and to value with; put together where learners have parts of it."""
+        return self._whole_policy(self.policy)
+
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
-        policy = self.policy
+        policy = self.whole_policy()
         if policy.version.device.type != "cpu":
             policy = copy.deepcopy(policy).cpu()
-        return evaluate(self.evaluation_env, policy, episodes, seed, self.evaluation.deterministic)
+        found = evaluate(self.evaluation_env, policy, episodes, seed, self.evaluation.deterministic)
+        # All ranks act on the same figures, also where their machines round differently.
+        return ranks.of_the_first(found)
+
+
+def of_all_ranks(own: dict[str, Any]) -> dict[str, Any]:
+    """State of this rank; on the first also that of the others, for one checkpoint to hold everything."""
+    _, *others = ranks.gathered(own)
+    return own | {"others": others} if others else own
+
+
+def seed_of(*entropy: int) -> int:
+    """A seed made from others; each rank gets its own."""
+    key = (ranks.rank(),) if ranks.rank() else ()
+    return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
 
 
 class Once:

@@ -1,6 +1,7 @@
 """Returns and successes of training episodes, put together from chunks."""
 
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -41,11 +42,12 @@ class EpisodeTracker:
         """Forget episodes that will never end, because the simulators were reset."""
         self._open.clear()
 
-    def means(self) -> dict[str, float]:
-        """Mean return and any-step success of the finished episodes in the window, as far as they are known."""
-        if not self.finished:
+    def means(self, others: Collection[tuple[float, float]] = ()) -> dict[str, float]:
+        """Mean return and any-step success of the finished episodes in the window and of `others`, where known."""
+        finished = [*self.finished, *others]
+        if not finished:
             return {}
-        returns, successes = zip(*self.finished, strict=True)
+        returns, successes = zip(*finished, strict=True)
         means = {"train/return": sum(returns) / len(returns)}
         return means | ({"train/success": sum(successes) / len(successes)} if self.knows_success else {})
 

@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
-from datamodules.base import Once, PolicyDataModule
+from datamodules.base import Once, PolicyDataModule, of_all_ranks
 from datamodules.behaviour import BehaviourOptions
 from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
@@ -32,7 +32,7 @@ class OfflineDataModule(PolicyDataModule):
         logs: files or folders: MCAP logs of gipo-robot, LeRobot v3 and Minari datasets.
         iterations: training iterations of the run.
         rounds: batches drawn per iteration.
-        batch: transitions per batch.
+        batch: transitions per batch, of all learners together.
         refresh_every: iterations between two recomputations of all advantages with the current critic.
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
@@ -107,6 +107,11 @@ class OfflineDataModule(PolicyDataModule):
         """How much there is to learn from."""
         return f"{self.logs.store.facts.steps:,} logged steps"
 
+    def setup(self, stage: str) -> None:
+        """Every learner reads all logs and draws its part of a batch."""
+        if stage == "fit":
+            self.check_learners()
+
     def train_dataloader(self) -> Once:
         """One batch per epoch: refresh and sample."""
         return Once(self._iterate)
@@ -124,12 +129,13 @@ class OfflineDataModule(PolicyDataModule):
         """Position, estimates and generators."""
         if self._replay is None:
             return self._restored
-        return {
+        own = {
             "key": self.logs.store.facts.key,
             "iteration": self.iteration,
             "replay": self._replay.state_dict(),
             "generators": generator_states(),
         }
+        return of_all_ranks(own)
 
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on.
@@ -148,6 +154,7 @@ class OfflineDataModule(PolicyDataModule):
                 "the checkpoint was trained on other logs than data.logs, or on logs ingested in another way; "
                 "to start a new run from its policy, give it as --model.init_from"
             )
+        self.check_as_many(state_dict)
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `check` accepts."""
@@ -155,10 +162,10 @@ class OfflineDataModule(PolicyDataModule):
         self._restored = state_dict
 
     def _iterate(self) -> TensorDict:
-        policy = self.policy
+        policy = self.whole_policy()
         if self._replay is None:
             frames = self.logs.frames(policy, self.needs_behaviour)
-            self._replay = LogReplay(frames, self.estimator, self.sampler, self.reward_scale, self.seed)
+            self._replay = LogReplay(frames, self.estimator, self.sampler, self.reward_scale, self.own_seed)
             learn_moments(policy, frames["observation"])
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])
@@ -167,4 +174,4 @@ class OfflineDataModule(PolicyDataModule):
         if self.iteration % self.refresh_every == 0:
             self._replay.refresh(policy)
         self.iteration += 1
-        return self._replay.sample(self.rounds, self.batch, int(policy.version))
+        return self._replay.sample(self.rounds, self.part("batch"), int(policy.version))

@@ -2,13 +2,12 @@
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
-from datamodules.base import Once, PolicyDataModule
+from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
 from datamodules.behaviour import BehaviourOptions
 from datamodules.collectors import InProcessRollouts, Rollouts
 from datamodules.episodes import EpisodeTracker
@@ -18,9 +17,11 @@ from datamodules.interface import gymnasium_interface
 from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
+from datamodules.ray_rollouts import RayRollouts
 from datamodules.replay import Replay, check_replay
 from datamodules.simulation import Simulation
 from datamodules.workers import WorkerRollouts
+from gipo import ranks
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
 
@@ -34,6 +35,9 @@ class OnlineDataModule(PolicyDataModule):
     advantages and yields one TensorDict [rounds, batch]. Saving a checkpoint is an episode boundary: all simulators
     begin new episodes afterwards, so that a resumed in-process run continues exactly like the one that went on.
 
+    Several learners (`--trainer.strategy=ddp`) each collect, keep and draw an equal part: what is counted in
+    environment steps or transitions is of all of them together, `collector` is of each.
+
     Args:
         task: a MetaWorld task (`reach-v3`), any registered Gymnasium id (`Pendulum-v1`), or the class path and options
             of a simulation, such as `datamodules.vla.ToyVLA`. Where it executes chunks of actions, frames and
@@ -43,7 +47,7 @@ class OnlineDataModule(PolicyDataModule):
         warmup_frames: environment steps collected before the first update.
         capacity: transitions kept in the replay buffer.
         rounds: batches drawn per iteration.
-        batch: transitions per batch.
+        batch: transitions per batch, of all learners together.
         advantages: `recompute` values the whole buffer with the current critic; `stored` values new frames once. Logs
             are always recomputed.
         refresh_every: iterations between two recomputations.
@@ -63,6 +67,7 @@ class OnlineDataModule(PolicyDataModule):
     """
 
     axis = "frames"
+    divided = ("frames_per_iteration", "warmup_frames", "capacity", "batch")
     task: Simulation
 
     def __init__(
@@ -159,7 +164,7 @@ class OnlineDataModule(PolicyDataModule):
 
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
-        steps = every * self.frames_per_iteration // self.collector.simulators_together
+        steps = every * self.part("frames_per_iteration") // self.collector.simulators_together
         horizon = self.task.horizon
         if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
             return []
@@ -171,8 +176,9 @@ class OnlineDataModule(PolicyDataModule):
     def setup(self, stage: str) -> None:
         """Make room for a run; simulators start with the first batch."""
         if stage == "fit" and self._replay is None:
+            self.check_learners()
             self._replay = Replay(
-                self.capacity, self.estimator, self.advantages, self.sampler, self.reward_scale, self.seed,
+                self.part("capacity"), self.estimator, self.advantages, self.sampler, self.reward_scale, self.own_seed,
                 self._device or "cpu",
             )  # fmt: skip
             if self._restored:
@@ -184,7 +190,9 @@ class OnlineDataModule(PolicyDataModule):
 
     def metrics(self) -> dict[str, float]:
         """Running figures of collection, for the loggers and the progress bar."""
-        return {"replay/size": float(len(self._replay or [])), **self.episodes.means()}
+        others = ranks.others((len(self._replay or []), list(self.episodes.finished)))
+        size = len(self._replay or []) + sum(size for size, _ in others)
+        return {"replay/size": float(size), **self.episodes.means([one for _, some in others for one in some])}
 
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
@@ -200,7 +208,7 @@ class OnlineDataModule(PolicyDataModule):
         if self._replay is None or self._rollouts is None:
             return self._restored
         self._at_boundary = True
-        return {
+        own = {
             "task": self.task.name,
             "frames": self.frames,
             "iteration": self.iteration,
@@ -210,6 +218,7 @@ class OnlineDataModule(PolicyDataModule):
             "logs": self._logs_state_dict(),
             "generators": generator_states(),
         }
+        return of_all_ranks(own)
 
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on.
@@ -222,7 +231,8 @@ class OnlineDataModule(PolicyDataModule):
             raise GipoError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         if state_dict["task"] != self.task.name:
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
-        check_replay(state_dict["replay"], self.capacity, self.store_params, self._device)
+        self.check_as_many(state_dict)
+        check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device)
         trained_on = (state_dict.get("logs") or {}).get("key")
         if trained_on != (None if self.logs is None else self.logs.store.facts.key):
             raise GipoError(
@@ -249,7 +259,7 @@ class OnlineDataModule(PolicyDataModule):
         super().teardown(stage)
 
     def _iterate(self) -> TensorDict:
-        policy = self.policy
+        policy = self.whole_policy()
         if self._replay is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
         if self._rollouts is None:
@@ -259,26 +269,26 @@ class OnlineDataModule(PolicyDataModule):
         self._rollouts.update(policy)
         refresh_follows = self.iteration % self.refresh_every == 0
         self._collect(self._rollouts, self._replay, policy, refresh_follows)
-        while len(self._replay) < min(self.warmup_frames, self.capacity):
+        while len(self._replay) < min(self.part("warmup_frames"), self.part("capacity")):
             self._collect(self._rollouts, self._replay, policy, refresh_follows)
         if refresh_follows:
             self._replay.refresh(policy)
         parts = [] if self.logs is None else [self._sample_logs(self.logs, policy, refresh_follows)]
         self.iteration += 1
-        collected = self.batch - self._logged * len(parts)
+        collected = self.part("batch") - self._logged * len(parts)
         parts.append(self._replay.sample(self.rounds, collected, int(policy.version)))
         return torch.cat(parts, 1)
 
     @property
     def _logged(self) -> int:
-        """Logged transitions of a batch."""
-        return round(self.logs_share * self.batch)
+        """Logged transitions of this learner's part of a batch."""
+        return round(self.logs_share * self.part("batch"))
 
     def _sample_logs(self, logs: Logs, policy: Policy, refresh: bool) -> TensorDict:
         """[rounds, share of the batch] logged transitions."""
         if self._log_replay is None:
             frames = logs.frames(policy, self.needs_behaviour)
-            self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.seed)
+            self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.own_seed)
             kept = (self._logs_state or {}).get("replay")
             if kept is not None:
                 self._log_replay.load_state_dict(kept)
@@ -299,13 +309,13 @@ class OnlineDataModule(PolicyDataModule):
         frames = rollouts.collect()
         # First, because it refuses what is not finite.
         replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
-        policy.learn_moments(frames["observation"].to(policy.version.device))
+        policy.learn_moments(frames["observation"].to(policy.version.device), pool=ranks.joined)
         self.episodes.add(frames)
-        self.frames += len(frames)
+        self.frames += len(frames) * ranks.count()
 
     def _begin_again(self, rollouts: Rollouts) -> None:
         """New episodes whose goals and noise depend on the seed and the iteration alone."""
-        if rollouts.restart(int(np.random.SeedSequence([self.seed, self.iteration]).generate_state(1)[0])):
+        if rollouts.restart(seed_of(self.seed, self.iteration)):
             self.episodes.drop_unfinished()
         if self._restored:
             restore_generators(self._restored["generators"])
@@ -313,42 +323,38 @@ class OnlineDataModule(PolicyDataModule):
         self._at_boundary = False
 
     def _start(self, policy: Policy) -> Rollouts:
-        options = self.collector
+        options, frames = self.collector, self.part("frames_per_iteration")
         if options.workers == 0:
             return InProcessRollouts(
-                self.task,
-                options.num_envs,
-                self.frames_per_iteration,
-                policy,
-                self.store_params,
-                self.seed,
-                self._next_episode,
+                self.task, options.num_envs, frames, policy, self.store_params, self.own_seed, self._next_episode
             )
-        return WorkerRollouts(
-            self.task,
-            options.num_envs,
-            self.frames_per_iteration,
-            policy,
-            self.store_params,
-            self.seed + self.iteration,
-            self._next_episode,
-            options.workers,
-            options.asynchronous,
-            options.worker_timeout,
-        )
+        what = (self.task, options.num_envs, frames, policy, self.store_params)
+        how = (self._next_episode, options.workers, options.asynchronous, options.worker_timeout)
+        if options.backend == "ray":
+            return RayRollouts(*what, self.own_seed, *how, options.ray)
+        return WorkerRollouts(*what, self.own_seed + self.iteration, *how)
+
+    def check_learners(self) -> None:
+        """Refuse options that cannot be divided between the learners, nor between the simulators of each.
+
+        Raises:
+            GipoError: naming the option.
+        """
+        super().check_learners()
+        together = self.collector.simulators_together * self.learners
+        if self.frames_per_iteration % together:
+            raise GipoError(
+                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
+                "simulators that step together (data.collector.num_envs × workers × learners)"
+            )
+        if self.logs is not None:
+            self._refuse_bad_mix()
 
     def _refuse_bad_sizes(self) -> None:
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
-        if self.logs is not None:
-            self._refuse_bad_mix()
-        together = self.collector.simulators_together
-        if self.frames_per_iteration % together:
-            raise GipoError(
-                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
-                "simulators that step together (data.collector.num_envs × workers)"
-            )
+        self.check_learners()
         if self.capacity < self.frames_per_iteration:
             raise GipoError(
                 f"data.capacity={self.capacity} cannot hold one iteration of {self.frames_per_iteration} transitions"
@@ -357,9 +363,10 @@ class OnlineDataModule(PolicyDataModule):
             raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
 
     def _refuse_bad_mix(self) -> None:
-        if not 0 < self._logged < self.batch:
+        batch = self.part("batch")
+        if not 0 < self._logged < batch:
             raise GipoError(
-                f"data.logs_share={self.logs_share} makes {self._logged} of {self.batch} transitions of a batch logged "
+                f"data.logs_share={self.logs_share} makes {self._logged} of {batch} transitions of a batch logged "
                 "ones; it must leave some of both (logs alone are --data_module=OfflineDataModule)"
             )
         if self.store_params:

@@ -1,9 +1,36 @@
 """Groups of options of the data modules, each checked where it is made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from gipo.errors import GipoError
+
+
+@dataclass
+class RayOptions:
+    """Actors on a Ray cluster.
+
+    Args:
+        address: `host:port` of the cluster's head, `auto` for the cluster this machine belongs to; null starts one here
+            that ends with the run.
+        cpus: cores that an actor asks for.
+        max_staleness: with `asynchronous`, how many updates the weights behind a chunk may lag when it is used; 0 is
+            synchronous collection.
+        replacements: actors that may be lost and replaced in a run; the next one lost ends it with an error.
+        start_timeout: seconds that an actor may take to start.
+    """
+
+    address: str | None = None
+    cpus: float = 1.0
+    max_staleness: int = 1
+    replacements: int = 3
+    start_timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        refuse_not_positive("data.collector.ray.", {"cpus": self.cpus, "start_timeout": self.start_timeout})
+        counts = {"max_staleness": self.max_staleness, "replacements": self.replacements}
+        refuse_negative("data.collector.ray.", counts)
 
 
 @dataclass
@@ -12,24 +39,32 @@ class CollectorOptions:
 
     Args:
         num_envs: simulators, per process.
-        workers: 0 collects in this process; more start that many worker processes.
+        workers: 0 collects in this process; more start that many worker processes or Ray actors.
         asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
-        worker_timeout: seconds without data after which workers count as stuck and the run ends with an error.
+        worker_timeout: seconds without data after which a worker counts as stuck: a process ends the run with an error,
+            a Ray actor is replaced.
+        backend: `process` on this machine, or `ray` on a cluster.
+        ray: options of the latter.
     """
 
     num_envs: int = 20
     workers: int = 0
     asynchronous: bool = False
     worker_timeout: float = 30.0
+    backend: Literal["process", "ray"] = "process"
+    ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
         refuse_not_positive("data.collector.", {"num_envs": self.num_envs, "worker_timeout": self.worker_timeout})
         refuse_negative("data.collector.", {"workers": self.workers})
+        if self.backend == "ray" and self.workers == 0:
+            raise GipoError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
 
     @property
     def simulators_together(self) -> int:
         """Simulators behind one chunk of transitions."""
-        return self.num_envs * (1 if self.asynchronous else max(self.workers, 1))
+        one_worker_each = self.asynchronous and self.backend == "process"
+        return self.num_envs * (1 if one_worker_each else max(self.workers, 1))
 
 
 @dataclass

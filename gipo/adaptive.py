@@ -7,6 +7,7 @@ target; the width taken is the largest one on the right side of it.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -105,6 +106,7 @@ class AdaptiveGIPO(Objective):
     sigma_neg_ratio: float = 1.0
     kernel: Callable = gaussian
     log_ratio_bound: float = 5.0
+    needs_whole_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive(self, "sigma_min", "sigma_max", "sigma_neg_ratio")

@@ -16,12 +16,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
-from gipo import staleness
+from gipo import ranks, staleness
 from gipo.arguments import data_module, with_shipped_configs
 from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
@@ -30,6 +31,7 @@ from gipo.files import remove_partials, whole_file
 from gipo.lineage.cli import main as lineage
 from gipo.module import GIPOModule
 from gipo.plots import AXES
+from gipo.strategies import EndTogether, chosen
 
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
 
@@ -119,7 +121,7 @@ class GipoCLI(LightningCLI):
             return
         if self.subcommand != "fit":
             raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
-        if any((folder / "checkpoints").glob("*.ckpt")):
+        if _speaks() and any((folder / "checkpoints").glob("*.ckpt")):
             raise GipoError(
                 f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
                 "or name another --trainer.default_root_dir"
@@ -135,6 +137,7 @@ class GipoCLI(LightningCLI):
             self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, RunProgress)]
         if trainer.max_epochs is None:
             kwargs["max_epochs"] = self.datamodule.iterations
+        kwargs |= chosen(trainer.strategy)
         kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
         folder = trainer.default_root_dir
         if self.subcommand != "fit":
@@ -149,6 +152,8 @@ class GipoCLI(LightningCLI):
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         checkpoint = self._with_policy()
+        self.datamodule.trainer = self.trainer  # which knows how many learners there are
+        self.datamodule.check_learners()
         self.model.check_behaviour(self.datamodule.store_params)
         if checkpoint is not None:
             self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
@@ -157,7 +162,7 @@ class GipoCLI(LightningCLI):
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
         if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
             notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
-        for note in notes:
+        for note in notes if _speaks() else []:
             print(f"gipo: note: {note}", file=sys.stderr)
 
     def _report_staleness(self) -> None:
@@ -176,10 +181,11 @@ class GipoCLI(LightningCLI):
             objective,
         )
         names = logs.store.facts.policies
-        print(staleness.text(rows, names))
+        if _speaks():
+            print(staleness.text(rows, names))
         staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
         folder = Path(self.trainer.default_root_dir)
-        if self.trainer.is_global_zero:
+        if _speaks():
             folder.mkdir(parents=True, exist_ok=True)
             staleness.write_csv(rows, names, folder / "staleness.csv")
 
@@ -201,6 +207,7 @@ class GipoCLI(LightningCLI):
 
     before_test = before_validate
 
+    @rank_zero_only
     def after_fit(self) -> None:
         """One line that says where everything is."""
         folder = Path(self.trainer.default_root_dir)
@@ -221,10 +228,12 @@ class GipoCLI(LightningCLI):
             + ", ".join(name for name in files if (folder / name).exists())
         )
 
+    @rank_zero_only
     def after_test(self) -> None:
         """The test figures as one readable line."""
         print(episode_summary(self.trainer.callback_metrics, "test", self.datamodule.evaluation.test_episodes))
 
+    @rank_zero_only
     def after_validate(self) -> None:
         """The validation figures as one readable line."""
         print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
@@ -252,6 +261,8 @@ def main(args: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    # Says which learner died, before Lightning ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     given = list(sys.argv[1:] if args is None else args)
     try:
         if given[:1] == ["lineage"]:
@@ -270,13 +281,21 @@ def main(args: Sequence[str] | None = None) -> None:
                 "num_sanity_val_steps": 0,
                 "log_every_n_steps": 1,
                 "enable_model_summary": False,
-                "callbacks": [BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
+                "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
             },
             parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
             args=given,
         )
     except GipoError as error:
         print(f"gipo: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except RuntimeError as error:
+        if not ranks.is_loss_of_a_rank(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        print(
+            f"gipo: error: another learner of this run died or hung, and this one ends too: {reason}", file=sys.stderr
+        )
         sys.exit(EXIT_BAD_INPUT)
     except SIGTERMException:
         print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
@@ -286,6 +305,11 @@ def main(args: Sequence[str] | None = None) -> None:
 def _task_name(task: Any) -> str:
     """How a run's folder begins: the task's name, the class of a simulation, or logs."""
     return task if isinstance(task, str) else "logs" if task is None else task.class_path.rpartition(".")[2]
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for the run: the first of its learners, also before they have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -15,11 +15,13 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._pytree import tree_map
 
+from gipo import ranks
 from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from
 from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
 from gipo.errors import GipoError
 from gipo.objectives import GIPO, Figures, Objective, PolicyLoss, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
+from gipo.sharding import shard, whole
 
 MAX_SKIPS_IN_A_ROW = 10
 
@@ -115,9 +117,11 @@ class GIPOModule(LightningModule):
         self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
 
     def configure_model(self) -> None:
-        """Build the policy for the task at hand."""
+        """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
         if not hasattr(self, "policy"):
             self.policy = self.build_policy(self._data.spaces)
+        if self.device_mesh is not None:
+            shard(self.policy, self.device_mesh["data_parallel"])
 
     def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None) -> Policy:
         """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
@@ -168,7 +172,12 @@ class GIPOModule(LightningModule):
         return optimizers, schedules
 
     def on_fit_start(self) -> None:
-        """Refuse CUDA graphs on another device."""
+        """Refuse what the device or the number of learners does not allow."""
+        if self.objective.needs_whole_batch and ranks.count() > 1:
+            raise GipoError(
+                f"model.objective={type(self.objective).__name__} weighs a batch as a whole, which {ranks.count()} "
+                "learners share; train with trainer.devices=1, or with another objective"
+            )
         if self.cuda_graphs and self.device.type != "cuda":
             raise GipoError(
                 f"model.cuda_graphs=true needs a CUDA device and the learner is on {self.device}; "
@@ -213,7 +222,7 @@ class GIPOModule(LightningModule):
         With action chunks these, `valid` and `executed` are [B, H].
         """
         self.check_behaviour("behaviour_params" in batches.keys())
-        if self.normalise_advantages and batches.shape[-1] < 2:
+        if self.normalise_advantages and batches.shape[-1] * ranks.count() < 2:
             raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = _Iteration()
         warming_up = self.current_epoch < self.critic_warmup
@@ -234,8 +243,8 @@ class GIPOModule(LightningModule):
         # Every step of an action chunk is a sample of its own: [B], or [B, H] as [B·H].
         advantage, valid = batch["advantage"].flatten(), batch["valid"].flatten()
         if self.normalise_advantages:
-            kept = advantage[valid & advantage.isfinite()]
-            advantage = (advantage - kept.mean()) / (kept.std() + 1e-8)
+            mean, std = ranks.mean_and_std(advantage[valid & advantage.isfinite()])
+            advantage = (advantage - mean) / (std + 1e-8)
         age = (self.policy.version - batch["policy_version"]).repeat_interleave(len(advantage) // len(batch))
         entropy = None
         if self.objective.needs_entropy:
@@ -253,7 +262,8 @@ class GIPOModule(LightningModule):
                 )
                 iteration.add(terms.kept(self.cuda_graphs), advantage, age)
                 value_features, features = terms.features.detach(), None
-                norm = self._update(0, terms.loss / math.sqrt(index + 1), self.policy.actor_parameters())
+                loss = ranks.weighed(terms.loss, terms.surrogate.used)
+                norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters)
                 iteration.policy_grad_norm.append(norm)
             else:
                 if features is None:
@@ -261,12 +271,13 @@ class GIPOModule(LightningModule):
                         features = self.policy.features(batch["observation"])
                 value_features = features
             value, loss = self._value_terms(value_features, batch["value_target"], executed)
+            loss = loss if executed is None else ranks.weighed(loss, executed)
             iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
-            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters()))
+            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters))
         value, target = value.detach(), batch["value_target"]
         if executed is not None:
             value, target = value[executed], target[executed]
-        iteration.explained_variance.append(explained_variance(value, target))
+        iteration.explained_variance.append(explained_variance(ranks.joined(value), ranks.joined(target)))
 
     def _eager_policy_terms(
         self,
@@ -307,13 +318,14 @@ class GIPOModule(LightningModule):
             return value, F.mse_loss(value, target)
         return value, masked_mean((value - target) ** 2, executed)
 
-    def _update(self, index: int, loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    def _update(self, index: int, loss: Tensor, parameters: Callable[[], list[nn.Parameter]]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
         optimizers: Any = self.optimizers()
         optimizer = optimizers[index]
         optimizer.zero_grad()
         self.manual_backward(loss)
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        # Asked for after the backward pass: sharded parameters are others until then.
+        norm = whole(nn.utils.clip_grad_norm_(parameters(), self.max_grad_norm))
         if math.isfinite(norm):
             optimizer.step()
             self.skipped_in_a_row[index] = 0
@@ -413,13 +425,13 @@ class _Iteration:
     def add(self, terms: _PolicyTerms, advantage: Tensor, age: Tensor) -> None:
         """Keep what a policy update leaves."""
         _, weight, contribution, used, figures = terms.surrogate
-        self.policy_loss.append(terms.surrogate.loss)
-        self.kl.append(terms.kl)
+        self.policy_loss.append(ranks.weighed(terms.surrogate.loss, used))
+        self.kl.append(ranks.weighed(terms.kl, used))
         self.figures.append(figures)
         self.samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
 
     def metrics(self) -> dict[str, Tensor]:
-        """Means over the iteration, and the staleness diagnostics of all its samples."""
+        """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
         means = {
             "loss/policy": self.policy_loss,
             "loss/value": self.value_loss,
@@ -429,7 +441,7 @@ class _Iteration:
             "explained_variance": self.explained_variance,
             **{name: [figures[name] for figures in self.figures] for name in (self.figures or [{}])[0]},
         }
-        metrics = {name: torch.stack(values).nanmean() for name, values in means.items() if values}
+        metrics = {name: ranks.averaged(torch.stack(values)).nanmean() for name, values in means.items() if values}
         if not self.samples:  # the critic learned alone
             return metrics
-        return metrics | staleness(*(torch.cat(parts) for parts in zip(*self.samples, strict=True)))
+        return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self.samples, strict=True)))

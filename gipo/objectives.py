@@ -44,6 +44,8 @@ class Objective(ABC):
 
     needs_behaviour: ClassVar[bool] = True  # whether x must be a ratio to the policy that acted
 
+    needs_whole_batch: ClassVar[bool] = False  # whether a transition is weighed by others, which ranks do not share
+
     @abstractmethod
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Terms per element, from finite x and A of shapes that broadcast."""

@@ -98,10 +98,10 @@ class Policy(nn.Module, ABC):
         normalised = observation if self.normaliser is None else self.normaliser(observation)
         return self.network.encoder(normalised)
 
-    def learn_moments(self, observation: Tensor) -> None:
-        """Add observations [..., O] to the moments that it standardises by, if it does."""
+    def learn_moments(self, observation: Tensor, pool: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Add observations [..., O] to the moments that it standardises by, if it does; `pool` adds those of others."""
         if self.normaliser is not None:
-            self.normaliser.update(observation)
+            self.normaliser.update(observation if pool is None else pool(observation))
 
     def params_of(self, features: Tensor) -> Tensor:
         """Distribution parameters [..., D, P] from features, float32 even under autocast."""

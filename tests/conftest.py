@@ -32,12 +32,12 @@ def tiny(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[list[str]], Process]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """`start(args)`: a `gipo` process that is gone when the test ends, with everything it started."""
     processes: list[Process] = []
 
-    def start(args: list[str]) -> Process:
-        processes.append(Process(args, tmp_path / f"log-{len(processes)}.txt"))
+    def start(args: list[str], environ: dict[str, str] | None = None) -> Process:
+        processes.append(Process(args, tmp_path / f"log-{len(processes)}.txt", environ))
         return processes[-1]
 
     yield start

@@ -41,12 +41,12 @@ def cli_args(folder: Path, command: str = "fit", **options: object) -> list[str]
 
 
 class Process:
-    """`gipo` with these arguments in a session of its own, both output streams in `log`."""
+    """`gipo` with these arguments in a session of its own, both output streams in `log`, `environ` added to its own."""
 
-    def __init__(self, args: list[str], log: Path):
+    def __init__(self, args: list[str], log: Path, environ: dict[str, str] | None = None):
         self.log = log
         log.touch()
-        self.process = CONTEXT.Process(target=_gipo, args=(args, str(log)))
+        self.process = CONTEXT.Process(target=_gipo, args=(args, str(log), environ or {}))
         self.process.start()
         assert self.process.pid is not None
         self.pid: int = self.process.pid
@@ -114,8 +114,9 @@ def within(seconds: float, condition: Callable[[], object]) -> bool:
     return True
 
 
-def _gipo(args: list[str], log: str) -> None:
+def _gipo(args: list[str], log: str, environ: dict[str, str]) -> None:
     os.setsid()
+    os.environ |= environ
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -38,8 +38,11 @@ RULES: dict[str, set[str]] = {
     "gipo.vla.lerobot": {"torch", "tensordict", "torchrl", "lerobot", "gipo.errors", "gipo.networks", "gipo.vla"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
-        "gipo.checkpoints",
+        "gipo.checkpoints", "gipo.ranks", "gipo.sharding",
     },
+    "gipo.ranks": {"torch"},
+    "gipo.sharding": {"torch", "gipo.policies"},
+    "gipo.strategies": {"torch", "lightning", "gipo.ranks"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
         "gipo.files", "gipo.errors",
@@ -51,11 +54,14 @@ RULES: dict[str, set[str]] = {
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
-        "gipo.files", "robots.log", "robots.spec",
+        "gipo.files", "gipo.ranks", "robots.log", "robots.spec",
     },
     "datamodules.vla": TORCH | {"datamodules", "gipo.errors", "gipo.vla.observations"},
     "datamodules.libero_vla": TORCH | {"numpy", "datamodules", "gipo.errors"},
-    "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
+    "datamodules.base": TORCH | {
+        "numpy", "datamodules", "gipo.objectives", "gipo.policies", "gipo.ranks", "gipo.sharding", "gipo.errors",
+    },
+    "datamodules.ray_cluster": {"ray", "gipo.errors"},
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
         "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",

@@ -43,9 +43,9 @@ class VisionLanguage(Policy):
         """State values [..., H] from features; no gradient reaches the encoder."""
         return self.network.critic(features.detach()).float()
 
-    def learn_moments(self, observation: Any) -> None:
+    def learn_moments(self, observation: Any, pool: Callable[[Tensor], Tensor] | None = None) -> None:
         """Add the states of observations to the moments that they are standardised by, if they are."""
-        super().learn_moments(observation["state"])
+        super().learn_moments(observation["state"], pool)
 
 
 class VLATokenPolicy(VisionLanguage, TokenPolicy):

@@ -1,0 +1,47 @@
+"""A policy whose layers are split over several learners, and a whole copy of it to act with."""
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from gipo.policies import Policy, build
+
+
+def shard(policy: Policy, mesh: DeviceMesh) -> None:
+    """Split encoder, actor and critic over the learners of `mesh`; each is put together while it is in use."""
+    for part in (policy.network.encoder, policy.network.actor, policy.network.critic):
+        if any(True for _ in part.parameters()) and not isinstance(part, FSDPModule):
+            fully_shard(part, mesh=mesh)
+
+
+def whole(x: Tensor) -> Tensor:
+    """x itself, put together where it is split; every learner has to call it then."""
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def is_sharded(policy: Policy) -> bool:
+    """Whether the policy's parameters are split."""
+    return any(isinstance(part, FSDPModule) for part in policy.modules())
+
+
+class WholePolicy:
+    """Gives a policy that can act on its own: itself, or a copy put together from its parts.
+
+    The copy shares the observation normaliser, which is never split.
+    """
+
+    def __init__(self) -> None:
+        self._copy: Policy | None = None
+
+    @torch.no_grad()
+    def __call__(self, policy: Policy) -> Policy:
+        """The policy as it is now; every learner has to call it where it is sharded."""
+        if not is_sharded(policy):
+            return policy
+        if self._copy is None:
+            self._copy = build(policy.description()).to(policy.version.device)
+            self._copy.normaliser = policy.normaliser
+        self._copy.load_state_dict({name: whole(value) for name, value in policy.state_dict().items()})
+        return self._copy

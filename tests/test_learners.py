@@ -1,0 +1,147 @@
+"""Runs of two learners: one checkpoint of both, resumed bit for bit, and ended together whatever ends one of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gipo.cli import main
+from tests.fingerprint import fingerprints
+from tests.ranks import environment, free_port, on_ranks
+from tests.runs import Process, living, within
+
+Args = Callable[..., list[str]]
+Start = Callable[..., Process]
+
+LEARNERS = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__task": "Pendulum-v1"}
+LONG = {"data__total_frames": 32 * 5000, "checkpoint__every": 5000}
+
+
+def run(args: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+        main(args)
+
+
+def run_each(runs: list[list[str]]) -> None:
+    for args in runs:
+        run(args)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_learners_resume_bit_for_bit(strategy: str, tiny: Args, tmp_path: Path) -> None:
+    options = LEARNERS | {"trainer__strategy": strategy, "data__warmup_frames": 64, "checkpoint__every": 2}
+    options |= {"trainer__check_val_every_n_epoch": 3}
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    whole = tiny("whole", data__total_frames=32 * 6, **options)
+    begun = tiny("again", data__total_frames=32 * 4, **options)
+    resumed = tiny("again", data__total_frames=32 * 6, ckpt_path=last, **options)
+    on_ranks(run_each, [whole, begun, resumed])
+    assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+    saved = torch.load(last, weights_only=True)
+    data = saved["OnlineDataModule"]
+    (second,) = data["others"]
+    for learner in (data, second):
+        assert learner["frames"] == 32 * (6 + 1)  # one iteration's worth more, to warm up
+        assert len(learner["replay"]["frames"]["episode"]) == 96 // 2
+    assert not torch.equal(
+        data["replay"]["frames"]["observation"], second["replay"]["frames"]["observation"]
+    )  # goals and noise of their own
+    # Each learner saw half of the observations; both standardise by all of them.
+    assert int(saved["state_dict"]["policy.normaliser.count"]) == data["frames"]
+    # A checkpoint of two learners is as good a policy as any other.
+    main(["test", *whole[1:], f"--ckpt_path={last}", "--trainer.devices=1", "--trainer.strategy=auto"])
+
+
+def test_what_cannot_be_divided_is_refused(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, message in {
+        ("data__batch", 33): "data.batch=33 must be a multiple of the 2 learners",
+        ("data__capacity", 97): "data.capacity=97 must be a multiple of the 2 learners",
+        ("data__frames_per_iteration", 36): "data.frames_per_iteration=36 must be a multiple of the 8 simulators",
+    }.items():
+        with pytest.raises(SystemExit, match="2"):
+            main(tiny(**LEARNERS | dict([options])))
+        assert message in capsys.readouterr().err
+
+
+def test_as_many_learners_have_to_resume(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plot: None
+) -> None:
+    alone = LEARNERS | {"trainer__devices": 1, "trainer__strategy": "auto"}
+    main(tiny(**alone))
+    with pytest.raises(SystemExit, match="2"):
+        main(tiny(ckpt_path=tmp_path / "run" / "checkpoints" / "last.ckpt", **LEARNERS))
+    assert "holds the replay of 1 learners, the run has 2" in capsys.readouterr().err
+
+
+def started(start: Start, args: list[str]) -> list[Process]:
+    """Two ranks, training."""
+    port = free_port()
+    processes = [start(args, environment(rank, 2, port)) for rank in range(2)]
+    processes[0].wait_for_training()
+    return processes
+
+
+def assert_the_other_ends_too(number: int, victim: int, start: Start, args: list[str]) -> None:
+    processes = started(start, args)
+    processes[victim].signal(number)
+    began = time.monotonic()
+    assert processes[1 - victim].wait(30) == 2
+    assert time.monotonic() - began < 30
+    assert "gipo: error: another learner of this run died or hung" in processes[1 - victim].output
+    assert "Traceback" not in processes[1 - victim].output
+    assert within(5, lambda: not processes[0].family() + processes[1].family())
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_learner_ends_the_other_with_one_clear_line(victim: int, start: Start, tiny: Args) -> None:
+    assert_the_other_ends_too(signal.SIGKILL, victim, start, tiny(**LEARNERS | LONG))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("repeat", range(5))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_however_a_learner_is_lost_the_other_ends(
+    victim: int, number: int, repeat: int, start: Start, tiny: Args
+) -> None:
+    strategy = ("ddp", "fsdp")[repeat % 2]
+    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG | {"trainer__strategy": strategy}))
+
+
+def test_sigterm_to_one_learner_saves_and_ends_both(start: Start, tiny: Args, tmp_path: Path) -> None:
+    processes = started(start, tiny(**LEARNERS | LONG))
+    processes[1].signal(signal.SIGTERM)
+    assert [process.wait(30) for process in processes] == [143, 143], processes[0].output + processes[1].output
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["OnlineDataModule"]
+    assert len(saved["others"]) == 1
+
+
+@pytest.mark.parametrize(
+    "victim", ["the second learner", pytest.param("the first learner", marks=pytest.mark.campaign)]
+)
+def test_learners_that_lightning_started_end_together(victim: str, tiny: Args, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    args = [sys.executable, "-m", "gipo.cli", *tiny(**LEARNERS | LONG)]
+    with open(log, "w") as output:
+        first = subprocess.Popen(args, stdout=output, stderr=output, start_new_session=True)
+    try:
+        family = lambda: living(lambda fields: int(fields[3]) == first.pid)  # noqa: E731
+        assert within(120, lambda: "step/s" in log.read_text().rpartition("0%|")[2]), log.read_text()
+        (second,) = (pid for pid in family() if b"\0LOCAL_RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+        os.kill(second if "second" in victim else first.pid, signal.SIGKILL)
+        assert within(30, lambda: not family())
+        assert first.wait() != 0
+        if "second" in victim:
+            assert "another learner" in log.read_text() or "terminated with code -9" in log.read_text()
+        else:
+            assert "another learner" in log.read_text()
+    finally:
+        for pid in family():
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,89 @@
+"""Runs that collect on Ray: the same learning as in one process, and nothing left behind however they end."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gipo.cli import main
+from tests.fingerprint import fingerprints
+from tests.runs import Process, living, within
+
+Args = Callable[..., list[str]]
+Start = Callable[..., Process]
+
+RAY = {
+    "data__task": "Pendulum-v1",
+    "data__collector__backend": "ray",
+    "data__collector__workers": 1,
+    "data__collector__worker_timeout": 20,
+}
+LONG = {"data__total_frames": 32 * 5000, "checkpoint__every": 5000}
+
+
+def relatives(pid: int) -> list[int]:
+    """A process and all that it started, Ray's own, which are in groups and sessions of theirs, among them."""
+    found = [pid]
+    for one in found:
+        found += [child for child in living(lambda fields, one=one: int(fields[1]) == one) if child not in found]
+    return found
+
+
+def is_agent(pid: int) -> bool:
+    """Whether this is one of Ray's two agents of a node, which report its death to their server for 60 s, dead or not."""
+    try:
+        return b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # ended while we looked
+        return False
+
+
+def left(pids: list[int]) -> list[int]:
+    """Those that live, Ray's agents aside."""
+    return [pid for pid in set(pids) & set(living(lambda _: True)) if not is_agent(pid)]
+
+
+def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_path: Path, no_plot: None) -> None:
+    main(tiny("here", data__task="Pendulum-v1"))
+    assert start(tiny("ray", **RAY)).wait(120) == 0
+    ray, here = (fingerprints(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("ray", "here"))
+    # The configuration, which "gipo" has the hash of, is another one; the global generators are not the collectors'.
+    assert {name for name in here if ray[name] != here[name]} == {"gipo", "data/generators"}
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.campaign)]
+)
+def test_a_run_on_ray_leaves_nothing_behind(number: int, start: Start, tiny: Args, tmp_path: Path) -> None:
+    asynchronous = {"data__collector__asynchronous": "true"}
+    process = start(tiny(**RAY | LONG | asynchronous))
+    process.wait_for_training()
+    everything = relatives(process.pid)
+    assert len(everything) > 4  # the learner, Ray's servers and an actor
+    began = time.monotonic()
+    if number == signal.SIGKILL:
+        process.signal(number)
+    else:  # to the whole group, as a terminal or a batch system sends it
+        for pid in process.family():
+            os.kill(pid, number)
+        code = process.wait(30)
+        assert "Traceback" not in process.output
+        if number == signal.SIGTERM:
+            assert code == 143, process.output
+            torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert within(30, lambda: not left(everything))
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("repeat", range(20))
+def test_twenty_times_a_killed_run_leaves_nothing_behind(repeat: int, start: Start, tiny: Args) -> None:
+    process = start(tiny(**RAY | LONG))
+    process.wait_for_training()
+    everything = relatives(process.pid)
+    process.signal(signal.SIGKILL)
+    assert within(30, lambda: not left(everything))
+    assert within(90, lambda: not set(everything) & set(living(lambda _: True)))
