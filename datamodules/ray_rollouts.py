@@ -20,9 +20,9 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from datamodules.collectors import InProcessRollouts, Rollouts
-from datamodules.envs import Task
 from datamodules.options import RayOptions
 from datamodules.ray_cluster import RayCluster
+from datamodules.simulation import Simulation
 from gipo.errors import GipoError
 from gipo.policies import Policy
 
@@ -57,7 +57,7 @@ class RayRollouts(Rollouts):
 
     def __init__(
         self,
-        task: Task,
+        task: Simulation,
         num_envs: int,
         frames: int,
         policy: Policy,
@@ -241,7 +241,7 @@ class _Worker:
 class _Collecting:
     """What runs in an actor: collection in one process, with the weights that come with a request."""
 
-    def __init__(self, arguments: tuple[Task, int, int, Policy, bool], seed: int):
+    def __init__(self, arguments: tuple[Simulation, int, int, Policy, bool], seed: int):
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
         task, num_envs, frames, self._policy, store_params = arguments
