@@ -142,7 +142,8 @@ class RayRollouts(Rollouts):
         except self._ray.exceptions.GetTimeoutError as error:
             raise GipoError(
                 f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it "
-                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus), the cluster has {self._cluster.cores}"
+                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus) of a cluster with "
+                f"{self._cluster.cores}"
             ) from error
         except self._ray.exceptions.RayError as error:
             if getattr(error, "actor_init_failed", True):

@@ -34,7 +34,7 @@ def relatives(pid: int) -> list[int]:
 
 
 def is_agent(pid: int) -> bool:
-    """Whether this is one of Ray's two agents of a node, which report its death to their server for 60 s, dead or not."""
+    """Whether this is one of Ray's two agents of a node, which tell a server that is dead too for 60 s of its death."""
     try:
         return b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:  # ended while we looked

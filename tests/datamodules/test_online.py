@@ -10,7 +10,9 @@ from datamodules.online import OnlineDataModule
 
 def module(replay_device: str, root: str) -> OnlineDataModule:
     found = OnlineDataModule("Tiny-v0", replay_device=replay_device)  # type: ignore[arg-type]
-    found.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(root)))  # type: ignore[assignment]
+    found.trainer = SimpleNamespace(  # type: ignore[assignment]
+        strategy=SimpleNamespace(root_device=torch.device(root)), num_devices=1, num_nodes=1
+    )
     return found
 
 
