@@ -101,7 +101,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     def evaluation_env(self) -> EnvBase:
         """The simulators of evaluation, of `evaluated_task`."""
         if self._evaluation_env is None:
-            self._evaluation_env = self.evaluated_task.make(self.evaluation.num_envs, self.evaluation.seed)
+            self._evaluation_env = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
         return self._evaluation_env
 
     def notes(self, every: int) -> list[str]:

@@ -15,7 +15,7 @@ from datamodules.envs import Task, spaces_of
 from datamodules.episodes import EpisodeTracker
 from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
-from datamodules.interface import gymnasium_interface, metaworld_interface
+from datamodules.interface import gymnasium_interface
 from datamodules.log_replay import LogReplay
 from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
@@ -152,8 +152,8 @@ class OnlineDataModule(PolicyDataModule):
 
     @property
     def interface(self) -> dict[str, Any] | None:
-        """MetaWorld's; the names of a Gymnasium id are only numbers."""
-        return metaworld_interface() if self.task.is_metaworld else None
+        """Those of the task."""
+        return self.task.interface
 
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
