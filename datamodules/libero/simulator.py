@@ -65,8 +65,7 @@ class LiberoSimulator:
         robot = self.domain.robots[0]
         # robosuite's quick reset leaves the gripper's last command to the next episode.
         robot.gripper.current_action = np.zeros(1)
-        self.domain.sim.set_state_from_flattened(self.states[init_state])
-        self.domain.sim.forward()
+        self.observe(self.states[init_state])
         # The controller must not compute again what `step` has computed.
         sim = self.domain.sim
         robot.controller.sim = SimpleNamespace(model=sim.model, data=sim.data, forward=lambda: None)
@@ -78,6 +77,12 @@ class LiberoSimulator:
         """The observation [O] after `action` [7], and whether the task is solved now."""
         self._control(action)
         return self.observation(), bool(self.domain._check_success())
+
+    def observe(self, state: np.ndarray) -> np.ndarray:
+        """The observation [O] in a state [S] of the simulator, which is in it from now on."""
+        self.domain.sim.set_state_from_flattened(state)
+        self.domain.sim.forward()
+        return self.observation()
 
     def observation(self) -> np.ndarray:
         """[O] f32; `interface` names its numbers."""
