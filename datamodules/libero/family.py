@@ -36,14 +36,11 @@ class LiberoFamily(Family):
         """Simulators that go through tasks and initial states in the benchmark's order."""
         return self._env(name, num_envs, evaluating=True)
 
-    def interface(self, name: str) -> dict[str, Any] | None:
-        """Of one task; the tasks of a suite name their numbers differently."""
-        found = tasks.find(name)
-        if len(found) > 1:
-            return None
+    def interface(self, name: str) -> dict[str, Any]:
+        """Of a suite, whose tasks name their numbers differently, these are only counted."""
         from datamodules.libero.simulator import interface
 
-        return interface(found[0])
+        return interface(tasks.find(name))
 
     @staticmethod
     def _env(name: str, num_envs: int, evaluating: bool) -> EnvBase:

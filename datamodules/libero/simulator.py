@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,8 @@ from gipo.errors import GipoError
 
 ACTION_SIZE = 7
 SETTLE = 10  # steps in which objects come to rest before an episode begins, as TorchRL's LiberoEnv does
+# Millimetres and milliradians: standardising would blow up the jitter, some 1e-5, of what lies still.
+DECIMALS = 3
 REST = np.array([0, 0, 0, 0, 0, 0, -1.0])  # no motion, gripper open
 
 
@@ -98,7 +100,7 @@ class LiberoSimulator:
             _axes(data.xmat[self._bodies[: len(self.objects)]]),
             data.qpos[self._joints],
         )  # `names` counts the same
-        return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
+        return np.concatenate([part.ravel() for part in parts]).round(DECIMALS).astype(np.float32)
 
     def close(self) -> None:
         """Let go of the simulator."""
@@ -140,10 +142,18 @@ def units(task: LiberoTask) -> dict[str, str]:
     return found | {joint.get("name"): "m" if joint.get("type") == "slide" else "rad" for joint in joints}
 
 
-def interface(task: LiberoTask) -> dict[str, Any]:
+def units_of(tasks: Sequence[LiberoTask]) -> dict[str, str]:
+    """As `units`; of several tasks what an observation padded to the largest holds, and then a one-hot of the task."""
+    if len(tasks) == 1:
+        return units(tasks[0])
+    largest = max(len(units(task)) for task in tasks)
+    return {f"state_{index}": "1" for index in range(largest)} | {f"is_{task.name}": "1" for task in tasks}
+
+
+def interface(tasks: Sequence[LiberoTask]) -> dict[str, Any]:
     """Names, units and rate: an action of 1 asks for 5 cm or half a radian; the gripper closes above 0."""
     action = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
-    return named(units(task), action | {"gripper": "1"}) | {"control_rate_hz": CONTROL_RATE_HZ}
+    return named(units_of(tasks), action | {"gripper": "1"}) | {"control_rate_hz": CONTROL_RATE_HZ}
 
 
 def _axes(rotation: np.ndarray) -> np.ndarray:

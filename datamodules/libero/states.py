@@ -8,7 +8,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Unbounded
 
 from datamodules.batched import BatchedEnv, Outcome, refuse_no_simulators
-from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator, units
+from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator, units_of
 from datamodules.libero.tasks import LiberoTask
 
 
@@ -18,10 +18,10 @@ class LiberoStateEnv(BatchedEnv):
     Of several tasks the observations are padded with zeros to the largest, and a one-hot of the task follows; `task`
     [N, 1] int64 says which one a simulator is at.
 
-    *In training* simulator i keeps to task i modulo their number, and every episode begins at one of the benchmark's
-    initial states, drawn by the simulator's own generator. *In evaluation* a full reset begins one episode in every
-    simulator, and the next full reset goes on: all tasks from their first initial state, in the benchmark's order,
-    then all from their second, and so on. A simulator whose episode has ended rests until the next full reset.
+    *In training* the tasks are dealt out to the simulators, and an episode is of one of the simulator's tasks, from one
+    of the benchmark's initial states, both drawn by its own generator. *In evaluation* a full reset begins one episode
+    in every simulator, and the next full reset goes on: all tasks from their first initial state, in the benchmark's
+    order, then all from their second, and so on. A simulator whose episode has ended rests until the next full reset.
 
     Args:
         tasks: one, or those of a suite.
@@ -31,15 +31,14 @@ class LiberoStateEnv(BatchedEnv):
 
     def __init__(self, tasks: Sequence[LiberoTask], num_envs: int, evaluating: bool = False):
         refuse_no_simulators(num_envs)
-        padded = max(len(units(task)) for task in tasks)
-        several = len(tasks) > 1
-        super().__init__(num_envs, padded + several * len(tasks), -np.ones(ACTION_SIZE), np.ones(ACTION_SIZE))
-        if several:
+        size = len(units_of(tasks))
+        super().__init__(num_envs, size, -np.ones(ACTION_SIZE), np.ones(ACTION_SIZE))
+        if len(tasks) > 1:
             self.observation_spec["task"] = Unbounded((num_envs, 1), dtype=torch.int64)
         self.tasks, self.evaluating = tuple(tasks), evaluating
-        self._padded = padded
         self._simulators: dict[tuple[int, int], LiberoSimulator] = {}  # by place and task, made when first needed
         self._task = np.arange(num_envs) % len(tasks)  # that each place is at
+        self._share = [np.arange(place % len(tasks), len(tasks), num_envs) for place in range(num_envs)]
         self._resting = np.zeros(num_envs, bool)
         self._set_seed(None)
 
@@ -71,12 +70,10 @@ class LiberoStateEnv(BatchedEnv):
         generator = self._generators[index]
         if self.evaluating:
             number, self._task[index] = divmod(self._begun + index, len(self.tasks))
-            simulator = self.simulator(index)
-            state = number % len(simulator.states)
         else:
-            simulator = self.simulator(index)
-            state = int(generator.integers(len(simulator.states)))
-        return self._whole(index, simulator.reset(state, generator))
+            number, self._task[index] = generator.integers(2**32), generator.choice(self._share[index])
+        simulator = self.simulator(index)
+        return self._whole(index, simulator.reset(int(number) % len(simulator.states), generator))
 
     def _advance(self, index: int, action: np.ndarray) -> Outcome:
         if self._resting[index]:
@@ -90,7 +87,7 @@ class LiberoStateEnv(BatchedEnv):
         whole = np.zeros(self._observation.shape[1], np.float32)
         whole[: len(observation)] = observation
         if len(self.tasks) > 1:
-            whole[self._padded + self._task[index]] = 1
+            whole[len(whole) - len(self.tasks) + self._task[index]] = 1
         return whole
 
     def _observe(self) -> dict[str, torch.Tensor]:
