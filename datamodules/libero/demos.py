@@ -49,7 +49,8 @@ def scripted(task: LiberoTask, noise: float, seed: int) -> Iterator[Demonstratio
     spread = noise * np.array([1, 1, 1, 0, 0, 0, 0])
     for number in count():
         observations = [simulator.reset(number % len(simulator.states), generator)]
-        script, actions, success = PickAndPlace(simulator), [], False
+        script, success = PickAndPlace(simulator), False
+        actions: list[np.ndarray] = []
         while not success and len(actions) < task.horizon:
             action = script() + spread * generator.standard_normal(ACTION_SIZE)
             actions.append(action.clip(-1, 1).astype(np.float32))

@@ -37,7 +37,7 @@ class LiberoSimulator:
     def __init__(self, task: LiberoTask, twin: "LiberoSimulator | None" = None):
         self.task = task
         self.domain = _domain(task, None if twin is None else twin.model)
-        self.states = task.init_states() if twin is None else twin.states
+        self.states: np.ndarray = task.init_states() if twin is None else twin.states
         self._substeps = int(self.domain.control_timestep / self.domain.model_timestep)
         self.objects = list(self.domain.objects_dict)
         self.fixtures = [name for name in self.domain.fixtures_dict if name in self.domain.obj_body_id]

@@ -71,9 +71,9 @@ class LiberoStateEnv(BatchedEnv):
         if self.evaluating:
             number, self._task[index] = divmod(self._begun + index, len(self.tasks))
         else:
-            number, self._task[index] = generator.integers(2**32), generator.choice(self._share[index])
+            number, self._task[index] = int(generator.integers(2**32)), generator.choice(self._share[index])
         simulator = self.simulator(index)
-        return self._whole(index, simulator.reset(int(number) % len(simulator.states), generator))
+        return self._whole(index, simulator.reset(number % len(simulator.states), generator))
 
     def _advance(self, index: int, action: np.ndarray) -> Outcome:
         if self._resting[index]:
