@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import artifact, collect, ingest, loop, memory, multiseed, robots, scale, update, update_gpu
+from benchmarks import artifact, collect, ingest, libero, loop, memory, multiseed, robots, scale, update, update_gpu
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "collect": collect.run,
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "log_write": robots.run_log_write,
     "log_read": robots.run_log_read,
     "ingest": ingest.run,
+    "libero_collect": libero.run,
 }
 
 

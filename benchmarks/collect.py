@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.turns import Side, take_turns
 from datamodules.collectors import InProcessRollouts, Rollouts
-from datamodules.envs import MetaWorldEnv, Task, spaces_of
+from datamodules.envs import Task, spaces_of
+from datamodules.metaworld import MetaWorldEnv
 from datamodules.workers import WorkerRollouts
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy

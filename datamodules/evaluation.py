@@ -15,7 +15,7 @@ def evaluate(env: EnvBase, policy: Policy, episodes: int, seed: int, determinist
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
-        step) and `success_last` (at the last step), bool.
+        step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
     """
     seed_env(env, seed)
     actor = Actor(policy, torch.Generator().manual_seed(seed), deterministic=deterministic)
@@ -27,6 +27,7 @@ def evaluate(env: EnvBase, policy: Policy, episodes: int, seed: int, determinist
 def _wave(env: EnvBase, actor: Actor) -> TensorDict:
     """One episode in every simulator."""
     state = env.reset()
+    task = state.get("task", None)
     width = env.batch_size[0]
     alive = torch.ones(width, dtype=torch.bool)
     total, length = torch.zeros(width), torch.zeros(width, dtype=torch.int64)
@@ -44,4 +45,6 @@ def _wave(env: EnvBase, actor: Actor) -> TensorDict:
     result = {"return": total, "length": length}
     if "success" in env.observation_spec.keys():
         result |= {"success": success, "success_last": success_last}
+    if task is not None:
+        result["task"] = task.squeeze(-1)
     return TensorDict(result, batch_size=[width])

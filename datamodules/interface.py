@@ -23,17 +23,17 @@ def metaworld_interface() -> dict[str, Any]:
     observation = frame | {f"previous_{name}": unit for name, unit in frame.items()}
     observation |= {f"goal_{axis}": "m" for axis in _AXES}
     action = {f"hand_d{axis}": "cm" for axis in _AXES} | {"gripper_effort": "1"}
-    return _named(observation, action) | {"control_rate_hz": METAWORLD_RATE_HZ}
+    return named(observation, action) | {"control_rate_hz": METAWORLD_RATE_HZ}
 
 
 def gymnasium_interface(task: str, observation_size: int, action_size: int) -> dict[str, Any]:
     """Generic names for a Gymnasium id; the rate only where the environment states one."""
-    named = _named(
+    interface = named(
         {f"observation_{index}": "1" for index in range(observation_size)},
         {f"action_{index}": "1" for index in range(action_size)},
     )
     rate = _stated_rate(task)
-    return named | ({"control_rate_hz": float(rate)} if rate else {})
+    return interface | ({"control_rate_hz": float(rate)} if rate else {})
 
 
 @cache
@@ -43,7 +43,8 @@ def _stated_rate(task: str) -> float | None:
     return env.metadata.get("render_fps")
 
 
-def _named(observation: dict[str, str], action: dict[str, str]) -> dict[str, Any]:
+def named(observation: dict[str, str], action: dict[str, str]) -> dict[str, Any]:
+    """Name → unit of every observation and action, as an artifact's manifest has them."""
     return {
         "observation_names": list(observation),
         "observation_units": list(observation.values()),

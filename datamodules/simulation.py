@@ -18,12 +18,17 @@ class Simulation(ABC):
     def horizon(self) -> int | None:
         """Decisions after which an episode is truncated, where there is such a limit."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the tasks it consists of, as `task` of its environments counts them."""
+        return (self.name,)
+
     @abstractmethod
     def make(self, num_envs: int, seed: int) -> EnvBase:
         """`num_envs` seeded simulators behind one environment of batch size [num_envs], as the data contract has it."""
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As `make`, for evaluation."""
+        """As `make`, for evaluation: where a benchmark lays down the episodes, they are those, in its order."""
         return self.make(num_envs, seed)
 
     @abstractmethod

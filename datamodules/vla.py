@@ -150,8 +150,11 @@ class VLATask(Simulation):
     max_steps: int
 
     @abstractmethod
-    def simulators(self, num_envs: int, seed: int) -> EnvBase:
-        """`num_envs` simulators, batch size [num_envs], that honour the `_step` mask; one action a step."""
+    def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
+        """`num_envs` simulators, batch size [num_envs], that honour the `_step` mask; one action a step.
+
+        Where a benchmark lays down episodes and `evaluating` is set, they are those.
+        """
 
     @property
     def horizon(self) -> int | None:
@@ -160,8 +163,15 @@ class VLATask(Simulation):
 
     def make(self, num_envs: int, seed: int) -> ChunkEnv:
         """`num_envs` simulators stepped by chunks."""
+        return self._chunked(num_envs, seed, evaluating=False)
+
+    def make_evaluation(self, num_envs: int, seed: int) -> ChunkEnv:
+        """As `make`, for evaluation."""
+        return self._chunked(num_envs, seed, evaluating=True)
+
+    def _chunked(self, num_envs: int, seed: int, evaluating: bool) -> ChunkEnv:
         refuse_not_positive("data.", {"num_envs": num_envs})
-        env = ChunkEnv(self.simulators(num_envs, seed), self.chunk, self.max_steps)
+        env = ChunkEnv(self.simulators(num_envs, evaluating), self.chunk, self.max_steps)
         seed_env(env, seed)
         return env
 
@@ -204,7 +214,7 @@ class ToyVLA(VLATask):
         if self.success_tol > 0.5:
             raise GipoError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
 
-    def simulators(self, num_envs: int, seed: int) -> EnvBase:
+    def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """One environment that is a batch by itself."""
         return ToyVLAEnv(
             self.action_dim,

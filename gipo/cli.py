@@ -240,7 +240,7 @@ class GipoCLI(LightningCLI):
 
 
 def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> str:
-    """Success and return over evaluation episodes, each with its 95 % interval."""
+    """Success and return over evaluation episodes, each with its 95 % interval; below, the success of each part."""
     names = {"success": "success at any step", "success_last": "success at the last step", "return": "return"}
     parts = []
     for name, words in names.items():
@@ -249,7 +249,9 @@ def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> s
             mean, low, high = (float(metrics[key + end]) for end in ("", "_low", "_high"))
             digits = 0 if name == "return" else 2
             parts.append(f"{words} {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-    return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts)
+    start = f"{prefix}/success/"
+    tasks = [f"\n  {float(metrics[key]):.2f}  {key.removeprefix(start)}" for key in metrics if key.startswith(start)]
+    return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts) + "".join(tasks)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -349,13 +349,21 @@ class GIPOModule(LightningModule):
         self._log_episodes("test", episodes)
 
     def _log_episodes(self, prefix: str, episodes: TensorDictBase) -> None:
-        """Mean with its 95 % interval of the return, and of success at any step and at the last step."""
+        """Mean with its 95 % interval of the return, and of success at any step and at the last step.
+
+        Where the task has several parts, the success of each, `success/<name>`, as far as it was evaluated.
+        """
         figures = {"return": mean_interval(episodes["return"])}
         for name in ("success", "success_last"):
             if name in episodes.keys():
                 figures[name] = wilson_interval(int(episodes[name].sum()), len(episodes))
         for name, (mean, low, high) in figures.items():
             self.log_dict({f"{prefix}/{name}": mean, f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high})
+        if "task" in episodes.keys():
+            for index, name in enumerate(self._data.evaluated_task.parts):
+                of_task = episodes["success"][episodes["task"] == index]
+                if len(of_task):
+                    self.log(f"{prefix}/success/{name}", of_task.float().mean())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration."""

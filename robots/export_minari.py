@@ -38,7 +38,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
             )
         )
     out.mkdir(parents=True, exist_ok=True)
-    with _datasets_path(out), warnings.catch_warnings():
+    with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
         minari.create_dataset_from_buffers(
             f"gipo/{robot['name']}-v0",
@@ -61,7 +61,7 @@ def _infos(values: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _datasets_path(path: Path) -> Iterator[None]:
+def datasets_path(path: Path) -> Iterator[None]:
     """Minari finds its folder by the environment alone."""
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(path.resolve())

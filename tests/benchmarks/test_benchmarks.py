@@ -8,7 +8,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import collect, ingest, loop, memory, multiseed, update, update_gpu
+from benchmarks import collect, ingest, libero, loop, memory, multiseed, update, update_gpu
 from benchmarks.turns import Side
 
 
@@ -26,6 +26,12 @@ def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
     for name in ("in_process", "in_process_authors", "two_workers_sync", "two_workers_async"):
         assert figures[f"{name}_ratio"] > 0
         assert figures[f"{name}_steps_per_s"] > 0
+
+
+def test_libero_collect_reports_its_ratios():
+    figures = libero.run(turns=1, num_envs=1, steps=2)
+    for name in ("ratio", "ratio_to_shipped", "collect_steps_per_s", "bare_steps_per_s", "as_shipped_steps_per_s"):
+        assert figures[name] > 0
 
 
 def test_both_sides_of_update_do_the_same_updates():

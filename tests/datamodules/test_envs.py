@@ -12,7 +12,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.envs import MetaWorldEnv, Task, seed_env, spaces_of
+from datamodules.envs import Task, seed_env, spaces_of
+from datamodules.metaworld import MetaWorldEnv
 from gipo.errors import GipoError
 
 torch.set_num_threads(1)

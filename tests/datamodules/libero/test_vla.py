@@ -6,14 +6,14 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules.libero_vla import LiberoVLA
+from datamodules.libero.vla import LiberoVLA
 from gipo.cli import main
 from gipo.errors import GipoError
 from gipo.vla.observations import decode_instructions
 
 
 def test_it_says_what_it_is_without_starting_anything() -> None:
-    task = LiberoVLA("libero_goal", 3, chunk=8, max_steps=300)
+    task = LiberoVLA("libero_goal/3", chunk=8, max_steps=300)
     assert (task.name, task.horizon) == ("libero_goal/3", 38)
     assert [len(task.interface[f"{kind}_names"]) for kind in ("observation", "action")] == [9, 7]
     with pytest.raises(GipoError, match=r"data\.task\.size must be positive"):
@@ -26,7 +26,7 @@ def test_tiny_vla_trains_on_a_camera_for_two_iterations(tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))  # TorchRL leaves a note of LIBERO's paths there
     options: dict[str, object] = {
         "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / "run",
-        "data.task": "datamodules.libero_vla.LiberoVLA", "data.task.chunk": 4, "data.task.size": 64,
+        "data.task": "datamodules.libero.vla.LiberoVLA", "data.task.chunk": 4, "data.task.size": 64,
         "data.task.max_steps": 8, "data.total_frames": 8, "data.frames_per_iteration": 4, "data.capacity": 8,
         "data.rounds": 1, "data.batch": 8, "data.collector.num_envs": 1, "data.evaluation.num_envs": 1,
         "data.evaluation.episodes": 1, "checkpoint.every": 2, "trainer.check_val_every_n_epoch": 2,

@@ -1,0 +1,43 @@
+"""Any registered Gymnasium id with flat observations and actions, through TorchRL's wrapper."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import gymnasium
+from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
+
+from datamodules.batched import refuse_no_simulators
+from datamodules.families import Family
+from gipo.errors import GipoError
+
+
+class GymnasiumFamily(Family):
+    """Registered ids."""
+
+    def knows(self, name: str) -> bool:
+        """Whether it is registered."""
+        return name in gymnasium.registry
+
+    def names(self) -> Iterable[str]:
+        """All that are registered."""
+        return gymnasium.registry
+
+    def horizon(self, name: str) -> int | None:
+        """Of the registration."""
+        return gymnasium.spec(name).max_episode_steps
+
+    def make(self, name: str, num_envs: int) -> EnvBase:
+        """Simulators one after another."""
+        refuse_no_simulators(num_envs)
+        return SerialEnv(num_envs, partial(_single, name))
+
+
+def _single(task: str) -> EnvBase:
+    try:
+        env = gymnasium.make(task)
+    except Exception as error:  # whatever the environment's author raises, missing packages above all
+        raise GipoError(f"gymnasium cannot make task {task!r}: {error}") from error
+    for name, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
+            raise GipoError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
+    return TransformedEnv(GymWrapper(env), DoubleToFloat()).append_transform(StepCounter(step_count_key="step"))

@@ -1,0 +1,106 @@
+"""LIBERO seen by cameras: TorchRL's `LiberoEnv`, one simulator a process.
+
+Needs an offscreen OpenGL: `apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri` where there is no GPU.
+"""
+
+import contextlib
+import io
+import logging
+import os
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import LiberoEnv, ParallelEnv
+
+from datamodules.batched import refuse_no_simulators
+from datamodules.libero.simulator import SETTLE
+from datamodules.libero.tasks import LiberoTask, find
+from gipo.errors import GipoError
+
+WRIST = "robot0_eye_in_hand"
+_open: list["LiberoCameraEnv"] = []  # in this process
+
+
+class LiberoCameraEnv(LiberoEnv):
+    """TorchRL's environment of one task, with the benchmark's initial states as the installed package keeps them.
+
+    Images are right side up: `observation/image` and `observation/wrist_image` [3, H, W] uint8; `observation/state` [9]
+    f32 is the hand's position, orientation and fingers. The reward is 1 at success, which terminates.
+
+    Args:
+        task: what to simulate.
+        size: height and width of the images.
+        place: of this environment among those that share the initial states.
+        places: how many share them.
+        evaluating: go through the initial states in order, every `places`-th from the `place`-th on; draw them if not.
+
+    Raises:
+        GipoError: when this process already has one: closing either would freeze the images of the other.
+    """
+
+    def __init__(self, task: LiberoTask, size: int = 256, place: int = 0, places: int = 1, evaluating: bool = False):
+        if _open:
+            raise GipoError(
+                "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
+                "other; close it first, or take several from datamodules.libero.cameras.make: each gets a process"
+            )
+        os.environ.setdefault("MUJOCO_GL", "egl")  # read when robosuite is imported
+        self._place, self._places = place, places
+        super().__init__(
+            task.suite,
+            task.index,
+            camera_height=size,
+            camera_width=size,
+            wrist_camera=WRIST,
+            init_states=task.init_states(),
+            init_state_mode="cycle" if evaluating else "random",
+            max_episode_steps=task.horizon,
+            settle_steps=SETTLE,
+            env_kwargs={"hard_reset": False},
+        )
+        _open.append(self)
+
+    def _select_init_state(self) -> np.ndarray:
+        if self.init_state_mode != "cycle":
+            return super()._select_init_state()
+        return self.init_states[(self._place + self._places * self._episode_count) % len(self.init_states)]
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+        # robosuite's quick reset leaves the gripper's last command to the next episode.
+        self._env.robots[0].gripper.current_action = np.zeros(1)
+        return super()._reset(tensordict, **options)
+
+    def close(self, **options: Any) -> None:
+        """Close the renderer; another environment may be opened afterwards."""
+        if self in _open:
+            _open.remove(self)
+        super().close(**options)
+
+
+def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) -> ParallelEnv:
+    """`num_envs` camera environments of one task, each in a process of its own, batch size [num_envs].
+
+    Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, `wrist_image`,
+    `state`), `language_instruction`, `success`.
+
+    Raises:
+        GipoError: when `name` is no task, or several.
+    """
+    refuse_no_simulators(num_envs)
+    tasks = find(name)
+    if len(tasks) > 1:
+        raise GipoError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
+    os.environ.setdefault("MUJOCO_GL", "egl")  # the workers inherit it
+    places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
+    return ParallelEnv(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
+
+
+def _camera(*arguments: Any) -> LiberoCameraEnv:
+    torch.set_num_threads(1)
+    # robosuite advises its users, and LIBERO tells of its order of tasks; ours must stay readable.
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return LiberoCameraEnv(*arguments)

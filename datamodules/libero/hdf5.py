@@ -1,0 +1,54 @@
+"""LIBERO's own demonstration files (HDF5): states played back in our simulator, to be observed as it observes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator
+from datamodules.libero.tasks import LiberoTask
+from gipo.errors import GipoError
+
+
+def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Observations [T + 1, O] and actions [T, 7] of every demonstration in a file of `data/demo_i/{actions, states}`.
+
+    The state that the last action led to is not in such a file, so that action is left out.
+
+    Raises:
+        GipoError: when the file is not of this format, or not of this task.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise GipoError(f"{path}: HDF5 files need {error.name}: pip install 'gipo[export]'") from error
+    simulator = LiberoSimulator(task)
+    size = simulator.states.shape[1]
+    try:
+        with h5py.File(path, "r") as file:
+            for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_"))):
+                group = file["data"][name]
+                states, actions = group["states"][()], group["actions"][()].astype(np.float32)
+                if states.ndim != 2 or states.shape[1] != size or actions.shape != (len(states), ACTION_SIZE):
+                    raise GipoError(
+                        f"{path}, {name}: states {states.shape} and actions {actions.shape} are not of "
+                        f"{task.suite}/{task.index}, which has states of {size} and actions of {ACTION_SIZE} numbers"
+                    )
+                if not (np.isfinite(states).all() and np.isfinite(actions).all()) or len(states) < 2:
+                    raise GipoError(f"{path}, {name}: NaN, infinite or too few values")
+                _place(simulator, str(group.attrs["model_file"]))
+                observations = np.stack([simulator.observe(state) for state in states])
+                yield observations, actions[:-1].clip(-1, 1)
+    except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
+        raise GipoError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
+
+
+def _place(simulator: LiberoSimulator, xml: str) -> None:
+    """Put the fixtures where they were: their place is in the model, not in the states."""
+    bodies = {body.get("name"): body for body in ElementTree.fromstring(xml).iter("body")}
+    for fixture in simulator.fixtures:
+        root = simulator.domain.fixtures_dict[fixture].root_body
+        body = simulator.model.body(root)
+        body.pos = [float(value) for value in bodies[root].get("pos", "0 0 0").split()]
+        body.quat = [float(value) for value in bodies[root].get("quat", "1 0 0 0").split()]
