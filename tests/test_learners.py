@@ -134,7 +134,8 @@ def test_learners_that_lightning_started_end_together(victim: str, tiny: Args, t
     try:
         family = lambda: living(lambda fields: int(fields[3]) == first.pid)  # noqa: E731
         assert within(120, lambda: "step/s" in log.read_text().rpartition("0%|")[2]), log.read_text()
-        (second,) = (pid for pid in family() if b"\0LOCAL_RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
+        children = living(lambda fields: int(fields[1]) == first.pid)
+        (second,) = (pid for pid in children if b"\0LOCAL_RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
         os.kill(second if "second" in victim else first.pid, signal.SIGKILL)
         assert within(30, lambda: not family())
         assert first.wait() != 0

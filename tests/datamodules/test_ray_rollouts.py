@@ -210,9 +210,12 @@ def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
 
 @pytest.mark.campaign
 def test_two_actors_at_zero_staleness_collect_what_they_do_synchronously(make: Make, policy: Policy) -> None:
-    synchronous = collected(make(), policy)
-    for one, other in zip(collected(make(asynchronous=True, max_staleness=0), policy), synchronous, strict=True):
-        assert_same(one, other)
+    one, other = make(cpus=0.5), make(asynchronous=True, max_staleness=0, cpus=0.5)
+    synchronous = collected(one, policy)
+    for ours, theirs in zip(collected(other, policy), synchronous, strict=True):
+        assert_same(ours, theirs)
+    one.close()
+    other.close()
     assert [frames["policy_version"].unique().tolist() for frames in synchronous] == [[0], [1], [2], [3]]
 
 
@@ -223,6 +226,7 @@ def test_twenty_times_an_actor_is_lost_and_replaced(
     rollouts = make(asynchronous=True, timeout=6.0, max_staleness=2, replacements=20)
     for number in [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGTERM] * 5:
         assert_a_lost_actor_is_replaced(number, rollouts, policy, capfd)
+    rollouts.close()
 
 
 @pytest.mark.campaign
