@@ -13,7 +13,7 @@ demo: $(VENV)/.installed ## the whole loop: train, export, run on a robot unlike
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
 
 test: $(VENV)/.installed ## every test, with a smaller sample of each long campaign
-	$(BIN)/python -m pytest -m "not campaign"
+	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist worksteal
 
 campaign: $(VENV)/.installed ## the full counts: kills, tasks, fuzzing
 	$(BIN)/python -m pytest -m campaign --timeout 3600
