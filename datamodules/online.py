@@ -54,6 +54,8 @@ class OnlineDataModule(PolicyDataModule):
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
         reward_scale: factor on rewards where advantages are computed.
+        freeze_moments: keep the observation moments of the policy that the run starts from (`model.init_from`), for
+            which its network was fitted: what never varied there may vary by a little here, and be blown up.
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
         replay_device: `learner` keeps the buffer where the learner is, so that batches are not copied there.
         collector: where and how transitions are collected.
@@ -84,6 +86,7 @@ class OnlineDataModule(PolicyDataModule):
         estimator: Estimator = GAE(),  # noqa: B008 - frozen
         sampler: Sampler | None = None,
         reward_scale: float = 0.1,
+        freeze_moments: bool = False,
         store_params: bool = False,
         replay_device: Literal["cpu", "learner"] = "cpu",
         collector: CollectorOptions = CollectorOptions(),  # noqa: B008 - read only
@@ -107,6 +110,7 @@ class OnlineDataModule(PolicyDataModule):
         self.estimator = estimator
         self.sampler = sampler
         self.reward_scale = reward_scale
+        self.freeze_moments = freeze_moments
         self.store_params = store_params
         self.replay_device: Literal["cpu", "learner"] = replay_device
         self.collector = collector
@@ -309,9 +313,15 @@ class OnlineDataModule(PolicyDataModule):
         frames = rollouts.collect()
         # First, because it refuses what is not finite.
         replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
-        policy.learn_moments(frames["observation"].to(policy.version.device), pool=ranks.joined)
+        if not self._moments_frozen:
+            policy.learn_moments(frames["observation"].to(policy.version.device), pool=ranks.joined)
         self.episodes.add(frames)
         self.frames += len(frames) * ranks.count()
+
+    @property
+    def _moments_frozen(self) -> bool:
+        assert self.trainer is not None
+        return self.freeze_moments and self.trainer.lightning_module.init_from is not None
 
     def _begin_again(self, rollouts: Rollouts) -> None:
         """New episodes whose goals and noise depend on the seed and the iteration alone."""

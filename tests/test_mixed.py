@@ -46,3 +46,16 @@ def test_resuming_needs_the_same_logs(
     for logs in (json.dumps([str(robot.logs[1])]), None):
         args = tiny("run", ckpt_path=last(tmp_path / "run"), **chosen | {"data__logs": logs})
         assert "trained with other logs than data.logs" in refused(capsys, args, tmp_path / "run")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_moments_of_a_start_are_kept_where_asked(frozen: bool, tiny: Args, tmp_path: Path) -> None:
+    def count(name: str) -> float:
+        state = torch.load(last(tmp_path / name), weights_only=True)["state_dict"]
+        return float(state["policy.normaliser.count"])
+
+    main(tiny("start", data__task="Tiny-v0", data__total_frames=32, data__freeze_moments=True))
+    assert count("start") == 32  # a policy that starts from nothing has none to keep
+    later = {"data__total_frames": 64, "data__freeze_moments": frozen, "model__init_from": last(tmp_path / "start")}
+    main(tiny("later", data__task="Tiny-v0", **later))
+    assert count("later") == (32 if frozen else 96)
