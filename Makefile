@@ -9,27 +9,28 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test campaign lint bench clean
 
-demo: $(VENV)/.installed ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
+demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
 
-test: $(VENV)/.installed ## every test, with a smaller sample of each long campaign
+test: $(VENV)/.installed-dev ## every test, with a smaller sample of each long campaign
 	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist worksteal
 
-campaign: $(VENV)/.installed ## the full counts: kills, tasks, fuzzing
+campaign: $(VENV)/.installed-dev ## the full counts: kills, tasks, fuzzing
 	$(BIN)/python -m pytest -m campaign --timeout 3600
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed ## one JSON line per benchmark, kept in benchmarks.jsonl
+bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# `train` is what the demo needs; `dev` adds the tests' tools and every extra, 3 GB of it LIBERO's assets.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	touch $@
