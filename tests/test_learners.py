@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.runs import Process, living, within
 Args = Callable[..., list[str]]
 Start = Callable[..., Process]
 
-LEARNERS = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__task": "Pendulum-v1"}
+LEARNERS = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__task": "Tiny-v0"}
 LONG = {"data__total_frames": 32 * 5000, "checkpoint__every": 5000}
 
 
@@ -34,7 +33,7 @@ def run_each(runs: list[list[str]]) -> None:
         run(args)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.campaign), "fsdp"])
 def test_two_learners_resume_bit_for_bit(strategy: str, tiny: Args, tmp_path: Path) -> None:
     options = LEARNERS | {"trainer__strategy": strategy, "data__warmup_frames": 64, "checkpoint__every": 2}
     options |= {"trainer__check_val_every_n_epoch": 3}
@@ -90,29 +89,27 @@ def started(start: Start, args: list[str]) -> list[Process]:
 
 def assert_the_other_ends_too(number: int, victim: int, start: Start, args: list[str]) -> None:
     processes = started(start, args)
-    processes[victim].signal(number)
-    began = time.monotonic()
-    assert processes[1 - victim].wait(30) == 2
-    assert time.monotonic() - began < 30
-    assert "gipo: error: another learner of this run died or hung" in processes[1 - victim].output
-    assert "Traceback" not in processes[1 - victim].output
-    assert within(5, lambda: not processes[0].family() + processes[1].family())
+    lost, other = processes[victim], processes[1 - victim]
+    lost.signal(number)
+    assert other.wait(30) == 2
+    assert other.output.count("gipo: error: another learner of this run died or hung") == 1
+    assert "Traceback" not in other.output
+    if number == signal.SIGSTOP:
+        lost.signal(signal.SIGCONT)  # it ends when it goes on
+    assert within(15, lambda: not lost.family() + other.family())
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_learner_ends_the_other_with_one_clear_line(victim: int, start: Start, tiny: Args) -> None:
-    assert_the_other_ends_too(signal.SIGKILL, victim, start, tiny(**LEARNERS | LONG))
+@pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
+def test_a_lost_learner_ends_the_other_with_one_clear_line(number: int, victim: int, start: Start, tiny: Args) -> None:
+    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG))
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("repeat", range(5))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-@pytest.mark.parametrize("victim", [0, 1])
-def test_however_a_learner_is_lost_the_other_ends(
-    victim: int, number: int, repeat: int, start: Start, tiny: Args
-) -> None:
-    strategy = ("ddp", "fsdp")[repeat % 2]
-    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG | {"trainer__strategy": strategy}))
+@pytest.mark.parametrize("repeat", range(20))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_twenty_times_a_lost_learner_ends_the_other(number: int, repeat: int, start: Start, tiny: Args) -> None:
+    strategy = ("ddp", "fsdp")[repeat // 2 % 2]
+    assert_the_other_ends_too(number, repeat % 2, start, tiny(**LEARNERS | LONG | {"trainer__strategy": strategy}))
 
 
 def test_sigterm_to_one_learner_saves_and_ends_both(start: Start, tiny: Args, tmp_path: Path) -> None:
@@ -128,7 +125,7 @@ def test_sigterm_to_one_learner_saves_and_ends_both(start: Start, tiny: Args, tm
 )
 def test_learners_that_lightning_started_end_together(victim: str, tiny: Args, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    args = [sys.executable, "-m", "gipo.cli", *tiny(**LEARNERS | LONG)]
+    args = [sys.executable, "-m", "gipo.cli", *tiny(**LEARNERS | LONG | {"data__task": "Pendulum-v1"})]
     with open(log, "w") as output:
         first = subprocess.Popen(args, stdout=output, stderr=output, start_new_session=True)
     try:
