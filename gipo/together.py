@@ -29,6 +29,7 @@ class EndTogether(Callback):
 
     def __init__(self) -> None:
         self._pulse: Pulse | None = None
+        self._asked = False  # to end, by a signal to this rank
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin to say, and to hear from the others, that one lives."""
@@ -36,14 +37,14 @@ class EndTogether(Callback):
             self._pulse = Pulse(lambda error: _end(trainer, error))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Only take note of the signal."""
+        """Only take note of the signal: what a rank does about it alone, others would wait for."""
         if ranks.count() > 1:
-            signal.signal(signal.SIGTERM, lambda number, frame: self._note(trainer, number, frame))
+            signal.signal(signal.SIGTERM, self._ask)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell every rank, before checkpoints look for it."""
-        if ranks.count() > 1 and ranks.any_of(trainer.received_sigterm):
-            self._note(trainer, signal.SIGTERM, None)
+        if ranks.count() > 1 and ranks.any_of(self._asked):
+            trainer._signal_connector.received_sigterm = True  # as Lightning's handler does
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """This rank ends, whatever the others do."""
@@ -56,9 +57,8 @@ class EndTogether(Callback):
             self._pulse.finish()
             self._pulse = None
 
-    @staticmethod
-    def _note(trainer: Trainer, number: int, frame: FrameType | None) -> None:
-        trainer._signal_connector.received_sigterm = True  # as Lightning's handler does
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
 
 
 class Pulse:

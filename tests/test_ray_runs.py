@@ -33,12 +33,17 @@ def relatives(pid: int) -> list[int]:
     return found
 
 
+def command(pid: int) -> bytes:
+    """Its command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # ended while we looked
+        return b""
+
+
 def is_agent(pid: int) -> bool:
     """Whether this is one of Ray's two agents of a node, which tell a server that is dead too for 60 s of its death."""
-    try:
-        return b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # ended while we looked
-        return False
+    return b"Agent" in command(pid)
 
 
 def left(pids: list[int]) -> list[int]:
@@ -48,7 +53,7 @@ def left(pids: list[int]) -> list[int]:
 
 def actors(pids: list[int]) -> list[int]:
     """Those of them that collect."""
-    return [pid for pid in pids if b"_Collecting" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in pids if b"_Collecting" in command(pid)]
 
 
 @pytest.mark.campaign

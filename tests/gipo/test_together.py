@@ -1,13 +1,17 @@
 """Signs of life between learners: who is slow is waited for, who is lost is not."""
 
+import os
+import signal
 import time
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from torch import distributed as dist
 
 from gipo import ranks, together
-from gipo.together import Pulse, report_lost
+from gipo.together import EndTogether, Pulse, report_lost
 from tests.ranks import on_ranks
 
 BEAT, SILENCE, GRACE = 0.1, 1.0, 0.3
@@ -61,6 +65,22 @@ def test_a_silent_learner_is_lost() -> None:
 
 def test_who_ends_by_itself_is_not_ended() -> None:
     assert on_ranks(silent, True) == [[], []]
+
+
+def test_a_signal_changes_nothing_before_all_learners_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(ranks, "any_of", lambda flag: flag)
+    trainer: Any = SimpleNamespace(_signal_connector=SimpleNamespace(received_sigterm=False))
+    callback, before = EndTogether(), signal.getsignal(signal.SIGTERM)
+    try:
+        callback.on_train_start(trainer, None)  # type: ignore[arg-type]
+        callback.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        os.kill(os.getpid(), signal.SIGTERM)  # after they agreed to go on, before this one looks whether to save
+        assert not trainer._signal_connector.received_sigterm
+        callback.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        assert trainer._signal_connector.received_sigterm
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_looks_like_a_loss_is_none_where_nobody_can_be_lost(capsys: pytest.CaptureFixture[str]) -> None:
