@@ -65,7 +65,8 @@ def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_pa
     assert {name for name in here if ray[name] != here[name]} == {"gipo", "data/generators"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_outlives_an_actor_and_leaves_nothing_behind(
     number: int, start: Start, tiny: Args, tmp_path: Path
 ) -> None:
