@@ -6,21 +6,20 @@ import torch
 from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
 
+from datamodules import sources
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
 from datamodules.behaviour import BehaviourOptions
-from datamodules.collectors import InProcessRollouts, Rollouts
+from datamodules.collectors import Rollouts
 from datamodules.episodes import EpisodeTracker
 from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
 from datamodules.interface import gymnasium_interface
-from datamodules.log_replay import LogReplay
+from datamodules.logged_share import LoggedShare
 from datamodules.logs import Logs
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
-from datamodules.ray_rollouts import RayRollouts
 from datamodules.replay import Replay, check_replay
 from datamodules.simulation import Simulation
-from datamodules.workers import WorkerRollouts
 from gipo import ranks
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
@@ -115,15 +114,13 @@ class OnlineDataModule(PolicyDataModule):
         self.replay_device: Literal["cpu", "learner"] = replay_device
         self.collector = collector
         self.logs = None if logs is None else Logs(logs, ingest, behaviour, self.seed)
-        self.logs_share = logs_share
         self.min_ess = min_ess
+        self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
         self.frames = 0  # environment steps collected so far
         self.iteration = 0
         self.episodes = EpisodeTracker()
         self._replay: Replay | None = None
-        self._log_replay: LogReplay | None = None
-        self._logs_state: dict[str, Any] | None = None
         self._rollouts: Rollouts | None = None
         self._restored: dict[str, Any] = {}
         self._next_episode = 0
@@ -219,7 +216,7 @@ class OnlineDataModule(PolicyDataModule):
             "next_episode": self._rollouts.next_episode,
             "episodes": self.episodes.state_dict(),
             "replay": self._replay.state_dict(),
-            "logs": self._logs_state_dict(),
+            "logs": None if self._logged is None else self._logged.state_dict(),
             "generators": generator_states(),
         }
         return of_all_ranks(own)
@@ -238,7 +235,7 @@ class OnlineDataModule(PolicyDataModule):
         self.check_as_many(state_dict)
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device)
         trained_on = (state_dict.get("logs") or {}).get("key")
-        if trained_on != (None if self.logs is None else self.logs.store.facts.key):
+        if trained_on != (None if self._logged is None else self._logged.key):
             raise GipoError(
                 "the checkpoint was trained with other logs than data.logs, or with logs ingested in another way; "
                 "to start a new run from its policy, give it as --model.init_from"
@@ -250,7 +247,8 @@ class OnlineDataModule(PolicyDataModule):
         self.episodes.load_state_dict(state_dict["episodes"])
         self._next_episode = state_dict["next_episode"]
         self._restored = state_dict
-        self._logs_state = state_dict.get("logs")
+        if self._logged is not None:
+            self._logged.load_state_dict(state_dict.get("logs"))
         self._at_boundary = True
         if self._replay is not None:
             self._replay.load_state_dict(state_dict["replay"])
@@ -267,7 +265,10 @@ class OnlineDataModule(PolicyDataModule):
         if self._replay is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
         if self._rollouts is None:
-            self._rollouts = self._start(policy)
+            self._rollouts = sources.start(
+                self.collector, self.task, self.part("frames_per_iteration"), policy, self.store_params,
+                self.own_seed, self._next_episode, self.iteration,
+            )  # fmt: skip
         if self._at_boundary:
             self._begin_again(self._rollouts)
         self._rollouts.update(policy)
@@ -277,37 +278,15 @@ class OnlineDataModule(PolicyDataModule):
             self._collect(self._rollouts, self._replay, policy, refresh_follows)
         if refresh_follows:
             self._replay.refresh(policy)
-        parts = [] if self.logs is None else [self._sample_logs(self.logs, policy, refresh_follows)]
         self.iteration += 1
-        collected = self.part("batch") - self._logged * len(parts)
-        parts.append(self._replay.sample(self.rounds, collected, int(policy.version)))
-        return torch.cat(parts, 1)
-
-    @property
-    def _logged(self) -> int:
-        """Logged transitions of this learner's part of a batch."""
-        return round(self.logs_share * self.part("batch"))
-
-    def _sample_logs(self, logs: Logs, policy: Policy, refresh: bool) -> TensorDict:
-        """[rounds, share of the batch] logged transitions."""
-        if self._log_replay is None:
-            frames = logs.frames(policy, self.needs_behaviour)
-            self._log_replay = LogReplay(frames, self.estimator, None, self.reward_scale, self.own_seed)
-            kept = (self._logs_state or {}).get("replay")
-            if kept is not None:
-                self._log_replay.load_state_dict(kept)
-            refresh = refresh or kept is None
-        if refresh:
-            self._log_replay.refresh(policy)
-        return self._log_replay.sample(self.rounds, self._logged, int(policy.version)).to(self._device or "cpu")
-
-    def _logs_state_dict(self) -> dict[str, Any] | None:
-        if self.logs is None:
-            return None
-        key = {"key": self.logs.store.facts.key}
-        if self._log_replay is None:
-            return self._logs_state or key
-        return key | {"replay": self._log_replay.state_dict()}
+        version, batch = int(policy.version), self.part("batch")
+        if self._logged is None:
+            return self._replay.sample(self.rounds, batch, version)
+        logged = self._logged.sample(
+            policy, self.rounds, batch, refresh_follows, self.needs_behaviour, self.own_seed
+        ).to(self._device or "cpu")
+        collected = self._replay.sample(self.rounds, batch - self._logged.part(batch), version)
+        return torch.cat((logged, collected), 1)
 
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()
@@ -332,18 +311,6 @@ class OnlineDataModule(PolicyDataModule):
             self._restored = {}
         self._at_boundary = False
 
-    def _start(self, policy: Policy) -> Rollouts:
-        options, frames = self.collector, self.part("frames_per_iteration")
-        if options.workers == 0:
-            return InProcessRollouts(
-                self.task, options.num_envs, frames, policy, self.store_params, self.own_seed, self._next_episode
-            )
-        what = (self.task, options.num_envs, frames, policy, self.store_params)
-        how = (self._next_episode, options.workers, options.asynchronous, options.worker_timeout)
-        if options.backend == "ray":
-            return RayRollouts(*what, self.own_seed, *how, options.ray)
-        return WorkerRollouts(*what, self.own_seed + self.iteration, *how)
-
     def check_learners(self) -> None:
         """Refuse options that cannot be divided between the learners, nor between the simulators of each.
 
@@ -357,8 +324,8 @@ class OnlineDataModule(PolicyDataModule):
                 f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
                 "simulators that step together (data.collector.num_envs × workers × learners)"
             )
-        if self.logs is not None:
-            self._refuse_bad_mix()
+        if self._logged is not None:
+            self._logged.refuse_bad_mix(self.part("batch"))
 
     def _refuse_bad_sizes(self) -> None:
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
@@ -371,15 +338,7 @@ class OnlineDataModule(PolicyDataModule):
             )
         if self.advantages == "stored" and self.estimator.needs_log_ratio:
             raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
-
-    def _refuse_bad_mix(self) -> None:
-        batch = self.part("batch")
-        if not 0 < self._logged < batch:
-            raise GipoError(
-                f"data.logs_share={self.logs_share} makes {self._logged} of {batch} transitions of a batch logged "
-                "ones; it must leave some of both (logs alone are --data_module=OfflineDataModule)"
-            )
-        if self.store_params:
+        if self.logs is not None and self.store_params:
             raise GipoError(
                 "data.store_params=true cannot be mixed with data.logs, which hold no parameters of the distributions "
                 "that acted; leave one of the two out"

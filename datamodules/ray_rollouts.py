@@ -120,7 +120,7 @@ class RayRollouts(Rollouts):
         for worker in self._workers:
             worker.requests.clear()
             worker.episodes.clear()
-            worker.actor.restart.remote(self._seed_of(worker))
+            worker.restart = self._seed_of(worker)
         return True
 
     def close(self) -> None:
@@ -152,7 +152,8 @@ class RayRollouts(Rollouts):
 
     def _ask(self, worker: "_Worker", weights: Any) -> None:
         # The weights are held beside the request: who takes the place of a dead actor acts with the same.
-        worker.requests.append((worker.actor.collect.remote(weights), weights))
+        worker.requests.append((worker.actor.collect.remote(weights, worker.restart), weights))
+        worker.restart = None
 
     def _oldest(self, worker: "_Worker", deadline: float) -> TensorDict:
         """The part of a chunk that was asked for first."""
@@ -185,6 +186,7 @@ class RayRollouts(Rollouts):
         self._end(worker)
         owed = [weights for _, weights in worker.requests]
         worker.generation += 1
+        worker.restart = None
         worker.requests.clear()
         worker.episodes.clear()
         self._begin(worker)
@@ -230,6 +232,7 @@ class _Worker:
         self.actor: Any = None
         self.hello: Any = None
         self.process = 0
+        self.restart: int | None = None  # seed of the new episodes that its next request begins with
         self.requests: deque[tuple[Any, Any]] = deque()  # results to come and the weights they are made with
         self.episodes: dict[int, int] = {}  # numbers of the run, by the actor's own, of episodes that may go on
 
@@ -252,14 +255,12 @@ class _Collecting:
         """The number of this process, once its simulators stand."""
         return os.getpid()
 
-    def collect(self, weights: dict[str, Tensor]) -> TensorDict:
-        """The next part of a chunk."""
+    def collect(self, weights: dict[str, Tensor], restart: int | None) -> TensorDict:
+        """The next part of a chunk, of new episodes where a seed to `restart` with is given."""
         self._policy.load_state_dict(weights)
+        if restart is not None:
+            self._rollouts.restart(restart)
         return self._rollouts.collect()
-
-    def restart(self, seed: int) -> None:
-        """Begin new episodes."""
-        self._rollouts.restart(seed)
 
 
 def _reason(error: Exception) -> str:

@@ -124,6 +124,14 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     return policy.eval()
 
 
+def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise a GipoError that names where the description of a checkpoint's policy is not the one `wanted`."""
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    if different:
+        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
+        raise GipoError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
+
+
 def _policy_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     state = checkpoint["state_dict"]
     return {name.removeprefix("policy."): value for name, value in state.items() if name.startswith("policy.")}

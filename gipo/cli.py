@@ -31,7 +31,8 @@ from gipo.files import remove_partials, whole_file
 from gipo.lineage.cli import main as lineage
 from gipo.module import GIPOModule
 from gipo.plots import AXES
-from gipo.strategies import EndTogether, chosen
+from gipo.strategies import chosen
+from gipo.together import EXIT_LOST, EndTogether, report_lost
 
 EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
 
@@ -294,11 +295,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except RuntimeError as error:
         if not ranks.is_loss_of_a_rank(error):
             raise
-        reason = str(error).strip().splitlines()[0]
-        print(
-            f"gipo: error: another learner of this run died or hung, and this one ends too: {reason}", file=sys.stderr
-        )
-        sys.exit(EXIT_BAD_INPUT)
+        report_lost(error)
+        sys.exit(EXIT_LOST)
     except SIGTERMException:
         print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
         sys.exit(EXIT_SIGTERM)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils._pytree import tree_map
 
 from gipo import ranks
-from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from
-from gipo.diagnostics import explained_variance, mean_interval, staleness, wilson_interval
+from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from, refuse_other_policy
+from gipo.diagnostics import explained_variance
 from gipo.errors import GipoError
-from gipo.objectives import GIPO, Figures, Objective, PolicyLoss, k3, masked_mean, policy_loss
+from gipo.metrics import Iteration, PolicyTerms, episode_figures
+from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
 from gipo.sharding import shard, whole
 
@@ -106,7 +106,7 @@ class GIPOModule(LightningModule):
         self.cuda_graphs = cuda_graphs
         if cuda_graphs and not compile:
             raise GipoError("model.cuda_graphs=true needs model.compile=true")
-        self._policy_terms: Callable[..., _PolicyTerms] = self._eager_policy_terms
+        self._policy_terms: Callable[..., PolicyTerms] = self._eager_policy_terms
         self._value_terms: Callable[..., tuple[Tensor, Tensor]] = self._eager_value_terms
         if compile:
             mode = "reduce-overhead" if cuda_graphs else None
@@ -141,7 +141,7 @@ class GIPOModule(LightningModule):
         wanted["spaces"] = asdict(spaces)
         if self.policy_factory is not None:
             wanted = self.policy_factory(spaces).description()
-        _refuse_other_policy(policy.description(), wanted)
+        refuse_other_policy(policy.description(), wanted)
         if resumed is None:
             self._ancestry = {"init_from": found["gipo"].get("id"), "task": found["gipo"].get("task")}
             self.interface = found["gipo"].get("interface")
@@ -224,7 +224,7 @@ class GIPOModule(LightningModule):
         self.check_behaviour("behaviour_params" in batches.keys())
         if self.normalise_advantages and batches.shape[-1] * ranks.count() < 2:
             raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
-        iteration = _Iteration()
+        iteration = Iteration()
         warming_up = self.current_epoch < self.critic_warmup
         for batch in batches.unbind(0):
             self._learn(batch, iteration, warming_up)
@@ -235,7 +235,7 @@ class GIPOModule(LightningModule):
             schedule.step()
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
-    def _learn(self, batch: TensorDictBase, iteration: "_Iteration", critic_only: bool) -> None:
+    def _learn(self, batch: TensorDictBase, iteration: Iteration, critic_only: bool) -> None:
         """Reuse one batch [B].
 
         Value-only updates never run the actor, and encode the batch once between policy updates.
@@ -288,7 +288,7 @@ class GIPOModule(LightningModule):
         advantage: Tensor,
         entropy: Tensor | None,
         behaviour_params: Tensor | None,
-    ) -> "_PolicyTerms":
+    ) -> PolicyTerms:
         """Tensors in, tensors out, so that it can be compiled; `behaviour_params` where the anchor is exact.
 
         Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
@@ -307,7 +307,7 @@ class GIPOModule(LightningModule):
         if self.entropy_coef:
             entropies = self.policy.entropy(params).flatten(0, -2)
             loss = loss - self.entropy_coef * masked_mean(entropies, surrogate.used)
-        return _PolicyTerms(loss, features, surrogate, kl, log_ratio)
+        return PolicyTerms(loss, features, surrogate, kl, log_ratio)
 
     def _eager_value_terms(
         self, features: Tensor, target: Tensor, executed: Tensor | None = None
@@ -349,21 +349,9 @@ class GIPOModule(LightningModule):
         self._log_episodes("test", episodes)
 
     def _log_episodes(self, prefix: str, episodes: TensorDictBase) -> None:
-        """Mean with its 95 % interval of the return, and of success at any step and at the last step.
-
-        Where the task has several parts, the success of each, `success/<name>`, as far as it was evaluated.
-        """
-        figures = {"return": mean_interval(episodes["return"])}
-        for name in ("success", "success_last"):
-            if name in episodes.keys():
-                figures[name] = wilson_interval(int(episodes[name].sum()), len(episodes))
-        for name, (mean, low, high) in figures.items():
-            self.log_dict({f"{prefix}/{name}": mean, f"{prefix}/{name}_low": low, f"{prefix}/{name}_high": high})
-        if "task" in episodes.keys():
-            for index, name in enumerate(self._data.evaluated_task.parts):
-                of_task = episodes["success"][episodes["task"] == index]
-                if len(of_task):
-                    self.log(f"{prefix}/success/{name}", of_task.float().mean())
+        parts = self._data.evaluated_task.parts if "task" in episodes.keys() else ()
+        figures = episode_figures(episodes, parts)
+        self.log_dict({f"{prefix}/{name}": value for name, value in figures.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration."""
@@ -375,7 +363,7 @@ class GIPOModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
-        _refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
+        refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
         recorded = checkpoint["gipo"]
         self._ancestry = {key: recorded[key] for key in ("init_from", "task") if key in recorded}
 
@@ -393,63 +381,3 @@ class GIPOModule(LightningModule):
         for name in not_negative:
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise GipoError(f"model.{name} must not be negative, got {getattr(self, name)}")
-
-
-def _refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    different = [key for key in wanted if found.get(key) != wanted[key]]
-    if different:
-        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
-        raise GipoError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
-
-
-class _PolicyTerms(NamedTuple):
-    """What the policy update and the diagnostics read of a batch."""
-
-    loss: Tensor
-    features: Tensor
-    surrogate: PolicyLoss
-    kl: Tensor
-    log_ratio: Tensor
-
-    def kept(self, copied: bool) -> "_PolicyTerms":
-        """Without their graph; in memory of their own where `copied`."""
-        detached: _PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
-        return detached
-
-
-class _Iteration:
-    """What one iteration leaves on the device, made into metrics once at its end."""
-
-    def __init__(self) -> None:
-        self.policy_loss: list[Tensor] = []
-        self.value_loss: list[Tensor] = []
-        self.kl: list[Tensor] = []
-        self.policy_grad_norm: list[Tensor] = []
-        self.value_grad_norm: list[Tensor] = []
-        self.explained_variance: list[Tensor] = []
-        self.figures: list[Figures] = []
-        self.samples: list[tuple[Tensor, ...]] = []
-
-    def add(self, terms: _PolicyTerms, advantage: Tensor, age: Tensor) -> None:
-        """Keep what a policy update leaves."""
-        _, weight, contribution, used, figures = terms.surrogate
-        self.policy_loss.append(ranks.weighed(terms.surrogate.loss, used))
-        self.kl.append(ranks.weighed(terms.kl, used))
-        self.figures.append(figures)
-        self.samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
-
-    def metrics(self) -> dict[str, Tensor]:
-        """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
-        means = {
-            "loss/policy": self.policy_loss,
-            "loss/value": self.value_loss,
-            "kl": self.kl,
-            "grad_norm/policy": self.policy_grad_norm,
-            "grad_norm/value": self.value_grad_norm,
-            "explained_variance": self.explained_variance,
-            **{name: [figures[name] for figures in self.figures] for name in (self.figures or [{}])[0]},
-        }
-        metrics = {name: ranks.averaged(torch.stack(values)).nanmean() for name, values in means.items() if values}
-        if not self.samples:  # the critic learned alone
-            return metrics
-        return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self.samples, strict=True)))

@@ -99,10 +99,10 @@ def any_of(flag: bool) -> bool:
 
 def is_loss_of_a_rank(error: BaseException) -> bool:
     """Whether this is how the collectives of the others end when a rank dies or hangs."""
-    # gloo raises plain RuntimeErrors, which only their text tells from others
+    # gloo raises plain RuntimeErrors, which only their text tells from others; alone nobody can be lost
     signs = ("onnection closed", "onnection reset", "Socket closed", "imed out", "gloo/transport", "Broken pipe")
     return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+        count() > 1 and isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
     )
 
 

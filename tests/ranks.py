@@ -52,7 +52,10 @@ def _on_rank(
     os.environ |= environment(rank, ranks, port)
     import torch
 
+    from tests.tiny_env import register
+
     torch.set_num_threads(1)
+    register()
     try:
         # Pickled here: a queue would pass tensors as handles on memory that is gone when this process is.
         queue.put((rank, pickle.dumps(function(*args))))

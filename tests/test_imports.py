@@ -38,11 +38,13 @@ RULES: dict[str, set[str]] = {
     "gipo.vla.lerobot": {"torch", "tensordict", "torchrl", "lerobot", "gipo.errors", "gipo.networks", "gipo.vla"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
-        "gipo.checkpoints", "gipo.ranks", "gipo.sharding",
+        "gipo.checkpoints", "gipo.metrics", "gipo.ranks", "gipo.sharding",
     },
+    "gipo.metrics": {"torch", "tensordict", "gipo.diagnostics", "gipo.objectives", "gipo.ranks"},
     "gipo.ranks": {"torch"},
     "gipo.sharding": {"torch", "gipo.policies"},
-    "gipo.strategies": {"torch", "lightning", "gipo.ranks"},
+    "gipo.strategies": {"torch", "lightning"},
+    "gipo.together": {"torch", "lightning", "gipo.ranks"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
         "gipo.files", "gipo.errors",

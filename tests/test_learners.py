@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.runs import Process, living, within
 Args = Callable[..., list[str]]
 Start = Callable[..., Process]
 
-LEARNERS = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__task": "Pendulum-v1"}
+LEARNERS = {"trainer__devices": 2, "trainer__strategy": "ddp", "data__task": "Tiny-v0"}
 LONG = {"data__total_frames": 32 * 5000, "checkpoint__every": 5000}
 
 
@@ -34,6 +33,7 @@ def run_each(runs: list[list[str]]) -> None:
         run(args)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_learners_resume_bit_for_bit(strategy: str, tiny: Args, tmp_path: Path) -> None:
     options = LEARNERS | {"trainer__strategy": strategy, "data__warmup_frames": 64, "checkpoint__every": 2}
@@ -44,11 +44,17 @@ def test_two_learners_resume_bit_for_bit(strategy: str, tiny: Args, tmp_path: Pa
     resumed = tiny("again", data__total_frames=32 * 6, ckpt_path=last, **options)
     on_ranks(run_each, [whole, begun, resumed])
     assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+
+
+def test_one_checkpoint_holds_what_both_learners_need(tiny: Args, tmp_path: Path) -> None:
+    args = tiny(**LEARNERS | {"trainer__strategy": "fsdp", "data__warmup_frames": 64})
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    on_ranks(run, args)
     saved = torch.load(last, weights_only=True)
     data = saved["OnlineDataModule"]
     (second,) = data["others"]
     for learner in (data, second):
-        assert learner["frames"] == 32 * (6 + 1)  # one iteration's worth more, to warm up
+        assert learner["frames"] == 32 * (4 + 1)  # one iteration's worth more, to warm up
         assert len(learner["replay"]["frames"]["episode"]) == 96 // 2
     assert not torch.equal(
         data["replay"]["frames"]["observation"], second["replay"]["frames"]["observation"]
@@ -56,7 +62,8 @@ def test_two_learners_resume_bit_for_bit(strategy: str, tiny: Args, tmp_path: Pa
     # Each learner saw half of the observations; both standardise by all of them.
     assert int(saved["state_dict"]["policy.normaliser.count"]) == data["frames"]
     # A checkpoint of two learners is as good a policy as any other.
-    main(["test", *whole[1:], f"--ckpt_path={last}", "--trainer.devices=1", "--trainer.strategy=auto"])
+    alone = ["--trainer.devices=1", "--trainer.strategy=auto", "--data.evaluation.test_episodes=2"]
+    main(["test", *args[1:], f"--ckpt_path={last}", *alone])
 
 
 def test_what_cannot_be_divided_is_refused(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,29 +97,27 @@ def started(start: Start, args: list[str]) -> list[Process]:
 
 def assert_the_other_ends_too(number: int, victim: int, start: Start, args: list[str]) -> None:
     processes = started(start, args)
-    processes[victim].signal(number)
-    began = time.monotonic()
-    assert processes[1 - victim].wait(30) == 2
-    assert time.monotonic() - began < 30
-    assert "gipo: error: another learner of this run died or hung" in processes[1 - victim].output
-    assert "Traceback" not in processes[1 - victim].output
-    assert within(5, lambda: not processes[0].family() + processes[1].family())
+    lost, other = processes[victim], processes[1 - victim]
+    lost.signal(number)
+    assert other.wait(30) == 2
+    assert other.output.count("gipo: error: another learner of this run died or hung") == 1
+    assert "Traceback" not in other.output
+    if number == signal.SIGSTOP:
+        lost.signal(signal.SIGCONT)  # it ends when it goes on
+    assert within(15, lambda: not lost.family() + other.family())
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_learner_ends_the_other_with_one_clear_line(victim: int, start: Start, tiny: Args) -> None:
-    assert_the_other_ends_too(signal.SIGKILL, victim, start, tiny(**LEARNERS | LONG))
+@pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
+def test_a_lost_learner_ends_the_other_with_one_clear_line(number: int, victim: int, start: Start, tiny: Args) -> None:
+    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG))
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("repeat", range(5))
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-@pytest.mark.parametrize("victim", [0, 1])
-def test_however_a_learner_is_lost_the_other_ends(
-    victim: int, number: int, repeat: int, start: Start, tiny: Args
-) -> None:
-    strategy = ("ddp", "fsdp")[repeat % 2]
-    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG | {"trainer__strategy": strategy}))
+@pytest.mark.parametrize("repeat", range(20))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_twenty_times_a_lost_learner_ends_the_other(number: int, repeat: int, start: Start, tiny: Args) -> None:
+    strategy = ("ddp", "fsdp")[repeat // 2 % 2]
+    assert_the_other_ends_too(number, repeat % 2, start, tiny(**LEARNERS | LONG | {"trainer__strategy": strategy}))
 
 
 def test_sigterm_to_one_learner_saves_and_ends_both(start: Start, tiny: Args, tmp_path: Path) -> None:
@@ -123,12 +128,13 @@ def test_sigterm_to_one_learner_saves_and_ends_both(start: Start, tiny: Args, tm
     assert len(saved["others"]) == 1
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
-    "victim", ["the second learner", pytest.param("the first learner", marks=pytest.mark.campaign)]
+    ("number", "victim"), [(signal.SIGKILL, "second"), (signal.SIGSTOP, "second"), (signal.SIGKILL, "first")]
 )
-def test_learners_that_lightning_started_end_together(victim: str, tiny: Args, tmp_path: Path) -> None:
+def test_learners_that_lightning_started_end_together(number: int, victim: str, tiny: Args, tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    args = [sys.executable, "-m", "gipo.cli", *tiny(**LEARNERS | LONG)]
+    args = [sys.executable, "-m", "gipo.cli", *tiny(**LEARNERS | LONG | {"data__task": "Pendulum-v1"})]
     with open(log, "w") as output:
         first = subprocess.Popen(args, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -136,13 +142,12 @@ def test_learners_that_lightning_started_end_together(victim: str, tiny: Args, t
         assert within(120, lambda: "step/s" in log.read_text().rpartition("0%|")[2]), log.read_text()
         children = living(lambda fields: int(fields[1]) == first.pid)
         (second,) = (pid for pid in children if b"\0LOCAL_RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes())
-        os.kill(second if "second" in victim else first.pid, signal.SIGKILL)
-        assert within(30, lambda: not family())
+        os.kill(second if victim == "second" else first.pid, number)
+        assert within(30, lambda: not family())  # the first takes a stopped one that it started along
         assert first.wait() != 0
-        if "second" in victim:
-            assert "another learner" in log.read_text() or "terminated with code -9" in log.read_text()
-        else:
-            assert "another learner" in log.read_text()
+        # Lightning's launcher may be quicker than our own line where a process that it started died.
+        launcher = "terminated with code -9" if (number, victim) == (signal.SIGKILL, "second") else "another learner"
+        assert "another learner" in log.read_text() or launcher in log.read_text()
     finally:
         for pid in family():
             os.kill(pid, signal.SIGKILL)

@@ -33,12 +33,17 @@ def relatives(pid: int) -> list[int]:
     return found
 
 
+def command(pid: int) -> bytes:
+    """Its command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # ended while we looked
+        return b""
+
+
 def is_agent(pid: int) -> bool:
     """Whether this is one of Ray's two agents of a node, which tell a server that is dead too for 60 s of its death."""
-    try:
-        return b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # ended while we looked
-        return False
+    return b"Agent" in command(pid)
 
 
 def left(pids: list[int]) -> list[int]:
@@ -46,6 +51,12 @@ def left(pids: list[int]) -> list[int]:
     return [pid for pid in set(pids) & set(living(lambda _: True)) if not is_agent(pid)]
 
 
+def actors(pids: list[int]) -> list[int]:
+    """Those of them that collect."""
+    return [pid for pid in pids if b"_Collecting" in command(pid)]
+
+
+@pytest.mark.campaign
 def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_path: Path, no_plot: None) -> None:
     main(tiny("here", data__task="Pendulum-v1"))
     assert start(tiny("ray", **RAY)).wait(120) == 0
@@ -54,26 +65,28 @@ def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_pa
     assert {name for name in here if ray[name] != here[name]} == {"gipo", "data/generators"}
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.campaign)]
-)
-def test_a_run_on_ray_leaves_nothing_behind(number: int, start: Start, tiny: Args, tmp_path: Path) -> None:
+@pytest.mark.campaign
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_outlives_an_actor_and_leaves_nothing_behind(
+    number: int, start: Start, tiny: Args, tmp_path: Path
+) -> None:
     asynchronous = {"data__collector__asynchronous": "true"}
     process = start(tiny(**RAY | LONG | asynchronous))
     process.wait_for_training()
     everything = relatives(process.pid)
-    assert len(everything) > 4  # the learner, Ray's servers and an actor
+    (actor,) = actors(everything)
+    os.kill(actor, signal.SIGKILL)
+    process.wait_for(lambda: f"process {actor}) died; replaced (1 of 3)" in process.output, 30)
+    process.wait_for(lambda: actors(relatives(process.pid)) not in ([], [actor]), 30)
+    everything = list({*everything, *relatives(process.pid)})
     began = time.monotonic()
-    if number == signal.SIGKILL:
-        process.signal(number)
-    else:  # to the whole group, as a terminal or a batch system sends it
-        for pid in process.family():
-            os.kill(pid, number)
-        code = process.wait(30)
-        assert "Traceback" not in process.output
-        if number == signal.SIGTERM:
-            assert code == 143, process.output
-            torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    for pid in process.family():  # to the whole group, as a terminal or a batch system sends it
+        os.kill(pid, number)
+    code = process.wait(30)
+    assert "Traceback" not in process.output
+    if number == signal.SIGTERM:
+        assert code == 143, process.output
+        torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert within(30, lambda: not left(everything))
     assert time.monotonic() - began < 30
 

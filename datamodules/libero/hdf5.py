@@ -23,8 +23,7 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
         import h5py
     except ModuleNotFoundError as error:
         raise GipoError(f"{path}: HDF5 files need {error.name}: pip install 'gipo[export]'") from error
-    simulator = LiberoSimulator(task)
-    size = simulator.states.shape[1]
+    size, simulator = task.init_states().shape[1], None
     try:
         with h5py.File(path, "r") as file:
             for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_"))):
@@ -37,6 +36,7 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
                     )
                 if not (np.isfinite(states).all() and np.isfinite(actions).all()) or len(states) < 2:
                     raise GipoError(f"{path}, {name}: NaN, infinite or too few values")
+                simulator = simulator or LiberoSimulator(task)
                 _place(simulator, str(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
                 yield observations, actions[:-1].clip(-1, 1)

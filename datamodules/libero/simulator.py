@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 from xml.etree import ElementTree
 
 import mujoco
@@ -27,15 +28,16 @@ class LiberoSimulator:
     """A simulator of one task: state observations [O] f32, actions [7] in [−1, 1], no camera.
 
     A step is robosuite's at 20 Hz with its operational-space controller, and the same physics up to the last bits: of
-    the three times that robosuite computes forward dynamics in each of the 25 substeps, one is enough.
+    the three times that robosuite computes forward dynamics in each of the 25 substeps, one is enough. Compiling the
+    model takes seconds: where this process has another simulator of the task, its model is copied.
 
     Args:
         task: what to simulate.
-        twin: a simulator of the same task, whose compiled model is copied; compiling takes seconds.
     """
 
-    def __init__(self, task: LiberoTask, twin: "LiberoSimulator | None" = None):
+    def __init__(self, task: LiberoTask):
         self.task = task
+        twin = next((other for other in _living if other.task == task), None)
         self.domain = _domain(task, None if twin is None else twin.model)
         self.states: np.ndarray = task.init_states() if twin is None else twin.states
         self._substeps = int(self.domain.control_timestep / self.domain.model_timestep)
@@ -45,6 +47,7 @@ class LiberoSimulator:
         self._joints = [self.model.joint(joint).qposadr[0] for joint in self._joint_names()]
         robot = self.domain.robots[0]
         self._hand, self._fingers = robot.eef_site_id, list(robot._ref_gripper_joint_pos_indexes)
+        _living.add(self)
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -104,6 +107,7 @@ class LiberoSimulator:
 
     def close(self) -> None:
         """Let go of the simulator."""
+        _living.discard(self)
         self.domain.close()
 
     def _joint_names(self) -> list[str]:
@@ -115,6 +119,9 @@ class LiberoSimulator:
             mujoco.mj_step1(self.model, self.data)
             self.domain._pre_action(action, policy_step=substep == 0)
             mujoco.mj_step2(self.model, self.data)
+
+
+_living: WeakSet[LiberoSimulator] = WeakSet()  # in this process
 
 
 @cache

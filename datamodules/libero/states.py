@@ -46,8 +46,7 @@ class LiberoStateEnv(BatchedEnv):
         """The simulator in place `index`, of the task it is at."""
         at = int(self._task[index])
         if (index, at) not in self._simulators:
-            twin = next((made for (_, task), made in self._simulators.items() if task == at), None)
-            self._simulators[index, at] = LiberoSimulator(self.tasks[at], twin)
+            self._simulators[index, at] = LiberoSimulator(self.tasks[at])
         return self._simulators[index, at]
 
     def _set_seed(self, seed: int | None) -> None:

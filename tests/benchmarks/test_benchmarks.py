@@ -8,8 +8,9 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import collect, ingest, libero, loop, memory, multiseed, update, update_gpu
+from benchmarks import collect, ingest, libero, loop, memory, multiseed, scale, update, update_gpu
 from benchmarks.turns import Side
+from datamodules.collectors import InProcessRollouts
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,24 @@ def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
     for name in ("in_process", "in_process_authors", "two_workers_sync", "two_workers_async"):
         assert figures[f"{name}_ratio"] > 0
         assert figures[f"{name}_steps_per_s"] > 0
+
+
+def test_scale_reports_every_side_by_one_worker_process(monkeypatch):
+    class Here(InProcessRollouts):  # processes and actors take seconds to start; their own tests start them
+        def __init__(self, *arguments):
+            super().__init__(*arguments[:7])
+
+    for source in ("WorkerRollouts", "RayRollouts"):
+        monkeypatch.setattr(scale, source, Here)
+    figures = scale.run(turns=1, num_envs=2, steps=4)
+    for name in ("processes_1", "processes_2", "ray_1", "ray_2"):
+        assert figures[f"{name}_ratio"] > 0
+        assert figures[f"{name}_steps_per_s"] > 0
+    assert figures["processes_1_ratio"] == 1
+    assert figures["ok"] == (figures["ray_1_ratio"] >= scale.BOUND)
+    # 39 observations twice and 4 dimensions: actions, latents, log-probs
+    assert 300 < figures["bytes_per_step"] < 600
+    assert figures["bytes_of_weights"] > 4 * 400_000
 
 
 def test_libero_collect_reports_its_ratios():

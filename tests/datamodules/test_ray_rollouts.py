@@ -60,7 +60,7 @@ def pair(make: Make) -> RayRollouts:
 
     One core is left on a node that holds an actor of 1.5: the other one has to go elsewhere.
     """
-    return make(asynchronous=True, timeout=6.0, cpus=1.5, max_staleness=2, replacements=2)
+    return make(asynchronous=True, timeout=6.0, cpus=1.5, max_staleness=2, replacements=1)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def assert_a_lost_actor_is_replaced(
     for version in range(1, 5):  # the third of them was asked for after the loss
         rollouts.update(learner(policy, version))
         chunks.append(rollouts.collect())
-    assert time.monotonic() - began < rollouts._timeout + rollouts._options.start_timeout
+    assert time.monotonic() - began < 30
     new, same = processes(rollouts)
     assert (same, new in (lost, kept)) == (kept, False)
     assert within(10, lambda: lost not in living(lambda _: True))
@@ -183,27 +183,28 @@ def assert_a_lost_actor_is_replaced(
     assert_episodes_go_on(chunks)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_lost_actor_is_replaced(
-    number: int, pair: RayRollouts, policy: Policy, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert_a_lost_actor_is_replaced(number, pair, policy, capfd)
+def test_a_stuck_actor_is_replaced(pair: RayRollouts, policy: Policy, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_a_lost_actor_is_replaced(signal.SIGSTOP, pair, policy, capfd)
 
 
 def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
     mine = processes(pair)
     os.kill(mine[1], signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(GipoError, match=r"Ray actor 1 \(process \d+\) died, and 2 actors were replaced before it"):
+    with pytest.raises(GipoError, match=r"Ray actor 1 \(process \d+\) died, and 1 actors were replaced before it"):
         list(iter(pair.collect, None))  # until it fails: chunks may be waiting already
     assert time.monotonic() - began < 10
     assert within(10, lambda: not set(mine) & set(living(lambda _: True)))
 
 
+@pytest.mark.campaign
 def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
     # Known here, but on no machine of the cluster.
-    with pytest.raises(GipoError, match=r"Ray actor 0 could not start: .*gymnasium cannot make task 'Tiny-v0'"):
+    with pytest.raises(GipoError, match=r"Ray actor 0 could not start: .*unknown task 'Tiny-v0'"):
         make(Task("Tiny-v0"), workers=1)
+
+
+def test_an_actor_that_finds_no_place_says_why(make: Make) -> None:
     with pytest.raises(GipoError, match=r"did not start within 2 s .*asks for 64 cores .* of 4 cores free"):
         make(cpus=64, start_timeout=2)
 
@@ -224,9 +225,13 @@ def test_twenty_times_an_actor_is_lost_and_replaced(
     make: Make, policy: Policy, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rollouts = make(asynchronous=True, timeout=6.0, max_staleness=2, replacements=20)
+    ever = set(processes(rollouts))
     for number in [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGTERM] * 5:
         assert_a_lost_actor_is_replaced(number, rollouts, policy, capfd)
+        ever |= set(processes(rollouts))
     rollouts.close()
+    assert len(ever) == WORKERS + 20
+    assert within(10, lambda: not ever & set(living(lambda _: True)))
 
 
 @pytest.mark.campaign

@@ -1,5 +1,6 @@
 """Two learners on halves of every batch learn what one learns on the whole of it."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -101,8 +102,16 @@ RECIPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+QUICK = (("ddp", "ours"), ("fsdp", "value-only reuse, entropy, warm-up"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "recipe"),
+    [
+        pair if pair in QUICK else pytest.param(*pair, marks=pytest.mark.campaign)
+        for pair in itertools.product(STRATEGIES, RECIPES)
+    ],
+)
 def test_two_learners_of_half_a_batch_are_one_of_the_whole(strategy: str, recipe: str) -> None:
     options = RECIPES[recipe]
     expected, metrics = learn(None, options)

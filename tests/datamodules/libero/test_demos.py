@@ -1,5 +1,6 @@
 """Demonstrations: scripted and recorded ones become a dataset that can be cloned."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -17,8 +18,11 @@ TASK = find("libero_object/6")[0]
 
 
 @pytest.fixture(scope="module")
-def episode(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A file of LIBERO's with one short demonstration, and what was observed in it."""
+def episode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, np.ndarray]]:
+    """A file of LIBERO's with one short demonstration, and what was observed in it.
+
+    Its simulator lives as long as this module's tests, so that theirs need not be compiled.
+    """
     simulator = LiberoSimulator(TASK)
     seen = [simulator.reset(0, np.random.default_rng(3))]
     states, actions = [], np.random.default_rng(0).uniform(-1, 1, (4, 7))
@@ -30,7 +34,8 @@ def episode(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]
         group = file.create_group("data/demo_0")
         group["states"], group["actions"] = np.stack(states), actions
         group.attrs["model_file"] = simulator.domain.sim.model.get_xml()
-    return path, np.stack(seen)
+    yield path, np.stack(seen)
+    simulator.close()
 
 
 def test_a_recorded_file_is_observed_as_it_was(episode: tuple[Path, np.ndarray]) -> None:
@@ -62,6 +67,7 @@ def test_a_dataset_is_ingested_whole(tmp_path: Path) -> None:
         write(tmp_path / "out", TASK, made)
 
 
+@pytest.mark.usefixtures("episode")
 def test_scripted_demonstrations_record_what_was_done() -> None:
     first = next(scripted(TASK, noise=0.1, seed=0))
     assert len(first.observations) == len(first.actions) + 1
