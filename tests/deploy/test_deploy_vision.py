@@ -63,7 +63,6 @@ def test_the_graph_has_named_inputs_and_gives_chunks(kit: Kit) -> None:
     }
     assert {value.name: value.shape[1:3] for value in session.get_outputs()} == {name: [3, 2] for name in OUTPUTS}
     assert kit["loaded"].manifest.vision == Vision((3, 12, 10), 16, 3)
-    assert len(kit["loaded"].manifest.golden.action) == 4
 
 
 def test_it_decides_as_torch_does(kit: Kit) -> None:
@@ -176,6 +175,19 @@ def test_rows_hold_pixels_and_bytes_exactly() -> None:
     assert feeds["instruction"].tolist() == [[104, 105, 0, 0]]
     assert feeds["noise"].shape == (1, 5, 1)
     assert (layout.row_size, layout.decision_size) == (18, 5)
+
+
+def test_golden_vectors_hold_a_number_for_a_picture(kit: Kit) -> None:
+    golden = kit["done"].manifest.golden
+    assert {len(row) for row in golden.observation} == {5}
+    layout = Layout(1, 1, Vision((1, 2, 2), 4, 1))
+    (row,) = layout.rows(np.array([[0.5, 6.0]], np.float32)).tolist()
+    drawn = [(i * 13 * 2654435761 % 2**32) >> 24 for i in range(1, 9)]
+    assert row == [0.5, *drawn[:4], *(97 + byte % 26 for byte in drawn[4:7]), 0]
+    for number in (-1.0, 0.5, 65536.0):
+        rows = ((*golden.observation[0][:-1], number), *golden.observation[1:])
+        with pytest.raises(ArtifactError, match="the number of a picture"):
+            replace(kit["done"].manifest, golden=replace(golden, observation=rows))
 
 
 def test_it_can_be_compared_timed_and_made_int8(kit: Kit, tmp_path: Path) -> None:
