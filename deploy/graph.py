@@ -96,8 +96,8 @@ def trace(policy: Policy) -> ModelProto:
     """
     if not policy.network.exportable:
         raise ArtifactError(
-            f"{type(policy).__name__} cannot be exported to ONNX: {type(policy.network).__name__} reads words and calls "
-            "other libraries; train one with gipo.vla.tiny.TinyVLANetworks for a robot that runs without torch"
+            f"{type(policy).__name__} cannot be exported to ONNX: {type(policy.network).__name__} reads words and "
+            "calls other libraries; train one with gipo.vla.tiny.TinyVLANetworks for a robot that runs without torch"
         )
     layout = layout_of(policy)
     seen = observed(layout, np.zeros((2, layout.row_size), np.float32))

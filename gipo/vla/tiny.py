@@ -13,7 +13,6 @@ from gipo.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces
 
-
 MAX_BYTES = 2**24 // (127 * 255)  # of an instruction: float32 counts to 2²⁴, factors to 127, bytes to 255
 
 
