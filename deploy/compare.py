@@ -66,10 +66,10 @@ def with_vision(layout: Layout, states: np.ndarray, rng: np.random.Generator) ->
     """Rows [N, R] of states [N, O], with random images and instructions where the policy sees any."""
     if layout.vision is None:
         return states
-    pixels = rng.integers(0, 256, (len(states), prod(layout.vision.image)))
-    text = rng.integers(97, 123, (len(states), layout.vision.instruction_bytes))
+    pixels = rng.integers(0, 256, (len(states), prod(layout.vision.image)), np.uint8)
+    text = rng.integers(97, 123, (len(states), layout.vision.instruction_bytes), np.uint8)
     text[np.arange(text.shape[1]) >= rng.integers(1, text.shape[1] + 1, (len(states), 1))] = 0
-    return np.concatenate([states, pixels, text], axis=1).astype(np.float32)
+    return np.concatenate([states, pixels, text], axis=1)  # float32, which states are
 
 
 def _distance(before: Outputs, after: Outputs, name: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from deploy.onnx_file import read_model
 from deploy.policy import OUTPUTS, OnnxPolicy
 from deploy.probes import Run, golden_vectors
 from deploy.quantize import quantise
-from deploy.session import CHUNKS, VISION_CHUNK, new_session, run
+from deploy.session import new_session, rows_at_once, run
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.errors import GipoError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
@@ -77,7 +77,7 @@ def export(
         graph.check(model)
         reference = _runtime(model, "int8", layout)
         report = shift(_family(policy), answers, reference(asked.observation, asked.noise))
-    golden = golden_vectors(policy, reference, seed + 1, 16 if layout.vision is None else 4)
+    golden = golden_vectors(policy, reference, seed + 1)
     manifest = _manifest(loaded, policy, interface, golden, agreed.rounding, report)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
@@ -104,9 +104,9 @@ def _load(path: str | os.PathLike[str]) -> tuple[Checkpoint, Policy]:
 
 def _runtime(model: ModelProto, precision: str, layout: Layout) -> Run:
     session = new_session(model.SerializeToString())
-    rows_at_once = CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
+    chunk = rows_at_once(precision, layout)
     return lambda observation, noise: dict(
-        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, rows_at_once, layout), strict=True)
+        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, chunk, layout), strict=True)
     )
 
 

@@ -94,6 +94,11 @@ def trace(policy: Policy) -> ModelProto:
     Raises:
         ArtifactError: when the policy cannot be exported.
     """
+    if not policy.network.exportable:
+        raise ArtifactError(
+            f"{type(policy).__name__} cannot be exported to ONNX: {type(policy.network).__name__} reads words and "
+            "calls other libraries; train one with gipo.vla.tiny.TinyVLANetworks for a robot that runs without torch"
+        )
     layout = layout_of(policy)
     seen = observed(layout, np.zeros((2, layout.row_size), np.float32))
     example = (*seen.values(), policy.noise((2,)))

@@ -4,6 +4,9 @@ Everything that asks a policy works on rows: an observation is [R] float32, a de
 [K]. For a flat policy these are the graph's own inputs and outputs, R = O and K = D. For one that sees a camera and
 decides on chunks of H actions a row is the state, the image's pixels and the instruction's bytes, one after another,
 all of which float32 holds exactly, and K = H·D.
+
+A golden vector does not spell out its pixels, which would fill megabytes of a manifest: a number stands for a picture
+that every machine draws alike.
 """
 
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from math import prod
 import numpy as np
 
 MAX_PIXELS = 3 * 1024 * 1024
+MAX_PICTURE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,24 @@ class Layout:
         """R."""
         seen = 0 if self.vision is None else prod(self.vision.image) + self.vision.instruction_bytes
         return self.observation_size + seen
+
+    @property
+    def question_size(self) -> int:
+        """Numbers of a golden observation: O, and with vision that of its picture."""
+        return self.observation_size + (self.vision is not None)
+
+    def rows(self, questions: np.ndarray) -> np.ndarray:
+        """Rows [N, R] of golden observations [N, O], or [N, O + 1] of which the last is the number of a picture."""
+        if self.vision is None:
+            return questions
+        states, numbers = questions[:, :-1], questions[:, -1].astype(np.uint64)
+        pixels, letters = prod(self.vision.image), self.vision.instruction_bytes
+        # Byte i of picture p: the highest of (i + 1)·(2p + 1)·2654435761 mod 2³².
+        index = np.arange(1, pixels + letters + 1, dtype=np.uint64) * np.uint64(2654435761)
+        drawn = ((index * (2 * numbers[:, None] + 1)) >> np.uint64(24)) % np.uint64(256)
+        text = 97 + drawn[:, pixels:] % 26
+        text[np.arange(letters) > numbers[:, None] % letters] = 0
+        return np.concatenate([states, drawn[:, :pixels], text], axis=1).astype(np.float32)
 
     def feeds(self, rows: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
         """The graph's inputs for rows [B, R] and noise [B, K]."""

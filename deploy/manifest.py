@@ -36,8 +36,8 @@ class Normaliser:
 class Golden:
     """N inputs and the outputs they must give; replayed before a policy may act.
 
-    Shapes: observation [N, R]; noise, action, deterministic_action, latent, log_prob [N, K], as `deploy.layout` has
-    them: R = O and K = D for a policy without vision.
+    Shapes: observation [N, O], with vision [N, O + 1]: the state, and the number of the picture that `Layout.rows`
+    draws; noise, action, deterministic_action, latent, log_prob [N, K], K = D for a policy without vision.
     """
 
     observation: tuple[Row, ...]

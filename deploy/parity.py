@@ -9,8 +9,10 @@ import torch
 from deploy import probes
 from deploy.errors import ArtifactError
 from deploy.graph import as_policy, exportable, layout_of, observed
+from deploy.layout import Layout
 from deploy.policy import OUTPUTS
 from deploy.probes import Outputs, Run
+from deploy.session import rows_at_once
 from deploy.validation import MAX_ROUNDING
 from gipo.policies import Policy, TokenPolicy
 
@@ -75,11 +77,20 @@ def torch_run(policy: Policy) -> Run:
     module, layout = exportable(policy).eval(), layout_of(policy)
 
     def run(observation: np.ndarray, noise: np.ndarray) -> Outputs:
-        with torch.no_grad():
-            values = module(*map(torch.from_numpy, layout.feeds(observation, noise).values()))
-        return {name: layout.flat(value.numpy()) for name, value in zip(OUTPUTS, values, strict=True)}
+        parts = []
+        for rows in _parts(layout, len(observation)):
+            with torch.no_grad():
+                parts.append(module(*map(torch.from_numpy, layout.feeds(observation[rows], noise[rows]).values())))
+        answers = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return {name: layout.flat(answer) for name, answer in zip(OUTPUTS, answers, strict=True)}
 
     return run
+
+
+def _parts(layout: Layout, count: int) -> list[slice]:
+    """Rows that go through torch together: as many as through ONNX Runtime."""
+    chunk = rows_at_once("float32", layout)
+    return [slice(start, start + chunk) for start in range(0, count, chunk)]
 
 
 def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
@@ -119,12 +130,15 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
 def _rounding(policy: Policy, observation: np.ndarray, params: np.ndarray) -> float:
     """Largest error of the network's float32; its input, which every runtime rounds alike, is the normalised one."""
     exact, layout = copy.deepcopy(policy).double(), layout_of(policy)
-    seen = observed(layout, observation)
-    state = seen["observation"]
-    with torch.no_grad():
-        if policy.normaliser is not None:
-            state, exact.normaliser = policy.normaliser(state), None
-        reference = layout.flat(exact.params(as_policy(layout, seen | {"observation": state.double()})).numpy())
+    exact.normaliser = None
+    parts = []
+    for rows in _parts(layout, len(observation)):
+        seen = observed(layout, observation[rows])
+        state = seen["observation"]
+        with torch.no_grad():
+            normalised = state if policy.normaliser is None else policy.normaliser(state)
+            parts.append(exact.params(as_policy(layout, seen | {"observation": normalised.double()})))
+    reference = layout.flat(np.concatenate(parts))
     rounding = float(np.abs(params.astype(np.float64) - reference).max())
     if not rounding <= MAX_ROUNDING:
         raise ArtifactError(

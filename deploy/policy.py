@@ -9,7 +9,7 @@ from deploy import distributions
 from deploy.check import Artifact, Report, check_bytes, check_file, silent
 from deploy.files import PathLike
 from deploy.golden import compare
-from deploy.session import CHUNKS, VISION_CHUNK, new_session, run
+from deploy.session import new_session, rows_at_once, run
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 
@@ -52,7 +52,8 @@ class OnnxPolicy:
         self._session = new_session(artifact.data, threads)
         report("runtime", f"onnxruntime {onnxruntime.__version__} takes the graph, {threads} thread(s)")
         golden = self.manifest.golden
-        rows, noise = np.array(golden.observation, np.float32), np.array(golden.noise, np.float32)
+        rows = self.manifest.layout.rows(np.array(golden.observation, np.float32))
+        noise = np.array(golden.noise, np.float32)
         # Row by row, as a robot asks: a batch may go through another kernel.
         found = run(self._session, OUTPUTS, rows, noise, 1, self.manifest.layout)
         report("golden", compare(self.manifest, dict(zip(OUTPUTS, found, strict=True))))
@@ -126,7 +127,7 @@ class OnnxPolicy:
         return rng.standard_normal(size, dtype=np.float32)
 
     def evaluate(self, observation: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
-        """Every output of the graph, by name, for observation [B, O] and noise [B, D].
+        """Every output of the graph, by name, for observation [B, R] and noise [B, K].
 
         Raises:
             ValueError: when a shape is wrong or the observation is not finite.
@@ -173,6 +174,5 @@ class OnnxPolicy:
         noise = noise.astype(np.float32, copy=False)
         if noise.shape != self._noise_shape(rows):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
-        layout, precision = self.manifest.layout, self.manifest.precision
-        rows_at_once = CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
-        return run(self._session, names, rows, noise, rows_at_once, layout)
+        layout = self.manifest.layout
+        return run(self._session, names, rows, noise, rows_at_once(self.manifest.precision, layout), layout)

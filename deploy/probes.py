@@ -14,7 +14,12 @@ Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
 def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count + extremes, R] float32: as the normaliser has seen them, every fourth five times wider, then far outside.
+    """[count + extremes, R] float32: such states, with random images and instructions where the policy sees any."""
+    return with_vision(layout_of(policy), states(policy, count, rng), rng)
+
+
+def states(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
+    """[count + extremes, O] float32: as the normaliser has seen them, every fourth five times wider, then far outside.
 
     Without a normaliser the network sees raw values, so there the extremes stay within what float32 can multiply.
     """
@@ -28,8 +33,7 @@ def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.nda
     extreme = [np.zeros(size), mean]
     extreme += [sign * distance * np.maximum(scale, 1.0) for distance in far for sign in (-1, 1)]
     extreme += [distance * rng.choice(np.array([-1.0, 1.0]), size) for distance in far]
-    states = np.concatenate([usual, np.clip(np.array(extreme), -3e38, 3e38)]).astype(np.float32)
-    return with_vision(layout_of(policy), states, rng)
+    return np.concatenate([usual, np.clip(np.array(extreme), -3e38, 3e38)]).astype(np.float32)
 
 
 def noise(policy: Policy, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -43,13 +47,15 @@ def noise(policy: Policy, rows: int, rng: np.random.Generator) -> np.ndarray:
 def golden_vectors(policy: Policy, run: Run, seed: int, count: int = 16) -> Golden:
     """Golden vectors from `run`: the questions whose answers hang least on the last bit, a quarter of them extreme."""
     rng = np.random.default_rng(seed)
-    asked = observations(policy, 8 * count, rng)
-    drawn = noise(policy, len(asked), rng)
-    answers = run(asked, drawn)
+    asked, layout = states(policy, 8 * count, rng), layout_of(policy)
+    if layout.vision is not None:
+        asked = np.column_stack([asked, np.arange(len(asked), dtype=np.float32)])
+    seen, drawn = layout.rows(asked), noise(policy, len(asked), rng)
+    answers = run(seen, drawn)
     share = np.ones_like(drawn)
     if isinstance(policy, TokenPolicy):
         drawn, share = _middle(answers["params"], answers["latent"])
-        answers = run(asked, drawn)
+        answers = run(seen, drawn)
     certainty = np.where(share > 1e-4, margin(policy, answers["params"]), 0).min(-1)
     usual = np.argsort(-certainty[: 8 * count], kind="stable")[: count - count // 4]
     extreme = 8 * count + np.argsort(-certainty[8 * count :], kind="stable")[: count // 4]

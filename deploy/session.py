@@ -19,6 +19,11 @@ _arena_lock = threading.Lock()
 _arena_made = False
 
 
+def rows_at_once(precision: str, layout: Layout) -> int:
+    """How many rows a policy is asked about together."""
+    return CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
+
+
 def run(
     session: onnxruntime.InferenceSession,
     names: tuple[str, ...],

@@ -16,7 +16,7 @@ from deploy.fields import (
     is_text,
     refuse,
 )
-from deploy.layout import MAX_PIXELS, Vision
+from deploy.layout import MAX_PICTURE, MAX_PIXELS, Vision
 
 if TYPE_CHECKING:
     from deploy.manifest import Manifest, Normaliser
@@ -127,6 +127,9 @@ def _check_golden(m: "Manifest") -> None:
         values = getattr(m.golden, field.name)
         if not isinstance(values, tuple) or len(values) != len(rows):
             raise refuse(f"golden.{field.name}", values, f"{len(rows)} rows, as golden.observation")
-        size = m.layout.row_size if field.name == "observation" else m.layout.decision_size
+        size = m.layout.question_size if field.name == "observation" else m.layout.decision_size
         for row in values:
             check_numbers(f"golden.{field.name}", row, size)
+    pictures = [] if m.vision is None else [row[-1] for row in rows]
+    if not all(number == int(number) and 0 <= number < MAX_PICTURE for number in pictures):
+        raise refuse("golden.observation", pictures, f"rows that end with the number of a picture, below {MAX_PICTURE}")

@@ -1,7 +1,7 @@
 """Network bodies: an encoder, an actor head on its features, a critic head on its detached features."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ class ActorCritic(nn.Module):
     the encoder and a value-only step never runs the actor.
     """
 
+    exportable: ClassVar[bool] = True  # False where it reads words or calls other libraries, which no graph can
     encoder: nn.Module
     actor: nn.Module
     critic: nn.Module

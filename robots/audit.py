@@ -9,8 +9,9 @@ import numpy as np
 
 from deploy.errors import ArtifactError
 from deploy.policy import OnnxPolicy
+from robots.chunks import Decisions, decisions, started
 from robots.errors import LogError, RobotError
-from robots.log import Episode, Log, read_log
+from robots.log import Episode, read_log
 from robots.table import table
 
 TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed one
@@ -25,6 +26,7 @@ class Audit:
         action: policy_id → largest |Δ action| between the logged action and the one its noise gives again.
         steps: (policy_id, policy_version) → steps.
         unreplayed: steps whose episode does not say its seed.
+        unseen: steps of policies with vision whose decision's image or first step was dropped.
         worst: where the largest difference is, in words.
     """
 
@@ -32,7 +34,19 @@ class Audit:
     action: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     steps: Counter[tuple[str, int]] = field(default_factory=Counter)
     unreplayed: int = 0
+    unseen: int = 0
     worst: str = ""
+
+    def take(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
+        """Note how far log-probs of steps [T] are from those logged, [T] nats."""
+        largest = float(difference.max())
+        if largest >= self.log_prob[policy.policy_id]:
+            self.worst = f"{where}, step {step[int(difference.argmax())]}: off by {largest:.1e} nats"
+            self.log_prob[policy.policy_id] = largest
+
+    def replayed(self, policy: OnnxPolicy, difference: np.ndarray) -> None:
+        """Note how far actions that were sampled again are from those logged."""
+        self.action[policy.policy_id] = max(self.action[policy.policy_id], float(np.abs(difference).max()))
 
     def check(self) -> None:
         """Refuse what was not reproduced.
@@ -51,6 +65,8 @@ class Audit:
             for (name, version), count in sorted(self.steps.items())
         ]
         text = table(head, rows)
+        if self.unseen:
+            text += f"\n{self.unseen:,} steps were not recomputed: the log has no image of what their policy saw"
         return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
 
 
@@ -84,28 +100,44 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
     found = Audit()
     for path in logs:
         log = read_log(path)
+        seeing = {}
         for episode in log.episodes:
-            _audit_episode(found, f"{path}, episode {episode.number}", log, episode, policies)
+            where = f"{path}, episode {episode.number}"
+            policy = policy_of(where, episode.policy_id, policies)
+            check_versions(where, episode["policy_version"], policy)
+            found.steps[(policy.policy_id, policy.manifest.policy_version)] += len(episode)
+            if policy.manifest.vision is not None:
+                seeing[episode.number] = (episode, policy)
+                found.unseen += len(episode)
+                continue
+            found.take(policy, where, episode["step"], log_prob_difference(policy, episode.columns))
+            noise = _noise(policy, episode)
+            if noise is None:
+                found.unreplayed += len(episode)
+                continue
+            action = policy.evaluate(episode["observation"], noise[episode["step"]])["action"]
+            found.replayed(policy, action - episode["action"])
+        for some in decisions(path, seeing):
+            _audit_decisions(found, path, some, *seeing[some.episode])
     return found
 
 
-def _audit_episode(found: Audit, where: str, log: Log, episode: Episode, policies: Mapping[str, OnnxPolicy]) -> None:
-    policy = policy_of(where, episode.policy_id, policies)
-    name = policy.policy_id
-    check_versions(where, episode["policy_version"], policy)
-    found.steps[(name, policy.manifest.policy_version)] += len(episode)
-    difference = log_prob_difference(policy, episode.columns)
-    largest = float(difference.max())
-    if largest >= found.log_prob[name]:
-        row = int(difference.argmax())
-        found.worst = f"{where}, step {episode['step'][row]}: off by {largest:.1e} nats"
-        found.log_prob[name] = largest
-    noise = _noise(policy, episode)
+def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: Episode, policy: OnnxPolicy) -> None:
+    known = some.steps >= 0
+    steps = some.steps[known]
+    latent = np.where(known[..., None], episode["latent"][some.steps], 0)  # one that exists, where there is none
+    again = policy.log_prob_of(some.seen, latent)[known]
+    difference = np.abs(again - episode["log_prob"][steps]).max(1)
+    found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
+    found.unseen -= len(steps)
+    length = started(episode)["replan"] or some.steps.shape[1]
+    noise = _noise(policy, episode, length)
     if noise is None:
-        found.unreplayed += len(episode)
+        found.unreplayed += len(steps)
         return
-    action = policy.evaluate(episode["observation"], noise)["action"]
-    found.action[name] = max(found.action[name], float(np.abs(action - episode["action"]).max()))
+    drawn = noise[episode["step"][some.steps[:, 0]] // length]
+    action = policy.evaluate(some.seen, drawn)["action"].reshape(latent.shape)[known]
+    found.replayed(policy, action - episode["action"][steps])
 
 
 def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
@@ -143,17 +175,15 @@ def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> n
         LogError: the policy sees more than the observation.
     """
     if policy.manifest.vision is not None:
-        raise LogError(
-            f"policy {policy.policy_id} sees a camera: its log-probs cannot be recomputed from the vectors of a log"
-        )
+        raise LogError(f"policy {policy.policy_id} sees a camera: vectors alone do not give its log-probs again")
     again = policy.log_prob_of(rows["observation"], rows["latent"])
     return np.abs(again - rows["log_prob"]).max(1)
 
 
-def _noise(policy: OnnxPolicy, episode: Episode) -> np.ndarray | None:
-    """The noise [T, D] of the logged steps: one draw of [D] a tick from the episode's generator."""
+def _noise(policy: OnnxPolicy, episode: Episode, length: int = 1) -> np.ndarray | None:
+    """The noise of every decision, one each `length` ticks, from the episode's generator: [decisions, K]."""
     start = episode.event("episode_start")
     if start is None or episode.deterministic or type(start["data"].get("seed")) is not int:
         return None
     rng = np.random.default_rng([start["data"]["seed"], episode.number])
-    return policy.noise((int(episode["step"].max()) + 1,), rng)[episode["step"]]
+    return policy.noise((int(episode["step"].max()) // length + 1,), rng)

@@ -52,7 +52,16 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
         raise LogError(f"--format {kind} needs {error.name}: pip install 'gipo[export]'") from error
     except OSError as error:
         raise LogError(f"cannot write {out}: {error.strerror or error}") from error
-    return f"written {out}: {len(found)} episodes, {sum(len(each.columns['step']) for each in found):,} steps"
+    left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""
+    return f"written {out}: {len(found)} episodes, {sum(len(each.columns['step']) for each in found):,} steps{left}"
+
+
+def _sees(manifest: object) -> bool:
+    """Whether a policy's manifest, as the log has it, says that it sees."""
+    try:
+        return bool(json.loads(str(manifest)).get("vision"))
+    except (ValueError, AttributeError):
+        return False
 
 
 def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:

@@ -47,7 +47,7 @@ class Options:
         engage_seconds: over which the policy is given control.
         deadline: periods that observe, policy or act may take before the watchdog stops the robot.
         max_age: periods an observation may be old.
-        instruction: what a policy with vision is to do.
+        instruction: what a policy with vision is to do; it needs one.
         camera: whose image it sees.
         replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
         deadman: asked every tick; False stops the robot.

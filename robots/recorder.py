@@ -54,6 +54,8 @@ class Recorder:
             "deterministic": self._options.deterministic,
             "seed": seed,
             "instruction": self._options.instruction,
+            "camera": self._options.camera,
+            "replan": self._options.replan,
             "noise": f"numpy.random.default_rng([{seed}, {self.episode}])",
         }
         self.event("episode_start", data=data)
@@ -123,7 +125,7 @@ class Recorder:
         """Log the images of an observation; copied, because a driver may fill the same memory again."""
         for camera, pixels in found.images.items():
             kept = pixels.copy() if isinstance(pixels, np.ndarray) else pixels
-            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept))
+            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept, "png", self.episode, self.step))
 
     def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
         """Time in a section of the tick."""

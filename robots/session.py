@@ -13,11 +13,12 @@ from typing import Any, TextIO
 
 from deploy.policy import OnnxPolicy
 from robots.base import Robot
+from robots.deciding import Decider
 from robots.errors import LogError, RobotError
 from robots.log import LogWriter, Session, Statistics, Step, log_path
 from robots.loop import ControlLoop
 from robots.options import Options, Result
-from robots.shadow import ShadowPolicy
+from robots.shadow import ShadowPolicy, check_comparable
 from robots.table import outcome, table
 
 HANGING_SECONDS = 5.0  # a stopped loop that has not returned by then never will
@@ -91,6 +92,8 @@ class Runner:
         robot.spec.check(policy.manifest)
         if shadow is not None:
             robot.spec.check(shadow.manifest)
+            check_comparable(shadow, policy)
+        Decider(policy, options)  # refuses what does not fit while nothing is open yet
         self.results: list[Result] = []
         self._robot, self._reset, self._status = robot, reset, status
         self._quit, self._stopped = "", ""

@@ -161,6 +161,11 @@ class _Conversion:
             return None
         if policy_id not in self._behaviours:
             manifest = Manifest.from_json(self._description.manifests[policy_id])
+            if manifest.vision is not None:
+                raise GipoError(
+                    f"policy {policy_id[:12]}… sees a camera and decides on chunks; a store holds neither images nor "
+                    "chunks, so there is nothing here to learn from"
+                )
             self._behaviours[policy_id] = Behaviour(policy_id, manifest.policy_version, Interface.of_manifest(manifest))
         return self._behaviours[policy_id]
 

@@ -40,6 +40,8 @@ class HuggingFaceNetworks(ActorCritic):
         critic_width: width of the critic's hidden layer.
     """
 
+    exportable = False
+
     def __init__(
         self,
         spaces: VLASpaces,
@@ -263,10 +265,15 @@ def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
 
 
-def _drop_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, _: Any) -> None:
-    for name, value in module.model.named_parameters():
-        if not value.requires_grad:
-            state.pop(f"{prefix}model.{name}", None)
+def _frozen(model: Any) -> list[tuple[str, nn.Parameter]]:
+    """What does not learn, by each of its names: a head may be tied to the embeddings."""
+    named = model.named_parameters(remove_duplicate=False)
+    return [(name, value) for name, value in named if not value.requires_grad]
+
+
+def _drop_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, ___: Any) -> None:
+    for name, _ in _frozen(module.model):
+        state.pop(f"{prefix}model.{name}", None)
 
 
 def _keep_frozen(
@@ -275,6 +282,5 @@ def _keep_frozen(
     found = state.get(f"{prefix}frozen")
     if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):
         errors.append("the pretrained model's frozen weights are not those that the checkpoint was trained with")
-    for name, value in module.model.named_parameters():
-        if not value.requires_grad:
-            state.setdefault(f"{prefix}model.{name}", value)
+    for name, value in _frozen(module.model):
+        state.setdefault(f"{prefix}model.{name}", value)

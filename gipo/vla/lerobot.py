@@ -30,6 +30,8 @@ class LeRobotNetworks(ActorCritic):
         critic_width: width of the critic's hidden layer.
     """
 
+    exportable = False
+
     def __init__(
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
@@ -128,6 +130,12 @@ class _Encoder(nn.Module):
         )
         self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
         self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)
+
+    def train(self, mode: bool = True) -> "_Encoder":
+        """The policy never drops out: its log-probs must be those of the policy that acted."""
+        super().train(mode)
+        self.wrapper.eval()
+        return self
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         batch = observation["state"].shape[:-1]

@@ -13,6 +13,8 @@ from gipo.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces
 
+MAX_BYTES = 2**24 // (127 * 255)  # of an instruction: float32 counts to 2²⁴, factors to 127, bytes to 255
+
 
 class TinyVLANetworks(ActorCritic):
     """TorchRL's `TinyVLA` with a critic beside its head: convolutions, a state MLP, a hashed instruction, one trunk.
@@ -31,6 +33,11 @@ class TinyVLANetworks(ActorCritic):
             raise GipoError(
                 f"TinyVLANetworks needs positive widths and text_vocab a power of two, got hidden={hidden}, "
                 f"text_dim={text_dim}, text_vocab={text_vocab}"
+            )
+        if spaces.instruction_bytes > MAX_BYTES:
+            raise GipoError(
+                f"TinyVLANetworks hashes at most {MAX_BYTES} bytes exactly, not {spaces.instruction_bytes} of an "
+                "instruction"
             )
         self.hidden, self.text_vocab, self.text_dim = hidden, text_vocab, text_dim
         chunk, dimensions = spaces.decision
@@ -62,7 +69,7 @@ class _Encoder(nn.Module):
         self.image, self.state, self.text, self.trunk = (
             parts.image_encoder, parts.state_encoder, parts.text_embedding, parts.trunk,
         )  # fmt: skip
-        # Odd factors, so that every byte counts in all bits; the sum stays exact in float32.
+        # Odd factors, so that no byte is lost in the remainder.
         factors = torch.randint(0, 64, (spaces.instruction_bytes,), generator=torch.Generator().manual_seed(0))
         self.register_buffer("weights", (2 * factors + 1).float())
 

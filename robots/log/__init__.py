@@ -1,7 +1,7 @@
 """The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
 
 from robots.log.episode import Episode
-from robots.log.images import Image
+from robots.log.images import Image, pixels_of, read_images
 from robots.log.labels import Label, append_label, labels_path, read_labels
 from robots.log.opening import Opening, read_opening
 from robots.log.reader import Log, read_header, read_log, verify
@@ -34,8 +34,10 @@ __all__ = [
     "append_label",
     "labels_path",
     "log_path",
+    "pixels_of",
     "plain",
     "read_header",
+    "read_images",
     "read_labels",
     "read_log",
     "read_opening",

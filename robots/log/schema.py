@@ -148,4 +148,5 @@ _IMAGE = {
     "frame_id": _TEXT,
     "data": {"type": "string", "contentEncoding": "base64"},
     "format": _TEXT,
+    **dict.fromkeys(("episode", "step"), _INTEGER),
 }

@@ -34,7 +34,12 @@ class TwoJoints:
         keys = ("observation_names", "observation_units", "action_names", "action_units", "action_low", "action_high")
         values = {key: getattr(spec, key) for key in keys}
         self.manifest = types.SimpleNamespace(
-            **values, control_rate_hz=50.0, policy_version=1, task="wave", to_json=lambda: json.dumps({"task": "wave"})
+            vision=None,
+            **values,
+            control_rate_hz=50.0,
+            policy_version=1,
+            task="wave",
+            to_json=lambda: json.dumps({"task": "wave"}),
         )
 
     def act(self, observation: np.ndarray, rng: np.random.Generator, deterministic: bool = False) -> Any:

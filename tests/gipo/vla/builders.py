@@ -22,7 +22,7 @@ def observations(*batch: int, seed: int = 0, spaces: VLASpaces = SPACES) -> dict
     }
 
 
-def save_model(folder: Path, bins: int = 16, seed: int = 0) -> Path:
+def save_model(folder: Path, bins: int = 16, seed: int = 0, tied: bool = False) -> Path:
     """A LLaVA of two tiny layers with random weights, its tokenizer and its image statistics."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -48,8 +48,9 @@ def save_model(folder: Path, bins: int = 16, seed: int = 0) -> Path:
         ),
         text_config=LlamaConfig(
             vocab_size=len(vocabulary) + 4, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=tied,
         ),
+        tie_word_embeddings=tied,
         image_token_index=vocabulary["<image>"],
     )  # fmt: skip
     config.norm_stats = {"toy": {"action": {"q01": [-0.5, -1.0], "q99": [0.5, 1.0], "mask": [True, False]}}}

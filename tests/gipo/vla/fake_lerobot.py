@@ -23,6 +23,7 @@ class PreTrainedConfig:
     chunk_size: int = 5
     noise: float = 0.0
     frozen: bool = False
+    dropout: float = 0.0
 
     @classmethod
     def from_pretrained(cls, path: str) -> "PreTrainedConfig":
@@ -35,6 +36,7 @@ class ACTPolicy(nn.Module):
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.config = config
+        self.dropout = nn.Dropout(config.dropout)
         self.model = nn.Linear(config.state_size + 2, config.chunk_size * config.action_size)
 
     @classmethod
@@ -45,10 +47,9 @@ class ACTPolicy(nn.Module):
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
-        self.eval()
         task = torch.tensor([[float(len(text))] for text in batch["task"]])
         seen = torch.cat([batch[CAMERA].mean((1, 2, 3)).unsqueeze(-1), batch[STATE], task], -1)
-        chunk = self.model(seen).unflatten(-1, (self.config.chunk_size, self.config.action_size))
+        chunk = self.dropout(self.model(seen)).unflatten(-1, (self.config.chunk_size, self.config.action_size))
         chunk = chunk.detach() if self.config.frozen else chunk
         return chunk + self.config.noise * torch.randn_like(chunk)
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from deploy.errors import ArtifactError
+from deploy.graph import trace
 from gipo.cli import main
 from gipo.errors import GipoError
 from gipo.policies import build
@@ -115,6 +117,20 @@ def test_a_checkpoint_holds_only_what_learns_and_the_rest_comes_from_its_folder(
     again.load_state_dict(state)
     assert torch.equal(again.params(seen), policy.params(seen))
     assert torch.equal(pickle.loads(pickle.dumps(policy)).params(seen), policy.params(seen))  # as workers get it
+
+
+def test_a_head_tied_to_the_embeddings_stays_out_of_a_checkpoint(tmp_path: Path) -> None:
+    policy, seen = made(save_model(tmp_path, BINS, tied=True)), observations(3)
+    state = policy.state_dict()
+    assert not [name for name in state if "lm_head" in name or "embed_tokens" in name]
+    again = build(policy.description())
+    again.load_state_dict(state)
+    assert torch.equal(again.params(seen), policy.params(seen))
+
+
+def test_it_is_not_exported(pretrained: Path) -> None:
+    with pytest.raises(ArtifactError, match="VocabTailPolicy cannot be exported to ONNX: HuggingFaceNetworks reads"):
+        trace(made(pretrained))
 
 
 def test_other_frozen_weights_than_those_trained_with_are_refused(pretrained: Path, tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> No
     assert policy.value(seen).shape == (4, 3)
 
 
+def test_it_does_not_drop_out_while_it_learns(tmp_path: Path) -> None:
+    policy, seen = made(fake_lerobot.save_policy(tmp_path / "act", dropout=0.5)), observations(4)
+    assert torch.equal(policy.train().params(seen), policy.eval().params(seen))
+
+
 def test_a_description_rebuilds_it(tmp_path: Path) -> None:
     policy = made(fake_lerobot.save_policy(tmp_path / "act"))
     again = build(policy.description())
@@ -63,6 +68,7 @@ def test_a_description_rebuilds_it(tmp_path: Path) -> None:
         ({"noise": 0.1}, "another chunk each time"),
         ({"frozen": True}, "no gradient reaches"),
         ({"action_size": 3}, "gives other actions"),
+        ({"chunk_size": 2}, "gives other actions"),
         ({"type": "diffusion"}, "cannot load"),
     ],
 )

@@ -1,6 +1,7 @@
 """Policies over chunks: shapes, what they see, what they share with flat policies, and one update by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from gipo.module import GIPOModule
 from gipo.objectives import GIPO
 from gipo.policies import Policy, build
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
-from gipo.vla.tiny import TinyVLANetworks
+from gipo.vla.tiny import MAX_BYTES, TinyVLANetworks
 from tests.gipo.test_module import Batches
 from tests.gipo.vla.builders import SPACES, observations
 
@@ -86,6 +87,15 @@ def test_a_description_rebuilds_it(family: Callable[[], Policy]) -> None:
     again.load_state_dict(policy.state_dict())
     assert torch.equal(again.params(seen), policy.params(seen))
     assert again.description() == policy.description()
+
+
+def test_longer_instructions_than_can_be_hashed_exactly_are_refused() -> None:
+    longest = replace(SPACES, instruction_bytes=MAX_BYTES)
+    encoder = TinyVLANetworks(longest, 4, 16).encoder
+    worst = torch.full((1, MAX_BYTES), 255)
+    assert torch.equal(encoder._hash(worst), (worst * encoder.weights.long()).sum(-1) % 256)
+    with pytest.raises(GipoError, match=rf"at most {MAX_BYTES} bytes exactly"):
+        TinyVLANetworks(replace(SPACES, instruction_bytes=MAX_BYTES + 1), 4, 16)
 
 
 @pytest.mark.parametrize("options", [{"hidden": 0}, {"text_vocab": 100}, {"text_dim": 0}])

@@ -1,0 +1,204 @@
+"""The contract of policies, and the spaces that they are built for.
+
+Every policy maps observations to one tensor of distribution parameters; sampling takes its noise as an
+argument, so that each sample can be replayed; log-probs are per action dimension, float32, in nats, and of the
+*latent* (a token, or the Gaussian before squashing), which is what the replay and the robot log keep.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gipo.errors import GipoError
+from gipo.networks import ActorCritic, ObservationNormaliser
+
+NetworkFactory = Callable[[int, int], ActorCritic]
+
+MAX_BOUND = 1e38  # the distance between two such bounds is still finite in float32
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Sizes and bounds a policy is built for.
+
+    Args:
+        observation_size: O.
+        action_low: lower bound of each of the D action dimensions, environment units.
+        action_high: upper bound of each.
+    """
+
+    observation_size: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action_low", tuple(map(float, self.action_low)))
+        object.__setattr__(self, "action_high", tuple(map(float, self.action_high)))
+        ordered = len(self.action_low) == len(self.action_high) and all(
+            -MAX_BOUND <= low < high <= MAX_BOUND for low, high in zip(self.action_low, self.action_high, strict=True)
+        )
+        if self.observation_size < 1 or not self.action_low or not ordered:
+            raise GipoError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
+
+    @property
+    def decision(self) -> tuple[int, ...]:
+        """Shape of what a policy decides at once: (D,)."""
+        return (len(self.action_low),)
+
+
+class Policy(nn.Module, ABC):
+    """Base of all policies.
+
+    Shapes: observation [..., O]; params [..., D, P]; noise, latent, log_prob, action [..., D]; value [...]. A policy
+    over chunks of H actions has [..., H, D] in place of [..., D], and values [..., H]: one for each chunk step.
+
+    Args:
+        spaces: what the policy is built for.
+        parameters_per_dimension: P, the actor outputs of one action dimension.
+        network: builds the network body from (O, D·P).
+        normalise: standardise observations by running moments that are part of the policy.
+    """
+
+    noise_kind: ClassVar[str]
+    latent_dtype: ClassVar[torch.dtype]
+    spaces_kind: ClassVar[type] = Spaces
+    rows_at_once: ClassVar[int] = 65_536  # observations that go through the networks together where there are many
+    version: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(self, spaces: Spaces, parameters_per_dimension: int, network: NetworkFactory, normalise: bool):
+        super().__init__()
+        self.spaces = spaces
+        self.normalise = normalise
+        self.action_size = len(spaces.action_low)
+        self.parameters_per_dimension = parameters_per_dimension
+        self.normaliser = ObservationNormaliser(spaces.observation_size) if normalise else None
+        self.network = self._body(network)
+        self.register_buffer("action_low", torch.tensor(spaces.action_low))
+        self.register_buffer("action_high", torch.tensor(spaces.action_high))
+        # The version travels with the weights, so that a frame can never be stamped with another version
+        # than that of the weights that acted.
+        self.register_buffer("version", torch.zeros((), dtype=torch.int64))
+
+    def _body(self, network: NetworkFactory) -> ActorCritic:
+        """The network for these spaces."""
+        return network(self.spaces.observation_size, self.action_size * self.parameters_per_dimension)
+
+    def features(self, observation: Tensor) -> Tensor:
+        """Shared features of the actor and the critic."""
+        normalised = observation if self.normaliser is None else self.normaliser(observation)
+        return self.network.encoder(normalised)
+
+    def learn_moments(self, observation: Tensor, pool: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Add observations [..., O] to the moments that it standardises by, if it does; `pool` adds those of others."""
+        if self.normaliser is not None:
+            self.normaliser.update(observation if pool is None else pool(observation))
+
+    def params_of(self, features: Tensor) -> Tensor:
+        """Distribution parameters [..., D, P] from features, float32 even under autocast."""
+        flat = self.network.actor(features).float()
+        return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.parameters_per_dimension)))
+
+    def value_of(self, features: Tensor) -> Tensor:
+        """State value [...] from features; no gradient reaches the encoder."""
+        return self.network.critic(features.detach()).squeeze(-1).float()
+
+    def params(self, observation: Tensor) -> Tensor:
+        """Distribution parameters [..., D, P]."""
+        return self.params_of(self.features(observation))
+
+    def value(self, observation: Tensor) -> Tensor:
+        """State value [...]."""
+        return self.value_of(self.features(observation))
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """What the policy loss moves."""
+        parameters = [*self.network.encoder.parameters(), *self.network.actor.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """What the value loss moves."""
+        return list(self.network.critic.parameters())
+
+    def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
+        """Noise [*shape, D] or [*shape, H, D] for `sample`: uniform in [0, 1) or standard normal, by `noise_kind`."""
+        draw = {"uniform": torch.rand, "normal": torch.randn}[self.noise_kind]
+        return draw(*shape, *self.spaces.decision, generator=generator, device=self.action_low.device)
+
+    def description(self) -> dict[str, Any]:
+        """Plain data from which `build` makes the same policy; kept in checkpoints and artifacts."""
+        return {
+            "class_path": class_path(self),
+            "init_args": self.config(),
+            "network": {"class_path": class_path(self.network), "init_args": self.network.config()},
+            "spaces": asdict(self.spaces),
+        }
+
+    def _constrain(self, params: Tensor) -> Tensor:
+        return params
+
+    def _fraction(self, action: Tensor) -> Tensor:
+        """How far `action` is on the way from the lower to the upper bound, in [0, 1]."""
+        return ((action - self.action_low) / (self.action_high - self.action_low)).clamp(0, 1)
+
+    def _within_bounds(self, fraction: Tensor) -> Tensor:
+        """Action at `fraction` of the way from the lower to the upper bound, never past them by rounding."""
+        action = self.action_low + (self.action_high - self.action_low) * fraction
+        return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
+
+    @property
+    def max_entropy(self) -> float:
+        """Largest entropy an action dimension can have, nats.
+
+        Raises:
+            GipoError: there is none, as for a density.
+        """
+        raise GipoError(
+            f"an objective that compares entropies with their maximum needs a policy over tokens; "
+            f"{type(self).__name__} has no maximum: set model.policy=TokenPolicy"
+        )
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside `spaces` and `network`."""
+
+    @abstractmethod
+    def sample(self, params: Tensor, noise: Tensor) -> Tensor:
+        """Latent [..., D] drawn with `noise` [..., D]."""
+
+    @abstractmethod
+    def mode(self, params: Tensor) -> Tensor:
+        """Most likely latent [..., D]: the deterministic policy."""
+
+    @abstractmethod
+    def log_prob(self, params: Tensor, latent: Tensor) -> Tensor:
+        """Log-probability (tokens) or log-density (Gaussian) of each latent dimension [..., D], float32 nats."""
+
+    @abstractmethod
+    def to_env(self, latent: Tensor) -> Tensor:
+        """Action [..., D] in environment units, always inside the bounds."""
+
+    @abstractmethod
+    def from_env(self, action: Tensor) -> Tensor:
+        """Latent [..., D] whose action is nearest to `action` [..., D], environment units."""
+
+    @abstractmethod
+    def entropy(self, params: Tensor) -> Tensor:
+        """Entropy of each latent dimension [..., D], nats."""
+
+    @abstractmethod
+    def kl(self, behaviour: Tensor, params: Tensor) -> Tensor:
+        """Exact KL(μ‖π) of each action dimension [..., D] from the parameters of both, nats."""
+
+
+PolicyFactory = Callable[[Spaces], Policy]
+
+
+def class_path(instance: object) -> str:
+    """Where the class of an instance is imported from."""
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
