@@ -1,12 +1,11 @@
 """LIBERO seen by cameras: TorchRL's `LiberoEnv`, one simulator a process.
 
-Needs an offscreen OpenGL: `apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri` where there is no GPU.
+Needs an offscreen OpenGL: `apt-get install libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri` where there is no GPU.
 """
 
 import contextlib
 import io
 import logging
-import os
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import LiberoEnv, ParallelEnv
 
 from datamodules.batched import refuse_no_simulators
+from datamodules.libero import graphics
 from datamodules.libero.simulator import SETTLE
 from datamodules.libero.tasks import LiberoTask, find
 from gipo.errors import GipoError
@@ -47,7 +47,7 @@ class LiberoCameraEnv(LiberoEnv):
                 "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
                 "other; close it first, or take several from datamodules.libero.cameras.make: each gets a process"
             )
-        os.environ.setdefault("MUJOCO_GL", "egl")  # read when robosuite is imported
+        graphics.refuse_none()
         self._place, self._places = place, places
         super().__init__(
             task.suite,
@@ -93,7 +93,7 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) ->
     tasks = find(name)
     if len(tasks) > 1:
         raise GipoError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
-    os.environ.setdefault("MUJOCO_GL", "egl")  # the workers inherit it
+    graphics.refuse_none()
     places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
     return ParallelEnv(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 

@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from datamodules.interface import named
+from datamodules.libero import graphics
 from datamodules.libero.tasks import CONTROL_RATE_HZ, LiberoTask
 from gipo.errors import GipoError
 
@@ -209,9 +210,10 @@ def _libero() -> tuple[Any, Any, Any]:
     # It advises users of robosuite; ours must stay readable beside the progress bar.
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
     try:
-        from libero.libero.envs import TASK_MAPPING
-        from libero.libero.envs.bddl_utils import robosuite_parse_problem
-        from libero.libero.envs.objects import get_object_fn
+        with graphics.not_needed():
+            from libero.libero.envs import TASK_MAPPING
+            from libero.libero.envs.bddl_utils import robosuite_parse_problem
+            from libero.libero.envs.objects import get_object_fn
     except ModuleNotFoundError as error:
         raise GipoError(f"LIBERO tasks need {error.name}: pip install 'gipo[libero]'") from error
     return get_object_fn, robosuite_parse_problem, TASK_MAPPING
