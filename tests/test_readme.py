@@ -27,7 +27,7 @@ def commands() -> list[Any]:
     """`gipo …` of blocks and of running text, each once."""
     lines = [*FENCED.splitlines(), *re.findall(r"`(gipo \w+ -[^`…]+)`", TEXT)]
     unique = dict.fromkeys(line.partition("#")[0].strip() for line in lines if line.startswith("gipo "))
-    cloned = ("demonstrations", "runs/cloned")  # which a test of their own runs in order
+    cloned = ("demonstrations", "runs/cloned", "runs/improved")  # which a test of their own runs in order
     return [
         pytest.param(line, marks=[pytest.mark.campaign] if any(word in line for word in HEAVY) else [])
         for line in unique
@@ -106,7 +106,7 @@ def test_study_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_libero_from_demonstrations_to_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```bash\n([^`]*libero\.demos.*?)```", PAGES[ROOT / "docs" / "libero.md"], re.S)
-    lines = [line.partition("#")[0].strip().replace("runs/X", "runs/libero_object-3-0") for line in block.splitlines()]
+    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
     one = "--data.collector.num_envs=1 --data.evaluation.episodes=1"
     small = [["--episodes=2"], OFFLINE.split(), f"{SHRINK['fit']} {one}".split(), SHRINK["test"].split()]
     assert lines[0].startswith("pip install")
