@@ -5,7 +5,6 @@ import os
 import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -35,11 +34,11 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
             tick()
         return found
     with _crew(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
-        # The largest first, so that none is left over for one worker alone at the end.
-        order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
-        submitted = {index: threads.submit(ask, jobs[index]) for index in order}
-        answers = [submitted[index] for index in range(len(jobs))]
         try:
+            # The largest first, so that none is left over for one worker alone at the end.
+            order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
+            submitted = {index: threads.submit(ask, jobs[index]) for index in order}
+            answers = [submitted[index] for index in range(len(jobs))]
             while wait(answers, POLL_SECONDS, FIRST_EXCEPTION).not_done and not any(map(_failed, answers)):
                 tick()
             for answer in filter(_failed, answers):
@@ -58,11 +57,12 @@ def _failed(answer: "Future[Converted]") -> bool:
 class _Crew:
     """Worker processes; each serves one caller's thread at a time."""
 
-    def __init__(self, count: int):
-        self._lock = threading.Lock()
-        self._stopped = False
+    def __init__(self) -> None:
         self._all: list[subprocess.Popen[str]] = []
         self._free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+
+    def start(self, count: int) -> None:
+        """Start `count` of them."""
         for _ in range(count):
             process = _start()
             self._all.append(process)
@@ -100,8 +100,9 @@ class _Crew:
 
 @contextmanager
 def _crew(count: int) -> Iterator[_Crew]:
-    crew = _Crew(count)
+    crew = _Crew()
     try:
+        crew.start(count)
         yield crew
     finally:
         crew.stop()

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,6 +240,29 @@ def test_ctrl_c_leaves_no_process_and_no_folder(logs: list[Path], folder: Path, 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     wait_until_gone(workers)
     assert not [each for each in cache.iterdir() if each.is_dir()]
+
+
+def test_an_interrupt_while_jobs_are_handed_out_waits_for_nobody(
+    logs: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Interrupted(ThreadPoolExecutor):
+        """Ctrl-C when the first job is with a worker that does not answer."""
+
+        def submit(self, ask: Any, *args: Any, **options: Any) -> Any:
+            if self._threads:
+                raise KeyboardInterrupt
+            started.extend(ask._all)
+            for worker in started:
+                worker.send_signal(signal.SIGSTOP)
+            return super().submit(ask, *args, **options)
+
+    monkeypatch.setattr("datamodules.ingest.crew.ThreadPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
+    assert len(started) == 2
+    assert all(worker.returncode == -signal.SIGKILL for worker in started)
 
 
 def test_two_that_want_the_same_store_make_it_once(logs: list[Path], folder: Path, tmp_path: Path) -> None:
