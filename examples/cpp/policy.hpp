@@ -26,7 +26,10 @@ class Policy {
   // `gipo-deploy check --require-id ID FILE` once on the machine as well: it also checks the file's bytes.
   explicit Policy(const std::string& path)
       : env_(ORT_LOGGING_LEVEL_ERROR, "gipo"), session_(env_, path.c_str(), options()), manifest_(read_manifest()) {
-    if (manifest_.at("schema") > 2) throw std::runtime_error("manifest schema is above 2: update this controller");
+    if (manifest_.at("schema") > kSchema) throw std::runtime_error("the manifest's schema is newer than this controller");
+    if (!manifest_.value("vision", nlohmann::json()).is_null()) {
+      throw std::runtime_error("the policy sees a camera, which this controller does not have");
+    }
     tokens_ = manifest_.at("family") == "token";
     inputs_ = manifest_.at("observation_names").size();
     actions_ = manifest_.at("action_names").size();
@@ -69,6 +72,7 @@ class Policy {
   }
 
  private:
+  static constexpr int kSchema = 3;  // the newest that is understood
   static constexpr std::array<const char*, 2> kInputs{"observation", "noise"};
   static constexpr std::array<const char*, 4> kOutputs{"action", "deterministic_action", "latent", "log_prob"};
 

@@ -1,6 +1,7 @@
 """The C++ controller, built and run where ONNX Runtime's headers are."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,11 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from deploy.export import export
+from deploy.manifest import SCHEMA
+from gipo.vla.observations import VLASpaces
+from gipo.vla.policies import VLATokenPolicy
+from tests.deploy.builders import save
 from tests.deploy.forge import ARMED
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
@@ -59,6 +65,21 @@ def test_replays_the_golden_vectors_and_keeps_its_rate(controller, exported, kin
     assert len(actions) == 160
     assert max(map(abs, actions)) <= 1
     assert 40 < float(last.split(" steps, ")[1].split(" Hz")[0]) <= 80.5
+
+
+def test_it_knows_the_schema_that_is_written():
+    """Also where it cannot be built."""
+    (known,) = re.findall(r"kSchema = (\d+);", (EXAMPLE / "policy.hpp").read_text())
+    assert int(known) == SCHEMA
+
+
+def test_refuses_a_policy_that_sees(controller, tmp_path):
+    policy = VLATokenPolicy(VLASpaces((3, 8, 8), 4, (-1.0,), (1.0,), chunk=2), bins=4).eval()
+    file = tmp_path / "policy.onnx"
+    export(save(policy, tmp_path / "p.ckpt", interface=None), file, rate=20.0, observations=20)
+    done = run(controller, file, 5)
+    assert done.returncode == 2
+    assert "sees a camera" in done.stderr
 
 
 def test_a_seed_reproduces_the_actions(controller, small):
