@@ -30,7 +30,7 @@ class Decisions(NamedTuple):
 
 
 def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, OnnxPolicy]]) -> Iterator[Decisions]:
-    """Every decision whose image and first step are in the log.
+    """Every decision of some episodes whose image and first step are in the log.
 
     Args:
         path: of the log.
@@ -39,6 +39,8 @@ def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, O
     Raises:
         LogError: when an image or what an episode says of itself is of another form.
     """
+    if not acted:
+        return  # images are most of a log: it is not gone through again for nothing
     for number, images in groupby(read_images(path), itemgetter("episode")):
         if number not in acted:
             continue

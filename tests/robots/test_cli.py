@@ -77,6 +77,16 @@ def test_every_log_prob_and_action_is_reproduced(
     assert float(row[4]) <= 1e-6
 
 
+def test_audit_of_policies_without_vision_reads_the_log_once(
+    session: Path, policies: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_images(path: Path) -> None:
+        raise AssertionError(f"{path} was gone through again for images that no policy saw")
+
+    monkeypatch.setattr("robots.chunks.read_images", read_images)
+    assert main(say("audit", session, "--policies", policies["token"].parent)) == 0
+
+
 def test_audit_finds_what_was_changed(
     session: Path, policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
