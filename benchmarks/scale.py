@@ -2,7 +2,7 @@
 
 Every side acts with the default network in the same number of simulators per worker; the sides take turns. Ratios are
 to one worker process, of the same kind of chunk. Two can only be twice as fast where two cores are idle: read them
-beside `load_average_before` and `cores`. The rest are inputs of the throughput model in the README: bytes of a
+beside `load_average_before` and `cores`. The rest are inputs of the throughput model in docs/scale.md: bytes of a
 transition and of a policy, and the seconds to pack the latter.
 """
 

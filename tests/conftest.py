@@ -1,5 +1,6 @@
-"""One thread per test, a cache of the tests' own, and runs of `gipo fit` small enough to be many."""
+"""One thread per test, Ctrl-C heard, a cache of the tests' own, and runs of `gipo fit` small enough to be many."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.offline import Robot, make_robot
 from tests.runs import Process, cli_args
 
 torch.set_num_threads(1)
+# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 tiny_env.register()
 
 
