@@ -23,6 +23,15 @@ Args = Callable[..., list[str]]
 Start = Callable[[list[str]], Process]
 
 
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    env = TASK.make(1, 0)
+    torch.manual_seed(0)
+    made = TokenPolicy(spaces_of(env), bins=8)
+    env.close()
+    return made
+
+
 def in_process(policy: Policy, task: Task = TASK, seed: int = SEED, **options: Any) -> InProcessRollouts:
     return InProcessRollouts(task, ENVS, FRAMES, policy, seed=seed, **{"store_params": False} | options)
 

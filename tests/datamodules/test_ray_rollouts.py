@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 from tensordict import TensorDict
 
 from datamodules.collectors import InProcessRollouts
-from datamodules.envs import Task
+from datamodules.envs import Task, spaces_of
 from datamodules.options import RayOptions
 from datamodules.ray_cluster import RayCluster
 from datamodules.ray_rollouts import RayRollouts
@@ -61,6 +61,15 @@ def pair(make: Make) -> RayRollouts:
     One core is left on a node that holds an actor of 1.5: the other one has to go elsewhere.
     """
     return make(asynchronous=True, timeout=6.0, cpus=1.5, max_staleness=2, replacements=1)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    env = TASK.make(1, 0)
+    torch.manual_seed(0)
+    made = TokenPolicy(spaces_of(env), bins=8)
+    env.close()
+    return made
 
 
 def learner(policy: Policy, version: int) -> Policy:
