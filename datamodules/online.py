@@ -166,7 +166,7 @@ class OnlineDataModule(PolicyDataModule):
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
         steps = every * self.part("frames_per_iteration") // self.collector.simulators_together
-        horizon = self.task.horizon
+        horizon = self.collector.simulated(self.task).horizon
         if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
             return []
         return [

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from datamodules.simulation import Shortened, Simulation
 from gipo.errors import GipoError
 
 
@@ -39,6 +40,9 @@ class CollectorOptions:
 
     Args:
         num_envs: simulators, per process.
+        max_steps: decisions after which a training episode is truncated, where the task would let it go on; evaluation
+            has the task's own limit. For policies that are stuck once they have failed, which fills the replay buffer
+            with steps that teach nothing. Null leaves it to the task.
         workers: 0 collects in this process; more start that many worker processes or Ray actors.
         asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
         worker_timeout: seconds without data after which a worker counts as stuck: a process ends the run with an error,
@@ -48,6 +52,7 @@ class CollectorOptions:
     """
 
     num_envs: int = 20
+    max_steps: int | None = None
     workers: int = 0
     asynchronous: bool = False
     worker_timeout: float = 30.0
@@ -56,9 +61,15 @@ class CollectorOptions:
 
     def __post_init__(self) -> None:
         refuse_not_positive("data.collector.", {"num_envs": self.num_envs, "worker_timeout": self.worker_timeout})
+        if self.max_steps is not None:
+            refuse_not_positive("data.collector.", {"max_steps": self.max_steps})
         refuse_negative("data.collector.", {"workers": self.workers})
         if self.backend == "ray" and self.workers == 0:
             raise GipoError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
+
+    def simulated(self, task: Simulation) -> Simulation:
+        """The task as it is collected from."""
+        return task if self.max_steps is None else Shortened(task, self.max_steps)
 
     @property
     def simulators_together(self) -> int:

@@ -1,9 +1,10 @@
 """The contract between a data module and what it can simulate."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from gipo.policies import Spaces
 
@@ -39,3 +40,48 @@ class Simulation(ABC):
     @abstractmethod
     def interface(self) -> dict[str, Any] | None:
         """Names, units and rate of observations and actions, where they have true ones."""
+
+
+@dataclass(frozen=True)
+class Shortened(Simulation):
+    """A task whose training episodes are truncated earlier; evaluation is the task's own.
+
+    Args:
+        task: that it is otherwise.
+        steps: decisions after which an episode is truncated, unless the task does so before.
+    """
+
+    task: Simulation
+    steps: int
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The task's."""
+        return self.task.name
+
+    @property
+    def horizon(self) -> int:
+        """The earlier of both limits."""
+        return self.steps if self.task.horizon is None else min(self.steps, self.task.horizon)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The task's."""
+        return self.task.parts
+
+    @property
+    def interface(self) -> dict[str, Any] | None:
+        """The task's."""
+        return self.task.interface
+
+    def make(self, num_envs: int, seed: int) -> EnvBase:
+        """The task's simulators, with a counter."""
+        return TransformedEnv(self.task.make(num_envs, seed), StepCounter(max_steps=self.steps))
+
+    def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
+        """The task's."""
+        return self.task.make_evaluation(num_envs, seed)
+
+    def spaces(self, env: EnvBase) -> Spaces:
+        """The task's."""
+        return self.task.spaces(env)

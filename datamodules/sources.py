@@ -30,7 +30,7 @@ def start(
         first_episode: number of the first episode.
         iteration: that comes next; worker processes, which never begin again, go on with other goals and noise.
     """
-    what = (task, options.num_envs, frames, policy, store_params)
+    what = (options.simulated(task), options.num_envs, frames, policy, store_params)
     if options.workers == 0:
         return InProcessRollouts(*what, seed, first_episode)
     how = (first_episode, options.workers, options.asynchronous, options.worker_timeout)

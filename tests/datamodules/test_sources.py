@@ -8,10 +8,12 @@ import pytest
 from datamodules import sources
 from datamodules.envs import Task
 from datamodules.options import CollectorOptions, RayOptions
+from datamodules.simulation import Shortened
 
 TASK, POLICY, RAY = Task("Pendulum-v1"), object(), RayOptions(max_staleness=2)
 SHARED = {"task": TASK, "num_envs": 3, "frames": 12, "policy": POLICY, "store_params": True, "first_episode": 5}
 MANY = {"workers": 2, "asynchronous": True, "timeout": 7.0}
+SHORT = Shortened(TASK, 9)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,7 @@ MANY = {"workers": 2, "asynchronous": True, "timeout": 7.0}
         ("InProcessRollouts", {"workers": 0}, {"seed": 40}),
         ("WorkerRollouts", {"workers": 2}, {"seed": 49, **MANY}),
         ("RayRollouts", {"workers": 2, "backend": "ray"}, {"seed": 40, "options": RAY, **MANY}),
+        ("InProcessRollouts", {"max_steps": 9}, {"seed": 40, "task": SHORT}),
     ],
 )
 def test_the_options_choose_the_source(
