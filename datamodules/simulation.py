@@ -1,4 +1,4 @@
-"""The contract between a data module and what it can simulate."""
+"""The contract between a data module and what it can simulate, and a task that ends its episodes sooner."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
