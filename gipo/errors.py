@@ -3,8 +3,10 @@
 import difflib
 from collections.abc import Iterable
 
+from gipo.common.errors import UserError
 
-class GipoError(ValueError):
+
+class GipoError(UserError):
     """Bad input. The message names what is wrong, where, and how to mend it."""
 
 

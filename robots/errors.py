@@ -1,9 +1,11 @@
 """The errors of this package: the command line prints them as one line and exits with code 2."""
 
+from gipo.common.errors import UserError
 
-class RobotError(ValueError):
+
+class RobotError(UserError):
     """A robot that must not move, or an option that makes no sense. The message names the value and the fix."""
 
 
-class LogError(ValueError):
+class LogError(UserError):
     """A log that cannot be written or must not be trusted. The message names the file and the byte, where known."""

@@ -14,6 +14,7 @@ TORCH = {"torch", "tensordict", "torchrl", "lightning", "jsonargparse"}
 
 # Beside the standard library. The longest prefix of an importer decides.
 RULES: dict[str, set[str]] = {
+    "gipo.common": {"numpy", "gipo.common"},
     "gipo.objectives": {"torch", "gipo.errors"},
     "gipo.adaptive": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.diagnostics": {"torch", "gipo.objectives"},
@@ -87,9 +88,9 @@ RULES: dict[str, set[str]] = {
 }  # fmt: skip
 # What runs beside a robot, with all that it draws in: nothing else may come with it.
 BESIDE_A_ROBOT = {
-    "deploy.manifest": {"numpy", "onnxruntime", "deploy"},
-    "deploy.policy": {"numpy", "onnxruntime", "deploy"},
-    "robots": {"numpy", "onnxruntime", "mcap", "orjson", "zstandard", "robots", "deploy"},
+    "deploy.manifest": {"numpy", "onnxruntime", "deploy", "gipo.common"},
+    "deploy.policy": {"numpy", "onnxruntime", "deploy", "gipo.common"},
+    "robots": {"numpy", "onnxruntime", "mcap", "orjson", "zstandard", "robots", "deploy", "gipo.common"},
 }
 FROM_DEPLOY = {"deploy.manifest", "deploy.policy", "deploy.errors"}  # what robots may name of it
 # An adapter may import its own SDK, from an extra and inside its functions.

@@ -1,0 +1,1 @@
+"""The commands of `gipo`: the one room that sees all four packages."""

@@ -1,0 +1,321 @@
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module; and `gipo lineage`."""
+
+import hashlib
+import logging
+import os
+import sys
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
+from datamodules.offline import OfflineDataModule
+from datamodules.online import OnlineDataModule
+from datamodules.valuation import log_ratios
+from gipo import ranks, staleness
+from gipo.arguments import data_module, with_shipped_configs
+from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.errors import GipoError
+from gipo.files import remove_partials, whole_file
+from gipo.lineage.cli import main as lineage
+from gipo.module import GIPOModule
+from gipo.plots import AXES
+from gipo.strategies import chosen
+from gipo.together import EXIT_LOST, EndTogether, report_lost
+
+EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
+
+DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
+
+  gipo fit                                         train on reach-v3 with the default recipe
+  gipo fit --config metaworld_stale.yaml           a shipped configuration, found by name
+  gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
+  gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
+  gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
+  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
+  gipo fit --data_module=OfflineDataModule --help  options of post-training on logs
+  gipo lineage DIR                                 which policies, logs and checkpoints came from which
+"""
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save once, on the first process."""
+        self.config.ckpt_path = None  # the file says what the run is, not where one of its processes began
+        if stage == "fit" and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_partials(folder)
+            with whole_file(folder / self.config_filename) as partial:
+                self.parser.save(self.config, partial)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """SHA-256 of the configuration, whatever folder the run is in."""
+        config = self.config.clone()
+        config.trainer.default_root_dir = None
+        digest = hashlib.sha256(self.parser.dump(config).encode()).hexdigest()
+        checkpoint.setdefault("gipo", {})["config_hash"] = digest
+
+
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """jsonargparse's help, with the description's lines left as they are."""
+
+
+class GipoCLI(LightningCLI):
+    """Adds run folders and shipped configs to LightningCLI, and checks what it can before a folder is touched."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What `gipo` does, and the arguments that are not the user's to give."""
+        evaluating = {"model", "dataloaders", "datamodule", "weights_only"}
+        return {
+            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+            "validate": evaluating,
+            "test": evaluating,
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """How often to save, and one seed for everything."""
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--data_module",
+            default=OnlineDataModule.__name__,
+            help="OnlineDataModule collects, OfflineDataModule learns from logs; or the path of a class of yours. "
+            "Its options are those of --data.",
+        )
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Our own summary instead of Lightning's table, unless --verbose asks for it."""
+        super().setup_parser(*args, **kwargs)
+        for name in ("validate", "test"):
+            self._subcommand_parsers[name].set_defaults(verbose=False)
+
+    def _parse_ckpt_path(self) -> None:
+        """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
+        config = self.config[self.config.subcommand]
+        if not isinstance(config.seed_everything, bool) and config.seed_everything < 0:
+            raise GipoError(f"seed_everything must not be negative, got {config.seed_everything}")
+        if config.ckpt_path is not None:
+            load_checkpoint(config.ckpt_path)
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder; refuse an occupied one before anything is built."""
+        config = self.config[self.subcommand]
+        if config.trainer.default_root_dir is None:
+            config.trainer.default_root_dir = str(_free_folder(Path("runs"), _task_name(config.data.get("task"))))
+        folder = Path(config.trainer.default_root_dir)
+        if config.ckpt_path is not None:
+            return
+        if self.subcommand != "fit":
+            raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
+        if _speaks() and any((folder / "checkpoints").glob("*.ckpt")):
+            raise GipoError(
+                f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
+                "or name another --trainer.default_root_dir"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer whose epochs are the data module's iterations and whose files share one folder."""
+        trainer = self.config[self.subcommand].trainer
+        if trainer.enable_checkpointing is False:
+            raise GipoError("gipo always keeps checkpoints; leave trainer.enable_checkpointing out")
+        if trainer.enable_progress_bar is False:
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, RunProgress)]
+        if trainer.max_epochs is None:
+            kwargs["max_epochs"] = self.datamodule.iterations
+        kwargs |= chosen(trainer.strategy)
+        kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
+        folder = trainer.default_root_dir
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+        elif trainer.logger is None:
+            kwargs["logger"] = [TensorBoardLogger(folder, "tensorboard"), CSVLogger(folder, "csv")]
+        instance = super().instantiate_trainer(**kwargs)
+        for callback in instance.checkpoint_callbacks:
+            callback.dirpath = callback.dirpath or str(Path(folder) / "checkpoints")  # type: ignore[attr-defined]
+        return instance
+
+    def before_fit(self) -> None:
+        """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
+        checkpoint = self._with_policy()
+        self.datamodule.trainer = self.trainer  # which knows how many learners there are
+        self.datamodule.check_learners()
+        self.model.check_behaviour(self.datamodule.store_params)
+        if checkpoint is not None:
+            self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
+        elif self.datamodule.logs is not None:
+            self._report_staleness()
+        notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
+        if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
+            notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+        for note in notes if _speaks() else []:
+            print(f"gipo: note: {note}", file=sys.stderr)
+
+    def _report_staleness(self) -> None:
+        """What the logs can say to this policy, printed and kept; refuse them when it is too little."""
+        objective, policy, logs = self.model.objective, self.model.policy, self.datamodule.logs
+        logs.refuse_unlike(policy.spaces, self.model.interface or self.datamodule.interface)
+        frames = logs.frames(policy, objective.needs_behaviour)
+        if not objective.needs_behaviour:
+            return
+        rows = staleness.staleness_report(
+            log_ratios(policy, frames),
+            frames["valid"],
+            frames["policy"],
+            frames["policy_version"],
+            int(policy.version),
+            objective,
+        )
+        names = logs.store.facts.policies
+        if _speaks():
+            print(staleness.text(rows, names))
+        staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
+        folder = Path(self.trainer.default_root_dir)
+        if _speaks():
+            folder.mkdir(parents=True, exist_ok=True)
+            staleness.write_csv(rows, names, folder / "staleness.csv")
+
+    def before_validate(self) -> None:
+        """Build the policy and hold it and its task against the checkpoint."""
+        checkpoint = self._with_policy()
+        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluated_task.name
+        if trained is not None and trained != asked:
+            raise GipoError(
+                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
+                f"(--config RUN/config.yaml) or --data.task={trained}"
+            )
+
+    def _with_policy(self) -> dict[str, Any] | None:
+        path = self.config[self.subcommand].ckpt_path
+        checkpoint = None if path is None else load_checkpoint(path)
+        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
+        return checkpoint
+
+    before_test = before_validate
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """One line that says where everything is."""
+        folder = Path(self.trainer.default_root_dir)
+        files = (
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "curves.png",
+            "curves.csv",
+            "staleness.csv",
+            "config.yaml",
+            "tensorboard",
+            "csv",
+        )
+        figures = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k in ("val/success", "val/return")}
+        summary = "".join(f", {name} {value:.2f}" for name, value in figures.items())
+        print(
+            f"done: {self.datamodule.position} {AXES[self.datamodule.axis]}{summary}; {folder} holds "
+            + ", ".join(name for name in files if (folder / name).exists())
+        )
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        """The test figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "test", self.datamodule.evaluation.test_episodes))
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        """The validation figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
+
+
+def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> str:
+    """Success and return over evaluation episodes, each with its 95 % interval; below, the success of each part."""
+    names = {"success": "success at any step", "success_last": "success at the last step", "return": "return"}
+    parts = []
+    for name, words in names.items():
+        key = f"{prefix}/{name}"
+        if key in metrics:
+            mean, low, high = (float(metrics[key + end]) for end in ("", "_low", "_high"))
+            digits = 0 if name == "return" else 2
+            parts.append(f"{words} {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+    start = f"{prefix}/success/"
+    tasks = [f"\n  {float(metrics[key]):.2f}  {key.removeprefix(start)}" for key in metrics if key.startswith(start)]
+    return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts) + "".join(tasks)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 143 ended by SIGTERM after saving."""
+    # One thread is faster than two for networks this small, and ten times faster on a contended machine.
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    # Their advice is for users of the libraries; ours must stay readable beside the progress bar.
+    warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # Says which learner died, before Lightning ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        if given[:1] == ["lineage"]:
+            lineage(given[1:])
+            return
+        given = with_shipped_configs(given)
+        GipoCLI(
+            GIPOModule,
+            data_module(given),
+            save_config_callback=KeepConfig,
+            seed_everything_default=22,
+            auto_configure_optimizers=False,
+            trainer_defaults={
+                "accelerator": "cpu",
+                "check_val_every_n_epoch": 10,
+                "num_sanity_val_steps": 0,
+                "log_every_n_steps": 1,
+                "enable_model_summary": False,
+                "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
+            },
+            parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
+            args=given,
+        )
+    except GipoError as error:
+        print(f"gipo: error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except RuntimeError as error:
+        if not ranks.is_loss_of_a_rank(error):
+            raise
+        report_lost(error)
+        sys.exit(EXIT_LOST)
+    except SIGTERMException:
+        print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
+        sys.exit(EXIT_SIGTERM)
+
+
+def _task_name(task: Any) -> str:
+    """How a run's folder begins: the task's name, the class of a simulation, or logs."""
+    return task if isinstance(task, str) else "logs" if task is None else task.class_path.rpartition(".")[2]
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for the run: the first of its learners, also before they have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    """parent/name-0, or the first number that is free."""
+    number = 0
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return parent / f"{name}-{number}"
+
