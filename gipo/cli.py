@@ -1,6 +1,5 @@
 """`gipo`: the entry point; each command is a module of `gipo.commands`, imported when it is asked for."""
 
-import sys
 from collections.abc import Sequence
 
 
@@ -12,4 +11,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

