@@ -80,14 +80,6 @@ def quantile(x: Tensor, q: float) -> Tensor:
     return x.kthvalue(max(1, -int(-q * x.numel() // 1))).values
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float, float]:
-    """Rate of success and its Wilson score interval (95 % at z = 1.96)."""
-    p = successes / trials
-    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
-    return p, max(0.0, centre - half), min(1.0, centre + half)
-
-
 def mean_interval(x: Tensor, z: float = 1.96) -> tuple[float, float, float]:
     """Mean of x [N] and its normal interval (95 % at z = 1.96)."""
     mean, half = float(x.mean()), z * float(x.std(correction=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from gipo import ranks
-from gipo.diagnostics import mean_interval, staleness, wilson_interval
+from gipo.common.intervals import wilson_interval
+from gipo.diagnostics import mean_interval, staleness
 from gipo.objectives import Figures, PolicyLoss
 
 

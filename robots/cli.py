@@ -59,6 +59,8 @@ def _run(options: argparse.Namespace) -> None:
     with _viewer(options.view, robot.spec) as listeners:
         runner = Runner(robot, policy, settings, options.log, shadow, record, ask_at_terminal, listeners, sys.stderr)
         report = runner.run(options.episodes, options.seed)
+    if options.table and report.results:
+        print(report.table() + "\n")
     print(report.text())
     if report.stopped:
         raise RobotError(report.stopped)
@@ -177,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--camera", default="image", metavar="NAME", help="whose image it sees (%(default)s)")
     run.add_argument("--replan", type=int, default=0, metavar="N", help="steps of a chunk before it decides anew (all)")
     run.add_argument("--deadman", metavar="FILE", help="stop unless this file is touched twice a second")
+    run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
     _log_command(commands, "info", _info, "what a log holds", many=False)
     verify = _log_command(commands, "verify", _verify, "check every byte of logs")

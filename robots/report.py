@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.intervals import wilson_interval
 from robots.errors import LogError
 from robots.log import SECTIONS, TIMES, Episode, Log, read_log
 from robots.svg import Rule, Series, plot
@@ -76,19 +77,9 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
     )
 
 
-def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a success rate (Wilson, 1927), which stays sensible for few episodes."""
-    if count == 0:
-        return 0.0, 1.0
-    rate, denominator = successes / count, 1 + z**2 / count
-    centre = (rate + z**2 / (2 * count)) / denominator
-    half = z / denominator * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
     known = [episode.success for episode in episodes if episode.success is not None]
-    low, high = wilson(sum(known), len(known))
+    _, low, high = wilson_interval(sum(known), len(known))
     stops = sum(event["kind"] == "stop" for _, log in logs for event in log.events)
     rate = f"{sum(known)}/{len(known)}" if known else "–"
     cards = [

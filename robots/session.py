@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,51 +15,17 @@ from deploy.policy import OnnxPolicy
 from robots.base import Robot
 from robots.deciding import Decider
 from robots.errors import LogError, RobotError
-from robots.log import LogWriter, Session, Statistics, Step, log_path
+from robots.log import LogWriter, Session, Step, log_path
 from robots.loop import ControlLoop
 from robots.options import Options, Result
 from robots.shadow import ShadowPolicy, check_comparable
-from robots.table import outcome, table
+from robots.summary import Report, live_line
 
 HANGING_SECONDS = 5.0  # a stopped loop that has not returned by then never will
 
 
 def _never(reason: str) -> bool:
     return False
-
-
-@dataclass
-class Report:
-    """What a session came to."""
-
-    path: Path
-    results: list[Result]
-    statistics: Statistics
-    shadow: dict[str, float] | None
-    stopped: str
-
-    def text(self) -> str:
-        """A table of the episodes and a line of totals."""
-        head = ("episode", "steps", "return", "outcome", "rate Hz", "over budget", "skipped", "worst ms", "ended by")
-        rows = []
-        for result in self.results:
-            t = result.timing
-            pace = (f"{t.rate_hz:.1f}", t.over_budget, t.skipped, f"{t.worst_ms:.2f}", result.reason)
-            rows.append((result.episode, result.steps, f"{result.total_reward:.1f}", outcome(result.success), *pace))
-        known = [result.success for result in self.results if result.success is not None]
-        ticks = sum(result.timing.ticks for result in self.results)
-        over = sum(result.timing.over_budget for result in self.results)
-        totals = [
-            f"success {sum(known)} of {len(known)}" if known else "no outcome known; see gipo-robot label",
-            f"{ticks} steps, {over} over budget",
-            f"{self.statistics.written} rows logged, {self.statistics.dropped} dropped",
-            f"{self.path}",
-        ]
-        if self.shadow is not None:
-            totals.insert(
-                2, "shadow: {steps} steps, KL {kl:.3g} nats, |Δ action| {action_distance:.3g}".format(**self.shadow)
-            )
-        return table(head, rows) + "\n" + "\n".join(totals)
 
 
 class Runner:
@@ -135,7 +101,7 @@ class Runner:
             self._shadow.worker.close()
         statistics = self.log.close()
         shadow = None if self._shadow is None else self._shadow.summary()
-        return Report(self.log.path, self.results, statistics, shadow, self._stopped)
+        return Report(self.log.path, self.results, statistics, shadow, self._stopped, self._options.speed)
 
     def _episodes(self, episodes: int, seed: int) -> None:
         for episode in range(episodes):
@@ -170,13 +136,11 @@ class Runner:
         record = self._loop.record
         if record is None:
             return
-        known = [result.success for result in self.results if result.success is not None]
         seconds = (time.monotonic_ns() - record.timing.started_ns) / 1e9
-        line = (
-            f"episode {record.episode + 1}/{episodes}  step {record.step}/{self._options.steps}  "
-            f"{record.step / max(seconds, 1e-3):.1f} Hz  over budget {record.overruns}  "
-            f"success {sum(known)}/{len(known)}  dropped {self.log.statistics.dropped}"
-        )
+        line = live_line(
+            record.episode, episodes, record.step, self._options.steps, record.step / max(seconds, 1e-3),
+            record.overruns if self._options.speed == 1 else None, self.results, self.log.statistics.dropped,
+        )  # fmt: skip
         print(f"\r{line:<100.100}", end="", file=self._status, flush=True)
 
     @contextmanager

@@ -43,7 +43,7 @@ RULES: dict[str, set[str]] = {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
         "gipo.checkpoints", "gipo.metrics", "gipo.ranks", "gipo.sharding",
     },
-    "gipo.metrics": {"torch", "tensordict", "gipo.diagnostics", "gipo.objectives", "gipo.ranks"},
+    "gipo.metrics": {"torch", "tensordict", "gipo.common", "gipo.diagnostics", "gipo.objectives", "gipo.ranks"},
     "gipo.ranks": {"torch"},
     "gipo.sharding": {"torch", "gipo.policies"},
     "gipo.strategies": {"torch", "lightning"},
@@ -55,7 +55,7 @@ RULES: dict[str, set[str]] = {
     "gipo.studies.statistics": {"numpy", "scipy"},
     # Runs our commands and reads what they left.
     "gipo.studies.stages": {
-        "gipo.diagnostics", "gipo.errors", "gipo.files", "robots.errors", "robots.load", "robots.log", "robots.sim",
+        "gipo.common", "gipo.errors", "gipo.files", "robots.errors", "robots.load", "robots.log", "robots.sim",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",

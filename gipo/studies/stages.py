@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gipo.diagnostics import wilson_interval
+from gipo.common.intervals import wilson_interval
 from gipo.errors import GipoError
 from gipo.files import locked, write_text
 from robots.errors import LogError, RobotError

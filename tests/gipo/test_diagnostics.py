@@ -13,7 +13,6 @@ from gipo.diagnostics import (
     mean_interval,
     quantile,
     staleness,
-    wilson_interval,
 )
 from gipo.objectives import GIPO, policy_loss
 
@@ -195,16 +194,6 @@ def test_quantile_has_no_size_limit() -> None:
 
 
 # Intervals
-
-
-def test_wilson_interval_by_hand() -> None:
-    # p = .9 of 50, z² = 3.8416: centre (.9 + .038416)/1.076832, half-width 1.96·√(.0018 + .00038416)/1.076832
-    assert wilson_interval(45, 50) == pytest.approx((0.9, 0.786396, 0.956524), abs=1e-6)
-
-
-@pytest.mark.parametrize(("successes", "interval"), [(0, (0.0, 0.0, 0.277540)), (10, (1.0, 0.722460, 1.0))])
-def test_wilson_interval_stays_between_zero_and_one(successes: int, interval: tuple[float, float, float]) -> None:
-    assert wilson_interval(successes, 10) == pytest.approx(interval, abs=1e-5)
 
 
 def test_mean_interval_by_hand() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from robots.log import LogWriter, Session
-from robots.report import render, wilson, write_report
+from robots.report import render, write_report
 from robots.svg import POINTS, Rule, Series, plot, thin, ticks
 from tests.robots.builders import EPISODE, make_spec, step_row
 
@@ -148,11 +148,3 @@ def test_plots_of_odd_values(values: list[float]) -> None:
         text = plot("odd", [Series("a", np.arange(len(y), dtype=float), y, kind)], "x", "y", [Rule(float("nan"), "no")])
         assert "nan" not in text.replace("name", "")
         assert "inf" not in text
-
-
-def test_wilson() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
-    low, high = wilson(8, 10)  # Wilson (1927): 0.490 to 0.943
-    assert low == pytest.approx(0.4902, abs=1e-3)
-    assert high == pytest.approx(0.9433, abs=1e-3)
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
