@@ -1,7 +1,10 @@
 """Each benchmark runs in a small size. Times are not judged here; agreement and bytes are."""
 
 import json
+import pkgutil
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,7 +153,10 @@ def test_ratio_pairs_the_slices_of_a_turn_and_forgets_the_first():
 
 
 def test_command_writes_a_line_per_benchmark_and_fails_when_a_bound_is_missed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(command, "BENCHMARKS", {"good": lambda: {"x": 1 / 3, "ok": True}, "bad": lambda: {"ok": False}})
+    monkeypatch.setattr(command, "BENCHMARKS", {name: f"{__name__}:{name}" for name in ("good", "bad")})
+    monkeypatch.setitem(
+        sys.modules, __name__, SimpleNamespace(good=lambda: {"x": 1 / 3, "ok": True}, bad=lambda: {"ok": False})
+    )
     file = tmp_path / "figures.jsonl"
     monkeypatch.setattr(sys, "argv", ["benchmarks", "--output", str(file)])
     with pytest.raises(SystemExit) as end:
@@ -160,6 +166,17 @@ def test_command_writes_a_line_per_benchmark_and_fails_when_a_bound_is_missed(mo
     good, bad = map(json.loads, file.read_text().splitlines())
     assert (good["benchmark"], good["x"], good["ok"]) == ("good", 0.3333, True)
     assert (bad["benchmark"], bad["ok"]) == ("bad", False)
+
+
+@pytest.mark.parametrize("name", command.BENCHMARKS)
+def test_command_finds_every_benchmark(name):
+    assert callable(pkgutil.resolve_name(command.BENCHMARKS[name]))
+
+
+def test_command_loads_no_benchmark_that_is_not_run():
+    code = "import sys, benchmarks.__main__; print([name for name in sys.modules if name.startswith('benchmarks.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['benchmarks.__main__']"
 
 
 def test_command_refuses_an_unknown_benchmark(monkeypatch, capsys):

@@ -1,0 +1,71 @@
+"""On a CUDA device: a run is where it was told to be, learns there, and resumes bit for bit; skipped elsewhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gipo.checkpoints import load_checkpoint
+from gipo.cli import main
+from tests.crash import crash
+from tests.fingerprint import fingerprints
+
+Args = Callable[..., list[str]]
+
+pytestmark = [
+    pytest.mark.usefixtures("no_plot"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+GPU = {"trainer__accelerator": "gpu", "trainer__devices": 1}
+PLACES = {
+    "replay in main memory": {},
+    "replay beside the learner": {"data__replay_device": "learner"},
+    "bfloat16": {"trainer__precision": "bf16-mixed"},
+}
+
+
+def trained(args: list[str], folder: Path) -> dict[str, torch.Tensor]:
+    """The policy that a run ends with."""
+    main(args)
+    state = load_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith("policy.")}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_crashed_run_resumes_bit_for_bit(name: str, tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": 6 * 32, "checkpoint__every": 2} | GPU | PLACES[name]
+    main(tiny("whole", **options))
+    crash(tiny("again", **options), 5)
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    main(tiny("again", ckpt_path=last, **options))
+    assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
+
+
+def test_the_first_iteration_is_that_of_the_processor(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": 32}
+    here = trained(tiny("cpu", **options), tmp_path / "cpu")
+    there = trained(tiny("gpu", **options, **GPU), tmp_path / "gpu")
+    for name, value in here.items():
+        torch.testing.assert_close(there[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_cuda_graphs_make_the_updates_of_plain_kernels(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": 2 * 32} | GPU | {"data__replay_device": "learner"}
+    plain = trained(tiny("plain", **options), tmp_path / "plain")
+    graphs = {"model__compile": "true", "model__cuda_graphs": "true"}
+    replayed = trained(tiny("graphs", **options, **graphs), tmp_path / "graphs")
+    for name, value in plain.items():
+        torch.testing.assert_close(replayed[name], value, rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_half_precision_learns_what_single_precision_does(tiny: Args, tmp_path: Path) -> None:
+    options = {"data__total_frames": 4 * 32} | GPU
+    single = trained(tiny("single", **options), tmp_path / "single")
+    half = trained(tiny("half", **options, trainer__precision="16-mixed"), tmp_path / "half")
+    moved = [
+        (half[name] - value).float().norm() / value.float().norm().clamp(min=1e-3) for name, value in single.items()
+    ]
+    assert max(moved) < 0.05
+    state = load_checkpoint(tmp_path / "half" / "checkpoints" / "last.ckpt")
+    assert int(state["state_dict"]["skipped"]) < 4  # the scale starts too high, and falls
