@@ -17,7 +17,8 @@ class Observation:
         values: [O] in the order and units of the spec.
         time_ns: `time.monotonic_ns()` when it was measured, not when it was read: a reading repeated because a
             message was lost keeps its time, and so grows old.
-        hold: [D] the action that would keep the robot as it is, e.g. its joint positions; None takes the spec's.
+        hold: [D] the action that would keep the robot as it is, as `RobotSpec.hold` gives it; None takes the numbers
+            of the spec, and is refused where that says "measured".
         reward: for the last command; 0 where nothing measures one.
         success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
         terminated: the task is over (not: time is up).
@@ -68,9 +69,10 @@ class Robot(Protocol):
         ...
 
     def stop(self, reason: str) -> None:
-        """Stop moving, now, and stay stopped until `prepare`.
+        """Stop moving, now, and stay stopped until `prepare`: what the spec holds by a number is sent that number.
 
-        Called from any thread, also while `observe` or `act` hangs; more than once is the same as once.
+        Called from any thread, also while `observe` or `act` hangs; more than once is the same as once. May take a
+        second. One that raises has not stopped the robot, and is called again.
         """
         ...
 

@@ -59,6 +59,7 @@ def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = Tru
     high = np.clip(observation.high.astype(float), None, UNBOUNDED)
     count, size = len(low), len(action.low)
     separator, unit = ("_", "1") if recorded else (".", "unspecified")
+    # Only a start for soft engagement: time of an environment stands still between steps, so nothing moves on its own.
     hold = np.clip(np.zeros(size), action.low, action.high)
     return RobotSpec(
         name="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name),

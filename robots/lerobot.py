@@ -14,7 +14,7 @@ import numpy as np
 
 from robots.base import Observation
 from robots.errors import RobotError
-from robots.spec import RobotSpec
+from robots.spec import MEASURED, RobotSpec
 
 
 def robot(device: str, spec: str, wait: bool = True, **config: Any) -> "LeRobotRobot":
@@ -46,7 +46,7 @@ class LeRobotRobot:
     """LeRobot's `Robot` behind ours.
 
     Readings that are numbers become the observation, images go to the log. LeRobot stamps nothing, so a reading is as
-    old as the call that asked for it. Where every motor's name is also a reading, holding still means repeating it.
+    old as the call that asked for it. What holds each motor still is said by the spec, by the kind of its command.
 
     Args:
         device: with `observation_features`, `action_features`, `connect`, `get_observation`, `send_action`,
@@ -55,14 +55,15 @@ class LeRobotRobot:
         wait: ask for Enter before each episode.
 
     Raises:
-        RobotError: when names differ.
+        RobotError: when names differ, or the spec holds a motor by what the device does not measure, or a position by
+            a number.
     """
 
     def __init__(self, device: Any, spec: RobotSpec, wait: bool = False):
         self.device, self.spec = device, spec
         self._wait = wait
-        self._stopped = True
-        self._hold: np.ndarray | None = None
+        self._stopped, self._held = True, False
+        self._measured: dict[str, float] = {}
         readings = {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
         self._cameras = sorted(set(device.observation_features) - readings)
         for what, mine, theirs in (
@@ -74,7 +75,7 @@ class LeRobotRobot:
                     f"the spec's {what} names differ from the device's: only in the spec {sorted(mine - theirs)}, "
                     f"only in the device {sorted(theirs - mine)}"
                 )
-        self._holds = set(spec.action_names) <= readings
+        _check_hold(spec, readings)
 
     def connect(self) -> None:
         """Open the device; nothing moves, so an uncalibrated one is refused."""
@@ -87,39 +88,55 @@ class LeRobotRobot:
         """Wait for the person who places the scene."""
         if self._wait and sys.stdin.isatty():
             input("\nPlace the scene, then press Enter: ")
-        self._stopped = False
+        self._measured = {}
+        self._stopped, self._held = False, False
 
     def observe(self) -> Observation:
         """Read every sensor."""
         asked_ns = time.monotonic_ns()
         found = self.device.get_observation()
         values = _vector(found, self.spec.observation_names, "the reading")
-        if self._holds:
-            self._hold = _vector(found, self.spec.action_names, "the reading")
+        self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
         images = {name: np.asarray(found[name]) for name in self._cameras if name in found}
-        return Observation(values, asked_ns, self._hold, images=images)
+        return Observation(values, asked_ns, self.spec.hold(self._measured), images=images)
 
     def act(self, action: np.ndarray) -> np.ndarray:
         """Send every motor its target; LeRobot answers with what it really sent."""
         if self._stopped:
             raise RobotError("the robot is stopped")
         sent = self.device.send_action(dict(zip(self.spec.action_names, action.tolist(), strict=True)))
+        if self._stopped:  # meanwhile: this command may have overtaken the one that holds
+            self._held = False
+            self.stop("a command was on its way")
         return _vector(sent, self.spec.action_names, "the device's answer")
 
     def stop(self, reason: str) -> None:
-        """Hold where it stands. Power stays on: an arm without torque falls."""
-        if self._stopped:
-            return
+        """Send what the spec holds it by. Power stays on: an arm without torque falls."""
         self._stopped = True
-        hold = self._hold if self._holds else np.array(self.spec.action_hold)
-        if hold is not None and np.isfinite(hold).all():
+        hold = self.spec.hold(self._measured)
+        # Positions that were never read were never commanded either: there is nothing to undo.
+        if not self._held and np.isfinite(hold).all():
             self.device.send_action(dict(zip(self.spec.action_names, hold.tolist(), strict=True)))
+            self._held = True
 
     def close(self) -> None:
         """Disconnect; LeRobot's default then switches the motors off, so support an arm that can fall."""
         self._stopped = True
         if getattr(self.device, "is_connected", True):
             self.device.disconnect()
+
+
+def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
+    for name in spec.measured_hold:
+        if name not in readings:
+            raise RobotError(f"the spec holds {name!r} where it is measured, and the device does not measure it")
+    for name, hold in zip(spec.action_names, spec.action_hold, strict=True):
+        # LeRobot's own convention. Sent as a stop, a number would move it there.
+        if name.endswith(".pos") and hold != MEASURED:
+            raise RobotError(
+                f"spec.action_hold of {name!r} is {hold}, and a stop would drive this position there; "
+                f'write "{MEASURED}", which holds it where it stands'
+            )
 
 
 def _vector(found: Any, names: tuple[str, ...], what: str) -> np.ndarray:

@@ -185,7 +185,7 @@ class ControlLoop:
         fault = fault or self._stale(observation.time_ns, observation.time_ns)
         if fault:
             raise RobotError(fault)
-        hold = np.array(self.spec.action_hold, float) if observation.hold is None else observation.hold
+        hold = safety.held_by(self.spec, observation.hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
         engaged = 1.0 if ticks < 1 else min(1.0, (step + 1) / ticks)
         verdict = safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)

@@ -111,13 +111,28 @@ def check_freshness(measured_ns: int, previous_ns: int, now_ns: int, max_age_ns:
     return ""
 
 
+def held_by(spec: RobotSpec, hold: np.ndarray | None) -> np.ndarray:
+    """[D] the command that keeps the robot where it is: what the driver says, else the spec's numbers.
+
+    Raises:
+        RobotError: when the spec says "measured" and the driver does not say what was.
+    """
+    if hold is not None:
+        return hold
+    if names := spec.measured_hold:
+        raise RobotError(
+            f"the spec holds {names[0]!r} where it is measured, and the driver's observation has no `hold`"
+        )
+    return spec.hold({})
+
+
 def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
     """The state from which the first command continues: the robot as it stands, at rest.
 
     Raises:
         RobotError: when the robot stands far outside of its bounds, or does not say where.
     """
-    held = np.array(spec.action_hold, float) if hold is None else hold
+    held = held_by(spec, hold)
     if fault := check_numbers("hold", held, spec.action_names):
         raise RobotError(f"the robot cannot be engaged: {fault}")
     low, high = np.array(spec.action_low, float), np.array(spec.action_high, float)

@@ -2,14 +2,19 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import numpy as np
 
 from deploy.manifest import Manifest
 from robots.errors import RobotError
 
 Row = tuple[float, ...]
 Limits = tuple[float | None, ...]  # None: no limit
+Hold = tuple[float | str, ...]
+MEASURED = "measured"  # of a hold: repeat what was measured
 MAX_TEXT = 4 << 20
 
 
@@ -29,8 +34,8 @@ class RobotSpec:
         action_high: D upper bounds.
         action_rate: D largest changes a second, action units/s; None for no limit.
         action_acceleration: D largest changes of that rate, action units/s²; None for no limit.
-        action_hold: D actions that keep the robot where it is, unless an observation says otherwise: zeros for
-            velocities; for positions the driver gives the present ones with every observation.
+        action_hold: D times what keeps the robot where it is, by the kind of the action: a number is the command that
+            does (0 for a velocity, a speed or a torque), "measured" repeats what was measured last (a position).
         control_rate_hz: rate of the control loop.
 
     Raises:
@@ -48,7 +53,7 @@ class RobotSpec:
     action_high: Row
     action_rate: Limits
     action_acceleration: Limits
-    action_hold: Row
+    action_hold: Hold
     control_rate_hz: float
 
     def __post_init__(self) -> None:
@@ -68,10 +73,7 @@ class RobotSpec:
                     raise RobotError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
         _positive("action_rate", self.action_rate, self.action_size)
         _positive("action_acceleration", self.action_acceleration, self.action_size)
-        hold = _numbers("action_hold", self.action_hold, self.action_size)
-        for value, least, most in zip(hold, self.action_low, self.action_high, strict=True):
-            if not least <= value <= most:
-                raise _refuse("action_hold", value, f"within its bounds, {least} to {most}")
+        _hold(self.action_hold, self.action_low, self.action_high)
         if not _is_number(self.control_rate_hz) or not 0 < self.control_rate_hz <= 10_000:
             raise _refuse("control_rate_hz", self.control_rate_hz, "above 0 and at most 10000")
 
@@ -89,6 +91,20 @@ class RobotSpec:
     def period_ns(self) -> int:
         """Of the control loop."""
         return round(1e9 / self.control_rate_hz)
+
+    @property
+    def measured_hold(self) -> tuple[str, ...]:
+        """Names of the actions that are held by repeating what was measured."""
+        return tuple(name for name, hold in zip(self.action_names, self.action_hold, strict=True) if hold == MEASURED)
+
+    def hold(self, measured: Mapping[str, float]) -> np.ndarray:
+        """[D] the command that keeps the robot where it is; NaN where `measured` lacks what it repeats.
+
+        Args:
+            measured: name of an action → what was measured last, action units; only `measured_hold` counts.
+        """
+        pairs = zip(self.action_names, self.action_hold, strict=True)
+        return np.array([measured.get(name, np.nan) if hold == MEASURED else hold for name, hold in pairs], float)
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""
@@ -166,6 +182,15 @@ def _numbers(key: str, values: Any, size: int) -> Row:
     if not isinstance(values, tuple) or len(values) != size or not all(map(_is_number, values)):
         raise _refuse(key, values, f"a list of {size} finite numbers")
     return values
+
+
+def _hold(values: Any, low: Row, high: Row) -> None:
+    if not isinstance(values, tuple) or len(values) != len(low):
+        raise _refuse("action_hold", values, f'a list of {len(low)} numbers, or "{MEASURED}"')
+    for value, least, most in zip(values, low, high, strict=True):
+        if value != MEASURED and not (_is_number(value) and least <= value <= most):
+            allowed = f'"{MEASURED}" (a position), or a number within its bounds, {least} to {most}'
+            raise _refuse("action_hold", value, allowed)
 
 
 def _positive(key: str, values: Any, size: int) -> None:

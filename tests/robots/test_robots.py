@@ -261,7 +261,7 @@ def lerobot_spec() -> Any:
         action_high=(100.0, 100.0),
         action_rate=(200.0,) * 2,
         action_acceleration=(None, None),
-        action_hold=(0.0, 0.0),
+        action_hold=("measured", "measured"),
         control_rate_hz=30.0,
     )
 

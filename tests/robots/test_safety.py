@@ -201,6 +201,8 @@ def test_observations() -> None:
         ("observation_low", (math.nan,) * 5),
         ("action_hold", (9.0, 0.0, 0.0)),
         ("action_hold", (True, 0.0, 0.0)),
+        ("action_hold", ("present", 0.0, 0.0)),
+        ("action_hold", (None, 0.0, 0.0)),
         ("control_rate_hz", 0.0),
         ("control_rate_hz", math.nan),
         ("action_names", ("x", "x", "grip")),

@@ -1,0 +1,104 @@
+"""What keeps a robot where it is: said by the spec for every action, and what a stop of a LeRobot device sends."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robots.errors import RobotError
+from robots.lerobot import LeRobotRobot
+from robots.safety import start
+from robots.spec import RobotSpec
+from tests.robots.builders import make_spec
+from tests.robots.fakes import die
+
+NAMES = ("x.vel", "lift.pos")
+
+
+class Base:
+    """LeRobot's interface of a base on wheels with a lift: it reads its speeds under the names it takes them by."""
+
+    is_connected = is_calibrated = True
+
+    def __init__(self, readings: tuple[str, ...] = NAMES):
+        self.observation_features, self.action_features = dict.fromkeys(readings, float), dict.fromkeys(NAMES, float)
+        self.position = dict(zip(readings, (1.53, 20.0), strict=True))
+        self.sent: list[dict[str, float]] = []
+
+    def get_observation(self) -> dict[str, float]:
+        return dict(self.position)
+
+    def send_action(self, action: dict[str, float]) -> dict[str, float]:
+        self.sent.append(action)
+        self.position = dict(action)
+        return action
+
+
+def base_spec(hold: tuple[Any, Any] = (0.0, "measured"), readings: tuple[str, ...] = NAMES) -> RobotSpec:
+    both = {f"{kind}_{what}": value for kind in ("observation", "action") for what, value in {
+        "names": NAMES, "units": ("m/s", "mm"), "low": (-2.0, 0.0), "high": (2.0, 100.0)}.items()}  # fmt: skip
+    none = (None, None)
+    free = make_spec(**both, action_rate=none, action_acceleration=none, action_hold=hold)
+    return replace(free, observation_names=readings)
+
+
+def observed(device: Base) -> LeRobotRobot:
+    robot = LeRobotRobot(device, base_spec())
+    robot.prepare(0)
+    np.testing.assert_array_equal(robot.observe().hold, [0.0, 20.0])
+    return robot
+
+
+def test_a_stop_sends_what_the_spec_holds_each_action_by() -> None:
+    device = Base()
+    robot = observed(device)
+    robot.act(np.array([1.5, 30.0]))
+    robot.observe()
+    robot.stop("steps")
+    robot.stop("again")
+    assert device.sent == [{"x.vel": 1.5, "lift.pos": 30.0}, {"x.vel": 0.0, "lift.pos": 30.0}]
+
+
+def test_a_stop_that_failed_is_sent_again() -> None:
+    device = Base()
+    robot = observed(device)
+    send, device.send_action = device.send_action, die(OSError("port is gone"))  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="port is gone"):
+        robot.stop("steps")
+    device.send_action = send  # type: ignore[method-assign]
+    robot.stop("again")
+    assert device.sent == [{"x.vel": 0.0, "lift.pos": 20.0}]
+
+
+def test_a_command_that_overtakes_the_stop_is_held_again() -> None:
+    device = Base()
+    robot = observed(device)
+    send = device.send_action
+
+    def slow(action: dict[str, float]) -> dict[str, float]:
+        device.send_action = send  # type: ignore[method-assign]
+        robot.stop("the watchdog")
+        return send(action)
+
+    device.send_action = slow  # type: ignore[method-assign]
+    robot.act(np.array([1.5, 30.0]))
+    assert [sent["x.vel"] for sent in device.sent] == [0.0, 1.5, 0.0]
+
+
+def test_a_hold_that_would_move_the_robot_is_refused() -> None:
+    with pytest.raises(RobotError, match=r"'lift.pos' is 0.0, and a stop would drive this position there"):
+        LeRobotRobot(Base(), base_spec((0.0, 0.0)))
+    readings = ("y.vel", "lift.pos")
+    with pytest.raises(RobotError, match=r"'x.vel' where it is measured, and the device does not measure it"):
+        LeRobotRobot(Base(readings), base_spec(("measured", "measured"), readings))
+
+
+def test_the_hold_is_said_by_the_spec() -> None:
+    spec = make_spec(action_hold=("measured", 0.0, 0.25))
+    np.testing.assert_array_equal(spec.hold({"x": 0.7, "y": 0.9}), [0.7, 0.0, 0.25])
+    assert np.isnan(spec.hold({"y": 0.9})[0])
+    assert RobotSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(RobotError, match="holds 'x' where it is measured, and the driver's observation has no `hold`"):
+        start(spec, None)
+    np.testing.assert_array_equal(start(make_spec(), None).command, [0.0, 0.0, 0.0])
