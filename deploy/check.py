@@ -108,11 +108,14 @@ def _opset(model: Model) -> str:
     if model.opsets != {"": OPSET}:
         found = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items()) or "none"
         raise ArtifactError(
-            f"the file uses opset {found[:200]}; this gipo runs ai.onnx {OPSET}, export the policy again"
+            f"the file uses opset {found[:200]} (IR version {model.ir_version}); this gipo runs ai.onnx {OPSET}, "
+            "export the policy again"
         )
     if model.ir_version not in IR_VERSIONS:
-        allowed = f"{IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}"
-        raise ArtifactError(f"the file has IR version {model.ir_version}, this gipo reads {allowed}")
+        raise ArtifactError(
+            f"the file has IR version {model.ir_version} (opset ai.onnx {OPSET}), this gipo reads IR versions "
+            f"{IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}; export the policy again with this gipo"
+        )
     return f"ai.onnx {OPSET}, IR version {model.ir_version}"
 
 

@@ -1,7 +1,7 @@
 """`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export` needs torch."""
 
 import argparse
-import os
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -11,21 +11,18 @@ from deploy import bench, compare, report
 from deploy.check import check_file
 from deploy.errors import ArtifactError
 from deploy.policy import OnnxPolicy
+from gipo.common import boundary
+from gipo.common.parsing import Parser, number, whole, words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it succeeded, 2 after one line of error."""
+    """Run one command; 0 when it succeeded, 2 after one line of error; the boundary lists the other codes."""
+    return boundary.run("gipo-deploy", _command, arguments)
+
+
+def _command(arguments: list[str]) -> None:
     parsed = _parser().parse_args(arguments)
-    try:
-        parsed.run(parsed)
-        sys.stdout.flush()
-    except ArtifactError as error:
-        print(f"gipo-deploy: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
-    return 0
+    parsed.run(parsed)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -56,7 +53,8 @@ def _export(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     def passed(name: str, found: str) -> None:
-        print(f"  ok  {name:<10}  {found}", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # whoever reads has seen enough; the exit code still needs the rest
+            print(f"  ok  {name:<10}  {found}", flush=True)
 
     OnnxPolicy.load(options.file, options.require_id, report=passed)
 
@@ -86,7 +84,7 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _diff(options: argparse.Namespace) -> None:
     first, second = OnnxPolicy.load(options.first), OnnxPolicy.load(options.second)
-    if options.observations:
+    if options.observations is not None:
         observations = _read_observations(options.observations, first.manifest.layout.row_size)
     else:
         observations = compare.typical_observations(first, options.count)
@@ -106,21 +104,21 @@ def _read_observations(path: str, size: int) -> np.ndarray:
     return found
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gipo-deploy", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="gipo-deploy", description=__doc__, epilog=boundary.DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     export = commands.add_parser("export", help="checkpoint → one ONNX file, if torch and ONNX Runtime agree on it")
-    export.add_argument("checkpoint", help="a checkpoint of gipo")
-    export.add_argument("--out", required=True, metavar="FILE", help="where to write; appears whole or not at all")
-    export.add_argument("--rate", type=float, metavar="HZ", help="control rate, where the checkpoint does not say")
+    export.add_argument("checkpoint", type=words, help="a checkpoint of gipo")
+    export.add_argument(
+        "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
+    )
+    export.add_argument(
+        "--rate",
+        type=number(0, 100_000, positive=True),
+        metavar="HZ",
+        help="control rate, where the checkpoint does not say",
+    )
     export.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
     export.set_defaults(run=_export)
 
@@ -128,20 +126,24 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what an artifact says of itself")
     info.add_argument("--json", action="store_true", help="print the manifest instead of tables")
     timing = commands.add_parser("bench", help="latency at batch 1, loads per second, memory")
-    timing.add_argument("--count", type=_positive, default=5000, help="decisions timed (default: %(default)s)")
-    timing.add_argument("--threads", type=_positive, default=1, help="threads of ONNX Runtime (default: %(default)s)")
+    timing.add_argument("--count", type=whole(1, 10**7), default=5000, help="decisions timed (default: %(default)s)")
+    timing.add_argument(
+        "--threads", type=whole(1, 256), default=1, help="threads of ONNX Runtime (default: %(default)s)"
+    )
     for command, run in ((check, _check), (info, _info), (timing, _bench)):
-        command.add_argument("file", help="an artifact")
+        command.add_argument("file", type=words, help="an artifact")
         command.add_argument(
-            "--require-id", metavar="ID", help="policy id it must have, or a file that lists those allowed"
+            "--require-id", type=words, metavar="ID", help="policy id it must have, or a file that lists those allowed"
         )
         command.set_defaults(run=run)
 
     diff = commands.add_parser("diff", help="how far artifact B is from artifact A on the same observations")
-    diff.add_argument("first", metavar="A")
-    diff.add_argument("second", metavar="B")
-    diff.add_argument("--observations", metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says")
-    diff.add_argument("--count", type=_positive, default=1000, help="observations drawn (default: %(default)s)")
+    diff.add_argument("first", type=words, metavar="A")
+    diff.add_argument("second", type=words, metavar="B")
+    diff.add_argument(
+        "--observations", type=words, metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says"
+    )
+    diff.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
     diff.set_defaults(run=_diff)
     return parser
 

@@ -1,6 +1,7 @@
 """ONNX Runtime as a policy uses it: one thread, no noise on the terminal, bounded memory."""
 
 import contextlib
+import re
 import threading
 
 import numpy as np
@@ -14,6 +15,10 @@ MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # that a row's answer would depend on its neighbours: there each row goes alone.
 CHUNKS = {"float32": 4096, "int8": 1}
 VISION_CHUNK = 64  # images take more memory than vectors
+# In messages of ONNX Runtime: the versions of a file that is newer, and the C++ function that complains.
+_IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
+_OPSET = re.compile(r"Opset (\d+) is under development.* till opset (\d+)")
+_SOURCE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
 
 _arena_lock = threading.Lock()
 _arena_made = False
@@ -44,7 +49,7 @@ def run(
         parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
         runs = [session.run(names, layout.feeds(part, drawn)) for part, drawn in parts]
     except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
-        raise ArtifactError(f"the policy cannot be run: {_first_line(error)}") from error
+        raise ArtifactError(f"the policy cannot be run: {_reason(error)}") from error
     return [layout.flat(np.concatenate(values)) for values in zip(*runs, strict=True)]
 
 
@@ -64,7 +69,7 @@ def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise ArtifactError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
+        raise ArtifactError(f"ONNX Runtime refuses the graph: {_reason(error)}") from error
 
 
 def _bound_memory() -> None:
@@ -82,5 +87,14 @@ def _bound_memory() -> None:
         _arena_made = True
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says, without the place in its source; which versions do not meet, where that is it."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    for versions, what in ((_IR, "IR version"), (_OPSET, "opset")):
+        if found := versions.search(line):
+            of_file, of_runtime = found.groups()
+            return (
+                f"the file has {what} {of_file}, onnxruntime {onnxruntime.__version__} reads up to {of_runtime}; "
+                "upgrade onnxruntime on this machine"
+            )
+    return _SOURCE.sub("", line)[:300]

@@ -9,24 +9,22 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from deploy.errors import ArtifactError
+from gipo.common import boundary
+from gipo.common.parsing import SEEDS, Parser, number, whole, words
 from robots.errors import LogError, RobotError
 from robots.log import Step
+from robots.ranges import RANGES
 from robots.spec import RobotSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it succeeded, 2 after one line of error."""
+    """Run one command; 0 when it succeeded, 2 after one line of error; the boundary lists the other codes."""
+    return boundary.run("gipo-robot", _command, arguments)
+
+
+def _command(arguments: list[str]) -> int:
     parsed = _parser().parse_args(arguments)
-    try:
-        parsed.run(parsed)
-    except (RobotError, LogError, ArtifactError) as error:
-        print(f"gipo-robot: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `gipo-robot info LOG | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return 0
+    return parsed.run(parsed) or 0
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -35,8 +33,6 @@ def _run(options: argparse.Namespace) -> None:
     from robots.options import Options
     from robots.session import Runner, ask_at_terminal
 
-    if options.episodes < 1:
-        raise RobotError(f"--episodes is {options.episodes}; it must be at least 1")
     policy = OnnxPolicy.load(options.policy, options.require_id)
     shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
     robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
@@ -48,8 +44,8 @@ def _run(options: argparse.Namespace) -> None:
         deterministic=options.deterministic,
         end_on_success=options.end_on_success,
         engage_seconds=options.engage,
-        deadline=options.deadline or 1.25 * patience,
-        max_age=options.max_age or 1.5 * patience,
+        deadline=1.25 * patience if options.deadline is None else options.deadline,
+        max_age=1.5 * patience if options.max_age is None else options.max_age,
         instruction=options.instruction,
         camera=options.camera,
         replan=options.replan,
@@ -151,68 +147,91 @@ def _export(options: argparse.Namespace) -> None:
     print(export(options.logs, options.format, options.out))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gipo-robot", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="gipo-robot", description=__doc__, epilog=boundary.DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run episodes and log them")
     run.set_defaults(run=_run)
-    run.add_argument("--robot", default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)")
+    run.add_argument(
+        "--robot", type=words, default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)"
+    )
     run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the robot; repeatable"
     )
-    run.add_argument("--policy", required=True, metavar="FILE", help="artifact that acts")
-    run.add_argument("--require-id", metavar="ID", help="policy id the artifact must have, or a file that lists them")
-    run.add_argument("--shadow", metavar="FILE", help="artifact that scores what the policy does")
-    run.add_argument("--episodes", type=int, default=10, metavar="N", help="(%(default)s)")
-    run.add_argument("--steps", type=int, default=500, metavar="N", help="after which an episode is cut (%(default)s)")
-    run.add_argument("--log", default="logs", metavar="FOLDER", help="(%(default)s)")
-    run.add_argument("--seed", type=int, default=0, help="of goals and sampling noise (%(default)s)")
+    run.add_argument("--policy", type=words, required=True, metavar="FILE", help="artifact that acts")
+    run.add_argument(
+        "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
+    )
+    run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
+    run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
+    run.add_argument(
+        "--steps", type=_whole("steps"), default=500, metavar="N", help="after which an episode is cut (%(default)s)"
+    )
+    run.add_argument("--log", type=words, default="logs", metavar="FOLDER", help="(%(default)s)")
+    run.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of goals and sampling noise (%(default)s)")
     run.add_argument("--deterministic", action="store_true", help="most likely actions; nothing to learn from")
     run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
     run.add_argument(
-        "--speed", type=float, default=1.0, metavar="X", help="of the clock, simulated robots only (%(default)s)"
+        "--speed", type=_number("speed"), default=1.0, metavar="X", help="of the clock, simulated robots only (1)"
     )
-    run.add_argument("--engage", type=float, default=0.25, metavar="SECONDS", help="to hand over control (%(default)s)")
-    run.add_argument("--deadline", type=float, metavar="PERIODS", help="for policy and driver (1.25; simulated: 50)")
-    run.add_argument("--max-age", type=float, metavar="PERIODS", help="of an observation (1.5; simulated: 60)")
+    run.add_argument(
+        "--engage", type=_number("engage_seconds"), default=0.25, metavar="SECONDS", help="to hand over control (0.25)"
+    )
+    run.add_argument(
+        "--deadline", type=_number("deadline"), metavar="PERIODS", help="for policy and driver (1.25; simulated: 50)"
+    )
+    run.add_argument(
+        "--max-age", type=_number("max_age"), metavar="PERIODS", help="of an observation (1.5; simulated: 60)"
+    )
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
-    run.add_argument("--camera", default="image", metavar="NAME", help="whose image it sees (%(default)s)")
-    run.add_argument("--replan", type=int, default=0, metavar="N", help="steps of a chunk before it decides anew (all)")
-    run.add_argument("--deadman", metavar="FILE", help="stop unless this file is touched twice a second")
+    run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
+    run.add_argument(
+        "--replan", type=_whole("replan"), default=0, metavar="N", help="steps of a chunk before it decides anew (all)"
+    )
+    run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
     _log_command(commands, "info", _info, "what a log holds", many=False)
     verify = _log_command(commands, "verify", _verify, "check every byte of logs")
-    verify.add_argument("--quarantine", metavar="FOLDER", help="move damaged logs there")
+    verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there")
     label = _log_command(commands, "label", _label, "say how an episode went; appended beside the log", many=False)
-    label.add_argument("--episode", type=int, required=True)
+    label.add_argument("--episode", type=whole(0, 10**6), required=True)
     verdict = label.add_mutually_exclusive_group()
     verdict.add_argument("--success", action="store_true")
     verdict.add_argument("--failure", action="store_true")
-    label.add_argument("--reward", type=float, help="added to the reward of the last step")
+    label.add_argument("--reward", type=number(-1e30, 1e30), help="added to the reward of the last step")
     audit = _log_command(commands, "audit", _audit, "recompute every log-prob from the artifacts")
-    audit.add_argument("--policies", required=True, metavar="FOLDER", help="with the artifacts")
+    audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
     report = _log_command(commands, "report", _report, "one HTML page that opens offline")
-    report.add_argument("--out", default="report.html", metavar="FILE", help="(%(default)s)")
+    report.add_argument("--out", type=words, default="report.html", metavar="FILE", help="(%(default)s)")
     export = _log_command(commands, "export", _export, "as a dataset of another format")
     export.add_argument("--format", required=True, choices=("lerobot", "minari"))
-    export.add_argument("--out", required=True, metavar="FOLDER")
+    export.add_argument("--out", type=words, required=True, metavar="FOLDER")
     return parser
 
 
+def _whole(key: str) -> Callable[[str], int]:
+    low, high = RANGES[key]
+    return whole(int(low), int(high))
+
+
+def _number(key: str) -> Callable[[str], float]:
+    return number(*RANGES[key])
+
+
 def _log_command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[Parser]",
     name: str,
     function: Callable[[argparse.Namespace], None],
     text: str,
     many: bool = True,
-) -> argparse.ArgumentParser:
+) -> Parser:
     parser = commands.add_parser(name, help=text)
     parser.set_defaults(run=function)
     if many:
-        parser.add_argument("logs", nargs="+", metavar="LOG")
+        parser.add_argument("logs", type=words, nargs="+", metavar="LOG")
     else:
-        parser.add_argument("log", metavar="LOG")
+        parser.add_argument("log", type=words, metavar="LOG")
     return parser
 
 

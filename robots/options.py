@@ -9,6 +9,7 @@ import numpy as np
 from deploy.manifest import Manifest
 from deploy.policy import Decision
 from robots.errors import RobotError
+from robots.ranges import RANGES
 from robots.timing import TimingSummary
 
 
@@ -70,9 +71,7 @@ class Options:
     quit: Callable[[], str] = _no_reason
 
     def __post_init__(self) -> None:
-        ranges = {"steps": (1, 10**7), "speed": (1e-3, 1e3), "engage_seconds": (0, 60)}
-        ranges |= {"deadline": (0.1, 10**4), "max_age": (0.1, 10**4), "replan": (0, 10**4)}
-        for key, (low, high) in ranges.items():
+        for key, (low, high) in RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise RobotError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")
 

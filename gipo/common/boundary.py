@@ -5,14 +5,17 @@
 | nothing | | what it returned, else 0 |
 | `UserError`, or an error that can be translated into one | `gipo: error: …` | 2 |
 | Ctrl-C that nothing else made use of | `gipo: interrupted` | 130 |
-| a reader that has gone (`| head`) | | 0 |
+| a reader of its output that has gone (`| head`) | | 0 |
 | a fault of ours | its traceback, and a request to report it | 1 |
 
 `--debug`, or `GIPO_DEBUG=1`, prints the traceback of every one of them.
 """
 
+import contextlib
 import os
+import select
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +33,8 @@ EXTRAS = {
 OURS = tuple(
     str(Path(__file__).parents[2] / package) + os.sep for package in ("gipo", "datamodules", "robots", "deploy")
 )
+INSTALLED = ("<", sysconfig.get_path("stdlib") + os.sep)  # how the names of files begin that are nobody's here
+DEBUG_HELP = "--debug, or GIPO_DEBUG=1, shows the traceback of an error"
 
 Translator = Callable[[BaseException], str | None]
 
@@ -48,26 +53,52 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
     debug = "--debug" in given or os.environ.get("GIPO_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"]
     try:
-        return command(given) or 0
-    except BrokenPipeError:  # `gipo-robot info LOG | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = command(given) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except KeyboardInterrupt as error:
         return _told(program, "interrupted", error, EXIT_INTERRUPTED, debug)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            _give_up_output()
+            return 0
         for translate in (*translators, *TRANSLATORS):
             if (line := translate(error)) is not None:
                 return _told(program, f"error: {line}", error, EXIT_BAD_INPUT, debug)
-        traceback.print_exception(error)
-        print(f"{program}: this is a fault of gipo, not yours; please report it with the lines above", file=sys.stderr)
-        return EXIT_FAULT
+        report = "this is a fault of gipo, not yours; please report it with the lines above"
+        return _told(program, report, error, EXIT_FAULT, debug=True)
 
 
 def _told(program: str, line: str, error: BaseException, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    print(f"{program}: {line}", file=sys.stderr)
+    """Print, to a terminal that may be gone, and return the code."""
+    with contextlib.suppress(OSError):
+        if debug:
+            traceback.print_exception(error)
+        # What stands in a file or a name may hold line breaks, or what drives a terminal.
+        print(f"{program}: {''.join(c if c.isprintable() else ' ' for c in line)}", file=sys.stderr)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _give_up_output()
     return code
+
+
+def _reader_has_gone() -> bool:
+    """Whether it is our output that nobody reads, and not, say, a robot's socket."""
+    try:
+        waiting = select.poll()
+        waiting.register(sys.stdout.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _give_up_output() -> None:
+    """What is still to be written goes nowhere, as the interpreter would complain at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def of_a_user(error: BaseException) -> str | None:
@@ -95,15 +126,18 @@ def of_a_missing_package(error: BaseException) -> str | None:
 
 
 def of_a_users_class(error: BaseException) -> str | None:
-    """An exception raised in code that is neither ours nor installed: named with its file and line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
+    """An exception out of code that is neither ours nor installed: named with its file and line.
+
+    What an installed library raises is put down to whoever called it, the user's code or ours.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _installed(frame.filename)]
+    if not frames or frames[-1].filename.startswith(OURS):
         return None
-    last = frames[-1]
-    installed = "site-packages" in last.filename or last.filename.startswith((sys.base_prefix + os.sep, "<"))
-    if installed or last.filename.startswith(OURS):
-        return None
-    return f"{type(error).__name__} in {last.name} ({last.filename}:{last.lineno}): {error}"
+    return f"{type(error).__name__} in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): {error}"
+
+
+def _installed(file: str) -> bool:
+    return not file.startswith(OURS) and ("site-packages" in file or file.startswith(INSTALLED))
 
 
 TRANSLATORS: tuple[Translator, ...] = (of_a_user, of_the_system, of_a_missing_package, of_a_users_class)

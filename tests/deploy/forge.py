@@ -309,7 +309,10 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "older opset": (edited(opset("", 13)), "opset ai.onnx 13"),
     "newer opset": (edited(opset("", 99)), "opset ai.onnx 99"),
     "opset of a vendor": (edited(opset("com.vendor", 1)), "com.vendor"),
-    "other IR version": (edited(lambda m: setattr(m, "ir_version", 99)), "IR version 99"),
+    "other IR version": (
+        edited(lambda m: setattr(m, "ir_version", 99)),
+        r"IR version 99 \(opset ai.onnx 20\), .* 8 to 10",
+    ),
     "custom operator": (edited(node("Run", "com.vendor")), "custom operator com.vendor::Run"),
     "loop": (edited(node("Loop")), "'Loop'"),
     "branches": (edited(subgraph), "field"),

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from deploy.cli import main
+from tests.deploy.forge import golden
 
 ROBOT_SIDE = [
     "bench", "check", "cli", "compare", "distributions", "errors", "fields", "files", "golden", "manifest",
@@ -113,11 +115,37 @@ def test_export_without_the_training_stack_says_what_is_missing(small, tmp_path,
     assert "pip install" in err
 
 
-@pytest.mark.parametrize("arguments", [["bench", "x.onnx", "--count", "0"], ["check"], ["fly"], []])
-def test_usage_errors_exit_with_two(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["bench", "x.onnx", "--count", "0"], "argument --count: '0' is no whole number from 1 to 10000000"),
+        (["bench", "x.onnx", "--threads", "1000000000"], "argument --threads: '1000000000' is no whole number"),
+        (["export", "x.ckpt", "--out", "x.onnx", "--rate", "0"], "argument --rate: '0' is no number above 0"),
+        (["export", "x.ckpt", "--out", "x.onnx", "--rate", "nan"], "argument --rate: 'nan' is no number above 0"),
+        (["export", "x.ckpt", "--out", ""], "argument --out: it is empty"),
+        (["info", "x.onnx", "--require-id", ""], "argument --require-id: it is empty"),
+        (["check"], "the following arguments are required: file"),
+        (["fly"], "invalid choice: 'fly'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_usage_errors_are_one_line_and_exit_with_two(arguments, named, capsys):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("gipo-deploy: error: ")
+    assert named in err
+
+
+def test_check_judges_the_whole_file_though_nobody_reads(small, tmp_path):
+    """As in `gipo-deploy check FILE | grep -q identity`, whose first line is enough for the reader."""
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(golden("action", 0, 1e-3)(small["file"].read_bytes()))
+    for path, code in ((small["file"], 0), (damaged, 2)):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([sys.executable, "-m", "deploy.cli", "check", path], stdout=writing, check=False)
+        os.close(writing)
+        assert done.returncode == code
 
 
 @pytest.mark.parametrize("module", ROBOT_SIDE)
@@ -130,10 +158,11 @@ def test_the_robot_side_imports_no_training_stack(module):
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in node.names
     }
-    assert imported - sys.stdlib_module_names <= {"deploy", "numpy", "onnxruntime"}
+    assert imported - sys.stdlib_module_names <= {"deploy", "numpy", "onnxruntime", "gipo"}
 
 
 def test_importing_the_robot_side_loads_no_training_stack():
     script = "import sys\n" + "\n".join(f"import deploy.{module}" for module in ROBOT_SIDE)
-    script += "\nassert not {'torch', 'onnx', 'gipo', 'lightning'} & set(sys.modules)"
+    script += "\nassert not {'torch', 'onnx', 'lightning'} & set(sys.modules)"
+    script += "\nassert {m.split('.')[1] for m in sys.modules if m.startswith('gipo.')} == {'common'}"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -2,18 +2,21 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import deploy.policy
 from deploy.errors import ArtifactError
 from deploy.files import MAX_BYTES
 from deploy.policy import OnnxPolicy
-from tests.deploy.forge import ARMED, STATIC
+from deploy.session import new_session
+from tests.deploy.forge import ARMED, STATIC, edited, opset
 
 SECONDS = 3.0  # a refusal takes a few milliseconds; this is for a busy machine
 
@@ -115,3 +118,19 @@ print(refused, peak() - before)
     assert int(refusals) == len(STATIC) + len(ARMED)
     assert float(grown) < 150, "MiB"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("forge", "what"),
+    [
+        (edited(lambda model: setattr(model, "ir_version", 99)), "IR version 99"),
+        (edited(opset("", 99)), "opset 99"),
+    ],
+    ids=["IR version", "opset"],
+)
+def test_an_older_onnx_runtime_and_a_newer_file_are_both_named(small, forge, what):
+    """What a robot's ONNX Runtime answers to a file that is newer than it."""
+    reads = rf"the file has {what}, onnxruntime {re.escape(onnxruntime.__version__)} reads up to \d+; upgrade"
+    with pytest.raises(ArtifactError, match=reads) as error:
+        new_session(forge(small["file"].read_bytes()))
+    assert "/" not in str(error.value)

@@ -202,6 +202,35 @@ def test_one_line_of_error(
     assert expected in fails(capsys, *given)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        *((["--deadline", value], "'{}' is no number from 0.1 to 10000") for value in ("0", "0.0", "nan", "inf", "-1")),
+        *((["--max-age", value], "'{}' is no number from 0.1 to 10000") for value in ("0", "nan", "")),
+        *((["--engage", value], "'{}' is no number from 0 to 60") for value in ("nan", "-1", "61")),
+        *((["--speed", value], "'{}' is no number from 0.001 to 1000") for value in ("0", "nan", "inf")),
+        *((["--steps", value], "'{}' is no whole number from 1 to 10000000") for value in ("0", "1e2", str(10**9))),
+        *((["--episodes", value], "'{}' is no whole number from 1 to 1000000") for value in ("0", "-1", "nan")),
+        *((["--seed", value], "'{}' is no whole number from 0 to 2147483647") for value in ("-1", str(2**31))),
+        *((["--replan", value], "'{}' is no whole number from 0 to 10000") for value in ("-1", "20000")),
+        *(([name, ""], "it is empty") for name in ("--camera", "--deadman", "--shadow", "--require-id", "--log")),
+    ],
+)
+def test_a_number_or_text_that_makes_no_sense(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], refused: str
+) -> None:
+    """Each is refused by its name; none is taken for an option that was not given."""
+    option, value = arguments
+    found = fails(capsys, "run", "--policy", "any.onnx", *arguments)
+    assert found == f"gipo-robot: error: argument {option}: {refused.format(value)}; see gipo-robot run --help\n"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e31", "much"])
+def test_a_reward_that_is_no_number(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    found = fails(capsys, "label", "a.mcap", "--episode", "1", "--reward", value)
+    assert f"argument --reward: '{value}' is no number from -1e+30 to 1e+30" in found
+
+
 @pytest.mark.parametrize("command", ["info", "verify", "report"])
 def test_logs_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     (tmp_path / "text.mcap").write_text("hello, I am no log at all\n" * 10)

@@ -1,0 +1,59 @@
+"""Arguments of a command: a parser whose complaint is one line, and types that refuse what makes no sense.
+
+Each type names what it was given and what it takes.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from gipo.common.errors import UserError
+
+SEEDS = 2**31 - 1  # numbers of episodes and workers are added, and the sum is a seed of numpy and of Gymnasium still
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but what it refuses is a `UserError` for the boundary and no page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Name the mistake, and where all options are listed."""
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return value
+
+    return read
+
+
+def number(least: float, most: float, positive: bool = False) -> Callable[[str], float]:
+    """A finite number from `least` to `most`; one above zero when `positive`."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or (positive and value <= 0):  # what is not a number fails every comparison
+            low = "above 0 and at most" if positive and least <= 0 else f"from {least:g} to"
+            raise argparse.ArgumentTypeError(f"{text!r} is no number {low} {most:g}")
+        return value
+
+    return read
+
+
+def words(text: str) -> str:
+    """A text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
