@@ -156,7 +156,12 @@ def _parser() -> Parser:
         "--robot", type=words, default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)"
     )
     run.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the robot; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the robot, read as its annotation says, text where it has none; lists and objects as "
+        "JSON, or KEY.INNER=VALUE; repeatable",
     )
     run.add_argument("--policy", type=words, required=True, metavar="FILE", help="artifact that acts")
     run.add_argument(

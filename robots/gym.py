@@ -14,7 +14,7 @@ UNBOUNDED = 1e6  # a sensor bound where the environment names none
 SUCCESS_KEYS = ("success", "is_success")  # of `info`, where environments report an outcome
 
 
-def robot(manifest: Manifest, env: str = "", rate: float | None = None) -> "GymRobot":
+def robot(manifest: Manifest, env: str | None = None, rate: float | None = None) -> "GymRobot":
     """A registered environment as a robot.
 
     Args:
@@ -26,7 +26,7 @@ def robot(manifest: Manifest, env: str = "", rate: float | None = None) -> "GymR
         import gymnasium
     except ModuleNotFoundError as error:
         raise RobotError("the gym robot needs gymnasium: pip install 'gipo[sim]'") from error
-    name = env or manifest.task
+    name = manifest.task if env is None else env
     try:
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
     except (gymnasium.error.Error, TypeError, ValueError) as error:
@@ -52,7 +52,7 @@ def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = Tru
         raise RobotError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
     if not hasattr(action, "low") or not np.isfinite([action.low, action.high]).all():
         raise RobotError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
-    hertz = rate or env.metadata.get("render_fps")
+    hertz = env.metadata.get("render_fps") if rate is None else rate
     if hertz is None:
         raise RobotError(f"{name} does not say its control rate; name it with --set rate=HZ")
     low = np.clip(observation.low.astype(float), -UNBOUNDED, None)

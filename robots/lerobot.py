@@ -1,45 +1,77 @@
-"""Any LeRobot robot: `--robot lerobot --set device=lerobot.robots.so101_follower:SO101Follower --set spec=arm.json`.
+"""Any LeRobot robot: `--robot lerobot --set device=lerobot.robots.so_follower:SO101Follower --set spec=arm.json`.
 
 LeRobot names its readings and motors but not their safe ranges, so those come from a spec file; the names must be the
 same on both sides. Nothing of LeRobot is imported before the robot is made.
 """
 
 import importlib
+import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gipo.common.boundary import described
+from gipo.common.errors import UserError
+from gipo.common.reading import read_text
+from robots.annotations import build
 from robots.base import Observation
 from robots.errors import RobotError
+from robots.settings import merged
 from robots.spec import MEASURED, RobotSpec
 
 
-def robot(device: str, spec: str, wait: bool = True, **config: Any) -> "LeRobotRobot":
+def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields: Any) -> "LeRobotRobot":
     """A LeRobot robot by its class.
 
     Args:
         device: `package.module:Class` of a `lerobot.robots.Robot`.
         spec: file with a `RobotSpec` as JSON.
         wait: let a person place the scene before each episode, and press Enter.
-        config: fields of the device's configuration, e.g. `port=/dev/ttyACM0`.
+        config: file with the device's configuration, JSON or YAML; `fields` come on top of it.
+        fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
-    module, _, name = device.partition(":")
+    kind = _device(device)
+    limits = RobotSpec.from_json(read_text(spec))
+    values = merged(_configuration(config) if config else {}, fields)
+    try:
+        made = kind(build(kind.config_class, values, "--set "))
+    except UserError:
+        raise
+    except Exception as error:  # the driver's author raises anything
+        raise RobotError(f"{device} refuses its configuration: {described(error)}") from error
+    return LeRobotRobot(made, limits, wait)
+
+
+def _device(path: str) -> Any:
+    module, _, name = path.partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RobotError(f"there is no LeRobot device {device!r} ({error}); install lerobot beside gipo") from error
+    except Exception as error:  # importing a module runs whatever it holds
+        found = f"{type(error).__name__}: {error}"
+        raise RobotError(
+            f"there is no LeRobot device {path!r} ({found}); install lerobot beside gipo, and name package.module:Class"
+        ) from error
+    if not hasattr(kind, "config_class"):
+        raise RobotError(f"{path} is no LeRobot device: it has no config_class")
+    return kind
+
+
+def _configuration(path: str) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        text = Path(spec).read_text(encoding="utf-8")
-    except OSError as error:
-        raise RobotError(f"cannot read the spec {spec}: {error.strerror or error}") from error
-    try:
-        made = kind(kind.config_class(**config))
-    except TypeError as error:
-        raise RobotError(f"{name} does not take this configuration: {error}") from error
-    return LeRobotRobot(made, RobotSpec.from_json(text), wait)
+        if path.endswith((".yaml", ".yml")):
+            import yaml  # comes with lerobot
+
+            found = yaml.safe_load(text)
+        else:
+            found = json.loads(text)
+    except Exception as error:  # yaml's errors share no base with json's
+        raise RobotError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
+    if not isinstance(found, dict):
+        raise RobotError(f"--set config={path}: it must hold one object, the fields of the device's configuration")
+    return found
 
 
 class LeRobotRobot:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploy.manifest import Manifest
+from robots.annotations import arguments
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.spec import RobotSpec
@@ -68,7 +69,7 @@ class RealityGap:
 
 def robot(
     manifest: Manifest,
-    task: str = "",
+    task: str | None = None,
     speed: float = 1.0,
     rate: float | None = None,
     acceleration: float | None = None,
@@ -90,8 +91,8 @@ def robot(
     # An artifact whose checkpoint recorded no names has numbers in their place: they say nothing that could be wrong.
     numbered = manifest.observation_names[:1] == ("observation.0",)
     return SimRobot(
-        task or manifest.task,
-        RealityGap(**gap),
+        manifest.task if task is None else task,
+        RealityGap(**arguments(RealityGap, gap, "--set ")),
         speed == 1,
         make_spec(numbered, rate, acceleration),
     )

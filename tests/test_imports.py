@@ -55,7 +55,8 @@ RULES: dict[str, set[str]] = {
     "gipo.studies.statistics": {"numpy", "scipy"},
     # Runs our commands and reads what they left.
     "gipo.studies.stages": {
-        "gipo.common", "gipo.errors", "gipo.files", "robots.errors", "robots.load", "robots.log", "robots.sim",
+        "gipo.common", "gipo.errors", "gipo.files", "robots.annotations", "robots.errors", "robots.log",
+        "robots.settings", "robots.sim",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
@@ -97,7 +98,7 @@ FROM_DEPLOY = {"deploy.manifest", "deploy.policy", "deploy.errors"}  # what robo
 VENDORS = {
     "robots.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.gym": {"gymnasium"},
-    "robots.lerobot": {"lerobot"},
+    "robots.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml
     "robots.export_lerobot": {"pyarrow"},
     "robots.export_minari": {"minari", "gymnasium"},
     "robots.viewer": {"rerun"},

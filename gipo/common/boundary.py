@@ -131,9 +131,18 @@ def of_a_users_class(error: BaseException) -> str | None:
     What an installed library raises is put down to whoever called it, the user's code or ours.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _installed(frame.filename)]
-    if not frames or frames[-1].filename.startswith(OURS):
-        return None
-    return f"{type(error).__name__} in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno}): {error}"
+    return described(error) if frames and not frames[-1].filename.startswith(OURS) else None
+
+
+def described(error: BaseException) -> str:
+    """`KeyError in move (arm.py:4): 'joint'`: kind, place and words of an error raised by code that is not ours.
+
+    The place is the user's own line where there is one, else that in the library.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
+    frames = [frame for frame in frames if not _installed(frame.filename)] or frames
+    place = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{place}: {error}"
 
 
 def _installed(file: str) -> bool:

@@ -13,9 +13,10 @@ from typing import Any
 from gipo.common.intervals import wilson_interval
 from gipo.errors import GipoError
 from gipo.files import locked, write_text
+from robots.annotations import arguments
 from robots.errors import LogError, RobotError
-from robots.load import parse_setting
 from robots.log import read_log
+from robots.settings import parse_settings
 from robots.sim import RealityGap
 
 MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
@@ -224,8 +225,8 @@ def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
         GipoError: when there is no such field, or its value is out of range.
     """
     try:
-        gap = dict(map(parse_setting, settings))
+        gap = arguments(RealityGap, parse_settings(settings), "")
         RealityGap(**gap)
-    except (RobotError, TypeError) as error:
+    except RobotError as error:
         raise GipoError(f"--gap {' '.join(settings)}: {error}") from error
     return gap

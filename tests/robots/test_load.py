@@ -1,0 +1,68 @@
+"""Robots of a user's own: their settings, and what goes wrong while they are made."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robots.errors import RobotError
+from robots.load import load_robot
+from tests.robots.fakes import FakeRobot
+
+ARM = """
+from tests.robots.fakes import FakeRobot
+
+
+class Arm(FakeRobot):
+    def __init__(self, serial_number: str, id=None, rate: float = 1.0, home: list[float] = (), fault=""):
+        super().__init__()
+        self.given = (serial_number, id, rate, home)
+        if fault == "library":
+            import json
+            json.loads("no json")
+        if fault == "exit":
+            raise SystemExit(0)
+        if fault:
+            raise KeyError(fault)
+"""
+
+
+@pytest.fixture
+def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"arm_of_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(ARM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return f"{name}:Arm"
+
+
+def load(name: str, *settings: str) -> Any:
+    return load_robot(name, None, settings)  # type: ignore[arg-type]
+
+
+def test_a_serial_number_keeps_its_zeros(arm: str) -> None:
+    robot = load(arm, "serial_number=012345678901", "id=01", "rate=30", "home=[1, 2]")
+    assert isinstance(robot, FakeRobot)
+    assert robot.given == ("012345678901", "01", 30.0, [1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rate=fast", "^--set rate is 'fast'; it must be a finite number$"),
+        ("rate=nan", "^--set rate is 'nan'; it must be a finite number$"),
+        ("fault=port", r"^--robot .*:Arm cannot be made: KeyError in __init__ \(.*arm_of_.*\.py:\d+\): 'port'$"),
+        ("fault=library", r"cannot be made: JSONDecodeError in __init__ \(.*arm_of_.*\.py:11\): Expecting value"),
+        ("fault=exit", r"cannot be made: SystemExit in __init__ \(.*arm_of_.*\.py:13\): 0$"),
+    ],
+)
+def test_what_goes_wrong_names_the_place(arm: str, setting: str, message: str) -> None:
+    with pytest.raises(RobotError, match=message):
+        load(arm, "serial_number=1", setting)
+
+
+def test_a_module_that_exits_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_script_without_a_guard.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RobotError, match=r"there is no robot 'a_script_without_a_guard:Arm' \(SystemExit: 0\)"):
+        load("a_script_without_a_guard:Arm")
