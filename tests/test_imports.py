@@ -50,7 +50,7 @@ RULES: dict[str, set[str]] = {
     "gipo.together": {"torch", "lightning", "gipo.ranks"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
-        "gipo.files", "gipo.errors",
+        "gipo.common", "gipo.files", "gipo.errors",
     },
     "gipo.studies.statistics": {"numpy", "scipy"},
     # Runs our commands and reads what they left.

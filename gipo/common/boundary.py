@@ -58,7 +58,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
             sys.stdout.flush()
         return code
     except KeyboardInterrupt as error:
-        return _told(program, "interrupted", error, EXIT_INTERRUPTED, debug)
+        return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
             _give_up_output()

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from gipo.common import boundary
 from gipo.errors import GipoError
 from gipo.studies import gridworld, loop, posttrain, staleness, theory
-
-EXIT_BAD_INPUT = 2
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
 STUDIES: dict[str, ModuleType] = {
@@ -53,18 +52,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `gipo-study`. Exit codes: 0 done, 2 bad input."""
+    """Entry point of `gipo-study`. Exit codes: 0 done, 2 bad input, 130 interrupted; see `gipo.common.boundary`."""
+    code = boundary.run("gipo-study", _run, args)
+    if code:
+        sys.exit(code)
+
+
+def _run(args: Sequence[str]) -> None:
     options = build_parser().parse_args(args)
     try:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GipoError(f"--out {options.out} is no folder that can be written to: {error}") from error
-        STUDIES[options.study].run(options)
-    except GipoError as error:
-        print(f"gipo-study: error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    print(f"{options.out} holds " + ", ".join(sorted(path.name for path in options.out.iterdir())))
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GipoError(f"--out {options.out} is no folder that can be written to: {error}") from error
+    study = STUDIES[options.study]
+    study.run(options)
+    print(study.files(options) if hasattr(study, "files") else names(options.out))
+
+
+def names(folder: Path) -> str:
+    """What a study that says no more of its files wrote."""
+    return f"{folder} holds " + ", ".join(sorted(path.name for path in folder.iterdir()))
 
 
 if __name__ == "__main__":

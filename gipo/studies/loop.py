@@ -11,22 +11,24 @@ not run again: the same command goes on where it was interrupted.
 """
 
 import argparse
+import csv
+import functools
 import json
 import os
 import statistics
+import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from tqdm.auto import tqdm
 
 from gipo.errors import GipoError
 from gipo.files import write_text
-from gipo.plots import save_figure
+from gipo.studies.loop_report import files as files  # `gipo-study` prints them at the end
+from gipo.studies.loop_report import gain, plot, report
+from gipo.studies.narration import Narrator
 from gipo.studies.stages import Stages, parse_gap
 
 GAP = ("action_offset=.25",)
@@ -57,98 +59,89 @@ def run(options: argparse.Namespace) -> None:
     if options.rounds < 1 or min(options.logged, options.episodes, options.frames) < 1:
         raise GipoError("--rounds, --logged, --episodes and --frames must be at least 1")
     gap = parse_gap(options.gap)
-    alone = len(options.seeds) == 1
-    stages = Stages(gap, show=alone)
-
-    def one(seed: int) -> dict[str, Any]:
-        result = loop(stages, options.out / f"seed-{seed}", seed, options)
-        bar.update()
-        return result
-
-    with (
-        tqdm(total=len(options.seeds), desc="loops", unit="loop", disable=alone) as bar,
-        ThreadPoolExecutor(max(1, min(options.processes or 1, len(options.seeds)))) as pool,
-    ):
-        results = list(pool.map(one, options.seeds))
-    text = report(results, options)
-    print(f"\n{text}")
+    try:
+        results = run_loops(gap, options)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"the same command with --out {options.out} goes on from here") from error
     found = {
         "gap": gap,
         "settings": {key: getattr(options, key) for key in ("rounds", "frames", "logged", "episodes", "train", "post")},
         "median_gain": statistics.median(gain(result) for result in results),
         "seeds": results,
     }
+    text = report(results, options)
     write_text(json.dumps(found, indent=1) + "\n", options.out / "demo.json")
     write_text(text + "\n", options.out / "demo.md")
     plot(results, options.out / "demo.png")
+    print(f"\n{text}\n")
 
 
-def loop(stages: Stages, folder: Path, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One loop with a heading for each stage and the bar of its command; several under one bar, a line a result."""
+    count = 1 + 2 * (options.rounds + 1) + 3 * options.rounds
+    if len(options.seeds) == 1:
+        (seed,) = options.seeds
+        stages = Stages(gap, bars=sys.stderr.isatty())
+        say = functools.partial(print, flush=True)
+        say(f"Seed {seed}, files in {options.out}; the robot differs from the simulator by {' '.join(options.gap)}")
+        return [loop(stages, options.out / f"seed-{seed}", seed, options, Narrator(count, say=say))]
+    stages = Stages(gap)
+    with (
+        tqdm(total=len(options.seeds) * count, desc="loops", unit="stage", smoothing=0) as bar,
+        ThreadPoolExecutor(max(1, min(options.processes or 1, len(options.seeds)))) as pool,
+    ):
+
+        def one(seed: int) -> dict[str, Any]:
+            told = Narrator(count, f"seed {seed}", tqdm.write, bar.update)
+            return loop(stages, options.out / f"seed-{seed}", seed, options, told)
+
+        try:
+            return list(pool.map(one, options.seeds))
+        except BaseException:
+            stages.ended.set()
+            raise
+
+
+def loop(stages: Stages, folder: Path, seed: int, options: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
     """One loop of `options.rounds` rounds; its figures and paths, plain data."""
-    checkpoint = stages.train(folder / "train", seed, options.frames, _flags(options.train)) / "last.ckpt"
     policies, logs, rounds = folder / "policies", [], []
+    with narrator.stage(f"Train in simulation for {options.frames:,} steps") as told:
+        checkpoint = stages.train(folder / "train", seed, options.frames, _flags(options.train)) / "last.ckpt"
+        told.result = evaluated(folder / "train")
     for index in range(options.rounds + 1):
-        policy = stages.export(checkpoint, policies / f"round-{index}.onnx")
+        policy = policies / f"round-{index}.onnx"
+        with narrator.stage("Export the policy that goes onto the robot") as told:
+            told.detail = str(stages.export(checkpoint, policy))
         compared = folder / f"round-{index}" / "compared"
-        outcome = stages.drive(policy, compared, options.episodes, COMPARISON)
+        with narrator.stage(f"Run it on the robot: {'the same ' * bool(index)}{options.episodes} goals") as told:
+            outcome = stages.drive(policy, compared, options.episodes, COMPARISON)
+            told.result = outcome.text()
         found: dict[str, Any] = {"checkpoint": checkpoint, "policy": policy, "compared": compared}
         if index < options.rounds:
             logs.append(folder / f"round-{index}" / "logs")
-            first = LOGGED + index * options.logged
-            found["logged_success"] = stages.drive(policy, logs[-1], options.logged, first).rate
-            stages.audit(logs, policies, folder / f"round-{index}")
+            with narrator.stage(f"Log {options.logged} more episodes to learn from, with other goals") as told:
+                logged = stages.drive(policy, logs[-1], options.logged, LOGGED + index * options.logged)
+                told.result = logged.text()
+            with narrator.stage("Audit the logs: recompute every log-prob from the artifact alone") as told:
+                stages.audit(logs, policies, folder / f"round-{index}")
+                told.detail = "all are reproduced"
             run_folder = folder / f"round-{index + 1}" / "run"
-            found["logs"] = logs[-1]
-            checkpoint = stages.post_train(run_folder, logs, checkpoint, policies, seed, _flags(options.post))
+            with narrator.stage("Post-train on these logs alone") as told:
+                checkpoint = stages.post_train(run_folder, logs, checkpoint, policies, seed, _flags(options.post))
+                told.detail = str(checkpoint)
+            found |= {"logged_success": logged.rate, "logs": logs[-1]}
         rounds.append({**{key: _plain(value) for key, value in found.items()}, **outcome.summary()})
     return {"seed": seed, "rounds": rounds}
 
 
-def gain(result: dict[str, Any]) -> float:
-    """Success after the last round − success of the policy that was deployed first."""
-    return float(result["rounds"][-1]["success"] - result["rounds"][0]["success"])
-
-
-def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """The table in Markdown, and what it comes to."""
-    last = len(results[0]["rounds"]) - 1
-    lines = [
-        f"Any-step success on the robot with {' '.join(options.gap)}, {options.episodes} goals, 95 % intervals:",
-        "",
-        "| seed | deployed | " + " | ".join(f"post-trained, round {r}" for r in range(1, last + 1)) + " | gain |",
-        "|---|---|" + "---|" * (last + 1),
-    ]
-    for result in results:
-        cells = [f"{each['success']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in result["rounds"]]
-        lines.append(f"| {result['seed']} | " + " | ".join(cells) + f" | {gain(result):+.2f} |")
-    lines += ["", f"Median gain over {len(results)} seed{'s' * (len(results) > 1)}: "
-              f"{statistics.median(map(gain, results)):+.2f}"]  # fmt: skip
-    if len(results) == 1:
-        lines += ["", *(f"{key} of round {index}: {each[key]}" for index, each in enumerate(results[0]["rounds"])
-                        for key in ("checkpoint", "policy", "compared", "logs") if key in each)]  # fmt: skip
-    return "\n".join(lines)
-
-
-def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Success before and after every round, one line a seed."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for shift, result in enumerate(results):
-        rounds = result["rounds"]
-        x = [index + 0.04 * (shift - (len(results) - 1) / 2) for index in range(len(rounds))]
-        y = [each["success"] for each in rounds]
-        error = [
-            [each["success"] - each["low"] for each in rounds],
-            [each["high"] - each["success"] for each in rounds],
-        ]
-        axes.errorbar(x, y, error, marker="o", capsize=3, label=f"seed {result['seed']}")
-    count = len(results[0]["rounds"])
-    axes.set_xticks(range(count), ["deployed", *(f"post-trained\nround {index}" for index in range(1, count))])
-    axes.set_ylim(0, 1.02)
-    axes.set_ylabel("any-step success, 95 % interval")
-    axes.set_title("The robot, before and after learning from its logs")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="lower right")
-    save_figure(figure, path)
+def evaluated(folder: Path) -> str:
+    """What the last evaluation of a run said of success; empty where it was never evaluated."""
+    with open(folder / "curves.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/success")]
+    if not rows:
+        return ""
+    rate, low, high = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
+    return f"success {rate:.2f} [{low:.2f}, {high:.2f}] in simulation"
 
 
 def _flags(options: list[str]) -> list[str]:

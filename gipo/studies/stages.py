@@ -1,26 +1,22 @@
 """The stages of the loop as the commands a user would type, each run once: a finished stage is not run again."""
 
 import json
-import shlex
 import shutil
-import subprocess
-import sys
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gipo.common.intervals import wilson_interval
+from gipo.common.intervals import rate_with_interval, wilson_interval
 from gipo.errors import GipoError
 from gipo.files import locked, write_text
+from gipo.studies.commands import run
 from robots.annotations import arguments
 from robots.errors import LogError, RobotError
 from robots.log import read_log
 from robots.settings import parse_settings
 from robots.sim import RealityGap
-
-MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
-TAIL = 15  # lines of a failed command that are repeated
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,11 @@ class Outcome:
         """Share of successful episodes."""
         return sum(self.successes) / len(self.successes)
 
+    def text(self) -> str:
+        """Success with its interval, and the mean return, in words."""
+        shown = rate_with_interval(sum(self.successes), len(self.successes))
+        return f"success {shown}, mean return {self.summary()['return']:,.0f}"
+
     def summary(self) -> dict[str, float]:
         """Success with its 95 % Wilson interval, and the mean return."""
         rate, low, high = wilson_interval(sum(self.successes), len(self.successes))
@@ -54,12 +55,14 @@ class Stages:
     Args:
         gap: settings of the simulated robot that make it unlike the simulator of training.
         speed: of the simulated robot, as a multiple of the wall clock.
-        show: let commands write to the terminal; otherwise they write to a file in the stage's folder.
+        bars: let commands show their progress on the terminal; all else they say is in a file of the stage's folder.
+        ended: set when no further stage is to begin.
     """
 
     gap: Mapping[str, float]
     speed: float = 20.0
-    show: bool = False
+    bars: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
         """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
@@ -75,11 +78,11 @@ class Stages:
     def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> Outcome:
         """Episodes of the robot, logged in `folder`; episode e has the goal of seed + e."""
         settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
-        self._once(
-            folder, "drive", "gipo-robot", "run", "--robot", "sim", "--policy", str(policy), "--episodes",
-            str(episodes), "--seed", str(seed), "--speed", f"{self.speed:g}", "--log", str(folder), *settings,
-            fresh=True,
+        words = (
+            "run", "--robot", "sim", "--policy", str(policy), "--episodes", str(episodes), "--seed", str(seed),
+            "--speed", f"{self.speed:g}", "--log", str(folder), *settings,
         )  # fmt: skip
+        self._once(folder, "drive", "gipo-robot", *words, "--table", fresh=True, identity=words)
         return outcome(folder, episodes)
 
     def audit(self, logs: Sequence[Path], policies: Path, folder: Path) -> None:
@@ -156,38 +159,11 @@ class Stages:
                 if begun is None and any(folder.iterdir()):
                     raise GipoError(f"{folder} holds files not of this study; name another --out, or delete it")
                 _clear(folder, started)
+            if self.ended.is_set():
+                raise GipoError("the study has ended")
             write_text(words, started)
-            run(command, args, None if self.show else folder / f"{name}.txt", lock)
+            run(command, args, folder / f"{name}.txt", lock, self.bars)
             write_text(words, done)
-
-
-def run(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
-    """Run one of our commands with this interpreter.
-
-    Args:
-        command: one of MODULES.
-        args: its arguments.
-        output: file for what it says; the terminal when None.
-        lock: a descriptor that it inherits.
-
-    Raises:
-        GipoError: when it fails, with the end of what it said.
-    """
-    shown = f"{command} {shlex.join(args)}"
-    call = [sys.executable, "-m", MODULES[command], *args]
-    if output is None:
-        print(f"\n$ {shown}", flush=True)
-        code = subprocess.run(call, stdin=subprocess.DEVNULL, pass_fds=[lock]).returncode
-        said = ""
-    else:
-        with open(output, "w") as file:
-            print(f"$ {shown}", file=file, flush=True)
-            code = subprocess.run(
-                call, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, pass_fds=[lock]
-            ).returncode
-        said = ":\n" + "\n".join(output.read_text(errors="replace").splitlines()[-TAIL:])
-    if code:
-        raise GipoError(f"`{shown}` ended with exit code {code}{said if output else ''}")
 
 
 def _clear(folder: Path, keep: Path) -> None:

@@ -32,7 +32,7 @@ STUDY = shlex.split(
 )
 
 
-def in_process(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
+def in_process(command: str, args: Sequence[str], *_: object) -> None:
     """In the place of a process for each run, whose imports take longer than such a run."""
     assert command == "gipo"
     gipo(list(args))
