@@ -55,8 +55,8 @@ RULES: dict[str, set[str]] = {
     "gipo.studies.statistics": {"numpy", "scipy"},
     # Runs our commands and reads what they left.
     "gipo.studies.stages": {
-        "gipo.common", "gipo.errors", "gipo.files", "robots.annotations", "robots.errors", "robots.log",
-        "robots.settings", "robots.sim",
+        "gipo.common", "gipo.errors", "gipo.files", "gipo.studies.commands", "robots.annotations", "robots.errors",
+        "robots.log", "robots.settings", "robots.sim",
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
