@@ -2,7 +2,9 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -31,10 +33,14 @@ class Background(Generic[Item]):
             self.dropped += 1
 
     def close(self, timeout: float = 10.0) -> None:
-        """Finish what waits."""
-        if self._thread.is_alive():
+        """Finish what waits; whatever could not be done in `timeout` seconds is dropped, and `error` says so."""
+        end = time.monotonic() + timeout
+        with suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
-            self._thread.join(timeout)
+            self._thread.join(max(0.0, end - time.monotonic()))
+        if self._thread.is_alive():
+            self.dropped += self._queue.qsize()
+            self.error = self.error or f"it takes more than {timeout:g} s"
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -43,6 +49,6 @@ class Background(Generic[Item]):
                 continue
             try:
                 self._handle(item)
-            except Exception as error:  # whatever it is, it is not the control loop's business
+            except BaseException as error:  # whatever it is, it is not the control loop's business
                 self.error = f"{type(error).__name__}: {error}"
                 self.dropped += 1

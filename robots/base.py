@@ -22,7 +22,8 @@ class Observation:
         reward: for the last command; 0 where nothing measures one.
         success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
         terminated: the task is over (not: time is up).
-        images: camera → [H, W, 3] uint8 or encoded bytes, for the log only.
+        images: camera → pixels for the log, uint8 or uint16 (depth), [H, W], [H, W, 1] or [H, W, 3]; or the bytes of a
+            PNG or JPEG file.
     """
 
     values: np.ndarray
@@ -38,7 +39,8 @@ class Robot(Protocol):
     """What a driver implements.
 
     `connect`; for each episode `prepare`, then `observe` and `act` in turn at the control rate; `close`: all but
-    `stop` are called in this order, one at a time. Any of them may raise, which stops the robot.
+    `stop` are called in this order, one at a time, `stop` and `close` from threads of their own. Any of them may raise,
+    which stops the robot; whatever happens after `connect` was called, `close` is called.
     """
 
     @property
@@ -53,7 +55,8 @@ class Robot(Protocol):
     def prepare(self, seed: int) -> None:
         """Bring robot and scene to the start of an episode and return when they are there.
 
-        A person may be part of it. Clears an earlier `stop`. `seed` chooses what can be chosen, e.g. a simulated goal.
+        A person may be part of it (`robots.prompt.ask`). Clears an earlier `stop`; one that comes meanwhile ends it.
+        `seed` chooses what can be chosen, e.g. a simulated goal.
         """
         ...
 
@@ -77,5 +80,5 @@ class Robot(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the hardware, moving or not."""
+        """Release the hardware, moving or not; within five seconds. Also called after a `connect` that failed."""
         ...

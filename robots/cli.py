@@ -27,11 +27,12 @@ def _command(arguments: list[str]) -> int:
     return parsed.run(parsed) or 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     from deploy.policy import OnnxPolicy
     from robots.load import load_robot
     from robots.options import Options
-    from robots.session import Runner, ask_at_terminal
+    from robots.prompt import ask_reset
+    from robots.session import Runner
 
     policy = OnnxPolicy.load(options.policy, options.require_id)
     shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
@@ -53,13 +54,19 @@ def _run(options: argparse.Namespace) -> None:
     )
     record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
     with _viewer(options.view, robot.spec) as listeners:
-        runner = Runner(robot, policy, settings, options.log, shadow, record, ask_at_terminal, listeners, sys.stderr)
+        runner = Runner(robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr)
         report = runner.run(options.episodes, options.seed)
-    if options.table and report.results:
-        print(report.table() + "\n")
-    print(report.text())
-    if report.stopped:
-        raise RobotError(report.stopped)
+    life = report.life
+    try:
+        print(report.table() + "\n" if options.table and report.results else "", end="")
+        print(report.text(), flush=True)
+    except OSError:  # whether the table could be printed says nothing of the robot
+        boundary.give_up_output()
+    if life.faults:
+        raise RobotError("; ".join(life.faults)) from life.cause
+    if life.signals:
+        print(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole", file=sys.stderr)
+    return life.exit_code
 
 
 def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Callable[[Step], None], ...]]":

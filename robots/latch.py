@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from robots.base import Robot
+from robots.calls import Call
 from robots.errors import RobotError
 
 IDLE, ENGAGED, STOPPED = "idle", "engaged", "stopped"
-STOP_SECONDS = 1.0  # a driver's own stop may take before nobody waits for it any more
+STOP_SECONDS = 1.0  # a driver's own stop may take; one that takes longer has failed
 OnStop = Callable[[str], None]
 
 
@@ -17,8 +18,7 @@ class Latch:
     """idle → engaged → stopped → (reset by a person) → idle. Commands pass only while engaged.
 
     Args:
-        robot: whose `stop` is called, once per stop, from a thread of its own, because a hanging driver may hang
-            there too.
+        robot: whose `stop` is called, from a thread of its own, because a hanging driver may hang there too.
         grace: seconds a stop waits for a command that is just being sent, so that none can follow it.
         on_stop: told of the first reason, and of a driver that fails to stop; must not block.
     """
@@ -30,6 +30,9 @@ class Latch:
         self._told = threading.Event()  # the driver knows of the latest stop
         self._state = IDLE
         self._reason = ""
+        self._resting = False  # the driver was told to stop, did, and was allowed nothing since
+        self._call: Call | None = None
+        self.failure = ""  # how the driver failed to stop; empty when it did not
 
     @property
     def state(self) -> str:
@@ -41,6 +44,16 @@ class Latch:
         """Why it is stopped; empty when it is not."""
         return self._reason
 
+    def begin(self) -> None:
+        """The robot is about to be prepared, which may move it.
+
+        Raises:
+            RobotError: when it is stopped; only `reset` undoes that.
+        """
+        with self._lock:
+            self.check()
+            self._resting = False
+
     def engage(self) -> None:
         """Let commands pass.
 
@@ -49,7 +62,7 @@ class Latch:
         """
         with self._lock:
             self.check()
-            self._state = ENGAGED
+            self._state, self._resting = ENGAGED, False
 
     def check(self) -> None:
         """Refuse to go on after a stop.
@@ -77,14 +90,26 @@ class Latch:
             # Else an episode could end, and the next begin, before the thread that saw the reason tells the driver.
             self._told.wait(self._grace + STOP_SECONDS)
             return
-        self._on_stop(reason)
+        self._say(reason)
         self._halt(reason)
         self._told.set()
 
     def rest(self, reason: str) -> None:
-        """Stop the robot without latching: an episode is over and nothing was wrong."""
+        """Stop the robot without latching, as nothing was wrong with its episode; a driver that fails to is latched."""
         self.disengage()
         self._halt(reason)
+        if self.failure:
+            self.stop(self.failure)
+
+    def settle(self, reason: str) -> None:
+        """Tell the driver once more, unless it has stopped and nothing could have moved it since."""
+        if not self._resting:
+            self._halt(reason)
+
+    def repeat(self) -> None:
+        """Tell a latched driver once more: what it was still doing may have undone its stop."""
+        self._resting = False
+        self.settle(self._reason)
 
     def reset(self) -> None:
         """What only a person may decide, after looking: back to idle."""
@@ -106,18 +131,21 @@ class Latch:
     def _halt(self, reason: str) -> None:
         held = self._sending.acquire(timeout=self._grace)
         try:
-            thread = threading.Thread(target=self._call_stop, args=(reason,), name="stop", daemon=True)
-            thread.start()
-            thread.join(STOP_SECONDS)
+            call = self._call
+            if call is None or not call.running:  # else it hangs in an earlier stop, and would in this one
+                call = self._call = Call(self._robot.stop, reason)
+            fault = call.wait(STOP_SECONDS)
         finally:
             if held:
                 self._sending.release()
+        self._resting = not fault
+        self.failure = f"the driver failed to stop: {fault}" if fault else ""
+        if fault:
+            self._say(self.failure)
 
-    def _call_stop(self, reason: str) -> None:
-        try:
-            self._robot.stop(reason)
-        except Exception as error:  # a driver's own errors share no base class
-            self._on_stop(f"the driver failed to stop: {type(error).__name__}: {error}")
+    def _say(self, reason: str) -> None:
+        with suppress(Exception):  # whoever is told must not keep the driver from being told
+            self._on_stop(reason)
 
 
 class Watchdog:
@@ -125,12 +153,19 @@ class Watchdog:
 
     Args:
         latch: to stop.
-        deadlines: section → seconds.
+        deadlines: section → seconds; others may take for ever.
         poll: seconds between looks.
+        guards: section → asked at every look while it lasts; a reason stops the robot.
     """
 
-    def __init__(self, latch: Latch, deadlines: Mapping[str, float], poll: float):
-        self._latch, self._poll = latch, poll
+    def __init__(
+        self,
+        latch: Latch,
+        deadlines: Mapping[str, float],
+        poll: float,
+        guards: Mapping[str, Callable[[], str]] | None = None,
+    ):
+        self._latch, self._poll, self._guards = latch, poll, dict(guards or {})
         self._deadlines = {section: round(seconds * 1e9) for section, seconds in deadlines.items()}
         self._current: tuple[str, int] | None = None
         self._closed = threading.Event()
@@ -156,15 +191,25 @@ class Watchdog:
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
-        self._thread.join()
+        self._thread.join(2 * STOP_SECONDS)  # a guard may hang, on a file of a network that is down
 
     def _run(self) -> None:
         while not self._closed.wait(self._poll):
-            self._check(time.monotonic_ns())
+            try:
+                self._check(time.monotonic_ns())
+                self._ask()
+            except Exception as error:  # a watchdog that dies guards nothing
+                self._latch.stop(f"the watchdog failed: {type(error).__name__}: {error}")
+
+    def _ask(self) -> None:
+        current = self._current
+        guard = self._guards.get(current[0]) if current else None
+        if guard is not None and (reason := guard()) and self._current is current:
+            self._latch.stop(reason)
 
     def _check(self, now: int) -> None:
         current = self._current
-        if current is None:
+        if current is None or current[0] not in self._deadlines:
             return
         section, since = current
         allowed = self._deadlines[section]

@@ -6,7 +6,6 @@ same on both sides. Nothing of LeRobot is imported before the robot is made.
 
 import importlib
 import json
-import sys
 import time
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from gipo.common.boundary import described
 from gipo.common.errors import UserError
 from gipo.common.reading import read_text
+from robots import prompt
 from robots.annotations import build
 from robots.base import Observation
 from robots.errors import RobotError
@@ -111,6 +111,11 @@ class LeRobotRobot:
 
     def connect(self) -> None:
         """Open the device; nothing moves, so an uncalibrated one is refused."""
+        if self._wait and not prompt.attended():
+            raise RobotError(
+                "a person is to place the scene before each episode, and there is no terminal to ask at; "
+                "if nobody has to, say --set wait=false"
+            )
         self.device.connect(calibrate=False)
         if not getattr(self.device, "is_calibrated", True):
             self.device.disconnect()
@@ -118,10 +123,10 @@ class LeRobotRobot:
 
     def prepare(self, seed: int) -> None:
         """Wait for the person who places the scene."""
-        if self._wait and sys.stdin.isatty():
-            input("\nPlace the scene, then press Enter: ")
         self._measured = {}
         self._stopped, self._held = False, False
+        if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
+            raise RobotError("nobody has placed the scene")
 
     def observe(self) -> Observation:
         """Read every sensor."""

@@ -3,7 +3,7 @@
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,9 @@ from robots.base import Observation, Robot
 from robots.deciding import Decider
 from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
+from robots.lifecycle import State
 from robots.log import LogWriter
+from robots.log.images import check_images
 from robots.log.schema import SECTIONS
 from robots.options import Options, Policy, Result
 from robots.recorder import Listener, Recorder
@@ -35,6 +37,7 @@ class ControlLoop:
         options: how to run.
         clock: that paces the loop and ages observations.
         listeners: called with each step after it is logged; they must not block.
+        entered: told when an episode is prepared, and when the policy takes over.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class ControlLoop:
         options: Options,
         clock: Clock | None = None,
         listeners: tuple[Listener, ...] = (),
+        entered: Callable[[State], object] = lambda state: None,
     ):
+        self._entered = entered
         self.robot, self.policy, self.log, self.options = robot, policy, log, options
         self.spec = robot.spec
         self.record: Recorder | None = None  # of the episode that runs, or ran last
@@ -56,10 +61,10 @@ class ControlLoop:
         self._running = False
         period = self.spec.period_ns / 1e9
         self.latch = Latch(robot, period / 4, self._stopped)
-        deadlines = dict.fromkeys(SECTIONS, options.deadline * period)
+        deadlines = dict.fromkeys((*SECTIONS, "deadman"), options.deadline * period)
         # Between ticks the loop sleeps; if it does not wake up, nobody minds the robot.
         deadlines["wait"] = (max(1, 1 / options.speed) + options.deadline) * period
-        self._watchdog = Watchdog(self.latch, deadlines, period / 4)
+        self._watchdog = Watchdog(self.latch, deadlines, period / 4, {"prepare": self._unsafe})
 
     def close(self) -> None:
         """End the watchdog."""
@@ -77,48 +82,69 @@ class ControlLoop:
             episode: number within the session.
             seed: chooses what the robot lets be chosen, and with the number every noise draw:
                 `numpy.random.default_rng([seed, episode])`, one draw of [D] a step, or of [H·D] a chunk.
+
+        Raises:
+            SessionOver: when the session was closed before it began.
         """
+        self._entered(State.PREPARING)
         record = Recorder(self.log, self.spec, self.options, episode, self._listeners)
         self.record, self._section, self._running, reason = record, "prepare", True, ""
         record.start(self.policy, seed)
         self._decider.begin()
         try:
             with _undisturbed():
-                self.latch.check()  # before anything moves, homing included
-                self.robot.prepare(seed)
-                self.latch.engage()
+                self._prepare(record, seed)
                 self._run(record, np.random.default_rng([seed, episode]))
         except _End as end:
             reason = str(end)
             self.latch.rest(reason)
         except RobotError as error:
             self.latch.stop(str(error))
-        except Exception as error:  # drivers and policies raise anything
+        except BaseException as error:  # drivers and policies raise anything, and some exit
             self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}")
-        except BaseException:
-            self.latch.stop("the process was interrupted")
-            raise
+            if isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             self._watchdog.rest()
             self._running = False
         stopped = self.latch.state == STOPPED
-        return record.finish(self.latch.reason if stopped else reason, stopped, self._clock.now_ns())
+        return record.finish(self.latch.reason if stopped else reason, stopped)
+
+    def _prepare(self, record: Recorder, seed: int) -> None:
+        """Bring the robot to its start, guarded; nothing moves, homing included, when nothing may."""
+        self.latch.begin()
+        self._ask_people(record)
+        self._watchdog.enter("prepare")
+        self.robot.prepare(seed)
+        if self.latch.state == STOPPED:
+            self.latch.repeat()  # preparing clears a driver's stop, also one that came meanwhile
+            self.latch.check()
+        self._entered(State.ENGAGED)
+        self.latch.engage()
 
     def _stopped(self, reason: str) -> None:
         if self.record is not None:
             self.record.stopped(reason)
 
     def _run(self, record: Recorder, rng: np.random.Generator) -> None:
-        """The loop itself; ends by an exception."""
-        pacer = Pacer(self._clock, record.timing.period_ns, self.options.speed == 1)
+        """The loop itself, and its time; stopping the robot is no part of either. Ends by an exception."""
         record.timing.started_ns = self._clock.now_ns()
+        try:
+            self._tick_for_ever(record, rng)
+        finally:
+            record.timing.ended_ns = self._clock.now_ns()
+            self._watchdog.rest()
+
+    def _tick_for_ever(self, record: Recorder, rng: np.random.Generator) -> None:
+        pacer = Pacer(self._clock, record.timing.period_ns, self.options.speed == 1)
         state: safety.State | None = None
         while True:
             with self._timed("wait"):
                 late = pacer.wait()
             began = self._clock.now_ns()
             observation = self._observe(record)
-            self._ask_people(record)
+            with self._timed("deadman"):
+                self._ask_people(record)
             with self._timed("policy"):
                 values = observation.values.astype(np.float32)
                 decision, chunk_step = self._decider.next(observation, values, rng)
@@ -139,6 +165,7 @@ class ControlLoop:
             found = self.robot.observe()
         previous = 0 if record.last is None else record.last.time_ns
         fault = safety.check_observation(self.spec, self._limits, found.values) or self._stale(found.time_ns, previous)
+        fault = fault or check_images(found.images)
         if not fault and not np.isfinite(found.reward):
             fault = f"the reward is {found.reward}"
         if fault:
@@ -161,15 +188,19 @@ class ControlLoop:
         return "steps" if record.step >= self.options.steps else ""
 
     def _ask_people(self, record: Recorder) -> None:
-        if not self.options.deadman():
-            raise RobotError("the deadman was released")
+        if reason := self._unsafe():
+            raise RobotError(reason)
         if self.options.takeover():
             record.event("takeover", "a person took over")
             raise _End("takeover")
         if reason := self.options.quit():
             raise _End(reason)
-        if self.log.error is not None:
-            raise RobotError(f"the log failed: {self.log.error}")
+
+    def _unsafe(self) -> str:
+        """Why the robot may not move, whatever it is doing."""
+        if not self.options.deadman():
+            return "the deadman was released"
+        return "" if self.log.error is None else f"the log failed: {self.log.error}"
 
     def _engage(self, record: Recorder, observation: Observation) -> safety.State:
         state = safety.start(self.spec, observation.hold)

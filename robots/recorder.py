@@ -11,6 +11,7 @@ from robots import safety
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.log import Image, LogWriter, Step, plain
+from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
 from robots.options import Options, Policy, Result
 from robots.spec import RobotSpec
@@ -125,7 +126,8 @@ class Recorder:
         """Log the images of an observation; copied, because a driver may fill the same memory again."""
         for camera, pixels in found.images.items():
             kept = pixels.copy() if isinstance(pixels, np.ndarray) else pixels
-            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept, "png", self.episode, self.step))
+            encoding = encoding_of(pixels)
+            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept, encoding, self.episode, self.step))
 
     def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
         """Time in a section of the tick."""
@@ -144,9 +146,8 @@ class Recorder:
         self.overruns += work_ns > self.timing.period_ns
         self.step += 1
 
-    def finish(self, reason: str, stopped: bool, now_ns: int) -> Result:
+    def finish(self, reason: str, stopped: bool) -> Result:
         """The end of the episode."""
-        self.timing.ended_ns = now_ns
         # The last observation came after the last command, unless that one still waits for it.
         final = self.last if self._pending is None else None
         self.complete(0.0, False, True)

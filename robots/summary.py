@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gipo.common.intervals import rate_with_interval
+from robots.lifecycle import LifeCycle
 from robots.log import Statistics
 from robots.options import Result
 from robots.table import outcome, table
@@ -20,7 +21,7 @@ class Report:
         results: of the episodes, in order.
         statistics: of the log.
         shadow: how far the policy that looked on would have acted otherwise; None without one.
-        stopped: why the session did not come to its end; empty if it did.
+        life: how the session came to its end.
         speed: of the clock; only at 1 does the time that a tick took mean anything.
     """
 
@@ -28,7 +29,7 @@ class Report:
     results: list[Result]
     statistics: Statistics
     shadow: dict[str, float] | None
-    stopped: str
+    life: LifeCycle
     speed: float = 1.0
 
     def text(self) -> str:

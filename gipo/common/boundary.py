@@ -61,7 +61,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
         return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
-            _give_up_output()
+            give_up_output()
             return 0
         for translate in (*translators, *TRANSLATORS):
             if (line := translate(error)) is not None:
@@ -81,7 +81,7 @@ def _told(program: str, line: str, error: BaseException, code: int, debug: bool)
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        _give_up_output()
+        give_up_output()
     return code
 
 
@@ -95,7 +95,7 @@ def _reader_has_gone() -> bool:
         return False
 
 
-def _give_up_output() -> None:
+def give_up_output() -> None:
     """What is still to be written goes nowhere, as the interpreter would complain at its end."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,21 +4,25 @@ import base64
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
 from robots.errors import LogError
+from robots.log.container import MAX_RECORD
 from robots.log.scan import Scanner, open_regular
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURES = {"png": SIGNATURE, "jpeg": b"\xff\xd8\xff"}  # how a file begins
+DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}  # bits of a sample
 MAX_PIXELS = 1 << 26
+MAX_IMAGE = MAX_RECORD // 2 * 3 // 4 - (64 << 10)  # bytes: a record takes as many in base64, were they incompressible
 
 
 class Image(NamedTuple):
-    """A camera image: [H, W, 3] or [H, W] uint8, or bytes already in `encoding` (`png`, `jpeg`).
+    """A camera image: pixels as `check_image` allows, or the bytes of a file in `encoding` (`png`, `jpeg`).
 
     `episode` and `step` are those of the command that followed it; −1 outside of one.
     """
@@ -32,14 +36,50 @@ class Image(NamedTuple):
     step: int = -1
 
 
+def check_images(images: Any) -> str:
+    """Why the images of an observation cannot be logged; empty when they can."""
+    if not isinstance(images, Mapping):
+        return f"images are a {type(images).__name__}, not a mapping from camera to image"
+    faults = (f"image {camera!r} {fault}" for camera, pixels in images.items() if (fault := _fault(camera, pixels)))
+    return next(faults, "")
+
+
+def encoding_of(pixels: "np.ndarray | bytes") -> str:
+    """`png` for pixels, which the log encodes, and what bytes are by their first ones; empty when that is no image."""
+    if isinstance(pixels, np.ndarray):
+        return "png"
+    return next((name for name, signature in SIGNATURES.items() if pixels.startswith(signature)), "")
+
+
+def _fault(camera: Any, pixels: Any) -> str:
+    if not isinstance(camera, str):
+        return "has no text for a name"
+    if isinstance(pixels, bytes):
+        size = len(pixels)
+        fault = "" if encoding_of(pixels) else "is bytes of neither a PNG nor a JPEG file"
+    elif isinstance(pixels, np.ndarray):
+        size = pixels.nbytes
+        shaped = pixels.ndim in (2, 3) and (pixels.ndim == 2 or pixels.shape[2] in (1, 3)) and pixels.size
+        fault = "" if pixels.dtype in DEPTHS and shaped else (
+            f"is {list(pixels.shape)} {pixels.dtype}; a log holds [H, W], [H, W, 1] or [H, W, 3] of uint8 or uint16 "
+            "(leave alpha out, and give depth in whole millimetres)"
+        )  # fmt: skip
+    else:
+        return f"is a {type(pixels).__name__}, neither an array nor bytes"
+    if not fault and size > MAX_IMAGE:
+        return f"has {size:,} bytes, the log takes {MAX_IMAGE:,}"
+    return fault
+
+
 def png(pixels: np.ndarray) -> bytes:
-    """[H, W, 3] or [H, W] uint8 as a PNG file."""
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise LogError(f"an image must be [H, W, 3] or [H, W] uint8, got {pixels.shape} {pixels.dtype}")
+    """[H, W, 3], [H, W, 1] or [H, W], uint8 or uint16, as a PNG file, without loss."""
+    if fault := _fault("", pixels):
+        raise LogError(f"an image {fault}")
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1)
+    colour = 2 if pixels.shape[2:] == (3,) else 0
+    rows = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder(">"))).view(np.uint8).reshape(height, -1)
     filtered = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, DEPTHS[pixels.dtype], colour, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(filtered, 1)), (b"IEND", b"")]
     return SIGNATURE + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
@@ -84,7 +124,7 @@ def _row(data: bytes) -> dict[str, Any]:
 
 
 def pixels_of(row: dict[str, Any]) -> np.ndarray:
-    """[H, W, 3] or [H, W] uint8 of a row whose PNG is as `png` writes it.
+    """[H, W, 3] or [H, W], uint8 or uint16, of a row whose PNG is as `png` writes it.
 
     Raises:
         LogError: when it is not.
@@ -93,16 +133,18 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
         data = base64.b64decode(row["data"], validate=True)
         if data[:8] != SIGNATURE or data[12:16] != b"IHDR":
             raise ValueError("it is no PNG")
-        width, height, *form = struct.unpack(">IIBBBBB", data[16:29])
-        channels = {(8, 2, 0, 0, 0): 3, (8, 0, 0, 0, 0): 1}[tuple(form)]
-        if not 0 < width * height <= MAX_PIXELS or data[37:41] != b"IDAT":
+        width, height, bits, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
+        channels = {2: 3, 0: 1}[colour]
+        kind = np.dtype({8: "u1", 16: ">u2"}[bits])
+        if any(rest) or not 0 < width * height <= MAX_PIXELS or data[37:41] != b"IDAT":
             raise ValueError("it is of another size or form")
         (length,) = struct.unpack(">I", data[33:37])
-        size = height * (1 + width * channels)
-        rows = zlib.decompressobj().decompress(data[41 : 41 + length], size)
-        lines = np.frombuffer(rows, np.uint8).reshape(height, 1 + width * channels)
+        stride = 1 + width * channels * kind.itemsize
+        rows = zlib.decompressobj().decompress(data[41 : 41 + length], height * stride)
+        lines = np.frombuffer(rows, np.uint8).reshape(height, stride)
         if lines[:, 0].any():
             raise ValueError("its rows are filtered")
     except (KeyError, TypeError, ValueError, struct.error, zlib.error) as error:
         raise LogError(f"an image that gipo-robot did not encode: {error}") from error
-    return lines[:, 1:].reshape((height, width, 3) if channels == 3 else (height, width))
+    values = np.ascontiguousarray(lines[:, 1:]).view(kind).astype(kind.newbyteorder("="), copy=False)
+    return values.reshape((height, width, 3) if channels == 3 else (height, width))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robots import cli, session
+from robots import cli, prompt
 from robots.log import read_log
 
 ROOT = Path(__file__).parents[2]
@@ -66,4 +66,4 @@ def test_add_your_robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     sent = log.episodes[0]["sent_action"]
     assert (np.abs(np.diff(sent, axis=0)) <= 5.0 / 50 + 1e-9).all()
     assert "2" in capsys.readouterr().out
-    assert session.ask_at_terminal("nobody is there") is False
+    assert prompt.ask_reset("nobody is there", lambda: False) is False

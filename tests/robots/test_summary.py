@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from robots.lifecycle import LifeCycle
 from robots.log import Statistics
 from robots.options import Result
 from robots.summary import Report, live_line
@@ -19,7 +20,7 @@ def episode(number: int, success: bool | None, reason: str = "steps", **timing: 
 
 
 def report(*results: Result, speed: float = 1.0, **changes: Any) -> Report:
-    given = {"statistics": Statistics(1000, 0, 0), "shadow": None, "stopped": "", **changes}
+    given = {"statistics": Statistics(1000, 0, 0), "shadow": None, "life": LifeCycle(), **changes}
     return Report(Path("logs/a.mcap"), list(results), speed=speed, **given)
 
 

@@ -1,0 +1,35 @@
+"""Calls of a driver that may never return: each in a thread of its own, waited for as long as it may take."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Call:
+    """A call that has begun.
+
+    Args:
+        function: of a driver, which may raise anything or hang.
+        arguments: for it.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any):
+        self._fault = ""
+        self._thread = threading.Thread(target=self._run, args=(function, arguments), name="driver", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """It has neither returned nor raised."""
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> str:
+        """What went wrong within `seconds`: an exception, or that it has not returned; empty when nothing did."""
+        self._thread.join(seconds)
+        return f"it takes more than {seconds:g} s" if self.running else self._fault
+
+    def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        except BaseException as error:  # a driver's own errors share no base class, and some exit
+            self._fault = f"{type(error).__name__}: {error}"

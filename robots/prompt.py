@@ -1,0 +1,60 @@
+"""Questions to the person at the terminal. Each ends as soon as the session does, and never waits for nobody."""
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+POLL_SECONDS = 0.05
+
+
+def attended() -> bool:
+    """Whether somebody can be asked: standard input is there, open, and a terminal."""
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def ask(question: str, withdrawn: Callable[[], bool]) -> str | None:
+    """The line that is typed after `question`; None when nobody answers, or when the question was `withdrawn` before.
+
+    What was typed earlier is no answer: an Enter too many must not start a robot.
+    """
+    if not attended():
+        return None
+    _show(question)
+    typed = b""
+    with suppress(OSError):  # the terminal has gone
+        descriptor = sys.stdin.fileno()
+        _forget_input(descriptor)
+        while not withdrawn():
+            if not select.select([descriptor], [], [], POLL_SECONDS)[0]:
+                continue
+            part = os.read(descriptor, 1024)
+            if not part:
+                return None  # Ctrl-D
+            typed += part
+            if b"\n" in typed:
+                return typed.partition(b"\n")[0].decode(errors="replace").strip()
+    return None
+
+
+def ask_reset(reason: str, withdrawn: Callable[[], bool]) -> bool:
+    """Ask the person at the terminal whether to go on after a stop; no terminal, no going on."""
+    question = f"\nSTOPPED: {reason}\nLook at the robot. Type reset to go on, anything else to end: "
+    return ask(question, withdrawn) == "reset"
+
+
+def _show(question: str) -> None:
+    shown = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()]
+    with suppress(OSError):
+        print(question, end="", file=(shown or [sys.stderr])[0], flush=True)
+
+
+def _forget_input(descriptor: int) -> None:
+    with suppress(ImportError):  # where terminals are others
+        import termios
+
+        termios.tcflush(descriptor, termios.TCIFLUSH)

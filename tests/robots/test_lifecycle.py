@@ -1,0 +1,119 @@
+"""Every event in every state of a session, as `docs/robots.md` tables them, in processes of their own."""
+
+import multiprocessing
+import re
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from robots.lifecycle import State
+from robots.log import read_log
+from tests.robots import session_process
+
+TABLE = Path(__file__).parents[2] / "docs" / "robots.md"
+EVENTS = {
+    "it is done": ["nothing"],
+    "the driver raises or exits": ["raises", "exits"],
+    "the driver hangs": ["hangs"],
+    "a signal": ["signal"],
+    "a second signal": ["signals"],
+    "the log fails": ["disk"],
+    "the deadman is released": ["deadman"],
+    "no standard input": ["no stdin"],
+}
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 20.0  # seconds; a session that takes longer is killed, which is no exit code of the table
+AT_ONCE = 6  # processes; they mostly wait
+
+
+@dataclass
+class Cell:
+    """What the table says of an event in a state, and the process in which it happens."""
+
+    state: str
+    event: str
+    number: int
+    follows: str
+    code: str
+    folder: Path
+
+    @property
+    def stdin(self) -> str:
+        if self.event == "no stdin":
+            return "closed"
+        if self.state != "stopped":
+            return "nobody"
+        return "silent" if self.event.startswith("signal") else "person"
+
+    @property
+    def expected_code(self) -> int:
+        if self.event == "hangs" and self.follows == self.state:
+            return 128 + signal.SIGTERM  # the session waits, until that ends it
+        return 128 + self.number if self.code == "128+n" else int(self.code)
+
+    def faults(self, code: int | None) -> list[str]:
+        """What happened otherwise than the table says."""
+        states = (self.folder / "states").read_text().split()
+        calls = (self.folder / "calls").read_text().split()
+        error = (self.folder / "err").read_text(errors="replace")
+        (log,) = self.folder.glob("*.mcap")
+        found = [] if code == self.expected_code else [f"exit code {code}, not {self.expected_code}: {error!r}"]
+        after = states[states.index(self.state) + 1]
+        if after != ("closing" if self.follows == self.state else self.follows):
+            found.append(f"then {after}: {states}")
+        moves = [index for index, call in enumerate(calls) if call in ("connect", "prepare", "observe", "act")]
+        rest = calls[moves[-1] + 1 :]
+        if "close" not in rest or ("connected" in states and (rest[0], rest[-1]) != ("stop", "close")):
+            found.append(f"calls {calls[-6:]}")
+        if states[-1] != "sealed" or (self.event != "disk" and read_log(log).integrity.status != "sealed"):
+            found.append(f"the log is not sealed: {states}")
+        if code == 2 and not re.search(r"gipo-robot: error: .*\w", error):
+            found.append(f"no reason: {error!r}")
+        return [f"{self.state}, {self.event} {self.number or ''}: {each}" for each in found]
+
+
+def cells(folder: Path) -> list[Cell]:
+    rows = [[each.strip() for each in line.strip("|\n ").split("|")] for line in TABLE.read_text().splitlines()]
+    head = next(row for row in rows if row[:2] == ["state", "it is done"])
+    assert head[1:] == list(EVENTS), "the table knows other events"
+    body = [row for row in rows[rows.index(head) + 2 :] if len(row) == len(head)]
+    assert [row[0] for row in body] == [state.value for state in State][:-1], "the table knows other states"
+    found = []
+    for row in body:
+        for name, cell in zip(head[1:], row[1:], strict=True):
+            for event in EVENTS[name] if cell != "–" else ():
+                follows, _, code = cell.partition(" ")
+                for number in NUMBERS if event == "signal" else [signal.SIGINT] if event == "signals" else [0]:
+                    place = folder / f"{row[0]}-{event}-{number}".replace(" ", "-")
+                    found.append(Cell(row[0], event, int(number), follows, code, place))
+    return found
+
+
+def run(some: list[Cell]) -> dict[int, int | None]:
+    """Exit codes of their processes, in order."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([session_process.__name__])
+    waiting, running, codes, ends = list(enumerate(some)), {}, {}, {}
+    while waiting or running:
+        while waiting and len(running) < AT_ONCE:
+            index, cell = waiting.pop(0)
+            cell.folder.mkdir()
+            given = (str(cell.folder), cell.state, cell.event, cell.number, cell.stdin)
+            running[index] = process = context.Process(target=session_process.run, args=given)
+            process.start()
+            ends[index] = time.monotonic() + PATIENCE
+        time.sleep(0.02)
+        for index in [index for index in running if time.monotonic() > ends[index]]:
+            running[index].kill()
+        for index in [index for index, process in running.items() if process.exitcode is not None]:
+            codes[index] = running.pop(index).exitcode
+    return codes
+
+
+def test_every_cell_of_the_table(tmp_path: Path) -> None:
+    known = cells(tmp_path)
+    assert len(known) > 55
+    codes = run(known)
+    wrong = [fault for index, cell in enumerate(known) for fault in cell.faults(codes[index])]
+    assert not wrong, "\n".join(wrong)
