@@ -50,10 +50,7 @@ class Actor(TensorDictModuleBase):
         """Act on a batch of observations."""
         params = self.policy.params(tensordict.get("observation"))
         batch = params.shape[: -1 - len(self.policy.spaces.decision)]
-        if self.deterministic:
-            latent = self.policy.mode(params)
-        else:
-            latent = self.policy.sample(params, self.policy.noise(batch, self.generator))
+        latent = self.policy.mode(params) if self.deterministic else self.policy.sample(params, self._noise(batch))
         tensordict.set("latent", latent)
         tensordict.set("action", self.policy.to_env(latent))
         tensordict.set("log_prob", self.policy.log_prob(params, latent))
@@ -63,6 +60,9 @@ class Actor(TensorDictModuleBase):
         if self.stamp_process:
             tensordict.set("process", torch.full(batch, os.getpid(), dtype=torch.int64))
         return tensordict
+
+    def _noise(self, batch: tuple[int, ...]) -> Tensor:
+        return self.policy.noise(batch, self.generator)
 
 
 class ReceivingActor(Actor):

@@ -3,6 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         self.seed = 0 if seed is None else seed
         self._evaluation_env: EnvBase | None = None
         self._whole_policy = WholePolicy()
+        self._noticed = True  # that `state_dict` is taken
 
     @property
     @abstractmethod
@@ -138,6 +140,18 @@ class PolicyDataModule(LightningDataModule, ABC):
             self._evaluation_env = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
         return self._evaluation_env
 
+    def check_evaluation(self) -> None:
+        """Refuse a task whose episodes may never end.
+
+        Raises:
+            GipoError: naming the option that bounds them.
+        """
+        if self.task is not None and self.task.horizon is None and self.evaluation.max_steps is None:
+            raise GipoError(
+                f"{self.task.name} has no time limit, so that an evaluation episode may never end; set "
+                "data.evaluation.max_steps, or register the task with max_episode_steps"
+            )
+
     def notes(self, every: int) -> list[str]:
         """What a user should know before a run that saves a checkpoint `every` so many iterations."""
         return []
@@ -172,6 +186,15 @@ class PolicyDataModule(LightningDataModule, ABC):
         if state_dict and fitting:
             self.check(state_dict)
             self.restore([state_dict, *state_dict.get("others", [])][ranks.rank()])
+
+    @contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """Within it `state_dict` changes nothing, so that a run goes on as if it had not been taken."""
+        self._noticed = False
+        try:
+            yield
+        finally:
+            self._noticed = True
 
     def check_as_many(self, state_dict: dict[str, Any]) -> None:
         """Refuse the state of more or fewer learners.
@@ -214,7 +237,8 @@ class PolicyDataModule(LightningDataModule, ABC):
         policy = self.whole_policy()
         if policy.version.device.type != "cpu":
             policy = copy.deepcopy(policy).cpu()
-        found = evaluate(self.evaluation_env, policy, episodes, seed, self.evaluation.deterministic)
+        how = self.evaluation.deterministic, self.evaluation.max_steps
+        found = evaluate(self.evaluation_env, policy, episodes, seed, *how)
         # All ranks act on the same figures, also where their machines round differently.
         return ranks.of_the_first(found)
 

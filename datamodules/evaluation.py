@@ -1,7 +1,12 @@
-"""Evaluation episodes: fixed goals, own generators, nothing of the training run is touched."""
+"""Evaluation episodes: each begins and acts by its number alone; nothing of the training run is touched."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from tensordict import TensorDict
+from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.actor import Actor
@@ -10,25 +15,48 @@ from gipo.policies import Policy
 
 
 @torch.no_grad()
-def evaluate(env: EnvBase, policy: Policy, episodes: int, seed: int, deterministic: bool = False) -> TensorDict:
-    """Run `episodes` episodes with goals and noise that depend on `seed` alone.
+def evaluate(
+    env: EnvBase, policy: Policy, episodes: int, seed: int, deterministic: bool = False, max_steps: int | None = None
+) -> TensorDict:
+    """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
+
+    Where the environment can begin a numbered episode in one of its simulators (`begin_with`, see
+    `datamodules.simulation`), an episode does not depend on the number of simulators either; elsewhere the simulators
+    are seeded together, by the first number among them.
+
+    Args:
+        env: batch size [N].
+        policy: acts.
+        episodes: how many.
+        seed: of all of them.
+        deterministic: act by the mode instead of sampling.
+        max_steps: decisions after which an episode is cut, where the task would let it go on.
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
     """
-    seed_env(env, seed)
-    actor = Actor(policy, torch.Generator().manual_seed(seed), deterministic=deterministic)
     width = env.batch_size[0]
-    waves = [_wave(env, actor) for _ in range(-(-episodes // width))]
+    waves = [
+        _wave(env, policy, range(first, first + width), seed, deterministic, max_steps)
+        for first in range(0, episodes, width)
+    ]
     return torch.cat(waves)[:episodes]
 
 
-def _wave(env: EnvBase, actor: Actor) -> TensorDict:
+def _wave(
+    env: EnvBase, policy: Policy, numbers: range, seed: int, deterministic: bool, max_steps: int | None
+) -> TensorDict:
     """One episode in every simulator."""
+    begin_with: Any = getattr(env, "begin_with", None)
+    if begin_with is None:
+        seed_env(env, episode_seed(seed, numbers.start))
+    else:
+        begin_with(numbers, seed)
+    actor = _NumberedActor(policy, [episode_seed(seed, number) for number in numbers], deterministic)
     state = env.reset()
     task = state.get("task", None)
-    width = env.batch_size[0]
+    width = len(numbers)
     alive = torch.ones(width, dtype=torch.bool)
     total, length = torch.zeros(width), torch.zeros(width, dtype=torch.int64)
     success, success_last = torch.zeros(2, width, dtype=torch.bool)
@@ -42,9 +70,33 @@ def _wave(env: EnvBase, actor: Actor) -> TensorDict:
             success |= now & alive
             success_last = torch.where(alive, now, success_last)
         alive &= ~following["done"].squeeze(-1)
+        if max_steps is not None:
+            alive &= length < max_steps
     result = {"return": total, "length": length}
     if "success" in env.observation_spec.keys():
         result |= {"success": success, "success_last": success_last}
     if task is not None:
         result["task"] = task.squeeze(-1)
     return TensorDict(result, batch_size=[width])
+
+
+def episode_seed(seed: int, number: int) -> int:
+    """32 bits for the noise of episode `number` of the evaluation with this seed."""
+    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
+
+
+class _NumberedActor(Actor):
+    """Acts in N simulators, with noise that in each of them depends on its own seed alone.
+
+    Args:
+        policy: acts.
+        seeds: N.
+        deterministic: act by the mode instead of sampling.
+    """
+
+    def __init__(self, policy: Policy, seeds: Sequence[int], deterministic: bool):
+        super().__init__(policy, deterministic=deterministic)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def _noise(self, batch: tuple[int, ...]) -> Tensor:
+        return torch.stack([self.policy.noise((), generator) for generator in self._generators])

@@ -1,9 +1,11 @@
 """Any registered Gymnasium id with flat observations and actions, through TorchRL's wrapper."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import gymnasium
+import numpy as np
+import torch
 from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from datamodules.batched import refuse_no_simulators
@@ -29,7 +31,19 @@ class GymnasiumFamily(Family):
     def make(self, name: str, num_envs: int) -> EnvBase:
         """Simulators one after another."""
         refuse_no_simulators(num_envs)
-        return SerialEnv(num_envs, partial(_single, name))
+        return GymnasiumEnv(num_envs, partial(_single, name))
+
+
+class GymnasiumEnv(SerialEnv):
+    """N simulators one after another."""
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins these episodes of the evaluation with this seed."""
+        if self.is_closed:
+            self.start()
+        with torch.random.fork_rng(devices=[]):  # which TorchRL seeds too
+            for env, number in zip(self._envs, numbers, strict=True):
+                env.set_seed(int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]))
 
 
 def _single(task: str) -> EnvBase:

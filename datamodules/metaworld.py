@@ -1,7 +1,7 @@
 """MetaWorld's tasks, many simulators to a process."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
@@ -66,6 +66,11 @@ class MetaWorldEnv(BatchedEnv):
         sequences = np.random.SeedSequence(seed).spawn(len(self.simulators))
         for simulator, sequence in zip(self.simulators, sequences, strict=True):
             simulator.np_random = np.random.default_rng(sequence)
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins these episodes of the evaluation with this seed, the first N as `set_seed` does."""
+        for simulator, number in zip(self.simulators, numbers, strict=True):
+            simulator.np_random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
 
     def _begin(self, index: int) -> np.ndarray:
         return self.simulators[index].reset()[0]

@@ -205,10 +205,10 @@ class OnlineDataModule(PolicyDataModule):
         return found if self.logs is None else found | self.logs.provenance
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, replay and generators. Taking it is an episode boundary."""
+        """Counters, replay and generators. Taking it is an episode boundary, unless it is `unnoticed`."""
         if self._replay is None or self._rollouts is None:
             return self._restored
-        self._at_boundary = True
+        self._at_boundary = self._at_boundary or self._noticed
         own = {
             "task": self.task.name,
             "frames": self.frames,

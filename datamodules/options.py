@@ -88,6 +88,8 @@ class EvaluationOptions:
         num_envs: simulators.
         seed: of goals and sampling noise; the same at every validation.
         deterministic: act by the most likely action instead of sampling.
+        max_steps: decisions after which an evaluation episode is cut; null leaves it to the task, which must then have
+            a time limit: without one an episode may never end.
     """
 
     episodes: int = 20
@@ -95,9 +97,10 @@ class EvaluationOptions:
     num_envs: int = 10
     seed: int = 1_000_003
     deterministic: bool = False
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        sizes = ("episodes", "test_episodes", "num_envs")
+        sizes = ["episodes", "test_episodes", "num_envs"] + ["max_steps"] * (self.max_steps is not None)
         refuse_not_positive("data.evaluation.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.evaluation.", {"seed": self.seed})
 

@@ -29,7 +29,11 @@ class Simulation(ABC):
         """`num_envs` seeded simulators behind one environment of batch size [num_envs], as the data contract has it."""
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As `make`, for evaluation: where a benchmark lays down the episodes, they are those, in its order."""
+        """As `make`, for evaluation: where a benchmark lays down the episodes, they are those, in its order.
+
+        The environment may have a method `begin_with(numbers, seed)`: the next full reset begins in simulator i the
+        episode numbers[i] of the evaluation with this seed, which depends on both numbers and on nothing else.
+        """
         return self.make(num_envs, seed)
 
     @abstractmethod

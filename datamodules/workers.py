@@ -159,6 +159,6 @@ class _Silence:
 def _worker_env(task: Simulation, num_envs: int) -> EnvBase:
     torch.set_num_threads(1)
     # The learner ends its workers: a signal to the whole group must let it save first.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     return task.make(num_envs, seed=0)  # the collector seeds each worker differently

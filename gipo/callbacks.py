@@ -1,87 +1,21 @@
-"""Callbacks of `gipo fit`: checkpoints, metrics of collection, the progress bar, the learning curves."""
+"""Callbacks of `gipo fit`: metrics of collection, the progress bar, the learning curves, the configuration."""
 
+import hashlib
 import math
-import os
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
 from tqdm.auto import tqdm
 
-from gipo.errors import GipoError
 from gipo.files import remove_partials, whole_file
 from gipo.plots import plot_curves, write_table
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, from which a run resumes; also written on SIGTERM and after the last iteration.
-
-    Args:
-        every: iterations between two saves.
-        keep: keep every save as `checkpoints/version-N.ckpt`, N the policy version.
-    """
-
-    def __init__(self, every: int = 10, keep: bool = False):
-        if every < 1:
-            raise GipoError(f"checkpoint.every must be at least 1 iteration, got {every}")
-        super().__init__(
-            filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
-        )
-        self.keep = keep
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear away what a killed run left half-written."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and trainer.is_global_zero:
-            remove_partials(Path(self.dirpath or "."))
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save when due, when told to end, and at the end."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
-        if trainer.received_sigterm or trainer.should_stop or last:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-        else:
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)
-        if self.keep and trainer.is_global_zero:
-            # Another name of the same file: the next save puts a new file in the place of this one.
-            with whole_file(Path(filepath).with_name(f"version-{int(_data(trainer).policy.version)}.ckpt")) as partial:
-                os.link(filepath, partial)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save also when SIGTERM came just after the hook above had looked for it."""
-        super().on_exception(trainer, pl_module, exception)
-        if isinstance(exception, SIGTERMException) and self._last_global_step_saved != trainer.global_step:
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/best.ckpt`: highest `val/success`, or `val/return` where the task knows no success.
-
-    Of equally good policies the latest is kept: it has learned from more.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Pick what to watch."""
-        super().setup(trainer, pl_module, stage)
-        if not _data(trainer).has_success:
-            self.monitor = "val/return"
-
-    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether the policy just evaluated is to be kept."""
-        equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
-        return equal or super().check_monitor_top_k(trainer, current)
 
 
 class CollectionMetrics(Callback):
@@ -185,11 +119,32 @@ class Curves(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """All rows so far."""
-        return {"rows": self.rows}
+        return {"rows": tuple(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curves of the interrupted run."""
         self.rows = list(state_dict["rows"])
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save once, on the first process: what the run is, not where it is nor where one of its processes began."""
+        self.config.ckpt_path = self.config.trainer.default_root_dir = None
+        if stage == "fit" and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            remove_partials(folder)
+            with whole_file(folder / self.config_filename) as partial:
+                self.parser.save(self.config, partial)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """SHA-256 of the configuration, whatever folder the run is in."""
+        checkpoint.setdefault("gipo", {})["config_hash"] = self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
 
 
 def _data(trainer: Trainer) -> Any:

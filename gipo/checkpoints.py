@@ -32,7 +32,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         """Read `path` as plain data; `weights_only` is always on."""
-        return load_checkpoint(path, map_location)
+        return moved(load_checkpoint(path, map_location), Path(path))
+
+
+def moved(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`checkpoint` of a run that was moved or renamed: what its callbacks know of files is where they are now.
+
+    Lightning starts to look for the best policy anew where the folder of its files is another one.
+    """
+    callbacks = checkpoint.get("callbacks") or {}
+    was = next((state["dirpath"] for name, state in callbacks.items() if name.startswith("LastCheckpoint")), None)
+    now = os.path.abspath(path.parent)
+    if was is None or was == now:
+        return checkpoint
+    return checkpoint | {"callbacks": {name: _with_folder(state, was, now) for name, state in callbacks.items()}}
+
+
+def _with_folder(value: Any, was: str, now: str) -> Any:
+    """Paths that lie in the folder `was`, as they are in `now`; all else as it is."""
+    if isinstance(value, str):
+        return now + value.removeprefix(was) if value == was or value.startswith(was + os.sep) else value
+    if isinstance(value, dict):
+        return {_with_folder(key, was, now): _with_folder(each, was, now) for key, each in value.items()}
+    return value
 
 
 def checkpoint_id(checkpoint: dict[str, Any]) -> str:

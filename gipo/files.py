@@ -4,7 +4,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -15,15 +15,31 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, renamed to `path` when the block ends well.
 
     Synced before and after, so that a kill or a power cut at any moment leaves the old file or the new one.
+
+    Raises:
+        OSError: that names `path`, when the disk is full or cannot be written to.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
         sync(partial)
         os.replace(partial, path)
+        sync(path.parent)
+    except Exception as error:
+        found = _of_the_disk(error)
+        if found is None:
+            raise
+        raise OSError(found.errno, found.strerror, str(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
-    sync(path.parent)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _of_the_disk(error: BaseException | None) -> OSError | None:
+    """The error of the operating system that a library tells in its own words, as torch's archive writer does."""
+    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_text(text: str, path: Path) -> None:

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed as dist
 
 from gipo import ranks
+from gipo.signals import listener
 
 EXIT_LOST = 2
 SILENCE = timedelta(seconds=15)  # after which a learner counts as lost
@@ -22,29 +22,22 @@ GRACE = 5.0  # seconds for this learner to notice by itself
 
 
 class EndTogether(Callback):
-    """SIGTERM to one rank ends all of them after the same iteration, saved; a rank that is lost ends the others.
-
-    Lightning's own handler starts a collective from within the signal, wherever the other ranks are.
-    """
+    """A signal to one rank ends all of them after the same iteration, saved; a rank that is lost ends the others."""
 
     def __init__(self) -> None:
         self._pulse: Pulse | None = None
-        self._asked = False  # to end, by a signal to this rank
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begin to say, and to hear from the others, that one lives."""
         if ranks.count() > 1:
             self._pulse = Pulse(lambda error: _end(trainer, error))
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Only take note of the signal: what a rank does about it alone, others would wait for."""
-        if ranks.count() > 1:
-            signal.signal(signal.SIGTERM, self._ask)
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell every rank, before checkpoints look for it."""
-        if ranks.count() > 1 and ranks.any_of(self._asked):
-            trainer._signal_connector.received_sigterm = True  # as Lightning's handler does
+        heard = listener.heard or 0
+        listener.heard = max([heard, *ranks.others(heard)]) or None
+        if listener.heard is not None:
+            trainer._signal_connector.received_sigterm = True  # which ends the run after this iteration
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """This rank ends, whatever the others do."""
@@ -56,9 +49,6 @@ class EndTogether(Callback):
         if self._pulse is not None:
             self._pulse.finish()
             self._pulse = None
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
 
 
 class Pulse:

@@ -47,7 +47,15 @@ RULES: dict[str, set[str]] = {
     "gipo.ranks": {"torch"},
     "gipo.sharding": {"torch", "gipo.policies"},
     "gipo.strategies": {"torch", "lightning"},
-    "gipo.together": {"torch", "lightning", "gipo.ranks"},
+    "gipo.together": {"torch", "lightning", "gipo.ranks", "gipo.signals"},
+    "gipo.signals": set(),
+    "gipo.run_folder": {"yaml", "gipo.errors"},
+    "gipo.whole_iteration": {"torch", "lightning"},
+    "gipo.ending": {
+        "torch", "lightning", "gipo.errors", "gipo.files", "gipo.ranks", "gipo.run_folder", "gipo.signals",
+        "gipo.whole_iteration",
+    },
+    "gipo.loggers": {"lightning", "gipo.files", "gipo.run_folder"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
         "gipo.common", "gipo.files", "gipo.errors",

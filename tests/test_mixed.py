@@ -29,9 +29,9 @@ def options(robot: Robot, **more: object) -> dict[str, object]:
     "more", [{"data__refresh_every": 2}, {"data__advantages": "stored"}], ids=["recomputed", "stored"]
 )
 def test_a_crashed_run_resumes_bit_for_bit(more: dict[str, object], robot: Robot, tiny: Args, tmp_path: Path) -> None:
-    chosen = options(robot, checkpoint__every=3, **more)
+    chosen = options(robot, checkpoint__every=4, **more)
     whole = run(tiny("whole", **chosen), tmp_path / "whole")
-    crash(tiny("again", **chosen), 4)
+    crash(tiny("again", **chosen | {"checkpoint__every": 100}), 4)
     assert run(tiny("again", ckpt_path=last(tmp_path / "again"), **chosen), tmp_path / "again") == whole
 
 

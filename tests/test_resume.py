@@ -28,9 +28,10 @@ def replay(path: Path) -> dict[str, torch.Tensor]:
 
 
 def interrupted_equals_whole(tiny: Args, tmp_path: Path, **options: object) -> None:
-    options = {"data__total_frames": ITERATIONS * FRAMES, "checkpoint__every": 2} | options
+    """What a run is saved as where it fails is what a run that saved there goes on from: a save ends all episodes."""
+    options = {"data__total_frames": ITERATIONS * FRAMES, "checkpoint__every": CRASH} | options
     whole = run(tiny("whole", **options), tmp_path / "whole")
-    crash(tiny("again", **options), CRASH)
+    crash(tiny("again", **options | {"checkpoint__every": 100}), CRASH)
     last = tmp_path / "again" / "checkpoints" / "last.ckpt"
     assert fingerprints(last) != whole
     assert run(tiny("again", ckpt_path=last, **options), tmp_path / "again") == whole
@@ -108,6 +109,17 @@ def test_another_seed_is_another_run(tiny: Args, tmp_path: Path) -> None:
         "epoch", "global_step", "lr_schedulers", "data/task", "data/frames", "data/iteration",
         "data/next_episode", "data/episodes", "data/logs",
     }  # fmt: skip
+
+
+def test_a_run_too_large_to_copy_keeps_its_last_save(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"data__task": "Tiny-v0", "data__total_frames": ITERATIONS * FRAMES, "checkpoint__every": 3}
+    crash(tiny(**options | {"checkpoint__copy_gib": 1e-6}), CRASH)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+    error = capsys.readouterr().err
+    assert f"the run failed in iteration 6; {last} holds iteration 3; what iterations 4 to 5 learned is lost" in error
 
 
 def test_curves_hold_every_iteration_once_after_a_crash(tiny: Args, tmp_path: Path) -> None:

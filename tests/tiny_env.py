@@ -39,9 +39,28 @@ class TinyEnv(gymnasium.Env):
         return np.array([*self.position, self.steps / 10], np.float32)
 
 
+class Endless(TinyEnv):
+    """Has no time limit, and never ends."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, *_ = super().step(action)
+        return observation, reward, False, False, {}
+
+
+class Brief(TinyEnv):
+    """Ends by what is done in it: an episode is as long as its policy makes it."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, *_ = super().step(action)
+        return observation, reward, bool(action[0] > 0.6), False, {}
+
+
 def register() -> None:
     """Make the ids known; safe to call twice."""
     variants = {"Tiny-v0": {}, "NaNReward-v0": {"bad_step": 7}, "InfReward-v0": {"bad_step": 7, "bad_reward": np.inf}}
     for name, options in variants.items():
         if name not in gymnasium.registry:
             gymnasium.register(name, TinyEnv, max_episode_steps=12, kwargs=options)
+    if "Endless-v0" not in gymnasium.registry:
+        gymnasium.register("Endless-v0", Endless)
+        gymnasium.register("Brief-v0", Brief, max_episode_steps=12)

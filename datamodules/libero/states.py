@@ -54,6 +54,12 @@ class LiberoStateEnv(BatchedEnv):
         self._generators = [np.random.default_rng(sequence) for sequence in sequences]
         self._begun = 0  # episodes of evaluation
 
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next full reset begins these episodes of the evaluation with this seed."""
+        sequences = [np.random.SeedSequence(seed, spawn_key=(number,)) for number in numbers]
+        self._generators = [np.random.default_rng(sequence) for sequence in sequences]
+        self._begun = numbers[0]
+
     def _reset(self, tensordict: TensorDictBase | None = None, **options: object) -> TensorDict:
         partial = tensordict is not None and "_reset" in tensordict.keys()
         if self.evaluating and partial:

@@ -1,20 +1,20 @@
 """`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module; and `gipo lineage`."""
 
-import hashlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import DefaultHelpFormatter
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -24,17 +24,20 @@ from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
 from gipo import ranks, staleness
 from gipo.arguments import data_module, with_shipped_configs
-from gipo.callbacks import BestCheckpoint, CollectionMetrics, Curves, LastCheckpoint, RunProgress
+from gipo.callbacks import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.commands.summary import episode_summary, run_summary
+from gipo.ending import BestCheckpoint, LastCheckpoint
 from gipo.errors import GipoError
-from gipo.files import remove_partials, whole_file
 from gipo.lineage.cli import main as lineage
+from gipo.loggers import CSV, TensorBoard
 from gipo.module import GIPOModule
-from gipo.plots import AXES
+from gipo.run_folder import RunFolder, choose, folder_of, with_absolute_paths
+from gipo.signals import Ended, listener, name
 from gipo.strategies import chosen
 from gipo.together import EXIT_LOST, EndTogether, report_lost
 
-EXIT_BAD_INPUT, EXIT_SIGTERM = 2, 128 + 15
+EXIT_BAD_INPUT = 2
 
 DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
 
@@ -49,33 +52,16 @@ DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importanc
 """
 
 
-class KeepConfig(SaveConfigCallback):
-    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save once, on the first process."""
-        self.config.ckpt_path = None  # the file says what the run is, not where one of its processes began
-        if stage == "fit" and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_partials(folder)
-            with whole_file(folder / self.config_filename) as partial:
-                self.parser.save(self.config, partial)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """SHA-256 of the configuration, whatever folder the run is in."""
-        config = self.config.clone()
-        config.trainer.default_root_dir = None
-        digest = hashlib.sha256(self.parser.dump(config).encode()).hexdigest()
-        checkpoint.setdefault("gipo", {})["config_hash"] = digest
-
-
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """jsonargparse's help, with the description's lines left as they are."""
 
 
 class GipoCLI(LightningCLI):
     """Adds run folders and shipped configs to LightningCLI, and checks what it can before a folder is touched."""
+
+    def __init__(self, resources: ExitStack, *args: Any, **kwargs: Any):
+        self._resources = resources  # what is to be released, whatever ends the command
+        super().__init__(*args, **kwargs)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -101,8 +87,8 @@ class GipoCLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Our own summary instead of Lightning's table, unless --verbose asks for it."""
         super().setup_parser(*args, **kwargs)
-        for name in ("validate", "test"):
-            self._subcommand_parsers[name].set_defaults(verbose=False)
+        for command in ("validate", "test"):
+            self._subcommand_parsers[command].set_defaults(verbose=False)
 
     def _parse_ckpt_path(self) -> None:
         """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
@@ -115,18 +101,20 @@ class GipoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; refuse an occupied one before anything is built."""
         config = self.config[self.subcommand]
-        if config.trainer.default_root_dir is None:
-            config.trainer.default_root_dir = str(_free_folder(Path("runs"), _task_name(config.data.get("task"))))
-        folder = Path(config.trainer.default_root_dir)
-        if config.ckpt_path is not None:
-            return
         if self.subcommand != "fit":
-            raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
-        if _speaks() and any((folder / "checkpoints").glob("*.ckpt")):
-            raise GipoError(
-                f"{folder} already holds a run; resume it with --ckpt_path {folder}/checkpoints/last.ckpt, "
-                "or name another --trainer.default_root_dir"
-            )
+            if config.ckpt_path is None:
+                raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
+            config.trainer.default_root_dir = str(folder_of(config.ckpt_path) or Path.cwd())
+            return
+        with_absolute_paths(config)
+        configs = [str(each) for each in config.config or ()]
+        chosen = choose(config.trainer.default_root_dir, config.ckpt_path, configs)
+        if not _speaks():  # the first learner's is the run's, and nobody else writes to it
+            config.trainer.default_root_dir = str(chosen or Path("runs").absolute())
+            return
+        folder = RunFolder(chosen) if chosen else RunFolder.numbered(Path("runs").absolute(), _task_name(config))
+        self._resources.callback(folder.release)
+        config.trainer.default_root_dir = str(folder.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
@@ -144,17 +132,32 @@ class GipoCLI(LightningCLI):
         if self.subcommand != "fit":
             kwargs["logger"] = False
         elif trainer.logger is None:
-            kwargs["logger"] = [TensorBoardLogger(folder, "tensorboard"), CSVLogger(folder, "csv")]
+            kwargs["logger"] = [TensorBoard(folder, "tensorboard"), CSV(folder, "csv")]
         instance = super().instantiate_trainer(**kwargs)
         for callback in instance.checkpoint_callbacks:
             callback.dirpath = callback.dirpath or str(Path(folder) / "checkpoints")  # type: ignore[attr-defined]
         return instance
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; that a library or a simulator called `sys.exit` is an error here, whatever it said."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SIGTERMException as error:  # how Lightning ends after an iteration in which a signal was heard
+            ended = Ended(listener.heard or signal.SIGTERM)
+            ended.told = True
+            raise ended from error
+        except Ended:
+            raise
+        except SystemExit as error:
+            raise GipoError(f"something that the run called ended it by sys.exit({error.code!r})") from error
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         checkpoint = self._with_policy()
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
         self.datamodule.check_learners()
+        if self.trainer.limit_val_batches:
+            self.datamodule.check_evaluation()
         self.model.check_behaviour(self.datamodule.store_params)
         if checkpoint is not None:
             self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
@@ -187,11 +190,11 @@ class GipoCLI(LightningCLI):
         staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
         folder = Path(self.trainer.default_root_dir)
         if _speaks():
-            folder.mkdir(parents=True, exist_ok=True)
             staleness.write_csv(rows, names, folder / "staleness.csv")
 
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
+        self.datamodule.check_evaluation()
         checkpoint = self._with_policy()
         trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluated_task.name
         if trained is not None and trained != asked:
@@ -210,24 +213,8 @@ class GipoCLI(LightningCLI):
 
     @rank_zero_only
     def after_fit(self) -> None:
-        """One line that says where everything is."""
-        folder = Path(self.trainer.default_root_dir)
-        files = (
-            "checkpoints/best.ckpt",
-            "checkpoints/last.ckpt",
-            "curves.png",
-            "curves.csv",
-            "staleness.csv",
-            "config.yaml",
-            "tensorboard",
-            "csv",
-        )
-        figures = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k in ("val/success", "val/return")}
-        summary = "".join(f", {name} {value:.2f}" for name, value in figures.items())
-        print(
-            f"done: {self.datamodule.position} {AXES[self.datamodule.axis]}{summary}; {folder} holds "
-            + ", ".join(name for name in files if (folder / name).exists())
-        )
+        """One line that says what ended the run and where everything is."""
+        print(run_summary(self.trainer, self.datamodule))
 
     @rank_zero_only
     def after_test(self) -> None:
@@ -240,23 +227,8 @@ class GipoCLI(LightningCLI):
         print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
 
 
-def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> str:
-    """Success and return over evaluation episodes, each with its 95 % interval; below, the success of each part."""
-    names = {"success": "success at any step", "success_last": "success at the last step", "return": "return"}
-    parts = []
-    for name, words in names.items():
-        key = f"{prefix}/{name}"
-        if key in metrics:
-            mean, low, high = (float(metrics[key + end]) for end in ("", "_low", "_high"))
-            digits = 0 if name == "return" else 2
-            parts.append(f"{words} {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-    start = f"{prefix}/success/"
-    tasks = [f"\n  {float(metrics[key]):.2f}  {key.removeprefix(start)}" for key in metrics if key.startswith(start)]
-    return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts) + "".join(tasks)
-
-
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 143 ended by SIGTERM after saving."""
+    """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 128 + n ended by signal n after saving."""
     # One thread is faster than two for networks this small, and ten times faster on a contended machine.
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
@@ -271,24 +243,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if given[:1] == ["lineage"]:
             lineage(given[1:])
             return
-        given = with_shipped_configs(given)
-        GipoCLI(
-            GIPOModule,
-            data_module(given),
-            save_config_callback=KeepConfig,
-            seed_everything_default=22,
-            auto_configure_optimizers=False,
-            trainer_defaults={
-                "accelerator": "cpu",
-                "check_val_every_n_epoch": 10,
-                "num_sanity_val_steps": 0,
-                "log_every_n_steps": 1,
-                "enable_model_summary": False,
-                "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
-            },
-            parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
-            args=given,
-        )
+        with listener, ExitStack() as resources:
+            _run(with_shipped_configs(given), resources)
     except GipoError as error:
         print(f"gipo: error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -297,24 +253,45 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         report_lost(error)
         sys.exit(EXIT_LOST)
-    except SIGTERMException:
-        print("gipo: ended by SIGTERM; the run's checkpoints/last.ckpt holds what it had learned", file=sys.stderr)
-        sys.exit(EXIT_SIGTERM)
+    except Ended as ended:
+        if not ended.told:
+            print(f"gipo: ended by {name(ended.number)}", file=sys.stderr)
+        raise
 
 
-def _task_name(task: Any) -> str:
+def _run(given: list[str], resources: ExitStack) -> None:
+    GipoCLI(
+        resources,
+        GIPOModule,
+        data_module(given),
+        save_config_callback=KeepConfig,
+        seed_everything_default=22,
+        auto_configure_optimizers=False,
+        trainer_defaults={
+            "accelerator": "cpu",
+            "check_val_every_n_epoch": 10,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_model_summary": False,
+            "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
+        },
+        parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
+        args=given,
+    )
+
+
+def _task_name(config: Any) -> str:
     """How a run's folder begins: the task's name, the class of a simulation, or logs."""
-    return task if isinstance(task, str) else "logs" if task is None else task.class_path.rpartition(".")[2]
+    task = config.data.get("task")
+    return (
+        task.replace("/", "-")
+        if isinstance(task, str)
+        else "logs"
+        if task is None
+        else task.class_path.rpartition(".")[2]
+    )
 
 
 def _speaks() -> bool:
     """Whether this process speaks for the run: the first of its learners, also before they have met."""
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _free_folder(parent: Path, name: str) -> Path:
-    """parent/name-0, or the first number that is free."""
-    number = 0
-    while (parent / f"{name}-{number}").exists():
-        number += 1
-    return parent / f"{name}-{number}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gipo.callbacks import LastCheckpoint
 from gipo.cli import main
+from gipo.ending import LastCheckpoint
 from gipo.errors import GipoError
 from gipo.plots import plot_curves, write_table
 
