@@ -1,5 +1,6 @@
 """The logs of a run: ingested when first asked for, completed for the policy that is to learn from them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -10,9 +11,11 @@ from tensordict import TensorDictBase
 
 from datamodules.behaviour import BehaviourOptions, complete
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
+from datamodules.ingest.store import FACTS
 from gipo.errors import GipoError
 from gipo.policies import Policy, Spaces
 
+NOTES = 12  # that are told
 NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
 
 
@@ -48,8 +51,11 @@ class Logs:
 
     @cached_property
     def store(self) -> Store:
-        """The converted sources."""
-        return ingest(self.sources, self._options)
+        """The converted sources; how they were taken is told on the terminal."""
+        store = ingest(self.sources, self._options)
+        for note in _notes(store):
+            print(f"gipo: note: {note}", file=sys.stderr)
+        return store
 
     @property
     def spaces(self) -> Spaces:
@@ -121,3 +127,12 @@ class Logs:
         """Names, units and rate, as a checkpoint keeps them."""
         found = asdict(self.store.facts.interface)
         return {name: found[name] for name in NAMES if found[name] is not None}
+
+
+def _notes(store: Store) -> list[str]:
+    """What a person should know of what was read, left out and assumed; the whole of it stands in the store."""
+    facts = store.facts
+    notes = [*(f"left out: {reason}" for reason in store.left_out), *facts.notes]
+    notes += [f"left out: {where}: {reason}" for where, reason in facts.skipped]
+    more = [f"{len(notes) - NOTES} more in {store.path / FACTS}"] if len(notes) > NOTES else []
+    return notes[:NOTES] + more

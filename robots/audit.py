@@ -11,7 +11,7 @@ from deploy.errors import ArtifactError
 from deploy.policy import OnnxPolicy
 from robots.chunks import Decisions, decisions, started
 from robots.errors import LogError, RobotError
-from robots.log import Episode, read_log
+from robots.log import Episode, read_logs
 from robots.table import table
 
 TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed one
@@ -95,11 +95,10 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
     """Recompute every log-prob and every sampled action.
 
     Raises:
-        LogError: when a log is damaged, or names a policy or version that is not there.
+        LogError: when a log is damaged or named twice, or names a policy or version that is not there.
     """
     found = Audit()
-    for path in logs:
-        log = read_log(path)
+    for path, log in read_logs(logs):
         seeing = {}
         for episode in log.episodes:
             where = f"{path}, episode {episode.number}"

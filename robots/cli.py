@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -97,26 +96,10 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from robots.log import DAMAGED, verify
+    from robots.verify import verdicts
 
-    damaged = []
-    for path in options.logs:
-        found, _ = verify(path)
-        tail = f", {found.tail:,} bytes behind byte {found.valid:,}" if found.status != "sealed" else ""
-        print(
-            f"{found.status:<8} {path}: {found.messages:,} messages{tail}{': ' if found.reason else ''}{found.reason}"
-        )
-        if found.status == DAMAGED:
-            damaged.append(path)
-            if options.quarantine:
-                target = Path(options.quarantine) / Path(path).name
-                if target.exists():
-                    raise LogError(f"{target} exists; {path} stays where it is")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(path, target)
-                print(f"         moved to {target}, unaltered")
-    if damaged:
-        raise LogError(f"{len(damaged)} of {len(options.logs)} logs are damaged")
+    for line in verdicts(options.logs, options.quarantine):
+        print(line)
 
 
 def _label(options: argparse.Namespace) -> None:
@@ -128,6 +111,8 @@ def _label(options: argparse.Namespace) -> None:
         raise LogError(
             f"{options.log} has no episode {options.episode}; it has {min(known, default=0)}–{max(known, default=0)}"
         )
+    if log.unused_labels:
+        print(f"gipo-robot: note: {labels_path(options.log)}: {log.unused_labels}", file=sys.stderr)
     success = True if options.success else False if options.failure else None
     append_label(options.log, log.header.session, options.episode, success, options.reward)
     print(f"appended to {labels_path(options.log)}")
@@ -136,7 +121,7 @@ def _label(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from robots.audit import audit, policies_in
 
-    found = audit(options.logs, policies_in(options.policies))
+    found = audit(_logs(options.logs), policies_in(options.policies))
     print(found.text())
     found.check()
 
@@ -144,14 +129,24 @@ def _audit(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from robots.report import write_report
 
-    write_report(options.logs, options.out)
+    write_report(_logs(options.logs), options.out)
     print(f"written {options.out}")
 
 
 def _export(options: argparse.Namespace) -> None:
     from robots.export import export
 
-    print(export(options.logs, options.format, options.out))
+    print(export(_logs(options.logs), options.format, options.out))
+
+
+def _logs(named: Sequence[str]) -> list[Path]:
+    """The logs that are meant; what is none of ours in a folder is told, and left out."""
+    from robots.log import find_logs
+
+    logs, left_out = find_logs(named)
+    for reason in left_out:
+        print(f"gipo-robot: note: left out: {reason}", file=sys.stderr)
+    return logs
 
 
 def _parser() -> Parser:
@@ -205,13 +200,13 @@ def _parser() -> Parser:
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
     _log_command(commands, "info", _info, "what a log holds", many=False)
     verify = _log_command(commands, "verify", _verify, "check every byte of logs")
-    verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there")
+    verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there, with their labels")
     label = _log_command(commands, "label", _label, "say how an episode went; appended beside the log", many=False)
     label.add_argument("--episode", type=whole(0, 10**6), required=True)
     verdict = label.add_mutually_exclusive_group()
     verdict.add_argument("--success", action="store_true")
     verdict.add_argument("--failure", action="store_true")
-    label.add_argument("--reward", type=number(-1e30, 1e30), help="added to the reward of the last step")
+    label.add_argument("--reward", type=number(-1e30, 1e30), help="added to the reward of the last step that is kept")
     audit = _log_command(commands, "audit", _audit, "recompute every log-prob from the artifacts")
     audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
     report = _log_command(commands, "report", _report, "one HTML page that opens offline")
@@ -241,7 +236,7 @@ def _log_command(
     parser = commands.add_parser(name, help=text)
     parser.set_defaults(run=function)
     if many:
-        parser.add_argument("logs", type=words, nargs="+", metavar="LOG")
+        parser.add_argument("logs", type=words, nargs="+", metavar="LOG", help="file, or folder of *.mcap files")
     else:
         parser.add_argument("log", type=words, metavar="LOG")
     return parser

@@ -9,3 +9,7 @@ class RobotError(UserError):
 
 class LogError(UserError):
     """A log that cannot be written or must not be trusted. The message names the file and the byte, where known."""
+
+
+class StrangeLog(LogError):
+    """A file that is not a damaged log but none that this version reads: another writer's, or of a later schema."""

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from robots.errors import LogError
-from robots.log import Header, read_log
+from robots.log import Episode, Header, read_logs
 
+NO_TASK = "robot session"
 PROVENANCE = "gipo.json"  # in the folder of the metadata
+FORMAT = 2  # of that file
 FORMATS = {"lerobot": "robots.export_lerobot", "minari": "robots.export_minari"}
 
 
@@ -26,6 +28,7 @@ class Segment:
         success: of the episode; None when nobody said.
         session: identity of the log.
         episode: number within the session; segments of one episode share it.
+        task: what was to be done: the instruction that the policy acted on, else the task of the session.
     """
 
     columns: dict[str, np.ndarray]
@@ -33,13 +36,15 @@ class Segment:
     success: bool | None
     session: str
     episode: int
+    task: str = NO_TASK
 
 
 def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
     """Write logs as one dataset; one line about it.
 
     Raises:
-        LogError: when a log is damaged, the logs are of different robots, `out` exists, or a package is missing.
+        LogError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
+            missing.
     """
     header, found = segments(logs)
     target = Path(out)
@@ -68,14 +73,13 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
     """All that can be exported, and the header of the first log with the manifests of all.
 
     Raises:
-        LogError: when a log is damaged, there is nothing in them, or they are of different robots.
+        LogError: when a log is damaged or named twice, there is nothing in them, or they are of different robots.
     """
     header: Header | None = None
     found: list[Segment] = []
-    for path in logs:
-        log = read_log(path)
-        if header is not None and header.robot != log.header.robot:
-            raise LogError(f"{path} is of another robot than the logs before it; export them apart")
+    for path, log in read_logs(logs):
+        if header is not None and (other := _difference(header.robot, log.header.robot)):
+            raise LogError(f"{path} is of another robot than the logs before it: {other}; export them apart")
         header = header or log.header
         header.manifests |= log.header.manifests
         for episode in log.episodes:
@@ -86,17 +90,32 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
                 columns = {name: values[index] for name, values in pieces.items()}
                 if len(columns["step"]):
                     who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
-                    found.append(Segment(columns, *who))
+                    found.append(Segment(columns, *who, _task(log.header, episode)))
     if header is None or not found:
         raise LogError("the logs hold no complete step; there is nothing to export")
     return header, found
+
+
+def _difference(robot: dict[str, Any], other: dict[str, Any]) -> str:
+    """The first key of two specs that differs, in words; empty when none does."""
+    for key in (*robot, *other):
+        if robot.get(key) != other.get(key):
+            return f"its {key} is {other.get(key)!r:.80} against {robot.get(key)!r:.80}"
+    return ""
+
+
+def _task(header: Header, episode: Episode) -> str:
+    start = episode.event("episode_start")
+    instruction = None if start is None else start["data"].get("instruction")
+    return str(instruction or header.settings.get("task") or NO_TASK)
 
 
 def write_provenance(path: Path, header: Header, segments: list[Segment]) -> None:
     """Write what the format itself has no place for, so that a dataset says as much as the logs it was made from.
 
     One JSON object: `format`, `robot` (its spec), `manifests` (policy_id → manifest), and `episodes`, one for each of
-    the dataset's: `session`, `episode`, `policy_id`, `success`, and `final_observation`, which follows its last step.
+    the dataset's: `session`, `episode`, `policy_id`, `success`, `task`, and `final_observation`, which follows its last
+    step. Formats before 2 had no `task`, and their Minari infos stood one row too early.
     """
     episodes = [
         {
@@ -104,11 +123,12 @@ def write_provenance(path: Path, header: Header, segments: list[Segment]) -> Non
             "episode": each.episode,
             "policy_id": each.policy_id or None,
             "success": each.success,
+            "task": each.task,
             "final_observation": each.columns["next_observation"][-1].tolist(),
         }
         for each in segments
     ]
-    content = {"format": 1, "robot": header.robot, "manifests": header.manifests, "episodes": episodes}
+    content = {"format": FORMAT, "robot": header.robot, "manifests": header.manifests, "episodes": episodes}
     path.write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -32,10 +32,10 @@ COLUMNS = {
 
 
 def write(out: Path, header: Header, segments: list[Segment]) -> None:
-    """Write a dataset of one task; each segment is an episode, its frames at whole periods."""
+    """Write a dataset; each segment is an episode of its own task, its frames at whole periods."""
     rate = float(header.robot["control_rate_hz"])
-    columns = _columns(segments, rate)
-    task = str(header.settings.get("task") or "robot session")
+    tasks = list(dict.fromkeys(segment.task for segment in segments))
+    columns = _columns(segments, rate, tasks)
     features = {name: _feature(header, name, values) for name, values in columns.items()}
     total = len(columns["index"])
     info = {
@@ -43,7 +43,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         "robot_type": str(header.robot.get("name", "robot")),
         "total_episodes": len(segments),
         "total_frames": total,
-        "total_tasks": 1,
+        "total_tasks": len(tasks),
         "chunks_size": 1000,
         "data_files_size_in_mb": 100,
         "video_files_size_in_mb": 200,
@@ -56,12 +56,12 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
     _json(out / "meta" / "info.json", info)
     write_provenance(out / "meta" / PROVENANCE, header, segments)
     _json(out / "meta" / "stats.json", {name: _statistics(values) for name, values in columns.items()})
-    _parquet(out / "meta" / "tasks.parquet", _tasks(task))
-    _parquet(out / "meta" / "episodes" / FILE, _episodes(segments, columns, task))
+    _parquet(out / "meta" / "tasks.parquet", _tasks(tasks))
+    _parquet(out / "meta" / "episodes" / FILE, _episodes(segments, columns))
     _parquet(out / "data" / FILE, pa.table({name: _array(values) for name, values in columns.items()}))
 
 
-def _columns(segments: list[Segment], rate: float) -> dict[str, np.ndarray]:
+def _columns(segments: list[Segment], rate: float, tasks: list[str]) -> dict[str, np.ndarray]:
     columns = {
         theirs: np.concatenate([segment.columns[ours] for segment in segments]) for theirs, ours in COLUMNS.items()
     }
@@ -77,7 +77,7 @@ def _columns(segments: list[Segment], rate: float) -> dict[str, np.ndarray]:
         "frame_index": frame.astype(np.int64),
         "episode_index": np.repeat(np.arange(len(segments), dtype=np.int64), lengths),
         "index": np.arange(len(frame), dtype=np.int64),
-        "task_index": np.zeros(len(frame), np.int64),
+        "task_index": np.repeat(np.array([tasks.index(segment.task) for segment in segments], np.int64), lengths),
     }
 
 
@@ -88,12 +88,12 @@ def _feature(header: Header, name: str, values: np.ndarray) -> dict[str, Any]:
     return {"dtype": str(values.dtype), "shape": list(values.shape[1:]) or [1], "names": labels}
 
 
-def _episodes(segments: list[Segment], columns: dict[str, np.ndarray], task: str) -> pa.Table:
+def _episodes(segments: list[Segment], columns: dict[str, np.ndarray]) -> pa.Table:
     ends = np.cumsum([len(segment.columns["step"]) for segment in segments])
     starts = np.concatenate([[0], ends[:-1]])
     rows: dict[str, Any] = {
         "episode_index": np.arange(len(segments), dtype=np.int64),
-        "tasks": [[task]] * len(segments),
+        "tasks": [[segment.task] for segment in segments],
         "length": ends - starts,
         "dataset_from_index": starts,
         "dataset_to_index": ends,
@@ -114,9 +114,9 @@ def _statistics(values: np.ndarray) -> dict[str, list[float]]:
     return {**{name: value.tolist() for name, value in found.items()}, "count": [len(rows)]}
 
 
-def _tasks(task: str) -> pa.Table:
-    """The task's text as a pandas index, which is how LeRobot looks it up; written without pandas."""
-    table = pa.table({"task_index": pa.array([0], pa.int64()), "task": pa.array([task])})
+def _tasks(tasks: list[str]) -> pa.Table:
+    """The tasks' texts as a pandas index, which is how LeRobot looks them up; written without pandas."""
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks)})
 
     def described(name: str, kind: str, numpy_kind: str) -> dict[str, Any]:
         return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy_kind, "metadata": None}
@@ -127,8 +127,8 @@ def _tasks(task: str) -> pa.Table:
 
 
 def _array(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
+    if values.ndim == 1 or values.shape[1] == 1:  # LeRobot stores a vector of one number as that number
+        return pa.array(values.ravel())
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 

@@ -38,9 +38,10 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
             )
         )
     out.mkdir(parents=True, exist_ok=True)
+    tasks = list(dict.fromkeys(segment.task for segment in segments))
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
-        minari.create_dataset_from_buffers(
+        dataset = minari.create_dataset_from_buffers(
             f"gipo/{robot['name']}-v0",
             buffers,
             observation_space=Box(-np.inf, np.inf, first["observation"].shape[1:], np.float32),
@@ -49,15 +50,16 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
             author="gipo-robot",
             author_email="",
             code_permalink="",
-            description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz",
+            description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz: {'; '.join(tasks)}",
         )
+        dataset.storage.update_episode_metadata([{"task": segment.task} for segment in segments])
     write_provenance(out / "gipo" / f"{robot['name']}-v0" / "data" / PROVENANCE, header, segments)
 
 
 def _infos(values: np.ndarray) -> np.ndarray:
-    """[T + 1, n]: Minari keeps one more info than steps; the last one repeats."""
+    """[T + 1, n], as Minari has them: the info of step t is row t + 1; row 0, the reset's, repeats row 1."""
     rows = values.reshape(len(values), -1)
-    return np.concatenate([rows, rows[-1:]])
+    return np.concatenate([rows[:1], rows])
 
 
 @contextmanager

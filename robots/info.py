@@ -23,8 +23,8 @@ def info(path: str | Path, log: Log) -> str:
         ("file", f"{found.size:,} bytes, {found.messages:,} messages, {state}"),
         ("steps", f"{sum(map(len, log.episodes)):,}, {log.dropped:,} dropped"),
     ]
-    if log.unreadable_labels:
-        overview.append(("labels", f"{log.unreadable_labels} lines are not readable"))
+    if log.unused_labels:
+        overview.append(("labels", log.unused_labels))
     parts = [pairs(overview)]
     if log.episodes:
         head = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
@@ -42,7 +42,7 @@ def _episode(episode: Episode) -> tuple[object, ...]:
         (episode.policy_id or "?")[:12],
         "/".join(map(str, sorted(set(episode["policy_version"].tolist())))),
         len(episode),
-        f"{episode['reward'].sum():.1f}",
+        f"{episode.total:.1f}",
         outcome(episode.success) + (" (label)" if episode.label is not None else ""),
         len(episode.gate),
         "the log ends" if end is None else end["reason"],

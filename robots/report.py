@@ -13,7 +13,7 @@ import numpy as np
 
 from gipo.common.intervals import wilson_interval
 from robots.errors import LogError
-from robots.log import SECTIONS, TIMES, Episode, Log, read_log
+from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
 from robots.svg import Rule, Series, plot
 from robots.table import outcome
 
@@ -48,9 +48,9 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
     """Write the page about logs to `out`, whole or not at all.
 
     Raises:
-        LogError: when a log is damaged, or the page cannot be written.
+        LogError: when a log is damaged or named twice, or the page cannot be written.
     """
-    page = render([(str(path), read_log(path)) for path in paths])
+    page = render([(str(path), log) for path, log in read_logs(paths)])
     target = Path(out)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,8 @@ def _section(path: str, log: Log) -> str:
     parts = [f"<h2>{_escape(Path(path).name)}</h2>", f"<p>{_escape(_headline(log))}</p>"]
     if log.integrity.status != "sealed":
         parts.append(f'<p class="bad">{_escape(f"{log.integrity.status}: {log.integrity.reason}")}</p>')
+    if log.unused_labels:
+        parts.append(f'<p class="bad">labels: {_escape(log.unused_labels)}</p>')
     if log.episodes:
         parts += [_episodes(log), _returns(log), *_commands(log), *_changes(log), _pace(log), _sections(log)]
     parts.append(_events(log))
@@ -128,7 +130,7 @@ def _episodes(log: Log) -> str:
                 (episode.policy_id or "?")[:12],
                 "/".join(map(str, np.unique(episode["policy_version"]).tolist())),
                 f"{len(episode):,}",
-                f"{episode['reward'].sum(dtype=float):.2f}",
+                f"{episode.total:.2f}",
                 outcome(episode.success),
                 f"{len(episode.gate):,}",
                 "the log ends" if end is None else str(end["reason"]),
@@ -144,7 +146,7 @@ def _returns(log: Log) -> str:
         chosen = [episode for episode in log.episodes if episode.success is value]
         if chosen:
             x = np.array([episode.number for episode in chosen], float)
-            y = np.array([episode["reward"].sum(dtype=float) for episode in chosen])
+            y = np.array([episode.total for episode in chosen])
             series.append(Series(name, x, y, "bars", style))
     numbers = np.array([episode.number for episode in log.episodes], float)
     room = Series("", np.array([numbers.min() - 0.6, numbers.max() + 0.6]), np.zeros(2), "none")

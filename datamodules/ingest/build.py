@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,7 +49,7 @@ def ingest(
             with making(plan.cache, plan.key) as folder:
                 if not target.is_dir():
                     plan.make(folder, target, progress)
-        return load_store(target)
+        return replace(load_store(target), left_out=tuple(plan.left_out))
     except GipoError:
         raise
     except BAD as error:
@@ -62,7 +63,8 @@ class Plan:
 
     def __init__(self, named: list[Path], options: IngestOptions):
         self._named, self._options = named, options
-        self._sources = sources = find_sources(named)
+        sources, self.left_out = find_sources(named)
+        self._sources = sources
         self.cache = cache_folder(options.cache)
         self._hashes = Hashes(self.cache)
         self._files = [source.files() for source in sources]

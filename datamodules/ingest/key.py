@@ -9,7 +9,7 @@ from typing import Any
 
 from gipo.errors import GipoError
 
-FORMAT = 1  # raised when a store of this version would hold other frames
+FORMAT = 2  # raised when a store of this version would hold other frames
 
 
 def store_key(

@@ -1,7 +1,7 @@
 """LeRobot v3 datasets as a source, read with pyarrow alone: our exports, and anybody's states and actions."""
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.ingest.interface import Interface
+from datamodules.ingest.flags import ends, flags
+from datamodules.ingest.lerobot_info import ACTION, STATE, interface_of, read_info
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
 from gipo.errors import GipoError
 
 ROWS = 16_384  # read at once
-STATE, ACTION = "observation.state", "action"
+VECTORS = {"observation", "action", "sent_action", "latent", "log_prob"}  # of one number, LeRobot stores the number
 
 # The store's columns by those of our export, and by those that other writers may have added.
 NATIVE = {
@@ -33,7 +34,8 @@ NATIVE = {
 }
 FOREIGN = {"observation": STATE, "action": ACTION}
 OPTIONAL = {name: name for name in ("latent", "log_prob", "policy_version", "valid")}
-OPTIONAL |= {"reward": "next.reward", "done": "next.done", "success": "next.success"}
+FLAGS = {name: f"next.{name}" for name in ("terminated", "truncated", "done", "success")}
+OPTIONAL |= {"reward": "next.reward", **FLAGS}
 FRAME = {"episode_index": "episode_index", "frame_index": "frame_index"}
 Columns = dict[str, np.ndarray]
 
@@ -57,11 +59,13 @@ class LeRobotSource(Source):
     def describe(self) -> Description:
         """From our own metadata, else from the features of the dataset."""
         provenance = read_provenance(self._provenance_path)
-        return Description(_interface(self.path, self._info())) if provenance is None else provenance.description
+        return (
+            Description(interface_of(self.path, read_info(self.path))) if provenance is None else provenance.description
+        )
 
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
-        info, provenance = self._info(), read_provenance(self._provenance_path)
+        info, provenance = read_info(self.path), read_provenance(self._provenance_path)
         rate = float(info["fps"])
         if provenance is None:
             episodes: Iterator[Raw] = self._foreign(rate)
@@ -74,24 +78,7 @@ class LeRobotSource(Source):
         return self.path / "meta" / "gipo.json"
 
     def _data(self) -> list[Path]:
-        return sorted((self.path / "data").glob("chunk-*/file-*.parquet"))
-
-    def _info(self) -> dict[str, Any]:
-        path = self.path / "meta" / "info.json"
-        try:
-            info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version, _, features = info["codebase_version"], float(info["fps"]), dict(info["features"])
-            if not str(version).startswith("v3."):
-                raise GipoError(f"{path} says format {version!r}; it must be v3, convert it with LeRobot's own script")
-            int(info["total_frames"]), int(info["total_episodes"])
-        except GipoError:
-            raise
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise GipoError(f"{path} is no description of a LeRobot dataset: {type(error).__name__} {error}") from error
-        for name in (STATE, ACTION):
-            if name not in features:
-                raise GipoError(f"{path} has no feature {name}, only {', '.join(sorted(features))}; learning needs it")
-        return info
+        return sorted((self.path / "data").glob("chunk-*/file-*.parquet"), key=_place)
 
     def _native(self, rate: float, provenance: Provenance) -> Iterator[Raw]:
         def entry(item: tuple[int, Columns]) -> tuple[str, int]:
@@ -104,19 +91,16 @@ class LeRobotSource(Source):
             known = [(provenance.origins[index], columns) for index, columns in segments]
             index = int(known[0][1]["episode_index"][0])
             yield Raw(f"{self.path}, episode {index}", partial(_native, known, rate))
-        provenance.check_count(int(self._info()["total_episodes"]))
+        provenance.check_count(int(read_info(self.path)["total_episodes"]))
 
     def _foreign(self, rate: float) -> Iterator[Raw]:
-        count = 0
+        there: set[str] = set()
         for columns in self._recorded(FOREIGN, OPTIONAL):
             where = f"{self.path}, episode {int(columns['episode_index'][0])}"
-            count += 1
+            there = set(columns)
             yield Raw(where, partial(_foreign, columns, rate))
-        if count:
-            self.notes.append(
-                f"{self.path}: the last step of an episode has no next observation; it is left out, or, where the "
-                "episode terminated, stands as its own"
-            )
+        if there:
+            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path))]
 
     def _recorded(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
         """The columns of each of the dataset's episodes, by the store's names."""
@@ -140,7 +124,7 @@ class LeRobotSource(Source):
                 waiting.append(piece)
         if waiting:
             yield _concatenated(waiting)
-        info = self._info()
+        info = read_info(self.path)
         if (frames, len(numbers)) != (info["total_frames"], info["total_episodes"]):
             raise GipoError(
                 f"{self.path} holds {frames} frames of {len(numbers)} episodes, its meta/info.json says "
@@ -162,32 +146,13 @@ class LeRobotSource(Source):
                     names = wanted | {ours: theirs for ours, theirs in optional.items() if theirs in there}
                     for batch in file.iter_batches(ROWS, columns=sorted(set(names.values()))):
                         if len(batch):
-                            yield {ours: _values(path, theirs, batch.column(theirs)) for ours, theirs in names.items()}
+                            read = {ours: _values(path, names[ours], batch.column(names[ours])) for ours in names}
+                            yield {
+                                ours: _vectors(values) if ours in VECTORS else values for ours, values in read.items()
+                            }
             except (pa.ArrowException, OSError) as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise GipoError(f"{path} is damaged or cut short: {text}; copy it again") from error
-
-
-def _interface(path: Path, info: dict[str, Any]) -> Interface:
-    sizes, names = {}, {}
-    for name in (STATE, ACTION):
-        feature = info["features"][name]
-        shape = feature.get("shape") if isinstance(feature, dict) else None
-        if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int or shape[0] < 1:
-            raise GipoError(f"{path}: the feature {name} has shape {shape}; it must be one vector")
-        sizes[name] = shape[0]
-        stated = feature.get("names")
-        if isinstance(stated, dict) and len(stated) == 1:
-            (stated,) = stated.values()
-        known = isinstance(stated, list) and len(stated) == shape[0] and all(isinstance(each, str) for each in stated)
-        names[name] = tuple(stated) if known else None
-    return Interface(
-        sizes[STATE],
-        sizes[ACTION],
-        observation_names=names[STATE],
-        action_names=names[ACTION],
-        control_rate_hz=float(info["fps"]),
-    )
 
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:
@@ -206,6 +171,11 @@ def _values(path: Path, name: str, column: Any) -> np.ndarray:
     if column.null_count and not pa.types.is_floating(column.type):
         raise GipoError(f"{path}: the column {name} holds nulls")
     return values
+
+
+def _vectors(values: np.ndarray) -> np.ndarray:
+    """[T, n] of [T, n], or of [T] where n is 1."""
+    return values.reshape(len(values), -1)
 
 
 def _concatenated(pieces: list[Columns]) -> Columns:
@@ -240,15 +210,13 @@ def _native(segments: list[tuple[Origin, Columns]], rate: float) -> Trajectory:
 
 
 def _foreign(columns: Columns, rate: float) -> Trajectory:
-    """Somebody's frames: valid, of an unknown policy; the end is a truncation unless a column says otherwise."""
+    """Somebody's frames: valid, of an unknown policy; what ended an episode is what its flags say."""
     _check_frames(columns, rate)
     length = len(columns["observation"])
-    terminated = np.zeros(length, bool)
-    for name in ("done", "success"):
-        if name in columns:
-            ended = columns[name].reshape(length).astype(bool)
-            terminated |= ended if name == "done" else ended & (np.arange(length) == length - 1)
-    success = bool(columns["success"].any()) if "success" in columns else None
+    known = {name: flags(theirs, columns[name], length) for name, theirs in FLAGS.items() if name in columns}
+    terminated, truncated = ends(known, length)
+    if (terminated | truncated)[:-1].any():
+        raise GipoError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
     kept = length if terminated[-1] else length - 1
     observation = columns["observation"]
     following = np.concatenate([observation[1:], observation[-1:]])
@@ -260,10 +228,41 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
         "sent_action": columns["action"],
         "step": columns["frame_index"].astype(np.int64),
         "policy_version": columns.get("policy_version", np.full(length, -1)).reshape(length),
-        "valid": columns.get("valid", np.ones(length, bool)).reshape(length),
+        "valid": flags("valid", columns.get("valid", np.ones(length, bool)), length),
         "reward": columns.get("reward", np.zeros(length)).reshape(length),
         "terminated": terminated,
         "truncated": (np.arange(length) == kept - 1) & ~terminated,
         **policy,
     }
+    success = bool(known["success"].any()) if "success" in known else None
     return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
+
+
+def _taken(there: set[str], info: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader should know of how a foreign dataset was taken.
+
+    Args:
+        there: columns that were read, by the store's names.
+        info: of the dataset.
+    """
+    yield (
+        "the last step of an episode has no next observation; it is left out, or, where the episode terminated, "
+        "stands as its own"
+    )
+    if "done" in there and not {"terminated", "truncated"} & there:
+        yield (
+            "next.done alone does not tell the end of a task from a time-out; it is taken as the end of the task. Add "
+            "next.truncated where that is wrong"
+        )
+    if "reward" not in there:
+        yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
+    if int(info.get("total_tasks") or 1) > 1:
+        yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
+    known = {*FOREIGN.values(), *OPTIONAL.values(), *FRAME.values(), "timestamp", "index", "task_index"}
+    if unread := sorted(set(info["features"]) - known):
+        yield f"not read: {', '.join(unread)}"
+
+
+def _place(path: Path) -> tuple[int, ...]:
+    """Numbers of a chunk and a file, in whose order frames stand; names alone put 1000 before 999."""
+    return tuple(int(number) for number in re.findall(r"\d+", f"{path.parent.name} {path.stem}"))

@@ -8,6 +8,8 @@ from datamodules.ingest.mcap import McapSource
 from datamodules.ingest.minari import MinariSource
 from datamodules.ingest.source import Source
 from gipo.errors import GipoError
+from robots.errors import LogError
+from robots.log import find_logs
 
 KINDS: tuple[type[Source], ...] = (McapSource, LeRobotSource, MinariSource)
 
@@ -24,31 +26,39 @@ def source_at(path: Path) -> Source:
     raise _nothing(path)
 
 
-def find_sources(paths: Iterable[str | Path]) -> list[Source]:
+def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
     """The sources at these paths, in order; a folder stands for the logs below it, or else the datasets below it.
+
+    The second list says which files of a folder are left out, because they are no logs of ours or of a newer schema.
 
     Raises:
         GipoError: when a path is, or holds, none.
     """
-    found = [source for path in paths for source in _sources(Path(path))]
+    found: list[Source] = []
+    left_out: list[str] = []
+    for path in map(Path, paths):
+        sources, strange = _sources(path)
+        found += sources
+        left_out += strange
     if not found:
         raise GipoError("no source is named; name logs, folders of logs, or datasets")
-    return found
+    return found, left_out
 
 
-def _sources(path: Path) -> list[Source]:
+def _sources(path: Path) -> tuple[list[Source], list[str]]:
     try:
-        if path.is_dir() and not any(kind.is_at(path) for kind in KINDS):
-            logs = sorted(each for each in path.rglob("*.mcap") if each.is_file())
-            below = logs or sorted(
-                {
-                    *(each.parent.parent for each in path.rglob("meta/info.json")),
-                    *(each.parent.parent for each in path.rglob("data/main_data.hdf5")),
-                }
-            )
-            if below:
-                return [source_at(each) for each in below]
-        return [source_at(path)]
+        if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
+            return [source_at(path)], []
+        if any(each.is_file() for each in path.rglob("*.mcap")):
+            logs, strange = find_logs([path])
+            return [McapSource(each) for each in logs], strange
+        datasets = {
+            *(each.parent.parent for each in path.rglob("meta/info.json")),
+            *(each.parent.parent for each in path.rglob("data/main_data.hdf5")),
+        }
+        return [source_at(each) for each in sorted(datasets)] or [source_at(path)], []
+    except LogError as error:
+        raise GipoError(str(error)) from error
     except OSError as error:
         raise GipoError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
 
@@ -56,6 +66,10 @@ def _sources(path: Path) -> list[Source]:
 def _nothing(path: Path) -> GipoError:
     if not path.exists():
         return GipoError(f"{path} does not exist")
+    if (path / "data" / "metadata.json").is_file():
+        return GipoError(
+            f"{path} is a Minari dataset whose data are not in HDF5; write it again with minari and data_format='hdf5'"
+        )
     return GipoError(
         f"{path} is no source: neither a robot log (MCAP) nor a folder with *.mcap files below it, no LeRobot v3 "
         "dataset (meta/info.json), no Minari dataset (data/main_data.hdf5)"

@@ -28,12 +28,11 @@ class McapSource(Source):
 
     @classmethod
     def is_at(cls, path: Path) -> bool:
-        """A file that begins as MCAP does, or whose writer was killed before that."""
-        if not path.is_file():
-            return False
+        """A file that is named or begins as MCAP files are; whether it is ours, and whole, its reader says."""
+        if not path.is_file() or path.suffix == ".mcap":
+            return path.is_file()
         with open(path, "rb") as file:
-            head = file.read(len(MAGIC))
-        return head == MAGIC or (path.suffix == ".mcap" and MAGIC.startswith(head))
+            return file.read(len(MAGIC)) == MAGIC
 
     def files(self) -> dict[str, Path]:
         """The log and its labels."""
@@ -61,6 +60,8 @@ class McapSource(Source):
         found = stream.integrity
         if found is not None and found.status == TORN:
             self.notes.append(f"{self.path} is torn, {found.tail:,} bytes behind byte {found.valid:,}: {found.reason}")
+        if stream.unused_labels:
+            self.notes.append(f"{labels_path(self.path)}: {stream.unused_labels}")
 
 
 def _trajectory(episode: Episode) -> Trajectory:

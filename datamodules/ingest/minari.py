@@ -1,15 +1,20 @@
-"""Minari datasets (HDF5) as a source: our exports, and anybody's with flat observations and actions."""
+"""Minari datasets (HDF5) as a source: our exports, and anybody's with flat observations and actions.
+
+Minari keeps T rewards and T + 1 observations and infos: row 0 is what the reset gave, and the info of step t is row
+t + 1. Infos of T rows, which other writers have, are those of the steps.
+"""
 
 import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.ingest.interface import Interface
+from datamodules.ingest.flags import ends, flags
+from datamodules.ingest.minari_spaces import interface_of
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
 from gipo.errors import GipoError
@@ -27,7 +32,10 @@ REQUIRED = {
 }
 INFOS = {name: f"infos/{name}" for name in ("latent", "log_prob", "policy_version", "valid", "step")}
 NATIVE = {**REQUIRED, **INFOS, "action": "infos/policy_action"}
-OPTIONAL = {**INFOS, "success": "infos/success"}
+# Of others; a `step` of theirs may count anything.
+OPTIONAL = {name: INFOS[name] for name in ("latent", "log_prob", "policy_version", "valid")}
+SUCCESS = ("infos/success", "infos/is_success")  # the first that is there
+INFOS_AHEAD = 1  # format of our exports whose infos stood in row t
 Columns = dict[str, np.ndarray]
 
 
@@ -49,7 +57,7 @@ class MinariSource(Source):
     def describe(self) -> Description:
         """From our own metadata, else from the spaces of the dataset."""
         provenance = read_provenance(self._provenance_path)
-        return Description(_interface(self._metadata_path)) if provenance is None else provenance.description
+        return Description(interface_of(self._metadata_path)) if provenance is None else provenance.description
 
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
@@ -66,7 +74,10 @@ class MinariSource(Source):
                     raise GipoError(
                         f"{self._data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again"
                     )
-                yield from self._foreign(file, numbers) if provenance is None else self._native(file, provenance)
+                if provenance is None:
+                    yield from self._foreign(file, numbers)
+                else:
+                    yield from self._native(file, provenance)
         except GipoError:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -89,15 +100,16 @@ class MinariSource(Source):
         for _, group in groupby(enumerate(provenance.origins), lambda item: item[1].key):
             segments = list(group)
             indices = [index for index, _ in segments]
-            yield Raw(f"{self.path}, episode {indices[0]}", partial(_native, file, segments[0][1], indices))
+            ahead = provenance.format == INFOS_AHEAD
+            yield Raw(f"{self.path}, episode {indices[0]}", partial(_native, file, segments[0][1], indices, ahead))
 
     def _foreign(self, file: "h5py.File", numbers: list[int]) -> Iterator[Raw]:
         for number in numbers:
             yield Raw(f"{self.path}, episode {number}", partial(_foreign, file[f"episode_{number}"]))
 
 
-def _read(group: "h5py.Group", wanted: dict[str, str]) -> Columns:
-    """Columns of an episode; observations have one row more than the T others, infos are cut to T."""
+def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False) -> Columns:
+    """Columns of an episode, [T, …]; `infos_ahead`: the info of step t is row t of T + 1."""
     import h5py
 
     found: Columns = {}
@@ -114,12 +126,13 @@ def _read(group: "h5py.Group", wanted: dict[str, str]) -> Columns:
             raise GipoError(f"its {theirs} are no numbers for every step")
     length = len(found["reward"])
     for ours, values in found.items():
-        rows = length + (ours == "observation" or wanted[ours].startswith("infos/"))
-        if len(values) != rows:
+        info = wanted[ours].startswith("infos/")
+        rows = length + (ours == "observation" or info)
+        if len(values) != rows and not (info and len(values) == length):
             raise GipoError(f"its {wanted[ours]} have {len(values)} rows, {rows} must be there: steps are missing")
-        if wanted[ours].startswith("infos/"):
-            found[ours] = values[:length]
-    for ours in {"policy_version", "valid", "step", "success"} & set(found):
+        if info and len(values) == rows:
+            found[ours] = values[:length] if infos_ahead else values[1:]
+    for ours in {"reward", "policy_version", "valid", "step"} & set(found):
         if found[ours].size != length:
             raise GipoError(f"its {wanted[ours]} have shape {found[ours].shape}; one value a step must be there")
         found[ours] = found[ours].reshape(length)
@@ -131,8 +144,8 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _native(file: "h5py.File", origin: Origin, indices: list[int]) -> Trajectory:
-    return joined(origin, [_read(file[f"episode_{index}"], NATIVE) for index in indices])
+def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:
+    return joined(origin, [_read(file[f"episode_{index}"], NATIVE, infos_ahead) for index in indices])
 
 
 def _foreign(group: "h5py.Group") -> Trajectory:
@@ -140,41 +153,19 @@ def _foreign(group: "h5py.Group") -> Trajectory:
     there = {ours: theirs for ours, theirs in OPTIONAL.items() if theirs in group}
     if not {"latent", "log_prob"} <= set(there):
         there = {ours: theirs for ours, theirs in there.items() if ours not in ("latent", "log_prob")}
+    if judged := next((name for name in SUCCESS if name in group), None):
+        there["success"] = judged
     columns = _read(group, REQUIRED | there)
     length = len(columns["reward"])
-    success = columns.pop("success", None)
-    terminated = columns["terminated"].astype(bool)
-    truncated = columns["truncated"].astype(bool) & ~terminated
-    truncated[-1:] |= ~terminated[-1:]
+    success = flags("success", columns.pop("success"), length) if "success" in columns else None
+    known = {name: flags(REQUIRED[name], columns[name], length) for name in ("terminated", "truncated")}
+    terminated, truncated = ends(known, length)
     columns |= {
         "action": columns["sent_action"],
-        "step": columns.get("step", np.arange(length)),
+        "step": np.arange(length),
         "policy_version": columns.get("policy_version", np.full(length, -1)),
-        "valid": columns.get("valid", np.ones(length, bool)),
+        "valid": flags("infos/valid", columns.get("valid", np.ones(length, bool)), length),
         "terminated": terminated,
         "truncated": truncated,
     }
     return Trajectory(columns, None, None if success is None else bool(success.any()), native=False)
-
-
-def _interface(path: Path) -> Interface:
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        observation, action = (json.loads(metadata[f"{name}_space"]) for name in ("observation", "action"))
-        (observations,), (actions,) = _shape(observation), _shape(action)
-    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise GipoError(
-            f"{path} describes no flat Box observations and actions: {type(error).__name__} {error}"
-        ) from error
-    return Interface(observations, actions, action_low=_bound(action, "low"), action_high=_bound(action, "high"))
-
-
-def _shape(space: dict[str, Any]) -> tuple[int, ...]:
-    if space["type"] != "Box":
-        raise ValueError(f"a space {space['type']!r}")
-    return tuple(map(int, space["shape"]))
-
-
-def _bound(space: dict[str, Any], name: str) -> tuple[float, ...] | None:
-    values = np.array(space.get(name, np.nan), float)
-    return tuple(values.tolist()) if values.shape == tuple(space["shape"]) and np.isfinite(values).all() else None

@@ -12,7 +12,7 @@ from datamodules.ingest.interface import Interface
 from datamodules.ingest.source import Description, Trajectory
 from gipo.errors import GipoError
 
-FORMAT = 1
+FORMATS = (1, 2)  # of what our exports write beside a dataset; in the first, infos of Minari stood a row too early
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of a dataset that was made from robot logs."""
+    """Of a dataset that was made from robot logs.
+
+    Args:
+        path: of the file that says it.
+        format: of that file, one of FORMATS.
+        description: of the robot and the sessions.
+        origins: of the dataset's episodes.
+    """
 
     path: Path
+    format: int
     description: Description
     origins: tuple[Origin, ...]
 
@@ -69,8 +77,9 @@ def read_provenance(path: Path) -> Provenance | None:
         return None
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw["format"] != FORMAT:
-            raise GipoError(f"{path} has format {raw['format']!r}, this gipo reads {FORMAT}; export it again")
+        if raw["format"] not in FORMATS:
+            known = ", ".join(map(str, FORMATS))
+            raise GipoError(f"{path} has format {raw['format']!r}, this gipo reads {known}; export it again")
         origins = tuple(map(_origin, raw["episodes"]))
         interface = Interface.of_spec(raw["robot"])
         manifests = {str(name): str(text) for name, text in raw["manifests"].items()}
@@ -79,7 +88,7 @@ def read_provenance(path: Path) -> Provenance | None:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise GipoError(f"{path} is damaged ({type(error).__name__} {error}); export it again") from error
     sessions = tuple(dict.fromkeys(origin.session for origin in origins))
-    return Provenance(path, Description(interface, sessions, manifests), origins)
+    return Provenance(path, raw["format"], Description(interface, sessions, manifests), origins)
 
 
 def _origin(raw: dict[str, Any]) -> Origin:

@@ -24,11 +24,13 @@ class Store:
         frames: [M] memory-mapped, episodes contiguous and in time order; not to be written to. Keys as in the data
             contract, and `policy` (index into `facts.policies`, −1 where unknown) and `success` (1, 0, −1 nobody said).
         facts: what is in it and where it came from.
+        left_out: files of the folders that were named and are no logs of ours, or of a newer schema, in words.
     """
 
     path: Path
     frames: TensorDict
     facts: Facts
+    left_out: tuple[str, ...] = ()
 
 
 def load_store(path: Path) -> Store:

@@ -83,7 +83,7 @@ def write(out: Path, task: LiberoTask, demonstrations: Iterable[Demonstration]) 
                 rewards=last.astype(np.float32),
                 terminations=last,
                 truncations=np.zeros_like(last),
-                infos={"success": np.append(last, last[-1])[:, None]},
+                infos={"success": np.append(False, last)[:, None]},  # row 0 is the reset's
             )
         )
     if not buffers:

@@ -1,7 +1,8 @@
 """LIBERO's own demonstration files (HDF5): states played back in our simulator, to be observed as it observes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -26,6 +27,7 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
     size, simulator = task.init_states().shape[1], None
     try:
         with h5py.File(path, "r") as file:
+            _check_task(path, task, file["data"].attrs)
             for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_"))):
                 group = file["data"][name]
                 states, actions = group["states"][()], group["actions"][()].astype(np.float32)
@@ -37,11 +39,23 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
                 if not (np.isfinite(states).all() and np.isfinite(actions).all()) or len(states) < 2:
                     raise GipoError(f"{path}, {name}: NaN, infinite or too few values")
                 simulator = simulator or LiberoSimulator(task)
-                _place(simulator, str(group.attrs["model_file"]))
+                _place(simulator, _text(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
                 yield observations, actions[:-1].clip(-1, 1)
     except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
         raise GipoError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
+
+
+def _check_task(path: Path, task: LiberoTask, attributes: Mapping[str, Any]) -> None:
+    """Tasks of one suite have states of one size: which task a file is of, its description file alone tells."""
+    stated = _text(attributes.get("bddl_file_name", ""))
+    if stated and Path(stated).stem != Path(task.bddl_file).stem:
+        raise GipoError(f"{path} is of the task {Path(stated).stem}, not of {task.suite}/{task.index}, {task.name}")
+
+
+def _text(value: Any) -> str:
+    """An attribute's text, which HDF5 gives as bytes where its length was fixed."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _place(simulator: LiberoSimulator, xml: str) -> None:

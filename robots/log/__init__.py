@@ -1,11 +1,12 @@
 """The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
 
 from robots.log.episode import Episode
+from robots.log.finding import find_logs, logs_below
 from robots.log.images import Image, pixels_of, read_images
 from robots.log.labels import Label, append_label, labels_path, read_labels
 from robots.log.opening import Opening, read_opening
-from robots.log.reader import Log, read_header, read_log, verify
-from robots.log.scan import DAMAGED, SEALED, TORN, Integrity
+from robots.log.reader import Log, read_header, read_log, read_logs, verify
+from robots.log.scan import DAMAGED, FOREIGN, NEWER, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
 from robots.log.session import Header, Session, log_path
 from robots.log.stream import LogStream
@@ -13,6 +14,8 @@ from robots.log.writer import LogWriter, Statistics
 
 __all__ = [
     "DAMAGED",
+    "FOREIGN",
+    "NEWER",
     "SEALED",
     "SECTIONS",
     "TIMES",
@@ -32,14 +35,17 @@ __all__ = [
     "Statistics",
     "Step",
     "append_label",
+    "find_logs",
     "labels_path",
     "log_path",
+    "logs_below",
     "pixels_of",
     "plain",
     "read_header",
     "read_images",
     "read_labels",
     "read_log",
+    "read_logs",
     "read_opening",
     "verify",
 ]

@@ -23,7 +23,7 @@ class Episode:
         gate: index of a row → what the gate changed there.
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.
-        label: what a person said of it later.
+        label: what a person said of it later, all their labels together.
     """
 
     number: int
@@ -89,11 +89,18 @@ class Episode:
             raise LogError(f"episode {self.number} ends with an observation of another form")
         return found
 
+    @property
+    def total(self) -> float:
+        """Return of all logged steps, the label's reward included."""
+        added = None if self.label is None else self.label.reward
+        return float(self["reward"].sum(dtype=float)) + (added or 0.0)
+
     def transitions(self) -> dict[str, np.ndarray]:
         """The columns of every step whose next observation is known, with `next_observation`, `next_*` and `done`.
 
         A step before a gap, or before the end of a torn log, has none: it is left out, and the step before it is
-        marked truncated, so that no return is computed across what is missing. Rewards include the label's.
+        marked truncated, so that no return is computed across what is missing. The label's reward is on the last step
+        that is kept.
         """
         length = len(self)
         last = self.final_observation
@@ -101,8 +108,8 @@ class Episode:
         tail = np.zeros((1, *self["observation"].shape[1:]), np.float32) if last is None else last[None]
         rows = {**self.columns, "next_observation": np.concatenate([self["observation"][1:], tail])[:length]}
         reward = self["reward"].copy()
-        if length and self.label is not None and self.label.reward is not None and follows[-1]:
-            reward[-1] += self.label.reward
+        if follows.any() and self.label is not None and self.label.reward is not None:
+            reward[np.flatnonzero(follows)[-1]] += self.label.reward
         last_known = np.append(~follows[1:], True)[:length]
         rows["next_reward"], rows["next_terminated"] = reward, self["terminated"]
         rows["next_truncated"] = (self["truncated"] | last_known) & ~self["terminated"]

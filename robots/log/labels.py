@@ -1,14 +1,15 @@
 """Labels given after the fact: lines appended beside the log, which itself is never touched.
 
 A sealed MCAP file ends with its footer, so nothing can be appended to it without rewriting; the labels of
-`NAME.mcap` stand in `NAME.labels.jsonl`, one JSON object a line, each with a CRC of its own. The last label of an
-episode counts.
+`NAME.mcap` stand in `NAME.labels.jsonl`, one JSON object a line, each with a CRC of its own. The labels of an episode
+are merged field by field: of each field the last one that says something counts.
 """
 
 import os
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -26,9 +27,14 @@ class Label:
         session: identity of the log it belongs to.
         episode: number of the episode.
         success: whether the task was done; None when only a reward is given.
-        reward: added to the reward of the episode's last step; None for none.
+        reward: added to the reward of the last step that is kept of the episode; None for none.
         wall_ns: when it was given.
     """
+
+    def merged(self, later: "Label") -> "Label":
+        """What both say together; `later` wins where both say something."""
+        success = self.success if later.success is None else later.success
+        return replace(later, success=success, reward=self.reward if later.reward is None else later.reward)
 
     session: str
     episode: int
@@ -52,7 +58,7 @@ def append_label(
     """
     if success is None and reward is None:
         raise LogError("a label needs --success, --failure or --reward")
-    if reward is not None and not abs(reward) < 1e30:
+    if not _is_reward(reward):
         raise LogError(f"--reward is {reward}; it must be a finite number")
     label = Label(session, episode, success, reward, time.time_ns())
     path = labels_path(log)
@@ -73,7 +79,11 @@ def append_label(
 
 
 def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, Label], int]:
-    """The label that counts of every labelled episode, and how many lines are not readable."""
+    """What the labels of every labelled episode say together, and how many lines are not readable.
+
+    Raises:
+        LogError: when they belong to another log, or are no labels.
+    """
     path = labels_path(log)
     if not path.is_file():
         return {}, 0
@@ -88,8 +98,28 @@ def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, La
         elif label.session != session:
             raise LogError(f"{path} belongs to another log (session {label.session[:8]}…, this is {session[:8]}…)")
         else:
-            found[label.episode] = label
+            known = found.get(label.episode)
+            found[label.episode] = label if known is None else known.merged(label)
     return found, unreadable
+
+
+def unused_labels(labels: Mapping[int, Label], unreadable: int, episodes: Container[int]) -> str:
+    """Which labels teach nothing, in words; empty when all do.
+
+    Args:
+        labels: by their episodes.
+        unreadable: lines.
+        episodes: that are in the log.
+    """
+    absent = sorted(number for number in labels if number not in episodes)
+    parts = [f"{unreadable} lines are not readable"] if unreadable else []
+    parts += [f"episode {number} is labelled and not in the log" for number in absent]
+    return ", ".join(parts)
+
+
+def _is_reward(value: object) -> bool:
+    """None, or a number that a float32 holds with room for what it is added to."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30)
 
 
 def _line(label: Label) -> bytes:
@@ -101,6 +131,7 @@ def _parse(line: bytes) -> Label | None:
     try:
         raw = orjson.loads(line)
         label = Label(**raw["label"])
-        return label if _line(label) == line + b"\n" and type(label.episode) is int else None
+        sound = type(label.episode) is int and isinstance(label.success, bool | None) and _is_reward(label.reward)
+        return label if sound and _line(label) == line + b"\n" else None
     except (ValueError, TypeError, KeyError):
         return None

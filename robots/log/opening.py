@@ -7,7 +7,8 @@ import orjson
 from mcap.records import Metadata
 
 from robots.errors import LogError
-from robots.log.scan import Scanner, open_regular
+from robots.log.reader import refuse_unreadable
+from robots.log.scan import FOREIGN, NEWER, Scanner, open_regular
 from robots.log.session import Header, parse_header
 
 CHUNKS = 8  # that are searched for the start of the first episode; it stands in the first, unless a robot idles long
@@ -30,7 +31,7 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
     """Read the session's metadata and the start of the first episode, and nothing behind them.
 
     Raises:
-        LogError: when the file is no log, or its beginning is damaged or missing.
+        LogError: when the file is no log, or one of a later schema, or its beginning is damaged or missing.
     """
     header, chunks = None, 0
     with open_regular(path) as file:
@@ -46,6 +47,8 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
                 return Opening(header, acting)
     if header is None:
         assert scanner.integrity is not None
+        if scanner.integrity.status in (FOREIGN, NEWER):
+            refuse_unreadable(path, scanner.integrity)
         raise LogError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")
     return Opening(header, None)
 

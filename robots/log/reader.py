@@ -5,18 +5,19 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mcap.records import Metadata
 
-from robots.errors import LogError
+from robots.errors import LogError, StrangeLog
 from robots.log.columns import Collector
 from robots.log.episode import Episode
-from robots.log.labels import read_labels
-from robots.log.scan import DAMAGED, Integrity, Scanner, open_regular
+from robots.log.labels import read_labels, unused_labels
+from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, open_regular
 from robots.log.session import Header, parse_header
 
 
@@ -28,7 +29,7 @@ class Log:
     episodes: list[Episode]
     events: list[dict[str, Any]]
     integrity: Integrity
-    unreadable_labels: int = 0
+    unused_labels: str = ""  # which lines of labels say nothing of these episodes, in words
 
     @property
     def dropped(self) -> int:
@@ -44,7 +45,7 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
         salvage: take what precedes the damage of a damaged file instead of refusing it.
 
     Raises:
-        LogError: naming the byte, when the file is damaged; or when it is no log at all.
+        LogError: naming the byte, when the file is damaged; or when it is no log, or one of a later schema.
     """
     with open_regular(path) as file, no_garbage_collection():
         scanner = Scanner(file)
@@ -59,8 +60,8 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
             raise LogError(f"{path}: {error}") from error
     integrity = scanner.integrity
     assert integrity is not None
-    if integrity.status == DAMAGED and not salvage:
-        raise damaged(path, integrity)
+    if integrity.status != DAMAGED or not salvage:
+        refuse_unreadable(path, integrity)
     if collector.header is None:
         raise LogError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
     labels, unreadable = read_labels(path, collector.header.session)
@@ -68,26 +69,55 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
         episodes = collector.episodes(labels)
     except LogError as error:
         raise LogError(f"{path}: {error}") from error
-    return Log(collector.header, episodes, collector.events, integrity, unreadable)
+    unused = unused_labels(labels, unreadable, {episode.number for episode in episodes})
+    return Log(collector.header, episodes, collector.events, integrity, unused)
+
+
+def read_logs(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, Log]]:
+    """Read one log after the other, so that memory holds as many as the caller keeps.
+
+    Raises:
+        LogError: as `read_log` does, and where two paths lead to the same session.
+    """
+    seen: dict[str, str | Path] = {}
+    for path in paths:
+        log = read_log(path)
+        if log.header.session in seen:
+            raise LogError(f"{seen[log.header.session]} and {path} are the same session; name one of them")
+        seen[log.header.session] = path
+        yield path, log
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
     """What a log says of itself at its start; None when it ends, or is damaged, before that.
 
     Raises:
-        LogError: when there is no such file, or it says something else.
+        LogError: when there is no such file, or it is no log, or one of a later schema.
     """
     with open_regular(path) as file:
-        first = next(iter(Scanner(file).items()), None)
+        scanner = Scanner(file)
+        first = next(iter(scanner.items()), None)
+    if scanner.integrity is not None and scanner.integrity.status in (FOREIGN, NEWER):
+        refuse_unreadable(path, scanner.integrity)
     try:
         return parse_header(first) if isinstance(first, Metadata) else None
     except LogError as error:
         raise LogError(f"{path}: {error}") from error
 
 
-def damaged(path: str | os.PathLike[str], found: Integrity) -> LogError:
-    """The error about a damaged log."""
-    return LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
+def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
+    """Let sealed and torn logs pass.
+
+    Raises:
+        StrangeLog: about a foreign file, or one of a later schema.
+        LogError: about a damaged one, naming the byte.
+    """
+    if found.status == FOREIGN:
+        raise StrangeLog(f"{path} is no log of gipo-robot: {found.reason}")
+    if found.status == NEWER:
+        raise StrangeLog(f"{path}: {found.reason}")
+    if found.status == DAMAGED:
+        raise LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
 
 
 def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:

@@ -1,7 +1,9 @@
 """The tolerant reader of the container: front to back, everything checked, nothing altered.
 
-A file is *sealed* when its footer and every CRC are right, *torn* when it simply stops (a kill, a power cut), and
-*damaged* when a byte is not what was written. What was read before the fault is good in all three.
+A file is *sealed* when its footer and every CRC are right, *torn* when it simply stops (a kill, a power cut, whether or
+not the file system left zeros or old blocks behind the last record), and *damaged* when a byte is not what was written.
+What was read before the fault is good in all three. Files that are not to be judged by these rules are *foreign* (no
+log of this writer) or *newer* (of a schema that this version does not read).
 """
 
 import io
@@ -20,12 +22,15 @@ from mcap.records import Channel, Header, Metadata
 
 from robots.errors import LogError
 from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
+from robots.log.session import SESSION, newer_schema
+from robots.log.tails import chunk_behind, ends_whole, zeros_from
 
-SEALED, TORN, DAMAGED = "sealed", "torn", "damaged"
+SEALED, TORN, DAMAGED, FOREIGN, NEWER = "sealed", "torn", "damaged", "foreign", "newer"
 Message = tuple[str, bytes]  # topic and JSON of one message of a checked chunk
 _DATA_SECTION = {Opcode.HEADER, Opcode.METADATA, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.DATA_END}
 _Record = TypeVar("_Record", Header, Metadata, Channel)
 _HEAD = struct.Struct("<BQ")
+_BEGINNING = 4096  # bytes among which a log of ours names its session, whatever else is wrong with them
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Integrity:
     """What a file turned out to be.
 
     Args:
-        status: `sealed`, `torn` or `damaged`.
+        status: `sealed`, `torn`, `damaged`, `foreign` or `newer`.
         size: of the file, bytes.
         valid: bytes from the start that are good; a fault begins there.
         messages: read from those bytes.
@@ -53,9 +58,11 @@ class Integrity:
 
 
 class _Fault(Exception):
-    def __init__(self, status: str, reason: str):
+    """What ends the reading; `frame`: no record begins where one must, so nothing says how far the fault reaches."""
+
+    def __init__(self, status: str, reason: str, frame: bool = False):
         super().__init__(reason)
-        self.status = status
+        self.status, self.frame = status, frame
 
 
 class Scanner:
@@ -68,7 +75,8 @@ class Scanner:
     def __init__(self, file: BinaryIO):
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
-        self._offset = 0
+        self._offset = 0  # behind the last good record
+        self._end = len(MAGIC)  # of the record that is being read
         self._crc = 0
         self._messages = 0
         self._channels: dict[int, str] = {}
@@ -81,22 +89,43 @@ class Scanner:
             yield from self._data_section()
             self._summary()
         except _Fault as fault:
-            status, reason = fault.status, str(fault)
-            if status == TORN and self._ends_whole():
-                status = DAMAGED
+            status, reason = self._judged(fault)
         self.integrity = Integrity(status, self._size, self._offset, self._messages, reason)
 
+    def _judged(self, fault: _Fault) -> tuple[str, str]:
+        """What a fault makes of the file, and why: the same bytes are a torn end or damage by what stands behind."""
+        whole = ends_whole(self._file, self._size)
+        if fault.status == TORN and whole:
+            return DAMAGED, str(fault)  # nothing was cut off, something inside is wrong
+        if fault.status != DAMAGED:
+            return fault.status, str(fault)
+        if (zeros := zeros_from(self._file, self._size)) < self._end:
+            return TORN, f"zeros from byte {max(zeros, self._offset)} on: the file system never wrote what follows"
+        if self._offset <= len(MAGIC) and not self._names_session():
+            return FOREIGN, str(fault)
+        if fault.frame and not whole and not chunk_behind(self._file, self._offset):
+            return TORN, f"no record begins at byte {self._offset} or behind it: what follows was never written"
+        return DAMAGED, str(fault)
+
+    def _names_session(self) -> bool:
+        """Whether the beginning of the file is that of a log of ours with something wrong in it."""
+        self._file.seek(0)
+        return SESSION.encode() in self._file.read(_BEGINNING)
+
     def _data_section(self) -> Iterator[Metadata | list[Message]]:
-        if self._file.read(len(MAGIC)) != MAGIC:
-            raise _Fault(TORN if self._size < len(MAGIC) else DAMAGED, "the file does not begin as an MCAP log")
+        if (magic := self._file.read(len(MAGIC))) != MAGIC:
+            if MAGIC.startswith(magic):
+                raise _Fault(TORN, f"the file stops after byte {len(magic)}")
+            raise _Fault(DAMAGED, "it does not begin as an MCAP file")
         self._accept(MAGIC)
         expected: set[Opcode] = {Opcode.HEADER}
         while True:
             opcode, body, raw = self._record()
             if opcode not in expected:
-                raise _Fault(DAMAGED, f"a record of kind {opcode} where none may be")
-            if opcode == Opcode.HEADER and _parse(Header, body).profile != PROFILE:
-                raise _Fault(DAMAGED, "the MCAP file is no log of gipo-robot")
+                zeros = not any(raw)  # which something follows, or the file would be torn
+                raise _Fault(DAMAGED, f"a record of kind {opcode} where none may be", frame=not zeros)
+            if opcode == Opcode.HEADER and (profile := _parse(Header, body).profile) != PROFILE:
+                raise _Fault(DAMAGED, f"an MCAP file of profile {profile[:40]!r}")
             if opcode == Opcode.DATA_END:
                 if len(body) != 4 or struct.unpack("<I", body)[0] != self._crc:
                     raise _Fault(DAMAGED, "the CRC of the data section is wrong")
@@ -104,7 +133,7 @@ class Scanner:
                 return
             found: Metadata | list[Message] | None = None
             if opcode == Opcode.METADATA:
-                found = _parse(Metadata, body)
+                found = _metadata(body)
             elif opcode == Opcode.CHUNK:
                 found = self._chunk(body)
             self._accept(raw)
@@ -118,7 +147,7 @@ class Scanner:
 
     def _record(self) -> tuple[int, memoryview, bytes]:
         """Opcode, content and bytes of the next record."""
-        left = self._size - self._offset
+        left, self._end = self._size - self._offset, self._offset + _HEAD.size
         head = self._file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             raise _Fault(TORN, f"the file stops after byte {self._offset}")
@@ -128,14 +157,8 @@ class Scanner:
         raw = head + self._file.read(length)
         if len(raw) < len(head) + length:
             raise _Fault(TORN, f"the file shrank to {self._offset + len(raw)} bytes while it was read")
-        if opcode == 0 and not any(raw):
-            raise _Fault(TORN, f"zeros from byte {self._offset}: the file system never wrote what follows")
+        self._end = self._offset + len(raw)
         return opcode, memoryview(raw)[_HEAD.size :], raw
-
-    def _ends_whole(self) -> bool:
-        """Whether the file ends as a finished one: then nothing was cut off, something inside is wrong."""
-        self._file.seek(max(0, self._size - len(MAGIC)))
-        return self._size > len(MAGIC) and self._file.read() == MAGIC
 
     def _chunk(self, body: memoryview) -> list[Message]:
         head = CHUNK.size + len(COMPRESSION)
@@ -180,6 +203,8 @@ class Scanner:
         rest = self._file.read(min(self._size - self._offset, 2 * MAX_RECORD))
         footer = _HEAD.size + 20
         if not rest.endswith(MAGIC) or len(rest) < footer + len(MAGIC):
+            if rest.rstrip(b"\0").endswith(MAGIC):
+                raise _Fault(TORN, "zeros behind the end of the log; no message is lost")
             raise _Fault(TORN, "the summary behind the data is cut short; no message is lost")
         end = len(rest) - len(MAGIC) - footer
         opcode, length, start, _, crc = struct.unpack_from("<BQQQI", rest, end)
@@ -192,7 +217,7 @@ class Scanner:
 def _cut(opcode: int, length: int, left: int) -> _Fault:
     """A record that reaches beyond the file: cut by a kill, unless that cannot be."""
     if length > MAX_RECORD or opcode not in _DATA_SECTION:
-        return _Fault(DAMAGED, f"a record of kind {opcode} claims {length} bytes, {left} are left")
+        return _Fault(DAMAGED, f"a record of kind {opcode} claims {length} bytes, {left} are left", frame=True)
     return _Fault(TORN, f"the last record needs {length + _HEAD.size} bytes, {left} are there")
 
 
@@ -204,6 +229,15 @@ def _decompress(data: memoryview, size: int) -> bytes:
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
     except zstandard.ZstdError as error:
         raise _Fault(DAMAGED, f"a chunk cannot be decompressed: {error}") from error
+
+
+def _metadata(body: memoryview) -> Metadata:
+    found = _parse(Metadata, body)
+    if body[-1:] == b"\0":  # it ends with a text
+        raise _Fault(DAMAGED, "a metadata record that ends in zeros")
+    if reason := newer_schema(found):
+        raise _Fault(NEWER, reason)
+    return found
 
 
 def _parse(kind: type[_Record], body: memoryview) -> _Record:

@@ -79,6 +79,16 @@ class Header:
     manifests: dict[str, str]
 
 
+def newer_schema(metadata: Metadata) -> str:
+    """Why this version cannot read a log, in words; empty where it can, or where these are no session's metadata."""
+    texts = dict(metadata.metadata)
+    whole = texts.pop("sha256", None) == digest(texts)
+    schema = texts.get("schema", "")
+    if metadata.name != SESSION or not whole or not schema.isdecimal() or int(schema) <= SCHEMA:
+        return ""
+    return f"the log has schema {schema}, this gipo reads up to {SCHEMA}; upgrade gipo"
+
+
 def parse_header(metadata: Metadata) -> Header:
     """The session metadata of a log.
 
@@ -89,9 +99,10 @@ def parse_header(metadata: Metadata) -> Header:
     found = texts.pop("sha256", None)
     if metadata.name != SESSION or found != digest(texts):
         raise LogError("the session's metadata do not match their digest")
+    if reason := newer_schema(metadata):
+        raise LogError(reason)
     try:
-        if int(texts["schema"]) > SCHEMA:
-            raise LogError(f"the log has schema {texts['schema']}, this gipo reads up to {SCHEMA}; upgrade gipo")
+        int(texts["schema"])
         manifests = {key.removeprefix("manifest."): text for key, text in texts.items() if key.startswith("manifest.")}
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
         return Header(texts["session"], texts["created"], robot, settings, manifests)

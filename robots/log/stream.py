@@ -8,9 +8,9 @@ from mcap.records import Metadata
 from robots.errors import LogError
 from robots.log.columns import Collector
 from robots.log.episode import Episode
-from robots.log.labels import Label, read_labels
-from robots.log.reader import damaged, no_garbage_collection
-from robots.log.scan import DAMAGED, Integrity, Scanner, open_regular
+from robots.log.labels import Label, read_labels, unused_labels
+from robots.log.reader import no_garbage_collection, refuse_unreadable
+from robots.log.scan import Integrity, Scanner, open_regular
 from robots.log.session import Header
 
 
@@ -27,6 +27,7 @@ class LogStream:
         self.path = path
         self.header: Header | None = None  # known with the first episode; still None where a torn file ends before it
         self.integrity: Integrity | None = None  # known after the last
+        self.unused_labels = ""  # which labels say nothing of these episodes, in words; known after the last
 
     def __iter__(self) -> Iterator[Episode]:
         """Read the file from its start.
@@ -36,6 +37,7 @@ class LogStream:
         """
         collector = Collector(shadows=False)
         labels: dict[int, Label] = {}
+        unreadable = 0
         seen: set[int] = set()
         with open_regular(self.path) as file:
             scanner = Scanner(file)
@@ -55,17 +57,17 @@ class LogStream:
                         raise LogError(f"{self.path}: {error}") from error
                 if self.header is None and collector.header is not None:
                     self.header = collector.header
-                    labels, _ = read_labels(self.path, self.header.session)
+                    labels, unreadable = read_labels(self.path, self.header.session)
                 yield from self._new(finished, seen)
         self.integrity = scanner.integrity
         assert self.integrity is not None
-        if self.integrity.status == DAMAGED:
-            raise damaged(self.path, self.integrity)
+        refuse_unreadable(self.path, self.integrity)
         try:
             last = collector.episodes(labels)
         except LogError as error:
             raise LogError(f"{self.path}: {error}") from error
         yield from self._new(last, seen)
+        self.unused_labels = unused_labels(labels, unreadable, seen)
 
     def _new(self, episodes: list[Episode], seen: set[int]) -> Iterator[Episode]:
         for episode in episodes:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,10 @@ def test_minari_round_trip(session: Path, gappy: Path, tmp_path: Path, monkeypat
             np.testing.assert_array_equal(episode.rewards, rows["next_reward"])
             np.testing.assert_array_equal(episode.terminations, rows["next_terminated"])
             np.testing.assert_array_equal(episode.truncations, rows["next_truncated"])
-            np.testing.assert_array_equal(episode.infos["log_prob"][:-1], rows["log_prob"])
-            np.testing.assert_array_equal(episode.infos["latent"][:-1], rows["latent"])
-            np.testing.assert_array_equal(episode.infos["valid"][:-1, 0], rows["valid"])
-            np.testing.assert_array_equal(episode.infos["policy_version"][:-1, 0], rows["policy_version"])
+            np.testing.assert_array_equal(episode.infos["log_prob"][1:], rows["log_prob"])
+            np.testing.assert_array_equal(episode.infos["latent"][1:], rows["latent"])
+            np.testing.assert_array_equal(episode.infos["valid"][1:, 0], rows["valid"])
+            np.testing.assert_array_equal(episode.infos["policy_version"][1:, 0], rows["policy_version"])
 
 
 def test_refusals(gappy: Path, session: Path, tmp_path: Path) -> None:
@@ -121,3 +122,88 @@ def test_refusals(gappy: Path, session: Path, tmp_path: Path) -> None:
     with pytest.raises(LogError, match="nothing to export"):
         segments([writer.path])
     assert read_log(gappy).episodes[0].label is not None
+
+
+def say(path: Path, task: str, *instructions: str, **spec: Any) -> Path:
+    """A log of one episode of three steps for each instruction that its policy acted on; none where it is empty."""
+    writer = LogWriter(path, Session(make_spec(**spec).to_json(), settings={"task": task} if task else {}))
+    for episode, instruction in enumerate(instructions):
+        writer.event("episode_start", "", episode, 0, {"policy_id": "a" * 64, "instruction": instruction})
+        for index in range(3):
+            row = step_row(index, 5, 3)
+            row.episode = episode
+            writer.step(row)
+        writer.event("episode_end", "steps", episode, 3, {"final_observation": [0.0] * 5})
+    writer.close()
+    return path
+
+
+def test_every_episode_has_its_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    minari = pytest.importorskip("minari")
+    logs = [
+        say(tmp_path / "reach.mcap", "reach-v3", ""),
+        say(tmp_path / "push.mcap", "push-v3", "", ""),
+        say(tmp_path / "vision.mcap", "table-v0", "push the red block", "reach-v3"),
+        say(tmp_path / "none.mcap", "", ""),
+    ]
+    wanted = ["reach-v3", "push-v3", "push-v3", "push the red block", "reach-v3", "robot session"]
+    known = ["reach-v3", "push-v3", "push the red block", "robot session"]
+    out = tmp_path / "lerobot"
+    assert main(["export", *map(str, logs), "--format", "lerobot", "--out", str(out)]) == 0
+    assert json.loads((out / "meta" / "info.json").read_text())["total_tasks"] == 4
+    tasks = pq.read_table(out / "meta" / "tasks.parquet").to_pylist()
+    assert tasks == [{"task_index": index, "task": task} for index, task in enumerate(known)]
+    episodes = pq.read_table(out / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [row["tasks"] for row in episodes] == [[task] for task in wanted]
+    frames = pq.read_table(out / "data/chunk-000/file-000.parquet")
+    assert [known[index] for index in frames["task_index"].to_pylist()] == [each for each in wanted for _ in range(3)]
+    assert [row["stats/task_index/max"] for row in episodes] == [[float(known.index(task))] for task in wanted]
+    provenance = json.loads((out / "meta" / "gipo.json").read_text())
+    assert [each["task"] for each in provenance["episodes"]] == wanted
+    assert main(["export", *map(str, logs), "--format", "minari", "--out", str(tmp_path / "minari")]) == 0
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    dataset = minari.load_dataset("gipo/fake-v0")
+    assert [each["task"] for each in dataset.storage.get_episode_metadata(range(6))] == wanted
+    assert "push the red block" in dataset.storage.metadata["description"]
+
+
+def test_logs_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path) -> None:
+    first = say(tmp_path / "a.mcap", "t", "")
+    slower = say(tmp_path / "b.mcap", "t", "", control_rate_hz=40.0)
+    wider = say(tmp_path / "c.mcap", "t", "", action_high=(2.0, 1.0, 1.0))
+    with pytest.raises(LogError, match=r"b\.mcap is of another robot .*: its control_rate_hz is 40\.0 against 80\.0"):
+        segments([first, slower])
+    with pytest.raises(LogError, match=r"c\.mcap is of another robot .*: its action_high is \[2\.0"):
+        segments([first, wider])
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_one_session_by_two_paths_is_refused(copied: bool, gappy: Path, tmp_path: Path) -> None:
+    from robots.report import write_report
+
+    other = Path(shutil.copy(gappy, tmp_path / "copy.mcap")) if copied else gappy
+    again: list[Callable[[], object]] = [
+        lambda: segments([gappy, other]),
+        lambda: write_report([gappy, other], tmp_path / "r.html"),
+    ]
+    for command in again:
+        with pytest.raises(LogError, match=r"gappy\.mcap and .* are the same session; name one of them"):
+            command()
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_vector_of_one_number_is_stored_as_lerobot_stores_it(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    one: dict[str, Any] = {key: getattr(make_spec(), key)[:1] for key in make_spec().__dataclass_fields__
+                           if key.startswith(("action_", "observation_"))}  # fmt: skip
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec(**one).to_json()))
+    for index in range(3):
+        writer.step(step_row(index, 1, 1))
+    writer.close()
+    assert main(["export", str(writer.path), "--format", "lerobot", "--out", str(tmp_path / "out")]) == 0
+    table = pq.read_table(tmp_path / "out/data/chunk-000/file-000.parquet")
+    assert str(table.schema.field("action").type) == "float"
+    assert table["observation.state"].to_pylist() == [float(step_row(i, 1, 1).observation[0]) for i in range(2)]
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    assert info["features"]["action"]["shape"] == [1]

@@ -73,6 +73,7 @@ def write_log(
     change: Change = lambda episode, rows: None,
     policy_id: str | None = None,
     named: Sequence[OnnxPolicy] | None = None,
+    ended: bool | None = True,
 ) -> Path:
     """One episode for each number of steps, the policies in turn.
 
@@ -85,6 +86,8 @@ def write_log(
         change: of an episode's rows before they are logged; a row taken out leaves a gap.
         policy_id: that the log claims instead of the true one.
         named: policies whose manifests the log holds.
+        ended: False where the last command of every episode still waited for its observation, as after a stop; None
+            where the log does not say that any ended.
     """
     manifests = {each.policy_id: each.manifest.to_json() for each in (policies if named is None else named)}
     session = Session((spec or make_spec()).to_json(), manifests, {"task": "put it there"})
@@ -99,7 +102,9 @@ def write_log(
             writer.step(row)
         if episode % 3:
             writer.event("outcome", "", episode, count, {"success": episode % 3 == 1})
-        writer.event("episode_end", "steps", episode, count, {"final_observation": final.tolist()})
+        if ended is not None:
+            last = final.tolist() if ended else None
+            writer.event("episode_end", "steps", episode, count, {"final_observation": last})
     writer.close()
     return path
 

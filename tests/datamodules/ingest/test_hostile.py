@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datamodules.ingest import IngestOptions
 from datamodules.ingest.audit import chosen
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.source import Trajectory
@@ -17,8 +18,9 @@ from deploy.policy import OnnxPolicy
 from gipo.errors import GipoError
 from robots.export import export
 from robots.log import LogWriter, Session, Step, labels_path
-from tests.datamodules.ingest.builders import BINS, drop, rows_of, store_of, write_log
+from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
 from tests.robots.builders import make_spec
+from tests.robots.strangers import write_of_schema, write_rosbag
 
 # Of episode 1, whose row 5 is spoilt.
 Spoil = Callable[[Step], None]
@@ -383,3 +385,48 @@ def test_columns_are_refused_or_keep_every_promise(rows: dict[str, np.ndarray], 
 
 def test_spec_of_the_fixture_is_the_interface() -> None:
     assert (INTERFACE.action_low, INTERFACE.action_high) == (make_spec().action_low, make_spec().action_high)
+
+
+def test_strangers_in_a_folder_are_left_out_and_told(
+    token: OnnxPolicy, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datamodules.logs import Logs
+
+    log = write_log(tmp_path / "logs" / "ours.mcap", [token])
+    alone = store_of(tmp_path / "logs", cache=tmp_path / "cache", policies=folder)
+    bag, later = write_rosbag(tmp_path / "logs" / "bag.mcap"), write_of_schema(tmp_path / "logs" / "newer.mcap")
+    (tmp_path / "logs" / "zeros.mcap").write_bytes(bytes(4096))
+    store = store_of(tmp_path / "logs", cache=tmp_path / "cache", policies=folder)
+    assert_equal_frames(store, alone)
+    assert [Path(each.path).name for each in store.facts.sources] == ["ours.mcap", "zeros.mcap"]
+    assert store.left_out[0] == f"{bag} is no log of gipo-robot: an MCAP file of profile 'ros2'"
+    assert store.left_out[1].startswith(f"{later}: the log has schema 2")
+    for path, reason in ((bag, "no log of gipo-robot"), (later, "schema 2")):
+        with pytest.raises(GipoError, match=reason):
+            store_of(log, path, cache=tmp_path / "cache", policies=folder)
+    capsys.readouterr()
+    options = IngestOptions(cache=tmp_path / "cache", policies=folder, audit=1.0)
+    assert Logs(str(tmp_path / "logs"), options, None, 0).store.path == store.path
+    told = capsys.readouterr().err
+    assert f"gipo: note: left out: {bag} is no log of gipo-robot" in told
+    assert "zeros.mcap ends before it says whose log it is" in told
+
+
+def test_a_log_of_zeros_behind_a_cut_is_the_log_cut_there(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    path = write_log(tmp_path / "a.mcap", [token], (300, 300))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9000])
+    cut = store_of(path, cache=tmp_path / "cache", policies=folder)
+    path.write_bytes(whole[:-9000] + bytes(9000))
+    zeros = store_of(path, cache=tmp_path / "cache", policies=folder)
+    assert zeros.path != cut.path
+    assert_equal_frames(zeros, cut)
+    assert any("zeros from byte" in note for note in zeros.facts.notes)
+
+
+def test_labels_that_say_nothing_are_noted(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    path = write_log(tmp_path / "a.mcap", [token])
+    with open(labels_path(path), "ab") as file:
+        file.write(b"episode 0 went well\n")
+    store = store_of(path, cache=tmp_path / "cache", policies=folder)
+    assert f"{labels_path(path)}: 1 lines are not readable" in store.facts.notes

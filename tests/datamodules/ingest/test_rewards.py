@@ -70,6 +70,29 @@ def test_labels_add_to_the_last_step(token: OnnxPolicy, folder: Path, tmp_path: 
     np.testing.assert_allclose(added, [0, 0, 2, 0, 0, 0, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("how", ["stopped", "torn"])
+def test_labels_of_a_broken_episode_add_to_the_last_step_that_is_kept(
+    how: str, token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path / "a.mcap", [token], (3, 9), ended=False if how == "stopped" else None)
+    if how == "torn":
+        log.write_bytes(log.read_bytes()[:-40])
+    kept = [episode.transitions()["step"].tolist() for episode in read_log(log).episodes]
+    assert kept[-1] == list(range(8))
+    before = store_of(log, cache=tmp_path / "cache", policies=folder)
+    session = read_log(log).header.session
+    append_label(log, session, 1, success=False, reward=None)
+    append_label(log, session, 1, success=None, reward=-10.0)
+    for kind in ("lerobot", "minari"):
+        export([log], kind, tmp_path / kind)
+    for source in (log, tmp_path / "lerobot", tmp_path / "minari"):
+        after = store_of(source, cache=tmp_path / "cache", policies=folder)
+        added = after.frames["next", "reward"] - before.frames["next", "reward"]
+        np.testing.assert_allclose(added, [0] * (len(added) - 1) + [-10], atol=1e-5)
+        assert (after.facts.judged, after.facts.successes) == (1, 0)
+        assert after.frames["next", "truncated"][-1]
+
+
 def test_functions_of_ones_own(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.mcap", [token], (3, 4))
     stores = [

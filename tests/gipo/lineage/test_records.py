@@ -25,6 +25,7 @@ from gipo.lineage.records import (
 )
 from robots.log import LogWriter, Session
 from tests.robots.builders import make_spec, step_row
+from tests.robots.strangers import write_of_schema, write_rosbag
 
 Chain = tuple[Path, dict[str, str]]
 
@@ -147,6 +148,21 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     assert "ends before it says whose log it is" in reasons["cut.mcap"]
     assert str(folder) not in "".join(reasons.values())
     assert {record.key.id for record in records} >= set(ids.values())
+
+
+def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
+    write_rosbag(tmp_path / "bag.mcap")
+    write_of_schema(tmp_path / "newer.mcap")
+    (tmp_path / "zeros.mcap").write_bytes(bytes(4096))
+    write_of_schema(tmp_path / "older.mcap", 0)
+    records, unreadable = scan(tmp_path)
+    assert [record.file for record in records] == ["older.mcap"]
+    assert {each.file: each.reason for each in unreadable} == {
+        "bag.mcap": "the file is no log of gipo-robot: an MCAP file of profile 'ros2'",
+        "newer.mcap": "the file: the log has schema 2, this gipo reads up to 1; upgrade gipo",
+        "zeros.mcap": "the file ends before it says whose log it is: zeros from byte 0 on: the file system never wrote "
+        "what follows",
+    }
 
 
 def test_only_the_beginning_of_a_log_is_read(chain: Chain) -> None:

@@ -1,0 +1,72 @@
+"""Damaged logs set aside: the log and its labels move together, unaltered, and overwrite nothing."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from robots.errors import LogError
+from robots.log import labels_path
+
+
+def set_aside(log: Path, folder: Path) -> list[Path]:
+    """Move a log, and the labels beside it, into a folder; where they are now.
+
+    Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on.
+
+    Raises:
+        LogError: when a file of that name is there already, or the folder cannot be written; then nothing moved.
+    """
+    files = [path for path in (log, labels_path(log)) if path.exists()]
+    targets = [folder / path.name for path in files]
+    made: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, target in zip(files, targets, strict=True):
+            if not (target.exists() and path.samefile(target)):
+                _give_name(path, target)
+                made.append(target)
+        _sync(folder)
+    except OSError as error:
+        for target in made:
+            target.unlink()
+        reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
+        raise LogError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
+    for path in files:
+        path.unlink()
+    return targets
+
+
+def _give_name(path: Path, target: Path) -> None:
+    """Make `target` hold what `path` holds, whole or not at all; FileExistsError where it exists."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        _copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    with open(target, "xb"):
+        pass  # reserves the name
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    try:
+        with open(path, "rb") as source, os.fdopen(descriptor, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        shutil.copystat(path, name)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        target.unlink()
+        raise
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""A power cut leaves zeros or old blocks where records were to come: that is a torn log, unless more of it follows."""
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robots.log import DAMAGED, TORN, LogWriter, Session, read_log, verify
+from robots.log.container import MAGIC
+from robots.log.tails import BLOCK, chunk_behind, ends_whole, zeros_from
+from tests.robots.builders import EPISODE, assert_prefix, step_row
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def many_chunks(tmp_path: Path) -> Path:
+    """A sealed log whose rows stand in more than three chunks."""
+    writer = LogWriter(tmp_path / "a.mcap", Session('{"name": "fake"}'), capacity=3000)
+    for index in range(18 * EPISODE):
+        writer.step(step_row(index, 39, 4))
+    writer.close()
+    return writer.path
+
+
+def rows_when_cut(path: Path, whole: bytes, cut: int) -> int:
+    path.write_bytes(whole[:cut])
+    if verify(path)[1] is None:
+        return -1
+    return assert_prefix(read_log(path))
+
+
+def starts(whole: bytes) -> list[int]:
+    """Where every record begins, and where the last one ends."""
+    position, found = len(MAGIC), [len(MAGIC)]
+    while position < len(whole) - len(MAGIC):
+        position += 9 + int.from_bytes(whole[position + 1 : position + 9], "little")
+        found.append(position)
+    return found
+
+
+def test_zeros_from_anywhere_on_are_a_cut_there(many_chunks: Path) -> None:
+    whole = many_chunks.read_bytes()
+    records = starts(whole)
+    cuts = [*random.Random(0).sample(range(1, len(whole) - 200), 20), *records[:12], *(at + 4 for at in records[:12])]
+    for turn, cut in enumerate(cuts):
+        zeros = (len(whole) - cut, len(whole) - cut + 4096, 4096)[turn % 3]  # as long as it was, a page longer, a page
+        wanted = rows_when_cut(many_chunks, whole, cut)
+        many_chunks.write_bytes(whole[:cut] + bytes(zeros))
+        found, header = verify(many_chunks)
+        assert (found.status, header is not None) == (TORN, wanted >= 0), (cut, found)
+        if wanted >= 0:
+            assert assert_prefix(read_log(many_chunks)) == wanted, cut
+
+
+def test_zeros_in_the_middle_are_damage(many_chunks: Path) -> None:
+    whole = many_chunks.read_bytes()
+    chunks = [at for at in starts(whole)[:-1] if whole[at] == 6]
+    torn = whole[: chunks[-1]]  # without a summary, so that nothing but its records says what follows
+    assert len(chunks) > 3
+    for whole_or_torn in (whole, torn):
+        for start in (chunks[2], chunks[2] + 300):
+            spoilt = whole_or_torn[:start] + bytes(64) + whole_or_torn[start + 64 :]
+            many_chunks.write_bytes(spoilt)
+            found, _ = verify(many_chunks)
+            assert found.status == DAMAGED, start
+            salvaged = assert_prefix(read_log(many_chunks, salvage=True))
+            assert 0 < salvaged < 18 * EPISODE
+
+
+def test_old_blocks_behind_the_last_record_are_a_cut_there(many_chunks: Path) -> None:
+    whole = many_chunks.read_bytes()
+    rubbish = random.Random(1).randbytes(5000)
+    for cut in [at for at in starts(whole)[:-1] if whole[at] == 6][2:]:
+        wanted = rows_when_cut(many_chunks, whole, cut)
+        many_chunks.write_bytes(whole[:cut] + b"\xee" + rubbish)
+        found, _ = verify(many_chunks)
+        assert (found.status, found.valid) == (TORN, cut)
+        assert assert_prefix(read_log(many_chunks)) == wanted > 0
+        many_chunks.write_bytes(whole[:cut] + b"\xee" + rubbish + whole[cut:])  # the log goes on behind them
+        assert verify(many_chunks)[0].status == DAMAGED
+
+
+@pytest.mark.parametrize("tail", [bytes(1), bytes(4096), b"\xee" * 700])
+def test_what_stands_behind_a_sealed_log_costs_no_row(written: Write, tail: bytes) -> None:
+    path = written(2 * EPISODE)
+    path.write_bytes(path.read_bytes() + tail)
+    assert verify(path)[0].status == TORN
+    assert assert_prefix(read_log(path)) == 2 * EPISODE
+
+
+def test_a_file_of_zeros_alone_is_torn(tmp_path: Path) -> None:
+    (tmp_path / "a.mcap").write_bytes(bytes(4096))
+    found, header = verify(tmp_path / "a.mcap")
+    assert (found.status, found.valid, header) == (TORN, 0, None)
+
+
+@given(st.binary(max_size=40), st.integers(0, 3), st.integers(-2, 2))
+def test_zeros_are_counted_over_the_borders_of_blocks(head: bytes, blocks: int, more: int) -> None:
+    zeros = max(0, blocks * BLOCK + more)
+    kept = len(head.rstrip(b"\0"))
+    whole = head + bytes(zeros)
+    assert zeros_from(io.BytesIO(whole), len(whole)) == (kept if kept < len(whole) else len(whole))
+
+
+@pytest.mark.parametrize("before", [0, 1, BLOCK - 4, BLOCK, 2 * BLOCK - 1])
+def test_a_chunk_is_found_over_the_borders_of_blocks(before: int) -> None:
+    marker = b"\x04\x00\x00\x00zstd"
+    assert chunk_behind(io.BytesIO(b"x" * before + marker), 0)
+    assert not chunk_behind(io.BytesIO(b"x" * before + marker), before + 1)
+    assert not chunk_behind(io.BytesIO(b"x" * before + marker[:-1]), 0)
+
+
+def test_a_magic_alone_is_no_whole_file() -> None:
+    assert not ends_whole(io.BytesIO(MAGIC), len(MAGIC))
+    assert ends_whole(io.BytesIO(MAGIC * 2), 2 * len(MAGIC))
