@@ -16,7 +16,10 @@ class Call:
     def __init__(self, function: Callable[..., Any], *arguments: Any):
         self._fault = ""
         self._thread = threading.Thread(target=self._run, args=(function, arguments), name="driver", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread is to be had, and a robot must stop all the same
+            self._run(function, arguments)
 
     @property
     def running(self) -> bool:
@@ -25,7 +28,8 @@ class Call:
 
     def wait(self, seconds: float) -> str:
         """What went wrong within `seconds`: an exception, or that it has not returned; empty when nothing did."""
-        self._thread.join(seconds)
+        if self.running:
+            self._thread.join(seconds)
         return f"it takes more than {seconds:g} s" if self.running else self._fault
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

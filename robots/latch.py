@@ -32,7 +32,7 @@ class Latch:
         self._reason = ""
         self._resting = False  # the driver was told to stop, did, and was allowed nothing since
         self._call: Call | None = None
-        self.failure = ""  # how the driver failed to stop; empty when it did not
+        self.failure = ""  # how the driver failed to stop since the last reset; empty when it did not
 
     @property
     def state(self) -> str:
@@ -98,7 +98,7 @@ class Latch:
         """Stop the robot without latching, as nothing was wrong with its episode; a driver that fails to is latched."""
         self.disengage()
         self._halt(reason)
-        if self.failure:
+        if not self._resting:
             self.stop(self.failure)
 
     def settle(self, reason: str) -> None:
@@ -114,7 +114,7 @@ class Latch:
     def reset(self) -> None:
         """What only a person may decide, after looking: back to idle."""
         with self._lock:
-            self._state, self._reason = IDLE, ""
+            self._state, self._reason, self.failure = IDLE, "", ""
 
     @contextmanager
     def permission(self) -> Iterator[None]:
@@ -139,8 +139,8 @@ class Latch:
             if held:
                 self._sending.release()
         self._resting = not fault
-        self.failure = f"the driver failed to stop: {fault}" if fault else ""
         if fault:
+            self.failure = f"the driver failed to stop: {fault}"
             self._say(self.failure)
 
     def _say(self, reason: str) -> None:

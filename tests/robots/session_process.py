@@ -126,8 +126,7 @@ def happen(arm: Arm) -> None:
         else:
             _signal(arm)
     if event == "disk":
-        (log,) = Path().glob("*.mcap")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
+        _fill_disk()
     if event == "deadman":
         os.environ["RELEASED"] = "1"
         Path("pedal").unlink()
@@ -144,6 +143,17 @@ def _signal(arm: Arm) -> None:
         time.sleep(0.3)  # it connects on
     if arm.at == "preparing" or (arm.at == "engaged" and arm.twice):
         arm.stopped.wait(5)
+
+
+def _fill_disk() -> None:
+    """The log's own small disk, where it is on one; else files may not grow any more, which fails alike."""
+    if os.path.ismount("disk"):
+        with open("disk/filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(1024)):
+                pass
+        return
+    (log,) = Path("disk").glob("*.mcap")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
 
 
 def _until(true: Callable[[], bool]) -> None:
@@ -188,7 +198,7 @@ def _standard_input(kind: str) -> None:
 
 
 def run(folder: str, at: str, event: str, number: int = 0, stdin: str = "nobody") -> None:
-    """Run it in `folder`, which then holds `calls`, `states`, `out`, `err` and the log; exits with its code."""
+    """Run it in `folder`, which then holds `calls`, `states`, `out`, `err` and `disk`; exits with its code."""
     os.chdir(folder)
     os.environ.update(AT=at, EVENT=event, NUMBER=str(number))
     for descriptor, name in ((1, "out"), (2, "err")):
@@ -203,7 +213,7 @@ def run(folder: str, at: str, event: str, number: int = 0, stdin: str = "nobody"
 
     OnnxPolicy.load = lambda *_, **__: Wave(Arm.spec)  # type: ignore[method-assign,assignment,return-value]
     settings = [f"calls={folder}/calls", f"at={at}", f"event={event}", f"number={number}"]
-    command = ["run", "--robot", f"{__name__}:Arm", "--policy", "p.onnx", "--log", ".", "--deadman", "pedal"]
+    command = ["run", "--robot", f"{__name__}:Arm", "--policy", "p.onnx", "--log", "disk", "--deadman", "pedal"]
     command += ["--episodes", str(EPISODES), "--steps", str(80 if event == "disk" else STEPS), "--engage", "0"]
     code = cli.main([*command, "--deadline", "40", "--max-age", "100", *(f"--set={each}" for each in settings)])
     sys.stdout.flush()

@@ -46,6 +46,28 @@ def test_what_fails_is_kept_and_counted() -> None:
     assert work.dropped == 5
 
 
+def test_work_that_exits_is_kept_too() -> None:
+    def leave(_: int) -> None:
+        raise SystemExit(3)
+
+    work: Background[int] = Background(leave)
+    work(0)
+    work(1)
+    work.close()
+    assert (work.error, work.dropped) == ("SystemExit: 3", 2)
+
+
+@pytest.mark.parametrize("waiting", [1, 5])
+def test_work_that_hangs_does_not_hold_up_the_end(waiting: int) -> None:
+    gate = threading.Event()
+    work: Background[int] = Background(lambda _: gate.wait(), capacity=3)
+    for index in range(waiting):
+        work(index)
+    work.close(timeout=0.2)
+    assert work.error == "it takes more than 0.2 s"
+    gate.set()
+
+
 def test_the_viewer_shows_steps(tmp_path: Path) -> None:
     rerun = pytest.importorskip("rerun")
     spec = make_spec()

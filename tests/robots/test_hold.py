@@ -26,6 +26,8 @@ class Base:
         self.position = dict(zip(readings, (1.53, 20.0), strict=True))
         self.sent: list[dict[str, float]] = []
 
+    def connect(self, calibrate: bool) -> None: ...
+
     def get_observation(self) -> dict[str, float]:
         return dict(self.position)
 

@@ -3,7 +3,10 @@
 import multiprocessing
 import re
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +60,7 @@ class Cell:
         states = (self.folder / "states").read_text().split()
         calls = (self.folder / "calls").read_text().split()
         error = (self.folder / "err").read_text(errors="replace")
-        (log,) = self.folder.glob("*.mcap")
+        (log,) = (self.folder / "disk").glob("*.mcap")
         found = [] if code == self.expected_code else [f"exit code {code}, not {self.expected_code}: {error!r}"]
         after = states[states.index(self.state) + 1]
         if after != ("closing" if self.follows == self.state else self.follows):
@@ -98,7 +101,7 @@ def run(some: list[Cell]) -> dict[int, int | None]:
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
             index, cell = waiting.pop(0)
-            cell.folder.mkdir()
+            (cell.folder / "disk").mkdir(parents=True, exist_ok=True)
             given = (str(cell.folder), cell.state, cell.event, cell.number, cell.stdin)
             running[index] = process = context.Process(target=session_process.run, args=given)
             process.start()
@@ -111,9 +114,25 @@ def run(some: list[Cell]) -> dict[int, int | None]:
     return codes
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[bool]:
+    """A real one, which a test can fill, where it may be mounted."""
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+    try:
+        yield mounted.returncode == 0
+    finally:
+        if mounted.returncode == 0:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
 def test_every_cell_of_the_table(tmp_path: Path) -> None:
     known = cells(tmp_path)
     assert len(known) > 55
-    codes = run(known)
-    wrong = [fault for index, cell in enumerate(known) for fault in cell.faults(codes[index])]
+    # In other states too little is written to be sure that a full disk is noticed: there files may not grow.
+    (full,) = (cell for cell in known if (cell.state, cell.event) == ("engaged", "disk"))
+    with small_disk(full.folder / "disk") as mounted:
+        codes = run(known)
+        wrong = [fault for index, cell in enumerate(known) for fault in cell.faults(codes[index])]
+        assert not mounted or "No space left on device" in (full.folder / "err").read_text()
     assert not wrong, "\n".join(wrong)
