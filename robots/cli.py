@@ -1,6 +1,7 @@
 """`gipo-robot`: run a policy on a robot, and look at, check, label, audit, show and export what was logged."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -86,6 +87,18 @@ def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
             return False
 
     return held
+
+
+def _spec(options: argparse.Namespace) -> None:
+    from deploy.check import check_file
+    from robots.draft import draft_for
+    from robots.marks import MARK, undecided
+
+    found = draft_for(check_file(options.policy).manifest, options.robot, options.device, options.set)
+    print(json.dumps(found, allow_nan=False, indent=1, ensure_ascii=False))
+    if questions := undecided(found):
+        print(f"gipo-robot: a person must replace every {MARK} in it before it drives a robot:", file=sys.stderr)
+        print("\n".join(f"  {question}" for question in questions), file=sys.stderr)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -198,6 +211,12 @@ def _parser() -> Parser:
     run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
+    spec = commands.add_parser("spec", help="write what a policy and a device say of a robot, as JSON to be completed")
+    spec.set_defaults(run=_spec)
+    spec.add_argument("--policy", required=True, metavar="FILE", help="artifact that is to drive it")
+    spec.add_argument("--device", metavar="CLASS", help="LeRobot device, package.module:Class; it is not connected")
+    spec.add_argument("--robot", metavar="NAME", help="robot that says its own spec: sim, gym or package.module:Class")
+    spec.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of it; repeatable")
     _log_command(commands, "info", _info, "what a log holds", many=False)
     verify = _log_command(commands, "verify", _verify, "check every byte of logs")
     verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there, with their labels")

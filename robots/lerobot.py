@@ -32,16 +32,20 @@ def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields:
         config: file with the device's configuration, JSON or YAML; `fields` come on top of it.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
+    limits = RobotSpec.from_json(read_text(spec))  # refused before the device is touched
+    return LeRobotRobot(make_device(device, config, **fields), limits, wait)
+
+
+def make_device(device: str, config: str = "", **fields: Any) -> Any:
+    """LeRobot's own object, not yet connected; arguments as those of `robot`."""
     kind = _device(device)
-    limits = RobotSpec.from_json(read_text(spec))
     values = merged(_configuration(config) if config else {}, fields)
     try:
-        made = kind(build(kind.config_class, values, "--set "))
+        return kind(build(kind.config_class, values, "--set "))
     except UserError:
         raise
     except Exception as error:  # the driver's author raises anything
         raise RobotError(f"{device} refuses its configuration: {described(error)}") from error
-    return LeRobotRobot(made, limits, wait)
 
 
 def _device(path: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.manifest import Manifest
 from robots.errors import RobotError
+from robots.marks import undecided
 
 Row = tuple[float, ...]
 Limits = tuple[float | None, ...]  # None: no limit
@@ -115,7 +116,8 @@ class RobotSpec:
         """Parse and validate.
 
         Raises:
-            RobotError: when the text is no spec, a key is missing or unknown, or a value is not allowed.
+            RobotError: when the text is no spec, a value is not allowed, or with all that is missing, unknown or still
+                to be decided.
         """
         try:
             raw = json.loads(text) if len(text) <= MAX_TEXT else None
@@ -124,8 +126,11 @@ class RobotSpec:
         if not isinstance(raw, dict):
             raise RobotError("the robot spec must be one JSON object")
         known = {field.name for field in fields(cls)}
-        for key in sorted(known ^ set(raw)):
-            raise RobotError(f"spec.{key} is {'missing' if key in known else 'not a known key'}")
+        found = [f"spec.{key} is missing" for key in sorted(known - set(raw))]
+        found += [f"spec.{key} is not a known key" for key in sorted(set(raw) - known)]
+        found += undecided(raw)
+        if found:
+            raise RobotError("; ".join(found))
         return cls(**raw)
 
     def check(self, manifest: Manifest) -> None:
