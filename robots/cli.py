@@ -90,11 +90,11 @@ def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
 
 
 def _spec(options: argparse.Namespace) -> None:
-    from deploy.check import check_file
+    from deploy.policy import OnnxPolicy
     from robots.draft import draft_for
     from robots.marks import MARK, undecided
 
-    found = draft_for(check_file(options.policy).manifest, options.robot, options.device, options.set)
+    found = draft_for(OnnxPolicy.load(options.policy).manifest, options.robot, options.device, options.set)
     print(json.dumps(found, allow_nan=False, indent=1, ensure_ascii=False))
     if questions := undecided(found):
         print(f"gipo-robot: a person must replace every {MARK} in it before it drives a robot:", file=sys.stderr)

@@ -32,13 +32,23 @@ def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields:
         config: file with the device's configuration, JSON or YAML; `fields` come on top of it.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
-    limits = RobotSpec.from_json(read_text(spec))  # refused before the device is touched
+    find_device(device)  # of two mistakes the first one is told
+    limits = RobotSpec.from_json(read_text(spec))
     return LeRobotRobot(make_device(device, config, **fields), limits, wait)
 
 
 def make_device(device: str, config: str = "", **fields: Any) -> Any:
-    """LeRobot's own object, not yet connected; arguments as those of `robot`."""
-    kind = _device(device)
+    """An object of LeRobot's, not yet connected.
+
+    Args:
+        device: as `robot` has it.
+        config: as `robot` has it.
+        fields: as `robot` has them.
+
+    Raises:
+        RobotError: when it refuses its configuration.
+    """
+    kind = find_device(device)
     values = merged(_configuration(config) if config else {}, fields)
     try:
         return kind(build(kind.config_class, values, "--set "))
@@ -48,7 +58,8 @@ def make_device(device: str, config: str = "", **fields: Any) -> Any:
         raise RobotError(f"{device} refuses its configuration: {described(error)}") from error
 
 
-def _device(path: str) -> Any:
+def find_device(path: str) -> Any:
+    """A device's class by its `package.module:Class`."""
     module, _, name = path.partition(":")
     try:
         kind = getattr(importlib.import_module(module), name)
