@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -191,13 +192,18 @@ def _choice(data: dict[str, Any], kind: Any, where: str) -> Any:
     name = data.pop("type", None)
     if name is None and kind in kind.get_known_choices().values():
         return kind
-    if isinstance(name, str) and name.isidentifier() and name not in kind.get_known_choices():
-        try:  # it registers when it is imported, and lies beside what it is a kind of
-            importlib.import_module(f"{kind.__module__.rpartition('.')[0]}.{name}")
-        except ImportError as error:
-            raise RobotError(f"{where}type is {name!r}, which cannot be imported: {error}") from error
+    if name not in kind.get_known_choices():
+        _register(kind)
     found = kind.get_known_choices().get(name)
     if not inspect.isclass(found) or not issubclass(found, kind):
-        known = ", ".join(kind.get_known_choices()) or f"a module beside {kind.__module__}"
+        known = ", ".join(kind.get_known_choices()) or "none that can be imported"
         raise RobotError(f"{where}type is {name!r}; it must be one of: {known}")
     return found
+
+
+def _register(kind: Any) -> None:
+    """Import what lies beside a class: its subclasses register when they are imported."""
+    package = sys.modules.get(kind.__module__.rpartition(".")[0])
+    for _, module, _ in pkgutil.iter_modules(getattr(package, "__path__", ())):
+        with contextlib.suppress(Exception):  # most of them need the library of some device
+            importlib.import_module(f"{package.__name__}.{module}")  # type: ignore[union-attr]

@@ -41,6 +41,7 @@ class Usb(Camera):
     index_or_path: int | Path = 0
 
 
+Camera.__module__ = "their_cameras.configs"  # beside which others are looked for
 Camera.choices["usb"] = Usb
 
 
@@ -147,7 +148,7 @@ def test_what_is_no_such_thing_names_place_value_and_kind(text: Any, kind: Any, 
         ("{}", Lens, r"Lens: missing a required argument: 'focus'; its settings are: focus, marks"),
         ('{"focus": 1, "zoom": 2}', Lens, r"x\.zoom is no setting of Lens; its settings are: focus, marks"),
         ("{}", Camera, r"x\.type is None; it must be one of: usb"),
-        ('{"type": "no_such"}', Camera, r"x\.type is 'no_such', which cannot be imported"),
+        ('{"type": "no_such"}', Camera, r"x\.type is 'no_such'; it must be one of: usb"),
         ("f", Callable, "x must be a .*Callable, which no text can say"),
         ("[1]", np.ndarray, "x must be a ndarray, which no text can say"),
     ],
@@ -188,3 +189,23 @@ def test_what_a_class_itself_refuses_comes_through() -> None:
 
     with pytest.raises(KeyError, match="whatever"):
         build(Strict, {"width": "3"}, "--set ")
+
+
+def test_a_subclass_registers_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a name that is not its module's, beside a module that needs what is not there."""
+    package = tmp_path / "their_cameras"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "configs.py").write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass\nclass Config:\n    width: int\n    known = {}\n\n"
+        "    @classmethod\n    def get_known_choices(cls):\n        return cls.known\n"
+    )
+    (package / "depth.py").write_text("import a_library_of_a_device_that_nobody_has\n")
+    (package / "realsense.py").write_text(
+        "from their_cameras.configs import Config\n\n\nclass RealSense(Config):\n    pass\n\n\n"
+        "Config.known['intelrealsense'] = RealSense\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    from their_cameras.configs import Config  # type: ignore[import-not-found]
+
+    assert type(convert({"type": "intelrealsense", "width": "640"}, Config, "x")).__name__ == "RealSense"

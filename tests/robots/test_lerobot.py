@@ -35,6 +35,7 @@ class OpenCVCameraConfig(CameraConfig):
     index_or_path: int | Path
 
 
+CameraConfig.__module__ = "their_arms.cameras"  # beside which others are looked for
 CameraConfig.registered["opencv"] = OpenCVCameraConfig
 
 
