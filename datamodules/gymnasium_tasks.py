@@ -6,10 +6,11 @@ from functools import partial
 import gymnasium
 import numpy as np
 import torch
-from torchrl.envs import DoubleToFloat, EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
+from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from datamodules.batched import refuse_no_simulators
 from datamodules.families import Family
+from gipo.common.boxes import nearest_in
 from gipo.errors import GipoError
 
 
@@ -54,4 +55,39 @@ def _single(task: str) -> EnvBase:
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
             raise GipoError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
-    return TransformedEnv(GymWrapper(env), DoubleToFloat()).append_transform(StepCounter(step_count_key="step"))
+    if env.observation_space.dtype != np.float32:
+        env = FloatObservations(env)
+    if env.action_space.dtype != np.float32:
+        env = FloatActions(env)
+    return TransformedEnv(GymWrapper(env), StepCounter(step_count_key="step"))
+
+
+class FloatObservations(gymnasium.ObservationWrapper):
+    """An environment whose observations are of another type, seen as float32."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.observation_space = _float(env.observation_space)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """Observation [O] as float32."""
+        return np.asarray(observation, np.float32)
+
+
+class FloatActions(gymnasium.ActionWrapper):
+    """An environment whose actions are of another type, driven by float32: it gets the nearest values it can hold.
+
+    What was sampled stays what is learnt from; a robot of the same environment rounds alike.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.action_space = _float(env.action_space)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """What the environment is sent for float32 `action` [D]."""
+        return nearest_in(action, self.env.action_space.low, self.env.action_space.high)
+
+
+def _float(space: gymnasium.spaces.Box) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))

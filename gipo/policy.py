@@ -23,7 +23,7 @@ MAX_BOUND = 1e38  # the distance between two such bounds is still finite in floa
 
 @dataclass(frozen=True)
 class Spaces:
-    """Sizes and bounds a policy is built for.
+    """Sizes and bounds a policy is built for; bounds are rounded to float32, as the policy has them.
 
     Args:
         observation_size: O.
@@ -36,8 +36,8 @@ class Spaces:
     action_high: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "action_low", tuple(map(float, self.action_low)))
-        object.__setattr__(self, "action_high", tuple(map(float, self.action_high)))
+        for name in ("action_low", "action_high"):
+            object.__setattr__(self, name, tuple(torch.tensor(getattr(self, name), dtype=torch.float32).tolist()))
         ordered = len(self.action_low) == len(self.action_high) and all(
             -MAX_BOUND <= low < high <= MAX_BOUND for low, high in zip(self.action_low, self.action_high, strict=True)
         )

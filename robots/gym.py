@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from deploy.manifest import Manifest
+from gipo.common.boxes import nearest_in
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.spec import RobotSpec
@@ -48,9 +49,9 @@ def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = Tru
         RobotError: when the spaces are not flat and bounded, or no rate is known.
     """
     observation, action = env.observation_space, env.action_space
-    if len(getattr(observation, "shape", None) or ()) != 1 or len(getattr(action, "shape", None) or ()) != 1:
+    if not all(hasattr(space, "low") and len(space.shape) == 1 for space in (observation, action)):
         raise RobotError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
-    if not hasattr(action, "low") or not np.isfinite([action.low, action.high]).all():
+    if not np.isfinite([action.low, action.high]).all():
         raise RobotError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
     hertz = env.metadata.get("render_fps") if rate is None else rate
     if hertz is None:
@@ -107,10 +108,11 @@ class GymRobot:
         return Observation(time_ns=time.monotonic_ns(), **self._latest)
 
     def act(self, action: np.ndarray) -> np.ndarray:
-        """One step."""
+        """One step; an environment of whole numbers gets the nearest ones."""
         if self._stopped:
             raise RobotError("the robot is stopped")
-        values, reward, terminated, _, info = self.env.step(action.astype(self.env.action_space.dtype))
+        sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
+        values, reward, terminated, _, info = self.env.step(sent)
         success = next((bool(info[key]) for key in SUCCESS_KEYS if key in info), None)
         self._latest = {
             "values": np.asarray(values, float),
@@ -118,7 +120,7 @@ class GymRobot:
             "terminated": bool(terminated),
             "success": success,
         }
-        return action
+        return sent.astype(float)
 
     def stop(self, reason: str) -> None:
         """No further steps until `prepare`."""

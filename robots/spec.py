@@ -1,7 +1,7 @@
 """What a robot is, as far as a policy is concerned; equality with the artifact's manifest is what arms it."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploy.manifest import Manifest
+from gipo.common.precision import alike
 from robots.errors import RobotError
 from robots.marks import undecided
 
@@ -143,7 +144,7 @@ class RobotSpec:
             raise RobotError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """Where spec and manifest are not equal, in words; exact, because a tolerance would be a guess."""
+        """Where spec and manifest are not equal, in words; numbers to float32, as the manifest has them."""
         found = []
         for key in ("observation_names", "observation_units", "action_names", "action_units"):
             mine, theirs = getattr(self, key), getattr(manifest, key)
@@ -156,9 +157,9 @@ class RobotSpec:
                 if a != b
             ][:1]
         for key in ("action_low", "action_high"):
-            if getattr(self, key) != tuple(map(float, getattr(manifest, key))):
+            if not alike(getattr(self, key), getattr(manifest, key)):
                 found.append(f"{key}: the robot has {getattr(self, key)}, the policy {getattr(manifest, key)}")
-        if float(self.control_rate_hz) != float(manifest.control_rate_hz):
+        if not alike(self.control_rate_hz, manifest.control_rate_hz):
             found.append(
                 f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
             )
@@ -170,7 +171,7 @@ def _refuse(key: str, value: Any, allowed: str) -> RobotError:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _names(key: str, values: Any, size: int | None = None) -> tuple[str, ...]:

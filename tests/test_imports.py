@@ -68,7 +68,7 @@ RULES: dict[str, set[str]] = {
     },
     "datamodules": TORCH | {
         "numpy", "scipy", "gymnasium", "metaworld", "mujoco", "tqdm", "datamodules", "gipo.policies", "gipo.errors",
-        "gipo.files", "gipo.ranks", "robots.log", "robots.spec",
+        "gipo.common", "gipo.files", "gipo.ranks", "robots.log", "robots.spec",
     },
     "datamodules.vla": TORCH | {"datamodules", "gipo.errors", "gipo.vla.observations"},
     "datamodules.base": TORCH | {
@@ -87,8 +87,8 @@ RULES: dict[str, set[str]] = {
         "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.errors", "robots.export_minari",
     },
     "datamodules.ingest": {
-        "numpy", "tqdm", "datamodules.ingest", "gipo.errors", "gipo.files", "robots.log", "robots.spec", "robots.audit",
-        "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",
+        "numpy", "tqdm", "datamodules.ingest", "gipo.common", "gipo.errors", "gipo.files", "robots.log", "robots.spec",
+        "robots.audit", "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",
     },
     "datamodules.ingest.lerobot": {"numpy", "pyarrow", "datamodules.ingest", "gipo.errors"},
     "datamodules.ingest.minari": {"numpy", "h5py", "datamodules.ingest", "gipo.errors"},

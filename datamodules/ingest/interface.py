@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from deploy.manifest import Manifest
+from gipo.common.precision import alike
 from gipo.errors import GipoError
 from robots.spec import RobotSpec
 
+NUMBERS = ("action_low", "action_high", "control_rate_hz")
 Texts = tuple[str, ...]
 Row = tuple[float, ...]
 
@@ -85,7 +87,9 @@ class Interface:
         """The first key that both state, and state differently, in words; empty when there is none."""
         for field in fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine is not None and theirs is not None and mine != theirs:
+            if mine is None or theirs is None or mine == theirs:
+                continue
+            if field.name not in NUMBERS or not alike(mine, theirs):
                 return f"{field.name} is {mine!r:.200} against {theirs!r:.200}"
         return ""
 
