@@ -1,5 +1,6 @@
 """The session live in rerun (extra `viewer`), fed by a thread of its own that drops what it cannot show in time."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -41,3 +42,5 @@ def viewer(spec: RobotSpec, spawn: bool = True) -> Iterator[tuple[Callable[[Step
         yield (worker,)
     finally:
         worker.close()
+        if worker.error:  # a window that is gone is no matter of the robot's
+            print(f"the viewer failed, {worker.dropped} steps were not shown: {worker.error}", file=sys.stderr)

@@ -1,5 +1,6 @@
-// A controller that runs a gipo artifact at its rate. Replace `observe` and `send` by your robot's.
+// A controller that runs a gipo artifact at its rate. Replace `observe`, `send` and `stop` by your robot's.
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -18,14 +19,31 @@ void send(const std::vector<float>& action) {
   for (float value : action) std::printf(" %.6f", value);
 }
 
+// What keeps it where it is: speed 0 to what takes speeds, the measured position to what takes positions.
+void stop() { std::printf("stop\n"); }
+
+// However control ends, by its last step, an exception or a signal, the robot is stopped.
+struct StopAtTheEnd {
+  ~StopAtTheEnd() {
+    stop();
+    std::fflush(stdout);
+  }
+};
+
+volatile std::sig_atomic_t signalled = 0;
+extern "C" void hear(int number) { signalled = number; }
+
 int control(const std::string& path, int steps, std::uint64_t seed) {
   gipo::Policy policy(path);
   std::printf("%zu golden vectors replayed\n", policy.manifest().at("golden").at("observation").size());
   std::mt19937_64 generator(seed);
   const auto period = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / policy.rate_hz()));
   const auto start = Clock::now();
-  int late = 0;
-  for (int step = 0; step < steps; ++step) {
+  int late = 0, step = 0;
+  // Ctrl-C, kill, a lost terminal, Ctrl-\ and Ctrl-Z: a process that is gone or suspended minds no robot.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) std::signal(number, hear);
+  const StopAtTheEnd at_the_end;
+  for (; step < steps && signalled == 0; ++step) {
     const auto decision = policy.act(observe(policy.observation_size()), generator);
     std::printf("step %d action", step);
     send(decision.action);
@@ -38,8 +56,8 @@ int control(const std::string& path, int steps, std::uint64_t seed) {
     std::this_thread::sleep_until(next);
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  std::printf("%d steps, %.2f Hz of %.2f, %d late\n", steps, steps / seconds, policy.rate_hz(), late);
-  return EXIT_SUCCESS;
+  std::printf("%d steps, %.2f Hz of %.2f, %d late\n", step, step / seconds, policy.rate_hz(), late);
+  return signalled == 0 ? EXIT_SUCCESS : 128 + signalled;
 }
 
 }  // namespace

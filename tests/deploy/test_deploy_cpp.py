@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -58,13 +59,68 @@ def run(controller, file, *arguments):
 def test_replays_the_golden_vectors_and_keeps_its_rate(controller, exported, kind):
     done = run(controller, exported(kind)["file"], 40)
     assert (done.returncode, done.stderr) == (0, "")
-    first, *steps, last = done.stdout.splitlines()
+    first, *steps, last, end = done.stdout.splitlines()
+    assert end == "stop"
     assert first == "16 golden vectors replayed"
     assert len(steps) == 40
     actions = [float(word) for line in steps for word in line.split(" action ")[1].split(" log_prob ")[0].split()]
     assert len(actions) == 160
     assert max(map(abs, actions)) <= 1
     assert 40 < float(last.split(" steps, ")[1].split(" Hz")[0]) <= 80.5
+
+
+STUB = """
+#include <stdexcept>
+#include <string>
+#include <random>
+#include <vector>
+namespace gipo {
+struct Golden { Golden at(const char*) const { return {}; } std::size_t size() const { return 0; } };
+struct Decision { std::vector<float> action{0.5F}, log_prob{0.0F}; };
+struct Policy {
+  explicit Policy(const std::string& path) : fails(path == "fails") {}
+  Golden manifest() const { return {}; }
+  double rate_hz() const { return 200; }
+  std::size_t observation_size() const { return 1; }
+  Decision act(const std::vector<float>&, std::mt19937_64&) {
+    if (fails && ++steps > 3) throw std::runtime_error("no decision");
+    return {};
+  }
+  bool fails;
+  int steps = 0;
+};
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def looping(tmp_path_factory):
+    """The controller's loop on a policy that needs no ONNX Runtime."""
+    if shutil.which("c++") is None:
+        pytest.skip("c++ is not installed")
+    folder = tmp_path_factory.mktemp("loop")
+    shutil.copy(EXAMPLE / "main.cpp", folder)
+    (folder / "policy.hpp").write_text(STUB)
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wno-unused-result", "-Werror"]
+    subprocess.run(["c++", *flags, folder / "main.cpp", "-o", folder / "controller"], check=True)
+    return folder / "controller"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_robot(looping, number):
+    with subprocess.Popen([looping, "policy", "100000"], stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        lines = process.communicate(timeout=20)[0].splitlines()
+    assert (process.returncode, lines[-1]) == (128 + number, "stop")
+
+
+def test_however_it_ends_the_robot_is_stopped(looping):
+    done = run(looping, "policy", 5)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "stop")
+    done = run(looping, "fails", 5)
+    assert (done.returncode, done.stderr) == (2, "controller: error: no decision\n")
+    assert done.stdout.splitlines()[-1] == "stop"
 
 
 def test_it_knows_the_schema_that_is_written():
@@ -83,7 +139,7 @@ def test_refuses_a_policy_that_sees(controller, tmp_path):
 
 
 def test_a_seed_reproduces_the_actions(controller, small):
-    first, second, other = (run(controller, small["file"], 5, seed).stdout.splitlines()[1:-1] for seed in (1, 1, 2))
+    first, second, other = (run(controller, small["file"], 5, seed).stdout.splitlines()[1:-2] for seed in (1, 1, 2))
     assert first == second != other
 
 

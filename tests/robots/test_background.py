@@ -1,7 +1,9 @@
 """Work beside the control thread: the viewer, and what becomes of work that fails or lags."""
 
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -81,7 +83,15 @@ def test_the_viewer_shows_steps(tmp_path: Path) -> None:
     assert b"action/grip/sent" in data or len(data) > 2000
 
 
+def test_a_viewer_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rerun = types.SimpleNamespace(init=lambda *_, **__: None)  # and nothing to log with
+    monkeypatch.setitem(sys.modules, "rerun", rerun)
+    with viewer(make_spec()) as (show,):
+        show(step_row(0, 5, 3))
+    assert "the viewer failed, 1 steps were not shown: AttributeError" in capsys.readouterr().err
+
+
 def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "rerun", None)
+    monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(RobotError, match=r"gipo\[viewer\]"), viewer(make_spec(), spawn=False):
         pass

@@ -25,7 +25,6 @@ EVENTS = {
     "the deadman is released": ["deadman"],
     "no standard input": ["no stdin"],
 }
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 20.0  # seconds; a session that takes longer is killed, which is no exit code of the table
 AT_ONCE = 6  # processes; they mostly wait
 
@@ -87,10 +86,24 @@ def cells(folder: Path) -> list[Cell]:
         for name, cell in zip(head[1:], row[1:], strict=True):
             for event in EVENTS[name] if cell != "–" else ():
                 follows, _, code = cell.partition(" ")
-                for number in NUMBERS if event == "signal" else [signal.SIGINT] if event == "signals" else [0]:
+                for number in numbers(row[0], event):
                     place = folder / f"{row[0]}-{event}-{number}".replace(" ", "-")
                     found.append(Cell(row[0], event, int(number), follows, code, place))
     return found
+
+
+def numbers(state: str, event: str) -> list[int]:
+    """The signals that may be meant; 0 for none."""
+    if event == "signals":
+        return [signal.SIGINT]
+    if event != "signal":
+        return [0]
+    return [
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        *([signal.SIGQUIT, signal.SIGTSTP] if state == "engaged" else []),
+    ]
 
 
 def run(some: list[Cell]) -> dict[int, int | None]:
