@@ -61,11 +61,11 @@ def _run(options: argparse.Namespace) -> int:
         print(report.table() + "\n" if options.table and report.results else "", end="")
         print(report.text(), flush=True)
     except OSError:  # whether the table could be printed says nothing of the robot
-        boundary.give_up_output()
+        boundary.give_up(sys.stdout)
     if life.faults:
         raise RobotError("; ".join(life.faults)) from life.cause
     if life.signals:
-        print(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole", file=sys.stderr)
+        boundary.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
 
 

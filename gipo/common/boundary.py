@@ -19,6 +19,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from gipo.common.errors import UserError
 
@@ -61,7 +62,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
         return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_has_gone():
-            give_up_output()
+            give_up(sys.stdout)
             return 0
         for translate in (*translators, *TRANSLATORS):
             if (line := translate(error)) is not None:
@@ -72,17 +73,24 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
 
 def _told(program: str, line: str, error: BaseException, code: int, debug: bool) -> int:
     """Print, to a terminal that may be gone, and return the code."""
-    with contextlib.suppress(OSError):
-        if debug:
-            traceback.print_exception(error)
-        # What stands in a file or a name may hold line breaks, or what drives a terminal.
-        print(f"{program}: {''.join(c if c.isprintable() else ' ' for c in line)}", file=sys.stderr)
+    if debug:
+        tell("".join(traceback.format_exception(error)).rstrip("\n"))
+    # What stands in a file or a name may hold line breaks, or what drives a terminal.
+    tell(f"{program}: {''.join(c if c.isprintable() else ' ' for c in line)}")
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        give_up_output()
+        give_up(sys.stdout)
     return code
+
+
+def tell(text: str) -> None:
+    """Lines on standard error, if anybody still reads it: what cannot be told does not change how a command ends."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        give_up(sys.stderr)
 
 
 def _reader_has_gone() -> bool:
@@ -95,10 +103,10 @@ def _reader_has_gone() -> bool:
         return False
 
 
-def give_up_output() -> None:
-    """What is still to be written goes nowhere, as the interpreter would complain at its end."""
+def give_up(stream: TextIO) -> None:
+    """What is still to be written there goes nowhere, as the interpreter would complain at its end (with exit 120)."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def of_a_user(error: BaseException) -> str | None:

@@ -138,7 +138,7 @@ def _signal(arm: Arm) -> None:
     """Send it to this process, once or twice, and wait until it was heard."""
     for count in range(1, 3 if arm.twice else 2):
         os.kill(os.getpid(), arm.number)
-        _until(lambda wanted=count: len(LIFE[0].signals) >= wanted)  # type: ignore[misc]
+        _until(lambda wanted=count: not LIFE or len(LIFE[0].signals) >= wanted)  # type: ignore[misc]
     if arm.at == "logged":
         time.sleep(0.3)  # it connects on
     if arm.at == "preparing" or (arm.at == "engaged" and arm.twice):

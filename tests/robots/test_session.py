@@ -238,18 +238,21 @@ from deploy.policy import OnnxPolicy
 from robots.cli import main
 from tests.robots.session_process import Arm, Wave
 OnnxPolicy.load = lambda *_, **__: Wave(Arm.spec)
-arm = ["--robot", "tests.robots.session_process:Arm", "--set=calls=calls", "--set=at=" + sys.argv[1]]
-arm += ["--set=event=exits", "--set=number=0", "--deadline", "80", "--max-age", "80"]
+arm = ["--robot", "tests.robots.session_process:Arm", "--set=calls=calls", "--set=at=engaged"]
+arm += ["--set=event=" + sys.argv[1], "--set=number=1", "--deadline", "80", "--max-age", "80"]
 sys.exit(main(["run", *arm, "--policy", "x", "--log", "logs", "--steps", "5", "--episodes", "1"]))
 """
 
 
-@pytest.mark.parametrize(("redirected", "at", "code"), [("> /dev/full", "never", 0), (">&- 2>&- <&-", "engaged", 2)])
+@pytest.mark.parametrize(
+    ("redirected", "event", "code"),
+    [("> /dev/full", "nothing", 0), (">&- 2>&- <&-", "exits", 2), ("> /dev/full 2> /dev/full", "signal", 129)],
+)
 def test_an_exit_code_does_not_depend_on_where_the_output_goes(
-    tmp_path: Path, redirected: str, at: str, code: int
+    tmp_path: Path, redirected: str, event: str, code: int
 ) -> None:
     (tmp_path / "arm.py").write_text(ARM)
-    command = ["sh", "-c", f'exec "{sys.executable}" arm.py {at} {redirected}']
+    command = ["sh", "-c", f'exec "{sys.executable}" arm.py {event} {redirected}']
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stderr) == (code, b"")
     assert (tmp_path / "calls").read_text().split()[-2:] == ["stop", "close"]
