@@ -3,10 +3,12 @@
 import os
 import select
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 POLL_SECONDS = 0.05
+SIGNAL_SECONDS = 0.3
 
 
 def attended() -> bool:
@@ -25,19 +27,21 @@ def ask(question: str, withdrawn: Callable[[], bool]) -> str | None:
     if not attended():
         return None
     _show(question)
-    typed = b""
-    with suppress(OSError):  # the terminal has gone
-        descriptor = sys.stdin.fileno()
-        _forget_input(descriptor)
-        while not withdrawn():
-            if not select.select([descriptor], [], [], POLL_SECONDS)[0]:
-                continue
-            part = os.read(descriptor, 1024)
-            if not part:
-                return None  # Ctrl-D
-            typed += part
-            if b"\n" in typed:
-                return typed.partition(b"\n")[0].decode(errors="replace").strip()
+    descriptor, typed = sys.stdin.fileno(), b""
+    _forget_input(descriptor)
+    while not withdrawn():
+        if not select.select([descriptor], [], [], POLL_SECONDS)[0]:
+            continue
+        part = _read(descriptor)
+        if not part:
+            # Ctrl-D; or the terminal has gone, and the signal that says so is on its way: it is to be the reason.
+            end = time.monotonic() + SIGNAL_SECONDS
+            while not withdrawn() and time.monotonic() < end:
+                time.sleep(POLL_SECONDS)
+            return None
+        typed += part
+        if b"\n" in typed:
+            return typed.partition(b"\n")[0].decode(errors="replace").strip()
     return None
 
 
@@ -53,8 +57,17 @@ def _show(question: str) -> None:
         print(question, end="", file=(shown or [sys.stderr])[0], flush=True)
 
 
+def _read(descriptor: int) -> bytes:
+    """What was typed; nothing at the end of input, and where the terminal has gone."""
+    try:
+        return os.read(descriptor, 1024)
+    except OSError:
+        return b""
+
+
 def _forget_input(descriptor: int) -> None:
     with suppress(ImportError):  # where terminals are others
         import termios
 
-        termios.tcflush(descriptor, termios.TCIFLUSH)
+        with suppress(termios.error):
+            termios.tcflush(descriptor, termios.TCIFLUSH)

@@ -51,6 +51,17 @@ def test_a_question_ends_when_it_is_withdrawn(terminal: int) -> None:
     assert time.monotonic() < end + 1
 
 
+def test_a_terminal_that_goes_is_told_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    signalled = threading.Event()
+    with open(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        later(os.close, master)
+        threading.Timer(0.2, signalled.set).start()
+        assert prompt.ask("?", signalled.is_set) is None
+        assert signalled.is_set(), "the question waits for the reason of its end"
+
+
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, terminal: int) -> None:
     later(os.write, terminal, b"\x04")  # Ctrl-D
     assert prompt.ask("?", lambda: False) is None
