@@ -73,7 +73,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
     """All that can be exported, and the header of the first log with the manifests of all.
 
     Raises:
-        LogError: when a log is damaged or named twice, there is nothing in them, or they are of different robots.
+        LogError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
     """
     header: Header | None = None
     found: list[Segment] = []
@@ -84,6 +84,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
         header.manifests |= log.header.manifests
         for episode in log.episodes:
             rows = episode.transitions()
+            _check_finite(f"{path}, episode {episode.number}", rows)
             ends = np.flatnonzero(rows["done"])[:-1] + 1
             pieces = {name: np.split(values, ends) for name, values in rows.items()}
             for index in range(len(ends) + 1):
@@ -94,6 +95,14 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
     if header is None or not found:
         raise LogError("the logs hold no complete step; there is nothing to export")
     return header, found
+
+
+def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
+    """Refuse what other tools would learn from as it stands."""
+    for name in ("observation", "next_observation", "sent_action", "next_reward"):
+        bad = ~np.isfinite(rows[name]).reshape(len(rows["step"]), -1).all(1)
+        if bad.any():
+            raise LogError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")
 
 
 def _difference(robot: dict[str, Any], other: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from robots.errors import LogError
-from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, TORN, Integrity, logs_below, verify
+from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, verify
 from robots.quarantine import set_aside
 
 
@@ -46,7 +46,9 @@ def line(path: Path, found: Integrity) -> str:
 
 def summary(counts: Counter[str]) -> str:
     """How many files are not sound logs, by what they are; empty when all are."""
-    words = {DAMAGED: "damaged", FOREIGN: "no log of gipo-robot", NEWER: "of a newer schema"}
-    bad = [f"{counts[status]} {words[status]}" for status in words if counts[status]]
-    total = sum(counts.values())
-    return f"of {total} files, {counts[SEALED] + counts[TORN]} are sound: {', '.join(bad)}" if bad else ""
+    bad = {status: counts[status] for status in (DAMAGED, FOREIGN, NEWER) if counts[status]}
+    if not bad:
+        return ""
+    number, total = sum(bad.values()), sum(counts.values())
+    kinds = ", ".join(f"{count} {status}" for status, count in bad.items())
+    return f"{number} of {total} files {'are' if number > 1 else 'is'} not sound: {kinds}"

@@ -112,7 +112,7 @@ def unused_labels(labels: Mapping[int, Label], unreadable: int, episodes: Contai
         episodes: that are in the log.
     """
     absent = sorted(number for number in labels if number not in episodes)
-    parts = [f"{unreadable} lines are not readable"] if unreadable else []
+    parts = [f"{unreadable} line{'s are' if unreadable > 1 else ' is'} not readable"] if unreadable else []
     parts += [f"episode {number} is labelled and not in the log" for number in absent]
     return ", ".join(parts)
 

@@ -84,7 +84,8 @@ def newer_schema(metadata: Metadata) -> str:
     texts = dict(metadata.metadata)
     whole = texts.pop("sha256", None) == digest(texts)
     schema = texts.get("schema", "")
-    if metadata.name != SESSION or not whole or not schema.isdecimal() or int(schema) <= SCHEMA:
+    number = int(schema) if schema.isdecimal() and len(schema) < 10 else SCHEMA
+    if metadata.name != SESSION or not whole or number <= SCHEMA:
         return ""
     return f"the log has schema {schema}, this gipo reads up to {SCHEMA}; upgrade gipo"
 

@@ -24,7 +24,7 @@ def write_rosbag(path: Path) -> Path:
     return path
 
 
-def write_of_schema(path: Path, schema: int = SCHEMA + 1) -> Path:
+def write_of_schema(path: Path, schema: int | str = SCHEMA + 1) -> Path:
     """A log of ours as another version would begin it, with a channel and a form of its rows unknown here."""
     texts = Session('{"name": "fake"}').metadata()
     del texts["sha256"]
@@ -32,8 +32,9 @@ def write_of_schema(path: Path, schema: int = SCHEMA + 1) -> Path:
     with open(path, "wb") as file:
         container = ContainerWriter(file, "gipo-robot")
         container.metadata(SESSION, {**texts, "sha256": digest(texts)})
-        channel = container.channel("touch" if schema > SCHEMA else "event", b"{}")
-        for index in range(20 if schema > SCHEMA else 0):
-            container.message(channel, index, b'{"form": "of later days"}')
+        if schema == SCHEMA + 1:
+            channel = container.channel("touch", b"{}")
+            for index in range(20):
+                container.message(channel, index, b'{"form": "of later days"}')
         container.finish()
     return path

@@ -207,3 +207,17 @@ def test_a_vector_of_one_number_is_stored_as_lerobot_stores_it(tmp_path: Path) -
     assert table["observation.state"].to_pylist() == [float(step_row(i, 1, 1).observation[0]) for i in range(2)]
     info = json.loads((tmp_path / "out/meta/info.json").read_text())
     assert info["features"]["action"]["shape"] == [1]
+
+
+def test_a_reward_that_is_no_number_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index in range(4):
+        row = step_row(index, 5, 3)
+        row.reward = float("nan") if index == 2 else row.reward
+        row.log_prob = np.full(3, np.nan, np.float32)  # of a step that no policy chose: nothing to refuse
+        writer.step(row)
+    writer.close()
+    with pytest.raises(LogError, match=r"a\.mcap, episode 0, step 2: its next_reward is not finite"):
+        segments([writer.path])
+    assert main(["export", str(writer.path), "--format", "lerobot", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()

@@ -74,7 +74,7 @@ def test_every_file_is_called_what_it_is_and_only_the_damaged_moves(
     }
     assert "bag.mcap: an MCAP file of profile 'ros2'" in out
     assert "newer.mcap: the log has schema 2, this gipo reads up to 1; upgrade gipo" in out
-    assert "of 7 files, 3 are sound: 1 damaged, 2 no log of gipo-robot, 1 of a newer schema" in err
+    assert "4 of 7 files are not sound: 1 damaged, 2 foreign, 1 newer" in err
     moved = {"damaged.mcap", "damaged.labels.jsonl"}
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == {name: before[name] for name in moved}
     left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
@@ -147,6 +147,12 @@ def test_every_reader_says_so(folder: Path, name: str, reason: str) -> None:
         with pytest.raises(StrangeLog, match=reason):
             read(path)
     assert verify(path)[0].status == {"bag": FOREIGN, "newer": NEWER}[name]
+
+
+@pytest.mark.parametrize("schema", ["9" * 5000, "-1", "two", ""])
+def test_a_schema_that_is_no_number_of_a_version_is_refused_or_read(schema: str, tmp_path: Path) -> None:
+    path = write_of_schema(tmp_path / "odd.mcap", schema)
+    assert verify(path)[0].status == (SEALED if schema == "-1" else DAMAGED)
 
 
 @pytest.mark.parametrize("cut", [30, 200, -20])

@@ -1,16 +1,20 @@
 """The same data through a log, a LeRobot export and a Minari export gives the same frames, bit for bit."""
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datamodules.ingest import Facts, Interface
 from deploy.policy import OnnxPolicy
 from gipo.errors import GipoError
 from robots.export import export
-from robots.log import append_label, read_log
-from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, store_of, write_log
+from robots.log import LogWriter, Session, append_label, read_log
+from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
 from tests.robots.builders import make_spec
 
 
@@ -141,3 +145,79 @@ def test_interfaces_that_say_nothing_differ_from_nothing() -> None:
     assert bare.difference(full) == full.difference(bare) == ""
     assert bare.merged(full) == full
     assert "observation_size is 4 against 5" in Interface(4, 3).difference(full)
+
+
+def test_bounds_are_compared_as_policies_hold_them() -> None:
+    stated, held = 0.35, float(np.float32(0.35))
+    assert stated != held
+    dataset, artifact = (Interface(5, 1, action_low=(-each,), action_high=(each,)) for each in (stated, held))
+    assert dataset.difference(artifact) == artifact.difference(dataset) == ""
+    assert "action_high is (0.35,) against (0.3501,)" in dataset.difference(Interface(5, 1, action_high=(0.3501,)))
+    assert "action_low" in dataset.difference(Interface(5, 1, action_low=(-0.35, 0.0)))
+
+
+EPISODE = st.fixed_dictionaries(
+    {
+        "steps": st.integers(1, 6),
+        "dropped": st.sets(st.integers(1, 3), max_size=1),
+        "end": st.sampled_from(["seen", "waiting", "unsaid"]),
+        "terminated": st.booleans(),
+        "labels": st.lists(st.tuples(st.sampled_from([None, True, False]), st.sampled_from([0.5, -10.0])), max_size=2),
+    }
+)
+
+
+def write_any(path: Path, policy: OnnxPolicy, episodes: list[dict[str, Any]], torn: bool) -> Path:
+    """A log of these episodes; a step that was dropped is declared."""
+    session = Session(make_spec().to_json(), {policy.policy_id: policy.manifest.to_json()}, {"task": "any"})
+    writer = LogWriter(path, session)
+    for number, said in enumerate(episodes):
+        writer.event("episode_start", "", number, 0, {"policy_id": policy.policy_id})
+        for row in rows_of(policy, number, said["steps"]):
+            last = row.step == said["steps"] - 1
+            row.terminated = last and said["terminated"]
+            row.truncated = last and not said["terminated"]
+            if row.step in said["dropped"] and not last:
+                place = (number, row.step)
+                writer.event("dropped", "", number, row.step, {"count": 1, "first": place, "last": place})
+            else:
+                writer.step(row)
+        if said["end"] != "unsaid":
+            final = [0.25] * 5 if said["end"] == "seen" else None
+            writer.event("episode_end", "", number, said["steps"], {"final_observation": final})
+    writer.close()
+    if torn:
+        path.write_bytes(path.read_bytes()[:-40])
+    for number, said in enumerate(episodes):
+        for success, reward in said["labels"]:
+            append_label(path, session.identity, number, success, reward)
+    return path
+
+
+@given(st.lists(EPISODE, min_size=1, max_size=3), st.booleans())
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_exports_of_any_log_read_back_as_the_log(
+    token: OnnxPolicy, folder: Path, episodes: list[dict[str, Any]], torn: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        log = write_any(root / "a.mcap", token, episodes, torn)
+        kept = [each.transitions() for each in read_log(log).episodes]
+        if not any(len(rows["step"]) for rows in kept):
+            return
+        direct = store_of(log, cache=root / "cache", policies=folder, audit=0.0)
+        assert direct.facts.steps == sum(len(rows["step"]) for rows in kept)
+        rewards = np.concatenate([rows["next_reward"] for rows in kept])
+        np.testing.assert_array_equal(direct.frames["next", "reward"], rewards)
+        for path in routes([log], root):
+            other = store_of(path, cache=root / "cache", policies=folder, audit=0.0)
+            assert_equal_frames(direct, other)
+            assert (other.facts.judged, other.facts.successes) == (direct.facts.judged, direct.facts.successes)
+        # Without the file that marks them as ours they are anybody's, and their rows still belong together.
+        for mark in (root / "lerobot/meta/gipo.json", root / "minari/gipo/fake-v0/data/gipo.json"):
+            mark.unlink()
+        anybodys = store_of(root / "minari", cache=root / "cache", audit=0.0).frames
+        for key in ("observation", "latent", "policy_version"):
+            np.testing.assert_array_equal(anybodys[key], direct.frames[key], err_msg=key)
+        for key in ("reward", "terminated", "truncated"):
+            np.testing.assert_array_equal(anybodys["next", key], direct.frames["next", key], err_msg=key)

@@ -55,6 +55,25 @@ def test_files_of_another_task_or_none_are_refused(episode: tuple[Path, np.ndarr
         list(recorded(TASK, broken))
 
 
+@pytest.mark.parametrize("kind", [str, np.bytes_])
+def test_a_file_of_another_task_of_the_suite_is_refused_by_its_name(
+    kind: type, episode: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    path = tmp_path / "other.hdf5"
+    path.write_bytes(episode[0].read_bytes())
+    other = find("libero_object/5")[0]
+    assert other.init_states().shape == TASK.init_states().shape
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["bddl_file_name"] = kind(f"chiliocosm/bddl_files/libero_object/{other.name}.bddl")
+    with pytest.raises(GipoError, match=rf"other\.hdf5 is of the task {other.name}, not of libero_object/6"):
+        list(recorded(TASK, path))
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["bddl_file_name"] = kind(f"bddl_files/{TASK.name}.bddl")
+        model = file["data/demo_0"].attrs["model_file"]
+        file["data/demo_0"].attrs["model_file"] = kind(model)
+    assert len(list(recorded(TASK, path))) == 1
+
+
 def test_a_dataset_is_ingested_whole(tmp_path: Path) -> None:
     size = len(units(TASK))
     made = [Demonstration(np.full((n + 1, size), n, np.float32), np.full((n, 7), 0.5, np.float32)) for n in (2, 3)]
