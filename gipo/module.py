@@ -324,14 +324,20 @@ class GIPOModule(LightningModule):
         optimizer = optimizers[index]
         optimizer.zero_grad()
         self.manual_backward(loss)
+        # In half precision Lightning scales the loss by s, and its gradients: |s·g| ≤ s·limit clips g at the limit.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
         # Asked for after the backward pass: sharded parameters are others until then.
-        norm = whole(nn.utils.clip_grad_norm_(parameters(), self.max_grad_norm))
+        norm = whole(nn.utils.clip_grad_norm_(parameters(), self.max_grad_norm * scale)) / scale
         if math.isfinite(norm):
             optimizer.step()
             self.skipped_in_a_row[index] = 0
         else:
             self.skipped += 1
-            self.skipped_in_a_row[index] += 1
+            self.skipped_in_a_row[index] += scale <= 1.0  # a larger one may be what overflowed, and falls now
+            if scaler is not None:
+                scaler.unscale_(optimizer.optimizer)
+                scaler.update()
             if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
                 head = ("policy", "critic")[index]
                 raise GipoError(

@@ -55,6 +55,7 @@ RULES: dict[str, set[str]] = {
         "torch", "lightning", "gipo.errors", "gipo.files", "gipo.ranks", "gipo.run_folder", "gipo.signals",
         "gipo.whole_iteration",
     },
+    "gipo.trainer_options": {"torch", "lightning", "gipo.errors"},
     "gipo.loggers": {"lightning", "gipo.files", "gipo.run_folder"},
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
@@ -36,6 +36,7 @@ from gipo.run_folder import RunFolder, choose, folder_of, with_absolute_paths
 from gipo.signals import Ended, listener, name
 from gipo.strategies import chosen
 from gipo.together import EXIT_LOST, EndTogether, report_lost
+from gipo.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 
 EXIT_BAD_INPUT = 2
 
@@ -82,7 +83,8 @@ class GipoCLI(LightningCLI):
             help="OnlineDataModule collects, OfflineDataModule learns from logs; or the path of a class of yours. "
             "Its options are those of --data.",
         )
-        parser.link_arguments("seed_everything", "data.seed")
+        # `true` draws one, later; as a bool it would be refused before.
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Our own summary instead of Lightning's table, unless --verbose asks for it."""
@@ -93,8 +95,11 @@ class GipoCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
         config = self.config[self.config.subcommand]
-        if not isinstance(config.seed_everything, bool) and config.seed_everything < 0:
-            raise GipoError(f"seed_everything must not be negative, got {config.seed_everything}")
+        # Another learner than the first is started with what the first drew in its environment.
+        config.seed_everything = seed_from(
+            config.seed_everything, None if _speaks() else os.environ.get("PL_GLOBAL_SEED")
+        )
+        config.data.seed = config.seed_everything
         if config.ckpt_path is not None:
             load_checkpoint(config.ckpt_path)
 
@@ -118,22 +123,28 @@ class GipoCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
-        trainer = self.config[self.subcommand].trainer
-        if trainer.enable_checkpointing is False:
-            raise GipoError("gipo always keeps checkpoints; leave trainer.enable_checkpointing out")
+        trainer = self.config_init[self.subcommand].trainer
+        refuse_what_is_not_honoured(trainer)
         if trainer.enable_progress_bar is False:
             callbacks = self.trainer_defaults["callbacks"]
             self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, RunProgress)]
         if trainer.max_epochs is None:
             kwargs["max_epochs"] = self.datamodule.iterations
         kwargs |= chosen(trainer.strategy)
-        kwargs["plugins"] = [*(trainer.plugins or []), AtomicCheckpointIO()]
+        kwargs["plugins"] = [*as_list(trainer.plugins), AtomicCheckpointIO()]
         folder = trainer.default_root_dir
         if self.subcommand != "fit":
             kwargs["logger"] = False
-        elif trainer.logger is None:
+        elif trainer.logger in (None, True):
             kwargs["logger"] = [TensorBoard(folder, "tensorboard"), CSV(folder, "csv")]
-        instance = super().instantiate_trainer(**kwargs)
+        try:
+            instance = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            raise GipoError(f"the trainer cannot have these options: {' '.join(str(error).split())}") from error
+        except KeyError as error:  # of a plugin for a cluster
+            raise GipoError(
+                f"a plugin of the trainer needs {error} in the environment; is this its cluster?"
+            ) from error
         for callback in instance.checkpoint_callbacks:
             callback.dirpath = callback.dirpath or str(Path(folder) / "checkpoints")  # type: ignore[attr-defined]
         return instance
