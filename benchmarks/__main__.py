@@ -14,6 +14,7 @@ import torch
 
 # Each is imported when it is run: a machine without LIBERO, say, still measures its GPU.
 BENCHMARKS = {
+    "startup": "benchmarks.startup:run",
     "collect": "benchmarks.collect:run",
     "scale": "benchmarks.scale:run",
     "update": "benchmarks.update:run",

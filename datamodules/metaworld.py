@@ -1,8 +1,8 @@
 """MetaWorld's tasks, many simulators to a process."""
 
 import copy
+import functools
 from collections.abc import Iterable, Sequence
-from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -47,7 +47,8 @@ class MetaWorldEnv(BatchedEnv):
     """N simulators of one MetaWorld task (MT1: goal visible, a new goal every episode).
 
     Each simulator draws goals from its own generator; `set_seed` seeds all N, so that equal seeds give equal goals
-    in equal order, and different simulators different ones. The XML and meshes are compiled once and copied.
+    in equal order, and different simulators different ones. The XML and meshes are compiled once in a process, for
+    training and evaluation, and copied.
 
     Args:
         task: a `-v3` name.
@@ -86,19 +87,24 @@ class MetaWorldEnv(BatchedEnv):
         super().close(**kwargs)
 
 
+@functools.lru_cache(maxsize=1)
+def _compiled(task: str) -> mujoco.MjModel:
+    """The task's model, to copy: reading its XML and meshes takes as long as copying it twenty times."""
+    return ALL_V3_ENVIRONMENTS[task]().model
+
+
 def _simulators(task: str, count: int) -> list[Any]:
     base = ALL_V3_ENVIRONMENTS[task]
-    first = base()
+    compiled = _compiled(task)
 
     class Copied(base):  # type: ignore[misc, valid-type]
-        """The task with a copy of the model compiled once: MetaWorld moves bodies in the model itself."""
+        """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""
 
         def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
             model = copy.copy(compiled)
             return model, mujoco.MjData(model)
 
-    compiled = copy.copy(first.model)
-    simulators = [first, *(Copied() for _ in range(count - 1))]
+    simulators = [Copied() for _ in range(count)]
     for simulator in simulators:
         # What MetaWorld's own goal-observable classes set, but with a fresh goal from `np_random` every episode.
         simulator.__dict__.pop("sawyer_observation_space", None)
@@ -114,7 +120,7 @@ class _Rotation:
     """scipy's `Rotation` for MuJoCo's matrices; checking that they are rotations is a quarter of MetaWorld's step."""
 
     _trust = {"assume_valid": True} if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 17) else {}
-    from_matrix = staticmethod(partial(Rotation.from_matrix, **_trust))
+    from_matrix = staticmethod(functools.partial(Rotation.from_matrix, **_trust))
 
 
 def _without_checks(method: FunctionType) -> FunctionType:

@@ -14,6 +14,9 @@ from datamodules.online import OnlineDataModule
 from gipo.errors import GipoError, nearest
 
 DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, OfflineDataModule)}
+# The class behind an option whose default is null, as its being named means more than its options: a run that starts
+# from a checkpoint's policy refuses another one only where one is named.
+IMPLIED_CLASSES = {"model.policy": "gipo.policies.TokenPolicy"}
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -34,6 +37,25 @@ def with_shipped_configs(args: list[str]) -> list[str]:
             arg = arg.removesuffix(name) + str(shipped[name])
         found.append(arg)
     return found
+
+
+def with_implied_classes(args: list[str]) -> list[str]:
+    """Name the class of an option where options of it are given and no class is: the first value, so that any wins."""
+    found = list(args)
+    for option, class_path in IMPLIED_CLASSES.items():
+        found = [f"{arg}={class_path}" if arg == f"--{option}.help" else arg for arg in found]
+        given = any(arg.startswith(f"--{option}.") and not arg.startswith(f"--{option}.help") for arg in found)
+        configs = filter(None, (_config_name(args, index) for index in range(len(args))))
+        if given or any(_names_options_alone(_yaml(config), option) for config in configs):
+            found.insert(1, f"--{option}={class_path}")
+    return found
+
+
+def _names_options_alone(config: dict[str, Any], option: str) -> bool:
+    value: Any = config
+    for key in option.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, dict) and "class_path" not in value
 
 
 def data_module(args: list[str]) -> type[PolicyDataModule]:
@@ -76,7 +98,29 @@ def _config_name(args: list[str], index: int) -> str | None:
 def _yaml(path: str) -> dict[str, Any]:
     """A configuration; with several of them the parser's own message leaves open which one is broken, and where."""
     try:
-        found = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = yaml.load(Path(path).read_text(), _Unique)
+    except OSError as error:
+        raise GipoError(f"--config {path or '(empty)'} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise GipoError(f"{path} is no UTF-8 text: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise GipoError(f"{path} is not a readable YAML file{line}: {error.problem or error}") from error
+    except yaml.YAMLError as error:
         raise GipoError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        what = "empty" if found is None else f"a {type(found).__name__}"
+        raise GipoError(f"{path} is {what}; a configuration is a mapping, as `gipo fit --print_config` prints it")
+    return found
+
+
+class _Unique(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last and drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

@@ -1,13 +1,75 @@
-"""`gipo`: the entry point; each command is a module of `gipo.commands`, imported when it is asked for."""
+"""`gipo`: the entry point; a command is a module of `gipo.commands` or `gipo.lineage`, imported when it is asked for.
 
+Help and a mistyped command need neither torch nor Lightning, which take seconds to import and may not be installed.
+"""
+
+import sys
 from collections.abc import Sequence
+
+from gipo.common.boundary import DEBUG_HELP, run
+from gipo.common.starting import uncollected, without
+from gipo.errors import GipoError, nearest
+
+# Lightning and TorchRL import these, where they are installed, for metrics of texts and sounds, plots and collectors
+# that a run has no use for: a third of its start-up. Who needs one, in a run too, imports it as ever.
+UNUSED = ("matplotlib", "scipy", "transformers")
+UNUSED_AND_REFUSED = ("ray",)
+
+COMMANDS = {
+    "fit": "train: on what is collected, or on logs",
+    "validate": "evaluate a checkpoint on the episodes of validation",
+    "test": "evaluate a checkpoint on more episodes, and on other goals",
+    "lineage": "which policies, logs and checkpoints came from which",
+}
+HELP = f"""usage: gipo [-h] COMMAND ...
+
+Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
+
+  gipo fit                                         train on reach-v3 with the default recipe
+  gipo fit --config metaworld_stale.yaml           a shipped configuration, found by name
+  gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
+  gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
+  gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
+  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
+  gipo lineage DIR                                 which policies, logs and checkpoints came from which
+
+commands:
+{"".join(f"  {name:<11}{words}{chr(10)}" for name, words in COMMANDS.items())}
+  gipo COMMAND --help                                lists the options of a command
+  gipo fit --data_module=OfflineDataModule --help    those of post-training on logs
+  gipo fit --model.policy.help=TokenPolicy           those of a class that an option names
+
+{DEBUG_HELP}
+"""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 143 ended by SIGTERM after saving."""
-    from gipo.commands.fit import main as run
+    code = run("gipo", _command, args)
+    if code:
+        sys.exit(code)
 
-    run(args)
+
+def _command(arguments: list[str]) -> int | None:
+    command = next((argument for argument in arguments if argument in COMMANDS), None)
+    if command is None:
+        if {"-h", "--help"} & set(arguments):
+            print(HELP, end="")
+            sys.exit()
+        known = ", ".join(COMMANDS)
+        if not arguments or arguments[0].startswith("-"):
+            raise GipoError(f"no command is named; there are {known} (gipo --help)")
+        raise GipoError(f"there is no command {arguments[0]!r}; the nearest: {nearest(arguments[0], COMMANDS)}")
+    if command == "lineage":
+        from gipo.lineage.cli import main as lineage
+
+        at = arguments.index(command)
+        lineage(arguments[:at] + arguments[at + 1 :])
+        return None
+    with uncollected(), without(UNUSED, UNUSED_AND_REFUSED):
+        from gipo.commands.fit import main as fit
+    fit(arguments)
+    return None
 
 
 if __name__ == "__main__":

@@ -5,11 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from gipo.files import whole_file
 
 Rows = list[dict[str, float]]
@@ -45,6 +40,7 @@ AXES = {"frames": "environment steps", "iterations": "iterations"}
 
 def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> None:
     """Success, return, age of the data, and how much of it still moves the policy, against one of AXES."""
+    plt = _pyplot()
     figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
     figure.suptitle(title)
     evaluated = [row for row in rows if "val/success_low" in row]
@@ -66,7 +62,17 @@ def save_figure(figure: Any, path: Path, dpi: int = 130) -> None:
     """Write a matplotlib figure as PNG, and close it."""
     with whole_file(path) as partial:
         figure.savefig(partial, dpi=dpi, format="png")
-    plt.close(figure)
+    _pyplot().close(figure)
+
+
+def _pyplot() -> Any:
+    """matplotlib's, for files alone; it takes half a second to import, which a run does not need to begin."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
 
 
 def _draw(

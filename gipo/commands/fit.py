@@ -1,18 +1,15 @@
-"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module; and `gipo lineage`."""
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module."""
 
 import logging
 import os
 import signal
 import sys
 import warnings
-from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -23,13 +20,13 @@ from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.valuation import log_ratios
 from gipo import ranks, staleness
-from gipo.arguments import data_module, with_shipped_configs
+from gipo.arguments import data_module, with_implied_classes, with_shipped_configs
 from gipo.callbacks import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.commands.parser import Parser
 from gipo.commands.summary import episode_summary, run_summary
 from gipo.ending import BestCheckpoint, LastCheckpoint
 from gipo.errors import GipoError
-from gipo.lineage.cli import main as lineage
 from gipo.loggers import CSV, TensorBoard
 from gipo.module import GIPOModule
 from gipo.run_folder import RunFolder, choose, folder_of, with_absolute_paths
@@ -38,41 +35,25 @@ from gipo.strategies import chosen
 from gipo.together import EXIT_LOST, EndTogether, report_lost
 from gipo.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 
-EXIT_BAD_INPUT = 2
-
-DESCRIPTION = """Post-train robot policies on stale data with Gaussian Importance-sampling Policy Optimization.
-
-  gipo fit                                         train on reach-v3 with the default recipe
-  gipo fit --config metaworld_stale.yaml           a shipped configuration, found by name
-  gipo fit --data.task=drawer-close-v3 --model.objective=PPOClip --model.objective.clip=0.1
-  gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
-  gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
-  gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
-  gipo fit --data_module=OfflineDataModule --help  options of post-training on logs
-  gipo lineage DIR                                 which policies, logs and checkpoints came from which
-"""
-
-
-class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """jsonargparse's help, with the description's lines left as they are."""
+EVALUATING = {"model", "dataloaders", "datamodule", "weights_only"}  # arguments that are not the user's to give
+SUBCOMMANDS = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+    "validate": EVALUATING,
+    "test": EVALUATING,
+}
 
 
 class GipoCLI(LightningCLI):
     """Adds run folders and shipped configs to LightningCLI, and checks what it can before a folder is touched."""
 
-    def __init__(self, resources: ExitStack, *args: Any, **kwargs: Any):
+    def __init__(self, resources: ExitStack, *classes: Any, args: list[str], **options: Any):
         self._resources = resources  # what is to be released, whatever ends the command
-        super().__init__(*args, **kwargs)
+        self._asked = next(argument for argument in args if argument in SUBCOMMANDS)
+        super().__init__(*classes, args=args, **options)  # type: ignore[misc] # no more than two of them
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """What `gipo` does, and the arguments that are not the user's to give."""
-        evaluating = {"model", "dataloaders", "datamodule", "weights_only"}
-        return {
-            "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
-            "validate": evaluating,
-            "test": evaluating,
-        }
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for, as those of each take a while to parse; and what is not the user's to give."""
+        return {self._asked: SUBCOMMANDS[self._asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """How often to save, and one seed for everything."""
@@ -89,8 +70,8 @@ class GipoCLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Our own summary instead of Lightning's table, unless --verbose asks for it."""
         super().setup_parser(*args, **kwargs)
-        for command in ("validate", "test"):
-            self._subcommand_parsers[command].set_defaults(verbose=False)
+        if self._asked != "fit":
+            self._subcommand_parsers[self._asked].set_defaults(verbose=False)
 
     def _parse_ckpt_path(self) -> None:
         """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
@@ -238,8 +219,8 @@ class GipoCLI(LightningCLI):
         print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `gipo`. Exit codes: 0 done, 2 bad input, 128 + n ended by signal n after saving."""
+def main(given: list[str]) -> None:
+    """Train or evaluate. What is wrong is raised; exits where a learner was lost, or a signal ended the run."""
     # One thread is faster than two for networks this small, and ten times faster on a contended machine.
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
@@ -249,16 +230,9 @@ def main(args: Sequence[str] | None = None) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # Says which learner died, before Lightning ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
-    given = list(sys.argv[1:] if args is None else args)
     try:
-        if given[:1] == ["lineage"]:
-            lineage(given[1:])
-            return
         with listener, ExitStack() as resources:
-            _run(with_shipped_configs(given), resources)
-    except GipoError as error:
-        print(f"gipo: error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+            _run(with_implied_classes(with_shipped_configs(given)), resources)
     except RuntimeError as error:
         if not ranks.is_loss_of_a_rank(error):
             raise
@@ -286,7 +260,8 @@ def _run(given: list[str], resources: ExitStack) -> None:
             "enable_model_summary": False,
             "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
         },
-        parser_kwargs={"prog": "gipo", "description": DESCRIPTION, "formatter_class": HelpFormatter},
+        parser_class=Parser,
+        parser_kwargs={"prog": "gipo"},
         args=given,
     )
 

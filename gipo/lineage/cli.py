@@ -1,9 +1,10 @@
 """`gipo lineage DIR`: which checkpoint became which artifact, which logs that recorded, and who learned from them."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from gipo.common.boundary import DEBUG_HELP
+from gipo.common.parsing import Parser
 from gipo.errors import GipoError
 from gipo.lineage.graph import build
 from gipo.lineage.records import scan
@@ -16,7 +17,7 @@ def main(args: Sequence[str]) -> None:
     Raises:
         GipoError: when there is no such folder, or the picture cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="gipo lineage", description=__doc__)
+    parser = Parser(prog="gipo lineage", description=__doc__, epilog=DEBUG_HELP)
     parser.add_argument("folder", type=Path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
     parser.add_argument("--out", type=Path, default=Path("lineage.png"), metavar="FILE", help="picture (%(default)s)")
     options = parser.parse_args(args)

@@ -1,22 +1,20 @@
 """`gipo-study NAME --out FOLDER`: studies of the objectives, each a module with `add_arguments` and `run`."""
 
 import argparse
+import ast
+import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 from gipo.common import boundary
+from gipo.common.parsing import Parser
 from gipo.errors import GipoError
-from gipo.studies import gridworld, loop, posttrain, staleness, theory
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
-STUDIES: dict[str, ModuleType] = {
-    "gridworld": gridworld,
-    "theory": theory,
-    "loop": loop,
-    "posttrain": posttrain,
-    "staleness": staleness,
+STUDIES: dict[str, str] = {
+    name: f"gipo.studies.{name}" for name in ("gridworld", "theory", "loop", "posttrain", "staleness")
 }
 
 DESCRIPTION = """Studies of the objectives and of the whole loop.
@@ -30,24 +28,25 @@ DESCRIPTION = """Studies of the objectives and of the whole loop.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """One subcommand for each study."""
-    parser = argparse.ArgumentParser(
-        "gipo-study", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """One subcommand for each study; only the one that is wanted is imported, to have its options."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("gipo-study", description=DESCRIPTION, epilog=boundary.DEBUG_HELP, formatter_class=layout)
     subparsers = parser.add_subparsers(dest="study", required=True, metavar="NAME")
     for name, module in STUDIES.items():
-        words = module.__doc__ or ""
+        words = _docstring(module)
         child = subparsers.add_parser(
             name,
             help=words.partition("\n")[0],
             description=words,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=boundary.DEBUG_HELP,
+            formatter_class=layout,
         )
         child.add_argument(
             "--out", type=Path, default=Path("studies") / name, help="folder for its files (default: %(default)s)"
         )
-        module.add_arguments(child)
+        if name == wanted:
+            importlib.import_module(module).add_arguments(child)
     return parser
 
 
@@ -59,12 +58,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: Sequence[str]) -> None:
-    options = build_parser().parse_args(args)
+    wanted = next((argument for argument in args if argument in STUDIES), None)
+    options = build_parser(wanted).parse_args(args)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GipoError(f"--out {options.out} is no folder that can be written to: {error}") from error
-    study = STUDIES[options.study]
+    study = importlib.import_module(STUDIES[options.study])
     study.run(options)
     print(study.files(options) if hasattr(study, "files") else names(options.out))
 
@@ -72,6 +72,14 @@ def _run(args: Sequence[str]) -> None:
 def names(folder: Path) -> str:
     """What a study that says no more of its files wrote."""
     return f"{folder} holds " + ", ".join(sorted(path.name for path in folder.iterdir()))
+
+
+def _docstring(module: str) -> str:
+    """Of a module, without importing what it imports."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """`gipo-study`: help that teaches, bad input in one line, files where they were asked for."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import tomllib
@@ -30,10 +31,13 @@ def test_help_says_what_is_written(name: str, capsys: Capture) -> None:
 
 
 def test_a_study_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    module = ModuleType("twice", "Writes a number twice.\n\nMore words.")
-    module.add_arguments = lambda parser: parser.add_argument("--number", type=int)  # type: ignore[attr-defined]
-    module.run = lambda options: (options.out / "n.txt").write_text(str(2 * options.number))  # type: ignore[attr-defined]
-    monkeypatch.setitem(cli.STUDIES, "twice", module)
+    (tmp_path / "twice_study.py").write_text(
+        '"""Writes a number twice."""\n'
+        "def add_arguments(parser): parser.add_argument('--number', type=int)\n"
+        "def run(options): (options.out / 'n.txt').write_text(str(2 * options.number))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.STUDIES, "twice", "twice_study")
     cli.main(["twice", "--number", "4", "--out", str(tmp_path / "deep" / "er")])
     assert (tmp_path / "deep" / "er" / "n.txt").read_text() == "8"
     assert "holds n.txt" in capsys.readouterr().out
@@ -61,7 +65,29 @@ def test_bad_input_is_one_line(args: list[str], word: str, tmp_path: Path, capsy
     assert word in error
 
 
-def test_an_unknown_study_names_the_known_ones(capsys: Capture) -> None:
+@pytest.mark.parametrize(("args", "words"), [(["gridwrld"], "'gridworld', 'theory'"), ([], "required: NAME")])
+def test_no_study_of_that_name(args: list[str], words: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["gridwrld"])
-    assert "gridworld" in capsys.readouterr().err
+        cli.main(args)
+    error = capsys.readouterr().err
+    assert error.startswith("gipo-study: error: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_help_imports_neither_torch_nor_plots() -> None:
+    code = "import sys, gipo.studies.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Bias and variance of every objective" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_a_study_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "gipo.studies.theory", raising=False)
+    monkeypatch.delitem(sys.modules, "gipo.baselines", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["theory"])
+    error = capsys.readouterr().err
+    assert error == "gipo-study: error: torch is not installed; this command needs it: pip install 'gipo[train]'\n"

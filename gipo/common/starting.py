@@ -1,0 +1,56 @@
+"""Importing what a command needs without what that would import on the off chance, and without garbage collection."""
+
+import contextlib
+import gc
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+
+@contextlib.contextmanager
+def without(packages: Sequence[str], refused: Sequence[str] = ()) -> Iterator[None]:
+    """Have what is imported inside find these packages not installed, so that it does not import them in case.
+
+    Args:
+        packages: not found by who looks for them before an import; the import itself works.
+        refused: not found by an `import` either.
+    """
+    find_spec, version = importlib.util.find_spec, importlib.metadata.version
+    absent = {*packages, *refused}
+    stopped = [name for name in refused if name not in sys.modules]
+
+    def find_other_spec(name: str, package: str | None = None) -> Any:
+        return None if name in absent else find_spec(name, package)
+
+    def version_of_other(distribution_name: str) -> str:
+        if distribution_name in absent:
+            raise importlib.metadata.PackageNotFoundError(distribution_name)
+        return version(distribution_name)
+
+    importlib.util.find_spec, importlib.metadata.version = find_other_spec, version_of_other
+    sys.modules.update(dict.fromkeys(stopped))  # type: ignore[arg-type] # None: an import of it raises
+    try:
+        yield
+    finally:
+        absent.clear()  # some keep the functions
+        importlib.util.find_spec, importlib.metadata.version = find_spec, version
+        for name in stopped:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection while importing: hardly anything becomes garbage, and looking for it takes a fifth of it.
+
+    What was imported is not looked through later either.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()

@@ -1,0 +1,202 @@
+"""Options of classes that nobody named, and mistakes in one line that names the option, its value and the way out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gipo.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def printed(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`printed(*args, **configs)`: the configuration of `gipo fit`, YAMLs written to files of these names before."""
+    monkeypatch.chdir(tmp_path)
+
+    def configuration(*args: str, **configs: str) -> dict[str, Any]:
+        for name, text in configs.items():
+            Path(f"{name}.yaml").write_text(text)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["fit", *args, "--print_config"])
+        assert ended.value.code in (0, None), capsys.readouterr().err
+        return yaml.safe_load(capsys.readouterr().out)
+
+    return configuration
+
+
+@pytest.fixture
+def refused(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`refused(*args, **configs)`: the one line on stderr of `gipo` with these arguments."""
+    monkeypatch.chdir(tmp_path)
+
+    def line(*args: str, **configs: str | bytes) -> str:
+        for name, text in configs.items():
+            Path(f"{name}.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main(list(args))
+        error = capsys.readouterr().err
+        assert error.startswith("gipo: error: ")
+        assert error.count("\n") == 1
+        return error.removeprefix("gipo: error: ").rstrip("\n")
+
+    return line
+
+
+TOKENS, GAUSSIAN = "gipo.policies.TokenPolicy", "gipo.policies.GaussianPolicy"
+GAUSS = f"{{model: {{policy: {{class_path: {GAUSSIAN}, init_args: {{std_min: 0.2}}}}}}}}"
+POLICIES: dict[str, tuple[list[str], str, dict[str, object]]] = {
+    "an option": (["--model.policy.bins=33"], TOKENS, {"bins": 33}),
+    "one of its network": (["--model.policy.network.hidden=[16]"], TOKENS, {"bins": 256}),
+    "in YAML": (["--config=bins.yaml"], TOKENS, {"bins": 34}),
+    "in YAML, as init_args": (["--config=init.yaml"], TOKENS, {"bins": 35}),
+    "in YAML and here": (["--config=bins.yaml", "--model.policy.normalise=false"], TOKENS, {"bins": 34}),
+    "here, after YAML": (["--config=bins.yaml", "--model.policy.bins=7"], TOKENS, {"bins": 7}),
+    "another class later": (["--model.policy.bins=33", f"--model.policy={GAUSSIAN}"], GAUSSIAN, {"std_min": 0.1}),
+    "another class in a later YAML": (["--config=bins.yaml", "--config=gauss.yaml"], GAUSSIAN, {"std_min": 0.2}),
+    "another class before": (["--config=gauss.yaml", "--model.policy.std_max=0.3"], GAUSSIAN, {"std_max": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_default_policy_has_options_before_it_is_named(name: str, printed: Any) -> None:
+    args, class_path, options = POLICIES[name]
+    files = {"bins": "{model: {policy: {bins: 34}}}", "init": "{model: {policy: {init_args: {bins: 35}}}}"}
+    policy = printed(*args, **files, gauss=GAUSS)["model"]["policy"]
+    assert policy["class_path"] == class_path
+    assert policy["init_args"].items() >= options.items()
+    assert ("bins" in policy["init_args"]) is (class_path == TOKENS)  # options of one class are not those of another
+    hidden = [16] if "network" in name else [256, 256]
+    assert policy["init_args"]["network"] == {
+        "class_path": "gipo.networks.SeparateNetworks",
+        "init_args": {"hidden": hidden},
+    }
+
+
+def test_no_policy_is_named_where_no_option_of_it_is(printed: Any) -> None:
+    assert printed()["model"]["policy"] is None
+    assert printed("--config=x.yaml", x="{model: {reuse: 2}}")["model"]["policy"] is None
+
+
+OTHERS = {
+    "model.objective.sigma": 0.3,
+    "model.optimizer.weight_decay": 0.5,
+    "data.estimator.lam": 0.7,
+    "data.collector.ray.cpus": 2.0,
+    "data.evaluation.episodes": 3,
+    "data.ingest.bad_episodes": "skip",
+    "data.behaviour.epochs": 4,
+}
+
+
+@pytest.mark.parametrize("how", ["arguments", "YAML", "YAML, then arguments"])
+def test_every_other_option_that_a_class_stands_behind(how: str, printed: Any) -> None:
+    nested: dict[str, Any] = {}
+    for option, value in OTHERS.items():
+        *groups, last = option.split(".")
+        inner = nested
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = value if how == "YAML" else type(value)() if isinstance(value, str) else value
+    args = [f"--{option}={value}" for option, value in OTHERS.items()]
+    if how == "YAML":
+        found = printed("--config=x.yaml", x=yaml.safe_dump(nested))
+    elif how == "arguments":
+        found = printed(*args)
+    else:
+        nested["data"]["ingest"]["bad_episodes"] = "refuse"
+        found = printed("--config=x.yaml", *args, x=yaml.safe_dump(nested))
+    for option, value in OTHERS.items():
+        inner = found
+        for name in option.split("."):
+            inner = inner.get("init_args", inner)[name]
+        assert inner == value, option
+    assert found["model"]["objective"]["class_path"] == "gipo.objectives.GIPO"
+    assert found["model"]["optimizer"]["class_path"] == "torch.optim.AdamW"
+    assert found["model"]["optimizer"]["init_args"]["fused"] is True  # of our default, and kept
+
+
+def test_what_print_config_prints_is_a_configuration(printed: Any) -> None:
+    first = printed("--model.policy.bins=33", "--model.objective=PPOClip", "--data.collector.num_envs=4")
+    assert printed("--config=x.yaml", x=yaml.safe_dump(first)) == first
+
+
+MISTAKES = {
+    "--model.objective.sgima=.5": "--model.objective: GIPO has no option 'sgima'; the nearest: sigma, sigma_neg_ratio "
+    "(--model.objective.help=gipo.objectives.GIPO)",
+    "--model.policy.bns=3": "--model.policy: TokenPolicy has no option 'bns'; the nearest: bins "
+    "(--model.policy.help=gipo.policies.TokenPolicy)",
+    "--model.policy.network.hiden=[3]": "--model.policy.network: SeparateNetworks has no option 'hiden'; the nearest: "
+    "hidden",
+    "--trainer.callbacks+=EarlyStoping": "--trainer.callbacks=EarlyStoping: no class of that name is known; there are "
+    "EarlyStopping; one of yours is named by its path, module.NAME",
+    "--data.frames_per_itaration=1": "there is no option --data.frames_per_itaration; the nearest: "
+    "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
+    "--model.objective.sigma=wide": "--model.objective.sigma=wide: expected a number",
+    "--model.objective.kernel=bell": "--model.objective.kernel=bell: no class of that name is known; give its path, "
+    "module.NAME",
+    "--model.policy.network.hidden=wide": "--model.policy.network.hidden=wide: expected a list",
+    "--data.rounds=many": "--data.rounds=many: expected a whole number",
+    "--data.rounds=": "--data.rounds=: expected a whole number",
+    "--data.advantages=old": "--data.advantages=old: expected one of 'recompute', 'stored'",
+    "--model.kl_exact=maybe": "--model.kl_exact=maybe: expected true or false",
+    "--trainer.max_epochs=x": "--trainer.max_epochs=x: expected a whole number or null",
+    "--model.objective=PPPO": "--model.objective=PPPO: no class of that name is known; there are PPOClip, SAPO, GIPO; "
+    "one of yours is named by its path, module.NAME",
+    "--model.objective=no.such.Class": "--model.objective=no.such.Class: No module named 'no'; there are GIPO, NoClip, "
+    "PPOClip; one of yours is named by its path, module.NAME",
+    "--model.objective=pathlib.Path": "--model.objective=pathlib.Path: it is no Objective; there are GIPO, NoClip, "
+    "PPOClip; one of yours is named by its path, module.NAME",
+    "--model.objective=gipo.objectives.Objective": "--model.objective=gipo.objectives.Objective: it is abstract; there "
+    "are GIPO, NoClip, PPOClip; one of yours is named by its path, module.NAME",
+    "--model.policy=json.loads": "--model.policy=json.loads: it is no Policy; there are TokenPolicy, GaussianPolicy; "
+    "one of yours is named by its path, module.NAME",
+    "--model.kl_estimator=k2": "--model.kl_estimator=k2: no class of that name is known; give its path, module.NAME",
+    "blah": "there is nothing that the argument 'blah' could be; options are --NAME=VALUE",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_nearest(argument: str, refused: Any) -> None:
+    assert refused("fit", argument) == MISTAKES[argument]
+
+
+FILES = {
+    b"data: {rouns: 3}": "there is no option --data.rouns; the nearest: --data.rounds, --data.logs, ",
+    b"model: {policy: {bns: 3}}": "--model.policy: TokenPolicy has no option 'bns'; the nearest: bins ",
+    b"[1, 2]": "x.yaml is a list; a configuration is a mapping",
+    b"": "x.yaml is empty; a configuration is a mapping",
+    b"data:\n\trounds: 3": "x.yaml is not a readable YAML file, line 2: found character '\\t'",
+    b"data: {rounds: 3}\ndata: {batch: 4}\n": "x.yaml is not a readable YAML file, line 2: 'data' is given twice",
+    b"data: {rounds: \xe9}": "x.yaml is no UTF-8 text: ",
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_a_mistake_in_a_configuration(content: bytes, refused: Any) -> None:
+    assert refused("fit", "--config=x.yaml", x=content).startswith(FILES[content])
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        ([], "no command is named; there are fit, validate, test, lineage (gipo --help)"),
+        (["fti"], "there is no command 'fti'; the nearest: fit"),
+        (["--config=x.yaml"], "no command is named; there are fit, validate, test, lineage (gipo --help)"),
+        (["fit", "--config="], "--config (empty) cannot be read: Is a directory"),
+        (["fit", "--config", "."], "--config . cannot be read: Is a directory"),
+        (["fit", "--config"], "argument -c/--config: expected one argument"),
+    ],
+)
+def test_no_command_and_no_configuration(args: list[str], line: str, refused: Any) -> None:
+    assert refused(*args) == line
+
+
+def test_help_of_a_class_that_is_not_named_is_that_of_the_default(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--model.policy.help"])
+    assert "--model.policy.bins" in capsys.readouterr().out
