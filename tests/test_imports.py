@@ -22,8 +22,8 @@ RULES: dict[str, set[str]] = {
         "torch", "gipo.diagnostics", "gipo.errors", "gipo.files", "gipo.objectives", "robots.table",
     },
     "gipo.lineage": {
-        "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.checkpoints", "gipo.errors", "gipo.files",
-        "gipo.lineage", "robots.errors", "robots.log",
+        "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.checkpoints", "gipo.common", "gipo.errors",
+        "gipo.files", "gipo.lineage", "robots.errors", "robots.log",
     },
     "gipo.baselines": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.loss": {"torch", "tensordict", "torchrl", "gipo.objectives", "gipo.diagnostics", "gipo.errors"},
