@@ -5,6 +5,7 @@
 However it ends, `_end` stops and closes the robot and seals the log; `robots.lifecycle` holds the states.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from deploy.policy import OnnxPolicy
+from gipo.common import boundary
 from gipo.common.errors import UserError
 from robots.base import Robot
 from robots.calls import Call
@@ -176,6 +178,7 @@ class Runner:
         since = None
         while control.is_alive() and not self.life.must_end:
             control.join(POLL_SECONDS)
+            _mind_output()
             self._show(episodes)
             since = (since or time.monotonic()) if self._loop.hanging else None
             if since is not None and time.monotonic() - since > HANGING_SECONDS:
@@ -186,6 +189,7 @@ class Runner:
     def _end(self, control: threading.Thread) -> None:
         """Stop, close, seal: the end of every session, each with a limit of its own."""
         left, latch = self.life.enter(State.CLOSING), self._loop.latch
+        _mind_output()
         if left in (State.PREPARING, State.ENGAGED):
             latch.stop(self.life.ended_by or "the session is over")
         control.join(RETURN_SECONDS)
@@ -223,3 +227,10 @@ class Runner:
         with suppress(OSError, ValueError):  # a terminal that has gone must not end the watch
             if self._status is not None and self._status.isatty():
                 print(text, end="", file=self._status, flush=True)
+
+
+def _mind_output() -> None:
+    """A driver that prints in its `stop` must not fail to stop because the terminal, or a pipe's reader, has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if boundary.reader_has_gone(stream):
+            boundary.give_up(stream)

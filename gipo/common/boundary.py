@@ -61,7 +61,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
     except KeyboardInterrupt as error:
         return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+        if isinstance(error, BrokenPipeError) and reader_has_gone(sys.stdout):
             give_up(sys.stdout)
             return 0
         for translate in (*translators, *TRANSLATORS):
@@ -93,11 +93,11 @@ def tell(text: str) -> None:
         give_up(sys.stderr)
 
 
-def _reader_has_gone() -> bool:
-    """Whether it is our output that nobody reads, and not, say, a robot's socket."""
+def reader_has_gone(stream: TextIO | None) -> bool:
+    """Whether it is our output that nobody reads, and not, say, a robot's socket: a pipe's end, or a terminal's."""
     try:
         waiting = select.poll()
-        waiting.register(sys.stdout.fileno(), 0)
+        waiting.register(stream.fileno(), 0)  # type: ignore[union-attr]
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in waiting.poll(0))
     except (OSError, ValueError, AttributeError):
         return False

@@ -81,6 +81,8 @@ class Arm:
         return action
 
     def stop(self, reason: str) -> None:
+        if self.at.startswith("stopped"):
+            print("stopping", flush=True)  # as drivers do, to a terminal that may be gone
         self.called("stop")
         self.stopped.set()
 

@@ -1,8 +1,10 @@
 """What a session does at its ends, and what it refuses before it touches the robot."""
 
+import fcntl
 import os
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -238,8 +240,8 @@ from deploy.policy import OnnxPolicy
 from robots.cli import main
 from tests.robots.session_process import Arm, Wave
 OnnxPolicy.load = lambda *_, **__: Wave(Arm.spec)
-arm = ["--robot", "tests.robots.session_process:Arm", "--set=calls=calls", "--set=at=engaged"]
-arm += ["--set=event=" + sys.argv[1], "--set=number=1", "--deadline", "80", "--max-age", "80"]
+arm = ["--robot", "tests.robots.session_process:Arm", "--set=calls=calls", "--set=at=" + sys.argv[1]]
+arm += ["--set=event=" + sys.argv[2], "--set=number=1", "--deadline", "80", "--max-age", "80"]
 sys.exit(main(["run", *arm, "--policy", "x", "--log", "logs", "--steps", "5", "--episodes", "1"]))
 """
 
@@ -252,7 +254,26 @@ def test_an_exit_code_does_not_depend_on_where_the_output_goes(
     tmp_path: Path, redirected: str, event: str, code: int
 ) -> None:
     (tmp_path / "arm.py").write_text(ARM)
-    command = ["sh", "-c", f'exec "{sys.executable}" arm.py {event} {redirected}']
+    command = ["sh", "-c", f'exec "{sys.executable}" arm.py engaged {event} {redirected}']
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stderr) == (code, b"")
     assert (tmp_path / "calls").read_text().split()[-2:] == ["stop", "close"]
+
+
+def test_a_terminal_that_is_closed_ends_a_session_in_good_order(tmp_path: Path) -> None:
+    (tmp_path / "arm.py").write_text(ARM)
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "arm.py", "stopped", "nothing"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while b"Type reset" not in shown:
+        shown += os.read(master, 1000)
+    os.close(master)
+    assert process.wait(timeout=30) == 129
+    assert (tmp_path / "calls").read_text().split()[-2:] == ["stop", "close"]
+    (log,) = (tmp_path / "logs").glob("*.mcap")
+    assert read_log(log).integrity.status == "sealed"
