@@ -12,9 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.errors import GipoError
 from gipo.files import whole_file
+from gipo.heads import of_gipo, unreadable
 from gipo.policies import Policy, build
-
-CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -88,41 +87,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             raise ValueError(f"{broken} fails its checksum")
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # many kinds for damaged files
-        raise _unreadable(path, error) from error
-    return _of_gipo(path, checkpoint)
-
-
-def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a checkpoint says of itself, its `gipo` entry, and the policy's `version`; no tensor is read for it.
-
-    Raises:
-        GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
-    """
-    if not Path(path).is_file():
-        raise GipoError(f"no checkpoint at {path}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    recorded: dict[str, Any] = _of_gipo(path, checkpoint)["gipo"]
-    version = (checkpoint.get("state_dict") or {}).get("policy.version")
-    return {**recorded, "version": None if version is None else int(version)}
-
-
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> GipoError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
-
-
-def _of_gipo(path: str | os.PathLike[str], checkpoint: Any) -> dict[str, Any]:
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
-        raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
-    found = checkpoint["gipo"].get("format")
-    if found != CHECKPOINT_FORMAT:
-        raise GipoError(
-            f"{path} has checkpoint format {found}, this gipo reads {CHECKPOINT_FORMAT}; use the gipo that wrote it"
-        )
-    return checkpoint
+        raise unreadable(path, error) from error
+    return of_gipo(path, checkpoint)
 
 
 def policy_from(checkpoint: dict[str, Any]) -> Policy:

@@ -15,9 +15,10 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gipo import ranks
-from gipo.checkpoints import CHECKPOINT_FORMAT, load_checkpoint, policy_from, refuse_other_policy
+from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_policy
 from gipo.diagnostics import explained_variance
 from gipo.errors import GipoError
+from gipo.heads import CHECKPOINT_FORMAT
 from gipo.metrics import Iteration, PolicyTerms, episode_figures
 from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy

@@ -8,7 +8,7 @@ import torch
 from deploy.export import export
 from deploy.policy import OnnxPolicy
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
-from gipo.module import CHECKPOINT_FORMAT
+from gipo.heads import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
 from robots.log import LogWriter, Session

@@ -11,7 +11,8 @@ import torch
 
 from deploy.export import export
 from deploy.policy import OnnxPolicy
-from gipo.checkpoints import CHECKPOINT_FORMAT, AtomicCheckpointIO
+from gipo.checkpoints import AtomicCheckpointIO
+from gipo.heads import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy
 from robots.spec import RobotSpec

@@ -18,9 +18,9 @@ from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions
 from gipo.arguments import DATA_MODULES, shipped_configs
 from gipo.baselines import ASPO, CISPO, ESPO
-from gipo.checkpoints import read_head
 from gipo.cli import main
 from gipo.ending import LastCheckpoint
+from gipo.heads import read_head
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO, SAPO, PPOClip
 from gipo.policies import GaussianPolicy, TokenPolicy

@@ -22,9 +22,11 @@ RULES: dict[str, set[str]] = {
         "torch", "gipo.diagnostics", "gipo.errors", "gipo.files", "gipo.objectives", "robots.table",
     },
     "gipo.lineage": {
-        "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.checkpoints", "gipo.common", "gipo.errors",
-        "gipo.files", "gipo.lineage", "robots.errors", "robots.log",
+        "numpy", "matplotlib", "deploy.check", "deploy.errors", "gipo.common", "gipo.errors", "gipo.files",
+        "gipo.heads", "gipo.lineage", "robots.errors", "robots.log",
     },
+    "gipo.heads": {"gipo.errors", "gipo.plain_pickle"},
+    "gipo.plain_pickle": set(),
     "gipo.baselines": {"torch", "gipo.errors", "gipo.objectives"},
     "gipo.loss": {"torch", "tensordict", "torchrl", "gipo.objectives", "gipo.diagnostics", "gipo.errors"},
     "gipo.networks": {"torch", "gipo.errors"},
@@ -41,7 +43,7 @@ RULES: dict[str, set[str]] = {
     "gipo.vla.lerobot": {"torch", "tensordict", "torchrl", "lerobot", "gipo.errors", "gipo.networks", "gipo.vla"},
     "gipo.module": {
         "torch", "tensordict", "lightning", "gipo.objectives", "gipo.diagnostics", "gipo.policies", "gipo.errors",
-        "gipo.checkpoints", "gipo.metrics", "gipo.ranks", "gipo.sharding",
+        "gipo.checkpoints", "gipo.heads", "gipo.metrics", "gipo.ranks", "gipo.sharding",
     },
     "gipo.metrics": {"torch", "tensordict", "gipo.common", "gipo.diagnostics", "gipo.objectives", "gipo.ranks"},
     "gipo.ranks": {"torch"},

@@ -1,9 +1,10 @@
 """`gipo lineage DIR`: which checkpoint became which artifact, which logs that recorded, and who learned from them."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gipo.common.boundary import DEBUG_HELP
+from gipo.common.boundary import DEBUG_HELP, EXTRAS
 from gipo.common.parsing import Parser
 from gipo.errors import GipoError
 from gipo.lineage.graph import build
@@ -26,8 +27,14 @@ def main(args: Sequence[str]) -> None:
     print(text(graph, unreadable))
     if not graph:
         return
-    from gipo.lineage.picture import draw  # matplotlib takes longer to import than all else here
-
+    try:
+        from gipo.lineage.picture import draw  # matplotlib takes longer to import than all else here
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        extra = f"pip install 'gipo[{EXTRAS[error.name]}]'"
+        print(f"gipo: no picture is drawn, {error.name} is not installed: {extra}", file=sys.stderr)
+        return
     try:
         draw(graph, options.out, title=options.folder.resolve().name)
     except OSError as error:

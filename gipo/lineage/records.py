@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from deploy.check import check_file
 from deploy.errors import ArtifactError
-from gipo.checkpoints import read_head
 from gipo.errors import GipoError
+from gipo.heads import read_head
 from robots.errors import LogError
 from robots.log import read_opening
 
@@ -116,7 +116,7 @@ def read_checkpoint(path: Path, name: str) -> list[Record]:
         log = _text(entry, "session") or _text(entry, "sha256")
         if log is None:
             raise GipoError("its entry 'logs' lists one without a session or sha256")
-        acting = [printable(str(policy)) for policy in _items(entry, "policy_ids")]
+        acting = [_text({"policy_ids": policy}, "policy_ids") or "" for policy in _items(entry, "policy_ids")]
         steps = entry.get("steps")
         learned.append(Origin(Key(Kind.LOG, log), How.LEARNED, steps if isinstance(steps, int) else None))
         recorded = tuple(Origin(Key(Kind.ARTIFACT, policy), How.RECORDED) for policy in acting)

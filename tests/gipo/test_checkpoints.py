@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from, read_head
+from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from
 from gipo.errors import GipoError
 from gipo.files import remove_partials, whole_file
-from gipo.module import CHECKPOINT_FORMAT
+from gipo.heads import CHECKPOINT_FORMAT, read_head
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
 SPACES = Spaces(3, (-1.0, -2.0), (1.0, 2.0))
@@ -116,17 +116,6 @@ def test_the_head_is_read_without_the_tensors(tmp_path: Path) -> None:
     with pytest.raises(GipoError, match="checksum"):
         load_checkpoint(path)
     assert read_head(path)["version"] == 17
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(None, "no checkpoint at"), (b"", "truncated, damaged"), (b"PK\3\4" * 9, "truncated, damaged")],
-)
-def test_a_head_that_is_none_is_refused(content: bytes | None, words: str, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "x.ckpt").write_bytes(content)
-    with pytest.raises(GipoError, match=words):
-        read_head(tmp_path / "x.ckpt")
 
 
 def test_storage_options_are_refused(tmp_path: Path) -> None:

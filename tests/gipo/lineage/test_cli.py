@@ -1,5 +1,7 @@
 """`gipo lineage` as it is typed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,31 @@ def test_an_empty_folder_draws_nothing(tmp_path: Path, capsys: Capture) -> None:
     main(["lineage", str(tmp_path), "--out", str(tmp_path / "x.png")])
     assert capsys.readouterr().out == "no checkpoint, artifact or log\n"
     assert not (tmp_path / "x.png").exists()
+
+
+BASE_INSTALL = """
+import importlib.abc, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {
+            "torch", "lightning", "tensordict", "torchrl", "jsonargparse", "yaml", "matplotlib", "onnx", "gymnasium"
+        }:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from gipo.cli import main
+main(["lineage", *sys.argv[1:]])
+"""
+
+
+def test_the_base_install_says_the_same_and_draws_nothing(chain: Chain, tmp_path: Path, capsys: Capture) -> None:
+    """Where policies run there is no torch: what a checkpoint says of itself is read without it."""
+    main(["lineage", str(chain[0]), "--out", str(tmp_path / "x.png")])
+    tree = capsys.readouterr().out.partition("\n\nwritten")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", BASE_INSTALL, chain[0], "--out", tmp_path / "y.png"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, tree + "\n")
+    assert done.stderr == "gipo: no picture is drawn, matplotlib is not installed: pip install 'gipo[train]'\n"
+    assert not (tmp_path / "y.png").exists()
