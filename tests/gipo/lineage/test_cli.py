@@ -44,8 +44,9 @@ def test_bad_input_is_one_line(args: list[str], made: Chain, capsys: Capture, mo
 
 
 def test_help_names_it(capsys: Capture) -> None:
-    with pytest.raises(SystemExit, match="0"):
+    with pytest.raises(SystemExit) as ended:
         main(["--help"])
+    assert not ended.value.code
     assert "gipo lineage DIR" in capsys.readouterr().out
 
 
