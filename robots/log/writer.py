@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,17 +71,27 @@ class LogWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "xb")  # noqa: SIM115 (closed by the thread)
-            self._container = ContainerWriter(self._file, "gipo-robot")
-            self._container.metadata(SESSION, session.metadata())
-            self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
-            self._flush()
-            _sync_folder(self.path.parent)
+            self._begin()
         except OSError as error:
             raise LogError(f"cannot create the log {self.path}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         known = hasattr(time, "pthread_getcpuclockid")
         self._cpu_clock = time.pthread_getcpuclockid(self._thread.ident or 0) if known else None
+
+    def _begin(self) -> None:
+        """Write what comes before the first row; what cannot be begun leaves no file behind."""
+        try:
+            self._container = ContainerWriter(self._file, "gipo-robot")
+            self._container.metadata(SESSION, self.session.metadata())
+            self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
+            self._flush()
+            _sync_folder(self.path.parent)
+        except OSError:
+            with suppress(OSError):
+                self._file.close()
+            self.path.unlink(missing_ok=True)
+            raise
 
     def step(self, row: Step) -> bool:
         """Hand over one step; False when the queue was full and it was dropped."""
@@ -170,7 +181,7 @@ class LogWriter:
             self._container.finish()
             self._flush()
             self._file.close()
-        except Exception as error:  # a full disk, a lost mount: the loop must hear of it, whatever it is
+        except BaseException as error:  # a full disk, a lost mount: the loop must hear of it, whatever it is
             self.error = f"{type(error).__name__}: {error}"
 
     def _drain(self, flushed: float) -> float:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from robots.lifecycle import State
+import pytest
+
+from robots.lifecycle import LifeCycle, SessionOver, State, signals
 from robots.log import read_log
 from tests.robots import session_process
 
@@ -149,3 +151,39 @@ def test_every_cell_of_the_table(tmp_path: Path) -> None:
         wrong = [fault for index, cell in enumerate(known) for fault in cell.faults(codes[index])]
         assert not mounted or "No space left on device" in (full.folder / "err").read_text()
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_closing_cannot_go_on() -> None:
+    life = LifeCycle()
+    life.enter(State.CONNECTED)
+    life.enter(State.PREPARING)
+    assert life.enter(State.CLOSING) is State.PREPARING
+    with pytest.raises(SessionOver, match="closing, it cannot be engaged"):
+        life.enter(State.ENGAGED)
+    assert life.history == [State.LOGGED, State.CONNECTED, State.PREPARING, State.CLOSING]
+
+
+def test_a_fault_weighs_more_than_a_signal() -> None:
+    life = LifeCycle()
+    life.heard(signal.SIGTERM)
+    assert life.exit_code == 143
+    life.fault("")
+    assert life.exit_code == 143
+    cause = OSError("cable")
+    life.fault("the driver failed to stop", cause)
+    life.fault("the driver failed to stop")
+    assert (life.exit_code, life.faults, life.cause) == (2, ["the driver failed to stop"], cause)
+
+
+@pytest.mark.parametrize(("ignored", "expected"), [(False, [signal.SIGHUP]), (True, [])])
+def test_under_nohup_a_lost_terminal_is_no_matter(ignored: bool, expected: list[int]) -> None:
+    heard: list[int] = []
+    handler = signal.SIG_IGN if ignored else (lambda number, frame: None)
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with signals(heard.append):
+            signal.raise_signal(signal.SIGHUP)
+        assert heard == expected
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -15,7 +15,7 @@ import pytest
 
 from robots.errors import LogError
 from robots.latch import Latch
-from robots.log import Step, pixels_of, read_images, read_log
+from robots.log import LogWriter, Session, Step, pixels_of, read_images, read_log
 from robots.options import Options
 from robots.session import Runner
 from robots.summary import Report
@@ -130,6 +130,16 @@ def test_a_log_that_cannot_be_created_leaves_the_robot_alone(tmp_path: Path, fol
     with pytest.raises(LogError, match="cannot create the log"):
         run(robot, tmp_path / "file" if folder == "a file" else tmp_path / "file" / "logs")
     assert robot.calls == []
+
+
+def test_a_log_that_cannot_be_begun_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="No space left"):
+        LogWriter(tmp_path / "a.mcap", Session("{}"), sync=die(OSError(28, "No space left on device")))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.mcap").write_text("somebody's")
+    with pytest.raises(LogError, match="File exists"):
+        LogWriter(tmp_path / "a.mcap", Session("{}"))
+    assert (tmp_path / "a.mcap").read_text() == "somebody's"
 
 
 def test_nothing_moves_while_nobody_holds_the_deadman(tmp_path: Path) -> None:
