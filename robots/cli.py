@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     try:
         print(report.table() + "\n" if options.table and report.results else "", end="")
         print(report.text(), flush=True)
-    except OSError:  # whether the table could be printed says nothing of the robot
+    except (OSError, ValueError):  # whether the table could be printed says nothing of the robot
         boundary.give_up(sys.stdout)
     if life.faults:
         raise RobotError("; ".join(life.faults)) from life.cause

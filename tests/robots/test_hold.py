@@ -23,7 +23,7 @@ class Base:
 
     def __init__(self, readings: tuple[str, ...] = NAMES):
         self.observation_features, self.action_features = dict.fromkeys(readings, float), dict.fromkeys(NAMES, float)
-        self.position = dict(zip(readings, (1.53, 20.0), strict=True))
+        self.position = dict(zip(readings, (1.53, 20.0), strict=False))
         self.sent: list[dict[str, float]] = []
 
     def connect(self, calibrate: bool) -> None: ...
@@ -60,6 +60,19 @@ def test_a_stop_sends_what_the_spec_holds_each_action_by() -> None:
     robot.stop("steps")
     robot.stop("again")
     assert device.sent == [{"x.vel": 1.5, "lift.pos": 30.0}, {"x.vel": 0.0, "lift.pos": 30.0}]
+
+
+def test_a_spec_of_numbers_alone_holds_a_speed_by_its_number() -> None:
+    device = Base(("x.vel",))
+    device.action_features = {"x.vel": float}
+    one = {f"{kind}_{what}": value for kind in ("observation", "action") for what, value in {
+        "names": ("x.vel",), "units": ("m/s",), "low": (-2.0,), "high": (2.0,)}.items()}  # fmt: skip
+    spec = make_spec(**one, action_rate=(None,), action_acceleration=(None,), action_hold=(0.0,))
+    robot = LeRobotRobot(device, RobotSpec.from_json(spec.to_json()))
+    robot.prepare(0)
+    np.testing.assert_array_equal(robot.observe().hold, [0.0])
+    robot.stop("steps")
+    assert device.sent == [{"x.vel": 0.0}]
 
 
 def test_a_stop_that_failed_is_sent_again() -> None:
