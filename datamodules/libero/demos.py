@@ -4,7 +4,6 @@ They come from a script, or from files in LIBERO's own format (HDF5), whose stat
 our environments observe them.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from datamodules.libero.hdf5 import recorded
 from datamodules.libero.script import PickAndPlace
 from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.libero.tasks import LiberoTask, find
+from gipo.common import boundary
+from gipo.common.parsing import SEEDS, Parser, number, path, whole, words
 from gipo.errors import GipoError
 from robots.export_minari import datasets_path
 
@@ -47,8 +48,8 @@ def scripted(task: LiberoTask, noise: float, seed: int) -> Iterator[Demonstratio
     """
     simulator, generator, failures = LiberoSimulator(task), np.random.default_rng(seed), 0
     spread = noise * np.array([1, 1, 1, 0, 0, 0, 0])
-    for number in count():
-        observations = [simulator.reset(number % len(simulator.states), generator)]
+    for attempt in count():
+        observations = [simulator.reset(attempt % len(simulator.states), generator)]
         script, success = PickAndPlace(simulator), False
         actions: list[np.ndarray] = []
         while not success and len(actions) < task.horizon:
@@ -106,37 +107,34 @@ def write(out: Path, task: LiberoTask, demonstrations: Iterable[Demonstration]) 
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser("python -m datamodules.libero.demos", description=__doc__)
-    parser.add_argument("--task", required=True, help="one LIBERO task, such as libero_spatial/0")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the dataset")
-    parser.add_argument("--episodes", type=int, default=50, help="demonstrations (%(default)s)")
-    parser.add_argument("--noise", type=float, default=0.2, help="noise on the script's translations (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--file", type=Path, help="LIBERO's demonstrations (HDF5) in place of the script")
+    """Entry point. Exit codes: 0 done, 2 bad input; the boundary lists the others."""
+    return boundary.run("demos", _command, args)
+
+
+def _command(args: list[str]) -> None:
+    parser = Parser("python -m datamodules.libero.demos", description=__doc__, epilog=boundary.DEBUG_HELP)
+    parser.add_argument("--task", type=words, required=True, help="one LIBERO task, such as libero_spatial/0")
+    parser.add_argument("--out", type=path, required=True, help="folder for the dataset")
+    parser.add_argument("--episodes", type=whole(1, 10**6), default=50, help="demonstrations (%(default)s)")
+    parser.add_argument(
+        "--noise", type=number(0, 100), default=0.2, help="noise on the script's translations (%(default)s)"
+    )
+    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--file", type=path, help="LIBERO's demonstrations (HDF5) in place of the script")
     options = parser.parse_args(args)
-    try:
-        tasks = find(options.task)
-        if len(tasks) > 1:
-            raise GipoError(f"{options.task} has {len(tasks)} tasks; name one, such as {options.task}/0")
-        if options.episodes < 1:
-            raise GipoError(f"--episodes must be at least 1, got {options.episodes}")
-        if not 0 <= options.noise < np.inf:
-            raise GipoError(f"--noise must be finite and not negative, got {options.noise}")
-        found: Iterable[Demonstration] = (
-            scripted(tasks[0], options.noise, options.seed)
-            if options.file is None
-            else (Demonstration(*each) for each in recorded(tasks[0], options.file))
-        )
-        bar = tqdm(zip(range(options.episodes), found, strict=False), total=options.episodes, unit="episode")
-        kept = [each for _, each in bar]
-        path = write(options.out, tasks[0], kept)
-    except GipoError as error:
-        print(f"demos: error: {error}", file=sys.stderr)
-        return 2
+    tasks = find(options.task)
+    if len(tasks) > 1:
+        raise GipoError(f"{options.task} has {len(tasks)} tasks; name one, such as {options.task}/0")
+    found: Iterable[Demonstration] = (
+        scripted(tasks[0], options.noise, options.seed)
+        if options.file is None
+        else (Demonstration(*each) for each in recorded(tasks[0], options.file))
+    )
+    bar = tqdm(zip(range(options.episodes), found, strict=False), total=options.episodes, unit="episode")
+    kept = [each for _, each in bar]
+    written = write(options.out, tasks[0], kept)
     steps = sum(len(each.actions) for each in kept)
-    print(f"{path}: {len(kept)} demonstrations of {tasks[0].name}, {steps} steps")
-    return 0
+    print(f"{written}: {len(kept)} demonstrations of {tasks[0].name}, {steps} steps")
 
 
 if __name__ == "__main__":

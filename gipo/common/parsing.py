@@ -6,6 +6,7 @@ Each type names what it was given and what it takes.
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from gipo.common.errors import UserError
@@ -57,3 +58,8 @@ def words(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text
+
+
+def path(text: str) -> Path:
+    """The name of a file or folder; an empty one is none, and not the folder at hand."""
+    return Path(words(text))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gipo.common.boundary import DEBUG_HELP, EXTRAS
-from gipo.common.parsing import Parser
+from gipo.common.parsing import Parser, path
 from gipo.errors import GipoError
 from gipo.lineage.graph import build
 from gipo.lineage.records import scan
@@ -19,8 +19,8 @@ def main(args: Sequence[str]) -> None:
         GipoError: when there is no such folder, or the picture cannot be written.
     """
     parser = Parser(prog="gipo lineage", description=__doc__, epilog=DEBUG_HELP)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
-    parser.add_argument("--out", type=Path, default=Path("lineage.png"), metavar="FILE", help="picture (%(default)s)")
+    parser.add_argument("folder", type=path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
+    parser.add_argument("--out", type=path, default=Path("lineage.png"), metavar="FILE", help="picture (%(default)s)")
     options = parser.parse_args(args)
     records, unreadable = scan(options.folder)
     graph = build(records)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gipo.common import boundary
-from gipo.common.parsing import Parser
+from gipo.common.parsing import Parser, path
 from gipo.errors import GipoError
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
@@ -43,7 +43,7 @@ def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
             formatter_class=layout,
         )
         child.add_argument(
-            "--out", type=Path, default=Path("studies") / name, help="folder for its files (default: %(default)s)"
+            "--out", type=path, default=Path("studies") / name, help="folder for its files (default: %(default)s)"
         )
         if name == wanted:
             importlib.import_module(module).add_arguments(child)

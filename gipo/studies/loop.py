@@ -24,7 +24,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.errors import GipoError
+from gipo.common.parsing import SEEDS, whole
 from gipo.files import write_text
 from gipo.studies.loop_report import files as files  # `gipo-study` prints them at the end
 from gipo.studies.loop_report import gain, plot, report
@@ -38,11 +38,19 @@ COMPARISON, LOGGED = 900_000, 100_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the study."""
-    parser.add_argument("--seeds", type=int, nargs="+", default=[22], help="one loop each (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=1, help="of logging and post-training (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=80_000, help="steps of training in simulation (%(default)s)")
-    parser.add_argument("--logged", type=int, default=60, help="episodes to learn from, a round (%(default)s)")
-    parser.add_argument("--episodes", type=int, default=50, help="episodes of the comparison (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22], help="one loop each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=whole(1, 1000), default=1, help="of logging and post-training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=whole(1, 10**10), default=80_000, help="steps of training in simulation (%(default)s)"
+    )
+    parser.add_argument(
+        "--logged", type=whole(1, 10**5), default=60, help="episodes to learn from, a round (%(default)s)"
+    )
+    parser.add_argument("--episodes", type=whole(1, 10**5), default=50, help="episodes of the comparison (%(default)s)")
     parser.add_argument(
         "--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE",
         help="how the robot differs from the simulator; fields of robots.sim.RealityGap (%(default)s)",
@@ -51,13 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
     )
     parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="seeds side by side (%(default)s)")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="seeds side by side (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
-    if options.rounds < 1 or min(options.logged, options.episodes, options.frames) < 1:
-        raise GipoError("--rounds, --logged, --episodes and --frames must be at least 1")
     gap = parse_gap(options.gap)
     try:
         results = run_loops(gap, options)
@@ -88,7 +96,7 @@ def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[
     stages = Stages(gap)
     with (
         tqdm(total=len(options.seeds) * count, desc="loops", unit="stage", smoothing=0) as bar,
-        ThreadPoolExecutor(max(1, min(options.processes or 1, len(options.seeds)))) as pool,
+        ThreadPoolExecutor(min(options.processes, len(options.seeds))) as pool,
     ):
 
         def one(seed: int) -> dict[str, Any]:

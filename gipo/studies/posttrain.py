@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm.auto import tqdm
 
+from gipo.common.parsing import SEEDS, path, whole
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure, write_table
@@ -50,21 +51,33 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the study."""
-    parser.add_argument("--loops", type=Path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)")
-    parser.add_argument("--back", type=int, nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)")
+    parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--back", type=whole(1, 1000), nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)"
+    )
     parser.add_argument(
         "--objectives",
         nargs="+",
         default=["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"],
         help="(default: %(default)s)",
     )
-    parser.add_argument("--frames", type=int, default=80_000, help="steps of training in simulation (%(default)s)")
-    parser.add_argument("--logged", type=int, default=40, help="episodes to learn from (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=50, help="episodes of the comparison (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=whole(1, 10**10), default=80_000, help="steps of training in simulation (%(default)s)"
+    )
+    parser.add_argument(
+        "--logged", type=whole(1, 10**5), default=40, help="episodes to learn from (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1, 10**5), default=50, help="episodes of the comparison (default: %(default)s)"
+    )
     parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
     parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="runs side by side (%(default)s)")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -74,11 +87,9 @@ def run(options: argparse.Namespace) -> None:
     deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
     if options.frames % (EVERY * 1000):
         raise GipoError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
-    if min(options.back) < 1 or min(options.logged, options.episodes) < 1:
-        raise GipoError("--back, --logged and --episodes must be at least 1")
     if min(acted.values()) < EVERY:
         raise GipoError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
-    workers = max(1, options.processes or 1)
+    workers = options.processes
 
     def prepare(seed: int) -> float:
         """Train, deploy, and log with every older version; the deployed policy's success."""

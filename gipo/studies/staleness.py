@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from gipo.common.parsing import SEEDS, whole
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import write_table
@@ -90,22 +91,32 @@ class Run:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the study."""
     parser.add_argument("--tasks", nargs="+", default=["reach-v3"], help="tasks (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[22, 64, 99], help="runs of each (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99], help="runs of each (%(default)s)"
+    )
     parser.add_argument(
         "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"],
         help="the first is compared with the others; options after a colon, GIPO:sigma=0.5 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--ages", type=int, nargs="+", default=[1, 16, 128],
+        "--ages", type=whole(1, 10**6), nargs="+", default=[1, 16, 128],
         help="iterations of data, which is policy versions, that the buffer holds (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--frames", type=int, default=32_000, help="environment steps of a run (%(default)s)")
-    parser.add_argument("--frames-per-iteration", type=int, default=250, help="steps between updates (%(default)s)")
-    parser.add_argument("--episodes", type=int, default=20, help="of the final evaluation (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=whole(1, 10**10), default=32_000, help="environment steps of a run (%(default)s)"
+    )
+    parser.add_argument(
+        "--frames-per-iteration", type=whole(1, 10**7), default=250, help="steps between updates (%(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1, 10**5), default=20, help="of the final evaluation (default: %(default)s)"
+    )
     parser.add_argument(
         "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="runs side by side (%(default)s)")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -177,9 +188,6 @@ def _mean(rows: Sequence[Mapping[str, float]], column: str) -> float:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Raise a GipoError for what cannot be a study."""
-    numbers = (options.frames, options.frames_per_iteration, options.episodes, options.processes, *options.ages)
-    if min(numbers) < 1:
-        raise GipoError("--frames, --frames-per-iteration, --episodes, --processes and --ages must be at least 1")
     for name in ("tasks", "seeds", "objectives", "ages"):
         values = getattr(options, name)
         if len(set(values)) < len(values):

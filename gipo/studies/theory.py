@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gipo.baselines import ASPO, CISPO, ESPO
-from gipo.errors import GipoError
+from gipo.common.parsing import SEEDS, number, whole
 from gipo.files import write_text
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, cauchy, laplacian
 from gipo.plots import save_figure, write_table
@@ -50,19 +50,16 @@ Rows = list[dict[str, object]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Size and confidence of the coverage check."""
     parser.add_argument(
-        "--draws", type=int, default=10_000, help="experiments for each cell and n (default: %(default)s)"
+        "--draws", type=whole(1, 10**8), default=10_000, help="experiments for each cell and n (default: %(default)s)"
     )
-    parser.add_argument("--delta", type=float, default=0.05, help="1 − nominal coverage (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=22, help="of the experiments (default: %(default)s)")
+    parser.add_argument(
+        "--delta", type=number(1e-6, 1 - 1e-6), default=0.05, help="1 − nominal coverage (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=whole(0, SEEDS), default=22, help="of the experiments (default: %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the study's files into `options.out`."""
-    if options.draws < 1 or not 0 < options.delta < 1 or options.seed < 0:
-        raise GipoError(
-            f"theory needs --draws of at least 1, 0 < --delta < 1 and --seed of at least 0, "
-            f"got {options.draws}, {options.delta}, {options.seed}"
-        )
     out: Path = options.out
     curves, bounds = objective_rows(), bound_rows()
     covered = coverage(SAMPLES, options.draws, options.delta, options.seed)

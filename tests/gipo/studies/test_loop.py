@@ -96,8 +96,8 @@ def test_the_loop_closes_with_the_commands_a_user_types(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--rounds", "0"], "must be at least 1"),
-        (["--logged", "0"], "must be at least 1"),
+        (["--rounds", "0"], "'0' is no whole number from 1 to"),
+        (["--logged", "0"], "'0' is no whole number from 1 to"),
         (["--gap", "nonsense=1"], "nonsense"),
         (["--gap", "action_offset=7"], "action_offset is 7"),
     ],

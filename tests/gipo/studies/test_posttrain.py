@@ -65,7 +65,7 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     [
         (["--frames", "85000"], "must be a multiple of 10000"),
         (["--frames", "20000", "--back", "1", "2"], "--back 2 reaches before the first checkpoint"),
-        (["--back", "0"], "must be at least 1"),
+        (["--back", "0"], "'0' is no whole number from 1 to"),
         (["--gap", "mass=1"], "mass"),
     ],
 )

@@ -263,7 +263,7 @@ def test_every_run_of_a_plan_differs_in_the_axis_alone() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--ages", "0"], "--ages must be at least 1"),
+        (["--ages", "0"], "argument --ages: '0' is no whole number from 1 to"),
         (["--ages", "161"], "a run of 32000 frames has only 128 iterations"),
         (["--seeds", "1", "1"], "--seeds names a value twice: 1 1"),
         (["--objectives", "GIPO", "GIPO"], "--objectives names a value twice"),

@@ -50,6 +50,11 @@ def test_a_study_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         (["theory", "--delta", "1"], "--delta"),
         (["theory", "--delta", "nan"], "--delta"),
         (["theory", "--seed", "-1"], "--seed"),
+        (["theory", "--out", ""], "argument --out: it is empty"),
+        (["loop", "--processes", "0"], "argument --processes: '0' is no whole number from 1 to 1024"),
+        (["posttrain", "--processes", "0"], "argument --processes: '0' is no whole number from 1 to 1024"),
+        (["posttrain", "--loops", ""], "argument --loops: it is empty"),
+        (["staleness", "--seeds", "1", "-1"], "argument --seeds: '-1' is no whole number from 0 to 2147483647"),
         (["gridworld", "--out", "{file}"], "--out"),
     ],
 )
