@@ -158,7 +158,7 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
         return Verdict(None, stop=fault)
     changed = []
     wanted = np.clip(target.astype(float), limits.low, limits.high)
-    if (wanted != target).any():
+    if (wanted.astype(np.float32) != target.astype(np.float32)).any():  # a bound of .1 is float32's, to a policy
         changed.append("bounds")
     if engaged < 1:
         if fault := check_numbers("hold", hold, spec.action_names):

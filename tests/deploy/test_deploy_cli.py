@@ -98,6 +98,24 @@ def test_diff_refuses_other_robots_and_files_that_are_no_observations(exported, 
         assert message in err
 
 
+def test_observations_that_are_none_are_one_line(small, tmp_path, capsys):
+    np.savez(tmp_path / "many.npz", a=np.zeros((3, 5)))
+    np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000, 5), }"
+    (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
+    (tmp_path / "empty.npy").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        ("many.npz", "is no .npy file of numbers"), ("objects.npy", "is no .npy file of numbers"),
+        ("huge.npy", "is no .npy file of numbers"), ("empty.npy", "is no .npy file of numbers"),
+        ("pipe", "is not a regular file"), (".", "is not a regular file"), ("none", "No such file"),
+        ("x" * 300, "File name too long"),
+    ):  # fmt: skip
+        code, out, err = run(capsys, "diff", small["file"], small["file"], "--observations", tmp_path / name)
+        assert (code, out, err.count("\n")) == (2, "", 1), name
+        assert message in err
+
+
 def test_export_reports_parity(small, tmp_path, capsys):
     code, out, err = run(capsys, "export", small["checkpoint"], "--out", tmp_path / "p.onnx", "--rate", 50)
     assert (code, err) == (0, "")

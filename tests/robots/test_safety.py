@@ -66,6 +66,14 @@ def test_each_reduction_names_itself() -> None:
     assert decide(np.array([0.001, 0.0, 0.0]), engaged=0.5).changed == ("engage",)
 
 
+def test_a_bound_at_the_precision_of_a_policy_is_no_excess() -> None:
+    """Float32 has no .1: a policy at its bound asks for .10000000149, and .1 is sent."""
+    spec = replace(SPEC, action_high=(0.1,) * 3, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    verdict = decide(np.full(3, 0.1, np.float32), spec=spec)
+    assert (verdict.changed, verdict.command.tolist()) == ((), [0.1] * 3)
+    assert decide(np.full(3, 0.1000001, np.float32), spec=spec).changed == ("bounds",)
+
+
 def test_soft_engage_blends_from_where_the_robot_stands() -> None:
     spec = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
     hold, target = np.array([0.5, -0.5, 0.2]), np.array([-0.5, 0.5, 0.6])
