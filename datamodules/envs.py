@@ -33,7 +33,8 @@ FAMILIES: tuple[Family, ...] = (MetaWorldFamily(), GymnasiumFamily(), LiberoFami
 class Task(Simulation):
     """A task by name.
 
-    One of MetaWorld's (`reach-v3`), a registered Gymnasium id (`Pendulum-v1`), a LIBERO suite (`libero_goal`) or one
+    One of MetaWorld's (`reach-v3`), a registered Gymnasium id (`Pendulum-v1`) or one that a module registers
+    (`my_envs:MyTask-v0`), a LIBERO suite (`libero_goal`) or one
     task of it (`libero_goal/7`, `libero_goal/turn_on_the_stove`, `turn_on_the_stove`).
 
     Raises:

@@ -1,5 +1,9 @@
-"""Any registered Gymnasium id with flat observations and actions, through TorchRL's wrapper."""
+"""Any registered Gymnasium id with flat observations and actions, through TorchRL's wrapper.
 
+`module:Id` imports the module first, which registers it, as `gymnasium.make` does: also in every worker process.
+"""
+
+import importlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -10,16 +14,17 @@ from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, Transforme
 
 from datamodules.batched import refuse_no_simulators
 from datamodules.families import Family
+from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
-from gipo.errors import GipoError
+from gipo.errors import GipoError, nearest
 
 
 class GymnasiumFamily(Family):
     """Registered ids."""
 
     def knows(self, name: str) -> bool:
-        """Whether it is registered."""
-        return name in gymnasium.registry
+        """Whether it is registered, after the import of the module that it names."""
+        return _registered(name) in gymnasium.registry
 
     def names(self) -> Iterable[str]:
         """All that are registered."""
@@ -27,7 +32,7 @@ class GymnasiumFamily(Family):
 
     def horizon(self, name: str) -> int | None:
         """Of the registration."""
-        return gymnasium.spec(name).max_episode_steps
+        return gymnasium.spec(_registered(name)).max_episode_steps
 
     def make(self, name: str, num_envs: int) -> EnvBase:
         """Simulators one after another."""
@@ -45,6 +50,27 @@ class GymnasiumEnv(SerialEnv):
         with torch.random.fork_rng(devices=[]):  # which TorchRL seeds too
             for env, number in zip(self._envs, numbers, strict=True):
                 env.set_seed(int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]))
+
+
+def _registered(name: str) -> str:
+    """The id of a task, which is registered once its module, if it names one, is imported.
+
+    Raises:
+        GipoError: when the module cannot be imported.
+    """
+    module, separator, identifier = name.rpartition(":")
+    if not separator:
+        return name
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
+        raise GipoError(f"data.task={name}: module {module!r} cannot be imported: {described(error)}") from error
+    if identifier not in gymnasium.registry:
+        raise GipoError(
+            f"data.task={name}: module {module!r} registers no {identifier!r}. "
+            f"Nearest: {nearest(identifier, gymnasium.registry)}"
+        )
+    return identifier
 
 
 def _single(task: str) -> EnvBase:

@@ -7,7 +7,7 @@ from typing import Any
 from deploy.manifest import Manifest
 from robots.errors import RobotError
 from robots.lerobot import make_device
-from robots.load import load_robot, search_here
+from robots.load import load_robot
 from robots.marks import mark
 from robots.settings import parse_settings
 from robots.spec import MEASURED
@@ -65,7 +65,6 @@ def draft_for(manifest: Manifest, robot: str | None, device: str | None, setting
         if settings:
             raise RobotError(f"--set {settings[0]} is for --device or --robot, and neither is named")
         return draft(manifest)
-    search_here()
     return draft(manifest, make_device(device, **parse_settings(settings)))
 
 

