@@ -100,7 +100,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
 def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
     """Refuse what other tools would learn from as it stands."""
     for name in ("observation", "next_observation", "sent_action", "next_reward"):
-        bad = ~np.isfinite(rows[name]).reshape(len(rows["step"]), -1).all(1)
+        bad = ~np.isfinite(rows[name]).all(axis=tuple(range(1, rows[name].ndim)))
         if bad.any():
             raise LogError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")
 

@@ -147,9 +147,7 @@ class LeRobotSource(Source):
                     for batch in file.iter_batches(ROWS, columns=sorted(set(names.values()))):
                         if len(batch):
                             read = {ours: _values(path, names[ours], batch.column(names[ours])) for ours in names}
-                            yield {
-                                ours: _vectors(values) if ours in VECTORS else values for ours, values in read.items()
-                            }
+                            yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
             except (pa.ArrowException, OSError) as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise GipoError(f"{path} is damaged or cut short: {text}; copy it again") from error
@@ -173,9 +171,15 @@ def _values(path: Path, name: str, column: Any) -> np.ndarray:
     return values
 
 
-def _vectors(values: np.ndarray) -> np.ndarray:
-    """[T, n] of [T, n], or of [T] where n is 1."""
-    return values.reshape(len(values), -1)
+def _shaped(path: Path, ours: str, theirs: str, values: np.ndarray) -> np.ndarray:
+    """[T, n] of a vector, where n may be 1; [T] of anything else."""
+    if ours in VECTORS:
+        return values.reshape(len(values), -1)
+    if values.size != len(values):
+        raise GipoError(f"{path}: the column {theirs} holds {values.shape[1]} numbers a row; it must hold one")
+    if ours in FRAME and values.dtype.kind not in "iu":
+        raise GipoError(f"{path}: the column {theirs} holds {values.dtype}; it must hold whole numbers")
+    return values.reshape(len(values))
 
 
 def _concatenated(pieces: list[Columns]) -> Columns:

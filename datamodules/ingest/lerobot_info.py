@@ -32,7 +32,7 @@ def read_info(dataset: Path) -> dict[str, Any]:
         int(info["total_frames"]), int(info["total_episodes"]), int(info.get("total_tasks") or 1)
     except GipoError:
         raise
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise GipoError(f"{path} is no description of a LeRobot dataset: {type(error).__name__} {error}") from error
     for name in (STATE, ACTION):
         if name not in features:

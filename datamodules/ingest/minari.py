@@ -70,7 +70,7 @@ class MinariSource(Source):
             with h5py.File(self._data, "r") as file:
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
                 expected = json.loads(self._metadata_path.read_text(encoding="utf-8"))["total_episodes"]
-                if numbers != list(range(expected)):
+                if len(numbers) != expected or numbers != list(range(len(numbers))):
                     raise GipoError(
                         f"{self._data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again"
                     )
@@ -112,6 +112,8 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
     """Columns of an episode, [T, …]; `infos_ahead`: the info of step t is row t of T + 1."""
     import h5py
 
+    if not isinstance(group, h5py.Group):
+        raise GipoError("it is no group of observations, actions and rewards")
     found: Columns = {}
     for ours, theirs in wanted.items():
         values = group.get(theirs)
@@ -119,7 +121,7 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
             what = "nested; it must be one flat vector" if isinstance(values, h5py.Group) else "missing"
             raise GipoError(f"its {theirs} are {what}")
         try:
-            found[ours] = values[()]
+            found[ours] = np.asarray(values[()])
         except (OSError, RuntimeError) as error:
             raise GipoError(f"its {theirs} are damaged or cut short: {_line(error)}; copy the dataset again") from error
         if found[ours].ndim == 0 or found[ours].dtype.kind not in "biuf":

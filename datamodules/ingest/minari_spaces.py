@@ -25,13 +25,13 @@ def interface_of(path: Path) -> Interface:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         observation, action = (json.loads(metadata[f"{name}_space"]) for name in ("observation", "action"))
         seen, done = _size(path, "observation", observation), _size(path, "action", action)
+        return Interface(seen, done, action_low=_bound(action, "low"), action_high=_bound(action, "high"))
     except GipoError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise GipoError(
             f"{path} describes no flat Box observations and actions: {type(error).__name__} {error}"
         ) from error
-    return Interface(seen, done, action_low=_bound(action, "low"), action_high=_bound(action, "high"))
 
 
 def _size(path: Path, name: str, space: dict[str, Any]) -> int:

@@ -168,6 +168,20 @@ def test_every_episode_has_its_own_task(tmp_path: Path, monkeypatch: pytest.Monk
     assert "push the red block" in dataset.storage.metadata["description"]
 
 
+def test_an_episode_without_a_complete_step_leaves_none(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index, episode in enumerate((0, 1, 1)):  # the first was stopped at its first command
+        row = step_row(index, 5, 3)
+        row.episode, row.step = episode, index - episode
+        writer.step(row)
+    writer.event("episode_end", "steps", 1, 2, {"final_observation": [0.0] * 5})
+    writer.close()
+    append_label(writer.path, writer.session.identity, 0, success=False, reward=-10.0)
+    _, found = segments([writer.path])
+    assert [(each.episode, len(each.columns["step"])) for each in found] == [(1, 2)]
+    assert found[0].columns["next_reward"].min() >= 0
+
+
 def test_logs_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path) -> None:
     first = say(tmp_path / "a.mcap", "t", "")
     slower = say(tmp_path / "b.mcap", "t", "", control_rate_hz=40.0)

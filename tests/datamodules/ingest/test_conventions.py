@@ -237,3 +237,66 @@ def test_times_of_another_unit_or_rate_are_refused(scale: float, tmp_path: Path)
         GipoError, match=r"episode 0, step 1 comes .* s after the one before; at 80 Hz it must be 0\.0125"
     ):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("episode_index", [[0, 0]] * 6, "the column episode_index holds 2 numbers a row; it must hold one"),
+        ("episode_index", [0.0, 0.0, 0.0, float("nan"), 1.0, 1.0], "the column episode_index holds float64; it must"),
+        ("timestamp", [[0.0, 0.0]] * 6, "the column timestamp holds 2 numbers a row"),
+        ("next.reward", [[0.0, 1.0]] * 6, "the column next.reward holds 2 numbers a row"),
+        ("next.done", ["no"] * 6, "the column next.done holds string"),
+        ("next.truncated", [None] * 6, "the column next.truncated holds null"),
+    ],
+)
+def test_columns_of_another_form_are_refused(column: str, values: list[Any], reason: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_frames(tmp_path / "d", (3, 3), {"next.reward": np.zeros(6)})
+    file = tmp_path / "d" / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(file)
+    if column in table.column_names:
+        table = table.drop_columns([column])
+    pq.write_table(table.append_column(column, pa.array(values)), file)
+    with pytest.raises(GipoError, match=reason):
+        store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("total_frames", float("inf"), "is no description of a LeRobot dataset: OverflowError"),
+        ("fps", "fast", "is no description of a LeRobot dataset: ValueError"),
+        ("total_tasks", [2], "is no description of a LeRobot dataset: TypeError"),
+    ],
+)
+def test_a_description_of_another_form_is_refused(key: str, value: Any, reason: str, tmp_path: Path) -> None:
+    write_frames(tmp_path / "d", (3,), {}, **{key: value})
+    with pytest.raises(GipoError, match=reason):
+        store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        ("episode_0/rewards", "all good", "episode 0: its rewards are no numbers for every step"),
+        ("episode_0", [1.0], "episode 0: it is no group of observations, actions and rewards"),
+        ("total_episodes", 10**30, "holds 1 episodes, its metadata say 10{30}"),
+        ("action_space", '{"type": "Box", "shape": [3], "low": "x"}', "describes no flat Box .* ValueError"),
+    ],
+)
+def test_minari_data_of_another_form_are_refused(place: str, value: Any, reason: str, tmp_path: Path) -> None:
+    import h5py
+
+    path = write_collected(tmp_path / "root", [buffer(3)])
+    metadata = path / "data" / "metadata.json"
+    if place.startswith("episode"):
+        with h5py.File(path / "data" / "main_data.hdf5", "a") as file:
+            del file[place]
+            file[place] = value
+    else:
+        metadata.write_text(json.dumps({**json.loads(metadata.read_text()), place: value}))
+    with pytest.raises(GipoError, match=reason):
+        store_of(path, cache=tmp_path / "cache")

@@ -1,9 +1,11 @@
 """The same data through a log, a LeRobot export and a Minari export gives the same frames, bit for bit."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,6 +54,24 @@ def test_three_routes_give_equal_frames(
         }
     assert direct.facts.policies == (token.policy_id, newer.policy_id)
     assert store_of(tmp_path / "logs", cache=cache, policies=folder).path == direct.path  # the folder is its logs
+
+
+def test_an_export_of_the_first_format_is_read_by_its_own_rows(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "a.mcap", [token], (4, 6))
+    direct = store_of(log, cache=tmp_path / "cache", policies=folder)
+    export([log], "minari", tmp_path / "minari")
+    data = tmp_path / "minari" / "gipo" / "fake-v0" / "data"
+    with h5py.File(data / "main_data.hdf5", "a") as file:  # there the info of step t was row t, and the last repeated
+        for episode in file.values():
+            for info in episode["infos"].values():
+                info[...] = np.concatenate([info[1:], info[-1:]])
+    said = json.loads((data / "gipo.json").read_text())
+    assert said["format"] == 2
+    (data / "gipo.json").write_text(json.dumps({**said, "format": 1}))
+    assert_equal_frames(direct, store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder))
+    (data / "gipo.json").write_text(json.dumps({**said, "format": 3}))
+    with pytest.raises(GipoError, match="has format 3, this gipo reads 1, 2; export it again"):
+        store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder)
 
 
 def test_frames_are_what_the_logs_hold(logs: list[Path], folder: Path, tmp_path: Path) -> None:
