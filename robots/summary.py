@@ -34,7 +34,7 @@ class Report:
 
     def text(self) -> str:
         """A line of what came out, one of where it is logged; others only where there is something to say."""
-        pace = [self._pace()] if self.speed == 1 and self.results else []
+        pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
         lines = [", ".join([self._success(), f"mean return {self._mean_return():.1f}", *pace] if self.results else
                            ["no episode was run"])]  # fmt: skip
         lines += [f"episode {each.episode} ended by {each.reason}" for each in self.results
