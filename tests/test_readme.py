@@ -1,10 +1,10 @@
 """Every command of the README and of docs/, typed as it stands, in order, where only what the text says is there.
 
 A chapter of a page is a test. It begins in an empty folder that looks like a clone, types the earlier commands of its
-page that it builds on (`BUILDS_ON`), and then all of its own. Three tables say where a line is not typed bare:
-`SMALLER` appends options that make it quick, `PLACEHOLDERS` puts something in the place of what the text leaves open,
-`NOT_TYPED` says why a line cannot run here and what is checked instead. `LONG` lines are parsed, and typed by
-`make campaign`.
+page that it builds on (`BUILDS_ON`), and then all of its own. The tables of `tests.typed` say where a line is not
+typed bare: `SMALLER` appends options that make it quick, `PLACEHOLDERS` puts something in the place of what the text
+leaves open, `NOT_TYPED` says why a line cannot run here and what is checked instead. `LONG` lines are parsed, and typed
+by `make campaign`.
 """
 
 import contextlib
@@ -12,130 +12,20 @@ import importlib
 import io
 import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tomllib
 
-from benchmarks.__main__ import BENCHMARKS
 from gipo.studies import stages
 from gipo.studies.cli import build_parser
 from tests import shell
 from tests.pages import PAGES, PROGRAMS, ROOT, Step, chapters
 from tests.standins import decide, needed, provide
+from tests.typed import BUILDS_ON, CONTEXT, LONG, NOT_TYPED, SMALLER, is_long, smaller, substituted
 
 CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "benchmarks")
-
-# Options appended to a line, of all patterns that it matches: the later ones count.
-FIT = """--trainer.max_epochs=1 --data.frames_per_iteration=8 --data.warmup_frames=0 --data.capacity=64 --data.rounds=1
-    --data.batch=16 --data.collector.num_envs=2 --data.evaluation.num_envs=1"""
-LOGS = "--trainer.max_epochs=1 --data.rounds=1 --data.batch=16 --model.critic_warmup=0 --data.min_ess=0"
-SMALLER = {
-    r"^gipo fit(?!.*(post_train|bc)\.yaml)": FIT,
-    r"^gipo fit$|^gipo fit --config toy_vla.yaml$": "--trainer.check_val_every_n_epoch=1 --data.evaluation.episodes=1",
-    r"^gipo fit.*(post_train|bc)\.yaml": LOGS,
-    r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
-    r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
-    r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
-    r"^gipo-robot run (?!.*--robot)": "--speed 20",
-    r"^gipo-robot run .*lerobot": "--set wait=false",
-    r"^gipo-study loop": """--seeds 22 --frames 40 --logged 2 --episodes 2 --rounds 1 --processes 1
-        --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1 data.rounds=1
-        data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
-        data.ingest.workers=1""",
-    r"^gipo-study posttrain": "--seeds 22 --back 1 --objectives GIPO --frames 20000 --logged 3 --episodes 2",
-    r"^gipo-study staleness": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
-        --frames-per-iteration 16 --episodes 1 --processes 1""",
-    r"^gipo-study staleness(?!.*stored)": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
-    r"^gipo-study staleness.*stored": """--train data.advantages=stored data.collector.num_envs=1
-        data.rounds=1 data.batch=16""",
-    r"^gipo-study theory": "--draws=10",
-    r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
-    r"libero\.demos": "--episodes 2",
-}
-
-PLACEHOLDERS = {
-    r"\bSEED\b": "1", r"\[(--quarantine FOLDER)\]": r"\1", r"LOG…|LOG\b": "logs/*.mcap",
-    r"--policies FOLDER": "--policies .", r"(--quarantine|--out) FOLDER": r"\1 new-folder",
-    r"RUN=FOLDER": "RUN=runs/demo", r"diff A B": "diff policy.onnx policy.onnx",
-    r"^gipo-deploy export … ": "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out int8.onnx ",
-    r"\bID\b": "0" * 64, r"\bFILE\b": "file", r"--reward x": "--reward 1",
-    r"--model\.objective=$": "--model.objective=GIPO",
-    # one episode is labelled, not those of every log
-    r"^(gipo-robot (?:label|info)) logs/\*\.mcap": r"\1 logs/*sim*.mcap",
-}  # fmt: skip
-
-RESUMED = "gipo fit"  # writes runs/reach-v3-0
-EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
-DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
-BUILDS_ON = {
-    "Put it on a robot": [RESUMED],
-    "Run it on a robot, and learn from what happened": [RESUMED, EXPORTED],
-    "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
-    "Lineage": [RESUMED, EXPORTED, DRIVEN],
-    "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
-}
-
-LONG = (
-    r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
-    r"libero|demonstrations|runs/cloned|runs/improved",  # minutes of simulation
-    r"^gipo-study posttrain",  # 20 000 steps of training at the least
-    r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
-    r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
-)
-CONTEXT = {  # what the text around an option names before it
-    "--model.objective.statistic": "--model.objective=gipo.adaptive.AdaptiveGIPO",
-    "--data.iterations": "--config=bc.yaml",
-    "--data.behaviour": "--config=post_train.yaml",
-    "--data.min_ess": "--config=post_train.yaml",
-    "--data.collector.max_steps": "--config=libero_90.yaml",
-}
-
-
-def installs(line: str) -> None:
-    """A `pip install` of this clone: its extras and its constraints are there."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    target = re.search(r"'?\.(?:\[([\w,]+)\])?'?$", line)
-    assert target, f"{line}: it does not install this clone"
-    assert set(filter(None, (target[1] or "").split(","))) <= set(extras), line
-    assert "-c" not in line.split() or (ROOT / line.split()[line.split().index("-c") + 1]).exists()
-
-
-def makes(line: str) -> None:
-    """A target of the Makefile, which calls a study that there is."""
-    done = subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for study in re.findall(r"gipo-study (.*)$", done.stdout, re.M):
-        build_parser().parse_args(shlex.split(study))
-
-
-def measures(line: str) -> None:
-    """Benchmarks that there are."""
-    assert set(line.split()[3:]) <= {*BENCHMARKS, "…"}, line
-
-
-def builds(line: str) -> None:
-    """Folders that the C++ example has."""
-    for word in line.split():
-        assert not word.startswith("examples/") or (ROOT / word / "CMakeLists.txt").exists()
-
-
-def nothing(line: str) -> None:
-    """Another program's business."""
-
-
-NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
-    r"^pip install": ("would change the environment of the tests; a test installs the clone elsewhere", installs),
-    r"^make ": ("would test within tests, and `make demo` is `gipo-study loop`, which is typed", makes),
-    r"^python -m benchmarks": ("minutes each; the benchmarks' own tests run them", measures),
-    r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
-    r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),
-    r"^(ssh-keygen|gpg|apt-get) ": ("another program, named for what it is good for", nothing),
-    r"^gipo test … ": ("the option is parsed; the command is that of the chapter on training", nothing),
-}
 
 
 class Reader:
@@ -172,10 +62,10 @@ class Reader:
             if not (self.folder / name).exists():
                 provide(name)
         typed = substituted(line)
-        if any(re.search(pattern, typed) for pattern in LONG) and not self.campaign:
+        if is_long(typed) and not self.campaign:
             parse(typed)
             return
-        shell.type_line(typed, " ".join(more for pattern, more in SMALLER.items() if re.search(pattern, typed)))
+        shell.type_line(typed, smaller(typed))
         if typed.endswith("> arm.json"):
             decide(self.folder / "arm.json")  # "before a person has replaced every mark"
 
@@ -192,20 +82,13 @@ class Reader:
             pass_the_test_of(self.folder / name)
 
 
-def substituted(line: str) -> str:
-    """A line with something in each open place."""
-    for pattern, found in PLACEHOLDERS.items():
-        line = re.sub(pattern, found, line)
-    return line
-
-
 def parse(line: str) -> None:
     """A line's options are known, and their values possible."""
     program, *arguments = shlex.split(line)
     if program == "gipo" and "runs/" in " ".join(a for a in arguments if a.startswith("runs/")):
         return  # its configuration is written by the line before, which the campaign types
     if program == "gipo-study":
-        build_parser().parse_args(arguments)
+        build_parser(arguments[0]).parse_args(arguments)
     elif program == "gipo":
         shell.type_line(line, "--print_config")
     else:
@@ -263,7 +146,7 @@ def readers() -> dict[Path, Reader]:
 
 
 @contextlib.contextmanager
-def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(reader.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(reader.folder / "cache"))
     monkeypatch.setattr(sys, "path", [*sys.path, str(reader.folder)])

@@ -1,0 +1,138 @@
+"""How a line of a page is typed where it is not typed bare: a table for each reason, and none besides."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+
+import tomllib
+
+from benchmarks.__main__ import BENCHMARKS
+from gipo.studies.cli import build_parser
+from tests.pages import ROOT
+
+# Options appended to a line, of all patterns that it matches: the later ones count.
+FIT = """--trainer.max_epochs=1 --data.frames_per_iteration=8 --data.warmup_frames=0 --data.capacity=64 --data.rounds=1
+    --data.batch=16 --data.collector.num_envs=2 --data.evaluation.num_envs=1"""
+LOGS = "--trainer.max_epochs=1 --data.rounds=1 --data.batch=16 --model.critic_warmup=0 --data.min_ess=0"
+SMALLER = {
+    r"^gipo fit(?!.*(post_train|bc)\.yaml)": FIT,
+    r"^gipo fit$|^gipo fit --config toy_vla.yaml$": "--trainer.check_val_every_n_epoch=1 --data.evaluation.episodes=1",
+    r"^gipo fit.*(post_train|bc)\.yaml": LOGS,
+    r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
+    r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
+    r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
+    r"^gipo-robot run (?!.*--robot)": "--speed 20",
+    r"^gipo-robot run .*lerobot": "--set wait=false",
+    r"^gipo-study loop": """--seeds 22 --frames 40 --logged 2 --episodes 2 --rounds 1 --processes 1
+        --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1 data.rounds=1
+        data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
+        data.ingest.workers=1""",
+    r"^gipo-study posttrain": "--seeds 22 --back 1 --objectives GIPO --frames 20000 --logged 3 --episodes 2",
+    r"^gipo-study staleness": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
+        --frames-per-iteration 16 --episodes 1 --processes 1""",
+    r"^gipo-study staleness(?!.*stored)": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
+    r"^gipo-study staleness.*stored": """--train data.advantages=stored data.collector.num_envs=1
+        data.rounds=1 data.batch=16""",
+    r"^gipo-study theory": "--draws=10",
+    r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
+    r"libero\.demos": "--episodes 2",
+}
+
+PLACEHOLDERS = {
+    r"\bSEED\b": "1", r"\[(--quarantine FOLDER)\]": r"\1", r"LOG…|LOG\b": "logs/*.mcap",
+    r"--policies FOLDER": "--policies .", r"(--quarantine|--out) FOLDER": r"\1 new-folder",
+    r"RUN=FOLDER": "RUN=runs/demo", r"diff A B": "diff policy.onnx policy.onnx",
+    r"^gipo-deploy export … ": "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out int8.onnx ",
+    r"\bID\b": "0" * 64, r"\bFILE\b": "file", r"--reward x": "--reward 1",
+    r"--model\.objective=$": "--model.objective=GIPO",
+    # one episode is labelled, not those of every log
+    r"^(gipo-robot (?:label|info)) logs/\*\.mcap": r"\1 logs/*sim*.mcap",
+}  # fmt: skip
+
+RESUMED = "gipo fit"  # writes runs/reach-v3-0
+EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
+DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
+BUILDS_ON = {
+    "Put it on a robot": [RESUMED],
+    "Run it on a robot, and learn from what happened": [RESUMED, EXPORTED],
+    "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
+    "Lineage": [RESUMED, EXPORTED, DRIVEN],
+    "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
+}
+
+LONG = (
+    r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
+    r"libero|demonstrations|runs/cloned|runs/improved",  # minutes of simulation
+    r"^gipo-study posttrain",  # 20 000 steps of training at the least
+    r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
+    r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
+)
+CONTEXT = {  # what the text around an option names before it
+    "--model.objective.statistic": "--model.objective=gipo.adaptive.AdaptiveGIPO",
+    "--data.iterations": "--config=bc.yaml",
+    "--data.behaviour": "--config=post_train.yaml",
+    "--data.min_ess": "--config=post_train.yaml",
+    "--data.collector.max_steps": "--config=libero_90.yaml",
+}
+
+
+def installs(line: str) -> None:
+    """A `pip install` of this clone: its extras and its constraints are there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    target = re.search(r"'?\.(?:\[([\w,]+)\])?'?$", line)
+    assert target, f"{line}: it does not install this clone"
+    assert set(filter(None, (target[1] or "").split(","))) <= set(extras), line
+    assert "-c" not in line.split() or (ROOT / line.split()[line.split().index("-c") + 1]).exists()
+
+
+def makes(line: str) -> None:
+    """A target of the Makefile, which calls a study that there is."""
+    done = subprocess.run([*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for study in re.findall(r"gipo-study (.*)$", done.stdout, re.M):
+        words = shlex.split(study)
+        build_parser(words[0]).parse_args(words)
+
+
+def measures(line: str) -> None:
+    """Benchmarks that there are."""
+    assert set(line.split()[3:]) <= {*BENCHMARKS, "…"}, line
+
+
+def builds(line: str) -> None:
+    """Folders that the C++ example has."""
+    for word in line.split():
+        assert not word.startswith("examples/") or (ROOT / word / "CMakeLists.txt").exists()
+
+
+def nothing(line: str) -> None:
+    """Another program's business."""
+
+
+NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
+    r"^pip install": ("would change the environment of the tests; a test installs the clone elsewhere", installs),
+    r"^make ": ("would test within tests, and `make demo` is `gipo-study loop`, which is typed", makes),
+    r"^python -m benchmarks": ("minutes each; the benchmarks' own tests run them", measures),
+    r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
+    r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),
+    r"^(ssh-keygen|gpg|apt-get) ": ("another program, named for what it is good for", nothing),
+    r"^gipo test … ": ("the option is parsed; the command is that of the chapter on training", nothing),
+}
+
+
+def substituted(line: str) -> str:
+    """A line with something in each open place."""
+    for pattern, found in PLACEHOLDERS.items():
+        line = re.sub(pattern, found, line)
+    return line
+
+
+def smaller(line: str) -> str:
+    """What is appended to a line."""
+    return " ".join(more for pattern, more in SMALLER.items() if re.search(pattern, line))
+
+
+def is_long(line: str) -> bool:
+    """Whether only the campaign types it."""
+    return any(re.search(pattern, line) for pattern in LONG)
