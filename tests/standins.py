@@ -98,6 +98,13 @@ class Arm:
 '''
 
 
+MY_ENVS = """
+import gymnasium
+
+gymnasium.register("MyTask-v0", "gymnasium.envs.classic_control.pendulum:PendulumEnv", max_episode_steps=50)
+"""
+
+
 def decide(path: Path) -> None:
     """Replace every mark of a spec, as a person would."""
     spec = json.loads(path.read_text())
@@ -122,6 +129,8 @@ def provide(name: str) -> None:
         sys.modules[module.__name__] = module
     elif name == "my_robot.py":
         (here / name).write_text(CAMERA_ARM)
+    elif name == "my_envs.py":
+        (here / name).write_text(MY_ENVS)
     elif name == "MODEL":
         save_model(here / name, bins=32)
     else:
@@ -130,5 +139,11 @@ def provide(name: str) -> None:
 
 def needed(line: str) -> list[str]:
     """Which of them a line names."""
-    names = {r"\barm\.onnx": "arm.onnx", r"\bso101\.onnx": "so101.onnx", "my_robot:": "my_robot.py", "=MODEL": "MODEL"}
+    names = {
+        r"\bmy_envs:": "my_envs.py",
+        r"\barm\.onnx": "arm.onnx",
+        r"\bso101\.onnx": "so101.onnx",
+        "my_robot:": "my_robot.py",
+        "=MODEL": "MODEL",
+    }
     return [name for pattern, name in names.items() if re.search(pattern, line)]

@@ -125,6 +125,7 @@ def set_of(text: str) -> str:
 
 def pass_the_test_of(path: Path) -> None:
     """A test of a page passes: called, as pytest would."""
+    sys.path.append(str(path.parent))
     module = importlib.import_module(path.stem)
     functions = [value for name, value in vars(module).items() if name.startswith("test_")]
     assert functions
@@ -149,7 +150,7 @@ def readers() -> dict[Path, Reader]:
 def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(reader.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(reader.folder / "cache"))
-    monkeypatch.setattr(sys, "path", [*sys.path, str(reader.folder)])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands extend by the working folder themselves
     monkeypatch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
     # the stages of a study without the time that Python takes to start
     monkeypatch.setattr(stages, "run", lambda command, args, *_: shell.type_line(shlex.join([command, *args])))
