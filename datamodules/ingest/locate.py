@@ -8,8 +8,7 @@ from datamodules.ingest.mcap import McapSource
 from datamodules.ingest.minari import MinariSource
 from datamodules.ingest.source import Source
 from gipo.errors import GipoError
-from robots.errors import LogError
-from robots.log import find_logs
+from robots.log import without_strangers
 
 KINDS: tuple[type[Source], ...] = (McapSource, LeRobotSource, MinariSource)
 
@@ -49,16 +48,17 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
     try:
         if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
             return [source_at(path)], []
-        if any(each.is_file() for each in path.rglob("*.mcap")):
-            logs, strange = find_logs([path])
+        files = sorted(each for each in path.rglob("*.mcap") if each.is_file())
+        logs, strange = without_strangers(files)
+        if logs:
             return [McapSource(each) for each in logs], strange
         datasets = {
             *(each.parent.parent for each in path.rglob("meta/info.json")),
             *(each.parent.parent for each in path.rglob("data/main_data.hdf5")),
         }
-        return [source_at(each) for each in sorted(datasets)] or [source_at(path)], []
-    except LogError as error:
-        raise GipoError(str(error)) from error
+        if strange and not datasets:
+            raise GipoError("; ".join(strange))
+        return [source_at(each) for each in sorted(datasets)] or [source_at(path)], strange
     except OSError as error:
         raise GipoError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
 

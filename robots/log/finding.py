@@ -37,7 +37,16 @@ def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
     paths = logs_below(named)
     if len(paths) == 1:
         return paths, []
-    kept, left_out = [], []
+    kept, left_out = without_strangers(paths)
+    if not kept:
+        raise LogError("; ".join(left_out) or "no log is named")
+    return kept, left_out
+
+
+def without_strangers(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Those files that are ours to read or to refuse, and about each of the others why it is foreign or newer."""
+    kept: list[Path] = []
+    left_out: list[str] = []
     for path in paths:
         try:
             read_header(path)
@@ -47,6 +56,4 @@ def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
             kept.append(path)  # its reader says what is wrong, and where
         else:
             kept.append(path)
-    if not kept:
-        raise LogError("; ".join(left_out) or "no log is named")
     return kept, left_out

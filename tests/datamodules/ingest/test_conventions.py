@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gipo.errors import GipoError
 from tests.datamodules.ingest.builders import store_of
 from tests.datamodules.ingest.foreign import buffer, write_collected, write_frames
+from tests.robots.strangers import write_rosbag
 
 pytest.importorskip("minari")
 
@@ -300,3 +301,13 @@ def test_minari_data_of_another_form_are_refused(place: str, value: Any, reason:
         metadata.write_text(json.dumps({**json.loads(metadata.read_text()), place: value}))
     with pytest.raises(GipoError, match=reason):
         store_of(path, cache=tmp_path / "cache")
+
+
+def test_a_bag_beside_a_dataset_does_not_hide_it(tmp_path: Path) -> None:
+    bag = write_rosbag(tmp_path / "bag.mcap")
+    with pytest.raises(GipoError, match="profile 'ros2'"):
+        store_of(tmp_path, cache=tmp_path / "cache")
+    write_frames(tmp_path / "set", (3, 3), {})
+    store = store_of(tmp_path, cache=tmp_path / "cache")
+    assert store.facts.steps == 4
+    assert store.left_out == (f"{bag} is no log of gipo-robot: an MCAP file of profile 'ros2'",)
