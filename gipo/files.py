@@ -26,7 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         sync(path.parent)
     except Exception as error:
-        found = _of_the_disk(error)
+        found = of_the_disk(error)
         if found is None:
             raise
         raise OSError(found.errno, found.strerror, str(path)) from error
@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _of_the_disk(error: BaseException | None) -> OSError | None:
+def of_the_disk(error: BaseException | None) -> OSError | None:
     """The error of the operating system that a library tells in its own words, as torch's archive writer does."""
     while error is not None and not (isinstance(error, OSError) and error.errno is not None):
         error = error.__cause__ or error.__context__

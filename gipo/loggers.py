@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from gipo.files import whole_file
+from gipo.files import of_the_disk, whole_file
 from gipo.run_folder import shown
 
 
@@ -74,11 +74,12 @@ class TensorBoard(TensorBoardLogger):
         threading.excepthook = _excepthook
         try:
             write(*args, **kwargs)
-        except OSError as error:
+        except Exception as error:  # Lightning tells it as a ValueError
+            found = of_the_disk(error)
+            if found is None:
+                raise
             self._experiment = None  # its thread has ended, and would raise the same error for ever
-            _say(
-                f"{shown(Path(self.log_dir))}: {error.strerror or error}; TensorBoard misses what was logged meanwhile"
-            )
+            _say(f"{shown(Path(self.log_dir))}: {found.strerror}; it misses what is logged meanwhile")
 
 
 def _excepthook(args: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -142,6 +143,12 @@ class GipoCLI(LightningCLI):
             raise
         except SystemExit as error:
             raise GipoError(f"something that the run called ended it by sys.exit({error.code!r})") from error
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
+                raise
+            raise GipoError(
+                "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
+            ) from error
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
@@ -280,4 +287,4 @@ def _task_name(config: Any) -> str:
 
 def _speaks() -> bool:
     """Whether this process speaks for the run: the first of its learners, also before they have met."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    return not _get_rank()
