@@ -232,6 +232,23 @@ def test_a_reward_that_is_no_number(capsys: pytest.CaptureFixture[str], value: s
     assert f"argument --reward: '{value}' is no number from -1e+30 to 1e+30" in found
 
 
+@pytest.mark.parametrize("name", ["folder", "pipe", "none", "loop", "x" * 300, "text", "text/below", "/dev/null"])
+def test_whatever_is_named_in_place_of_a_file_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("text").write_text("no log and no policy")
+    Path("loop").symlink_to("loop")
+    os.mkfifo("pipe")
+    for command in (
+        ["info", name], ["label", name, "--episode", "0", "--success"],
+        ["report", name, "--out", "page.html"], ["export", name, "--format", "minari", "--out", "set"],
+        ["audit", "text", "--policies", name], ["run", "--policy", name], ["spec", "--policy", name],
+    ):  # fmt: skip
+        fails(capsys, *command)
+
+
 @pytest.mark.parametrize("command", ["info", "verify", "report"])
 def test_logs_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     (tmp_path / "text.mcap").write_text("hello, I am no log at all\n" * 10)

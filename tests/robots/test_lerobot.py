@@ -1,6 +1,8 @@
 """A LeRobot device from the command line: its own configuration, and one line for whatever is wrong with it."""
 
+import importlib.util
 import json
+import re
 import sys
 import types
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.errors import RobotError
-from robots.lerobot import LeRobotRobot
+from robots.lerobot import LeRobotRobot, find_device
 from robots.load import load_robot
 from tests.robots.builders import make_spec
 
@@ -186,3 +188,14 @@ def test_a_configuration_file_that_is_none(folder: Path, text: str, named: str) 
     (folder / "arm.cfg").write_text(text)
     with pytest.raises(RobotError, match=named):
         load("port=x", "config=arm.cfg")
+
+
+def test_the_device_that_is_documented_is_where_lerobot_has_it() -> None:
+    """LeRobot 0.4.4 moved the followers of the SO arms into one module."""
+    root = Path(__file__).parents[2]
+    texts = [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "robots").glob("*.py")]
+    named = re.compile(r"lerobot\.robots\.[a-z0-9_.]+:\w+")
+    found = {device for path in texts for device in named.findall(path.read_text(encoding="utf-8"))}
+    assert found == {"lerobot.robots.so_follower:SO101Follower"}
+    if importlib.util.find_spec("lerobot") is not None:
+        assert find_device("lerobot.robots.so_follower:SO101Follower").config_class is not None

@@ -66,3 +66,52 @@ def test_a_module_that_exits_when_it_is_imported(tmp_path: Path, monkeypatch: py
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RobotError, match=r"there is no robot 'a_script_without_a_guard:Arm' \(SystemExit: 0\)"):
         load("a_script_without_a_guard:Arm")
+
+
+DOCUMENTED = """
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from tests.robots.fakes import FakeRobot
+
+
+class Mode(Enum):
+    FAST = "f"
+
+
+@dataclass
+class Camera:
+    width: int = 0
+
+
+class Arm(FakeRobot):
+    def __init__(
+        self, serial_number, rate: float, wait: bool, device: int | str, calibration_dir: Path, mode: Mode,
+        home: list[float], limits: dict, camera: Camera, gain=1.0,
+        limit: float | None = 3.0, pace: Literal["slow"] = "",
+    ):
+        super().__init__()
+        self.given = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+"""
+
+
+def test_settings_are_what_the_table_in_the_docs_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "documented_arm.py").write_text(DOCUMENTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "robots.md").read_text(encoding="utf-8")
+    table = text.partition("## Settings of a robot")[2]
+    settings = ["serial_number=012345678901", "gain=2", "rate=30", "wait=no", "device=012", "rate=null", "mode=fast"]
+    for setting in (*settings, "calibration_dir=~/cal", "home=[0, 1.5]", 'limits={"pan": 5}', "camera.width=640"):
+        assert f"`{setting}`" in table
+    given = load(
+        "documented_arm:Arm", "serial_number=012345678901", "gain=2", "rate=30", "wait=no", "device=012", "limit=null",
+        "calibration_dir=~/cal", "mode=FAST", "home=0,1.5", 'limits={"pan": 5}', "camera.width=640", "pace=slow",
+    ).given  # fmt: skip
+    assert given["camera"].width == 640
+    assert given["mode"].name == "FAST"
+    assert {key: value for key, value in given.items() if key not in ("camera", "mode")} == {
+        "serial_number": "012345678901", "gain": 2.0, "rate": 30.0, "wait": False, "device": "012", "limit": None,
+        "calibration_dir": Path("~/cal").expanduser(), "home": [0.0, 1.5], "limits": {"pan": 5}, "pace": "slow",
+    }  # fmt: skip
