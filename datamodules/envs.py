@@ -75,7 +75,8 @@ class Task(Simulation):
                 return family
         known = [name for family in FAMILIES for name in family.names()]
         raise GipoError(
-            f"unknown task {self.name!r}: neither a MetaWorld task nor a registered Gymnasium id, nor one of LIBERO's. "
+            f"unknown task {self.name!r}: neither a MetaWorld task nor a registered Gymnasium id (or module:Id), nor "
+            f"one of LIBERO's, nor the path of a Simulation that can be made. "
             f"Nearest: {nearest(self.name, known)}"
         )
 

@@ -275,7 +275,14 @@ def masked_terms(
     objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
 ) -> tuple[Terms, Figures]:
     """What `objective` says of a batch; no gradient, but finite figures, where not `used`. As `policy_loss`."""
-    return objective.on_batch(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), used, entropy)
+    found = objective.on_batch(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), used, entropy)
+    terms = found[0]
+    if not (isinstance(terms, Terms) and all(part.shape == log_ratio.shape for part in terms)):
+        path = f"{type(objective).__module__}.{type(objective).__qualname__}"
+        raise GipoError(
+            f"{path} must return Terms whose three tensors have the shape {[*log_ratio.shape]} of log_ratio"
+        )
+    return found
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -91,7 +91,10 @@ def _reason(parser: Parser, key: str, text: str) -> str:
             return f"={found[1]}: {words.format(*found.groups())}; {_known(parser, key, found[1])}"
     given = re.search(r"(?:Got value|Given value): (.*)", text)
     value = f"={given[1].strip()}" if given and "Namespace" not in given[1] else ""
-    return f"{value}: " + (_expected(text) or _flat(text))
+    expected = _expected(text)
+    if expected == "expected null" and any(_classes(parser, key)):
+        return f"{value}: nothing can be made of it; {_known(parser, key)}"
+    return f"{value}: " + (expected or _flat(text))
 
 
 def _expected(text: str) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gipo.common.errors import UserError
+from gipo.common.users_classes import at_fault
 from gipo.common.working_folder import refuse_shadows, searched_last, shadowing
 
 EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 128 + 2
@@ -64,6 +65,11 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
         return code
     except KeyboardInterrupt as error:
         return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
+    except SystemExit as error:  # argparse's, a signal's, or of a module of the user's that ends whoever imports it
+        line = of_a_users_class(error) if type(error) is SystemExit else None
+        if line is None:
+            raise
+        return _told(program, f"error: {line}", error, EXIT_BAD_INPUT, debug)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and reader_has_gone(sys.stdout):
             give_up(sys.stdout)
@@ -150,7 +156,9 @@ def of_a_users_class(error: BaseException) -> str | None:
     What an installed library raises is put down to whoever called it, the user's code or ours.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _installed(frame.filename)]
-    return described(error) if frames and not frames[-1].filename.startswith(OURS) else None
+    if frames and not frames[-1].filename.startswith(OURS):
+        return described(error)
+    return at_fault(error, lambda file: not _installed(file) and not file.startswith(OURS))
 
 
 def described(error: BaseException) -> str:

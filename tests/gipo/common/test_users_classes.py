@@ -1,0 +1,87 @@
+"""A user's class that is at fault is named with its file and line, wherever the error was raised."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gipo.cli import main
+
+MODULE = """from dataclasses import dataclass
+import torch
+from gipo.objectives import Objective, Terms
+from gipo.policy import Policy
+
+@dataclass(frozen=True)
+class OtherSignature(Objective):
+    def __call__(self, x):
+        return x
+
+@dataclass(frozen=True)
+class RaisesInCall(Objective):
+    def __call__(self, log_ratio, advantage):
+        return {}["joint"]
+
+@dataclass(frozen=True)
+class RaisesInInit(Objective):
+    def __post_init__(self):
+        raise RuntimeError("no such margin")
+    def __call__(self, log_ratio, advantage): ...
+
+@dataclass(frozen=True)
+class ReturnsNothing(Objective):
+    def __call__(self, log_ratio, advantage): ...
+
+@dataclass(frozen=True)
+class OtherShape(Objective):
+    def __call__(self, log_ratio, advantage):
+        return Terms(torch.zeros(3), torch.zeros(3), torch.zeros(3))
+
+class HalfAPolicy(Policy):
+    def __init__(self, spaces):
+        super().__init__(spaces, 2, None, True)
+"""
+FILES = {
+    "theirs_of_test.py": MODULE,
+    "mistyped_of_test.py": "x = 1\ndef f(:\n",
+    "ends_of_test.py": "import sys\nsys.exit(3)\n",
+}
+AT_FAULT = {
+    "objective=theirs_of_test.OtherSignature": "theirs_of_test.OtherSignature ({here}/theirs_of_test.py:6): "
+    "OtherSignature.__call__() takes 2 positional arguments but 3 were given",
+    "objective=theirs_of_test.RaisesInCall": "KeyError in __call__ ({here}/theirs_of_test.py:14): 'joint'",
+    "objective=theirs_of_test.RaisesInInit": "RuntimeError in __post_init__ ({here}/theirs_of_test.py:19): "
+    "no such margin",
+    "objective=theirs_of_test.ReturnsNothing": "theirs_of_test.ReturnsNothing must return Terms whose three tensors "
+    "have the shape [32, 2] of log_ratio",
+    "objective=theirs_of_test.OtherShape": "theirs_of_test.OtherShape must return Terms whose three tensors have the "
+    "shape [32, 2] of log_ratio",
+    "policy=theirs_of_test.HalfAPolicy": "theirs_of_test.HalfAPolicy ({here}/theirs_of_test.py:31): "
+    "Can't instantiate abstract class HalfAPolicy with",
+    "objective=mistyped_of_test.X": "SyntaxError ({here}/mistyped_of_test.py:2): ",
+    "objective=ends_of_test.X": "SystemExit in <module> ({here}/ends_of_test.py:2): 3",
+}
+
+
+@pytest.mark.usefixtures("no_plot")
+@pytest.mark.parametrize("option", AT_FAULT)
+def test_it_is_named_in_one_line(
+    option: str,
+    tiny: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+        sys.modules.pop(name.removesuffix(".py"), None)
+    importlib.invalidate_caches()
+    monkeypatch.chdir(tmp_path)
+    policy = {"model__policy__bins": None, "model__policy__network": None, "model__policy__network__hidden": None}
+    own = policy | {"model__policy": None} if option.startswith("policy") else {}
+    with pytest.raises(SystemExit, match="2"):
+        main([*tiny(data__task="Tiny-v0", data__total_frames=32, **own), f"--model.{option}"])
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("gipo: error: " + AT_FAULT[option].format(here=tmp_path))
