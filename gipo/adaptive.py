@@ -13,40 +13,40 @@ import torch
 from torch import Tensor
 
 from gipo.errors import GipoError
-from gipo.objectives import Figures, Objective, Terms, gaussian, require_bound, require_positive, weighted
+from gipo.objectives import Figures, Objective, Terms, gaussian, log_contribution, require_bound, require_positive, weighted
 
 POINTS = 24  # widths tried at once, twice: the second time between the two that enclose the answer
 BLOCK = 1 << 22  # elements × widths in memory at once
 
 
-def mean_weight(log_weight: Tensor, log_ratio: Tensor, used: Tensor, target: float) -> Tensor:
+def mean_weight(log_weight: Tensor, log_u: Tensor, used: Tensor, target: float) -> Tensor:
     """target − mean w [K]: not negative where the samples are trusted at most as much as the target says.
 
     The mean trust weight grows with σ, so that it equals the target at the largest such width.
 
     Args:
         log_weight: log w [K, N], of K widths.
-        log_ratio: x [N], clamped.
+        log_u: log-contributions log(w·ρ) [K, N], as the loss takes them.
         used: [N] bool.
         target: in (0, 1).
     """
     return target - (log_weight.exp() * used).sum(-1) / used.sum().clamp(min=1)
 
 
-def effective_share(log_weight: Tensor, log_ratio: Tensor, used: Tensor, target: float) -> Tensor:
+def effective_share(log_weight: Tensor, log_u: Tensor, used: Tensor, target: float) -> Tensor:
     """(Σu)²/(n·Σu²) − target [K] of u = w·ρ: not negative where at least that share of the samples is effective.
 
     Not monotone in σ: at least 1/n however narrow the kernel, and that of plain importance sampling for a wide one.
 
     Args:
         log_weight: log w [K, N], of K widths.
-        log_ratio: x [N], clamped.
+        log_u: log-contributions log(w·ρ) [K, N], as the loss takes them.
         used: [N] bool.
         target: in (0, 1).
     """
     if not used.numel():
         return log_weight.new_full((len(log_weight),), -target)
-    log_u = torch.where(used, log_ratio + log_weight, -torch.inf)
+    log_u = torch.where(used, log_u, -torch.inf)
     # relative to the largest u, which cancels: nothing over- or underflows
     u = (log_u - log_u.amax(-1, keepdim=True).clamp(min=torch.finfo(log_u.dtype).min)).exp()
     return u.sum(-1) ** 2 / (used.sum() * (u**2).sum(-1)).clamp(min=1) - target
@@ -96,7 +96,7 @@ class AdaptiveGIPO(Objective):
         sigma_max: largest σ, nats.
         sigma_neg_ratio: σ₋/σ₊; σ₋ is the width where A ≤ 0.
         kernel: log-weight as a function of x/σ: `gaussian`, `laplacian` or `cauchy` of `gipo.objectives`.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: upper bound on log(w·ρ), nats.
     """
 
     target: float = 0.5
@@ -124,21 +124,24 @@ class AdaptiveGIPO(Objective):
         self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
     ) -> tuple[Terms, Figures]:
         """Loss and trust weight per element, and the σ₊ they were made with."""
-        x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
+        x = log_ratio.detach()
         # z = x/σ₊ where A > 0 and x/σ₋ elsewhere: σ₊ is what is left to find
         scaled = x / torch.where(advantage > 0, 1.0, self.sigma_neg_ratio)
         sigma = self._sigma(scaled.flatten(), x.expand_as(scaled).flatten(), used.expand_as(scaled).flatten())
-        return weighted(self.kernel(scaled / sigma), x, log_ratio, advantage), {"weight/sigma": sigma}
+        terms = weighted(self.kernel(scaled / sigma), log_ratio, advantage, self.log_ratio_bound)
+        return terms, {"weight/sigma": sigma}
 
     def _sigma(self, scaled: Tensor, x: Tensor, used: Tensor) -> Tensor:
         at_once = max(1, BLOCK // max(1, x.numel()))
 
-        def slack(sigmas: Tensor) -> Tensor:
-            return torch.cat(
-                [
-                    self.statistic(self.kernel(scaled / some.unsqueeze(-1)), x, used, self.target)
-                    for some in sigmas.split(at_once)
-                ]
+        def slack_of(sigmas: Tensor) -> Tensor:
+            log_weight = self.kernel(scaled / sigmas.unsqueeze(-1))
+            found: Tensor = self.statistic(
+                log_weight, log_contribution(log_weight, x, self.log_ratio_bound), used, self.target
             )
+            return found
+
+        def slack(sigmas: Tensor) -> Tensor:
+            return torch.cat([slack_of(some) for some in sigmas.split(at_once)])
 
         return largest_width(slack, self.sigma_min, self.sigma_max, x)

@@ -21,6 +21,7 @@ from gipo.objectives import (
     attach_gradient,
     require_bound,
     require_positive,
+    with_slope,
 )
 
 
@@ -34,7 +35,7 @@ class CISPO(Objective):
     Args:
         ratio_max: c ≥ 1; the paper prints no value.
         ratio_min: l in [0, 1]; 0, as in the paper, is no lower bound.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: the weight clip(ρ, l, c)/ρ is reported as at x = −`log_ratio_bound` where x is less, nats.
     """
 
     ratio_max: float = 5.0
@@ -50,9 +51,11 @@ class CISPO(Objective):
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
-        rho = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound).exp()
-        contribution = rho.clamp(self.ratio_min, self.ratio_max)
-        return Terms(-attach_gradient(contribution, log_ratio) * advantage, contribution / rho, contribution)
+        low = math.log(self.ratio_min) if self.ratio_min else -math.inf
+        log_u = log_ratio.detach().clamp(low, math.log(self.ratio_max))
+        contribution = log_u.exp()
+        weight = (log_u - log_ratio.detach().clamp(min=-self.log_ratio_bound)).exp()
+        return Terms(-attach_gradient(contribution, log_ratio) * advantage, weight, contribution)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class ASPO(Objective):
     Args:
         clip: ε; the paper has .2 at low and .4 at high entropy.
         dual_clip: c > 1 + ε bounds 1/ρ where A > 0, and the loss at −cA where A < 0.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: the weight of a good action is reported as at x = −`log_ratio_bound` where x is less, nats.
     """
 
     clip: float = 0.2
@@ -84,17 +87,16 @@ class ASPO(Objective):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element; the weight of a good action is 1/ρ², above 1 where ρ < 1."""
         ppo = PPOClip(self.clip, self.dual_clip, self.log_ratio_bound)(log_ratio, advantage)
-        x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
+        x = log_ratio.detach()
         # A > 0: u = min(1/ρ, c) where ρ ≤ 1+ε, and 0 above
-        inverse = (-x).exp().clamp(max=self.dual_clip)
+        inverse = (-x).clamp(max=math.log(self.dual_clip)).exp()
         contribution = torch.where(x > math.log1p(self.clip), 0.0, inverse)
         # its loss has the value −A·min(1/r, c) and the gradient −u·A·∇x
-        value = inverse.clamp(min=1 / (1 + self.clip))
-        loss = -(value + contribution * (log_ratio - log_ratio.detach())) * advantage
+        loss = -with_slope(inverse.clamp(min=1 / (1 + self.clip)), contribution, log_ratio) * advantage
         good = advantage > 0
         return Terms(
             torch.where(good, loss, ppo.loss),
-            torch.where(good, contribution * (-x).exp(), ppo.weight),
+            torch.where(good, contribution * (-x.clamp(min=-self.log_ratio_bound)).exp(), ppo.weight),
             torch.where(good, contribution, ppo.contribution),
         )
 
@@ -114,7 +116,7 @@ class ESPO(Objective):
     Args:
         alpha: α.
         groups: groups a transition's dimensions are split into, of equal size up to rounding, by rank of entropy.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: upper bound on log s_τ and on log r, nats: of bad actions that became likelier.
     """
 
     alpha: float = 0.02
@@ -136,15 +138,17 @@ class ESPO(Objective):
             raise GipoError("ESPO needs the behaviour entropy of each action dimension: set data.store_params=true")
         used = torch.ones_like(log_ratio, dtype=torch.bool) if used is None else used
         group = entropy_groups(entropy, self.groups, used)
-        x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
-        s = group_mean(x, group, self.groups, used).exp()
-        # r = sg(s_τ)·π_θ/sg(μ)
-        ratio = attach_gradient(s * x.exp(), log_ratio)
+        log_s = group_mean(log_ratio.detach(), group, self.groups, used)
+        # log r = log s_τ + x
+        log_r = log_s + log_ratio.detach()
         clip = self.alpha * group_mean(entropy, group, self.groups, used)
-        # min(rA, clip(r, 1−ε_τ, 1+ε_τ)·A)
-        surrogate = torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-        cut = ((ratio > 1 + clip) & (advantage > 0)) | ((ratio < 1 - clip) & (advantage < 0))
-        return Terms(-surrogate, torch.where(cut, 0.0, s), torch.where(cut, 0.0, ratio.detach()))
+        # min(rA, clip(r, 1−ε_τ, 1+ε_τ)·A) is clip(r)·A where it is dead, and rA elsewhere
+        high, low = log_r > torch.log1p(clip), log_r < torch.log1p(-clip)
+        cut = (high & (advantage > 0)) | (low & (advantage < 0))
+        ratio = attach_gradient(log_r.clamp(max=self.log_ratio_bound).exp(), log_ratio)
+        clipped = torch.where(cut, torch.where(advantage > 0, 1 + clip, 1 - clip), ratio)
+        weight = log_s.clamp(max=self.log_ratio_bound).exp()
+        return Terms(-clipped * advantage, torch.where(cut, 0.0, weight), torch.where(cut, 0.0, ratio.detach()))
 
     def on_batch(
         self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None

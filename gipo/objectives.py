@@ -6,9 +6,10 @@ Notation, with shapes that broadcast against each other (usually x: [B, D], A: [
     A                                        advantage, shared by the dimensions of a transition
     w                                        trust weight; the gradient of every loss here is −w·ρ·A·∇x
 
-Each objective is a frozen dataclass whose fields are its parameters, so that YAML names it by class path. Ratios
-are taken at x clamped to ±`log_ratio_bound` with the gradient kept, in float32 when training: nothing overflows, and
-no sample's gradient is cut by the clamp. The rest of the family, for comparison, is in `gipo.baselines`.
+Each objective is a frozen dataclass whose fields are its parameters, so that YAML names it by class path. Weights are
+functions of x itself; only the exponent of what the gradient is multiplied by, log u = x + log w, is cut at
+`log_ratio_bound`, and from above alone: nothing overflows, no sample's gradient is lost to the cut, and a contribution
+that falls off goes on falling. Float32 when training. The rest of the family, for comparison, is in `gipo.baselines`.
 """
 
 import math
@@ -19,10 +20,11 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gipo.errors import GipoError
 
-MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40) is still finite in float32
+MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40), a squared contribution, is still finite in float32
 SMALLEST, LARGEST = 1e-6, 1e6  # widths and temperatures that stay neither 0 nor inf in float32
 
 
@@ -66,15 +68,19 @@ class Objective(ABC):
         return self(log_ratio, advantage), {}
 
 
+def with_slope(value: Tensor, slope: Tensor, log_ratio: Tensor) -> Tensor:
+    """`value`, with d/dx = `slope`, both taken as constants."""
+    return value.detach() + slope.detach() * (log_ratio - log_ratio.detach())
+
+
 def attach_gradient(value: Tensor, log_ratio: Tensor) -> Tensor:
-    """`value`, with d/dx = `value`: what exp(x) has, for an x that was clamped or fused into other factors."""
-    value = value.detach()
-    return value + value * (log_ratio - log_ratio.detach())
+    """`value`, with d/dx = `value`: what exp(x) has, for an x that was cut or fused into other factors."""
+    return with_slope(value, value, log_ratio)
 
 
 def importance_ratio(log_ratio: Tensor, bound: float) -> Tensor:
-    """ρ = exp(x) at x clamped to ±`bound`, its gradient kept."""
-    return attach_gradient(log_ratio.clamp(-bound, bound).exp(), log_ratio)
+    """ρ = exp(x), at most exp(`bound`), its gradient kept."""
+    return attach_gradient(log_ratio.clamp(max=bound).exp(), log_ratio)
 
 
 def by_sign(advantage: Tensor, positive: float, other: float) -> Tensor:
@@ -101,13 +107,14 @@ def cauchy(z: Tensor) -> Tensor:
 class GIPO(Objective):
     """Gaussian Importance-sampling Policy Optimization: −sg(w)·ρ·A, w = kernel(x/σ) (arXiv 2603.03955).
 
-    max_x w·ρ = exp(σ²/2) for the Gaussian kernel: σ bounds each sample's update; σ → ∞ is No-Clip.
+    max_x w·ρ = exp(σ²/2) for the Gaussian kernel, at x = σ²: σ bounds each sample's update; σ → ∞ is No-Clip. With the
+    other kernels w·ρ grows without end (the Laplacian for σ > 1, the Cauchy always), and `log_ratio_bound` ends it.
 
     Args:
         sigma: width σ₊ of the kernel where A > 0, nats.
         sigma_neg_ratio: σ₋/σ₊; σ₋ is the width where A ≤ 0.
         kernel: log-weight as a function of x/σ: `gaussian`, `laplacian` or `cauchy`.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: upper bound on log(w·ρ), nats; the Gaussian reaches it where σ²/2 is more.
     """
 
     sigma: float = 1.0
@@ -122,23 +129,28 @@ class GIPO(Objective):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         sigma = by_sign(advantage, self.sigma, self.sigma * self.sigma_neg_ratio)
-        x = log_ratio.detach().clamp(-self.log_ratio_bound, self.log_ratio_bound)
-        return weighted(self.kernel(x / sigma), x, log_ratio, advantage)
+        log_weight = self.kernel(log_ratio.detach() / sigma)
+        return weighted(log_weight, log_ratio, advantage, self.log_ratio_bound)
 
 
-def weighted(log_weight: Tensor, x: Tensor, log_ratio: Tensor, advantage: Tensor) -> Terms:
-    """−sg(w)·ρ·A from log w and the clamped log-ratio x, with the gradient of the log-ratio itself."""
-    # w·ρ = exp(x + log w): one exponential, which cannot overflow, instead of inf·0
-    contribution = attach_gradient((x + log_weight).exp(), log_ratio)
+def weighted(log_weight: Tensor, log_ratio: Tensor, advantage: Tensor, bound: float) -> Terms:
+    """−sg(w)·ρ·A from log w and x, with w·ρ at most exp(`bound`)."""
+    contribution = attach_gradient(log_contribution(log_weight, log_ratio, bound).exp(), log_ratio)
     return Terms(-contribution * advantage, log_weight.exp(), contribution.detach())
+
+
+def log_contribution(log_weight: Tensor, log_ratio: Tensor, bound: float) -> Tensor:
+    """log(w·ρ), at most `bound`: one exponent, which cannot overflow, in place of w·ρ = 0·inf."""
+    # log u = min(x + log w, bound)
+    return (log_ratio.detach() + log_weight).clamp(max=bound)
 
 
 @dataclass(frozen=True)
 class NoClip(Objective):
-    """Plain importance sampling: −ρ·A.
+    """Plain importance sampling: −ρ·A, of ratios that are truncated at exp(`log_ratio_bound`).
 
     Args:
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: upper bound on x where ρ = exp(x) is taken, nats; the weight stays 1, the gradient is cut.
     """
 
     log_ratio_bound: float = 5.0
@@ -159,7 +171,7 @@ class PPOClip(Objective):
     Args:
         clip: ε.
         dual_clip: c > 1 + ε bounds the loss where A < 0 at −cA; None leaves it unbounded.
-        log_ratio_bound: clamp on |x|, nats.
+        log_ratio_bound: upper bound on x where ρ = exp(x) is taken, nats: of bad actions that became likelier.
     """
 
     clip: float = 0.2
@@ -178,15 +190,15 @@ class PPOClip(Objective):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
-        # min(ρA, clip(ρ)·A)
-        surrogate = torch.min(rho * advantage, rho.clamp(1 - self.clip, 1 + self.clip) * advantage)
-        cut = ppo_dead(log_ratio.clamp(-self.log_ratio_bound, self.log_ratio_bound), advantage, self.clip)
+        # min(ρA, clip(ρ)·A) is clip(ρ)·A where PPO is dead, and ρA elsewhere
+        cut = ppo_dead(log_ratio, advantage, self.clip)
+        ratio = torch.where(cut, by_sign(advantage, 1 + self.clip, 1 - self.clip), rho)
         if self.dual_clip is not None:
             # A < 0: max(min(ρA, clip(ρ)·A), cA)
-            surrogate = torch.where(advantage < 0, torch.max(surrogate, self.dual_clip * advantage), surrogate)
-            cut = cut | ((advantage < 0) & (rho.detach() > self.dual_clip))
+            beyond = (advantage < 0) & (log_ratio > math.log(self.dual_clip))
+            ratio, cut = torch.where(beyond, self.dual_clip, ratio), cut | beyond
         weight = (~cut).to(rho.dtype)
-        return Terms(-surrogate, weight, weight * rho.detach())
+        return Terms(-ratio * advantage, weight, weight * rho.detach())
 
 
 @dataclass(frozen=True)
@@ -197,8 +209,8 @@ class SAPO(Objective):
 
     Args:
         tau_pos: temperature τ where A > 0.
-        tau_neg: temperature τ where A ≤ 0; the GIPO authors' baseline uses 2.
-        log_ratio_bound: clamp on |x|, nats.
+        tau_neg: temperature τ where A ≤ 0; 1.05 is that of the paper, the GIPO authors' baseline uses 2.
+        log_ratio_bound: upper bound on log(w·ρ), nats; only temperatures below .01 come near it.
     """
 
     tau_pos: float = 1.0
@@ -212,10 +224,12 @@ class SAPO(Objective):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         tau = by_sign(advantage, self.tau_pos, self.tau_neg)
-        rho = importance_ratio(log_ratio, self.log_ratio_bound)
-        p = torch.sigmoid(tau * (rho - 1))
-        weight = (4 * p * (1 - p)).detach()
-        return Terms(-(4 / tau) * p * advantage, weight, weight * rho.detach())
+        z = tau * torch.expm1(log_ratio.detach().clamp(max=MAX_LOG_RATIO_BOUND))
+        # log 4p(1−p), with 1 − p = sigmoid(−z), which float32 rounds to 0 where p is near 1
+        log_weight = math.log(4) + functional.logsigmoid(z) + functional.logsigmoid(-z)
+        contribution = log_contribution(log_weight, log_ratio, self.log_ratio_bound).exp()
+        value = with_slope((4 / tau) * torch.sigmoid(z), contribution, log_ratio)
+        return Terms(-value * advantage, log_weight.exp(), contribution)
 
 
 @dataclass(frozen=True)
@@ -291,17 +305,21 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def k1(log_ratio: Tensor) -> Tensor:
-    """KL(μ‖π) = E_μ[−x]: unbiased, can be negative sample by sample."""
+    """−x, whose mean over samples of μ is KL(μ‖π) of a dimension: unbiased, negative for single samples."""
     return -log_ratio
 
 
 def k2(log_ratio: Tensor) -> Tensor:
-    """½x²: biased, low variance."""
+    """½x²: of low variance, biased: it is KL(μ‖π) up to terms of third order in x, which old data make large."""
     return 0.5 * log_ratio**2
 
 
 def k3(log_ratio: Tensor, bound: float = 5.0) -> Tensor:
-    """eˣ − 1 − x, at x clamped to at most `bound` with the gradient kept: unbiased below it, never negative."""
+    """eˣ − 1 − x, never negative; x is cut at `bound`, with its gradient kept.
+
+    Its mean over samples of μ is KL(μ‖π) of a dimension where π has no mass that μ lacks and no x is beyond the bound;
+    where some are, it is too small.
+    """
     x = log_ratio.clamp(max=bound).detach() + (log_ratio - log_ratio.detach())
     # expm1: near x = 0 the difference eˣ − 1 − x would be lost to rounding
     return torch.expm1(x) - x
@@ -326,7 +344,7 @@ def require_positive(objective: object, *names: str) -> None:
 
 
 def require_bound(bound: float) -> None:
-    """Refuse a clamp on |x| whose squared ratio could overflow.
+    """Refuse a bound on log-contributions at which their squares could overflow.
 
     Raises:
         GipoError: naming the range.

@@ -71,7 +71,10 @@ def test_gradient_is_minus_contribution_times_advantage(objective: Objective) ->
     for a in (-3.0, -0.5, 0.0, 0.5, 3.0):
         terms, gradient = graded(objective, x, torch.tensor(a))
         torch.testing.assert_close(gradient, -terms.contribution * a)
-        torch.testing.assert_close(terms.contribution, terms.weight * x.clamp(-5, 5).exp(), atol=1e-6, rtol=1e-5)
+        # far below, where u/ρ overflows, the weight is reported as at x = −5; u is not
+        inside = x >= -5
+        ratio = torch.where(inside, terms.weight.double() * x.double().exp(), 0.0).clamp(max=math.exp(5))
+        torch.testing.assert_close(torch.where(inside, terms.contribution, 0.0), ratio.float(), atol=1e-30, rtol=1e-5)
         assert (terms.contribution >= 0).all()
         assert not terms.weight.requires_grad
         assert not terms.contribution.requires_grad
@@ -99,8 +102,22 @@ def test_aspo_is_dual_clipped_ppo_for_bad_actions() -> None:
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
+def test_contributions_far_out_are_those_of_the_formulas() -> None:
+    # CISPO: clip(ρ, l, c); ASPO of a good action: min(1/ρ, c); ESPO alone in its group: ρ², and c of none
+    for x, ratio in ((-12.0, math.exp(-12)), (12.0, 5.0)):
+        assert at(CISPO(), math.exp(x), 1.0)[2] == pytest.approx(ratio, rel=1e-4)
+    assert at(ASPO(dual_clip=1e3, log_ratio_bound=2.0), math.exp(-6.0), 1.0)[2] == close(math.exp(6), rel=1e-4)
+    x = torch.tensor([[-9.0, 2.0, 4.0]])
+    terms, gradient = graded(ESPO(groups=3), x, torch.tensor([[1.0]]), entropy=torch.tensor([[0.1, 0.2, 0.3]]))
+    assert terms.contribution[0].tolist() == [pytest.approx(math.exp(-18), rel=1e-4), 0.0, 0.0]
+    terms, gradient = graded(ESPO(groups=3), x, torch.tensor([[-1.0]]), entropy=torch.tensor([[0.1, 0.2, 0.3]]))
+    # a bad action: dead below; ρ² above, at most e⁵
+    assert terms.contribution[0].tolist() == [0.0, close(math.exp(4)), close(math.exp(5))]
+    assert gradient[0].tolist() == [0.0, close(math.exp(4)), close(math.exp(5))]
+
+
 def test_cispo_without_truncation_is_no_clip() -> None:
-    x = torch.linspace(-8, 8, 201)
+    x = torch.linspace(-5, 5, 201)
     for advantage in torch.tensor([-1.0, 2.0]):
         wide, plain = graded(CISPO(ratio_max=1e6), x, advantage), graded(NoClip(), x, advantage)
         torch.testing.assert_close(wide, plain, atol=0, rtol=1e-6)

@@ -73,7 +73,7 @@ def close(expected: float, rel: float = 1e-5) -> object:
 
 
 def sigmoid(z: float) -> float:
-    return 1 / (1 + math.exp(-z))
+    return 1 / (1 + math.exp(-z)) if z > -700 else 0.0
 
 
 # Loss at ρ = 2 and ρ = ½ for A = 1 and A = −1, worked out by hand.
@@ -124,17 +124,17 @@ CLOSED_FORM_WEIGHTS = {
     "gipo-laplacian": lambda x, a: math.exp(-abs(x)),
     "gipo-cauchy": lambda x, a: 1 / (1 + x**2),
     "ppo": lambda x, a: float(not (a > 0 and math.exp(x) > 1.2) and not (a < 0 and math.exp(x) < 0.8)),
-    "sapo": lambda x, a: 4 * (p := sigmoid((1.0 if a > 0 else 1.05) * (math.exp(x) - 1))) * (1 - p),
+    "sapo": lambda x, a: 4 * sigmoid(z := (1.0 if a > 0 else 1.05) * (math.exp(x) - 1)) * sigmoid(-z),
 }
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM_WEIGHTS)
 @pytest.mark.parametrize("advantage", [-1.7, 0.6])
-@pytest.mark.parametrize("x", [-4.9, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("x", [-12.0, -4.9, -1.0, -0.3, -0.1, 0.0, 0.1, 0.3, 1.0, 2.0, 4.9, 9.0])
 def test_weight_follows_its_closed_form(name: str, x: float, advantage: float) -> None:
     element, weight = at(OBJECTIVES[name], x, advantage), CLOSED_FORM_WEIGHTS[name](x, advantage)
     assert element.weight == close(weight, rel=1e-4)
-    assert element.contribution == close(weight * math.exp(x), rel=1e-4)
+    assert element.contribution == close(min(weight * math.exp(x), math.exp(5)), rel=1e-4)
 
 
 @every_objective
@@ -147,14 +147,15 @@ def test_on_policy_gradient_is_minus_advantage(objective: Objective, advantage: 
 
 @every_objective
 def test_gradient_is_minus_contribution_times_advantage(objective: Objective) -> None:
-    x = torch.linspace(-50, 50, 4001).unsqueeze(-1).requires_grad_()
-    advantage = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
+    x = torch.linspace(-50, 50, 4001, dtype=torch.float64).unsqueeze(-1).requires_grad_()
+    advantage = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64)
     for a in advantage:
         terms = objective(x, a)
         (gradient,) = torch.autograd.grad(terms.loss.sum(), x)
         torch.testing.assert_close(gradient, -terms.contribution * a)
-        bounded = x.detach().clamp(-objective.log_ratio_bound, objective.log_ratio_bound)
-        torch.testing.assert_close(terms.contribution, terms.weight * bounded.exp(), atol=1e-7, rtol=1e-4)
+        # w·ρ at x itself, however far out; only where it is more than exp(bound) it is that
+        expected = (terms.weight * x.detach().exp()).clamp(max=math.exp(objective.log_ratio_bound))
+        torch.testing.assert_close(terms.contribution, expected, atol=1e-300, rtol=1e-9)
 
 
 @every_objective
@@ -165,15 +166,38 @@ def test_weights_and_contributions_carry_no_gradient(objective: Objective) -> No
     assert not terms.contribution.requires_grad
 
 
-@pytest.mark.parametrize(("sigma", "bound"), [(0.5, 1.133148), (1.0, 1.648721), (2.0, 7.389056)])
+@pytest.mark.parametrize(("sigma", "bound"), [(0.5, 1.133148), (1.0, 1.648721), (2.0, 7.389056), (3.0, 90.017131)])
 def test_gaussian_contribution_peaks_at_its_bound(sigma: float, bound: float) -> None:
     # max_x w·ρ = exp(σ²/2), reached at ρ = exp(σ²)
-    x = torch.linspace(-5, 5, 100_001)
+    x = torch.linspace(-12, 12, 240_001)
     contribution = GIPO(sigma=sigma)(x, torch.tensor(1.0)).contribution
     assert contribution.max().item() == close(bound)
     assert bound == close(math.exp(sigma**2 / 2))
     assert x[contribution.argmax()].item() == pytest.approx(sigma**2, abs=1e-2)
     assert at(GIPO(sigma=sigma), sigma**2).contribution == close(bound)
+
+
+def test_gaussian_contribution_falls_off_on_both_sides_without_end() -> None:
+    # e^{x − x²/2σ²}: 10 − 100/8 = −2.5; 15 − 225/8 = −13.125; −10 − 100/8 = −22.5
+    for x, exponent in ((10.0, -2.5), (15.0, -13.125), (-10.0, -22.5)):
+        element = at(GIPO(sigma=2.0), x)
+        assert element.contribution == pytest.approx(math.exp(exponent), rel=1e-5)
+        assert element.weight == pytest.approx(math.exp(-(x**2) / 8), rel=1e-5)
+        assert element.gradient == pytest.approx(-math.exp(exponent), rel=1e-5)
+    x = torch.linspace(-30, 30, 6001)
+    slope = GIPO(sigma=2.0)(x, torch.tensor(1.0)).contribution.diff()
+    assert (slope[x[1:] <= 4.0] >= 0).all()
+    assert (slope[x[:-1] >= 4.0] <= 0).all()
+    assert GIPO(sigma=2.0)(x, torch.tensor(1.0)).contribution[-1] < 1e-30
+
+
+def test_sapo_contribution_falls_off_whatever_the_bound() -> None:
+    # ρ = e²: 4p(1−p)·ρ with p = sigmoid(6.389); at ρ = e⁸ nothing is left
+    p = sigmoid(math.exp(2) - 1)
+    for bound in (1.0, 5.0):
+        assert at(SAPO(log_ratio_bound=bound), 2.0).contribution == close(4 * p * (1 - p) * math.exp(2), rel=1e-4)
+        assert at(SAPO(log_ratio_bound=bound), 8.0).contribution == 0
+        assert at(SAPO(log_ratio_bound=bound), -8.0).contribution == close(0.786448 * math.exp(-8), rel=1e-3)
 
 
 @pytest.mark.parametrize(("tau", "peak"), [(1.0, 1.575), (2.0, 1.198)])
@@ -193,11 +217,13 @@ def test_sapo_contribution_peaks_where_the_paper_says(tau: float, peak: float) -
     ],
     ids=["laplacian", "cauchy", "noclip"],
 )
-def test_only_the_clamp_bounds_the_other_kernels(objective: Objective, at_the_bound: float) -> None:
+def test_only_the_bound_on_the_exponent_ends_the_other_kernels(objective: Objective, at_the_bound: float) -> None:
+    # below it they are what they are, at x = 5 too; with it nothing is more than e⁵
+    assert at(objective, 5.0).contribution == close(at_the_bound)
     x = torch.linspace(-20, 20, 4001)
     contribution = objective(x, torch.tensor(1.0)).contribution
-    assert contribution.max().item() == close(at_the_bound)
-    assert at(objective, 20.0).contribution == close(at_the_bound)
+    assert contribution.max().item() == close(math.exp(5))
+    assert at(objective, 20.0).contribution == close(math.exp(5))
 
 
 LIMITS = {
@@ -220,14 +246,24 @@ def test_sapo_gradient_tends_to_no_clip_as_tau_tends_to_zero() -> None:
         assert at(SAPO(tau_pos=1e-4, tau_neg=1e-4), x).gradient == close(-math.exp(x), rel=1e-4)
 
 
-@pytest.mark.parametrize(("x", "inside"), [(7.0, 5.0), (-7.0, -5.0), (1e4, 5.0), (-1e4, -5.0)])
-def test_clamp_bounds_the_value_and_keeps_the_gradient(x: float, inside: float) -> None:
+@pytest.mark.parametrize(("x", "inside"), [(7.0, 5.0), (-7.0, -7.0), (1e4, 5.0), (-1e4, -1e4)])
+def test_only_large_ratios_are_cut_and_their_gradient_is_kept(x: float, inside: float) -> None:
     element = at(NoClip(), x)
     assert element.loss == close(-math.exp(inside))
     assert element.gradient == close(-math.exp(inside))
-    # the weight, too, is taken inside the bound: w = exp(−½·25)
-    assert at(GIPO(), x).weight == close(math.exp(-12.5))
-    assert at(GIPO(), x).gradient == close(-math.exp(inside - 12.5))
+    assert element.weight == 1
+    # the weight is of x itself: exp(−½·49), and 0 in float32 at 10⁴
+    assert at(GIPO(), x).weight == pytest.approx(math.exp(-0.5 * x**2) if abs(x) < 10 else 0.0, rel=1e-4)
+    assert at(GIPO(), x).gradient == pytest.approx(-math.exp(x - 0.5 * x**2) if abs(x) < 10 else 0.0, rel=1e-4)
+
+
+def test_no_mask_of_ppo_follows_the_bound_on_ratios() -> None:
+    # a bound below the clip, .1 < log 1.2, cuts the ratio; where PPO is dead is a matter of x alone
+    tight = PPOClip(log_ratio_bound=0.1)
+    assert at(tight, 0.15) == (close(-math.exp(0.1)), 1.0, close(math.exp(0.1)), close(-math.exp(0.1)))
+    assert at(tight, 0.3) == (close(-1.2), 0.0, 0.0, 0.0)
+    assert at(tight, -9.0, -1.0) == (close(0.8), 0.0, 0.0, 0.0)
+    assert at(tight, -9.0, 1.0).contribution == close(math.exp(-9))
 
 
 def test_clamp_bound_is_a_parameter() -> None:
@@ -278,8 +314,8 @@ def test_attach_gradient_gives_the_derivative_of_exp() -> None:
     assert attached.tolist() == gradient.tolist() == [2.0, 3.0]
 
 
-def test_importance_ratio_is_exp_inside_the_bound() -> None:
-    x = torch.linspace(-5, 5, 21)
+def test_importance_ratio_is_exp_up_to_the_bound() -> None:
+    x = torch.linspace(-30, 5, 71)
     torch.testing.assert_close(importance_ratio(x, 5.0), x.exp(), atol=0, rtol=0)
 
 
