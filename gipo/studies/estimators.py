@@ -15,10 +15,12 @@ from gipo.studies.mdp import Array, Cells
 
 SIGMAS = (0.1, 0.3, 0.5, 1.0, 2.0)
 GIPOS: dict[str, Objective] = {f"gipo-{sigma}": GIPO(sigma=sigma) for sigma in SIGMAS}
+# Both temperatures for bad actions that are in use: that of SAPO's paper, our default, and the GIPO authors'.
+SAPOS: dict[str, Objective] = {f"sapo-{tau}": SAPO(tau_pos=1.0, tau_neg=tau) for tau in (1.05, 2.0)}
 ESTIMATORS: dict[str, Objective] = {
     "noclip": NoClip(),
     "ppo": PPOClip(clip=0.2),
-    "sapo": SAPO(tau_pos=1.0, tau_neg=2.0),
+    **SAPOS,
     "aspo": ASPO(),
     **GIPOS,
 }

@@ -1,6 +1,7 @@
 """Bias and variance of every objective's policy gradient on the paper's 2×2 GridWorld, computed exactly.
 
-Three target policies, seven behaviour policies each, nine estimators of ∂J/∂θ(S0, right) from one sample. Writes
+Three target policies, seven behaviour policies each, ten estimators of ∂J/∂θ(S0, right) from one sample, SAPO with the
+two temperatures τ₋ that are in use for bad actions. Writes
 
   gridworld.csv          mean, bias, variance, mean squared error of each estimator, float64
   gridworld_samples.csv  bias² + variance/N for N = 1, 10, 100, 1000
@@ -27,14 +28,15 @@ from tqdm import tqdm
 from gipo.files import write_text
 from gipo.objectives import GIPO, NoClip
 from gipo.plots import save_figure, write_table
-from gipo.studies.estimators import ESTIMATORS, GIPOS, SIGMAS, Moments, moments, true_gradient
+from gipo.studies.estimators import ESTIMATORS, GIPOS, SAPOS, SIGMAS, Moments, moments, true_gradient
 from gipo.studies.mdp import ON_POLICY, TARGETS, Cells, cells, values
 
 SAMPLES = (1, 10, 100, 1000)
 CURVE = np.geomspace(0.05, 20, 400)  # σ of the curve in the figures
-BOUND = NoClip().log_ratio_bound  # as of every objective here
+BOUND = NoClip().log_ratio_bound  # nats; of the ratio here, of w·ρ elsewhere, which is less
 ROUNDING = 1e-12  # differences below this are none
-COLOURS = {"noclip": "black", "ppo": "tab:red", "sapo": "tab:green", "aspo": "tab:purple"}
+NONE = "none"
+COLOURS = {"noclip": "black", "ppo": "tab:red", "sapo-1.05": "tab:green", "sapo-2.0": "tab:olive", "aspo": "tab:purple"}
 
 
 class Study(NamedTuple):
@@ -142,64 +144,78 @@ def dominates(one: Moments, other: Moments) -> NDArray[np.bool_]:
 
 def report(result: Study) -> str:
     """What holds and what does not, from the numbers."""
-    names = ["/".join(pair) for pair in result.cells.names]
-    off_policy = np.array([behaviour != ON_POLICY for _, behaviour in result.cells.names])
-    sapo = result.found["sapo"]
-
-    def listed(mask: NDArray[np.bool_]) -> str:
-        chosen = [name for name, inside in zip(names, mask & off_policy, strict=True) if inside]
-        return ", ".join(chosen) if chosen else "none"
-
-    by_five = np.any([dominates(result.found[name], sapo) for name in GIPOS], axis=0)
-    by_any = np.any([by_five, *(dominates(found, sapo) for found in result.curve)], axis=0)
-    reverse = np.any([dominates(sapo, result.found[name]) for name in GIPOS], axis=0)
-    zero = {
-        name: ", ".join(n for n, is_zero in zip(names, found.zero, strict=True) if is_zero)
-        for name, found in result.found.items()
-        if found.zero.any()
-    }
-    best = best_rows(result)
     largest = np.abs(result.cells.log_ratio).max()
+    best = best_rows(result)
     by_cell = np.array([row["best_sigma"] for row in best]).reshape(-1, len(SAMPLES))
     grows = bool((np.diff(by_cell, axis=1) >= 0).all())
+    zero = {name: _listed(result, found.zero, everywhere=True) for name, found in result.found.items()}
     lines = [
         "# Bias and variance on the 2×2 GridWorld",
         "",
         "One-sample estimators of the gradient for θ(S0, right), exact sums over the four actions. V(S0) of PI-1 is "
-        f"{values(TARGETS['PI-1'])[0]:.6f}. The largest |x| is {largest:.2f} nats: the clamp on log-ratios, {BOUND:g}, "
+        f"{values(TARGETS['PI-1'])[0]:.6f}. The largest |x| is {largest:.2f} nats: the bound on exponents, {BOUND:g}, "
         f"binds {'nowhere' if largest < BOUND else '**somewhere**'}.",
-        f"Behaviour {ON_POLICY} is the target itself: there all estimators are the same, and it is left out below.",
+        f"Behaviour {ON_POLICY} is the target itself: there all estimators are the same, and it is left out below. "
+        "SAPO has τ₊ = 1, and τ₋ as its name says.",
         "",
-        "## What holds",
+        *(line for name in SAPOS for line in _against(result, name)),
+        "## As samples grow",
         "",
-        f"- GIPO with σ of {', '.join(map(str, SIGMAS))} dominates SAPO (no more bias, no more variance, and less of "
-        f"one) in: {listed(by_five)}.",
-        f"- With any σ between {CURVE[0]:g} and {CURVE[-1]:g}, of {len(CURVE)} tried, in: {listed(by_any)}.",
         f"- The best σ {'never falls' if grows else '**sometimes falls**'} as samples grow, because bias stays and "
         "variance averages out:",
-        *(
-            f"  - N = {n}: " + ", ".join(f"σ = {sigma} in {count}" for sigma, count in sorted(counted.items()))
-            for n, counted in ((n, Counter(row["best_sigma"] for row in best if row["samples"] == n)) for n in SAMPLES)
-        ),
-        "",
-        "## What does not",
-        "",
-        f"- **GIPO does not dominate SAPO**, at any σ tried: {listed(~by_any)}.",
-        f"- With the five σ alone, also not: {listed(~by_five & by_any)}.",
-        f"- SAPO dominates GIPO at one of the five σ at least: {listed(reverse)}.",
+        *_counts(best, "best_sigma", "σ = "),
         "- With many samples bias decides, and GIPO is not always best. Best of all estimators:",
-        *(
-            f"  - N = {n}: " + ", ".join(f"{name} in {count}" for name, count in counted.most_common())
-            for n, counted in (
-                (n, Counter(str(row["best_estimator"]) for row in best if row["samples"] == n)) for n in SAMPLES
-            )
-        ),
+        *_counts(best, "best_estimator", ""),
         "- The error of a single sample rewards estimators that shrink to zero: a best σ of 0.1 at N = 1 says that "
         "doing almost nothing beats one noisy sample, not that 0.1 is a good width.",
-        *(f"- {name} is zero for every action, and not ranked: {where}." for name, where in zero.items()),
+        *(
+            f"- {name} is zero for every action, and not ranked: {where}."
+            for name, where in zero.items()
+            if where != NONE
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _against(result: Study, name: str) -> list[str]:
+    """Where GIPO dominates one of the SAPOs, and where it does not."""
+    sapo, tau = result.found[name], name.partition("-")[2]
+    by_five = np.any([dominates(result.found[gipo], sapo) for gipo in GIPOS], axis=0)
+    by_any = np.any([by_five, *(dominates(found, sapo) for found in result.curve)], axis=0)
+    reverse = np.any([dominates(sapo, result.found[gipo]) for gipo in GIPOS], axis=0)
+    off = int(_off_policy(result).sum())
+    return [
+        f"## SAPO with τ₋ = {tau}",
+        "",
+        f"- GIPO with σ of {', '.join(map(str, SIGMAS))} dominates it (no more bias, no more variance, and less of "
+        f"one) in: {_listed(result, by_five)}.",
+        f"- With any σ between {CURVE[0]:g} and {CURVE[-1]:g}, of {len(CURVE)} tried, in "
+        f"{int((by_any & _off_policy(result)).sum())} of {off} cells: {_listed(result, by_any)}.",
+        f"- **GIPO does not dominate it**, at any σ tried: {_listed(result, ~by_any)}.",
+        f"- With the five σ alone, also not: {_listed(result, ~by_five & by_any)}.",
+        f"- It dominates GIPO at one of the five σ at least: {_listed(result, reverse)}.",
+        "",
+    ]
+
+
+def _off_policy(result: Study) -> NDArray[np.bool_]:
+    return np.array([behaviour != ON_POLICY for _, behaviour in result.cells.names])
+
+
+def _listed(result: Study, mask: NDArray[np.bool_], everywhere: bool = False) -> str:
+    """Names of the cells in `mask`, of those off policy unless `everywhere`."""
+    inside = mask if everywhere else mask & _off_policy(result)
+    return ", ".join("/".join(pair) for pair, chosen in zip(result.cells.names, inside, strict=True) if chosen) or NONE
+
+
+def _counts(best: list[dict[str, object]], column: str, prefix: str) -> list[str]:
+    """How often each value of a column is best, a line for each N."""
+    found = ((n, Counter(str(row[column]) for row in best if row["samples"] == n)) for n in SAMPLES)
+    return [
+        f"  - N = {n}: " + ", ".join(f"{prefix}{value} in {count}" for value, count in sorted(counted.items()))
+        for n, counted in found
+    ]
 
 
 def plot_pareto(result: Study, path: Path) -> None:

@@ -29,10 +29,13 @@ def result() -> gridworld.Study:
 # Independent: plain Python, the coefficient c(ρ, A) of each estimator as its paper writes it, no autograd.
 
 
-def sapo(rho: float, a: float) -> float:
-    tau = 1.0 if a > 0 else 2.0
-    p = 1 / (1 + math.exp(-tau * (rho - 1)))
-    return 4 * p * (1 - p) * rho
+def sapo(tau_neg: float) -> Callable[[float, float], float]:
+    def coefficient(rho: float, a: float) -> float:
+        tau = 1.0 if a > 0 else tau_neg
+        p = 1 / (1 + math.exp(-tau * (rho - 1)))
+        return 4 * p * (1 - p) * rho
+
+    return coefficient
 
 
 def ppo(rho: float, a: float) -> float:
@@ -49,9 +52,9 @@ def gipo(sigma: float) -> Callable[[float, float], float]:
     return lambda rho, a: rho * math.exp(-(math.log(rho) ** 2) / (2 * sigma**2))
 
 
-COEFFICIENTS = {"noclip": lambda rho, a: rho, "ppo": ppo, "sapo": sapo, "aspo": aspo} | {
-    f"gipo-{sigma}": gipo(sigma) for sigma in (0.1, 0.3, 0.5, 1.0, 2.0)
-}
+COEFFICIENTS = {
+    "noclip": lambda rho, a: rho, "ppo": ppo, "sapo-1.05": sapo(1.05), "sapo-2.0": sapo(2.0), "aspo": aspo,
+} | {f"gipo-{sigma}": gipo(sigma) for sigma in (0.1, 0.3, 0.5, 1.0, 2.0)}  # fmt: skip
 PI = {
     "PI-1": [[0.2, 0.3, 0.2, 0.3], [0.15, 0.45, 0.25, 0.15], [0.15, 0.15, 0.25, 0.45]],
     "PI-2": [[0.1, 0.4, 0.1, 0.4], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]],
@@ -161,7 +164,7 @@ def test_sample_tables_have_every_row(folder: Path) -> None:
     with open(folder / "gridworld_samples.csv") as file:
         samples = list(csv.DictReader(file))
     assert list(samples[0]) == ["target", "behaviour", "samples", "estimator", "mse"]
-    assert len(samples) == 21 * 4 * 9
+    assert len(samples) == 21 * 4 * 10
     with open(folder / "gridworld_best.csv") as file:
         best = list(csv.DictReader(file))
     assert len(best) == 18 * 4
@@ -182,7 +185,7 @@ def test_the_best_sigma_never_falls_as_samples_grow(result: gridworld.Study) -> 
 
 
 def test_dominance_by_hand(result: gridworld.Study) -> None:
-    found = result.found["sapo"]
+    found = result.found["sapo-2.0"]
     better = found._replace(variance=found.variance * 0.9)
     assert gridworld.dominates(better, found).all()
     assert not gridworld.dominates(found, better).any()
@@ -191,33 +194,48 @@ def test_dominance_by_hand(result: gridworld.Study) -> None:
     assert not gridworld.dominates(worse_bias, found).any()
 
 
+def section(words: str, tau: str) -> list[str]:
+    return words.partition(f"## SAPO with τ₋ = {tau}\n")[2].partition("\n## ")[0].splitlines()
+
+
+def line_of(words: str, tau: str, start: str) -> str:
+    (line,) = [line for line in section(words, tau) if line.startswith(start)]
+    return line
+
+
 def test_the_report_names_where_gipo_does_not_dominate(folder: Path, result: gridworld.Study) -> None:
     words = (folder / "gridworld.md").read_text()
-    (line,) = [line for line in words.splitlines() if "does not dominate SAPO" in line]
+    line = line_of(words, "2.0", "- **GIPO does not dominate it**")
     for cell in ("PI-2/E", *(f"PI-3/{behaviour}" for behaviour in "ABCEFG")):
         assert cell in line
     assert "PI-1" not in line
     # independently: at no σ of the paper is SAPO met in both
     for target, behaviour in [("PI-2", "E"), ("PI-3", "A")]:
-        theirs = independent(target, behaviour, "sapo")
+        theirs = independent(target, behaviour, "sapo-2.0")
         for sigma in (0.1, 0.3, 0.5, 1.0, 2.0):
             ours = independent(target, behaviour, f"gipo-{sigma}")
             assert ours["bias"] > theirs["bias"] or ours["variance"] > theirs["variance"]
     assert "-3.584711" in words
     # the text follows the numbers
-    nothing = result._replace(
-        found=result.found | {"sapo": result.found["gipo-0.1"]._replace(bias=result.cells.score[:, 0] * 0 + 9)}
-    )
-    (line,) = [line for line in gridworld.report(nothing).splitlines() if "does not dominate SAPO" in line]
-    assert line.endswith("none.")
+    hopeless = result.found["gipo-0.1"]._replace(bias=result.cells.score[:, 0] * 0 + 9)
+    nothing = gridworld.report(result._replace(found=result.found | {"sapo-2.0": hopeless}))
+    assert line_of(nothing, "2.0", "- **GIPO does not dominate it**").endswith("none.")
+
+
+def test_the_temperature_of_sapo_decides_how_often_gipo_dominates(folder: Path) -> None:
+    words = (folder / "gridworld.md").read_text()
+    assert " in 10 of 18 cells: PI-1/A" in line_of(words, "2.0", "- With any σ")
+    assert " in 3 of 18 cells: " in line_of(words, "1.05", "- With any σ")
 
 
 def test_the_readme_says_what_the_numbers_say(folder: Path, result: gridworld.Study) -> None:
     words = (folder / "gridworld.md").read_text()
-    # "the first target off policy throughout, the second under B, C, F and G"
+    # at τ₋ = 2: "the first target off policy throughout, the second under B, C, F and G"; at 1.05: three cells
     dominated = [f"PI-1/{behaviour}" for behaviour in "ABCEFG"] + [f"PI-2/{behaviour}" for behaviour in "BCFG"]
-    assert f"in: {', '.join(dominated)}." in words
-    assert "SAPO dominates GIPO at one of the five σ at least: none." in words
+    assert line_of(words, "2.0", "- With any σ").endswith(f": {', '.join(dominated)}.")
+    assert line_of(words, "1.05", "- With any σ").endswith(": PI-1/B, PI-1/C, PI-1/F.")
+    assert line_of(words, "2.0", "- It dominates GIPO").endswith(": none.")
+    assert line_of(words, "1.05", "- It dominates GIPO").endswith(": PI-2/A, PI-2/E, PI-3/A, PI-3/E.")
     # "13 of the 18 off-policy cells"
     assert result.found["ppo"].zero.sum() == 13
     # "σ = .1 wins most cells at N = 1, σ = 2 most at N = 1000, where plain importance sampling is better still"
