@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from gipo.errors import GipoError
-from gipo.objectives import Figures, Objective, Terms, gaussian, log_contribution, require_bound, require_positive, weighted
+from gipo.objectives import (
+    Figures,
+    Objective,
+    Terms,
+    gaussian,
+    log_contribution,
+    require_bound,
+    require_positive,
+    weighted,
+)
 
 POINTS = 24  # widths tried at once, twice: the second time between the two that enclose the answer
 BLOCK = 1 << 22  # elements × widths in memory at once

@@ -4,8 +4,11 @@ The policies that `gipo-study loop` trained in simulation are deployed on its ro
 older versions of each: from 1, 3 and 6 saved checkpoints back. Every objective post-trains the deployed policy on the
 same logs, with the same number of updates, and is driven on the same goals.
 
+Logs hold whole episodes of the robot, so that the age of data is not the phase of its episode here.
+
 Writes runs.csv (every run), posttrain.csv (interquartile mean of the gain in any-step success over seeds, with 95 %
-stratified bootstrap intervals), posttrain.png and posttrain.md. A finished run is not run again.
+intervals), posttrain.png and posttrain.md. A finished run is not run again; --runs FILE makes the tables and the figure
+of such a runs.csv again, and runs nothing.
 """
 
 import argparse
@@ -28,9 +31,17 @@ from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure, write_table
 from gipo.studies.loop import COMPARISON, GAP, LOGGED
+from gipo.studies.runs import read_runs
 from gipo.studies.stages import Stages, parse_gap
-from gipo.studies.statistics import bootstrap_interval, interquartile_mean, probability_of_improvement
+from gipo.studies.staleness_figures import INTERVALS
+from gipo.studies.statistics import (
+    improvement_interval,
+    interquartile_mean,
+    iqm_interval,
+    probability_of_improvement,
+)
 
+COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
 
 
@@ -78,10 +89,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
     )
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
+    if options.runs is None:
+        rows = run_all(options)
+        write_table(rows, options.out / "runs.csv")
+    else:
+        rows = read_runs(options.runs, COLUMNS)
+    table = summarise(rows)
+    write_table(table, options.out / "posttrain.csv")
+    text = report(table, rows)
+    write_text(text + "\n", options.out / "posttrain.md")
+    plot(table, options.out / "posttrain.png")
+    print(f"\n{text}")
+
+
+def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is not finished; a row for every run."""
     stages = Stages(parse_gap(options.gap))
     plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
     deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
@@ -123,14 +150,7 @@ def run(options: argparse.Namespace) -> None:
         ThreadPoolExecutor(workers) as pool,
     ):
         deployed_success = dict(zip(options.seeds, pool.map(prepare, options.seeds), strict=True))
-        rows = list(pool.map(post_train, plan))
-    table = summarise(rows)
-    write_table(rows, options.out / "runs.csv")
-    write_table(table, options.out / "posttrain.csv")
-    text = report(table, rows)
-    write_text(text + "\n", options.out / "posttrain.md")
-    plot(table, options.out / "posttrain.png")
-    print(f"\n{text}")
+        return list(pool.map(post_train, plan))
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -139,7 +159,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for back in dict.fromkeys(row["back"] for row in rows):
         for objective in dict.fromkeys(row["objective"] for row in rows):
             gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
-            low, high = map(float, bootstrap_interval(gains, interquartile_mean))
+            low, high = map(float, iqm_interval(gains))
             table.append({"back": back, "objective": objective, "seeds": gains.size,
                           "gain": float(interquartile_mean(gains)), "low": low, "high": high})  # fmt: skip
     return table
@@ -154,8 +174,8 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
         found = [cells[back, name] for name in names]
         shown = " | ".join(f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found)
         lines.append(f"| {back} back | {shown} |")
-    lines += ["", f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with 95 % "
-              "bootstrap intervals."]  # fmt: skip
+    lines += ["", f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
+              f"{INTERVALS}."]  # fmt: skip
     mine = names[0]
     for back in backs:
         better = [name for name in names[1:] if cells[back, name]["gain"] > cells[back, mine]["gain"]]
@@ -168,9 +188,13 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
             verdict = f"{mine} gains most."
         lines.append(f"- {back} back: {verdict}")
     for name in names[1:]:
-        gains = [np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
-                 for each in (mine, name)]  # fmt: skip
-        lines.append(f"- Probability that {mine} gains more than {name}: {probability_of_improvement(*gains):.2f}.")
+        ours, theirs = (
+            np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
+            for each in (mine, name)
+        )
+        low, high = improvement_interval(ours, theirs)
+        chance = f"{probability_of_improvement(ours, theirs):.2f} [{low:.2f}, {high:.2f}]"
+        lines.append(f"- Probability that {mine} gains more than {name}: {chance}.")
     return "\n".join(lines)
 
 

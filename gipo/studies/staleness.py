@@ -2,16 +2,19 @@
 
 The axis is the age of the replay buffer, and nothing else: every run makes the same number of environment steps and of
 updates; only how many of the latest iterations its buffer holds differs. (The paper's stale regime also makes fifty
-times as many updates for each environment step.) Everything else is our recipe, with its advantages recomputed by the
-current critic; give --train data.advantages=stored for those of the paper, stored when data arrive. Runs go side by
+times as many updates for each environment step.) Episodes are staggered, so that the newest iteration holds all phases
+of an episode. Everything else is our recipe, with its advantages recomputed by the current critic; give
+--train data.advantages=stored for those of the paper, stored when data arrive. Runs go side by
 side, each a `gipo fit` in a folder of its own, all of one seed before the next:
 
   gipo-study staleness --tasks reach-v3 --seeds 22 64 99 --objectives GIPO GIPO:sigma=0.5 PPOClip --ages 1 16 128
 
 Writes runs.csv (every run: final return and success, measured age, what became of old samples), staleness.csv
-(interquartile means over tasks and seeds with 95 % stratified bootstrap intervals), improvement.csv (probability that
+(interquartile means over tasks and seeds with 95 % intervals), improvement.csv (probability that
 the first objective is better than another), profiles.csv, staleness.png, profiles.png and staleness.md. A finished run
 is not run again, an interrupted one goes on: the same command ends with the tables of a study that nobody stopped.
+--runs FILE … makes the tables and figures of such runs.csv again, and runs nothing; LABEL=FILE adds the label to its
+objectives, so that studies of the same tasks can be compared on one scale.
 """
 
 import argparse
@@ -30,6 +33,7 @@ from gipo.common.parsing import SEEDS, whole
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import write_table
+from gipo.studies.runs import read_runs
 from gipo.studies.stages import Stages
 from gipo.studies.staleness_figures import (
     MECHANISM,
@@ -43,9 +47,11 @@ from gipo.studies.staleness_figures import (
     summarise,
 )
 
-RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "checkpoint.every=20")
+# Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
+RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "data.collector.stagger=true", "checkpoint.every=64")
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
         "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
+COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
 OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
 
 
@@ -117,10 +123,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
     )
+    parser.add_argument(
+        "--runs", nargs="+", default=[], metavar="[LABEL=]FILE", help="runs.csv: write what they come to, run nothing"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
+    if options.runs:
+        rows = compared_runs(options.runs, options.ages)
+    else:
+        rows = run_all(options)
+        write_table(rows, options.out / "runs.csv")
+    table, compared, curves = summarise(rows), improvements(rows), profiles(rows)
+    write_table(table, options.out / "staleness.csv")
+    write_table(compared, options.out / "improvement.csv")
+    write_table(curves, options.out / "profiles.csv")
+    plot_staleness(table, options.out / "staleness.png")
+    plot_profiles(curves, options.out / "profiles.png")
+    tasks, seeds = (len({row[column] for row in rows}) for column in ("task", "seed"))
+    text = report(table, compared, tasks, seeds)
+    write_text(text + "\n", options.out / "staleness.md")
+    print(f"\n{text}")
+
+
+def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
+    """Rows of `[LABEL=]FILE`s, of these ages; a label is added to the names of its objectives."""
+    rows = []
+    for each in files:
+        label, _, path = each.rpartition("=")
+        found = (row for row in read_runs(Path(path), COLUMNS) if row["age"] in ages)
+        rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
+    if not rows:
+        raise GipoError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
+    return rows
+
+
+def run_all(options: argparse.Namespace) -> list[Row]:
+    """Run what is not finished; a row for every run."""
     _refuse(options)
     stages = Stages({})
     extra = [f"--{option}" for option in (*RECIPE, *options.train)]
@@ -139,17 +179,7 @@ def run(options: argparse.Namespace) -> None:
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
         ThreadPoolExecutor(options.processes) as pool,
     ):
-        rows = list(pool.map(train, plan))
-    table, compared, curves = summarise(rows), improvements(rows), profiles(rows)
-    write_table(rows, options.out / "runs.csv")
-    write_table(table, options.out / "staleness.csv")
-    write_table(compared, options.out / "improvement.csv")
-    write_table(curves, options.out / "profiles.csv")
-    plot_staleness(table, options.out / "staleness.png")
-    plot_profiles(curves, options.out / "profiles.png")
-    text = report(table, compared, len(options.tasks), len(options.seeds))
-    write_text(text + "\n", options.out / "staleness.md")
-    print(f"\n{text}")
+        return list(pool.map(train, plan))
 
 
 def iterations(frames: int, frames_per_iteration: int) -> int:

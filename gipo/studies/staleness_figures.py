@@ -13,12 +13,13 @@ import numpy as np
 from gipo.plots import save_figure
 from gipo.studies.statistics import (
     Array,
-    bootstrap_interval,
     improvement_interval,
     interquartile_mean,
+    iqm_interval,
     min_max,
     performance_profile,
     probability_of_improvement,
+    share_interval,
 )
 
 Row = dict[str, Any]
@@ -37,16 +38,19 @@ MECHANISM = {
 SHARES = {"ppo_dead": "dead to PPO's clip", "suppressed": "weight < 0.001", "ess": "effective sample size"}
 NORMALISED = "normalised return"
 THRESHOLDS = np.linspace(0, 1, 51)
+INTERVALS = "95 % intervals over runs (t, with the stratified bootstrap's deviation)"
 
 
 def scores(rows: Sequence[Row]) -> dict[str, dict[tuple[int, str], Array]]:
     """[tasks, seeds] of every score, for every age and objective.
 
-    The normalised return is min-max over all runs of its task, as in the paper.
+    The normalised return is min-max over all runs of its task, as in the paper. Raw returns of several tasks are on
+    scales of their own and are left out.
     """
     tasks, cells = _distinct(rows, "task"), _cells(rows)
     found = {}
-    for name in (NORMALISED, *(name for name in SCORES if all(name in row for row in rows))):
+    names = [name for name in SCORES if all(name in row for row in rows) and (name != "return" or len(tasks) == 1)]
+    for name in (NORMALISED, *names):
         column = "return" if name == NORMALISED else name
         by_task = np.array(
             [[[r[column] for r in rows if (r["task"], r["age"], r["objective"]) == (task, *cell)] for cell in cells]
@@ -66,7 +70,9 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
         inside = [row for row in rows if (row["age"], row["objective"]) == (age, objective)]
         found: Row = {"age": age, "objective": objective, "runs": len(inside)}
         for name, cells in by_score.items():
-            low, high = bootstrap_interval(cells[age, objective], interquartile_mean)
+            low, high = iqm_interval(cells[age, objective])
+            if name != "return":
+                low, high = np.clip((low, high), 0, 1)
             middle = interquartile_mean(cells[age, objective])
             found |= {name: float(middle), f"{name} low": float(low), f"{name} high": float(high)}
         found |= {name: float(np.mean([row[name] for row in inside])) for name in MECHANISM}
@@ -94,7 +100,7 @@ def profiles(rows: Sequence[Row]) -> list[Row]:
     table = []
     for (age, objective), found in scores(rows)[NORMALISED].items():
         share = performance_profile(found, THRESHOLDS)
-        low, high = bootstrap_interval(found, lambda drawn: performance_profile(drawn, THRESHOLDS))
+        low, high = share_interval(share, found.size)
         for values in zip(THRESHOLDS, share, low, high, strict=True):
             figures = dict(zip(("threshold", "share", "low", "high"), map(float, values), strict=True))
             table.append({"age": age, "objective": objective, **figures})
@@ -106,8 +112,9 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
     ages, names = _distinct(table, "age"), _distinct(table, "objective")
     cells = {(row["age"], row["objective"]): row for row in table}
     lines = [
-        f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with 95 % "
-        "stratified bootstrap intervals. Age: policy versions between acting and learning, measured."
+        f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
+        f"{INTERVALS}; returns are normalised between the worst and the best run of their task. Age: policy versions "
+        "between acting and learning, measured."
     ]
     for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
         digits = 0 if score == "return" else 2

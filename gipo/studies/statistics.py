@@ -1,22 +1,23 @@
-"""Statistics of few runs: interquartile mean, stratified bootstrap, probability of improvement, performance profiles.
+"""Statistics of few runs: interquartile mean, probability of improvement, performance profiles, and their intervals.
 
-The definitions are those of arXiv 2108.13264 and of its library, rliable: the same figures, and interval ends that
-differ only by the draws. Written out because rliable 1.2.0 does not import beside pandas 3, which its arch 7.2 cannot
-use.
+The figures are those of arXiv 2108.13264 and of its library, rliable. The intervals are not: its percentile bootstrap
+holds what it should in 84 to 94 % of draws with three to five runs, and hardly ever near a probability of 1. What these
+hold is measured by `gipo-study theory`.
 
 Scores are [strata, runs]: one row for each task or setting, one column for each run. Statistics take [..., S, R] and
 keep the leading dimensions, so that all draws of a bootstrap are one call.
 """
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import trim_mean
+from scipy.stats import norm, trim_mean
+from scipy.stats import t as student
 
 Array = NDArray[np.float64]
-Statistic = Callable[[Array], Array]
 DRAWS, LEVEL = 10_000, 0.95
+GRID = 10_001  # probabilities that are tried as ends of an interval
 
 
 def interquartile_mean(scores: Array) -> Array:
@@ -46,28 +47,47 @@ def min_max(scores: Array) -> Array:
     return found
 
 
-def bootstrap_interval(
-    scores: Array, statistic: Statistic, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> tuple[Array, Array]:
-    """Percentile interval of `statistic` under resampling of the runs within each stratum of scores [S, R]."""
-    return _percentiles(statistic(_resample(scores, draws, np.random.default_rng(seed))), level)
+def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> tuple[Array, Array]:
+    """Interval of the `interquartile_mean` of scores [S, R], from its spread under resampling within strata.
+
+    IQM ± t·s·√(R/(R−1)), s the deviation over resamplings, t of S·(R−1) degrees of freedom. Percentiles of the same
+    resamplings, which rliable takes, are too narrow for so few runs: see `gipo.studies.interval_coverage`.
+    """
+    strata, runs = scores.shape
+    middle = interquartile_mean(scores)
+    if runs < 2:
+        return np.full_like(middle, -np.inf), np.full_like(middle, np.inf)
+    spread = interquartile_mean(_resample(scores, draws, np.random.default_rng(seed))).std()
+    half = student.ppf((1 + level) / 2, strata * (runs - 1)) * spread * math.sqrt(runs / (runs - 1))
+    return middle - half, middle + half
 
 
-def improvement_interval(
-    ours: Array, theirs: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> tuple[Array, Array]:
-    """The same of the `probability_of_improvement`, the runs of the two resampled independently."""
-    rng = np.random.default_rng(seed)
-    values = probability_of_improvement(_resample(ours, draws, rng), _resample(theirs, draws, rng))
-    return _percentiles(values, level)
+def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> tuple[Array, Array]:
+    """Interval of the `probability_of_improvement` of ours [S, R] over theirs [S, Q], a score interval.
+
+    All P with |P̂ − P| ≤ z·√(V(P)/S), V the variance of a Mann-Whitney statistic (method 5 of Newcombe, Statistics in
+    Medicine 25, 2006), at equal P in every stratum, which is the widest. It does not shrink to a point at 0 and 1, as
+    an interval from resampling does.
+    """
+    strata, runs, others = *ours.shape, theirs.shape[-1]
+    found = probability_of_improvement(ours, theirs)
+    z, half_n = norm.ppf((1 + level) / 2), (runs + others) / 2 - 1
+    # V(P) = P(1−P)·[1 + (N−1)·((1−P)/(2−P) + P/(1+P))]/(R·Q), N = (R+Q)/2
+    p = np.linspace(0, 1, GRID)
+    variance = p * (1 - p) * (1 + half_n * ((1 - p) / (2 - p) + p / (1 + p))) / (runs * others * strata)
+    inside = p[np.abs(found - p) <= z * np.sqrt(variance) + 1 / GRID]
+    return inside.min(), inside.max()
+
+
+def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
+    """Wilson score interval of a share [T] of so many independent trials, pointwise."""
+    z = norm.ppf((1 + level) / 2)
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
 
 
 def _resample(scores: Array, draws: int, rng: np.random.Generator) -> Array:
     """[draws, S, R]: runs drawn with replacement within each stratum."""
     strata, runs = scores.shape
     return np.take_along_axis(scores[None], rng.integers(runs, size=(draws, strata, runs)), axis=2)
-
-
-def _percentiles(values: Array, level: float) -> tuple[Array, Array]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high

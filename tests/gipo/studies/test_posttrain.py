@@ -33,7 +33,7 @@ def test_the_summary_by_hand() -> None:
     same = table[3, "PPOClip"]
     assert (same["low"], same["high"]) == pytest.approx((0.2, 0.2))
     wide = table[1, "GIPO"]
-    assert 0.1 <= wide["low"] < wide["gain"] < wide["high"] <= 0.9
+    assert wide["low"] < wide["gain"] < wide["high"]
 
 
 def test_the_report_says_where_the_first_does_not_win() -> None:
@@ -45,7 +45,7 @@ def test_the_report_says_where_the_first_does_not_win() -> None:
     assert "- 3 back: GIPO does not win; more gained by PPOClip." in text
     # 1 back: 25 pairs, of which .1 loses to .2 .3 and ties with two .1s, .2 loses to .3 and ties with .2, .3 ties
     wins = (1 + 2 * 0.5) + (3 + 0.5) + (4 + 0.5) + 5 + 5
-    assert f"Probability that GIPO gains more than PPOClip: {wins / 50:.2f}." in text
+    assert f"Probability that GIPO gains more than PPOClip: {wins / 50:.2f} [" in text
 
 
 def test_a_tie_is_no_win() -> None:

@@ -7,14 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from gipo.studies.statistics import bootstrap_interval, interquartile_mean, probability_of_improvement
+from gipo.studies.statistics import interquartile_mean, probability_of_improvement
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 9))
 SCORES = SHAPES.flatmap(lambda shape: arrays(float, shape, elements=st.integers(-1000, 1000)))  # sums are exact
-
-
-def mean(scores: np.ndarray) -> np.ndarray:
-    return scores.mean((-2, -1))
 
 
 def test_the_interquartile_mean_by_hand() -> None:
@@ -30,32 +26,6 @@ def test_the_interquartile_mean_is_scipys_and_vectorised(scores: np.ndarray) -> 
     assert interquartile_mean(scores[::-1, ::-1]) == pytest.approx(interquartile_mean(scores), abs=1e-6)
     many = np.stack([scores, 2 * scores, -scores])
     assert interquartile_mean(many) == pytest.approx([float(interquartile_mean(each)) for each in many])
-
-
-def test_the_bootstrap_interval_is_scipys() -> None:
-    scores = np.random.default_rng(1).normal(3, 2, (1, 30))
-    low, high = bootstrap_interval(scores, mean)
-    theirs = stats.bootstrap((scores[0],), np.mean, n_resamples=10_000, method="percentile", rng=2).confidence_interval
-    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.05)
-    assert bootstrap_interval(scores, mean) == (low, high)  # its seed is its own
-    narrow = bootstrap_interval(scores, mean, level=0.5)
-    assert low < narrow[0] < scores.mean() < narrow[1] < high
-
-
-def test_runs_are_resampled_within_their_stratum() -> None:
-    assert bootstrap_interval(np.array([[0.0] * 3, [10.0] * 3]), mean, draws=100) == (5, 5)
-    low, high = bootstrap_interval(np.array([[0.0, 0.0, 1.0], [10.0] * 3]), mean)
-    # 3 draws of {0, 0, 1}: their mean is 0 with probability (2/3)³ and 1 with (1/3)³, over two strata half of it
-    assert (low, high) == pytest.approx((5, 5.5))
-
-
-def test_the_bootstrap_covers_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = [
-        low <= 0 <= high
-        for low, high in (bootstrap_interval(rng.normal(size=(2, 20)), mean, draws=400) for _ in range(200))
-    ]
-    assert 0.88 <= np.mean(hits) <= 0.99
 
 
 def test_the_probability_of_improvement_by_hand() -> None:
