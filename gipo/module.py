@@ -230,7 +230,7 @@ class GIPOModule(LightningModule):
         for batch in batches.unbind(0):
             self._learn(batch, iteration, warming_up)
         if not warming_up:
-            self.policy.version += 1
+            self.policy.next_version()
         schedules: Any = self.lr_schedulers()
         for schedule in schedules[1:] if warming_up else schedules:
             schedule.step()

@@ -1,5 +1,6 @@
 """Network bodies: an encoder, an actor head on its features, a critic head on its detached features."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -7,6 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from gipo.errors import GipoError
+
+# In the unit of the observation: a centimetre, half a degree, a hundredth of a quaternion's component. Of what moves by
+# less, estimates of how little are mostly noise; a task in other units wants another floor.
+OBSERVATION_FLOOR = 0.01
 
 
 class ActorCritic(nn.Module):
@@ -72,24 +77,42 @@ class SharedEncoder(ActorCritic):
 
 
 class ObservationNormaliser(nn.Module):
-    """Running standardisation (x − mean) / std, clamped to ±`bound`, by Chan's parallel update.
+    """Running standardisation (x − mean) / max(std, floor), clamped to ±`bound`, by Chan's parallel update.
 
     Args:
         size: observation size O.
         bound: clamp on the standardised value, in standard deviations.
+        floor: least standard deviation that an observation is divided by, in its own unit. Without one (0) what hardly
+            moves is blown up, and every new estimate of how little that is moves the policy.
     """
 
     mean: Tensor
     m2: Tensor
     count: Tensor
+    floor: Tensor
 
-    def __init__(self, size: int, bound: float = 10.0):
+    def __init__(self, size: int, bound: float = 10.0, floor: float = OBSERVATION_FLOOR):
         super().__init__()
+        if not 0 <= floor < math.inf:
+            raise GipoError(f"policy.observation_floor must be finite and not negative, got {floor}")
         self.bound = bound
         # Moments in float64: a running sum of squares loses its low digits in float32 after some 10⁷ frames.
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        # A buffer, so that weights are never read with another floor than they were learned with.
+        self.register_buffer("floor", torch.tensor(floor, dtype=torch.float64))
+        self._later: list[Tensor] = []
+
+    def update_later(self, observation: Tensor) -> None:
+        """Keep observations [..., O] for the next `take`; until then nothing changes."""
+        self._later.append(observation)
+
+    def take(self) -> None:
+        """Add what `update_later` kept to the running moments."""
+        for observation in self._later:
+            self.update(observation)
+        self._later.clear()
 
     @torch.no_grad()
     def update(self, observation: Tensor) -> None:
@@ -105,14 +128,19 @@ class ObservationNormaliser(nn.Module):
         self.count.copy_(total)
 
     def scale(self) -> Tensor:
-        """Standard deviation [O]; 1 where nothing varies, so that constant features pass as x − mean."""
+        """Standard deviation [O], at least the floor; 1 where nothing varies: constant features pass as x − mean."""
         std = (self.m2 / self.count.clamp(min=1)).sqrt()
-        return torch.where(std > 1e-6, std, torch.ones_like(std))
+        return torch.where(std > 1e-6, torch.maximum(std, self.floor), torch.ones_like(std))
 
     def forward(self, observation: Tensor) -> Tensor:
         """Standardised observation, the shape and dtype of `observation`."""
         scale, mean = self.scale().to(observation.dtype), self.mean.to(observation.dtype)
         return ((observation - mean) / scale).clamp(-self.bound, self.bound)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Weights that were learned before there was a floor go on without one.
+        state_dict.setdefault(f"{prefix}floor", torch.zeros_like(self.floor))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _checked(widths: Sequence[int]) -> list[int]:

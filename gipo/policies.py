@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gipo.descriptions import build
 from gipo.errors import GipoError
-from gipo.networks import SeparateNetworks
+from gipo.networks import OBSERVATION_FLOOR, SeparateNetworks
 from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces
 
 __all__ = ["GaussianPolicy", "NetworkFactory", "Policy", "PolicyFactory", "Spaces", "TokenPolicy", "build"]
@@ -24,17 +24,25 @@ class TokenPolicy(Policy):
         bins: V, bins per action dimension.
         network: builds the network body.
         normalise: standardise observations by running moments that are part of the policy.
+        observation_floor: least standard deviation that an observation is divided by, in its own unit. Lower it for
+            observations whose unit is large (kilometres), raise it for a small one; weights that are read from a
+            checkpoint keep the floor that they were learned with.
     """
 
     noise_kind = "uniform"
     latent_dtype = torch.int64
 
     def __init__(
-        self, spaces: Spaces, bins: int = 256, network: NetworkFactory = SeparateNetworks, normalise: bool = True
+        self,
+        spaces: Spaces,
+        bins: int = 256,
+        network: NetworkFactory = SeparateNetworks,
+        normalise: bool = True,
+        observation_floor: float = OBSERVATION_FLOOR,
     ):
         if bins < 2:
             raise GipoError(f"policy.bins must be at least 2, got {bins}")
-        super().__init__(spaces, bins, network, normalise)
+        super().__init__(spaces, bins, network, normalise, observation_floor)
         self.bins = bins
 
     @property
@@ -94,6 +102,9 @@ class GaussianPolicy(Policy):
         mean_max: soft bound of |mean|, latent units.
         network: builds the network body.
         normalise: standardise observations by running moments that are part of the policy.
+        observation_floor: least standard deviation that an observation is divided by, in its own unit. Lower it for
+            observations whose unit is large (kilometres), raise it for a small one; weights that are read from a
+            checkpoint keep the floor that they were learned with.
     """
 
     noise_kind = "normal"
@@ -108,12 +119,13 @@ class GaussianPolicy(Policy):
         mean_max: float = 2.0,
         network: NetworkFactory = SeparateNetworks,
         normalise: bool = True,
+        observation_floor: float = OBSERVATION_FLOOR,
     ):
         if not 0 < std_min < std_max < math.inf:
             raise GipoError(f"policy needs 0 < std_min < std_max < inf, got std_min={std_min}, std_max={std_max}")
         if not 0 < mean_max < math.inf:
             raise GipoError(f"policy.mean_max must be positive and finite, got {mean_max}")
-        super().__init__(spaces, 2, network, normalise)
+        super().__init__(spaces, 2, network, normalise, observation_floor)
         self.squash, self.std_min, self.std_max, self.mean_max = squash, std_min, std_max, mean_max
 
     def config(self) -> dict[str, Any]:

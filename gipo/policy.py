@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gipo.errors import GipoError
-from gipo.networks import ActorCritic, ObservationNormaliser
+from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
 
 NetworkFactory = Callable[[int, int], ActorCritic]
 
@@ -61,6 +61,8 @@ class Policy(nn.Module, ABC):
         parameters_per_dimension: P, the actor outputs of one action dimension.
         network: builds the network body from (O, D·P).
         normalise: standardise observations by running moments that are part of the policy.
+        observation_floor: least standard deviation that an observation is divided by, in its own unit; it belongs to
+            the moments, so that weights that are read bring their own.
     """
 
     noise_kind: ClassVar[str]
@@ -71,13 +73,21 @@ class Policy(nn.Module, ABC):
     action_low: Tensor
     action_high: Tensor
 
-    def __init__(self, spaces: Spaces, parameters_per_dimension: int, network: NetworkFactory, normalise: bool):
+    def __init__(
+        self,
+        spaces: Spaces,
+        parameters_per_dimension: int,
+        network: NetworkFactory,
+        normalise: bool,
+        observation_floor: float = OBSERVATION_FLOOR,
+    ):
         super().__init__()
         self.spaces = spaces
         self.normalise = normalise
         self.action_size = len(spaces.action_low)
         self.parameters_per_dimension = parameters_per_dimension
-        self.normaliser = ObservationNormaliser(spaces.observation_size) if normalise else None
+        size = spaces.observation_size
+        self.normaliser = ObservationNormaliser(size, floor=observation_floor) if normalise else None
         self.network = self._body(network)
         self.register_buffer("action_low", torch.tensor(spaces.action_low))
         self.register_buffer("action_high", torch.tensor(spaces.action_high))
@@ -95,9 +105,28 @@ class Policy(nn.Module, ABC):
         return self.network.encoder(normalised)
 
     def learn_moments(self, observation: Tensor, pool: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Add observations [..., O] to the moments that it standardises by, if it does; `pool` adds those of others."""
+        """Learn the moments of observations [..., O], if it standardises; `pool` adds those of other learners.
+
+        They take effect with `take_moments`: a policy that acted and is then learned from must be the same function,
+        or its own fresh data would have log-ratios.
+        """
         if self.normaliser is not None:
-            self.normaliser.update(observation if pool is None else pool(observation))
+            self.normaliser.update_later(observation if pool is None else pool(observation))
+
+    def take_moments(self) -> None:
+        """Standardise by all moments that were learned so far."""
+        if self.normaliser is not None:
+            self.normaliser.take()
+
+    @property
+    def wants_moments(self) -> bool:
+        """Whether it standardises, and knows nothing of the observations yet."""
+        return self.normaliser is not None and not bool(self.normaliser.count > 0)
+
+    def next_version(self) -> None:
+        """Be another policy from here on: the weights that were learned, and with them the moments."""
+        self.take_moments()
+        self.version += 1
 
     def params_of(self, features: Tensor) -> Tensor:
         """Distribution parameters [..., D, P] from features, float32 even under autocast."""

@@ -6,7 +6,7 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from gipo.networks import ActorCritic
+from gipo.networks import OBSERVATION_FLOOR, ActorCritic
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from gipo.vla.observations import VLASpaces
 from gipo.vla.tiny import TinyVLANetworks
@@ -44,7 +44,7 @@ class VisionLanguage(Policy):
         return self.network.critic(features.detach()).float()
 
     def learn_moments(self, observation: Any, pool: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Add the states of observations to the moments that they are standardised by, if they are."""
+        """Learn the moments of the states of observations, if they are standardised; as `Policy.learn_moments`."""
         super().learn_moments(observation["state"], pool)
 
 
@@ -56,6 +56,7 @@ class VLATokenPolicy(VisionLanguage, TokenPolicy):
         bins: V, bins per action dimension.
         network: the body, from spaces and V.
         normalise: standardise the state by running moments that are part of the policy.
+        observation_floor: least standard deviation that a state is divided by, in its own unit.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class VLATokenPolicy(VisionLanguage, TokenPolicy):
         bins: int = 256,
         network: VLANetworkFactory = TinyVLANetworks,
         normalise: bool = True,
+        observation_floor: float = OBSERVATION_FLOOR,
     ):
-        super().__init__(spaces, bins, network, normalise)  # type: ignore[arg-type]
+        super().__init__(spaces, bins, network, normalise, observation_floor)  # type: ignore[arg-type]
 
 
 class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
@@ -79,6 +81,7 @@ class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
         mean_max: soft bound of |mean|, latent units.
         network: the body, from spaces and 2.
         normalise: standardise the state by running moments that are part of the policy.
+        observation_floor: least standard deviation that a state is divided by, in its own unit.
     """
 
     def __init__(
@@ -90,5 +93,8 @@ class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
         mean_max: float = 2.0,
         network: VLANetworkFactory = TinyVLANetworks,
         normalise: bool = True,
+        observation_floor: float = OBSERVATION_FLOOR,
     ):
-        super().__init__(spaces, squash, std_min, std_max, mean_max, network, normalise)  # type: ignore[arg-type]
+        # of spaces and networks of another kind than `GaussianPolicy` names
+        own: Any = (spaces, squash, std_min, std_max, mean_max, network, normalise, observation_floor)
+        super().__init__(*own)

@@ -1,5 +1,7 @@
 """Network bodies and the observation normaliser."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -77,8 +79,8 @@ def test_network_without_config_says_so() -> None:
 # ObservationNormaliser
 
 
-def normaliser_of(chunks: list[np.ndarray]) -> ObservationNormaliser:
-    normaliser = ObservationNormaliser(chunks[0].shape[-1])
+def normaliser_of(chunks: list[np.ndarray], **options: float) -> ObservationNormaliser:
+    normaliser = ObservationNormaliser(chunks[0].shape[-1], **options)
     for chunk in chunks:
         normaliser.update(torch.from_numpy(chunk))
     return normaliser
@@ -91,7 +93,7 @@ def test_moments_equal_those_of_all_chunks_together(sizes: list[int]) -> None:
     chunks = [(generator.normal(size=(size, 3)) * spread + offset).astype(np.float32) for size in sizes]
     everything = np.concatenate(chunks).astype(np.float64)
 
-    normaliser = normaliser_of(chunks)
+    normaliser = normaliser_of(chunks, floor=0.0)
 
     assert normaliser.count.item() == len(everything)
     np.testing.assert_allclose(normaliser.mean.numpy(), everything.mean(0), rtol=1e-12, atol=1e-12)
@@ -123,6 +125,47 @@ def test_before_any_update_observations_pass() -> None:
 def test_constant_features_pass_as_difference_from_their_mean() -> None:
     normaliser = normaliser_of([np.full((10, 1), 7.0, np.float32)])
     assert normaliser(torch.tensor([[7.0], [7.5]])).tolist() == [[0.0], [0.5]]
+
+
+def test_what_hardly_moves_is_divided_by_the_floor() -> None:
+    # deviations .001 and 1: the first is divided by .01, or by itself where there is no floor
+    x = np.array([[0.999, -1.0], [1.001, 1.0]], np.float32)
+    y = torch.tensor([[1.002, 2.0]])
+    assert normaliser_of([x])(y).tolist() == [[pytest.approx(0.2, abs=1e-3), 2.0]]
+    assert normaliser_of([x], floor=0.5)(y).tolist() == [[pytest.approx(0.004, abs=1e-5), 2.0]]
+    assert normaliser_of([x], floor=0.0)(y).tolist() == [[pytest.approx(2.0, abs=1e-2), 2.0]]
+
+
+@pytest.mark.parametrize("floor", [-0.1, math.inf, math.nan])
+def test_impossible_floors_are_refused(floor: float) -> None:
+    with pytest.raises(GipoError, match="observation_floor"):
+        ObservationNormaliser(1, floor=floor)
+
+
+def test_weights_from_before_there_was_a_floor_go_on_without_one() -> None:
+    x = np.array([[0.999], [1.001]], np.float32)
+    old = normaliser_of([x], floor=0.0).state_dict()
+    del old["floor"]
+    loaded = ObservationNormaliser(1)
+    loaded.load_state_dict(old)
+    assert loaded(torch.tensor([[1.002]])).item() == pytest.approx(2.0, abs=1e-2)
+    assert "floor" in loaded.state_dict()
+
+
+def test_moments_learned_for_later_change_nothing_until_they_are_taken() -> None:
+    first, second = torch.randn(8, 2), 3 + torch.randn(8, 2)
+    normaliser = ObservationNormaliser(2)
+    normaliser.update(first)
+    before = normaliser(second)
+    normaliser.update_later(second)
+    assert torch.equal(normaliser(second), before)
+    normaliser.take()
+    together = ObservationNormaliser(2)
+    together.update(first)
+    together.update(second)
+    torch.testing.assert_close(normaliser.state_dict(), together.state_dict(), atol=0, rtol=0)
+    normaliser.take()
+    assert normaliser.count == 16
 
 
 def test_outliers_are_clamped() -> None:
