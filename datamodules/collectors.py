@@ -157,6 +157,7 @@ def transitions(chunk: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
         frames["executed"] = chosen.clone()
     if "behaviour_params" in chunk.keys():
         frames["behaviour_params"] = chunk["behaviour_params"]
-    if "success" in following.keys():
-        frames["next"]["success"] = following["success"].squeeze(-1)
+    for key in ("success", "staggered"):
+        if key in following.keys():
+            frames["next"][key] = following[key].squeeze(-1)
     return TensorDict(frames, batch_size=chunk.shape).flatten()

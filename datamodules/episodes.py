@@ -28,11 +28,14 @@ class EpisodeTracker:
         reward = following["reward"].reshape(len(frames), -1).sum(-1)  # of an action chunk, that of all its steps
         gained = torch.zeros(len(episodes)).index_add_(0, index, reward)
         self.knows_success = "success" in following.keys()
+        cut = following.get("staggered", torch.zeros_like(following["done"]))
         solved = self._any(following["success" if self.knows_success else "done"], index, len(episodes))
-        ended = self._any(following["done"], index, len(episodes))
-        rows = zip(episodes.tolist(), gained.tolist(), solved.tolist(), ended.tolist(), strict=True)
-        for episode, reward, success, done in rows:
+        ended, short = (self._any(flags, index, len(episodes)) for flags in (following["done"], cut))
+        columns = (episodes, gained, solved, ended, short)
+        for episode, reward, success, done, is_short in zip(*(column.tolist() for column in columns), strict=True):
             total, before = self._open.pop(episode, (0.0, False))
+            if is_short:  # cut to begin out of phase: neither its return nor its success is that of an episode
+                continue
             if done:
                 self.finished.append((total + reward, float(before or success)))
             else:

@@ -11,12 +11,14 @@ from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
 from datamodules.behaviour import BehaviourOptions
 from datamodules.collectors import Rollouts
+from datamodules.envs import Task
 from datamodules.episodes import EpisodeTracker
 from datamodules.generators import generator_states, restore_generators
 from datamodules.ingest import IngestOptions
 from datamodules.interface import gymnasium_interface
 from datamodules.logged_share import LoggedShare
 from datamodules.logs import Logs
+from datamodules.moments import look_around
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay import Replay, check_replay
 from datamodules.simulation import Simulation
@@ -117,6 +119,7 @@ class OnlineDataModule(PolicyDataModule):
         self.min_ess = min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
+        self.collector.simulated(self.task)  # refuses what cannot be done with this task
         self.frames = 0  # environment steps collected so far
         self.iteration = 0
         self.episodes = EpisodeTracker()
@@ -167,7 +170,15 @@ class OnlineDataModule(PolicyDataModule):
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
         steps = every * self.part("frames_per_iteration") // self.collector.simulators_together
         horizon = self.collector.simulated(self.task).horizon
-        if self.collector.workers or horizon is None or steps % horizon == 0 or self.iterations <= every:
+        if self.collector.workers or horizon is None or self.iterations <= every:
+            return []
+        if self.collector.stagger and steps < 2 * horizon:
+            return [
+                f"with data.collector.stagger a checkpoint begins new short episodes, here every {steps} steps of a "
+                f"simulator, whose episodes have {horizon}: hardly one is whole, and late phases are rarely seen; "
+                f"choose checkpoint.every of at least {-(-2 * horizon * every // steps)}"
+            ]
+        if self.collector.stagger or steps % horizon == 0:
             return []
         return [
             f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside an episode's {horizon}; "
@@ -198,7 +209,7 @@ class OnlineDataModule(PolicyDataModule):
     def provenance(self) -> dict[str, Any]:
         """What a checkpoint says of the data its policy was trained on."""
         interface = self.interface
-        if interface is None:
+        if interface is None and isinstance(self.task, Task):  # a Gymnasium id: nobody else's task has none by its name
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
         found = {"task": self.task.name, "frames": self.frames, "interface": interface}
@@ -265,6 +276,8 @@ class OnlineDataModule(PolicyDataModule):
         if self._replay is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
         if self._rollouts is None:
+            seen = max(self.part("frames_per_iteration"), self.part("warmup_frames"))
+            look_around(policy, self.evaluation_env, seen, self.own_seed)
             self._rollouts = sources.start(
                 self.collector, self.task, self.part("frames_per_iteration"), policy, self.store_params,
                 self.own_seed, self._next_episode, self.iteration,
@@ -291,7 +304,7 @@ class OnlineDataModule(PolicyDataModule):
     def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         frames = rollouts.collect()
         # First, because it refuses what is not finite.
-        replay.extend(frames.exclude(("next", "success")), policy, refresh_follows)
+        replay.extend(frames.exclude(("next", "success"), ("next", "staggered")), policy, refresh_follows)
         if not self._moments_frozen:
             policy.learn_moments(frames["observation"].to(policy.version.device), pool=ranks.joined)
         self.episodes.add(frames)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datamodules.simulation import Shortened, Simulation
+from datamodules.stagger import Staggered
 from gipo.errors import GipoError
 
 
@@ -43,6 +44,10 @@ class CollectorOptions:
         max_steps: decisions after which a training episode is truncated, where the task would let it go on; evaluation
             has the task's own limit. For policies that are stuck once they have failed, which fills the replay buffer
             with steps that teach nothing. Null leaves it to the task.
+        stagger: begin out of phase: the first episode of every simulator is truncated at another step of its limit, at
+            the start and whenever simulators begin anew, as after a checkpoint. Otherwise simulators that begin
+            together stay together, and one iteration holds one slice of every episode. Such short episodes are
+            bootstrapped, and left out of the returns and successes of training.
         workers: 0 collects in this process; more start that many worker processes or Ray actors.
         asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
         worker_timeout: seconds without data after which a worker counts as stuck: a process ends the run with an error,
@@ -53,6 +58,7 @@ class CollectorOptions:
 
     num_envs: int = 20
     max_steps: int | None = None
+    stagger: bool = False
     workers: int = 0
     asynchronous: bool = False
     worker_timeout: float = 30.0
@@ -69,7 +75,8 @@ class CollectorOptions:
 
     def simulated(self, task: Simulation) -> Simulation:
         """The task as it is collected from."""
-        return task if self.max_steps is None else Shortened(task, self.max_steps)
+        shortened = task if self.max_steps is None else Shortened(task, self.max_steps)
+        return Staggered(shortened) if self.stagger else shortened
 
     @property
     def simulators_together(self) -> int:

@@ -43,20 +43,21 @@ class Simulation(ABC):
     @property
     @abstractmethod
     def interface(self) -> dict[str, Any] | None:
-        """Names, units and rate of observations and actions, where they have true ones."""
+        """Names, units and rate of observations and actions, where they have true ones; None is allowed.
+
+        Without one an export needs `--rate`, and its names are `observation.0` …, of unspecified unit.
+        """
 
 
 @dataclass(frozen=True)
-class Shortened(Simulation):
-    """A task whose training episodes are truncated earlier; evaluation is the task's own.
+class Wrapped(Simulation):
+    """A task with something else about its training episodes; what is not overridden is the task's own.
 
     Args:
         task: that it is otherwise.
-        steps: decisions after which an episode is truncated, unless the task does so before.
     """
 
     task: Simulation
-    steps: int
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -64,9 +65,9 @@ class Shortened(Simulation):
         return self.task.name
 
     @property
-    def horizon(self) -> int:
-        """The earlier of both limits."""
-        return self.steps if self.task.horizon is None else min(self.steps, self.task.horizon)
+    def horizon(self) -> int | None:
+        """The task's."""
+        return self.task.horizon
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -79,8 +80,8 @@ class Shortened(Simulation):
         return self.task.interface
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """The task's simulators, with a counter."""
-        return TransformedEnv(self.task.make(num_envs, seed), StepCounter(max_steps=self.steps))
+        """The task's."""
+        return self.task.make(num_envs, seed)
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
         """The task's."""
@@ -89,3 +90,24 @@ class Shortened(Simulation):
     def spaces(self, env: EnvBase) -> Spaces:
         """The task's."""
         return self.task.spaces(env)
+
+
+@dataclass(frozen=True)
+class Shortened(Wrapped):
+    """A task whose training episodes are truncated earlier; evaluation is the task's own.
+
+    Args:
+        task: that it is otherwise.
+        steps: decisions after which an episode is truncated, unless the task does so before.
+    """
+
+    steps: int
+
+    @property
+    def horizon(self) -> int:
+        """The earlier of both limits."""
+        return self.steps if self.task.horizon is None else min(self.steps, self.task.horizon)
+
+    def make(self, num_envs: int, seed: int) -> EnvBase:
+        """The task's simulators, with a counter."""
+        return TransformedEnv(self.task.make(num_envs, seed), StepCounter(max_steps=self.steps))

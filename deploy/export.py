@@ -124,7 +124,11 @@ def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> 
     known = found.get("control_rate_hz")
     hertz = rate if known is None else known
     if hertz is None:
-        raise ArtifactError("the checkpoint does not say its control rate; name it with --rate HZ")
+        what = "says no control rate" if found else "names no interface: neither names, units nor control rate"
+        raise ArtifactError(
+            f"the checkpoint {what}; name the rate with --rate HZ (names that it lacks become observation.0, action.0 …, "
+            "of unspecified unit)"
+        )
     if known is not None and rate is not None and float(known) != rate:
         raise ArtifactError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")
     if not hertz > 0:

@@ -49,3 +49,16 @@ def test_finished_episodes_come_back_from_the_state() -> None:
     one.add(frames([(0, 1.0, True, True), (1, 3.0, True, False), (2, 9.0, False, False)]))
     two.load_state_dict(one.state_dict())
     assert list(two.finished) == list(one.finished)
+
+
+def test_episodes_that_were_cut_to_be_out_of_phase_do_not_count() -> None:
+    tracker = EpisodeTracker()
+    rows = frames([(0, 1.0, False, True), (0, 2.0, True, True), (1, 5.0, True, False), (2, 7.0, False, False)])
+    rows["next"]["staggered"] = torch.tensor([False, True, False, False])
+    tracker.add(rows)
+    assert tracker.means() == {"train/return": 5.0, "train/success": 0.0}
+    assert len(tracker.finished) == 1
+    # episode 0 is over: its number does not stay among the open ones
+    tracker.add(frames([(2, 1.0, True, True)]))
+    assert tracker.means() == {"train/return": 6.5, "train/success": 0.5}
+    assert tracker._open == {}
