@@ -126,8 +126,8 @@ def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> 
     if hertz is None:
         what = "says no control rate" if found else "names no interface: neither names, units nor control rate"
         raise ArtifactError(
-            f"the checkpoint {what}; name the rate with --rate HZ (names that it lacks become observation.0, action.0 …, "
-            "of unspecified unit)"
+            f"the checkpoint {what}; name the rate with --rate HZ (names that it lacks become observation.0, action.0 "
+            "and so on, of unspecified unit)"
         )
     if known is not None and rate is not None and float(known) != rate:
         raise ArtifactError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")

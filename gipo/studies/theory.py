@@ -133,8 +133,8 @@ def plot_objectives(rows: Rows, path: Path) -> None:
             for name, (_, style) in OBJECTIVES.items():
                 y = [row[column] for row in rows if (row["objective"], row["advantage"]) == (name, advantage)]
                 axes.plot(LOG_RATIOS, y, style, lw=1.3, label=name)
-            limits = (-0.05, 2.6) if column != "gradient" or advantage > 0 else (-2.6, 0.05)
-            axes.set_ylim(*limits)
+            top = 2.6 if column == "weight" else 7.8  # the largest contribution with σ = 2 is e² = 7.39
+            axes.set_ylim(*((-0.05, top) if column != "gradient" or advantage > 0 else (-top, 0.05)))
             axes.set_title(f"{label}, {words}", fontsize=9)
             axes.grid(alpha=0.3)
     for axes in grid[1]:
