@@ -73,4 +73,5 @@ def _of_improvement(scores: Callable[..., Array], shift: float) -> Interval:
 
 def _of_share(scores: Callable[..., Array]) -> Interval:
     drawn = scores()
-    return share_interval(performance_profile(drawn, np.array(THRESHOLD)), drawn.size)
+    (share,) = performance_profile(drawn, np.array([THRESHOLD]))
+    return share_interval(share, drawn.size)
