@@ -34,7 +34,7 @@ SMALLER = {
     r"^gipo-study staleness(?!.*stored)": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
     r"^gipo-study staleness.*stored": """--train data.advantages=stored data.collector.num_envs=1
         data.rounds=1 data.batch=16""",
-    r"^gipo-study theory": "--draws=10",
+    r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
     r"libero\.demos": "--episodes 2",
 }

@@ -52,7 +52,7 @@ def test_a_tie_is_no_win() -> None:
     found = rows({(1, "GIPO"): [0.1, 0.2], (1, "SAPO"): [0.2, 0.1]})
     text = posttrain.report(posttrain.summarise(found), found)
     assert "- 1 back: GIPO does not win; as much gained by SAPO." in text
-    assert "GIPO gains more than SAPO: 0.50." in text
+    assert "GIPO gains more than SAPO: 0.50 [" in text
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
