@@ -64,6 +64,7 @@ RULES: dict[str, set[str]] = {
         "gipo.common", "gipo.files", "gipo.errors",
     },
     "gipo.studies.statistics": {"numpy", "scipy"},
+    "gipo.studies.interval_coverage": {"numpy", "scipy", "tqdm", "gipo.studies.statistics"},
     # Runs our commands and reads what they left.
     "gipo.studies.stages": {
         "gipo.common", "gipo.errors", "gipo.files", "gipo.studies.commands", "robots.annotations", "robots.errors",
