@@ -1,6 +1,7 @@
 """The whole loop on a task that is too small to learn: its figures are those of its logs."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_the_loop_closes_and_a_second_call_runs_nothing(
     assert called == [
         "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo-robot", "gipo", "gipo-deploy", "gipo-robot",
     ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("[")] == [
+        "[1/8] Train in simulation for 40 steps", "[2/8] Export the policy that goes onto the robot",
+        "[3/8] Run it on the robot: 2 goals", "[4/8] Log 2 more episodes to learn from, with other goals",
+        "[5/8] Audit the logs: recompute every log-prob from the artifact alone",
+        "[6/8] Post-train on these logs alone", "[7/8] Export the policy that goes onto the robot",
+        "[8/8] Run it on the robot: the same 2 goals",
+    ]  # fmt: skip
+    assert len(re.findall(r"^      success \d\.\d\d \[\d\.\d\d, \d\.\d\d\], mean return ", said, re.M)) == 3
+    assert "   ├─ train/checkpoints/last.ckpt   trained in simulation\n" in said
+    assert "over budget" not in said
     check(tmp_path / "out", capsys)
     figures = (tmp_path / "out" / "demo.json").read_bytes()
     main(args)
