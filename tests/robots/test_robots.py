@@ -322,7 +322,7 @@ def test_loading_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RobotError, match=r"gives a RealityGap without connect\(\)"):
         load_robot("robots.sim:RealityGap", known, [])
     (tmp_path / "my_real_robot.py").write_text("from tests.robots.fakes import FakeRobot\n")
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # the commands themselves search the working folder
     assert load_robot("my_real_robot:FakeRobot", known, []).spec.name == "fake"
     with pytest.raises(RobotError, match="wall clock"):
         load_robot("my_real_robot:FakeRobot", known, [], speed=2)
