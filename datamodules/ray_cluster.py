@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from types import ModuleType
 
+from gipo.common.extras import install
 from gipo.errors import GipoError
 
 
@@ -73,7 +74,7 @@ def _import_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise GipoError("data.collector.backend=ray needs Ray: pip install -c constraints.txt '.[ray]'") from error
+        raise GipoError(f"data.collector.backend=ray needs Ray: {install('ray')}") from error
     return ray
 
 

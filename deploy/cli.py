@@ -15,6 +15,7 @@ from deploy.errors import ArtifactError
 from deploy.files import read_file
 from deploy.policy import OnnxPolicy
 from gipo.common import boundary
+from gipo.common.extras import install
 from gipo.common.parsing import Parser, number, whole, words
 
 
@@ -32,9 +33,7 @@ def _export(options: argparse.Namespace) -> None:
     try:
         from deploy.export import export
     except ModuleNotFoundError as error:
-        raise ArtifactError(
-            f"export needs the training stack ({error.name} is missing): pip install 'gipo[train]'"
-        ) from error
+        raise ArtifactError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
     found = done.parity
     print(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.extras import install
 from robots.errors import LogError
 from robots.log import Episode, Header, read_logs
 
@@ -54,7 +55,7 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
         writer = importlib.import_module(FORMATS[kind])
         writer.write(target, header, found)
     except ModuleNotFoundError as error:
-        raise LogError(f"--format {kind} needs {error.name}: pip install 'gipo[export]'") from error
+        raise LogError(f"--format {kind} needs {error.name}: {install('export')}") from error
     except OSError as error:
         raise LogError(f"cannot write {out}: {error.strerror or error}") from error
     left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""

@@ -8,6 +8,7 @@ import numpy as np
 from deploy.manifest import Manifest
 from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
+from gipo.common.extras import install
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.spec import RobotSpec
@@ -27,7 +28,7 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise RobotError("the gym robot needs gymnasium: pip install 'gipo[sim]'") from error
+        raise RobotError(f"the gym robot needs gymnasium: {install('sim')}") from error
     name = manifest.task if env is None else env
     try:
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up

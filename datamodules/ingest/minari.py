@@ -17,6 +17,7 @@ from datamodules.ingest.flags import ends, flags
 from datamodules.ingest.minari_spaces import interface_of
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
+from gipo.common.extras import install
 from gipo.errors import GipoError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class MinariSource(Source):
         try:
             import h5py
         except ModuleNotFoundError as error:
-            raise GipoError(f"{self.path}: Minari datasets need {error.name}: pip install 'gipo[export]'") from error
+            raise GipoError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
         try:
             with h5py.File(self._data, "r") as file:
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))

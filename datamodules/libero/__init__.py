@@ -1,1 +1,1 @@
-"""LIBERO: tasks by name, state-only and camera environments, scripted demonstrations. Needs `gipo[libero]`."""
+"""LIBERO: tasks by name, state-only and camera environments, scripted demonstrations. Needs the extra `libero`."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.libero.tasks import LiberoTask
+from gipo.common.extras import install
 from gipo.errors import GipoError
 
 
@@ -23,7 +24,7 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise GipoError(f"{path}: HDF5 files need {error.name}: pip install 'gipo[export]'") from error
+        raise GipoError(f"{path}: HDF5 files need {error.name}: {install('export')}") from error
     size, simulator = task.init_states().shape[1], None
     try:
         with h5py.File(path, "r") as file:

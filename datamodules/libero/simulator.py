@@ -16,6 +16,7 @@ import numpy as np
 from datamodules.interface import named
 from datamodules.libero import graphics
 from datamodules.libero.tasks import CONTROL_RATE_HZ, LiberoTask
+from gipo.common.extras import install
 from gipo.errors import GipoError
 
 ACTION_SIZE = 7
@@ -215,7 +216,7 @@ def _libero() -> tuple[Any, Any, Any]:
             from libero.libero.envs.bddl_utils import robosuite_parse_problem
             from libero.libero.envs.objects import get_object_fn
     except ModuleNotFoundError as error:
-        raise GipoError(f"LIBERO tasks need {error.name}: pip install 'gipo[libero]'") from error
+        raise GipoError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
     return get_object_fn, robosuite_parse_problem, TASK_MAPPING
 
 

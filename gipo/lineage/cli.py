@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gipo.common.boundary import DEBUG_HELP, EXTRAS
+from gipo.common import extras
+from gipo.common.boundary import DEBUG_HELP
 from gipo.common.parsing import Parser, path
 from gipo.errors import GipoError
 from gipo.lineage.graph import build
@@ -30,9 +31,9 @@ def main(args: Sequence[str]) -> None:
     try:
         from gipo.lineage.picture import draw  # matplotlib takes longer to import than all else here
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        if error.name not in extras.OF:
             raise
-        extra = f"pip install 'gipo[{EXTRAS[error.name]}]'"
+        extra = extras.install(extras.OF[error.name])
         print(f"gipo: no picture is drawn, {error.name} is not installed: {extra}", file=sys.stderr)
         return
     try:

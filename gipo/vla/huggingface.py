@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gipo.common.extras import install
 from gipo.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions
@@ -238,7 +239,7 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
         from transformers import AutoModelForImageTextToText, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
     except ModuleNotFoundError as error:
-        raise GipoError(f"a Hugging Face policy needs {error.name}: pip install 'gipo[vla]'") from error
+        raise GipoError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
     options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
     try:
         model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
@@ -261,7 +262,7 @@ def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
-        raise GipoError(f"a Hugging Face policy needs {error.name}: pip install 'gipo[vla]'") from error
+        raise GipoError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
 
 

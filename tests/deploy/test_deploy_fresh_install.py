@@ -37,7 +37,7 @@ def test_export_says_what_it_needs(robot, small, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "gipo[train]" in done.stderr
+    assert "pip install '.[train]' in a clone of gipo" in done.stderr
 
 
 def test_lineage_names_the_checkpoint_and_what_was_made_of_it(robot, small, tmp_path):
@@ -47,7 +47,8 @@ def test_lineage_names_the_checkpoint_and_what_was_made_of_it(robot, small, tmp_
     assert done.returncode == 0, done.stderr
     assert "best.ckpt" in done.stdout
     assert f"artifact {small['loaded'].policy_id[:12]}  policy.onnx" in done.stdout
-    assert done.stderr == "gipo: no picture is drawn, matplotlib is not installed: pip install 'gipo[train]'\n"
+    way_out = "pip install '.[train]' in a clone of gipo"
+    assert done.stderr == f"gipo: no picture is drawn, matplotlib is not installed: {way_out}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "policy.onnx"]
 
 
@@ -57,4 +58,4 @@ def test_what_needs_more_says_what(robot, tmp_path, command):
     done = subprocess.run([robot / name, *options], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith(f"{name}: error: ")
-    assert "pip install 'gipo[train]'" in done.stderr
+    assert "pip install '.[train]' in a clone of gipo" in done.stderr

@@ -47,7 +47,7 @@ def test_without_torch_help_helps_and_fit_says_what_to_install(
     assert "gipo fit" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         main(["fit"])
-    line = "gipo: error: torch is not installed; this command needs it: pip install 'gipo[train]'\n"
+    line = "gipo: error: torch is not installed; this command needs it: pip install '.[train]' in a clone of gipo\n"
     assert capsys.readouterr().err == line
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import struct
 import subprocess
 import sys
 import termios
@@ -62,6 +63,22 @@ def test_every_episode_that_was_asked_for(tmp_path: Path) -> None:
     report = run(robot, tmp_path)
     assert (report.life.faults, report.life.exit_code, len(report.results)) == ([], 0, 2)
     assert robot.calls == ["connect", "prepare", "stop", "prepare", "stop", "close"]
+
+
+@pytest.mark.parametrize("columns", [40, 0], ids=["narrow", "of unknown width"])
+def test_the_live_line_fits_the_terminal_and_leaves_nothing_of_it(tmp_path: Path, columns: int) -> None:
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    policy: Any = Wave(make_spec())
+    with open(terminal, "w") as status:
+        Runner(FakeRobot(), policy, Options(steps=20, deadline=80.0, max_age=80.0), tmp_path, status=status).run(
+            1, seed=0
+        )
+        *_, line, blank, rest = os.read(master, 2**16).decode().split("\r")
+    os.close(master)
+    assert line.startswith("episode 1/1  step ")
+    assert (blank, rest) == (" " * len(line), "")
+    assert len(line) == (columns or 80) - 1
 
 
 def test_a_driver_that_fails_to_stop_ends_the_session(tmp_path: Path) -> None:

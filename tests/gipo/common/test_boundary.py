@@ -48,7 +48,7 @@ def test_a_missing_library_names_the_extra(capsys):
     code, err = told(capsys, raising(ModuleNotFoundError("No module named 'minari'", name="minari.storage")))
     assert (code, err) == (
         2,
-        "gipo-x: error: minari is not installed; this command needs it: pip install 'gipo[export]'\n",
+        "gipo-x: error: minari is not installed; this command needs it: pip install '.[export]' in a clone of gipo\n",
     )
 
 

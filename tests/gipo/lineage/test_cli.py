@@ -80,5 +80,6 @@ def test_the_base_install_says_the_same_and_draws_nothing(chain: Chain, tmp_path
         [sys.executable, "-c", BASE_INSTALL, chain[0], "--out", tmp_path / "y.png"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, tree + "\n")
-    assert done.stderr == "gipo: no picture is drawn, matplotlib is not installed: pip install 'gipo[train]'\n"
+    way_out = "pip install '.[train]' in a clone of gipo"
+    assert done.stderr == f"gipo: no picture is drawn, matplotlib is not installed: {way_out}\n"
     assert not (tmp_path / "y.png").exists()
