@@ -148,12 +148,7 @@ def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) ->
 
 def with_absolute_paths(config: Any) -> None:
     """Make the paths in a configuration absolute, in place: it is to be used from another working folder too."""
-    for group, option in (
-        ("data", "logs"),
-        ("model", "init_from"),
-        ("data", "ingest.policies"),
-        ("data", "ingest.cache"),
-    ):
+    for group, option in PATHS:
         value = config[group].get(option)
         if isinstance(value, (str, Path)):
             config[group][option] = os.path.abspath(value)
