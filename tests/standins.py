@@ -4,9 +4,11 @@ import json
 import re
 import sys
 import types
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from deploy.export import export
@@ -33,16 +35,40 @@ def make_policy(path: Path, names: tuple[str, ...], units: tuple[str, ...], acti
     path.with_suffix(".ckpt").unlink()
 
 
+@dataclass
+class Camera:
+    """`lerobot.cameras.CameraConfig`: its subclasses are found by the key `type`."""
+
+    width: int
+    height: int
+    fps: int
+
+    @classmethod
+    def get_known_choices(cls) -> dict[str, type]:
+        return {"opencv": OpenCVCamera}
+
+
+@dataclass
+class OpenCVCamera(Camera):
+    """`lerobot.cameras.opencv.OpenCVCameraConfig`."""
+
+    index_or_path: int | Path
+
+
+@dataclass
+class SO101FollowerConfig:
+    """`lerobot.robots.so_follower.SO101FollowerConfig`."""
+
+    port: str
+    cameras: dict[str, Camera] = field(default_factory=dict)
+
+
 class SO101Follower:
     """`lerobot.robots.so_follower:SO101Follower`, as far as it is asked."""
 
-    class Config:
-        def __init__(self, port: str):
-            self.port = port
-
-    config_class = Config
+    config_class = SO101FollowerConfig
     name = "so101_follower"
-    observation_features = action_features = dict.fromkeys(JOINTS, float)
+    action_features = dict.fromkeys(JOINTS, float)
     is_connected = is_calibrated = True
 
     def __init__(self, config: Any):
@@ -50,11 +76,17 @@ class SO101Follower:
         self.bus = types.SimpleNamespace(
             motors={joint[:-4]: types.SimpleNamespace(norm_mode=found) for joint, found in mode.items()}
         )
+        self.cameras = {name: (camera.height, camera.width, 3) for name, camera in config.cameras.items()}
+
+    @property
+    def observation_features(self) -> dict[str, Any]:
+        return self.action_features | self.cameras
 
     def connect(self, calibrate: bool = True) -> None: ...
 
-    def get_observation(self) -> dict[str, float]:
-        return dict.fromkeys(JOINTS, 1.0)
+    def get_observation(self) -> dict[str, Any]:
+        images = {name: np.zeros(shape, np.uint8) for name, shape in self.cameras.items()}
+        return dict.fromkeys(JOINTS, 1.0) | images
 
     def send_action(self, action: dict[str, float]) -> dict[str, float]:
         return action

@@ -273,7 +273,8 @@ def test_other_logs_are_no_way_to_resume(robot: Robot, tmp_path: Path, capsys: C
     resumed = [*args, f"--ckpt_path={last(tmp_path / 'run')}"]
     error = refused(capsys, [*resumed, f"--data.logs={json.dumps([str(robot.logs[0])])}"], tmp_path / "run")
     assert "trained on other logs than data.logs" in error
-    error = refused(capsys, [*args, f"--ckpt_path={robot.checkpoint}"], tmp_path / "run")
+    args = post_train_args(tmp_path / "elsewhere", robot, data__iterations=1)
+    error = refused(capsys, [*args, f"--ckpt_path={robot.checkpoint}"], tmp_path / "elsewhere")
     assert "no training state of logs to resume from: key, iteration, replay" in error
     assert "--model.init_from" in error
 

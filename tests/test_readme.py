@@ -25,7 +25,7 @@ from tests.pages import PAGES, PROGRAMS, ROOT, Step, chapters
 from tests.standins import decide, needed, provide
 from tests.typed import BUILDS_ON, CONTEXT, LONG, NOT_TYPED, SMALLER, is_long, smaller, substituted
 
-CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "benchmarks")
+CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "benchmarks", "docs")
 
 
 class Reader:

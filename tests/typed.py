@@ -29,10 +29,10 @@ SMALLER = {
         data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
         data.ingest.workers=1""",
     r"^gipo-study posttrain": "--seeds 22 --back 1 --objectives GIPO --frames 20000 --logged 3 --episodes 2",
-    r"^gipo-study staleness": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
+    r"^gipo-study staleness(?!.*--runs)": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
         --frames-per-iteration 16 --episodes 1 --processes 1""",
-    r"^gipo-study staleness(?!.*stored)": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
-    r"^gipo-study staleness.*stored": """--train data.advantages=stored data.collector.num_envs=1
+    r"^gipo-study staleness(?!.*(stored|--runs))": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
+    r"^gipo-study staleness.*=stored": """--train data.advantages=stored data.collector.num_envs=1
         data.rounds=1 data.batch=16""",
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",

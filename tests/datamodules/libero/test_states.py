@@ -130,8 +130,8 @@ def test_a_goal_of_another_kind_is_refused(env: LiberoStateEnv) -> None:
     ("args", "words"),
     [
         (["--task=libero_goal"], "name one, such as libero_goal/0"),
-        (["--task=libero_goal/7", "--episodes=0"], "at least 1"),
-        (["--task=libero_goal/7", "--noise=-1"], "not negative"),
+        (["--task=libero_goal/7", "--episodes=0"], "no whole number from 1 to"),
+        (["--task=libero_goal/7", "--noise=-1"], "no number from 0 to"),
     ],
 )
 def test_bad_options_of_demos_are_named(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

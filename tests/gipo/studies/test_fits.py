@@ -18,7 +18,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What would have been run."""
     found: Calls = []
 
-    def record(command: str, args: Sequence[str], output: Path | None, lock: int) -> None:
+    def record(command: str, args: Sequence[str], output: Path, lock: int, bars: bool) -> None:
         found.append([command, *args])
 
     monkeypatch.setattr("gipo.studies.stages.run", record)
@@ -73,7 +73,7 @@ def test_files_of_others_are_never_cleared_away(tmp_path: Path, calls: Calls) ->
 
 
 def test_a_failed_fit_is_not_done(tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match=r"ended with exit code 2:\n.*"):
+    with pytest.raises(GipoError, match=r"ended with exit code 2; .*fit\.txt ends with:\n"):
         Stages({}).fit(tmp_path / "run", ["--data.nonsense=1"])
     assert not Stages({}).is_fitted(tmp_path / "run")
     assert "nonsense" in (tmp_path / "run" / "fit.txt").read_text()

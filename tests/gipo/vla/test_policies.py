@@ -74,6 +74,7 @@ def test_only_the_state_is_standardised() -> None:
     plain.load_state_dict({k: v for k, v in policy.state_dict().items() if not k.startswith("normaliser")})
     seen = observations(64)
     policy.learn_moments(TensorDict(seen, batch_size=[64]))
+    policy.take_moments()
     standard = (seen["state"] - seen["state"].mean(0)) / seen["state"].std(0, correction=0)
     torch.testing.assert_close(policy.params(seen), plain.params(seen | {"state": standard}), atol=1e-4, rtol=1e-4)
     assert plain.normaliser is None
