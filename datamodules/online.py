@@ -313,10 +313,10 @@ class OnlineDataModule(PolicyDataModule):
     @property
     def _moments_frozen(self) -> bool:
         assert self.trainer is not None
-        module = self.trainer.lightning_module
+        module: Any = self.trainer.lightning_module
         # While the critic learns alone the policy stays what it was, moments included.
         warming_up = self.trainer.current_epoch < module.critic_warmup
-        return warming_up or (self.freeze_moments and module.init_from is not None)
+        return bool(warming_up or (self.freeze_moments and module.init_from is not None))
 
     def _begin_again(self, rollouts: Rollouts) -> None:
         """New episodes whose goals and noise depend on the seed and the iteration alone."""
