@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import re
 import sys
@@ -146,19 +147,41 @@ def _is_made(value: Any, kind: type) -> bool:
 
 
 def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:
-    """The first kind of a union that takes it; text last, and a number there only if it is written like one."""
+    """The first kind of a union that takes it; where it may be text, another only if it is written as JSON has that."""
     if NoneType in kinds and value in (None, "null"):
         return None
     kinds = [kind for kind in kinds if kind is not NoneType]
     if len(kinds) == 1:
         return convert(value, kinds[0], where)
-    kinds.sort(key=lambda kind: kind is str)
-    a_name = str in kinds and isinstance(value, str) and _NUMBER.fullmatch(value) is None
+    kinds.sort(key=_rank)
+    may_be_text = isinstance(value, str) and any(map(_is_text, kinds))
     for kind in kinds:
         with contextlib.suppress(RobotError):
-            if not (a_name and kind in (int, float)):
+            if not may_be_text or _is_text(kind) or _is_written_as(value, kind):
                 return convert(value, kind, where)
     raise RobotError(f"{where} is {value!r:.80}; it must be {' or '.join(map(describe, kinds))}")
+
+
+def _rank(kind: Any) -> tuple[bool, ...]:
+    """Sorts the kinds of a union: 1 is true only if it is no number, and a text only if it is nothing else."""
+    return kind is str, _is_text(kind), not _is_plain(kind), kind is bool
+
+
+def _is_text(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, str | os.PathLike) and not issubclass(kind, Enum)
+
+
+def _is_plain(kind: Any) -> bool:
+    return any(is_for(get_origin(kind) or kind) for is_for, _ in SCALARS)
+
+
+def _is_written_as(text: str, kind: Any) -> bool:
+    """Whether a text that might as well be a name is, in JSON, a number, a truth or a container of this kind."""
+    if kind in (int, float):
+        return _NUMBER.fullmatch(text) is not None
+    if kind is bool:
+        return text in ("true", "false")
+    return _is_plain(kind) or text.lstrip()[:1] in ("[", "{")  # an Enum and a Literal list their words
 
 
 def _data(value: Any, expected: type) -> Any:

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from robots.contract import check_done
+
 
 class Call:
     """A call that has begun.
@@ -34,6 +36,6 @@ class Call:
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
-            function(*arguments)
+            check_done(function(*arguments))
         except BaseException as error:  # a driver's own errors share no base class, and some exit
             self._fault = f"{type(error).__name__}: {error}"

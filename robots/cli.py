@@ -79,10 +79,11 @@ def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Call
 
 def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
     """Held while something keeps touching a file, e.g. the reader of a pedal."""
+    file = os.path.abspath(path)  # a driver may change the working folder
 
     def held() -> bool:
         try:
-            return abs(time.time() - os.stat(path).st_mtime) < seconds
+            return abs(time.time() - os.stat(file).st_mtime) < seconds
         except OSError:
             return False
 

@@ -115,7 +115,7 @@ class GymRobot:
             raise RobotError("the robot is stopped")
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
         values, reward, terminated, _, info = self.env.step(sent)
-        success = next((bool(info[key]) for key in SUCCESS_KEYS if key in info), None)
+        success = next((bool(info[key]) for key in SUCCESS_KEYS if info.get(key) is not None), None)
         self._latest = {
             "values": np.asarray(values, float),
             "reward": float(reward),

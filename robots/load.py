@@ -9,6 +9,7 @@ from gipo.common.boundary import described
 from gipo.common.errors import UserError
 from robots.annotations import arguments, parameters
 from robots.base import Robot
+from robots.contract import check_robot
 from robots.errors import RobotError
 from robots.settings import parse_settings
 
@@ -23,7 +24,7 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
         speed: given to it if it has a parameter of that name.
 
     Raises:
-        RobotError: when there is no such thing, or it refuses its arguments.
+        RobotError: when there is no such thing, it refuses its arguments, or it is no robot.
     """
     make = _find(name)
     ours = {"manifest": manifest, "speed": speed}
@@ -38,9 +39,7 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
         raise
     except (Exception, SystemExit) as error:  # whatever the robot's author raises
         raise RobotError(f"--robot {name} cannot be made: {described(error)}") from error
-    for method in ("connect", "prepare", "observe", "act", "stop", "close"):
-        if not callable(getattr(robot, method, None)):
-            raise RobotError(f"--robot {name} gives a {type(robot).__name__} without {method}(); see robots.base.Robot")
+    check_robot(robot, f"--robot {name}")
     if speed != 1 and not getattr(robot, "simulated", False):
         raise RobotError(f"--speed {speed:g} is for simulated robots; {name} runs by the wall clock")
     return robot

@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
 from deploy.policy import Decision
 from robots import safety
 from robots.base import Observation, Robot
+from robots.contract import check_done
 from robots.deciding import Decider
 from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
@@ -115,7 +117,7 @@ class ControlLoop:
         self.latch.begin()
         self._ask_people(record)
         self._watchdog.enter("prepare")
-        self.robot.prepare(seed)
+        check_done(self.robot.prepare(seed))
         if self.latch.state == STOPPED:
             self.latch.repeat()  # preparing clears a driver's stop, also one that came meanwhile
             self.latch.check()
@@ -162,12 +164,11 @@ class ControlLoop:
     def _observe(self, record: Recorder) -> Observation:
         """A checked observation; it also completes the step before."""
         with self._timed("observe"):
-            found = self.robot.observe()
+            found = _own(self.robot.observe())
         previous = 0 if record.last is None else record.last.time_ns
         fault = safety.check_observation(self.spec, self._limits, found.values) or self._stale(found.time_ns, previous)
         fault = fault or check_images(found.images)
-        if not fault and not np.isfinite(found.reward):
-            fault = f"the reward is {found.reward}"
+        fault = fault or safety.check_outcome(found.reward, found.success, found.terminated)
         if fault:
             record.raw = found.values
             raise RobotError(fault)
@@ -237,6 +238,16 @@ class ControlLoop:
         yield
         if section in SECTIONS:
             self.record.spent(section, self._clock.now_ns() - began, time.thread_time_ns() - cpu)
+
+
+def _own(found: Observation) -> Observation:
+    """An observation that keeps its numbers: a driver may fill the same memory again, also from another thread."""
+    if not isinstance(found, Observation):
+        raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
+    vectors = {name: getattr(found, name) for name in ("values", "hold")}
+    kept = {name: each for name, each in vectors.items() if isinstance(each, np.ndarray)}
+    masked = np.ma.MaskedArray  # which is refused as that
+    return replace(found, **{name: np.array(each, subok=isinstance(each, masked)) for name, each in kept.items()})
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class Recorder:
         self.last: Observation | None = None
         self.timing = Timing(round(spec.period_ns / options.speed))
         self._log, self._spec, self._options, self._listeners = log, spec, options, listeners
+        self._limits = safety.Limits.of(spec)
         self._pending: Step | None = None
         self._row = [0] * (2 + len(SECTIONS))
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
@@ -92,7 +93,7 @@ class Recorder:
         Raises:
             RobotError: when the driver says it sent what is no command.
         """
-        if fault := safety.check_numbers("sent action", sent, self._spec.action_names):
+        if fault := safety.check_sent(self._spec, self._limits, sent):
             raise RobotError(f"the driver reports nonsense: {fault}")
         self._pending = Step(
             episode=self.episode,

@@ -13,6 +13,7 @@ from robots.errors import RobotError
 from robots.spec import RobotSpec
 
 BEYOND = 0.5  # of the range: a command or hold further outside of its bounds than this is a fault, not an excess
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Verdict:
 
 def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
     """Why `values` is not a finite float vector with one entry per name; empty when it is."""
-    if not isinstance(values, np.ndarray):
+    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):  # what is masked was not measured
         return f"{what} is a {type(values).__name__}, not an array"
     if values.shape != (len(names),):
         return f"{what} has shape {values.shape}, not ({len(names)},)"
@@ -96,6 +97,21 @@ def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
         low, high = spec.observation_low[i], spec.observation_high[i]
         return f"observation {spec.observation_names[i]!r} is {values[i]:.6g}, no reading between {low:g} and {high:g}"
     return ""
+
+
+def check_outcome(reward: Any, success: Any, terminated: Any) -> str:
+    """Why these cannot be what came of a command; empty when they can. A text or NaN must not pass for True."""
+    if not _is_float32(reward):
+        return f"the reward is {reward!r:.60}, no finite float32"
+    if success is not None and not _is_truth(success):
+        return f"success is {success!r:.60}, it must be True, False or None"
+    return "" if _is_truth(terminated) else f"terminated is {terminated!r:.60}, it must be True or False"
+
+
+def check_sent(spec: RobotSpec, limits: Limits, sent: Any) -> str:
+    """Why a driver cannot have sent this; empty when it can. Numbers of another unit would be logged as actions."""
+    fault = check_numbers("sent action", sent, spec.action_names)
+    return fault or _far_outside("sent action", sent, limits.low, limits.high, spec.action_names)
 
 
 def check_freshness(measured_ns: int, previous_ns: int, now_ns: int, max_age_ns: int) -> str:
@@ -182,6 +198,20 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
 def advance(state: State, sent: np.ndarray) -> State:
     """The state after `sent` [D] went out."""
     return State(sent.astype(float), sent - state.command)
+
+
+def _is_float32(value: Any) -> bool:
+    try:
+        return abs(float(value)) <= FLOAT32_MAX
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _is_truth(value: Any) -> bool:
+    try:
+        return value in (False, True)
+    except ValueError:  # an array of several
+        return False
 
 
 def _far_outside(what: str, values: np.ndarray, low: np.ndarray, high: np.ndarray, names: tuple[str, ...]) -> str:

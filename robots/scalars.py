@@ -66,8 +66,8 @@ def _path(value: Any, kind: Any) -> Path:
 
 
 def _enum(value: Any, kind: Any) -> Any:
-    named = kind.__members__.get(str(value))
-    return named or {str(member.value): member for member in kind}[str(value)]
+    by_name: dict[str, Any] = dict(kind.__members__)
+    return by_name[str(value)] if str(value) in by_name else {str(each.value): each for each in kind}[str(value)]
 
 
 def _literal(value: Any, kind: Any) -> Any:

@@ -20,6 +20,7 @@ from gipo.common import boundary
 from gipo.common.errors import UserError
 from robots.base import Robot
 from robots.calls import Call
+from robots.contract import check_done, check_robot
 from robots.deciding import Decider
 from robots.errors import LogError, RobotError
 from robots.lifecycle import LifeCycle, SessionOver, State, signals
@@ -75,6 +76,7 @@ class Runner:
         listeners: tuple[Callable[[Step], None], ...] = (),
         status: TextIO | None = None,
     ):
+        check_robot(robot, "the robot")
         robot.spec.check(policy.manifest)
         if shadow is not None:
             robot.spec.check(shadow.manifest)
@@ -139,7 +141,7 @@ class Runner:
     def _connect(self) -> None:
         self._called = True
         try:
-            self._robot.connect()
+            check_done(self._robot.connect())
         except UserError:
             raise
         except BaseException as error:  # drivers raise anything, and some exit

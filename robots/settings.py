@@ -17,7 +17,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         key, separator, value = text.partition("=")
         parts = key.split(".")
-        if not separator or not all(part.isidentifier() for part in parts):
+        if not separator or not parts[0].isidentifier() or not all(parts):  # names within, of cameras, may be any
             raise RobotError(f"--set {text!r} must be key=value")
         made: Any = value
         for part in reversed(parts):

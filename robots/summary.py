@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gipo.common.boundary import one_line
 from gipo.common.intervals import rate_with_interval
 from robots.lifecycle import LifeCycle
 from robots.log import Statistics
@@ -37,7 +38,7 @@ class Report:
         pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
         lines = [", ".join([self._success(), f"mean return {self._mean_return():.1f}", *pace] if self.results else
                            ["no episode was run"])]  # fmt: skip
-        lines += [f"episode {each.episode} ended by {each.reason}" for each in self.results
+        lines += [f"episode {each.episode} ended by {one_line(each.reason)}" for each in self.results
                   if each.reason not in ORDINARY]  # fmt: skip
         if self.shadow is not None:
             lines.append(

@@ -54,7 +54,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
         refuse_shadows()
         with searched_last():
             code = command(given) or 0
-        if sys.stdout is not None:
+        if sys.stdout is not None and not sys.stdout.closed:  # a driver may have closed it
             sys.stdout.flush()
         return code
     except KeyboardInterrupt as error:
@@ -79,10 +79,9 @@ def _told(program: str, line: str, error: BaseException, code: int, debug: bool)
     """Print, to a terminal that may be gone, and return the code."""
     if debug:
         tell("".join(traceback.format_exception(error)).rstrip("\n"))
-    # What stands in a file or a name may hold line breaks, or what drives a terminal.
-    tell(f"{program}: {''.join(c if c.isprintable() else ' ' for c in line)}")
+    tell(f"{program}: {one_line(line)}")
     try:
-        if sys.stdout is not None:
+        if sys.stdout is not None and not sys.stdout.closed:
             sys.stdout.flush()
     except OSError:
         give_up(sys.stdout)
@@ -93,8 +92,13 @@ def tell(text: str) -> None:
     """Lines on standard error, if anybody still reads it: what cannot be told does not change how a command ends."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except OSError:
+    except (OSError, ValueError):  # full, gone, or closed
         give_up(sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and what drives a terminal, either of which a file, a name or an error may hold."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def reader_has_gone(stream: TextIO | None) -> bool:

@@ -52,8 +52,8 @@ def encoding_of(pixels: "np.ndarray | bytes") -> str:
 
 
 def _fault(camera: Any, pixels: Any) -> str:
-    if not isinstance(camera, str):
-        return "has no text for a name"
+    if not isinstance(camera, str) or not camera.isprintable():
+        return "has no printable text for a name"
     if isinstance(pixels, bytes):
         size = len(pixels)
         fault = "" if encoding_of(pixels) else "is bytes of neither a PNG nor a JPEG file"

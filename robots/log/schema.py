@@ -113,9 +113,16 @@ def encode(row: Any) -> bytes:
 
 def plain(values: Any) -> Any:
     """Anything as JSON that keeps NaN and infinities readable, for the raw command of a stop."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+    if type(values) is np.ndarray and values.dtype.kind in "fiub":
         return [value if np.isfinite(value) else str(value) for value in values.ravel().tolist()[:256]]
     return repr(values)[:256]
+
+
+def legible(content: Any) -> Any:
+    """A text, or plain data with texts, as JSON can hold it: what was no UTF-8 in a name or a message escaped."""
+    if isinstance(content, str):
+        return content.encode("utf-8", "backslashreplace").decode()
+    return {key: legible(value) for key, value in content.items()} if isinstance(content, dict) else content
 
 
 def json_schemas() -> dict[str, bytes]:

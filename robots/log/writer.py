@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from robots.errors import LogError
 from robots.log.container import MAX_RECORD, ContainerWriter
 from robots.log.images import Image, compressed_image
-from robots.log.schema import Event, Shadow, Step, encode, json_schemas
+from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
 from robots.log.session import SESSION, Session
 
 POLL_SECONDS = 0.05
@@ -109,7 +109,8 @@ class LogWriter:
         self, kind: str, reason: str = "", episode: int = -1, step: int = -1, data: Mapping[str, Any] | None = None
     ) -> None:
         """Hand over one event; stamped here."""
-        row = Event(kind, reason, episode, step, time.time_ns(), time.monotonic_ns(), dict(data or {}))
+        now = time.time_ns(), time.monotonic_ns()
+        row = Event(kind, legible(reason), episode, step, *now, legible(dict(data or {})))
         self._offer(row, self._capacity + RESERVE)
 
     def shadow(self, row: Shadow) -> None:

@@ -20,7 +20,7 @@ class Colour(str, Enum):
 
 
 class Turn(int, Enum):
-    NONE = 0
+    NONE = 0  # an Enum of numbers has a member that is false
     LEFT = -90
 
 
@@ -77,6 +77,22 @@ class Lens:
         ("12", int | str, 12),
         ("12", str | int, 12),
         ("auto", float | str, "auto"),
+        ("012", Path | int, Path("012")),
+        ("0", Path | int, 0),
+        ("~/cal", str | Path, Path("~/cal").expanduser()),
+        ("1", bool | int, 1),
+        (1, bool | int, 1),
+        ("yes", bool | int, True),
+        ("1", bool | str, "1"),
+        ("no", str | bool, "no"),
+        ("false", bool | str, False),
+        ("/dev/ttyUSB0", str | list[str], "/dev/ttyUSB0"),
+        ("a,b", list[str] | str, "a,b"),
+        ('["a,b"]', str | list[str], ["a,b"]),
+        ("cal", list[Path] | Path, Path("cal")),
+        ("2", list[float] | float, 2.0),
+        ("1,2", list[float] | float, [1.0, 2.0]),
+        ("bgr", str | Colour, Colour.BGR),
         ("0.10", float | Literal["auto"], 0.1),
         ("5", float | dict[str, float], 5.0),
         ('{"pan": 5}', float | dict[str, float], {"pan": 5.0}),
@@ -85,6 +101,8 @@ class Lens:
         ("BGR", Colour, Colour.BGR),
         ("-90", Turn, Turn.LEFT),
         ("LEFT", Turn, Turn.LEFT),
+        ("NONE", Turn, Turn.NONE),
+        ("0", Turn, Turn.NONE),
         ("slow", Literal["slow", "fast"], "slow"),
         ("2", Literal[1, 2], 2),
         ("1,2.5", list[float], [1.0, 2.5]),

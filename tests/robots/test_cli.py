@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robots.cli import main
+from robots.cli import _deadman, main
 from robots.errors import LogError
 from robots.log import LogWriter, Session, read_log
 from robots.log.labels import labels_path
@@ -264,6 +264,18 @@ def test_a_shadow_of_another_kind_is_refused(
 ) -> None:
     error = fails(capsys, "run", "--policy", policies["token"], "--shadow", policies["gaussian"], "--log", tmp_path)
     assert "cannot score" in error
+
+
+def test_a_deadman_is_where_it_was_named_wherever_a_driver_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held = _deadman("pedal")
+    Path("pedal").touch()
+    monkeypatch.chdir("/")
+    assert held()
+    (tmp_path / "pedal").unlink()
+    assert not held()
 
 
 def test_a_run_that_is_stopped_ends_with_an_error(

@@ -30,6 +30,20 @@ def test_act_answers_with_what_was_sent(name: str, action: float, sent: float) -
     assert answer.tolist() == [sent] == [float(value[0]) for value in typed_env.SENT]
 
 
+@pytest.mark.parametrize(
+    ("info", "success"), [({}, None), ({"success": None}, None), ({"success": None, "is_success": 1.0}, True),
+                          ({"success": 0.0, "is_success": True}, False)]
+)  # fmt: skip
+def test_an_environment_that_does_not_say_is_no_failure(info: dict[str, object], success: bool | None) -> None:
+    env = gymnasium.make("Double-v0").unwrapped
+    driven = GymRobot(env, spec_of(env, "Double-v0", 10.0))
+    driven.prepare(0)
+    values = env.observation_space.sample()
+    env.step = lambda action: (values, 0.0, False, False, info)
+    driven.act(np.zeros(1))
+    assert driven.observe().success is success
+
+
 @pytest.fixture(scope="module")
 def own_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built for the spaces that training reads off `Double-v0`, and exported."""

@@ -132,13 +132,54 @@ BAD_OBSERVATIONS: dict[str, tuple[Callable[[FakeRobot], Any], str]] = {
     "dtype": (observations(np.zeros(5, np.int32)), "dtype"),
     "list": (observations([0.0] * 5), "not an array"),
     "reward": (observations(np.zeros(5), reward=math.nan), "reward is nan"),
+    "no reward": (observations(np.zeros(5), reward=None), "reward is None"),
+    "too much": (observations(np.zeros(5), reward=1e300), r"reward is 1e+300, no finite float32"),
+    "said no": (observations(np.zeros(5), success="no"), "success is 'no', it must be True, False or None"),
+    "unknown": (observations(np.zeros(5), success=math.nan), "success is nan"),
+    "some": (observations(np.zeros(5), success=np.array([True, False])), "success is array([ True, False])"),
+    "not over": (observations(np.zeros(5), terminated="False"), "terminated is 'False', it must be True or False"),
+    "masked": (observations(np.ma.masked_array(np.zeros(5), [0, 1, 0, 0, 0])), "observation is a MaskedArray"),
     "future": (lambda robot: robot.reading(time_ns=time.monotonic_ns() + 10**12), "future"),
     "past": (lambda robot: robot.reading(time_ns=1), "older than the one before"),
     "no time": (lambda robot: robot.reading(time_ns=None), "no whole number"),
-    "not one": (lambda robot: "zero", "observe failed"),
+    "not one": (lambda robot: "zero", "observe failed: TypeError: it gives a str, no robots.base.Observation"),
     "dies": (die(ConnectionError("cable out")), "ConnectionError: cable out"),
     "timeout": (die(TimeoutError("no answer")), "TimeoutError: no answer"),
 }
+
+
+def test_a_driver_that_fills_the_same_memory_again_changes_nothing(run: Run) -> None:
+    """Neither what the policy saw, nor what the log says was seen last."""
+    memory = np.zeros(5).view(type("Shared", (np.ndarray,), {}))
+
+    def reading(robot: FakeRobot) -> Any:
+        memory[:] = robot.tick / 10
+        return robot.reading(values=memory)
+
+    robot = FakeRobot(faults=dict.fromkeys(range(6), reading))
+    robot.stop = lambda reason: memory.fill(-7)  # type: ignore[method-assign,assignment]
+    _, log = run(robot, steps=5)
+    (episode,) = log.episodes
+    expected = np.repeat(np.arange(6, dtype=np.float32)[:, None] / np.float32(10), 5, axis=1)
+    np.testing.assert_array_equal(episode["observation"], expected[:5])
+    np.testing.assert_array_equal(episode.final_observation, expected[5])
+
+
+@pytest.mark.parametrize("sent", [[1e6, 0.0, 0.0], [0.0, -2.5, 0.0]])
+def test_numbers_of_another_unit_are_no_command_that_was_sent(run: Run, sent: list[float]) -> None:
+    robot = FakeRobot()
+    robot.act = lambda action: np.array(sent)  # type: ignore[method-assign]
+    result, _ = run(robot)
+    assert result.stopped
+    assert "the driver reports nonsense: sent action" in result.reason
+    assert "far outside of -1 to 1" in result.reason
+
+
+def test_a_reason_that_is_no_utf_8_reaches_the_log(run: Run) -> None:
+    result, log = run(FakeRobot(faults={3: die(OSError("no port at /dev/\udcff"))}))
+    assert result.stopped
+    assert log.episodes[0].event("stop")["reason"] == "observe failed: OSError: no port at /dev/\\udcff"
+    assert log.integrity.status == "sealed"
 
 
 @pytest.mark.parametrize("bad", BAD_OBSERVATIONS)

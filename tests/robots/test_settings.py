@@ -16,6 +16,7 @@ from robots.settings import merged, parse_settings
         (["a=1", "a=2"], {"a": "2"}),
         (["c.front.width=640", "c.front.type=usb", "c.wrist.fps=30"],
          {"c": {"front": {"width": "640", "type": "usb"}, "wrist": {"fps": "30"}}}),
+        (["c.front-left.0.fps=30"], {"c": {"front-left": {"0": {"fps": "30"}}}}),
         (['c={"front": {"width": 320}}', "c.front.width=640"], {"c": {"front": {"width": "640"}}}),
         (["c.front.width=640", 'c={"front": {"fps": 30}}'], {"c": {"front": {"width": "640", "fps": 30}}}),
     ],

@@ -69,3 +69,9 @@ def test_the_table_has_a_row_for_each_episode() -> None:
     assert "over budget" in head
     assert first.split() == ["0", "500", "0.0", "success", "80.0", "3", "1", "14.20", "steps"]
     assert second.split()[-1] == "SIGTERM"
+
+
+def test_a_reason_is_one_line_and_drives_no_terminal() -> None:
+    ended = report(episode(0, None, "observe failed: OSError: a\nb\x1b[31m"))
+    assert "\nepisode 0 ended by observe failed: OSError: a b [31m\n" in ended.text()
+    assert ended.table().endswith("observe failed: OSError: a b [31m")

@@ -44,6 +44,15 @@ def test_bad_input_and_a_world_that_refuses_are_one_line(capsys, error, line):
     assert told(capsys, raising(error)) == (2, f"gipo-x: error: {line}\n")
 
 
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (UserError("no policy here"), 2)])
+def test_standard_output_that_a_driver_has_closed_is_no_fault_of_ours(capsys, monkeypatch, error, code):
+    closed = open(os.devnull, "w")  # noqa: SIM115
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    command = raising(error) if error else lambda arguments: None
+    assert told(capsys, command) == (code, f"gipo-x: error: {error}\n" if error else "")
+
+
 def test_a_missing_library_names_the_extra(capsys):
     code, err = told(capsys, raising(ModuleNotFoundError("No module named 'minari'", name="minari.storage")))
     assert (code, err) == (

@@ -1,0 +1,65 @@
+"""Whether an object is a robot, as far as that shows before anything moves."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from gipo.common.boundary import described
+from robots.errors import RobotError
+from robots.spec import RobotSpec
+
+ARGUMENTS = {"connect": (), "prepare": ("seed",), "observe": (), "act": ("action",), "stop": ("reason",), "close": ()}
+_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
+def check_robot(robot: Any, name: str) -> None:
+    """Refuse what lacks a method, has one that cannot be called as the loop does, or says no spec.
+
+    A `stop` that takes no reason, or that is `async`, would be found out when the robot is to stop.
+
+    Args:
+        robot: not yet connected.
+        name: what it is called in messages.
+
+    Raises:
+        RobotError: naming the method.
+    """
+    kind = type(robot).__name__
+    for method, arguments in ARGUMENTS.items():
+        function = getattr(robot, method, None)
+        if not callable(function):
+            raise RobotError(f"{name} gives a {kind} without {method}(); see robots.base.Robot")
+        if fault := _fault(function, arguments):
+            raise RobotError(f"{name}: {kind}.{method} {fault}; see robots.base.Robot")
+    try:
+        spec = robot.spec
+    except Exception as error:  # a property runs whatever its author wrote
+        raise RobotError(f"{name} does not say its spec before it is connected: {described(error)}") from error
+    if not isinstance(spec, RobotSpec):
+        raise RobotError(f"{name}: the spec of {kind} is a {type(spec).__name__}; it must be a robots.spec.RobotSpec")
+
+
+def check_done(result: Any) -> None:
+    """Refuse what a method returned if it is work that nobody will do.
+
+    Raises:
+        TypeError: when it is a coroutine or a generator.
+    """
+    if inspect.isawaitable(result) or inspect.isgenerator(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python complains of it later
+        raise TypeError(f"it returned a {type(result).__name__}, which nobody runs")
+
+
+def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
+    if any(is_later(function) for is_later in _LATER):
+        return "is async or a generator, and a call of it does nothing; make it a plain method"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a library in C, which does not say
+        return ""
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return f"cannot be called with ({', '.join(arguments)}): {error}"
+    return ""
