@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from robots.contract import check_done
+from robots.contract import carry_out
 
 
 class Call:
@@ -36,6 +36,6 @@ class Call:
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
-            check_done(function(*arguments))
+            carry_out(function, *arguments)
         except BaseException as error:  # a driver's own errors share no base class, and some exit
             self._fault = f"{type(error).__name__}: {error}"

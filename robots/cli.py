@@ -96,7 +96,11 @@ def _spec(options: argparse.Namespace) -> None:
     from robots.marks import MARK, undecided
 
     found = draft_for(OnnxPolicy.load(options.policy).manifest, options.robot, options.device, options.set)
-    print(json.dumps(found, allow_nan=False, indent=1, ensure_ascii=False))
+    escaped = (sys.stdout.encoding or "").lower() not in (
+        "utf-8",
+        "utf8",
+    )  # the file is to be UTF-8, whatever writes it
+    print(json.dumps(found, allow_nan=False, indent=1, ensure_ascii=escaped))
     if questions := undecided(found):
         print(f"gipo-robot: a person must replace every {MARK} in it before it drives a robot:", file=sys.stderr)
         print("\n".join(f"  {question}" for question in questions), file=sys.stderr)

@@ -39,12 +39,13 @@ def check_robot(robot: Any, name: str) -> None:
         raise RobotError(f"{name}: the spec of {kind} is a {type(spec).__name__}; it must be a robots.spec.RobotSpec")
 
 
-def check_done(result: Any) -> None:
-    """Refuse what a method returned if it is work that nobody will do.
+def carry_out(method: Callable[..., Any], *arguments: Any) -> None:
+    """Call a driver's method that returns nothing.
 
     Raises:
-        TypeError: when it is a coroutine or a generator.
+        TypeError: when it returned work that nobody will do, as where a decorator hides that it is `async`.
     """
+    result = method(*arguments)
     if inspect.isawaitable(result) or inspect.isgenerator(result):
         if inspect.iscoroutine(result):
             result.close()  # else Python complains of it later

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from deploy.policy import Decision
 from robots import safety
 from robots.base import Observation, Robot
-from robots.contract import check_done
+from robots.contract import carry_out
 from robots.deciding import Decider
 from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
@@ -117,7 +118,7 @@ class ControlLoop:
         self.latch.begin()
         self._ask_people(record)
         self._watchdog.enter("prepare")
-        check_done(self.robot.prepare(seed))
+        carry_out(self.robot.prepare, seed)
         if self.latch.state == STOPPED:
             self.latch.repeat()  # preparing clears a driver's stop, also one that came meanwhile
             self.latch.check()
@@ -244,10 +245,13 @@ def _own(found: Observation) -> Observation:
     """An observation that keeps its numbers: a driver may fill the same memory again, also from another thread."""
     if not isinstance(found, Observation):
         raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
-    vectors = {name: getattr(found, name) for name in ("values", "hold")}
-    kept = {name: each for name, each in vectors.items() if isinstance(each, np.ndarray)}
-    masked = np.ma.MaskedArray  # which is refused as that
-    return replace(found, **{name: np.array(each, subok=isinstance(each, masked)) for name, each in kept.items()})
+    return replace(found, values=_copy(found.values), hold=_copy(found.hold))
+
+
+def _copy(values: Any) -> Any:
+    """A plain array of what is one; what is masked, or is none, as it is, and refused as that."""
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    return np.array(values) if plain else values
 
 
 @contextmanager

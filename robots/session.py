@@ -20,7 +20,7 @@ from gipo.common import boundary
 from gipo.common.errors import UserError
 from robots.base import Robot
 from robots.calls import Call
-from robots.contract import check_done, check_robot
+from robots.contract import carry_out, check_robot
 from robots.deciding import Decider
 from robots.errors import LogError, RobotError
 from robots.lifecycle import LifeCycle, SessionOver, State, signals
@@ -141,7 +141,7 @@ class Runner:
     def _connect(self) -> None:
         self._called = True
         try:
-            check_done(self._robot.connect())
+            carry_out(self._robot.connect)
         except UserError:
             raise
         except BaseException as error:  # drivers raise anything, and some exit

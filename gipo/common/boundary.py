@@ -12,12 +12,13 @@
 """
 
 import contextlib
+import io
 import os
 import select
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -52,7 +53,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
     given = [argument for argument in given if argument != "--debug"]
     try:
         refuse_shadows()
-        with searched_last():
+        with _any_character(), searched_last():
             code = command(given) or 0
         if sys.stdout is not None and not sys.stdout.closed:  # a driver may have closed it
             sys.stdout.flush()
@@ -94,6 +95,21 @@ def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # full, gone, or closed
         give_up(sys.stderr)
+
+
+@contextlib.contextmanager
+def _any_character() -> Iterator[None]:
+    """Have what a terminal of another encoding than UTF-8 cannot show printed as `?`, where Python would raise."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    before = [(stream, stream.errors) for stream in streams if not stream.closed]
+    for stream, _ in before:
+        stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            with contextlib.suppress(OSError, ValueError):  # it writes what waits, to what may be full, gone or closed
+                stream.reconfigure(errors=errors)
 
 
 def one_line(text: str) -> str:

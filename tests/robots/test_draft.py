@@ -1,5 +1,6 @@
 """A spec that `gipo-robot spec` begins, that a person ends, and that a run then takes."""
 
+import io
 import json
 import sys
 import types
@@ -197,3 +198,14 @@ def test_another_robots_policy(policies: dict[str, Path], capsys: pytest.Capture
     error = capsys.readouterr().err
     assert "only in the device ['base.vel', 'grip.pos', 'pan.pos']" in error
     assert "motors: only in the policy ['gripper_effort'" in error
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_what_is_written_to_a_file_is_read_again_whatever_the_encoding(
+    policy: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("robots.draft.draft_for", lambda *_: {"action_units": ["N·m", "Ω"]})
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    assert main(["spec", "--policy", str(policy)]) == 0
+    assert json.loads(written.getvalue().decode("utf-8")) == {"action_units": ["N·m", "Ω"]}

@@ -1,6 +1,7 @@
 """Whatever ends a command: one line on stderr, and the exit code that says what it was."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def test_standard_output_that_a_driver_has_closed_is_no_fault_of_ours(capsys, mo
     monkeypatch.setattr(sys, "stdout", closed)
     command = raising(error) if error else lambda arguments: None
     assert told(capsys, command) == (code, f"gipo-x: error: {error}\n" if error else "")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", b"a ? b\n"), ("latin-1", b"a ? b\n"), ("utf-8", "a Δ b\n".encode())]
+)
+def test_a_terminal_of_another_encoding_is_no_fault(monkeypatch, encoding, shown):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    assert boundary.run("gipo-x", lambda arguments: print("a Δ b"), []) == 0
+    assert written.getvalue() == shown
+    assert sys.stdout.errors == "strict"
 
 
 def test_a_missing_library_names_the_extra(capsys):
