@@ -11,7 +11,7 @@ from torch import Tensor
 from torchrl.collectors import Collector
 
 from datamodules.actor import Actor
-from datamodules.envs import seed_env
+from datamodules.seeding import seed_env
 from datamodules.simulation import Simulation
 from gipo.policies import Policy
 

@@ -14,13 +14,13 @@ Truncation and termination stay apart: a time limit sets `truncated` alone.
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torchrl.envs import EnvBase
 
 from datamodules.families import Family
 from datamodules.gymnasium_tasks import GymnasiumFamily
 from datamodules.libero.family import LiberoFamily
 from datamodules.metaworld import MetaWorldFamily
+from datamodules.seeding import seed_env
 from datamodules.simulation import Simulation
 from gipo.errors import GipoError, nearest
 from gipo.policies import Spaces
@@ -95,9 +95,3 @@ def spaces_of(env: EnvBase) -> Spaces:
     action = env.action_spec
     low, high = action.space.low.flatten(0, -2)[0], action.space.high.flatten(0, -2)[0]
     return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
-
-
-def seed_env(env: EnvBase, seed: int) -> None:
-    """Seed an environment without touching torch's global generator, which `EnvBase.set_seed` reseeds."""
-    with torch.random.fork_rng(devices=[]):
-        env.set_seed(seed)

@@ -1,16 +1,14 @@
 """Evaluation episodes: each begins and acts by its number alone; nothing of the training run is touched."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.actor import Actor
-from datamodules.envs import seed_env
+from datamodules.seeding import begin_episodes, episode_seed
 from gipo.policies import Policy
 
 
@@ -48,11 +46,7 @@ def _wave(
     env: EnvBase, policy: Policy, numbers: range, seed: int, deterministic: bool, max_steps: int | None
 ) -> TensorDict:
     """One episode in every simulator."""
-    begin_with: Any = getattr(env, "begin_with", None)
-    if begin_with is None:
-        seed_env(env, episode_seed(seed, numbers.start))
-    else:
-        begin_with(numbers, seed)
+    begin_episodes(env, numbers, seed)
     actor = _NumberedActor(policy, [episode_seed(seed, number) for number in numbers], deterministic)
     state = env.reset()
     task = state.get("task", None)
@@ -78,11 +72,6 @@ def _wave(
     if task is not None:
         result["task"] = task.squeeze(-1)
     return TensorDict(result, batch_size=[width])
-
-
-def episode_seed(seed: int, number: int) -> int:
-    """32 bits for the noise of episode `number` of the evaluation with this seed."""
-    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
 
 
 class _NumberedActor(Actor):

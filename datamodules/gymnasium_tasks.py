@@ -14,6 +14,7 @@ from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, Transforme
 
 from datamodules.batched import refuse_no_simulators
 from datamodules.families import Family
+from datamodules.seeding import episode_seed
 from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
 from gipo.errors import GipoError, nearest
@@ -49,7 +50,7 @@ class GymnasiumEnv(SerialEnv):
             self.start()
         with torch.random.fork_rng(devices=[]):  # which TorchRL seeds too
             for env, number in zip(self._envs, numbers, strict=True):
-                env.set_seed(int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0]))
+                env.set_seed(episode_seed(seed, number))
 
 
 def _registered(name: str) -> str:

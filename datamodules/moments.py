@@ -7,7 +7,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.actor import Actor
-from datamodules.envs import seed_env
+from datamodules.seeding import seed_env
 from datamodules.valuation import CHUNK
 from gipo import ranks
 from gipo.policies import Policy

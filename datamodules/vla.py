@@ -1,6 +1,7 @@
 """Vision-language-action tasks: environments with TorchRL's VLA keys, whose decisions are chunks of actions."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,8 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.envs.custom import ToyVLAEnv
 
-from datamodules.envs import seed_env
 from datamodules.options import refuse_not_positive
+from datamodules.seeding import begin_episodes, seed_env
 from datamodules.simulation import Simulation
 from gipo.errors import GipoError
 from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces, encode_instructions
@@ -65,6 +66,10 @@ class ChunkEnv(EnvBase):
 
     def _set_seed(self, seed: int | None) -> None:
         self.env.set_seed(seed)
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next full reset begins these episodes of the evaluation with this seed, as far as `env` can."""
+        begin_episodes(self.env, numbers, seed)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         chosen = None if tensordict is None else tensordict.get("_reset", None)

@@ -31,7 +31,7 @@ class PatientCheckpoint(ModelCheckpoint):
         except OSError as error:
             trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
             self.unwritten = error
-            say(trainer, f"{_reason(error)}; the run goes on, and saves when it can")
+            say(trainer, f"{reason(error)}; the run goes on, and saves when it can")
 
     def _write(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
@@ -117,7 +117,7 @@ class LastCheckpoint(PatientCheckpoint):
         """
         listener.patient = False
         problem = self.unwritten if self._copy is None else self._write_copy(trainer, self._copy)
-        lines = [] if problem is None else [_reason(problem)]
+        lines = [] if problem is None else [reason(problem)]
         if self._saved == self._began:
             lines.append(f"{shown(self._path)} is as it was" if self._path.exists() else "there is no checkpoint yet")
         else:
@@ -234,6 +234,7 @@ def _told(cause: BaseException, whole: int) -> str:
     return f"the run failed in iteration {whole + 1}"
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What could not be written, and why."""
     where = "" if error.filename is None else f"{shown(Path(os.path.abspath(error.filename)))}: "
     return f"{where}{error.strerror or error}"

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from gipo.common.errors import UserError
+from gipo.common.reading import read_text
 from gipo.errors import GipoError
 
 IN_USE, CONFIG, CHECKPOINTS = ".in_use", "config.yaml", "checkpoints"
@@ -39,8 +41,7 @@ class RunFolder:
             ) from error
         if self._lock is None:
             raise GipoError(
-                f"{shown(path)} is in use by {(path / IN_USE).read_text().strip() or 'another run'}; wait for it, "
-                "or name another --trainer.default_root_dir"
+                f"{shown(path)} is in use by {_user_of(path)}; wait for it, or name another --trainer.default_root_dir"
             )
 
     @classmethod
@@ -104,6 +105,13 @@ def _locked(path: Path) -> int | None:
     return descriptor
 
 
+def _user_of(folder: Path) -> str:
+    try:
+        return read_text(folder / IN_USE).strip() or "another run"
+    except UserError:  # it has just been released
+        return "another run"
+
+
 def folder_of(checkpoint: str | Path) -> Path | None:
     """The folder of the run that a checkpoint lies in, wherever it was moved; None outside of one."""
     path = Path(os.path.abspath(checkpoint))
@@ -127,8 +135,10 @@ def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) ->
             began, which is not where it is.
 
     Raises:
-        GipoError: when the named folder holds another run.
+        GipoError: when the named folder holds another run, or none is named by an empty text.
     """
+    if named is not None and not named.strip():
+        raise GipoError("trainer.default_root_dir names nothing; give a folder, or leave it out")
     own = None if checkpoint is None else folder_of(checkpoint)
     if named is None or (own is not None and any(_left_behind(config, own, named) for config in configs)):
         return own
@@ -147,13 +157,20 @@ def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) ->
 
 
 def with_absolute_paths(config: Any) -> None:
-    """Make the paths in a configuration absolute, in place: it is to be used from another working folder too."""
+    """Make the paths in a configuration absolute, in place: it is to be used from another working folder too.
+
+    Raises:
+        GipoError: when one is empty, which would be the working folder.
+    """
     for group, option in PATHS:
         value = config[group].get(option)
-        if isinstance(value, (str, Path)):
-            config[group][option] = os.path.abspath(value)
-        elif value is not None:
+        paths = value if isinstance(value, list) else [value]
+        if "" in map(str, paths):
+            raise GipoError(f"{group}.{option} names nothing; give a path, or leave it out")
+        if isinstance(value, list):
             config[group][option] = [os.path.abspath(path) for path in value]
+        elif value is not None:
+            config[group][option] = os.path.abspath(value)
 
 
 def shown(path: Path) -> str:
@@ -165,8 +182,8 @@ def _left_behind(config: str, run: Path, named: str) -> bool:
     """Whether `config` is that of the run, and the folder that is named is what it says."""
     if not _same(Path(config), run / CONFIG):
         return False
-    kept = yaml.safe_load(Path(config).read_text())
-    return bool(kept["trainer"].get("default_root_dir") == named)
+    trainer = yaml.safe_load(read_text(config)).get("trainer")
+    return isinstance(trainer, dict) and trainer.get("default_root_dir") == named
 
 
 def _same(one: Path, other: Path) -> bool:

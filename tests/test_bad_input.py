@@ -139,6 +139,28 @@ def test_evaluating_nothing(command: str, capsys: Capture) -> None:
     assert "--ckpt_path" in refused([command], capsys)
 
 
+def test_a_task_without_a_time_limit_is_refused_wherever_it_is_evaluated(
+    tiny: Args, tmp_path: Path, capsys: Capture
+) -> None:
+    line = "error: Endless-v0 has no time limit, so that an evaluation episode may never end; set data.evaluation.max_"
+    endless: dict[str, object] = {"data__task": "Endless-v0", "data__total_frames": 32}
+    assert refused(tiny(**endless), capsys).startswith(line)
+    assert not (tmp_path / "run").exists()
+    main(tiny(trainer__limit_val_batches=0, **endless))  # never evaluated, so that nothing is missing
+    again = endless | {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", "checkpoint__every": None}
+    for command in ("validate", "test"):
+        assert refused(tiny(command=command, **again), capsys).startswith(line)
+        main(tiny(command=command, data__evaluation__max_steps=5, data__evaluation__test_episodes=2, **again))
+        assert "over 2 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["data.logs", "model.init_from", "data.ingest.cache", "trainer.default_root_dir"])
+def test_an_empty_path_is_not_the_working_folder(option: str, tiny: Args, tmp_path: Path, capsys: Capture) -> None:
+    error = refused([*tiny(data__task="Tiny-v0"), f"--{option}="], capsys)
+    assert error.startswith(f"error: {option} names nothing; give a ")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("task", ["NaNReward-v0", "InfReward-v0"])
 def test_a_reward_that_breaks_ends_the_run_and_keeps_the_last_checkpoint(
     task: str, tiny: Args, tmp_path: Path, capsys: Capture

@@ -6,6 +6,7 @@ Needs an offscreen OpenGL: `apt-get install libgl1 libegl1 libegl-mesa0 libgl1-m
 import contextlib
 import io
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from datamodules.batched import refuse_no_simulators
 from datamodules.libero import graphics
 from datamodules.libero.simulator import SETTLE
 from datamodules.libero.tasks import LiberoTask, find
+from datamodules.seeding import episode_seed
 from gipo.errors import GipoError
 
 WRIST = "robot0_eye_in_hand"
@@ -35,7 +37,8 @@ class LiberoCameraEnv(LiberoEnv):
         size: height and width of the images.
         place: of this environment among those that share the initial states.
         places: how many share them.
-        evaluating: go through the initial states in order, every `places`-th from the `place`-th on; draw them if not.
+        evaluating: take the initial states in order: that of the episode's number (`begin_episode`), else every
+            `places`-th from the `place`-th on; draw them if not.
 
     Raises:
         GipoError: when this process already has one: closing either would freeze the images of the other.
@@ -49,6 +52,7 @@ class LiberoCameraEnv(LiberoEnv):
             )
         graphics.refuse_none()
         self._place, self._places = place, places
+        self._number: int | None = None  # of the episode that the next reset begins, where it has one
         super().__init__(
             task.suite,
             task.index,
@@ -63,10 +67,17 @@ class LiberoCameraEnv(LiberoEnv):
         )
         _open.append(self)
 
+    def begin_episode(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins the episode numbers[place] of the evaluation with this seed."""
+        self._number = numbers[self._place]
+        self.set_seed(episode_seed(seed, self._number))
+
     def _select_init_state(self) -> np.ndarray:
+        number, self._number = self._number, None
         if self.init_state_mode != "cycle":
             return super()._select_init_state()
-        return self.init_states[(self._place + self._places * self._episode_count) % len(self.init_states)]
+        number = self._place + self._places * self._episode_count if number is None else number
+        return self.init_states[number % len(self.init_states)]
 
     def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
         # robosuite's quick reset leaves the gripper's last command to the next episode.
@@ -80,7 +91,17 @@ class LiberoCameraEnv(LiberoEnv):
         super().close(**options)
 
 
-def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) -> ParallelEnv:
+class Cameras(ParallelEnv):
+    """Camera environments, each in a process of its own."""
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next full reset begins these episodes of the evaluation with this seed."""
+        if self.is_closed:
+            self.start()
+        self.begin_episode(list(numbers), seed)  # of every process
+
+
+def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) -> Cameras:
     """`num_envs` camera environments of one task, each in a process of its own, batch size [num_envs].
 
     Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, `wrist_image`,
@@ -95,7 +116,7 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) ->
         raise GipoError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
     graphics.refuse_none()
     places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
-    return ParallelEnv(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
+    return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 
 
 def _camera(*arguments: Any) -> LiberoCameraEnv:

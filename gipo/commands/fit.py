@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -26,15 +27,16 @@ from gipo.callbacks import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.commands.parser import Parser
 from gipo.commands.summary import episode_summary, run_summary
-from gipo.ending import BestCheckpoint, LastCheckpoint
+from gipo.ending import BestCheckpoint, LastCheckpoint, PatientCheckpoint
 from gipo.errors import GipoError
 from gipo.loggers import CSV, TensorBoard
 from gipo.module import GIPOModule
-from gipo.run_folder import RunFolder, choose, folder_of, with_absolute_paths
+from gipo.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
 from gipo.signals import Ended, listener, name
 from gipo.strategies import chosen
 from gipo.together import EXIT_LOST, EndTogether, report_lost
 from gipo.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
+from gipo.users_checkpoints import spare_the_run
 
 EVALUATING = {"model", "dataloaders", "datamodule", "weights_only"}  # arguments that are not the user's to give
 SUBCOMMANDS = {
@@ -128,7 +130,10 @@ class GipoCLI(LightningCLI):
                 f"a plugin of the trainer needs {error} in the environment; is this its cluster?"
             ) from error
         for callback in instance.checkpoint_callbacks:
-            callback.dirpath = callback.dirpath or str(Path(folder) / "checkpoints")  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(Path(folder) / CHECKPOINTS)
+                if not isinstance(callback, PatientCheckpoint):
+                    spare_the_run(callback)
         return instance
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -79,7 +79,7 @@ def _docstring(module: str) -> str:
     spec = importlib.util.find_spec(module)
     assert spec is not None, module
     assert spec.origin is not None, module
-    return ast.get_docstring(ast.parse(Path(spec.origin).read_text())) or ""
+    return ast.get_docstring(ast.parse(Path(spec.origin).read_bytes())) or ""
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.envs import Task, seed_env, spaces_of
+from datamodules.envs import Task, spaces_of
 from datamodules.metaworld import MetaWorldEnv
+from datamodules.seeding import seed_env
 from gipo.errors import GipoError
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from torchrl.envs import SerialEnv, check_env_specs
 from torchrl.envs.custom import ToyVLAEnv
 
 from datamodules.collectors import InProcessRollouts
-from datamodules.envs import seed_env
+from datamodules.seeding import seed_env
 from datamodules.vla import ChunkEnv, ToyVLA
 from gipo.cli import main
 from gipo.errors import GipoError

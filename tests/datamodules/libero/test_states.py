@@ -7,13 +7,14 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.envs import seed_env, spaces_of
+from datamodules.envs import spaces_of
 from datamodules.evaluation import evaluate
 from datamodules.libero.demos import main as demos
 from datamodules.libero.script import PickAndPlace
 from datamodules.libero.simulator import LiberoSimulator, units
 from datamodules.libero.states import LiberoStateEnv
 from datamodules.libero.tasks import find
+from datamodules.seeding import seed_env
 from gipo.errors import GipoError
 from gipo.policies import TokenPolicy
 
