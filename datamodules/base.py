@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
-from datamodules.envs import Task
+from datamodules.envs import simulation
 from datamodules.evaluation import evaluate
 from datamodules.logs import Logs
 from datamodules.options import EvaluationOptions
@@ -40,7 +40,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def __init__(self, task: str | Simulation | None, evaluation: EvaluationOptions, seed: int | None):
         super().__init__()
-        self.task: Simulation | None = Task(task) if isinstance(task, str) else task
+        self.task: Simulation | None = simulation(task) if isinstance(task, str) else task
         self.evaluation = evaluation
         self.seed = 0 if seed is None else seed
         self._evaluation_env: EnvBase | None = None

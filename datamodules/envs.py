@@ -11,6 +11,8 @@ Every environment made here has batch size [N] and, beside TorchRL's own keys,
 Truncation and termination stay apart: a time limit sets `truncated` alone.
 """
 
+import inspect
+import pydoc
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ from datamodules.libero.family import LiberoFamily
 from datamodules.metaworld import MetaWorldFamily
 from datamodules.seeding import seed_env
 from datamodules.simulation import Simulation
+from gipo.common.boundary import described
 from gipo.errors import GipoError, nearest
 from gipo.policies import Spaces
 
@@ -76,7 +79,7 @@ class Task(Simulation):
         known = [name for family in FAMILIES for name in family.names()]
         raise GipoError(
             f"unknown task {self.name!r}: neither a MetaWorld task nor a registered Gymnasium id (or module:Id), nor "
-            f"one of LIBERO's, nor the path of a Simulation that can be made. "
+            f"one of LIBERO's, nor the import path of a Simulation. "
             f"Nearest: {nearest(self.name, known)}"
         )
 
@@ -88,6 +91,46 @@ class Task(Simulation):
     def spaces(self, env: EnvBase) -> Spaces:
         """Sizes and bounds for a policy."""
         return spaces_of(env)
+
+
+def simulation(name: str) -> Simulation:
+    """The task of this name, or a simulation of the class with this import path, made without options.
+
+    Raises:
+        GipoError: for an unknown name, or a class that cannot be made, naming what it lacks.
+    """
+    if "." not in name or not all(part.isidentifier() for part in name.split(".")):
+        return Task(name)
+    kind = _class_at(name)
+    missing = sorted(kind.__abstractmethods__)
+    if missing:
+        raise GipoError(f"data.task={name} cannot be made: a Simulation has {', '.join(missing)} too")
+    needed = [one.name for one in inspect.signature(kind).parameters.values() if _is_needed(one)]
+    if needed:
+        raise GipoError(f"data.task={name} cannot be made without --data.task.{needed[0]}=VALUE")
+    made = kind()
+    if not isinstance(getattr(made, "name", None), str):
+        raise GipoError(f"data.task={name} has no name; a Simulation has one, a text")
+    return made
+
+
+def _class_at(path: str) -> type[Simulation]:
+    try:
+        found = pydoc.locate(path)
+    except pydoc.ErrorDuringImport as error:
+        raise GipoError(f"data.task={path} cannot be imported: {described(error.value)}") from error
+    if found is None:
+        raise GipoError(f"data.task={path}: there is no such class; a task by name has no dot in it")
+    if not (inspect.isclass(found) and issubclass(found, Simulation)):
+        raise GipoError(f"data.task={path} is no class derived from datamodules.simulation.Simulation")
+    return found
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def spaces_of(env: EnvBase) -> Spaces:

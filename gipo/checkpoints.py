@@ -1,6 +1,7 @@
 """Checkpoints: one file that appears whole or not at all, and that never runs code when it is read."""
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -14,6 +15,7 @@ from gipo.errors import GipoError
 from gipo.files import whole_file
 from gipo.heads import of_gipo, unreadable
 from gipo.policies import Policy, build
+from gipo.telling import say_once
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,6 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         named = checkpoint | {"gipo": checkpoint["gipo"] | {"id": checkpoint_id(checkpoint)}}
+        if "callbacks" in named:
+            named["callbacks"] = {name: state for name, state in named["callbacks"].items() if _is_plain(name, state)}
         with whole_file(target) as partial, open(partial, "wb") as file:
             torch.save(named, file)
 
@@ -54,6 +58,22 @@ def _with_folder(value: Any, was: str, now: str) -> Any:
     if isinstance(value, dict):
         return {_with_folder(key, was, now): _with_folder(each, was, now) for key, each in value.items()}
     return value
+
+
+def _is_plain(name: str, state: Any) -> bool:
+    """Whether the state of a callback, which may be a user's, can be read again; told where it cannot."""
+    try:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception as error:  # whatever its objects make of being pickled
+        say_once(
+            f"the state of {name.partition('{')[0]} is left out of checkpoints, as it is no plain data: "
+            f"{str(error).strip().partition(chr(10))[0]}"
+        )
+        return False
+    return True
 
 
 def checkpoint_id(checkpoint: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from gipo.files import of_the_disk, whole_file
 from gipo.run_folder import shown
+from gipo.telling import say_once
 
 
 class CSV(CSVLogger):
@@ -40,7 +40,7 @@ class Rows(ExperimentWriter):
             self.metrics, self.metrics_keys = rows, columns
             if path.exists():
                 os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-            _say(f"{shown(path)}: {error.strerror or error}; its rows wait until there is space")
+            say_once(f"{shown(path)}: {error.strerror or error}; its rows wait until there is space")
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """A new column: the old file stays until the new one is whole, where Lightning empties it first."""
@@ -79,20 +79,10 @@ class TensorBoard(TensorBoardLogger):
             if found is None:
                 raise
             self._experiment = None  # its thread has ended, and would raise the same error for ever
-            _say(f"{shown(Path(self.log_dir))}: {found.strerror}; it misses what is logged meanwhile")
+            say_once(f"{shown(Path(self.log_dir))}: {found.strerror}; it misses what is logged meanwhile")
 
 
 def _excepthook(args: Any) -> None:
     """TensorBoard's own thread ends by the error that its caller gets too."""
     if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
         threading.__excepthook__(args)
-
-
-_said: set[str] = set()
-
-
-def _say(line: str) -> None:
-    """Once: a run logs often."""
-    if line not in _said:
-        _said.add(line)
-        print(f"gipo: {line}", file=sys.stderr, flush=True)

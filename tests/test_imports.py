@@ -51,14 +51,16 @@ RULES: dict[str, set[str]] = {
     "gipo.strategies": {"torch", "lightning"},
     "gipo.together": {"torch", "lightning", "gipo.ranks", "gipo.signals"},
     "gipo.signals": set(),
-    "gipo.run_folder": {"yaml", "gipo.errors"},
+    "gipo.run_folder": {"yaml", "gipo.common.errors", "gipo.common.reading", "gipo.errors"},
+    "gipo.users_callbacks": {"lightning", "gipo.common", "gipo.ending", "gipo.trainer_options"},
     "gipo.whole_iteration": {"torch", "lightning"},
     "gipo.ending": {
         "torch", "lightning", "gipo.errors", "gipo.files", "gipo.ranks", "gipo.run_folder", "gipo.signals",
         "gipo.whole_iteration",
     },
     "gipo.trainer_options": {"torch", "lightning", "gipo.errors"},
-    "gipo.loggers": {"lightning", "gipo.files", "gipo.run_folder"},
+    "gipo.loggers": {"lightning", "gipo.files", "gipo.run_folder", "gipo.telling"},
+    "gipo.telling": set(),
     "gipo.studies": {
         "torch", "numpy", "matplotlib", "tqdm", "gipo.studies", "gipo.objectives", "gipo.baselines", "gipo.plots",
         "gipo.common", "gipo.files", "gipo.errors",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -27,7 +28,7 @@ from gipo.callbacks import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.commands.parser import Parser
 from gipo.commands.summary import episode_summary, run_summary
-from gipo.ending import BestCheckpoint, LastCheckpoint, PatientCheckpoint
+from gipo.ending import BestCheckpoint, LastCheckpoint
 from gipo.errors import GipoError
 from gipo.loggers import CSV, TensorBoard
 from gipo.module import GIPOModule
@@ -36,7 +37,7 @@ from gipo.signals import Ended, listener, name
 from gipo.strategies import chosen
 from gipo.together import EXIT_LOST, EndTogether, report_lost
 from gipo.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
-from gipo.users_checkpoints import spare_the_run
+from gipo.users_callbacks import at_fault, spare_the_run
 
 EVALUATING = {"model", "dataloaders", "datamodule", "weights_only"}  # arguments that are not the user's to give
 SUBCOMMANDS = {
@@ -105,6 +106,16 @@ class GipoCLI(LightningCLI):
         self._resources.callback(folder.release)
         config.trainer.default_root_dir = str(folder.path)
 
+    def instantiate_classes(self) -> None:
+        """Build what the options name; a class that needs what is not installed is told by its name."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            found = re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", str(error))
+            if found is None:
+                raise
+            raise GipoError(f"{found[1]} cannot be made: {found[2]}") from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
         trainer = self.config_init[self.subcommand].trainer
@@ -123,7 +134,7 @@ class GipoCLI(LightningCLI):
             kwargs["logger"] = [TensorBoard(folder, "tensorboard"), CSV(folder, "csv")]
         try:
             instance = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
             raise GipoError(f"the trainer cannot have these options: {' '.join(str(error).split())}") from error
         except KeyError as error:  # of a plugin for a cluster
             raise GipoError(
@@ -132,8 +143,8 @@ class GipoCLI(LightningCLI):
         for callback in instance.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 callback.dirpath = callback.dirpath or str(Path(folder) / CHECKPOINTS)
-                if not isinstance(callback, PatientCheckpoint):
-                    spare_the_run(callback)
+        for callback in as_list(trainer.callbacks):
+            spare_the_run(callback)
         return instance
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -148,12 +159,14 @@ class GipoCLI(LightningCLI):
             raise
         except SystemExit as error:
             raise GipoError(f"something that the run called ended it by sys.exit({error.code!r})") from error
-        except (MemoryError, RuntimeError) as error:
-            if not (isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)):
-                raise
-            raise GipoError(
-                "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
-            ) from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
+                raise GipoError(
+                    "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
+                ) from error
+            if (line := at_fault(error, self.config_init[subcommand].trainer)) is not None:
+                raise GipoError(line) from error
+            raise
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""

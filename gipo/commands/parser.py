@@ -5,8 +5,10 @@ import pydoc
 import re
 import textwrap
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse._typehints import get_all_subclass_paths, get_callable_return_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -21,8 +23,12 @@ NO_SUCH_CLASS = {
     r"Problem with given class_path '(\S+?)':\s*(No module named \S+|module \S+ has no attribute \S+)": "{1}",
     r"Import path (\S+) does not correspond to a subclass of (\w+)": "it is no {1}",
     r"Expected '(\S+?)' to be a [\w ]+? (?:<class ')?(?:\w+\.)*(\w+)'?>?\.": "it is no {1}",
-    r"Expected an instantiatable class, but (\S+) is (abstract|a protocol)": "it is {1}",
+    r"Expected an instantiatable class, but (\S+) is (abstract|a protocol)": "it is {1}{lacking}",
 }
+
+
+# Defaults of Lightning's, such as Timer's, which YAML would refuse to write.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent_data(one.value))
 
 
 class Parser(LightningArgumentParser):
@@ -88,13 +94,20 @@ def _reason(parser: Parser, key: str, text: str) -> str:
         return f" has options only once its class is named: --{key}=CLASS; {_known(parser, key)}"
     for pattern, words in NO_SUCH_CLASS.items():
         if found := re.search(pattern, text):
-            return f"={found[1]}: {words.format(*found.groups())}; {_known(parser, key, found[1])}"
+            what = words.format(*found.groups(), lacking=_lacking(found[1]))
+            return f"={found[1]}: {what}; {_known(parser, key, found[1])}"
     given = re.search(r"(?:Got value|Given value): (.*)", text)
     value = f"={given[1].strip()}" if given and "Namespace" not in given[1] else ""
     expected = _expected(text)
     if expected == "expected null" and any(_classes(parser, key)):
         return f"{value}: nothing can be made of it; {_known(parser, key)}"
     return f"{value}: " + (expected or _flat(text))
+
+
+def _lacking(class_path: str) -> str:
+    """What an abstract class would have to have."""
+    missing = sorted(getattr(pydoc.locate(class_path), "__abstractmethods__", ()))
+    return f", without {', '.join(missing)}" if missing else ""
 
 
 def _expected(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.envs import Task, spaces_of
+from datamodules.envs import Task, simulation, spaces_of
 from datamodules.metaworld import MetaWorldEnv
 from datamodules.seeding import seed_env
+from datamodules.vla import ToyVLA
 from gipo.errors import GipoError
 
 torch.set_num_threads(1)
@@ -325,3 +327,58 @@ def test_environments_of_no_simulators_are_refused(task: str, num_envs: int) -> 
 def test_discrete_actions_are_refused(task: str) -> None:
     with pytest.raises(GipoError, match=r"action space Discrete.*gymnasium\.spaces\.Box|observation space Discrete"):
         Task(task).make(num_envs=1, seed=0)
+
+
+MINE = """
+from dataclasses import dataclass
+from datamodules.simulation import Simulation
+from datamodules.vla import ToyVLA
+
+class Half(Simulation):
+    name, horizon = "half", 3
+    def make(self, num_envs, seed): ...
+
+class Whole(Half):
+    interface = None
+    def spaces(self, env): ...
+
+class Nameless(Whole):
+    name = None
+
+@dataclass(frozen=True)
+class Wanting(Whole):
+    port: str
+
+class Stranger: ...
+"""
+CANNOT_BE_MADE = {
+    "mine_sims.Half": "data.task=mine_sims.Half cannot be made: a Simulation has interface, spaces too",
+    "mine_sims.Nameless": "data.task=mine_sims.Nameless has no name; a Simulation has one, a text",
+    "mine_sims.Wanting": "data.task=mine_sims.Wanting cannot be made without --data.task.port=VALUE",
+    "mine_sims.Stranger": "data.task=mine_sims.Stranger is no class derived from datamodules.simulation.Simulation",
+    "mine_sims.Nobody": "data.task=mine_sims.Nobody: there is no such class; a task by name has no dot in it",
+    "no_sims.Whole": "data.task=no_sims.Whole: there is no such class; a task by name has no dot in it",
+    "broken_sims.Whole": "data.task=broken_sims.Whole cannot be imported: ZeroDivisionError in <module> (",
+}
+
+
+@pytest.fixture
+def my_simulations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_sims.py").write_text(MINE)
+    (tmp_path / "broken_sims.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("my_simulations")
+def test_the_path_of_a_class_alone_is_a_task() -> None:
+    assert simulation("mine_sims.Whole").name == "half"
+    assert simulation("datamodules.vla.ToyVLA") == ToyVLA()
+    assert simulation("reach-v3") == Task("reach-v3")
+
+
+@pytest.mark.usefixtures("my_simulations")
+@pytest.mark.parametrize("path", CANNOT_BE_MADE)
+def test_a_simulation_that_cannot_be_made_says_what_it_lacks(path: str) -> None:
+    with pytest.raises(GipoError) as refusal:
+        simulation(path)
+    assert str(refusal.value).startswith(CANNOT_BE_MADE[path])

@@ -151,8 +151,8 @@ MISTAKES = {
     "PPOClip; one of yours is named by its path, module.NAME",
     "--model.objective=pathlib.Path": "--model.objective=pathlib.Path: it is no Objective; there are GIPO, NoClip, "
     "PPOClip; one of yours is named by its path, module.NAME",
-    "--model.objective=gipo.objectives.Objective": "--model.objective=gipo.objectives.Objective: it is abstract; there "
-    "are GIPO, NoClip, PPOClip; one of yours is named by its path, module.NAME",
+    "--model.objective=gipo.objectives.Objective": "--model.objective=gipo.objectives.Objective: it is abstract, "
+    "without __call__; there are GIPO, NoClip, PPOClip; one of yours is named by its path, module.NAME",
     "--model.kl_estimator=k2": "--model.kl_estimator=k2: no class of that name is known; give its path, module.NAME",
     "blah": "there is nothing that the argument 'blah' could be; options are --NAME=VALUE",
 }
