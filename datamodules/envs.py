@@ -118,7 +118,7 @@ def _class_at(path: str) -> type[Simulation]:
     try:
         found = pydoc.locate(path)
     except pydoc.ErrorDuringImport as error:
-        raise GipoError(f"data.task={path} cannot be imported: {described(error.value)}") from error
+        raise GipoError(f"data.task={path} cannot be imported: {described(error.value or error)}") from error
     if found is None:
         raise GipoError(f"data.task={path}: there is no such class; a task by name has no dot in it")
     if not (inspect.isclass(found) and issubclass(found, Simulation)):
