@@ -26,6 +26,7 @@ from deploy.onnx_schema import (
     VALUE,
 )
 from deploy.protobuf import Reader, Span
+from gipo.common.reading import stand_in
 
 MAX_RANK = 8
 
@@ -70,6 +71,8 @@ def read_model(data: bytes) -> Model:
     Raises:
         ArtifactError: when the file is damaged, or holds what no exported policy holds.
     """
+    if instead := stand_in(data[:64]):
+        raise ArtifactError(f"the file is no artifact: {instead}")
     reader = Reader(data)
     model = reader.message(Span(0, len(data)), MODEL, "model")
     if not model["graph"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gipo import plain_pickle
+from gipo.common.reading import stand_in_at
 from gipo.errors import GipoError
 from gipo.plain_pickle import Made
 
@@ -35,7 +36,8 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def unreadable(path: str | os.PathLike[str], error: Exception) -> GipoError:
     """The error about a file that cannot be read as a checkpoint."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    reason = stand_in_at(path) or said[0]
     return GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
 
 

@@ -15,8 +15,11 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
     Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on.
 
     Raises:
-        LogError: when a file of that name is there already, or the folder cannot be written; then nothing moved.
+        LogError: when a file of that name is there already, the folder cannot be written, or the log is a link; then
+            nothing moved.
     """
+    if log.is_symlink():
+        raise LogError(f"{log} is a link to {log.resolve()}, which stays where it is; name the file itself")
     files = [path for path in (log, labels_path(log)) if path.exists()]
     targets = [folder / path.name for path in files]
     made: list[Path] = []

@@ -14,6 +14,7 @@ from datamodules.ingest.lerobot_info import ACTION, STATE, interface_of, read_in
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
 from gipo.common.extras import install
+from gipo.common.reading import stand_in_at
 from gipo.errors import GipoError
 
 ROWS = 16_384  # read at once
@@ -151,7 +152,11 @@ class LeRobotSource(Source):
                             yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
             except (pa.ArrowException, OSError) as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise GipoError(f"{path} is damaged or cut short: {text}; copy it again") from error
+                instead = stand_in_at(path)
+                fault = (
+                    f"is no Parquet file: {instead}" if instead else f"is damaged or cut short: {text}; copy it again"
+                )
+                raise GipoError(f"{path} {fault}") from error
 
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from datamodules.ingest.mcap import McapSource
 from datamodules.ingest.minari import MinariSource
 from datamodules.ingest.source import Source
 from gipo.errors import GipoError
-from robots.log import without_strangers
+from robots.log import files_below, without_strangers
 
 KINDS: tuple[type[Source], ...] = (McapSource, LeRobotSource, MinariSource)
 
@@ -48,8 +48,7 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
     try:
         if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
             return [source_at(path)], []
-        files = sorted(each for each in path.rglob("*.mcap") if each.is_file())
-        logs, strange = without_strangers(files)
+        logs, strange = without_strangers(files_below(path))
         if logs:
             return [McapSource(each) for each in logs], strange
         datasets = {

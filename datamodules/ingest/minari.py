@@ -18,6 +18,7 @@ from datamodules.ingest.minari_spaces import interface_of
 from datamodules.ingest.provenance import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.source import Description, Raw, Source, Trajectory
 from gipo.common.extras import install
+from gipo.common.reading import stand_in_at
 from gipo.errors import GipoError
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ class MinariSource(Source):
         except GipoError:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise GipoError(f"{self._data} is damaged or cut short: {_line(error)}; copy it again") from error
+            instead = stand_in_at(self._data)
+            fault = (
+                f"is no HDF5 file: {instead}" if instead else f"is damaged or cut short: {_line(error)}; copy it again"
+            )
+            raise GipoError(f"{self._data} {fault}") from error
 
     @property
     def _data(self) -> Path:

@@ -9,6 +9,24 @@ from gipo.common.errors import UserError
 MAX_TEXT = 4 << 20  # bytes
 
 
+def stand_in(beginning: bytes) -> str:
+    """What stands in the place of a file, and how to get at it, by its first bytes; empty where nothing known does."""
+    if not beginning:
+        return "it is empty"
+    if beginning.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "it is a pointer of Git LFS, and `git lfs pull` fetches the file itself"
+    return "it is compressed with gzip; unpack it first" if beginning.startswith(b"\x1f\x8b") else ""
+
+
+def stand_in_at(path: str | os.PathLike[str]) -> str:
+    """As `stand_in`, of a file; empty where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return stand_in(file.read(64))
+    except (OSError, ValueError):
+        return ""
+
+
 def read_text(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> str:
     """The UTF-8 text of a regular file, without its byte-order mark.
 

@@ -1,7 +1,7 @@
 """The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
 
 from robots.log.episode import Episode
-from robots.log.finding import find_logs, logs_below, without_strangers
+from robots.log.finding import files_below, find_logs, logs_below, without_strangers
 from robots.log.images import Image, pixels_of, read_images
 from robots.log.labels import Label, append_label, labels_path, read_labels
 from robots.log.opening import Opening, read_opening
@@ -35,6 +35,7 @@ __all__ = [
     "Statistics",
     "Step",
     "append_label",
+    "files_below",
     "find_logs",
     "labels_path",
     "log_path",

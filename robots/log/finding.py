@@ -5,13 +5,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from robots.errors import LogError, StrangeLog
-from robots.log.reader import read_header
+from robots.log.reader import read_header, verify
+from robots.log.scan import TORN
 
 Named = str | os.PathLike[str]
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every `*.mcap` below a folder, in the order of the names; each once, by its own name where links lead to it."""
+    found = sorted((each for each in folder.rglob("*.mcap") if each.is_file()), key=lambda each: each.is_symlink())
+    once: dict[Path, Path] = {}
+    for each in found:
+        once.setdefault(each.resolve(), each)
+    return sorted(once.values())
+
+
 def logs_below(named: Iterable[Named]) -> list[Path]:
-    """Files as they are named; for a folder, every `*.mcap` below it, in the order of the names.
+    """Files as they are named; for a folder, those of `files_below`.
 
     Raises:
         LogError: when there is none in a folder.
@@ -19,7 +29,7 @@ def logs_below(named: Iterable[Named]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, named):
         if path.is_dir():
-            below = sorted(each for each in path.rglob("*.mcap") if each.is_file())
+            below = files_below(path)
             if not below:
                 raise LogError(f"no log at or below {path}: it holds no *.mcap")
             found += below
@@ -29,7 +39,7 @@ def logs_below(named: Iterable[Named]) -> list[Path]:
 
 
 def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
-    """The logs that are meant, and what was left out of several files because it is foreign or of a newer schema.
+    """The logs that are meant, and why others of several files were left out: foreign, newer, or torn before any row.
 
     Raises:
         LogError: when a file is missing, or nothing is left; a single file is never left out.
@@ -38,6 +48,9 @@ def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
     if len(paths) == 1:
         return paths, []
     kept, left_out = without_strangers(paths)
+    for path in [path for path in kept if _is_empty(path)]:
+        kept.remove(path)
+        left_out.append(f"{path} ends before it says whose log it is")
     if not kept:
         raise LogError("; ".join(left_out) or "no log is named")
     return kept, left_out
@@ -57,3 +70,11 @@ def without_strangers(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
         else:
             kept.append(path)
     return kept, left_out
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether nothing of a log reached the disk but its beginning, as when power fails at once."""
+    try:
+        return read_header(path) is None and verify(path)[0].status == TORN
+    except LogError:
+        return False  # its reader says what is wrong

@@ -17,6 +17,7 @@ import orjson
 from robots.errors import LogError
 
 MAX_BYTES = 64 << 20
+MAX_REWARD = 1e30
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class Label:
 
 
 def labels_path(log: str | os.PathLike[str]) -> Path:
-    """Where the labels of a log stand."""
-    return Path(log).with_suffix(".labels.jsonl")
+    """Where the labels of a log stand: beside it; beside the file itself where `log` is a link without labels."""
+    named = Path(log)
+    beside = named.with_suffix(".labels.jsonl")
+    return named.resolve().with_suffix(".labels.jsonl") if named.is_symlink() and not beside.exists() else beside
 
 
 def append_label(
@@ -59,7 +62,7 @@ def append_label(
     if success is None and reward is None:
         raise LogError("a label needs --success, --failure or --reward")
     if not _is_reward(reward):
-        raise LogError(f"--reward is {reward}; it must be a finite number")
+        raise LogError(f"--reward is {reward}; it must be a number up to {MAX_REWARD:g}")
     label = Label(session, episode, success, reward, time.time_ns())
     path = labels_path(log)
     try:
@@ -119,7 +122,9 @@ def unused_labels(labels: Mapping[int, Label], unreadable: int, episodes: Contai
 
 def _is_reward(value: object) -> bool:
     """None, or a number that a float32 holds with room for what it is added to."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30)
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_REWARD
+    )
 
 
 def _line(label: Label) -> bytes:

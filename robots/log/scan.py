@@ -20,6 +20,7 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, Header, Metadata
 
+from gipo.common.reading import stand_in
 from robots.errors import LogError
 from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
 from robots.log.session import SESSION, newer_schema
@@ -116,7 +117,7 @@ class Scanner:
         if (magic := self._file.read(len(MAGIC))) != MAGIC:
             if MAGIC.startswith(magic):
                 raise _Fault(TORN, f"the file stops after byte {len(magic)}")
-            raise _Fault(DAMAGED, "it does not begin as an MCAP file")
+            raise _Fault(DAMAGED, stand_in(magic + self._file.read(64)) or "it does not begin as an MCAP file")
         self._accept(MAGIC)
         expected: set[Opcode] = {Opcode.HEADER}
         while True:

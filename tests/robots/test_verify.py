@@ -16,6 +16,7 @@ from robots.log import (
     SEALED,
     TORN,
     append_label,
+    files_below,
     find_logs,
     labels_path,
     read_header,
@@ -200,3 +201,55 @@ def _sound(path: Path, spec: str) -> Path:
         writer.step(step_row(index, 5, 3))
     writer.close()
     return path
+
+
+def test_a_link_to_a_log_of_the_same_folder_is_the_same_log(written: Write, tmp_path: Path) -> None:
+    """As who keeps a `latest.mcap`."""
+    log = written(EPISODE, "b.mcap")
+    (tmp_path / "a.mcap").symlink_to("b.mcap")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "c.mcap").symlink_to(log)
+    (tmp_path / "gone.mcap").symlink_to("nowhere")
+    assert files_below(tmp_path) == find_logs([tmp_path])[0] == [log]
+
+
+def test_labels_given_through_a_link_are_the_logs_own(written: Write, tmp_path: Path) -> None:
+    log = written(EPISODE, "b.mcap")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "latest.mcap"
+    link.symlink_to(log)
+    assert main(["label", str(link), "--episode", "0", "--success"]) == 0
+    for path in (log, link):
+        assert read_log(path).episodes[0].success is True
+    # A store of blobs, as of a hub's cache: the labels are a link beside the link.
+    beside = link.with_suffix(".labels.jsonl")
+    beside.symlink_to(labels_path(log).rename(tmp_path / "blob"))
+    assert labels_path(link) == beside
+    assert read_log(link).episodes[0].success is True
+
+
+def test_a_link_to_a_damaged_log_is_not_set_aside_in_its_place(written: Write, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log, link = written(EPISODE, "b.mcap"), tmp_path / "logs" / "a.mcap"
+    spoilt(log, log.stat().st_size // 2)
+    link.symlink_to("../b.mcap")
+    with pytest.raises(
+        LogError, match=r"a\.mcap is a link to .*b\.mcap, which stays where it is; name the file itself"
+    ):
+        set_aside(link, tmp_path / "aside")
+    assert log.exists()
+    assert link.exists()
+    assert not (tmp_path / "aside").exists()
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 40])
+def test_a_log_that_is_torn_before_its_session_does_not_stop_a_command(
+    written: Write, tmp_path: Path, size: int
+) -> None:
+    log, empty = written(EPISODE, "b.mcap"), tmp_path / "a.mcap"
+    empty.write_bytes(log.read_bytes()[:size])
+    left_out = [f"{empty} ends before it says whose log it is"]
+    assert find_logs([tmp_path]) == ([log], left_out)
+    assert find_logs([empty]) == ([empty], [])  # named alone, it is refused by its reader
+    spoilt(log, 30)
+    assert find_logs([tmp_path]) == ([log], left_out)  # as is a damaged one always

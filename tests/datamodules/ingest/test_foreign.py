@@ -195,3 +195,17 @@ def test_lerobot_of_other_shapes(feature: str, shape: list[int], reason: str, tm
     path.write_text(json.dumps(info))
     with pytest.raises(GipoError, match=reason):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
+def test_datasets_of_a_clone_without_git_lfs(tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+    write_lerobot(tmp_path / "d", files=1)
+    (tmp_path / "d" / "data" / "chunk-000" / "file-000.parquet").write_text(pointer)
+    with pytest.raises(GipoError, match=r"file-000\.parquet is no Parquet file: it is a pointer of Git LFS"):
+        store_of(tmp_path / "d", cache=tmp_path / "cache")
+    spaces = {f"{name}_space": json.dumps({"type": "Box", "shape": [2]}) for name in ("observation", "action")}
+    (tmp_path / "m" / "data").mkdir(parents=True)
+    (tmp_path / "m" / "data" / "metadata.json").write_text(json.dumps({**spaces, "total_episodes": 1}))
+    (tmp_path / "m" / "data" / "main_data.hdf5").write_text(pointer)
+    with pytest.raises(GipoError, match=r"main_data\.hdf5 is no HDF5 file: it is a pointer of Git LFS"):
+        store_of(tmp_path / "m", cache=tmp_path / "cache")
