@@ -14,6 +14,7 @@ from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, Transforme
 
 from datamodules.batched import refuse_no_simulators
 from datamodules.families import Family
+from datamodules.gymnasium_answers import Checked
 from datamodules.seeding import episode_seed
 from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
@@ -86,7 +87,7 @@ def _single(task: str) -> EnvBase:
         env = FloatObservations(env)
     if env.action_space.dtype != np.float32:
         env = FloatActions(env)
-    return TransformedEnv(GymWrapper(env), StepCounter(step_count_key="step"))
+    return TransformedEnv(GymWrapper(Checked(env, task)), StepCounter(step_count_key="step"))
 
 
 class FloatObservations(gymnasium.ObservationWrapper):

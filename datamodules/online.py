@@ -244,7 +244,7 @@ class OnlineDataModule(PolicyDataModule):
         if state_dict["task"] != self.task.name:
             raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
         self.check_as_many(state_dict)
-        check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device)
+        check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
         trained_on = (state_dict.get("logs") or {}).get("key")
         if trained_on != (None if self._logged is None else self._logged.key):
             raise GipoError(

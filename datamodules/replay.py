@@ -127,7 +127,13 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     return frames.select(*keys).reshape(rounds, batch)
 
 
-def check_replay(state: dict[str, Any], capacity: int, store_params: bool, device: torch.device | None = None) -> None:
+def check_replay(
+    state: dict[str, Any],
+    capacity: int,
+    store_params: bool,
+    device: torch.device | None = None,
+    sampler: Sampler | None = None,
+) -> None:
     """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`.
 
     Args:
@@ -135,12 +141,18 @@ def check_replay(state: dict[str, Any], capacity: int, store_params: bool, devic
         capacity: of the buffer.
         store_params: whether its frames hold the behaviour policy's distribution.
         device: where it is, where that is known.
+        sampler: of the buffer; uniform unless given.
     """
     sampled_on = torch.device(state["buffer"]["_rng"][1]).type
     if device is not None and device.type != sampled_on:
         raise GipoError(
             f"the checkpoint's replay drew its samples on {sampled_on}, this one would on {device.type}, differently; "
             "resume with the data.replay_device and the trainer.accelerator of the run"
+        )
+    if set(state["buffer"]["_sampler"]) != set((sampler or RandomSampler()).state_dict()):
+        raise GipoError(
+            "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
+            "from its policy with --model.init_from"
         )
     if _count(state) > capacity:
         raise GipoError(

@@ -98,7 +98,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
     """
     if not Path(path).is_file():
-        raise GipoError(f"no checkpoint at {path}")
+        raise GipoError(f"no checkpoint at {str(path) or 'an empty path'}")
     try:
         # torch reads flipped bits without complaint; the archive has a checksum of every tensor.
         with zipfile.ZipFile(path) as archive:

@@ -371,8 +371,24 @@ class GIPOModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
         refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
+        self._refuse_other_optimizer(checkpoint)
         recorded = checkpoint["gipo"]
         self._ancestry = {key: recorded[key] for key in ("init_from", "task") if key in recorded}
+
+    def _refuse_other_optimizer(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the state of an optimizer that does not keep what this one asks for."""
+        states = checkpoint.get("optimizer_states")
+        if not states or ranks.count() > 1 or self.trainer.state.fn != "fit":
+            return
+        optimizer = self.optimizer_factory(self.policy.actor_parameters())
+        asked = set(optimizer.param_groups[0])
+        optimizer.load_state_dict({"state": {}, "param_groups": states[0]["param_groups"]})
+        missing = asked - set(optimizer.param_groups[0])
+        if missing:
+            raise GipoError(
+                f"the checkpoint is of another optimizer than model.optimizer, {type(optimizer).__name__}: it has no "
+                f"{', '.join(sorted(missing))}; resume with that one, or start a new run with --model.init_from"
+            )
 
     @property
     def _data(self) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gipo.cli import main
+from tests.runs import cli_args
 
 Args = Callable[..., list[str]]
 Capture = pytest.CaptureFixture[str]
@@ -267,3 +268,45 @@ def test_checkpoints_of_other_runs(name: str, trained: Path, tiny: Args, tmp_pat
     options, words = OTHER[name]
     assert words in refused(tiny(ckpt_path=trained, data__total_frames=64, **options), capsys)
     assert not (tmp_path / "run").exists()
+
+
+CHANGED = {
+    "fewer frames": (
+        {"data__total_frames": 32},
+        "the end of iteration 2, and this run ends with iteration 1; raise",
+    ),
+    "longer iterations": ({"data__frames_per_iteration": 64}, "and this run ends with iteration 1; raise data.total_"),
+    "another sampler": (
+        {"data__sampler": "torchrl.data.StalenessAwareSampler"},
+        "was drawn from by another data.sampler; resume with that one",
+    ),
+    "another optimizer": (
+        {"model__optimizer": "torch.optim.SGD", "data__total_frames": 96},
+        "is of another optimizer than model.optimizer, SGD: it has no dampening, momentum; resume with",
+    ),
+    "less capacity": ({"data__capacity": 32}, "replay holds 64 transitions, data.capacity is 32; raise it"),
+    "another task": ({"data__task": "Brief-v0"}, "was trained on 'Tiny-v0', data.task is 'Brief-v0'"),
+}
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of two iterations."""
+    folder = tmp_path_factory.mktemp("short") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+        main(cli_args(folder, data__task="Tiny-v0", data__total_frames=64))
+    return folder / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_resuming_with_what_does_not_fit_the_checkpoint(
+    change: str, short_run: Path, tiny: Args, capsys: Capture
+) -> None:
+    options, words = CHANGED[change]
+    given: dict[str, object] = {"data__task": "Tiny-v0", "data__total_frames": 64, "ckpt_path": short_run}
+    before = short_run.read_bytes()
+    error = refused(tiny(name="other", **given | options), capsys)
+    assert error.startswith("error: the checkpoint")
+    assert words in error
+    assert short_run.read_bytes() == before

@@ -177,7 +177,9 @@ class GipoCLI(LightningCLI):
             self.datamodule.check_evaluation()
         self.model.check_behaviour(self.datamodule.store_params)
         if checkpoint is not None:
-            self.datamodule.check(checkpoint.get(type(self.datamodule).__qualname__, {}))
+            state = checkpoint.get(type(self.datamodule).__qualname__, {})
+            self.datamodule.check(state)
+            self._refuse_a_later_iteration(state["iteration"])
         elif self.datamodule.logs is not None:
             self._report_staleness()
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
@@ -185,6 +187,15 @@ class GipoCLI(LightningCLI):
             notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
         for note in notes if _speaks() else []:
             print(f"gipo: note: {note}", file=sys.stderr)
+
+    def _refuse_a_later_iteration(self, done: int) -> None:
+        """Refuse a checkpoint from beyond the end of this run, which Lightning would tell in its own words."""
+        last = self.trainer.max_epochs
+        if last is not None and -1 < last < done:
+            raise GipoError(
+                f"the checkpoint is the end of iteration {done}, and this run ends with iteration {last}; raise "
+                "data.total_frames (or data.iterations, or trainer.max_epochs)"
+            )
 
     def _report_staleness(self) -> None:
         """What the logs can say to this policy, printed and kept; refuse them when it is too little."""

@@ -60,6 +60,8 @@ def explain(parser: Parser, message: str) -> str:
         return where + _unknown_option(parser, found[1])
     if found := re.match(r"(?:Group '([\w.]+)'|Subcommand '\w+') does not accept option '([\w.]+)'", message):
         return where + _unknown_option(parser, f"--{found[1] + '.' if found[1] else ''}{found[2]}")
+    if found := re.match(r"argument \w+\((\w+)\) --> ([\w.]+):", message):
+        return f"{where}--{found[2]} is always that of --{found[1]}; give that one"
     if found := re.match(r"Option '([\w.]+)' is not accepted", message):
         return where + _unknown_option(parser, f"--{found[1]}")
     if found := re.match(r"Parser key \"([\w.]+)\":\s*(.*)", message, re.DOTALL):

@@ -154,6 +154,7 @@ MISTAKES = {
     "--model.objective=gipo.objectives.Objective": "--model.objective=gipo.objectives.Objective: it is abstract, "
     "without __call__; there are GIPO, NoClip, PPOClip; one of yours is named by its path, module.NAME",
     "--model.kl_estimator=k2": "--model.kl_estimator=k2: no class of that name is known; give its path, module.NAME",
+    "--data.seed=3": "--data.seed is always that of --seed_everything; give that one",
     "blah": "there is nothing that the argument 'blah' could be; options are --NAME=VALUE",
 }
 
