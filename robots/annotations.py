@@ -64,7 +64,7 @@ def parameters(make: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(make).parameters
     except (TypeError, ValueError) as error:
-        raise RobotError(f"{make!r:.80} is nothing that can be called: {error}") from error
+        raise RobotError(f"{make!r:.80} is nothing that can be called") from error
 
 
 def build(kind: Any, data: Mapping[str, Any], where: str) -> Any:

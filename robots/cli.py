@@ -124,11 +124,10 @@ def _label(options: argparse.Namespace) -> None:
     from robots.log import append_label, labels_path, read_log
 
     log = read_log(options.log)
-    known = {episode.number for episode in log.episodes}
+    known = [episode.number for episode in log.episodes]
     if options.episode not in known:
-        raise LogError(
-            f"{options.log} has no episode {options.episode}; it has {min(known, default=0)}–{max(known, default=0)}"
-        )
+        there = f"{known[0]}–{known[-1]}" if known else "none"
+        raise LogError(f"{options.log} has no episode {options.episode}; it has {there}")
     if log.unused_labels:
         print(f"gipo-robot: note: {labels_path(options.log)}: {log.unused_labels}", file=sys.stderr)
     success = True if options.success else False if options.failure else None

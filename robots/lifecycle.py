@@ -102,18 +102,27 @@ class LifeCycle:
 
 
 @contextmanager
-def signals(heard: Callable[[int], None]) -> Iterator[None]:
+def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
     """Every signal that would end the process is told to `heard` instead; in the main thread only, as Python allows.
 
-    `nohup` has the loss of the terminal ignored, and so it stays.
+    Yields what listens anew, for where a driver has blocked a signal or its library has put a handler of its own in
+    place. `nohup` has the loss of the terminal ignored, and so it stays.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     wanted = [each for each in SIGNALS if (each, signal.getsignal(each)) != (signal.SIGHUP, signal.SIG_IGN)]
-    before = {each: signal.signal(each, lambda number, _: heard(number)) for each in wanted}
+    before = {each: signal.getsignal(each) for each in wanted}
+
+    def listen() -> None:
+        for each in wanted:
+            signal.signal(each, lambda number, _: heard(number))
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+
+    listen()
     try:
-        yield
+        yield listen
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -62,7 +62,10 @@ def _str(value: Any, kind: Any) -> str:
 def _path(value: Any, kind: Any) -> Path:
     if not isinstance(value, str) or not value:
         raise ValueError
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # nobody of that name has a home here
+        raise ValueError from error
 
 
 def _enum(value: Any, kind: Any) -> Any:

@@ -103,12 +103,12 @@ class Runner:
         Raises:
             LogError: when the log cannot be created; the robot is not connected then.
         """
-        with signals(self.life.heard):
+        with signals(self.life.heard) as listen:
             self._open()
             control = threading.Thread(target=self._control, args=(episodes, seed), name="control", daemon=True)
             control.start()
             try:
-                self._watch(control, episodes)
+                self._watch(control, episodes, listen)
             finally:
                 self._end(control)
         shadow = None if self._shadow is None else self._shadow.summary()
@@ -177,11 +177,12 @@ class Runner:
         latch.reset()
         return True
 
-    def _watch(self, control: threading.Thread, episodes: int) -> None:
+    def _watch(self, control: threading.Thread, episodes: int, listen: Callable[[], None]) -> None:
         """Return when the control thread does, or when it must not be waited for any longer."""
         since = None
         while control.is_alive() and not self.life.must_end:
             control.join(POLL_SECONDS)
+            listen()  # libraries of drivers put handlers of their own in place when they connect
             _mind_output()
             self._show(episodes)
             since = (since or time.monotonic()) if self._loop.hanging else None

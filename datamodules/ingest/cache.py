@@ -19,13 +19,19 @@ def cache_folder(named: str | Path | None) -> Path:
     Raises:
         GipoError: when it cannot be made.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base, "gipo") if named is None else Path(named)
     try:
+        folder = _usual_cache() if named is None else Path(named)
         folder.mkdir(parents=True, exist_ok=True)
+    except RuntimeError as error:
+        raise GipoError("this user has no home folder to keep stores in; name a folder with `cache`") from error
     except OSError as error:
         raise GipoError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
     return folder
+
+
+def _usual_cache() -> Path:
+    """Raises RuntimeError where the user has no home, as a container's may."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gipo"
 
 
 @contextmanager

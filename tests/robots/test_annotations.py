@@ -140,6 +140,7 @@ def test_what_a_text_becomes(text: Any, kind: Any, expected: Any) -> None:
         ("maybe", bool, "true or false"),
         (12, str, r"text \(in quotes, in a file\)"),
         ("", Path, "Path"),
+        ("~no_such_user/cal", Path, "Path"),
         ("hsv", Colour, r"one of rgb, bgr \(Colour\)"),
         ("medium", Literal["slow", "fast"], "one of slow, fast"),
         ("fast", int | bool, "a whole number or true or false"),

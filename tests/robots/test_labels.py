@@ -122,3 +122,9 @@ def test_a_label_stays_one_line_of_json(written: Write) -> None:
     label_ = append_label(path, read_log(path).header.session, 0, None, 1.5)
     (line,) = labels_path(path).read_bytes().splitlines()
     assert orjson.loads(line)["label"] == vars(label_)
+
+
+def test_a_log_without_episodes_has_none_to_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    LogWriter(tmp_path / "a.mcap", Session("{}")).close()
+    assert main(["label", str(tmp_path / "a.mcap"), "--episode", "0", "--success"]) == 2
+    assert capsys.readouterr().err.endswith("a.mcap has no episode 0; it has none\n")

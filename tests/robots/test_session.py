@@ -1,7 +1,9 @@
 """What a session does at its ends, and what it refuses before it touches the robot."""
 
+import ctypes
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -213,6 +215,33 @@ def test_a_robot_is_stopped_where_no_thread_is_to_be_had(monkeypatch: pytest.Mon
 
 def images(**found: Any) -> Called:
     return Called(faults=dict.fromkeys(range(100), lambda robot: robot.reading(images=found)))
+
+
+@pytest.mark.parametrize("how", ["ignored", "blocked"])
+def test_a_signal_is_heard_whatever_a_drivers_library_does_with_it(tmp_path: Path, how: str) -> None:
+    """A library in C puts handlers of its own in place without Python's knowledge; what is blocked is inherited."""
+
+    class Deaf(Called):
+        def connect(self) -> None:
+            if how == "ignored":
+                ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(1))  # SIG_IGN
+            super().connect()
+
+        def prepare(self, seed: int) -> None:
+            super().prepare(seed)
+            time.sleep(0.15)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.15)
+
+    before = signal.getsignal(signal.SIGTERM)
+    if how == "blocked":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        report = run(Deaf(), tmp_path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    assert report.life.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_images_that_cannot_be_logged_are_refused_before_anything_moves(tmp_path: Path) -> None:
