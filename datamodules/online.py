@@ -242,7 +242,11 @@ class OnlineDataModule(PolicyDataModule):
         if missing:
             raise GipoError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         if state_dict["task"] != self.task.name:
-            raise GipoError(f"the checkpoint was trained on {state_dict['task']!r}, data.task is {self.task.name!r}")
+            trained, asked = state_dict["task"], self.task.name
+            raise GipoError(
+                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; resume it with the run's own "
+                f"configuration (--config RUN/config.yaml) or --data.task={trained}"
+            )
         self.check_as_many(state_dict)
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
         trained_on = (state_dict.get("logs") or {}).get("key")

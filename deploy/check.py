@@ -19,6 +19,10 @@ OPSET = 20  # of the default domain; what the exporter writes and ONNX Runtime â
 IR_VERSIONS = range(8, 11)
 MAX_NODES = 1_000
 MANIFEST_KEY = "gipo.manifest"
+OTHERS = {  # files of this package that are given in place of an artifact, by how they begin
+    b"PK\3\4": "a checkpoint or another ZIP file; gipo-deploy export makes an artifact of a checkpoint",
+    b"\x89MCAP0": "a log",
+}
 DIGEST_KEY = "gipo.digest"  # SHA-256 of the file in which these 64 digits are zeros
 MEAN, SCALE = "normaliser.mean", "normaliser.scale"  # names of the folded normaliser in the graph
 
@@ -64,6 +68,8 @@ def check_file(path: PathLike, require_id: str | None = None, report: Report = s
 
 def check_bytes(data: bytes, require_id: str | None = None, report: Report = silent) -> Artifact:
     """Check the bytes of an artifact, as `check_file` does."""
+    if other := next((words for magic, words in OTHERS.items() if data.startswith(magic)), None):
+        raise ArtifactError(f"this file is no exported policy, but {other}")
     identity = policy_id(data)
     if require_id is not None and identity not in required_ids(require_id):
         raise ArtifactError(f"this file is policy {identity}, which is not the one required: {require_id}")

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.errors import GipoError
 from gipo.files import whole_file
-from gipo.heads import of_gipo, unreadable
+from gipo.heads import check_is_file, of_gipo, unreadable
 from gipo.policies import Policy, build
 from gipo.telling import say_once
 
@@ -97,8 +97,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     Raises:
         GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
     """
-    if not Path(path).is_file():
-        raise GipoError(f"no checkpoint at {str(path) or 'an empty path'}")
+    check_is_file(path)
     try:
         # torch reads flipped bits without complaint; the archive has a checksum of every tensor.
         with zipfile.ZipFile(path) as archive:

@@ -20,8 +20,7 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
     """
-    if not Path(path).is_file():
-        raise GipoError(f"no checkpoint at {path}")
+    check_is_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             folder, data = _pickle(archive)
@@ -32,6 +31,19 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # many kinds for damaged files
         raise unreadable(path, error) from error
     return {**of_gipo(path, checkpoint)["gipo"], "version": version}
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Refuse what cannot be a checkpoint, and name the one that is meant where it is a run's folder.
+
+    Raises:
+        GipoError: when there is no such file.
+    """
+    if os.fspath(path) and Path(path).is_dir():
+        inside = [each for each in (Path(path, "checkpoints", "last.ckpt"), Path(path, "last.ckpt")) if each.is_file()]
+        raise GipoError(f"{path} is a folder; name a checkpoint{f', such as {inside[0]}' if inside else ' file'}")
+    if not Path(path).is_file():
+        raise GipoError(f"no checkpoint at {os.fspath(path) or 'an empty path'}")
 
 
 def unreadable(path: str | os.PathLike[str], error: Exception) -> GipoError:

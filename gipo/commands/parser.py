@@ -64,6 +64,10 @@ def explain(parser: Parser, message: str) -> str:
         return f"{where}--{found[2]} is always that of --{found[1]}; give that one"
     if found := re.match(r"Option '([\w.]+)' is not accepted", message):
         return where + _unknown_option(parser, f"--{found[1]}")
+    if found := re.match(r"the following arguments are required: (.+)", message):
+        program = parser.prog.replace(" [options]", "")
+        names = [f"--{name.removeprefix(f'{program.split()[-1]}.')}" for name in found[1].split(", ")]
+        return f"{where}{', '.join(names)} must be given ({program} --help)"
     if found := re.match(r"Parser key \"([\w.]+)\":\s*(.*)", message, re.DOTALL):
         key, text = found.groups()
         while found := re.search(r"Parser key \"([\w.]+)\":\s*(.*)", text, re.DOTALL):  # of a class within it

@@ -255,6 +255,8 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         LogError: when it is missing or no regular file.
     """
     try:
+        if os.path.isdir(path):
+            raise LogError(f"{path} is a folder; name one log")
         if not os.path.isfile(path):
             raise LogError(f"no log at {path}")
         return open(path, "rb")

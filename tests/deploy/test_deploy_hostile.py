@@ -63,6 +63,14 @@ def test_refused_before_it_may_act(small, tmp_path, usable, name):
     refused(file, message)
 
 
+def test_a_checkpoint_or_a_log_in_place_of_an_artifact_is_named(small, tmp_path):
+    (tmp_path / "a.mcap").write_bytes(b"\x89MCAP0\r\n" * 9)
+    for path, words in ((small["checkpoint"], "gipo-deploy export makes an artifact of a checkpoint"),
+                        (tmp_path / "a.mcap", "but a log")):  # fmt: skip
+        with pytest.raises(ArtifactError, match=f"^this file is no exported policy, .*{words}$"):
+            OnnxPolicy.load(path)
+
+
 def test_refuses_what_is_no_plain_file(small, tmp_path, usable):
     link, pipe, large = tmp_path / "link.onnx", tmp_path / "pipe.onnx", tmp_path / "large.onnx"
     link.symlink_to(small["file"])

@@ -73,6 +73,19 @@ def test_a_head_that_is_none_is_refused(content: bytes | None, words: str, tmp_p
         read_head(tmp_path / "x.ckpt")
 
 
+def test_a_run_folder_in_place_of_a_checkpoint_names_the_one_in_it(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.touch()
+    for folder in (tmp_path / "run", last.parent):
+        with pytest.raises(GipoError, match=f"^{folder} is a folder; name a checkpoint, such as {last}$"):
+            read_head(folder)
+    with pytest.raises(GipoError, match=f"^{tmp_path} is a folder; name a checkpoint file$"):
+        read_head(tmp_path)
+    with pytest.raises(GipoError, match="no checkpoint at an empty path"):
+        read_head("")
+
+
 @pytest.mark.parametrize(
     ("version", "words"),
     [(torch.tensor([1.5]), "no whole number"), (torch.arange(3), "no whole number"), (7, "no tensor")],

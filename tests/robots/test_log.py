@@ -443,8 +443,8 @@ def test_images_wait_in_small_numbers_only(tmp_path: Path) -> None:
 
 
 def test_no_such_log(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.mcap", tmp_path):
-        with pytest.raises(LogError, match="no log"):
+    for path, words in ((tmp_path / "none.mcap", "no log at"), (tmp_path, "is a folder; name one log")):
+        with pytest.raises(LogError, match=words):
             read_log(path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(LogError, match="no log"):

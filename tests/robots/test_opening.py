@@ -67,5 +67,7 @@ def test_an_event_of_another_form_is_refused(event: bytes, tmp_path: Path) -> No
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=f"^{tmp_path} is a folder; name one log$"):
+        read_opening(tmp_path)
     with pytest.raises(LogError, match="no log at"):
         read_opening(tmp_path / "x.mcap")

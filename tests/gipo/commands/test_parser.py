@@ -204,3 +204,7 @@ def test_help_of_a_class_that_is_not_named_is_that_of_the_default(capsys: Captur
     with pytest.raises(SystemExit, match="0"):
         main(["fit", "--model.policy.help"])
     assert "--model.policy.bins" in capsys.readouterr().out
+
+
+def test_an_option_that_must_be_given_is_named_as_it_is_typed(refused: Any) -> None:
+    assert refused("fit", "--config=post_train.yaml") == "--data.logs must be given (gipo fit --help)"
