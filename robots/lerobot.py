@@ -7,6 +7,7 @@ same on both sides. Nothing of LeRobot is imported before the robot is made.
 import importlib
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,9 @@ class LeRobotRobot:
         found = self.device.get_observation()
         values = _vector(found, self.spec.observation_names, "the reading")
         self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
-        images = {name: np.asarray(found[name]) for name in self._cameras if name in found}
+        if missing := [name for name in self._cameras if name not in found]:
+            raise RobotError(f"the reading lacks the camera {missing[0]!r}")
+        images = {name: np.asarray(found[name]) for name in self._cameras}
         return Observation(values, asked_ns, self.spec.hold(self._measured), images=images)
 
     def act(self, action: np.ndarray) -> np.ndarray:
@@ -192,7 +195,14 @@ def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
 
 
 def _vector(found: Any, names: tuple[str, ...], what: str) -> np.ndarray:
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise RobotError(f"{what} lacks {missing[0]!r}")
-    return np.array([float(found[name]) for name in names])
+    if not isinstance(found, Mapping):
+        raise RobotError(f"{what} is a {type(found).__name__}; LeRobot's are dicts from names to numbers")
+    values = []
+    for name in names:
+        if name not in found:
+            raise RobotError(f"{what} lacks {name!r}")
+        try:
+            values.append(float(found[name]))
+        except (TypeError, ValueError) as error:
+            raise RobotError(f"{what} of {name!r} is {found[name]!r:.60}, no number") from error
+    return np.array(values)

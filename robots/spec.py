@@ -121,7 +121,7 @@ class RobotSpec:
                 to be decided.
         """
         try:
-            raw = json.loads(text) if len(text) <= MAX_TEXT else None
+            raw = json.loads(text, object_pairs_hook=_once) if len(text) <= MAX_TEXT else None
         except (ValueError, RecursionError) as error:
             raise RobotError(f"the robot spec is not JSON: {error}") from error
         if not isinstance(raw, dict):
@@ -164,6 +164,15 @@ class RobotSpec:
                 f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
             )
         return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two bounds under one name JSON keeps the last, without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RobotError(f"spec.{next(key for key in keys if keys.count(key) > 1)} is there twice")
+    return found
 
 
 def _refuse(key: str, value: Any, allowed: str) -> RobotError:

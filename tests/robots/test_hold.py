@@ -117,3 +117,31 @@ def test_the_hold_is_said_by_the_spec() -> None:
     with pytest.raises(RobotError, match="holds 'x' where it is measured, and the driver's observation has no `hold`"):
         start(spec, None)
     np.testing.assert_array_equal(start(make_spec(), None).command, [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, "^the reading is a NoneType; LeRobot's are dicts from names to numbers$"),
+        ({"x.vel": 1.0}, "^the reading lacks 'lift.pos'$"),
+        ({"x.vel": 1.0, "lift.pos": None}, "^the reading of 'lift.pos' is None, no number$"),
+        ({"x.vel": np.zeros(2), "lift.pos": 0.0}, r"^the reading of 'x.vel' is array\(\[0., 0.\]\), no number$"),
+        ({"x.vel": 1.0, "lift.pos": 0.0}, "^the reading lacks the camera 'front'$"),
+    ],
+)
+def test_a_reading_that_is_none_is_named(found: Any, message: str) -> None:
+    device = Base()
+    device.observation_features["front"] = (4, 6, 3)  # type: ignore[assignment]
+    device.get_observation = lambda: found  # type: ignore[method-assign]
+    robot = LeRobotRobot(device, base_spec())
+    robot.prepare(0)
+    with pytest.raises(RobotError, match=message):
+        robot.observe()
+
+
+def test_an_answer_that_is_none_is_named() -> None:
+    device = Base()
+    robot = observed(device)
+    device.send_action = lambda action: None  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(RobotError, match="the device's answer is a NoneType"):
+        robot.act(np.array([1.5, 30.0]))
