@@ -18,7 +18,7 @@ from torchrl.envs import EnvBase
 from datamodules.actor import ReceivingActor
 from datamodules.collectors import EpisodeNumbers, Rollouts, transitions
 from datamodules.simulation import Simulation
-from datamodules.weight_sync import BoundedWeightSync
+from datamodules.weight_sync import BoundedWeightSync, count_down
 from gipo.errors import GipoError
 from gipo.policies import Policy
 
@@ -108,9 +108,9 @@ class WorkerRollouts(Rollouts):
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         """Bound the time that TorchRL waits for workers, and turn whatever it raises into one clear error."""
-        stuck = threading.Event()
-        watchdog = threading.Timer(self._timeout, self._give_up, [stuck])
-        watchdog.daemon = True
+        stuck, done = threading.Event(), threading.Event()
+        give_up = partial(self._give_up, stuck)
+        watchdog = threading.Thread(target=count_down, args=(self._timeout, done, give_up), daemon=True)
         watchdog.start()
         try:
             yield
@@ -120,7 +120,7 @@ class WorkerRollouts(Rollouts):
             reason = silent if stuck.is_set() else f"a worker failed: {error}"
             raise GipoError(f"collection failed: {reason}; all workers were ended") from error
         finally:
-            watchdog.cancel()
+            done.set()
 
     def _refuse_silence(self, heard: set[int]) -> None:
         """Notice a stuck worker behind others that go on: chunks come first in, first out, so each has its turn."""

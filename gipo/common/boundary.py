@@ -48,6 +48,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
         arguments: those of the process when None.
         translators: turn an error of another library into one line, or None; asked before those of this module.
     """
+    reopen_closed()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("GIPO_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"]
@@ -115,6 +116,29 @@ def _any_character() -> Iterator[None]:
 def one_line(text: str) -> str:
     """`text` without line breaks and what drives a terminal, either of which a file, a name or an error may hold."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def reopen_closed() -> None:
+    """Have what is printed to a stream that was closed at the start go nowhere.
+
+    The next file that is opened would take its number, and get what libraries print: a checkpoint, or a robot's log.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None and not _is_open(number):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            if nowhere != number:
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def reader_has_gone(stream: TextIO | None) -> bool:
