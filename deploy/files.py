@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from deploy.errors import ArtifactError
+from gipo.common.replacing import replace
 
 MAX_BYTES = 256 << 20  # of an artifact; the largest policy of this package's networks is a tenth of it
 _MAX_LIST = 1 << 20
@@ -61,7 +62,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
                 os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, target)
+                replace(file.name, target)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise

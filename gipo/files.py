@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gipo.common.replacing import replace
+
 PARTIAL = ".partial"
 
 
@@ -23,7 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
-        os.replace(partial, path)
+        replace(partial, path)
         sync(path.parent)
     except Exception as error:
         found = of_the_disk(error)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gipo.common.intervals import wilson_interval
+from gipo.common.replacing import replace
 from robots.errors import LogError
 from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
 from robots.svg import Rule, Series, plot
@@ -57,9 +58,14 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
         with tempfile.NamedTemporaryFile(
             "w", dir=target.parent, prefix=".report-", delete=False, encoding="utf-8"
         ) as file:
-            file.write(page)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, target)
+            try:
+                file.write(page)
+                file.flush()
+                os.chmod(file.name, 0o644)
+                replace(file.name, target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise LogError(f"cannot write {out}: {error.strerror or error}") from error
 
