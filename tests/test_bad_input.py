@@ -310,3 +310,12 @@ def test_resuming_with_what_does_not_fit_the_checkpoint(
     assert error.startswith("error: the checkpoint")
     assert words in error
     assert short_run.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_of_another_task_is_told_by_its_task(command: str, short_run: Path, capsys: Capture) -> None:
+    """Not by the sizes of its policy, which is what a user who forgot --config would hear of."""
+    error = refused([command, f"--ckpt_path={short_run}", "--data.task=Pendulum-v1"], capsys)
+    assert error.startswith(
+        "error: the checkpoint was trained on 'Tiny-v0', data.task is 'Pendulum-v1'; give the run's"
+    )

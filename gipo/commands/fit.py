@@ -170,7 +170,9 @@ class GipoCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
-        checkpoint = self._with_policy()
+        path = self.config[self.subcommand].ckpt_path
+        checkpoint = None if path is None else load_checkpoint(path)
+        self._build_policy(checkpoint)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
         self.datamodule.check_learners()
         if self.trainer.limit_val_batches:
@@ -223,19 +225,17 @@ class GipoCLI(LightningCLI):
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         self.datamodule.check_evaluation()
-        checkpoint = self._with_policy()
-        trained, asked = (checkpoint or {})["gipo"].get("task"), self.datamodule.evaluated_task.name
+        checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
+        trained, asked = checkpoint["gipo"].get("task"), self.datamodule.evaluated_task.name
         if trained is not None and trained != asked:
             raise GipoError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
                 f"(--config RUN/config.yaml) or --data.task={trained}"
             )
+        self._build_policy(checkpoint)
 
-    def _with_policy(self) -> dict[str, Any] | None:
-        path = self.config[self.subcommand].ckpt_path
-        checkpoint = None if path is None else load_checkpoint(path)
+    def _build_policy(self, checkpoint: dict[str, Any] | None) -> None:
         self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
-        return checkpoint
 
     before_test = before_validate
 
