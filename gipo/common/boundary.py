@@ -202,9 +202,12 @@ def of_a_users_class(error: BaseException) -> str | None:
 def described(error: BaseException) -> str:
     """`KeyError in move (arm.py:4): 'joint'`: kind, place and words of an error raised by code that is not ours.
 
-    The place is the user's own line where there is one, else that in the library.
+    The place is the user's own line where there is one, else that in the library, never the interpreter's.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
+    frames = [
+        frame for frame in frames if not frame.filename.startswith(INSTALLED) or "site-packages" in frame.filename
+    ]
     frames = [frame for frame in frames if not _installed(frame.filename)] or frames
     place = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{place}: {error}"

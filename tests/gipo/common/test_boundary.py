@@ -162,3 +162,10 @@ def test_a_stream_that_was_closed_is_no_place_for_a_file(tmp_path: Path) -> None
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_module_that_there_is_not_has_no_line_of_the_interpreter():
+    with pytest.raises(ModuleNotFoundError) as found:
+        importlib.import_module("no_such_module")
+    error = found.value.with_traceback(found.tb.tb_next)  # without the line of this test
+    assert boundary.described(error) == "ModuleNotFoundError: No module named 'no_such_module'"
