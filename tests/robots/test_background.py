@@ -93,5 +93,5 @@ def test_a_viewer_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(RobotError, match=r"gipo\[viewer\]"), viewer(make_spec(), spawn=False):
+    with pytest.raises(RobotError, match=r"needs rerun: pip install .*\[viewer\]"), viewer(make_spec(), spawn=False):
         pass
