@@ -14,19 +14,22 @@ ITERATIONS, FRAMES = 5, 32
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 
+PROCESSES = "two workers, out of phase"  # which take seconds to start
 SETTINGS = {
     "in this process": {},
     "warm-up in several segments": {"data__warmup_frames": 96, "data__capacity": 128},
     "critic alone at first": {"model__critic_warmup": 2},
     "Gaussian policy": {"model__policy": "gipo.policies.GaussianPolicy", "model__policy__bins": None},
-    "two workers, out of phase": {
+    PROCESSES: {
         "data__task": "reach-v3", "data__collector__max_steps": 12, "data__collector__stagger": "true",
         "data__collector__workers": 2, "data__collector__num_envs": 2,
     },
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name == PROCESSES)) for name in SETTINGS]
+)
 def test_at_the_first_update_fresh_samples_are_on_policy(
     name: str, tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
