@@ -31,6 +31,7 @@ from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import save_figure, write_table
 from gipo.studies.loop import COMPARISON, GAP, LOGGED
+from gipo.studies.objective_names import refuse_unknown
 from gipo.studies.runs import read_runs
 from gipo.studies.stages import Stages, parse_gap
 from gipo.studies.staleness_figures import INTERVALS
@@ -109,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
+    refuse_unknown(options.objectives)
     stages = Stages(parse_gap(options.gap))
     plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
     deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}

@@ -33,6 +33,7 @@ from gipo.common.parsing import SEEDS, whole
 from gipo.errors import GipoError
 from gipo.files import write_text
 from gipo.plots import write_table
+from gipo.studies.objective_names import refuse_unknown
 from gipo.studies.runs import read_runs
 from gipo.studies.stages import Stages
 from gipo.studies.staleness_figures import (
@@ -228,6 +229,7 @@ def _refuse(options: argparse.Namespace) -> None:
     for objective in options.objectives:
         if not OBJECTIVE.fullmatch(objective):
             raise GipoError(f"--objectives {objective!r} is not NAME or NAME:option=value,option=value")
+    refuse_unknown(options.objectives)
     for option in options.train:
         name = option.lstrip("-").partition("=")[0]
         if name in AXIS or name.startswith("model.objective."):

@@ -55,6 +55,12 @@ def test_a_study_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         (["posttrain", "--processes", "0"], "argument --processes: '0' is no whole number from 1 to 1024"),
         (["posttrain", "--loops", ""], "argument --loops: it is empty"),
         (["staleness", "--seeds", "1", "-1"], "argument --seeds: '-1' is no whole number from 0 to 2147483647"),
+        (
+            ["staleness", "--objectives", "GIPO", "GIPOO"],
+            "--objectives GIPOO: there is no such objective; the nearest: GIPO",
+        ),
+        (["staleness", "--objectives", "GIPO:sgima=1"], "GIPO has no option 'sgima'; it has sigma, sigma_neg_ratio"),
+        (["posttrain", "--objectives", "json.loads"], "--objectives json.loads: there is no such objective"),
         (["gridworld", "--out", "{file}"], "--out"),
     ],
 )
