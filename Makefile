@@ -13,7 +13,7 @@ demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot 
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
 
 test: $(VENV)/.installed-dev ## every test, with a smaller sample of each long campaign
-	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not campaign" -n 3 --dist worksteal # one more than two cores: many tests wait
 
 campaign: $(VENV)/.installed-dev ## the full counts: kills, tasks, fuzzing
 	$(BIN)/python -m pytest -m campaign --timeout 3600

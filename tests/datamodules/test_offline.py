@@ -25,9 +25,11 @@ from tests.offline import SPACES, Robot, make_policy
 
 def attach(data: PolicyDataModule, policy: Policy, objective: Objective = GIPO()) -> None:  # noqa: B008 - frozen
     """As a trainer that fits `policy` would."""
-    module = SimpleNamespace(policy=policy, objective=objective)
-    state = SimpleNamespace(fn="fit")
-    data.trainer = SimpleNamespace(lightning_module=module, state=state, num_devices=1, num_nodes=1)  # type: ignore[assignment]
+    module = SimpleNamespace(policy=policy, objective=objective, critic_warmup=0)
+    trainer = SimpleNamespace(
+        lightning_module=module, state=SimpleNamespace(fn="fit"), current_epoch=0, num_devices=1, num_nodes=1
+    )
+    data.trainer = trainer  # type: ignore[assignment]
 
 
 def batches(data: PolicyDataModule, count: int, policy: Policy) -> list[TensorDict]:
