@@ -49,7 +49,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
     ("content", "words"),
     [
         (POINTER, "pointer of Git LFS"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (b"", "empty"),
         (b"PK\x03\x04", ""),
         (b"version", ""),
