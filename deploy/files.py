@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploy.errors import ArtifactError
 from gipo.common.replacing import replace
+from gipo.common.syncing import sync
 
 MAX_BYTES = 256 << 20  # of an artifact; the largest policy of this package's networks is a tenth of it
 _MAX_LIST = 1 << 20
@@ -66,7 +67,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
-        _sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -97,11 +98,3 @@ def required_ids(require: str) -> set[str]:
 
 def _is_id(word: str) -> bool:
     return re.fullmatch(r"[0-9a-fA-F]{64}", word) is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gipo.common.replacing import replace
+from gipo.common.syncing import sync
 
 PARTIAL = ".partial"
 
@@ -70,14 +71,5 @@ def locked(folder: Path) -> Iterator[int]:
             print(f"gipo: waiting for another process that works in {folder}", file=sys.stderr)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gipo.common.syncing import sync
 from robots.errors import LogError
 from robots.log import labels_path
 
@@ -29,7 +30,7 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
             if not (target.exists() and path.samefile(target)):
                 _give_name(path, target)
                 made.append(target)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         for target in made:
             target.unlink()
@@ -65,11 +66,3 @@ def _copy(path: Path, target: Path) -> None:
         os.unlink(name)
         target.unlink()
         raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

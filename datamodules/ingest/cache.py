@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gipo.common.syncing import sync
 from gipo.errors import GipoError
-from gipo.files import sync
 
 PARTIAL, LOCK = ".partial", ".lock"
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gipo.common.syncing import sync
 from robots.errors import LogError
 from robots.log.container import MAX_RECORD, ContainerWriter
 from robots.log.images import Image, compressed_image
@@ -86,7 +87,7 @@ class LogWriter:
             self._container.metadata(SESSION, self.session.metadata())
             self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
             self._flush()
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)
         except OSError:
             with suppress(OSError):
                 self._file.close()
@@ -219,11 +220,3 @@ class LogWriter:
         self._file.flush()
         self._sync(self._file.fileno())
         self._flushed = self._written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
