@@ -82,7 +82,7 @@ def test_what_is_not_honoured_is_refused_by_name(given: str) -> None:
 
 
 def test_the_defaults_are_honoured() -> None:
-    refuse_what_is_not_honoured(DEFAULTS)
+    assert refuse_what_is_not_honoured(DEFAULTS) is None  # and raises nothing
 
 
 def test_checkpoint_plugins_are_refused_also_in_a_list() -> None:

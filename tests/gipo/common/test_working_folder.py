@@ -65,8 +65,9 @@ def test_a_folder_that_was_deleted_is_no_fault(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
+    before = list(sys.path)
     with searched_last():
-        pass
+        assert sys.path == before
 
 
 @pytest.mark.parametrize("package", PACKAGES)
