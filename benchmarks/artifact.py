@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.turns import Side, take_turns
 from deploy.bench import decision, eager_decision, latencies
-from deploy.export import export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.policies import Spaces, TokenPolicy
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
-from datamodules.collectors import InProcessRollouts, Rollouts
-from datamodules.envs import Task, spaces_of
-from datamodules.metaworld import MetaWorldEnv
-from datamodules.workers import WorkerRollouts
+from datamodules.collect.processes import WorkerRollouts
+from datamodules.collect.rollouts import InProcessRollouts, Rollouts
+from datamodules.envs.metaworld import MetaWorldEnv
+from datamodules.envs.tasks import Task, spaces_of
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.robots import default_policy
 from datamodules.ingest import IngestOptions, ingest
-from datamodules.ingest.build import Plan
-from deploy.policy import OnnxPolicy
-from robots import sim
+from datamodules.ingest.pipeline import Plan
+from deploy.runtime.policy import OnnxPolicy
+from robots.drivers import sim
 from robots.log import LogWriter, Session, Step
 
 RATE_BOUND, SECOND_START_BOUND = 100_000, 50.0
@@ -84,8 +84,8 @@ def make_limited(log: str, cache: str) -> None:
 def _within_limit(log: Path) -> bool:
     # The network's own tensors are the artifact's, whatever the log: one inference takes them before the limit falls.
     code = (
-        "import sys, numpy, datamodules.ingest.build, datamodules.ingest.store\n"
-        "from benchmarks.ingest import make_limited\nfrom deploy.policy import OnnxPolicy\n"
+        "import sys, numpy, datamodules.ingest.pipeline, datamodules.ingest.store\n"
+        "from benchmarks.ingest import make_limited\nfrom deploy.runtime.policy import OnnxPolicy\n"
         "policy = OnnxPolicy.load(sys.argv[3])\n"
         "policy.act(numpy.zeros((500, policy.manifest.observation_size)), numpy.random.default_rng(0))\n"
         "make_limited(*sys.argv[1:3])"

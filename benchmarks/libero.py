@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
-from datamodules.collectors import InProcessRollouts
-from datamodules.envs import Task, spaces_of
-from datamodules.libero.simulator import ACTION_SIZE, LiberoSimulator
-from datamodules.libero.states import LiberoStateEnv
+from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
+from datamodules.envs.libero.states import LiberoStateEnv
+from datamodules.envs.tasks import Task, spaces_of
 from gipo.policies import TokenPolicy
 
 BOUND = 0.8

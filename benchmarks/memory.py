@@ -8,9 +8,9 @@ from contextlib import closing
 from typing import Any
 
 from datamodules.advantages import GAE
-from datamodules.collectors import InProcessRollouts
-from datamodules.envs import Task, spaces_of
-from datamodules.replay import Replay
+from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.envs.tasks import Task, spaces_of
+from datamodules.replay.ring import Replay
 from gipo.policies import TokenPolicy
 
 BOUND = 600

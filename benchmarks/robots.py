@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from deploy.policy import OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
+from robots.drivers.sim import SimRobot
 from robots.log import LogWriter, Session, Step, read_log
 from robots.loop import ControlLoop
-from robots.options import Options, Result
-from robots.sim import SimRobot
+from robots.session.options import Options, Result
 
 WRITE_BOUND, READ_BOUND = 20_000, 100_000  # steps a second
 STALL_SECONDS = 5.0
@@ -162,9 +162,9 @@ def default_policy(folder: Path) -> OnnxPolicy:
     """A token policy of the default size with random weights."""
     import torch
 
-    from deploy.export import export
+    from deploy.export.artifact import export
     from gipo.policies import Spaces, TokenPolicy
-    from robots import sim
+    from robots.drivers import sim
 
     policy = TokenPolicy(Spaces(len(sim.OBSERVATION_NAMES), (-1.0,) * 4, (1.0,) * 4))
     names = {

@@ -17,11 +17,11 @@ import torch
 from tensordict import TensorDict
 
 from benchmarks.turns import Side, take_turns
-from datamodules.collectors import Rollouts
-from datamodules.envs import Task, spaces_of
+from datamodules.collect.processes import WorkerRollouts
+from datamodules.collect.ray_actors import RayRollouts
+from datamodules.collect.rollouts import Rollouts
+from datamodules.envs.tasks import Task, spaces_of
 from datamodules.options import RayOptions
-from datamodules.ray_rollouts import RayRollouts
-from datamodules.workers import WorkerRollouts
 from gipo.policies import Policy, TokenPolicy
 
 TASK = Task("reach-v3")

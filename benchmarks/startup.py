@@ -20,9 +20,9 @@ def first_step(*_):
     os._exit(0)
 class Watch:
     def find_spec(self, name, path=None, target=None):
-        if name == "datamodules.collectors":  # everything that it needs of the environments is imported by then
-            import datamodules.batched
-            datamodules.batched.BatchedEnv._step = first_step
+        if name == "datamodules.collect.rollouts":  # everything that it needs of the environments is imported by then
+            import datamodules.envs.batched
+            datamodules.envs.batched.BatchedEnv._step = first_step
 sys.meta_path.insert(0, Watch())
 open(sys.argv[1] + "/begun", "w").close()
 main(["fit", "--trainer.default_root_dir=" + sys.argv[1] + "/run"])
@@ -37,7 +37,7 @@ def run(turns: int = 5) -> dict[str, Any]:
         commands = {
             "torch": [python, "-c", "import torch"],
             "help": [python, "-m", "gipo.cli", "--help"],
-            "study_help": [python, "-m", "gipo.studies.cli", "--help"],
+            "study_help": [python, "-m", "gipo.commands.studies.cli", "--help"],
             "first_step": [python, "-c", FIRST_STEP, folder],
         }
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}

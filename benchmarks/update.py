@@ -23,7 +23,7 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from benchmarks.turns import Side
-from gipo.arguments import shipped_configs
+from gipo.commands.fit.arguments import shipped_configs
 from gipo.module import GIPOModule
 from gipo.policies import Policy, Spaces
 

@@ -11,16 +11,16 @@ from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
-from datamodules.envs import simulation
-from datamodules.evaluation import evaluate
-from datamodules.logs import Logs
+from datamodules.collect.evaluation import evaluate
+from datamodules.envs.simulation import Simulation
+from datamodules.envs.tasks import simulation
 from datamodules.options import EvaluationOptions
-from datamodules.simulation import Simulation
-from gipo import ranks
-from gipo.errors import GipoError
+from datamodules.replay.logs import Logs
+from gipo.common.errors import GipoError
+from gipo.distributed import ranks
+from gipo.distributed.sharding import WholePolicy
 from gipo.objectives import Objective
 from gipo.policies import Policy, Spaces
-from gipo.sharding import WholePolicy
 
 
 class PolicyDataModule(LightningDataModule, ABC):

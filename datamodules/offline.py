@@ -7,15 +7,15 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks
-from datamodules.behaviour import BehaviourOptions
-from datamodules.generators import generator_states, restore_generators
+from datamodules.collect.random_state import generator_states, restore_generators
+from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
-from datamodules.log_replay import LogReplay
-from datamodules.logs import Logs
-from datamodules.moments import learn_moments
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
-from datamodules.simulation import Simulation
-from gipo.errors import GipoError
+from datamodules.replay.behaviour import BehaviourOptions
+from datamodules.replay.logged import LogReplay
+from datamodules.replay.logs import Logs
+from datamodules.replay.observation_moments import learn_moments
+from gipo.common.errors import GipoError
 from gipo.policies import Spaces
 
 STATE = ("key", "iteration", "replay", "generators")

@@ -6,24 +6,24 @@ import torch
 from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
 
-from datamodules import sources
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
-from datamodules.behaviour import BehaviourOptions
-from datamodules.collectors import Rollouts
-from datamodules.envs import Task
-from datamodules.episodes import EpisodeTracker
-from datamodules.generators import generator_states, restore_generators
+from datamodules.collect import sources
+from datamodules.collect.episode_returns import EpisodeTracker
+from datamodules.collect.random_state import generator_states, restore_generators
+from datamodules.collect.rollouts import Rollouts
+from datamodules.envs.interface import gymnasium_interface
+from datamodules.envs.simulation import Simulation
+from datamodules.envs.tasks import Task
 from datamodules.ingest import IngestOptions
-from datamodules.interface import gymnasium_interface
-from datamodules.logged_share import LoggedShare
-from datamodules.logs import Logs
-from datamodules.moments import look_around
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
-from datamodules.replay import Replay, check_replay
-from datamodules.simulation import Simulation
-from gipo import ranks
-from gipo.errors import GipoError
+from datamodules.replay.behaviour import BehaviourOptions
+from datamodules.replay.logs import Logs
+from datamodules.replay.mixed import LoggedShare
+from datamodules.replay.observation_moments import look_around
+from datamodules.replay.ring import Replay, check_replay
+from gipo.common.errors import GipoError
+from gipo.distributed import ranks
 from gipo.policies import Policy, Spaces
 
 STATE = ("task", "frames", "iteration", "next_episode", "episodes", "replay", "generators")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from datamodules.simulation import Shortened, Simulation
-from datamodules.stagger import Staggered
-from gipo.errors import GipoError
+from datamodules.collect.stagger import Staggered
+from datamodules.envs.simulation import Shortened, Simulation
+from gipo.common.errors import GipoError
 
 
 @dataclass

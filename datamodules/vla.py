@@ -12,10 +12,10 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 from torchrl.envs.custom import ToyVLAEnv
 
+from datamodules.envs.seeding import begin_episodes, seed_env
+from datamodules.envs.simulation import Simulation
 from datamodules.options import refuse_not_positive
-from datamodules.seeding import begin_episodes, seed_env
-from datamodules.simulation import Simulation
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces, encode_instructions
 
 

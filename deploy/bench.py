@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.compare import typical_observations
-from deploy.files import PathLike
-from deploy.policy import OnnxPolicy
+from deploy.runtime.compare import typical_observations
+from deploy.runtime.files import PathLike
+from deploy.runtime.policy import OnnxPolicy
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
     )
     if not ours or importlib.util.find_spec("torch") is None:
         return None
-    from deploy.eager import decision as torch_decision
+    from deploy.export.eager import decision as torch_decision
 
     return torch_decision(policy.manifest, typical_observations(policy, 1)[0])
 

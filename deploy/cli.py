@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deploy import bench, compare, report
-from deploy.check import check_file
+from deploy import bench, report
 from deploy.errors import ArtifactError
-from deploy.files import read_file
-from deploy.policy import OnnxPolicy
+from deploy.runtime import compare
+from deploy.runtime.check import check_file
+from deploy.runtime.files import read_file
+from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.extras import install
 from gipo.common.parsing import Parser, number, whole, words
@@ -31,7 +32,7 @@ def _command(arguments: list[str]) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     try:
-        from deploy.export import export
+        from deploy.export.artifact import export
     except ModuleNotFoundError as error:
         raise ArtifactError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
     done = export(options.checkpoint, options.out, options.rate, options.quantize)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from deploy.bench import Latency
-from deploy.check import Artifact
-from deploy.manifest import Manifest
+from deploy.runtime.check import Artifact
+from deploy.runtime.manifest import Manifest
 
 
 def info(artifact: Artifact) -> str:
@@ -22,7 +22,7 @@ def info(artifact: Artifact) -> str:
 
 
 def distances(found: Mapping[str, float]) -> str:
-    """The distances of `deploy.compare.shift`, one quantity a line."""
+    """The distances of `deploy.runtime.compare.shift`, one quantity a line."""
     names = {
         "kl": "KL, nats",
         "log_prob_difference": "|Δ log-prob|, nats",

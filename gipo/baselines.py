@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.objectives import (
     LARGEST,
     Figures,

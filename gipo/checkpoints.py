@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gipo.errors import GipoError
-from gipo.files import whole_file
-from gipo.heads import check_is_file, of_gipo, unreadable
+from gipo.common.checkpoint_head import check_is_file, of_gipo, unreadable
+from gipo.common.errors import GipoError
+from gipo.common.files import whole_file
+from gipo.common.notices import say_once
 from gipo.policies import Policy, build
-from gipo.telling import say_once
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

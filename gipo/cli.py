@@ -1,14 +1,18 @@
-"""`gipo`: the entry point; a command is a module of `gipo.commands` or `gipo.lineage`, imported when it is asked for.
+"""The entry points of `gipo`, `gipo-robot` and `gipo-deploy`: a command is imported when it is asked for.
 
 Help and a mistyped command need neither torch nor Lightning, which take seconds to import and may not be installed.
+`gipo-robot` and `gipo-deploy` are imported after it is known that they are ours: a folder `robots/` or `deploy/` of a
+user's that comes first in PYTHONPATH would be imported in their place.
 """
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 from gipo.common.boundary import DEBUG_HELP, run
-from gipo.common.starting import uncollected, without
-from gipo.errors import GipoError, nearest
+from gipo.common.errors import GipoError, UserError, nearest
+from gipo.common.imports import uncollected, without
+from gipo.common.working_folder import refuse_shadows
 
 # Lightning and TorchRL import these, where they are installed, for metrics of texts and sounds, plots and collectors
 # that a run has no use for: a third of its start-up. Who needs one, in a run too, imports it as ever.
@@ -50,6 +54,26 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(code)
 
 
+def robot() -> int:
+    """Entry point of `gipo-robot`."""
+    return _installed("gipo-robot", "robots.cli")
+
+
+def deploy() -> int:
+    """Entry point of `gipo-deploy`."""
+    return _installed("gipo-deploy", "deploy.cli")
+
+
+def _installed(program: str, module: str) -> int:
+    try:
+        refuse_shadows()
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    code: int = importlib.import_module(module).main()
+    return code
+
+
 def _command(arguments: list[str]) -> int | None:
     command = next((argument for argument in arguments if argument in COMMANDS), None)
     if command is None:
@@ -61,13 +85,13 @@ def _command(arguments: list[str]) -> int | None:
             raise GipoError(f"no command is named; there are {known} (gipo --help)")
         raise GipoError(f"there is no command {arguments[0]!r}; the nearest: {nearest(arguments[0], COMMANDS)}")
     if command == "lineage":
-        from gipo.lineage.cli import main as lineage
+        from gipo.commands.lineage.cli import main as lineage
 
         at = arguments.index(command)
         lineage(arguments[:at] + arguments[at + 1 :])
         return None
     with uncollected(), without(UNUSED, UNUSED_AND_REFUSED):
-        from gipo.commands.fit import main as fit
+        from gipo.commands.fit.cli import main as fit
     fit(arguments)
     return None
 

@@ -9,8 +9,8 @@ from tensordict.nn import dispatch
 from torch import Tensor
 from torchrl.objectives import PPOLoss
 
+from gipo.common.errors import GipoError
 from gipo.diagnostics import SUPPRESSED, effective_sample_size
-from gipo.errors import GipoError
 from gipo.objectives import GIPO, Objective, Terms, k3, masked_mean, masked_terms
 
 

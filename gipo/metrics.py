@@ -8,9 +8,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gipo import ranks
 from gipo.common.intervals import wilson_interval
 from gipo.diagnostics import mean_interval, staleness
+from gipo.distributed import ranks
 from gipo.objectives import Figures, PolicyLoss
 
 

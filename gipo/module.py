@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gipo import ranks
 from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_policy
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
+from gipo.common.errors import GipoError
 from gipo.diagnostics import explained_variance
-from gipo.errors import GipoError
-from gipo.heads import CHECKPOINT_FORMAT
+from gipo.distributed import ranks
+from gipo.distributed.sharding import shard, whole
 from gipo.metrics import Iteration, PolicyTerms, episode_figures
 from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
-from gipo.sharding import shard, whole
 
 MAX_SKIPS_IN_A_ROW = 10
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 # In the unit of the observation: a centimetre, half a degree, a hundredth of a quaternion's component. Of what moves by
 # less, estimates of how little are mostly noise; a task in other units wants another floor.

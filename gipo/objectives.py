@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40), a squared contribution, is still finite in float32
 SMALLEST, LARGEST = 1e-6, 1e6  # widths and temperatures that stay neither 0 nor inf in float32

@@ -1,14 +1,15 @@
 """Policies: distributions over actions, written once for the collector, the loss, the export and the audit."""
 
+import importlib.util
 import math
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gipo.descriptions import build
-from gipo.errors import GipoError
-from gipo.networks import OBSERVATION_FLOOR, SeparateNetworks
+from gipo.common.errors import GipoError
+from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SeparateNetworks
 from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces
 
 __all__ = ["GaussianPolicy", "NetworkFactory", "Policy", "PolicyFactory", "Spaces", "TokenPolicy", "build"]
@@ -179,3 +180,37 @@ class GaussianPolicy(Policy):
         (mean_mu, log_mu), (mean_pi, log_pi) = behaviour.float().unbind(-1), params.unbind(-1)
         spread = (torch.exp(2 * log_mu) + (mean_mu - mean_pi) ** 2) * torch.exp(-2 * log_pi)
         return log_pi - log_mu + 0.5 * spread - 0.5
+
+
+def build(description: dict[str, Any]) -> Policy:
+    """The policy that `Policy.description` describes, freshly initialised.
+
+    Raises:
+        GipoError: when the description is damaged, or names a class that is no policy or network.
+    """
+    try:
+        body = description["network"]
+        network = _resolve(body["class_path"], ActorCritic)
+        policy = _resolve(description["class_path"], Policy)
+        return policy(
+            policy.spaces_kind(**description["spaces"]),
+            network=lambda *sizes: network(*sizes, **body["init_args"]),
+            **description["init_args"],
+        )
+    except GipoError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise GipoError(f"damaged policy description: {error!r}") from error
+
+
+def _resolve(class_path: str, base: type) -> Any:
+    module, _, name = class_path.rpartition(".")
+    # Importing runs code, so a file may only name what is ours or what the program has already imported.
+    if module.startswith("gipo.") and importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    found = getattr(sys.modules.get(module), name, None)
+    if found is None:
+        raise GipoError(f"unknown class {class_path!r} in the checkpoint; import its module first if it is yours")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise GipoError(f"{class_path!r} is not a {base.__name__}")
+    return found

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
 
 NetworkFactory = Callable[[int, int], ActorCritic]

@@ -1,1 +1,5 @@
 """Run a policy on a robot and log what happened. Never imports torch."""
+
+from gipo.common import moved
+
+moved.install()

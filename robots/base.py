@@ -55,7 +55,8 @@ class Robot(Protocol):
     def prepare(self, seed: int) -> None:
         """Bring robot and scene to the start of an episode and return when they are there.
 
-        A person may be part of it (`robots.prompt.ask`). Clears an earlier `stop`; one that comes meanwhile ends it.
+        A person may be part of it (`robots.session.prompt.ask`). Clears an earlier `stop`; one that comes
+        meanwhile ends it.
         `seed` chooses what can be chosen, e.g. a simulated goal.
         """
         ...

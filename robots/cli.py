@@ -13,7 +13,7 @@ from gipo.common import boundary
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
 from robots.errors import LogError, RobotError
 from robots.log import Step
-from robots.ranges import RANGES
+from robots.settings.ranges import RANGES
 from robots.spec import RobotSpec
 
 
@@ -28,11 +28,11 @@ def _command(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from deploy.policy import OnnxPolicy
+    from deploy.runtime.policy import OnnxPolicy
     from robots.load import load_robot
-    from robots.options import Options
-    from robots.prompt import ask_reset
-    from robots.session import Runner
+    from robots.session.options import Options
+    from robots.session.prompt import ask_reset
+    from robots.session.runner import Runner
 
     policy = OnnxPolicy.load(options.policy, options.require_id)
     shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
 def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Callable[[Step], None], ...]]":
     if not wanted:
         return nullcontext(())
-    from robots.viewer import viewer
+    from robots.session.viewer import viewer
 
     return viewer(spec)
 
@@ -91,9 +91,9 @@ def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
 
 
 def _spec(options: argparse.Namespace) -> None:
-    from deploy.policy import OnnxPolicy
-    from robots.draft import draft_for
-    from robots.marks import MARK, undecided
+    from deploy.runtime.policy import OnnxPolicy
+    from robots.spec import MARK, undecided
+    from robots.spec_draft import draft_for
 
     found = draft_for(OnnxPolicy.load(options.policy).manifest, options.robot, options.device, options.set)
     escaped = (sys.stdout.encoding or "").lower() not in (
@@ -107,14 +107,14 @@ def _spec(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from robots.info import info
     from robots.log import read_log
+    from robots.review.info import info
 
     print(info(options.log, read_log(options.log, salvage=True)))
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from robots.verify import verdicts
+    from robots.review.verify import verdicts
 
     for line in verdicts(options.logs, options.quarantine):
         print(line)
@@ -136,7 +136,7 @@ def _label(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from robots.audit import audit, policies_in
+    from robots.review.audit import audit, policies_in
 
     found = audit(_logs(options.logs), policies_in(options.policies))
     print(found.text())
@@ -144,14 +144,14 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from robots.report import write_report
+    from robots.review.report import write_report
 
     write_report(_logs(options.logs), options.out)
     print(f"written {options.out}")
 
 
 def _export(options: argparse.Namespace) -> None:
-    from robots.export import export
+    from robots.review.export import export
 
     print(export(_logs(options.logs), options.format, options.out))
 

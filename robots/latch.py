@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from robots.base import Robot
-from robots.calls import Call
+from robots.drivers.calls import Call
 from robots.errors import RobotError
 
 IDLE, ENGAGED, STOPPED = "idle", "engaged", "stopped"

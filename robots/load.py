@@ -4,14 +4,14 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from deploy.manifest import Manifest
+from deploy.runtime.manifest import Manifest
 from gipo.common.boundary import described
 from gipo.common.errors import UserError
-from robots.annotations import arguments, parameters
 from robots.base import Robot
-from robots.contract import check_robot
+from robots.drivers.contract import check_robot
 from robots.errors import RobotError
-from robots.settings import parse_settings
+from robots.settings.annotations import arguments, parameters
+from robots.settings.assignments import parse_settings
 
 
 def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: float = 1.0) -> Robot:

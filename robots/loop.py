@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from deploy.policy import Decision
+from deploy.runtime.policy import Decision
 from robots import safety
 from robots.base import Observation, Robot
-from robots.contract import carry_out
-from robots.deciding import Decider
+from robots.decider import Decider
+from robots.drivers.contract import carry_out
 from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
-from robots.lifecycle import State
 from robots.log import LogWriter
 from robots.log.images import check_images
 from robots.log.schema import SECTIONS
-from robots.options import Options, Policy, Result
 from robots.recorder import Listener, Recorder
+from robots.session.lifecycle import State
+from robots.session.options import Options, Policy, Result
 from robots.timing import Clock, Pacer
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from deploy.policy import Decision
+from deploy.runtime.policy import Decision
 from robots import safety
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.log import Image, LogWriter, Step, plain
 from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
-from robots.options import Options, Policy, Result
+from robots.session.options import Options, Policy, Result
 from robots.spec import RobotSpec
 from robots.timing import Timing
 

@@ -2,22 +2,22 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from deploy.manifest import Manifest
+from deploy.runtime.manifest import Manifest
 from gipo.common.precision import alike
 from robots.errors import RobotError
-from robots.marks import undecided
 
 Row = tuple[float, ...]
 Limits = tuple[float | None, ...]  # None: no limit
 Hold = tuple[float | str, ...]
 MEASURED = "measured"  # of a hold: repeat what was measured
 MAX_TEXT = 4 << 20
+MARK = "DECIDE"  # of what a person must still decide; a spec that has such a mark drives nothing
 
 
 @dataclass(frozen=True)
@@ -214,3 +214,28 @@ def _positive(key: str, values: Any, size: int) -> None:
     for value in values:
         if value is not None and not (_is_number(value) and value > 0):
             raise _refuse(key, value, "a finite number above 0, or null for no limit")
+
+
+def mark(question: str) -> str:
+    """What stands in the place of a value until somebody decides it."""
+    return f"{MARK}: {question}"
+
+
+def is_marked(value: Any) -> bool:
+    """Whether a value is still to be decided."""
+    return isinstance(value, str) and value.startswith(MARK)
+
+
+def undecided(raw: Mapping[str, Any]) -> list[str]:
+    """Every key of a spec that has marks, with the names of the values that are marked."""
+    return [f"spec.{key} is to be decided{f' for {names}' if names else ''}" for key, names in _marked(raw)]
+
+
+def _marked(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in raw.items():
+        if is_marked(value):
+            yield key, ""
+        elif isinstance(value, list) and any(map(is_marked, value)):
+            names = raw.get(f"{key.partition('_')[0]}_names")
+            known = names if isinstance(names, list) and len(names) == len(value) else range(len(value))
+            yield key, ", ".join(str(name) for name, each in zip(known, value, strict=True) if is_marked(each))

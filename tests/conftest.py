@@ -51,7 +51,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 @pytest.fixture
 def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process draw no curves, which takes longer than the rest of a tiny run."""
-    monkeypatch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+    monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

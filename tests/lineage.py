@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from deploy.export import export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
-from gipo.heads import CHECKPOINT_FORMAT
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
 from robots.log import LogWriter, Session

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploy.export import export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import AtomicCheckpointIO
-from gipo.heads import CHECKPOINT_FORMAT
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy
 from robots.spec import RobotSpec

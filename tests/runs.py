@@ -30,7 +30,7 @@ TINY = {
 
 # Imports take longer than a tiny run: a server that has done them forks every process that a test starts.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["gipo.commands.fit", "tests.tiny_env"])
+CONTEXT.set_forkserver_preload(["gipo.commands.fit.cli", "tests.tiny_env"])
 
 
 def cli_args(folder: Path, command: str = "fit", **options: object) -> list[str]:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import deploy.cli
 import gipo.cli
-import gipo.studies.cli
+import gipo.commands.studies.cli
 import robots.cli
 
 ENTRIES: dict[str, Callable[[Sequence[str]], object]] = {
     "gipo": gipo.cli.main,
     "gipo-deploy": deploy.cli.main,
     "gipo-robot": robots.cli.main,
-    "gipo-study": gipo.studies.cli.main,
+    "gipo-study": gipo.commands.studies.cli.main,
 }
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deploy.export import export
+from deploy.export.artifact import export
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces
-from robots.marks import is_marked
+from robots.spec import is_marked
 from tests.gipo.vla.builders import save_model
 from tests.offline import save
 

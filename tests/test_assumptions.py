@@ -17,7 +17,7 @@ from torchrl.data.replay_buffers import StalenessAwareSampler
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import RandomPolicy
 
-from datamodules.envs import Task
+from datamodules.envs.tasks import Task
 
 torch.set_num_threads(1)
 

@@ -179,7 +179,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+        patch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
         main(cli_args(folder, data__total_frames=32))
     return folder / "checkpoints" / "last.ckpt"
 
@@ -294,7 +294,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a run of two iterations."""
     folder = tmp_path_factory.mktemp("short") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+        patch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
         main(cli_args(folder, data__task="Tiny-v0", data__total_frames=64))
     return folder / "checkpoints" / "last.ckpt"
 

@@ -13,14 +13,14 @@ import torch
 import yaml
 
 from datamodules.advantages import GAE, VTrace
-from datamodules.behaviour import BehaviourOptions
 from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions
-from gipo.arguments import DATA_MODULES, shipped_configs
+from datamodules.replay.behaviour import BehaviourOptions
 from gipo.baselines import ASPO, CISPO, ESPO
+from gipo.callbacks.last_checkpoint import LastCheckpoint
 from gipo.cli import main
-from gipo.ending import LastCheckpoint
-from gipo.heads import read_head
+from gipo.commands.fit.arguments import DATA_MODULES, shipped_configs
+from gipo.common.checkpoint_head import read_head
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO, SAPO, PPOClip
 from gipo.policies import GaussianPolicy, TokenPolicy

@@ -14,8 +14,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from gipo.callbacks import CollectionMetrics
-from gipo.commands.fit import main as fit
+from gipo.callbacks.reporting import CollectionMetrics
+from gipo.commands.fit.cli import main as fit
 from gipo.common import boundary
 from gipo.module import GIPOModule
 from tests.runs import Process

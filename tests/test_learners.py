@@ -24,7 +24,7 @@ LONG = {"data__total_frames": 32 * 5000, "checkpoint__every": 5000}
 
 def run(args: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+        patch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
         main(args)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torchrl.envs import EnvBase
 
-from datamodules.envs import Task
-from datamodules.simulation import Simulation
+from datamodules.envs.simulation import Simulation
+from datamodules.envs.tasks import Task
 from deploy.errors import ArtifactError
-from deploy.export import export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.cli import main
 from gipo.policies import Spaces
 from tests.fingerprint import fingerprints

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from gipo.studies import stages
-from gipo.studies.cli import build_parser
+from gipo.commands.studies import stages
+from gipo.commands.studies.cli import build_parser
 from tests import shell
 from tests.pages import PAGES, PROGRAMS, ROOT, Step, chapters
 from tests.standins import decide, needed, provide
@@ -112,7 +112,7 @@ def all_help(found: list[str] = []) -> list[str]:  # noqa: B006 - asked once
     if not found:
         robot = ("run", "verify", "label", "audit", "report", "export", "spec")
         asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), "gipo-deploy info", "gipo-deploy check"]
-        asked += ["gipo-study staleness", "gipo lineage", "python -m datamodules.libero.demos"]
+        asked += ["gipo-study staleness", "gipo lineage", "python -m datamodules.envs.libero.demos"]
         found += [set_of(shell.type_line(f"{command} --help")) for command in asked]
         found.append("--max-restarts")  # torchrun's
     return found
@@ -151,7 +151,7 @@ def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(reader.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(reader.folder / "cache"))
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands extend by the working folder themselves
-    monkeypatch.setattr("gipo.callbacks.plot_curves", lambda *_, **__: None)
+    monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
     # the stages of a study without the time that Python takes to start
     monkeypatch.setattr(stages, "run", lambda command, args, *_: shell.type_line(shlex.join([command, *args])))
     yield

@@ -10,8 +10,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from gipo.callbacks.last_checkpoint import LastCheckpoint
 from gipo.cli import main
-from gipo.ending import LastCheckpoint
 from gipo.module import GIPOModule
 from tests.fingerprint import fingerprints
 from tests.runs import Process, within

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tomllib
 
 from benchmarks.__main__ import BENCHMARKS
-from gipo.studies.cli import build_parser
+from gipo.commands.studies.cli import build_parser
 from tests.pages import ROOT
 
 # Options appended to a line, of all patterns that it matches: the later ones count.

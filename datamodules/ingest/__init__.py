@@ -5,12 +5,12 @@ Workers import modules of this package and must not load torch; so the parts tha
 
 from typing import TYPE_CHECKING, Any
 
-from datamodules.ingest.facts import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
 
 if TYPE_CHECKING:
-    from datamodules.ingest.build import ingest
+    from datamodules.ingest.pipeline import ingest
     from datamodules.ingest.store import Store, load_store
 
 __all__ = ["AuditFacts", "Facts", "IngestOptions", "Interface", "SourceFacts", "Store", "ingest", "load_store"]
@@ -18,7 +18,7 @@ __all__ = ["AuditFacts", "Facts", "IngestOptions", "Interface", "SourceFacts", "
 
 def __getattr__(name: str) -> Any:
     if name == "ingest":
-        from datamodules.ingest.build import ingest
+        from datamodules.ingest.pipeline import ingest
 
         return ingest
     if name in ("Store", "load_store"):

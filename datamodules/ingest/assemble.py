@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from tensordict import TensorDict
 
-from datamodules.ingest.blocks import mapped
+from datamodules.ingest.columns import mapped
 from datamodules.ingest.convert import BAD, Converted, Span
-from datamodules.ingest.facts import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.interface import common_interface
+from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.store import FACTS, FRAMES, allocate, fill
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 POLICY_COLUMNS = ("latent", "log_prob")
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
-from robots.audit import TOLERANCE, log_prob_difference
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
+from robots.review.audit import TOLERANCE, log_prob_difference
 
 
 class Auditor:

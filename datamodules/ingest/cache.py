@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gipo.common.errors import GipoError
 from gipo.common.syncing import sync
-from gipo.errors import GipoError
 
 PARTIAL, LOCK = ".partial", ".lock"
 

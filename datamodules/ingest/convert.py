@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.ingest.audit import Auditor
-from datamodules.ingest.blocks import BlockWriter, Layout
+from datamodules.ingest.checks import Behaviour, checked
+from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
-from datamodules.ingest.locate import source_at
-from datamodules.ingest.source import Raw
-from datamodules.ingest.verify import Behaviour, checked
+from datamodules.ingest.sources.base import Raw
+from datamodules.ingest.sources.locate import source_at
 from deploy.errors import ArtifactError
-from deploy.manifest import Manifest
-from gipo.errors import GipoError
+from deploy.runtime.manifest import Manifest
+from gipo.common.errors import GipoError
 from robots.errors import LogError, RobotError
 
 BAD = (GipoError, LogError, RobotError, ArtifactError)  # what is wrong with data, as opposed to with this code

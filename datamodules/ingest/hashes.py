@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gipo.errors import GipoError
-from gipo.files import whole_file
+from gipo.common.errors import GipoError
+from gipo.common.files import whole_file
 
 # A file that changed so shortly before it was hashed may change again within one tick of its file system's clock.
 SETTLED_NS = 2_000_000_000

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from deploy.manifest import Manifest
+from deploy.runtime.manifest import Manifest
+from gipo.common.errors import GipoError
 from gipo.common.precision import alike
-from gipo.errors import GipoError
 from robots.spec import RobotSpec
 
 NUMBERS = ("action_low", "action_high", "control_rate_hz")

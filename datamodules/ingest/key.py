@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 FORMAT = 2  # raised when a store of this version would hold other frames
 

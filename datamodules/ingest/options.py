@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.ingest.rewards import Reward, logged
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 Reward = Callable[[Mapping[str, np.ndarray], "bool | None"], np.ndarray]
 """(columns, success) → reward [T] float32.

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from datamodules.ingest.facts import Facts
-from gipo.errors import GipoError
+from datamodules.ingest.metadata import Facts
+from gipo.common.errors import GipoError
 
 FRAMES, FACTS = "frames", "store.json"
 ROWS = 16_384  # copied at once

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from datamodules.ingest.convert import Job, convert
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 
 def main() -> None:

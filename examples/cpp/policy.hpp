@@ -90,7 +90,7 @@ class Policy {
     return nlohmann::json::parse(text.get());
   }
 
-  // The tolerances of deploy/golden.py.
+  // The tolerances of deploy/runtime/golden.py.
   void replay_golden_vectors() {
     const auto& golden = manifest_.at("golden");
     const bool exact = manifest_.at("precision") == "float32";

@@ -24,7 +24,7 @@ from typing import TextIO
 
 from gipo.common import extras
 from gipo.common.errors import UserError
-from gipo.common.users_classes import at_fault
+from gipo.common.user_classes import at_fault
 from gipo.common.working_folder import refuse_shadows, searched_last, shadowing
 
 EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 128 + 2

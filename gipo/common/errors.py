@@ -1,5 +1,19 @@
-"""The error that a user can mend, which every package's own errors derive from."""
+"""The errors that a user can mend: the command line prints them as one line and exits with code 2."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Bad input, or a world that does not allow what was asked. The message names what, where, and the way out."""
+
+
+class GipoError(UserError):
+    """Bad input. The message names what is wrong, where, and how to mend it."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The known names closest to `name`, as text for an error message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=count, cutoff=0.4) or known[:count]
+    return ", ".join(close)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gipo.common.errors import GipoError
 from gipo.common.extras import install
-from gipo.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 from torchrl.modules.vla import LeRobotPolicyWrapper
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory

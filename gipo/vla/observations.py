@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.policies import Spaces
 
 INSTRUCTION_BYTES = 128

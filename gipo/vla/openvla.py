@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchrl.data.vla import VocabTailActionTokenizer
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLANetworkFactory, VLATokenPolicy
 

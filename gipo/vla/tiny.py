@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 from torchrl.modules.vla import TinyVLA
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces
 

@@ -1,14 +1,14 @@
 """The log of a robot session: what was seen, chosen, sent, and what came of it, in one kill-safe MCAP file."""
 
 from robots.log.episode import Episode
-from robots.log.finding import files_below, find_logs, logs_below, without_strangers
+from robots.log.header import Header, Session, log_path
+from robots.log.identity import Opening, read_opening
 from robots.log.images import Image, pixels_of, read_images
 from robots.log.labels import Label, append_label, labels_path, read_labels
-from robots.log.opening import Opening, read_opening
+from robots.log.paths import files_below, find_logs, logs_below, without_strangers
 from robots.log.reader import Log, read_header, read_log, read_logs, verify
 from robots.log.scan import DAMAGED, FOREIGN, NEWER, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
-from robots.log.session import Header, Session, log_path
 from robots.log.stream import LogStream
 from robots.log.writer import LogWriter, Statistics
 

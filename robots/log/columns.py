@@ -9,9 +9,9 @@ from mcap.records import Metadata
 
 from robots.errors import LogError
 from robots.log.episode import Episode
+from robots.log.header import Header, parse_header
 from robots.log.labels import Label
 from robots.log.scan import Message
-from robots.log.session import Header, parse_header
 
 # Columns of one value a step, and of a vector a step.
 _SCALARS: dict[str, type] = {

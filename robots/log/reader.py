@@ -16,9 +16,9 @@ from mcap.records import Metadata
 from robots.errors import LogError, StrangeLog
 from robots.log.columns import Collector
 from robots.log.episode import Episode
+from robots.log.header import Header, parse_header
 from robots.log.labels import read_labels, unused_labels
 from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, open_regular
-from robots.log.session import Header, parse_header
 
 
 @dataclass

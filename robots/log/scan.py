@@ -23,8 +23,8 @@ from mcap.records import Channel, Header, Metadata
 from gipo.common.reading import stand_in
 from robots.errors import LogError
 from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
-from robots.log.session import SESSION, newer_schema
-from robots.log.tails import chunk_behind, ends_whole, zeros_from
+from robots.log.header import SESSION, newer_schema
+from robots.log.torn_end import chunk_behind, ends_whole, zeros_from
 
 SEALED, TORN, DAMAGED, FOREIGN, NEWER = "sealed", "torn", "damaged", "foreign", "newer"
 Message = tuple[str, bytes]  # topic and JSON of one message of a checked chunk

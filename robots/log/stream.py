@@ -8,10 +8,10 @@ from mcap.records import Metadata
 from robots.errors import LogError
 from robots.log.columns import Collector
 from robots.log.episode import Episode
+from robots.log.header import Header
 from robots.log.labels import Label, read_labels, unused_labels
 from robots.log.reader import no_garbage_collection, refuse_unreadable
 from robots.log.scan import Integrity, Scanner, open_regular
-from robots.log.session import Header
 
 
 class LogStream:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from gipo.common.syncing import sync
 from robots.errors import LogError
 from robots.log.container import MAX_RECORD, ContainerWriter
+from robots.log.header import SESSION, Session
 from robots.log.images import Image, compressed_image
 from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
-from robots.log.session import SESSION, Session
 
 POLL_SECONDS = 0.05
 MAX_IMAGES = 16  # that may wait: each is a megabyte

@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 from benchmarks import __main__ as command
 from benchmarks import collect, ingest, libero, loop, memory, multiseed, scale, update, update_gpu
 from benchmarks.turns import Side
-from datamodules.collectors import InProcessRollouts
+from datamodules.collect.rollouts import InProcessRollouts
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchrl.objectives.value.functional import generalized_advantage_estimate, vtrace_advantage_estimate
 
 from datamodules.advantages import GAE, Trajectories, VTrace, discounted_sums
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 WIDTH, TIME, GAMMA = 5, 40, 0.97
 ROUNDING = 2e-6  # TorchRL's discounts are float32

@@ -10,16 +10,16 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.base import PolicyDataModule
-from datamodules.behaviour import BehaviourOptions
 from datamodules.ingest import IngestOptions
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from datamodules.options import CollectorOptions, EvaluationOptions
-from datamodules.replay import LEARNER_KEYS
-from gipo.errors import GipoError
+from datamodules.replay.behaviour import BehaviourOptions
+from datamodules.replay.ring import LEARNER_KEYS
+from gipo.common.errors import GipoError
 from gipo.objectives import GIPO, BehaviourCloning, Objective
 from gipo.policies import Policy
-from robots.export import export
+from robots.review.export import export
 from tests.offline import SPACES, Robot, make_policy
 
 

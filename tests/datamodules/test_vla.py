@@ -8,11 +8,11 @@ from tensordict import TensorDict
 from torchrl.envs import SerialEnv, check_env_specs
 from torchrl.envs.custom import ToyVLAEnv
 
-from datamodules.collectors import InProcessRollouts
-from datamodules.seeding import seed_env
+from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.envs.seeding import seed_env
 from datamodules.vla import ChunkEnv, ToyVLA
 from gipo.cli import main
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.vla.observations import VLASpaces, decode_instructions
 from gipo.vla.policies import VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks

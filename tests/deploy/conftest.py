@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from deploy.export import Exported, export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import Exported, export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
 from tests.deploy.builders import make_policy, save

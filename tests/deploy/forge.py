@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from deploy.check import DIGEST_KEY, MANIFEST_KEY, digest, normaliser_hash
-from deploy.manifest import SCHEMA
-from deploy.onnx_file import read_model
+from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest, normaliser_hash
+from deploy.runtime.manifest import SCHEMA
+from deploy.runtime.onnx_file import read_model
 
 Edit = Callable[[ModelProto], None]
 

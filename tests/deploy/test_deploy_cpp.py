@@ -10,8 +10,8 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from deploy.export import export
-from deploy.manifest import SCHEMA
+from deploy.export.artifact import export
+from deploy.runtime.manifest import SCHEMA
 from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLATokenPolicy
 from tests.deploy.builders import save

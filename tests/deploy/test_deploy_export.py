@@ -8,11 +8,11 @@ import onnx
 import pytest
 import torch
 
-import deploy.export
+import deploy.export.artifact
 from deploy.errors import ArtifactError
-from deploy.export import export
-from deploy.manifest import Manifest
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.manifest import Manifest
+from deploy.runtime.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
 from tests.deploy.builders import INTERFACE, make_policy, save
@@ -121,25 +121,25 @@ def refused(checkpoint, tmp_path, message, **arguments):
 
 
 def test_nothing_is_written_when_the_runtime_disagrees(small, tmp_path, monkeypatch):
-    honest = deploy.export.run
+    honest = deploy.export.artifact.run
 
     def off_by_little(*arguments):
         action, *others = honest(*arguments)
         return [action + np.float32(1e-4), *others]
 
-    monkeypatch.setattr(deploy.export, "run", off_by_little)
+    monkeypatch.setattr(deploy.export.artifact, "run", off_by_little)
     refused(small["checkpoint"], tmp_path, "away from torch's", rate=50.0)
 
 
 def test_nothing_is_written_when_a_token_differs(small, tmp_path, monkeypatch):
-    honest = deploy.export.run
+    honest = deploy.export.artifact.run
 
     def another_token(*arguments):
         action, deterministic, latent, *others = honest(*arguments)
         latent[3, 0] ^= 1
         return [action, deterministic, latent, *others]
 
-    monkeypatch.setattr(deploy.export, "run", another_token)
+    monkeypatch.setattr(deploy.export.artifact, "run", another_token)
     refused(small["checkpoint"], tmp_path, "samples 1 tokens", rate=50.0)
 
 
@@ -174,7 +174,7 @@ def test_a_failed_write_leaves_the_old_file(small, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deploy.files.os.replace", fails)
+    monkeypatch.setattr("deploy.runtime.files.os.replace", fails)
     with pytest.raises(ArtifactError, match="No space left"):
         export(small["checkpoint"], out, rate=50.0)
     assert out.read_bytes() == b"old"

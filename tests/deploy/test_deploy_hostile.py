@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-import deploy.policy
+import deploy.runtime.policy
 from deploy.errors import ArtifactError
-from deploy.files import MAX_BYTES
-from deploy.policy import OnnxPolicy
-from deploy.session import new_session
+from deploy.runtime.files import MAX_BYTES
+from deploy.runtime.ort import new_session
+from deploy.runtime.policy import OnnxPolicy
 from tests.deploy.forge import ARMED, STATIC, edited, opset
 
 SECONDS = 3.0  # a refusal takes a few milliseconds; this is for a busy machine
@@ -48,7 +48,7 @@ def test_refused_from_its_bytes(small, tmp_path, monkeypatch, usable, name):
     def never(*_):
         raise AssertionError("ONNX Runtime was given a file that no check had passed")
 
-    monkeypatch.setattr(deploy.policy, "new_session", never)
+    monkeypatch.setattr(deploy.runtime.policy, "new_session", never)
     forge, message = STATIC[name]
     file = tmp_path / "policy.onnx"
     file.write_bytes(forge(small["file"].read_bytes()))
@@ -108,7 +108,7 @@ def test_every_hostile_file_is_refused_in_bounded_memory(small, tmp_path):
         (tmp_path / f"{i}.onnx").write_bytes(forge(data))
     script = f"""
 import pathlib, resource, sys
-from deploy.policy import OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from deploy.errors import ArtifactError
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 OnnxPolicy.load({str(small["file"])!r})

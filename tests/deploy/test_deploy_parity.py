@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from deploy.parity import probe
-from deploy.policy import OnnxPolicy
+from deploy.export.parity import probe
+from deploy.runtime.policy import OnnxPolicy
 from tests.deploy.builders import KINDS
 
 

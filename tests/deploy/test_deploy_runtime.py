@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.errors import ArtifactError
-from deploy.policy import OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 
 ROW = np.array([1.0, 0.5, -2.0, 3.0, 8.0], np.float32)
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from deploy.bench import eager_decision
-from deploy.compare import difference, typical_observations
 from deploy.errors import ArtifactError
-from deploy.export import export
-from deploy.layout import Layout, Vision
-from deploy.manifest import SCHEMA, Manifest
-from deploy.policy import OUTPUTS, OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.compare import difference, typical_observations
+from deploy.runtime.layout import Layout, Vision
+from deploy.runtime.manifest import SCHEMA, Manifest
+from deploy.runtime.policy import OUTPUTS, OnnxPolicy
 from gipo.policies import Policy
 from gipo.vla.observations import VLASpaces, encode_instructions
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
@@ -121,8 +121,8 @@ def test_the_runtime_of_a_robot_refuses_what_does_not_fit(kit: Kit) -> None:
 
 
 def test_a_golden_answer_that_was_edited_is_refused(kit: Kit) -> None:
-    from deploy.export import assemble
-    from deploy.onnx_file import read_model
+    from deploy.export.artifact import assemble
+    from deploy.runtime.onnx_file import read_model
 
     assert read_model(kit["file"].read_bytes()).inputs[1].name == "image"
     import onnx

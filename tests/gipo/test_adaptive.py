@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gipo.adaptive import AdaptiveGIPO, effective_share, largest_width, mean_weight
+from gipo.common.errors import GipoError
 from gipo.diagnostics import effective_sample_size
-from gipo.errors import GipoError
 from gipo.objectives import GIPO, cauchy, gaussian, laplacian, policy_loss
 
 torch.set_num_threads(1)

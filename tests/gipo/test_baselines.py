@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gipo.baselines import ASPO, CISPO, ESPO, entropy_groups, group_mean
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.objectives import NoClip, Objective, PPOClip, Terms, policy_loss
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from
-from gipo.errors import GipoError
-from gipo.files import remove_partials, whole_file
-from gipo.heads import CHECKPOINT_FORMAT, read_head
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
+from gipo.common.errors import GipoError
+from gipo.common.files import remove_partials, whole_file
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
 SPACES = Spaces(3, (-1.0, -2.0), (1.0, 2.0))

@@ -40,7 +40,7 @@ def test_without_torch_help_helps_and_fit_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "gipo.commands.fit", raising=False)
+    monkeypatch.delitem(sys.modules, "gipo.commands.fit.cli", raising=False)
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code in (0, None)

@@ -23,7 +23,7 @@ from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss, PPOLoss, ValueEstimators
 
 from gipo.baselines import ASPO, ESPO
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.loss import GIPOLoss
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, policy_loss
 

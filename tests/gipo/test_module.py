@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gipo.adaptive import AdaptiveGIPO
 from gipo.baselines import ESPO
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
 from gipo.objectives import GIPO, Figures, Terms, masked_mean, policy_loss

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.networks import ActorCritic, ObservationNormaliser, SeparateNetworks, SharedEncoder
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.objectives import (
     GIPO,
     SAPO,

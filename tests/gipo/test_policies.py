@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.networks import SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy, build
 

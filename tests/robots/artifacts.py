@@ -7,11 +7,11 @@ from typing import Any
 import onnx
 import torch
 
-from deploy.check import check_file
-from deploy.export import assemble, export
+from deploy.export.artifact import assemble, export
+from deploy.runtime.check import check_file
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
-from robots import sim
+from robots.drivers import sim
 
 SAWYER = {
     "observation_names": list(sim.OBSERVATION_NAMES),

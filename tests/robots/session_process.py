@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import robots.latch
-import robots.session
+import robots.session.runner
 from robots import cli
 from robots.base import Observation
-from robots.lifecycle import LifeCycle, State
+from robots.session.lifecycle import LifeCycle, State
 from tests.robots.builders import make_spec
 
 PLACES = {"connect": "logged", "prepare": "preparing", "observe": "engaged", "close": "closing"}  # method → its state
@@ -209,9 +209,9 @@ def run(folder: str, at: str, event: str, number: int = 0, stdin: str = "nobody"
     _standard_input(stdin)
     Path("pedal").touch()
     threading.Thread(target=_hold_pedal, daemon=True).start()
-    robots.session.HANGING_SECONDS = robots.session.CLOSE_SECONDS = HANGING
-    robots.session.LifeCycle = RecordedLife  # type: ignore[misc]
-    from deploy.policy import OnnxPolicy
+    robots.session.runner.HANGING_SECONDS = robots.session.runner.CLOSE_SECONDS = HANGING
+    robots.session.runner.LifeCycle = RecordedLife  # type: ignore[misc]
+    from deploy.runtime.policy import OnnxPolicy
 
     OnnxPolicy.load = lambda *_, **__: Wave(Arm.spec)  # type: ignore[method-assign,assignment,return-value]
     settings = [f"calls={folder}/calls", f"at={at}", f"event={event}", f"number={number}"]

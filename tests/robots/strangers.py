@@ -6,8 +6,8 @@ from pathlib import Path
 from mcap.writer import CompressionType, Writer
 
 from robots.log.container import ContainerWriter
+from robots.log.header import SESSION, Session, digest
 from robots.log.schema import SCHEMA
-from robots.log.session import SESSION, Session, digest
 
 
 def write_rosbag(path: Path) -> Path:

@@ -84,7 +84,7 @@ def test_audit_of_policies_without_vision_reads_the_log_once(
     def read_images(path: Path) -> None:
         raise AssertionError(f"{path} was gone through again for images that no policy saw")
 
-    monkeypatch.setattr("robots.chunks.read_images", read_images)
+    monkeypatch.setattr("robots.review.chunks.read_images", read_images)
     assert main(say("audit", session, "--policies", policies["token"].parent)) == 0
 
 
@@ -338,7 +338,7 @@ def test_signals_end_a_run_in_good_order(policies: dict[str, Path], tmp_path: Pa
 def test_a_driver_that_hangs_for_ever_does_not_keep_the_process(policies: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "hanging_robot.py").write_text(
         "import time\n"
-        "from robots.sim import SimRobot\n\n\n"
+        "from robots.drivers.sim import SimRobot\n\n\n"
         "class Hanging(SimRobot):\n"
         "    def __init__(self):\n"
         "        super().__init__('reach-v3', realtime=False)\n\n"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robots.drivers.lerobot import LeRobotRobot
 from robots.errors import RobotError
-from robots.lerobot import LeRobotRobot
 from robots.safety import start
 from robots.spec import RobotSpec
 from tests.robots.builders import make_spec

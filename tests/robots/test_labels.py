@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robots.cli import main
-from robots.export import segments
 from robots.log import Label, LogStream, LogWriter, Session, append_label, labels_path, read_labels, read_log
 from robots.log.labels import _line
+from robots.review.export import segments
 from tests.robots.builders import EPISODE, make_spec, step_row
 
 Write = Callable[..., Path]

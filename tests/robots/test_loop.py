@@ -15,8 +15,8 @@ from robots.errors import RobotError
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
 from robots.log import LogWriter, Session, read_log
 from robots.loop import ControlLoop
-from robots.options import Options, Result
 from robots.safety import Limits
+from robots.session.options import Options, Result
 from robots.timing import Clock
 from tests.robots.builders import assert_no_limit_violated, make_spec
 from tests.robots.fakes import FakePolicy, FakeRobot, die, hang

@@ -8,8 +8,8 @@ import pytest
 from robots.errors import LogError
 from robots.log import LogWriter, Session, read_log, read_opening
 from robots.log.container import ContainerWriter
-from robots.log.opening import CHUNKS
-from robots.log.session import SESSION
+from robots.log.header import SESSION
+from robots.log.identity import CHUNKS
 
 
 def test_it_says_what_the_whole_log_says(written: Callable[..., Path]) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from gipo.common.errors import UserError
+from robots.drivers.gym import GymRobot, spec_of
+from robots.drivers.lerobot import LeRobotRobot
+from robots.drivers.lerobot import robot as lerobot_robot
+from robots.drivers.sim import ACTION_NAMES, OBSERVATION_NAMES, RealityGap, SimRobot
+from robots.drivers.sim import make_spec as sim_spec
+from robots.drivers.sim import robot as sim_robot
 from robots.errors import RobotError
-from robots.gym import GymRobot, spec_of
-from robots.lerobot import LeRobotRobot
-from robots.lerobot import robot as lerobot_robot
 from robots.load import load_robot
-from robots.sim import ACTION_NAMES, OBSERVATION_NAMES, RealityGap, SimRobot
-from robots.sim import make_spec as sim_spec
-from robots.sim import robot as sim_robot
 from tests.robots.builders import make_spec
 
 
@@ -81,7 +81,7 @@ def test_names_say_what_the_numbers_are(plain: SimRobot) -> None:
 
 
 def test_names_and_rate_are_those_training_records() -> None:
-    recorded = pytest.importorskip("datamodules.interface", reason="needs the training stack")
+    recorded = pytest.importorskip("datamodules.envs.interface", reason="needs the training stack")
     spec, known = sim_spec(), recorded.metaworld_interface()
     for key, value in known.items():
         found = getattr(spec, key)
@@ -314,13 +314,13 @@ def test_loading_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     robot = load_robot("sim", known, ["action_gain=.5", "delay=2"], speed=20)
     assert isinstance(robot, SimRobot)
     assert (robot.gap.action_gain, robot.gap.delay, robot.realtime) == (0.5, 2, False)
-    for name in ("nothing", "robots.sim:nothing", "nothing:robot", "..:x"):
+    for name in ("nothing", "robots.drivers.sim:nothing", "nothing:robot", "..:x"):
         with pytest.raises(RobotError, match="there is no robot"):
             load_robot(name, known, [])
     with pytest.raises(RobotError, match="settings are: device, spec"):
         load_robot("lerobot", known, ["port=x"])
     with pytest.raises(RobotError, match=r"gives a RealityGap without connect\(\)"):
-        load_robot("robots.sim:RealityGap", known, [])
+        load_robot("robots.drivers.sim:RealityGap", known, [])
     (tmp_path / "my_real_robot.py").write_text("from tests.robots.fakes import FakeRobot\n")
     monkeypatch.syspath_prepend(tmp_path)  # the commands themselves search the working folder
     assert load_robot("my_real_robot:FakeRobot", known, []).spec.name == "fake"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robots.log import DAMAGED, TORN, LogWriter, Session, read_log, verify
 from robots.log.container import MAGIC
-from robots.log.tails import BLOCK, chunk_behind, ends_whole, zeros_from
+from robots.log.torn_end import BLOCK, chunk_behind, ends_whole, zeros_from
 from tests.robots.builders import EPISODE, assert_prefix, step_row
 
 Write = Callable[..., Path]

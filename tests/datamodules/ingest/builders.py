@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from datamodules.ingest import IngestOptions, Store, ingest
-from deploy.export import export
-from deploy.policy import OnnxPolicy
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy
 from robots.log import LogWriter, Session, Step

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.policy import OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from gipo.policies import GaussianPolicy
 from tests.datamodules.ingest.builders import BINS, artifact
 from tests.robots.artifacts import changed

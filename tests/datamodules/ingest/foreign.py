@@ -45,7 +45,7 @@ def write_collected(folder: Path, buffers: Sequence[Any], **spaces: Any) -> Path
     import minari
     from gymnasium.spaces import Box
 
-    from robots.export_minari import datasets_path
+    from robots.review.export_minari import datasets_path
 
     given = {
         "observation_space": Box(-np.inf, np.inf, (5,), np.float64),

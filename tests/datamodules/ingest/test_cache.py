@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.ingest.cache import cache_folder
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 
 
 def test_a_user_without_a_home_names_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from tests.datamodules.ingest.builders import store_of
 from tests.datamodules.ingest.foreign import buffer, write_collected, write_frames
 from tests.robots.strangers import write_rosbag

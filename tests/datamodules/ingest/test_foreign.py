@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
-from robots.export import export
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
+from robots.review.export import export
 from tests.datamodules.ingest.builders import store_of, write_log
 
 RATE, LENGTHS = 80, (5, 7, 4)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from datamodules.ingest import IngestOptions
 from datamodules.ingest.audit import chosen
+from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.interface import Interface
-from datamodules.ingest.source import Trajectory
-from datamodules.ingest.verify import Behaviour, checked
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
+from datamodules.ingest.sources.base import Trajectory
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
 from robots.errors import LogError
-from robots.export import export
 from robots.log import LogWriter, Session, Step, labels_path
+from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
 from tests.robots.builders import make_spec
 from tests.robots.strangers import write_of_schema, write_rosbag
@@ -394,7 +394,7 @@ def test_spec_of_the_fixture_is_the_interface() -> None:
 def test_strangers_in_a_folder_are_left_out_and_told(
     token: OnnxPolicy, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from datamodules.logs import Logs
+    from datamodules.replay.logs import Logs
 
     log = write_log(tmp_path / "logs" / "ours.mcap", [token])
     alone = store_of(tmp_path / "logs", cache=tmp_path / "cache", policies=folder)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from datamodules.ingest.interface import Interface, common_interface
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.policies import Spaces
 
 ROBOT = Interface(2, 1, action_low=(-0.35,), action_high=(0.35,), control_rate_hz=50.0)

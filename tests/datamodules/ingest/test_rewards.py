@@ -10,10 +10,10 @@ import pytest
 from datamodules.ingest import IngestOptions
 from datamodules.ingest.key import function_identity
 from datamodules.ingest.rewards import logged, success
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
-from robots.export import export
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
 from robots.log import append_label, read_log
+from robots.review.export import export
 from tests.datamodules.ingest.builders import drop, store_of, write_log
 
 Columns = Mapping[str, np.ndarray]

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.ingest import Facts, Interface
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
-from robots.export import export
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
 from robots.log import LogWriter, Session, append_label, read_log
+from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
 from tests.robots.builders import make_spec
 

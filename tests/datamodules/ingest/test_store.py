@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from datamodules.ingest import IngestOptions, ingest, load_store
-from datamodules.ingest import build as build_module
+from datamodules.ingest import pipeline as build_module
 from datamodules.ingest.hashes import SETTLED_NS, Hashes
-from deploy.policy import OnnxPolicy
-from gipo.errors import GipoError
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import GipoError
 from robots.log import LogWriter, Session, Step
 from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log
 from tests.robots.builders import make_spec
@@ -258,7 +258,7 @@ def test_an_interrupt_while_jobs_are_handed_out_waits_for_nobody(
                 worker.send_signal(signal.SIGSTOP)
             return super().submit(ask, *args, **options)
 
-    monkeypatch.setattr("datamodules.ingest.crew.ThreadPoolExecutor", Interrupted)
+    monkeypatch.setattr("datamodules.ingest.pool.ThreadPoolExecutor", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
     assert len(started) == 2

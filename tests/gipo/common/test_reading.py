@@ -65,8 +65,8 @@ def test_what_stands_in_the_place_of_a_file(tmp_path, content, words):
 
 def test_every_reader_of_data_says_so(tmp_path):
     """Of a clone without Git LFS, every file is whole and none is what its name says."""
-    from deploy.check import check_bytes
-    from gipo.heads import read_head
+    from deploy.runtime.check import check_bytes
+    from gipo.common.checkpoint_head import read_head
     from robots.log import verify
 
     for name in ("a.ckpt", "a.mcap"):

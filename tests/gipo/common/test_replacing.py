@@ -6,12 +6,12 @@ import stat
 import pytest
 
 from deploy.errors import ArtifactError
-from deploy.files import write_atomically
+from deploy.runtime.files import write_atomically
+from gipo.common.files import write_text
 from gipo.common.replacing import replace
-from gipo.files import write_text
 from robots.errors import LogError
 from robots.log import LogWriter, Session
-from robots.report import write_report
+from robots.review.report import write_report
 
 
 def test_a_file_is_replaced_and_a_new_one_made(tmp_path):

@@ -99,7 +99,7 @@ def test_as_installed_robot_and_deploy_know_it_before_they_are_imported(
 ) -> None:
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "__init__.py").write_text("raise SystemExit('theirs was imported')")
-    code = f"import sys; from gipo.entry import {entry} as main; sys.exit(main())"
+    code = f"import sys; from gipo.cli import {entry} as main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "info", "x"],
         env={"PYTHONPATH": f"{tmp_path}:{boundary.__file__.partition('/gipo/common')[0]}"},
@@ -114,8 +114,8 @@ def test_as_installed_robot_and_deploy_know_it_before_they_are_imported(
 
 def test_that_is_how_they_are_installed() -> None:
     scripts = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["gipo-robot"] == "gipo.entry:robot"
-    assert scripts["gipo-deploy"] == "gipo.entry:deploy"
+    assert scripts["gipo-robot"] == "gipo.cli:robot"
+    assert scripts["gipo-deploy"] == "gipo.cli:deploy"
 
 
 def test_a_module_that_hides_a_library_is_named_where_something_is_missing_in_it(

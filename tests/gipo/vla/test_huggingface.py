@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from deploy.errors import ArtifactError
-from deploy.graph import trace
+from deploy.export.graph import trace
 from gipo.cli import main
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.policies import build
 from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
 from gipo.vla.openvla import VocabTailPolicy

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.policies import Policy, build
 from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
 from tests.gipo.vla import fake_lerobot

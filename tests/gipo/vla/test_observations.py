@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions
 
 

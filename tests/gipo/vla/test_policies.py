@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from tensordict import TensorDict
 from torch import Tensor
 
-from gipo.errors import GipoError
+from gipo.common.errors import GipoError
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO
 from gipo.policies import Policy, build

@@ -1,0 +1,91 @@
+"""Evaluation episodes: each begins and acts by its number alone; nothing of the training run is touched."""
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from datamodules.collect.actor import Actor
+from datamodules.envs.seeding import begin_episodes, episode_seed
+from gipo.policies import Policy
+
+
+@torch.no_grad()
+def evaluate(
+    env: EnvBase, policy: Policy, episodes: int, seed: int, deterministic: bool = False, max_steps: int | None = None
+) -> TensorDict:
+    """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
+
+    Where the environment can begin a numbered episode in one of its simulators (`begin_with`, see
+    `datamodules.envs.simulation`), an episode does not depend on the number of simulators either; elsewhere the
+    simulators are seeded together, by the first number among them.
+
+    Args:
+        env: batch size [N].
+        policy: acts.
+        episodes: how many.
+        seed: of all of them.
+        deterministic: act by the mode instead of sampling.
+        max_steps: decisions after which an episode is cut, where the task would let it go on.
+
+    Returns:
+        [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
+        step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
+    """
+    width = env.batch_size[0]
+    waves = [
+        _wave(env, policy, range(first, first + width), seed, deterministic, max_steps)
+        for first in range(0, episodes, width)
+    ]
+    return torch.cat(waves)[:episodes]
+
+
+def _wave(
+    env: EnvBase, policy: Policy, numbers: range, seed: int, deterministic: bool, max_steps: int | None
+) -> TensorDict:
+    """One episode in every simulator."""
+    begin_episodes(env, numbers, seed)
+    actor = _NumberedActor(policy, [episode_seed(seed, number) for number in numbers], deterministic)
+    state = env.reset()
+    task = state.get("task", None)
+    width = len(numbers)
+    alive = torch.ones(width, dtype=torch.bool)
+    total, length = torch.zeros(width), torch.zeros(width, dtype=torch.int64)
+    success, success_last = torch.zeros(2, width, dtype=torch.bool)
+    while alive.any():
+        stepped, state = env.step_and_maybe_reset(actor(state))
+        following = stepped["next"]
+        total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
+        length += alive
+        if "success" in following.keys():
+            now = following["success"].squeeze(-1)
+            success |= now & alive
+            success_last = torch.where(alive, now, success_last)
+        alive &= ~following["done"].squeeze(-1)
+        if max_steps is not None:
+            alive &= length < max_steps
+    result = {"return": total, "length": length}
+    if "success" in env.observation_spec.keys():
+        result |= {"success": success, "success_last": success_last}
+    if task is not None:
+        result["task"] = task.squeeze(-1)
+    return TensorDict(result, batch_size=[width])
+
+
+class _NumberedActor(Actor):
+    """Acts in N simulators, with noise that in each of them depends on its own seed alone.
+
+    Args:
+        policy: acts.
+        seeds: N.
+        deterministic: act by the mode instead of sampling.
+    """
+
+    def __init__(self, policy: Policy, seeds: Sequence[int], deterministic: bool):
+        super().__init__(policy, deterministic=deterministic)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def _noise(self, batch: tuple[int, ...]) -> Tensor:
+        return torch.stack([self.policy.noise((), generator) for generator in self._generators])

@@ -1,0 +1,269 @@
+"""Collection on Ray: in-process collectors as actors on any number of machines, in bounded, reproducible order.
+
+TorchRL's `RayCollector` (0.14.1) is not used: it waits for its actors without a limit of time, cannot put another
+actor in the place of a dead one (the process group of its weight transfer is fixed when it starts), sends weights to
+a busy actor only when its chunk is done, and knows no limit of staleness. So each actor is our `InProcessRollouts`,
+which is TorchRL's `Collector`, and the weights travel with the requests, as one immutable object of Ray's store.
+"""
+
+import copy
+import os
+import sys
+import time
+import warnings
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from datamodules.collect.ray_cluster import RayCluster
+from datamodules.collect.rollouts import InProcessRollouts, Rollouts
+from datamodules.envs.simulation import Simulation
+from datamodules.options import RayOptions
+from gipo.common.errors import GipoError
+from gipo.policies import Policy
+
+
+class RayRollouts(Rollouts):
+    """Several Ray actors, each with `num_envs` simulators; a chunk joins a part from every actor.
+
+    Every request carries the weights to act with. `max_staleness` requests are under way ahead of the one whose chunk
+    is waited for, so that actors collect while the learner learns: a chunk is at most that many calls of `update` old,
+    at most `max_staleness` + 1 chunks exist at a time, and which weights collect which chunk does not depend on time.
+    With 0, asynchronous collection is synchronous collection. One actor collects what `InProcessRollouts` would.
+
+    An actor that dies, or sends nothing for `timeout` seconds, is replaced, with new episodes and noise of its own, and
+    repeats what it owed; the run ends with an error when `ray.replacements` are used up.
+
+    Args:
+        task: what to simulate; it must be known on every machine.
+        num_envs: simulators per actor.
+        frames: transitions per chunk, of all actors together.
+        policy: acts, as a copy.
+        store_params: keep the behaviour policy's distribution parameters.
+        seed: of goals and sampling noise.
+        first_episode: number of the first episode.
+        workers: number of actors.
+        asynchronous: actors go on collecting while the learner learns.
+        timeout: seconds without a chunk after which an actor counts as stuck.
+        options: where the cluster is, and what an actor may do.
+
+    Raises:
+        GipoError: when there is no Ray or no cluster, or the actors cannot start.
+    """
+
+    def __init__(
+        self,
+        task: Simulation,
+        num_envs: int,
+        frames: int,
+        policy: Policy,
+        store_params: bool,
+        seed: int,
+        first_episode: int = 0,
+        workers: int = 2,
+        asynchronous: bool = False,
+        timeout: float = 30.0,
+        options: RayOptions = RayOptions(),  # noqa: B008 - read only
+    ):
+        self._seed, self._timeout, self._options = seed, timeout, options
+        self._ahead = options.max_staleness if asynchronous else 0
+        self._replaced = 0
+        self._next_episode = first_episode
+        self._cluster = RayCluster(options.address, workers * options.cpus)
+        self._ray = self._cluster.ray
+        self._make = (
+            self._ray.remote(_Collecting).options(num_cpus=options.cpus, max_restarts=0, max_task_retries=0).remote
+        )
+        acting = copy.deepcopy(policy).cpu()
+        self._arguments = self._ray.put((task, num_envs, frames // workers, acting, store_params))
+        self._workers: list[_Worker] = []
+        try:
+            self._workers = [_Worker(index) for index in range(workers)]
+            for worker in self._workers:
+                self._begin(worker)
+            for worker in self._workers:
+                self._meet(worker)
+            self.update(policy)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def next_episode(self) -> int:
+        """The number the next new episode gets."""
+        return self._next_episode
+
+    def collect(self) -> TensorDict:
+        """The next chunk [M], part by part in the order of the actors.
+
+        Raises:
+            GipoError: when an actor failed and cannot be replaced; all actors are gone then.
+        """
+        for worker in self._workers:
+            while len(worker.requests) <= self._ahead:
+                self._ask(worker, self._weights)
+        deadline = time.monotonic() + self._timeout
+        return torch.cat([self._numbered(worker, self._oldest(worker, deadline)) for worker in self._workers])
+
+    def update(self, policy: Policy) -> None:
+        """Act with these weights in what is requested from now on."""
+        weights = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
+        self._weights = self._ray.put(weights)
+
+    def restart(self, seed: int) -> bool:
+        """Throw away what is under way, and begin new episodes in every actor."""
+        self._seed = seed
+        for worker in self._workers:
+            worker.requests.clear()
+            worker.episodes.clear()
+            worker.restart = self._seed_of(worker)
+        return True
+
+    def close(self) -> None:
+        """End the actors, and the cluster where it was started here."""
+        for worker in self._workers:
+            self._end(worker)
+        self._workers = []
+        self._cluster.close()
+
+    def _begin(self, worker: "_Worker") -> None:
+        worker.actor = self._make(self._arguments, self._seed_of(worker))
+        worker.hello = worker.actor.hello.remote()
+
+    def _meet(self, worker: "_Worker") -> None:
+        """Wait until an actor has built its simulators."""
+        limit = self._options.start_timeout
+        try:
+            worker.process = self._ray.get(worker.hello, timeout=limit)
+        except self._ray.exceptions.GetTimeoutError as error:
+            raise GipoError(
+                f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it "
+                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus) of a cluster with "
+                f"{self._cluster.cores}"
+            ) from error
+        except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", True):
+                raise GipoError(f"Ray actor {worker.index} could not start: {_reason(error)}") from error
+            self._replace(worker, "died")  # with its machine, which Ray had not noticed yet
+
+    def _ask(self, worker: "_Worker", weights: Any) -> None:
+        # The weights are held beside the request: who takes the place of a dead actor acts with the same.
+        worker.requests.append((worker.actor.collect.remote(weights, worker.restart), weights))
+        worker.restart = None
+
+    def _oldest(self, worker: "_Worker", deadline: float) -> TensorDict:
+        """The part of a chunk that was asked for first."""
+        errors = self._ray.exceptions
+        while True:
+            try:
+                part = self._ray.get(worker.requests[0][0], timeout=max(deadline - time.monotonic(), 0.1))
+                worker.requests.popleft()
+                return part
+            except errors.GetTimeoutError:
+                self._replace(worker, f"sent nothing for {self._timeout:g} s (data.collector.worker_timeout)")
+            except (errors.RayActorError, errors.ObjectLostError):  # the process, or its whole machine
+                self._replace(worker, "died")
+            except errors.RayError as error:  # raised by the simulator or the policy: it would be raised again
+                self.close()
+                raise GipoError(f"collection failed: {worker.name}: {_reason(error)}; all actors were ended") from error
+            deadline = time.monotonic() + self._timeout
+
+    def _replace(self, worker: "_Worker", reason: str) -> None:
+        """Put a new actor in the place of one that is lost."""
+        allowed = self._options.replacements
+        if self._replaced >= allowed:
+            self.close()
+            raise GipoError(
+                f"collection failed: {worker.name} {reason}, and {allowed} actors were replaced before it "
+                "(data.collector.ray.replacements); all actors were ended"
+            )
+        self._replaced += 1
+        print(f"gipo: note: {worker.name} {reason}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
+        self._end(worker)
+        owed = [weights for _, weights in worker.requests]
+        worker.generation += 1
+        worker.restart = None
+        worker.requests.clear()
+        worker.episodes.clear()
+        self._begin(worker)
+        self._meet(worker)
+        for weights in owed:
+            self._ask(worker, weights)
+
+    def _end(self, worker: "_Worker") -> None:
+        if worker.actor is not None and self._ray.is_initialized():
+            self._ray.kill(worker.actor, no_restart=True)
+        worker.actor = None
+
+    def _seed_of(self, worker: "_Worker") -> int:
+        """The run's own for the first actor, another for every other actor and every one in its place."""
+        if worker.index == worker.generation == 0:
+            return self._seed
+        return int(np.random.SeedSequence([self._seed, worker.index, worker.generation]).generate_state(1)[0])
+
+    def _numbered(self, worker: "_Worker", part: TensorDict) -> TensorDict:
+        """An actor counts its episodes from 0; here they get numbers of the run."""
+        counted, inverse = part["episode"].unique(return_inverse=True)
+        known = worker.episodes
+        # Every simulator is in every part: an episode that is not in this one is over.
+        worker.episodes = {}
+        for episode in counted.tolist():
+            if episode not in known:
+                known[episode] = self._next_episode
+                self._next_episode += 1
+            worker.episodes[episode] = known[episode]
+        return part.set("episode", torch.tensor(list(worker.episodes.values()))[inverse])
+
+
+class _Worker:
+    """One place among the actors, whoever holds it.
+
+    Args:
+        index: of the place.
+    """
+
+    def __init__(self, index: int):
+        self.index = index
+        self.generation = 0  # how many held it before
+        self.actor: Any = None
+        self.hello: Any = None
+        self.process = 0
+        self.restart: int | None = None  # seed of the new episodes that its next request begins with
+        self.requests: deque[tuple[Any, Any]] = deque()  # results to come and the weights they are made with
+        self.episodes: dict[int, int] = {}  # numbers of the run, by the actor's own, of episodes that may go on
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"Ray actor {self.index} (process {self.process})"
+
+
+class _Collecting:
+    """What runs in an actor: collection in one process, with the weights that come with a request."""
+
+    def __init__(self, arguments: tuple[Simulation, int, int, Policy, bool], seed: int):
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(1)
+        task, num_envs, frames, self._policy, store_params = arguments
+        self._rollouts = InProcessRollouts(task, num_envs, frames, self._policy, store_params, seed)
+
+    def hello(self) -> int:
+        """The number of this process, once its simulators stand."""
+        return os.getpid()
+
+    def collect(self, weights: dict[str, Tensor], restart: int | None) -> TensorDict:
+        """The next part of a chunk, of new episodes where a seed to `restart` with is given."""
+        self._policy.load_state_dict(weights)
+        if restart is not None:
+            self._rollouts.restart(restart)
+        return self._rollouts.collect()
+
+
+def _reason(error: Exception) -> str:
+    """The last line of what an actor raised."""
+    lines = str(getattr(error, "cause", None) or error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,163 @@
+"""Collection in this process, and what every source of transitions has in common."""
+
+import copy
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.collectors import Collector
+
+from datamodules.collect.actor import Actor
+from datamodules.envs.seeding import seed_env
+from datamodules.envs.simulation import Simulation
+from gipo.policies import Policy
+
+logging.getLogger("torchrl").setLevel(logging.WARNING)
+
+
+class Rollouts(ABC):
+    """A source of transitions that acts with the newest policy it was given."""
+
+    _episodes: "EpisodeNumbers"
+
+    @abstractmethod
+    def collect(self) -> TensorDict:
+        """The next chunk of transitions [M], in time order within each episode."""
+
+    @abstractmethod
+    def update(self, policy: Policy) -> None:
+        """Act with these weights (and this version) from now on."""
+
+    @abstractmethod
+    def restart(self, seed: int) -> bool:
+        """Begin new episodes with generators seeded anew, so that what follows depends on `seed` alone.
+
+        Returns:
+            Whether the running episodes were cut.
+        """
+
+    @property
+    def next_episode(self) -> int:
+        """The number the next new episode gets."""
+        return self._episodes.next
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release simulators and processes; safe to call twice."""
+
+
+class InProcessRollouts(Rollouts):
+    """N simulators in this process; on a CPU learner the policy is shared, not copied.
+
+    Args:
+        task: what to simulate.
+        num_envs: N.
+        frames: transitions per chunk.
+        policy: acts.
+        store_params: keep the behaviour policy's distribution parameters.
+        seed: of goals and sampling noise.
+        first_episode: number of the first episode.
+    """
+
+    def __init__(
+        self,
+        task: Simulation,
+        num_envs: int,
+        frames: int,
+        policy: Policy,
+        store_params: bool,
+        seed: int,
+        first_episode: int = 0,
+    ):
+        self._acting = policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
+        self._actor = Actor(self._acting, torch.Generator().manual_seed(seed), store_params)
+        self._collector = Collector(
+            task.make(num_envs, seed),
+            self._actor,
+            frames_per_batch=frames,
+            total_frames=-1,
+            trust_policy=True,
+            auto_register_policy_transforms=False,
+        )
+        self._iterator: Iterator[TensorDictBase] = iter(self._collector)
+        self._episodes = EpisodeNumbers(first_episode, contiguous=True)
+
+    def collect(self) -> TensorDict:
+        """The next chunk [N·T]."""
+        return transitions(next(self._iterator), self._episodes)
+
+    def update(self, policy: Policy) -> None:
+        """Copy the weights, unless they are shared."""
+        if self._acting is not policy:
+            self._acting.load_state_dict(policy.state_dict())
+
+    def restart(self, seed: int) -> bool:
+        """Reset all simulators with new goals."""
+        seed_env(self._collector.env, seed)
+        assert self._actor.generator is not None
+        self._actor.generator.manual_seed(seed)
+        self._collector.reset()
+        self._episodes.begin_again()
+        return True
+
+    def close(self) -> None:
+        """Close the simulators."""
+        self._collector.shutdown()
+
+
+class EpisodeNumbers:
+    """Turns TorchRL's trajectory ids into episode numbers that go on across restarts and resumed runs.
+
+    In one process the first chunk after a restart holds a frame of every simulator, so its smallest id is where the
+    collector began counting; with workers ids only ever grow from 0.
+    """
+
+    def __init__(self, first: int, contiguous: bool):
+        self.next = first
+        self._contiguous = contiguous
+        self._offset: int | None = None if contiguous else first
+
+    def begin_again(self) -> None:
+        """The collector was restarted: the next chunk says where it counts from."""
+        self._offset = None
+
+    def __call__(self, trajectory: Tensor) -> Tensor:
+        """Episode numbers of trajectory ids, the same shape."""
+        if self._offset is None:
+            self._offset = self.next - int(trajectory.min())
+        episode = trajectory + self._offset
+        self.next = max(self.next, int(episode.max()) + 1)
+        return episode
+
+
+def transitions(chunk: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
+    """A collector's chunk [N, T] as transitions [N·T] with the keys of the data contract."""
+    following = chunk["next"]
+    steps = chunk["log_prob"].shape[:-1]  # [N, T], or [N, T, H] with action chunks
+    chosen = following["executed"] if "executed" in following.keys() else torch.ones(steps, dtype=torch.bool)
+    frames = {
+        "observation": chunk["observation"],
+        "latent": chunk["latent"],
+        "action": chunk["action"],
+        "log_prob": chunk["log_prob"],
+        "policy_version": chunk["policy_version"],
+        "valid": chosen,
+        "episode": episodes(chunk["collector", "traj_ids"]),
+        "step": chunk["step"].squeeze(-1),
+        "next": {
+            "observation": following["observation"],
+            "reward": following["reward"].reshape(steps),
+            **{key: following[key].squeeze(-1) for key in ("terminated", "truncated", "done")},
+        },
+    }
+    if "executed" in following.keys():
+        frames["executed"] = chosen.clone()
+    if "behaviour_params" in chunk.keys():
+        frames["behaviour_params"] = chunk["behaviour_params"]
+    for key in ("success", "staggered"):
+        if key in following.keys():
+            frames["next"][key] = following[key].squeeze(-1)
+    return TensorDict(frames, batch_size=chunk.shape).flatten()

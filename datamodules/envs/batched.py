@@ -1,0 +1,99 @@
+"""Simulators of one process behind one environment: a plain loop into preallocated arrays, one TensorDict a step."""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Binary, Bounded, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from gipo.common.errors import GipoError
+
+
+class Outcome(NamedTuple):
+    """What a simulator answers to an action; the observation is [O]."""
+
+    observation: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool
+
+
+class BatchedEnv(EnvBase):
+    """N simulators with flat observations and bounded actions; a kind of simulator says how one begins and steps.
+
+    Args:
+        num_envs: N.
+        observation_size: O.
+        low: lower bounds of an action [D].
+        high: upper bounds of an action [D].
+    """
+
+    def __init__(self, num_envs: int, observation_size: int, low: np.ndarray, high: np.ndarray):
+        super().__init__(batch_size=[num_envs])
+        shape = (num_envs,)
+        self.observation_spec = Composite(
+            observation=Unbounded((*shape, observation_size)),
+            success=Binary(1, shape=(*shape, 1), dtype=torch.bool),
+            step=Unbounded((*shape, 1), dtype=torch.int64),
+            shape=shape,
+        )
+        bounds = (torch.as_tensor(bound, dtype=torch.float32).expand(*shape, -1) for bound in (low, high))
+        self.action_spec = Bounded(*bounds, shape=(*shape, len(low)))
+        self.reward_spec = Unbounded((*shape, 1))
+        flag = Binary(1, shape=(*shape, 1), dtype=torch.bool)
+        self.done_spec = Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=shape)
+        self._observation = np.zeros((num_envs, observation_size), np.float32)
+        self._reward = np.zeros((num_envs, 1), np.float32)
+        self._flags = np.zeros((3, num_envs, 1), bool)  # terminated, truncated, success
+        self._steps = np.zeros((num_envs, 1), np.int64)
+
+    @abstractmethod
+    def _begin(self, index: int) -> np.ndarray:
+        """Begin an episode in simulator `index`: its first observation [O]."""
+
+    @abstractmethod
+    def _advance(self, index: int, action: np.ndarray) -> Outcome:
+        """Step simulator `index` by `action` [D] f32."""
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+        chosen: Any = range(self.batch_size[0])
+        if tensordict is not None and "_reset" in tensordict.keys():
+            chosen = tensordict["_reset"].flatten().nonzero().flatten().tolist()
+        for index in chosen:
+            self._observation[index] = self._begin(index)
+            self._steps[index] = 0
+            self._flags[:, index] = False
+        return self._tensordict(self._observe())
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        for index, action in enumerate(tensordict["action"].numpy()):
+            answer = self._advance(index, action)
+            self._observation[index] = answer.observation
+            self._reward[index] = answer.reward
+            self._flags[:, index, 0] = answer.terminated, answer.truncated, answer.success
+        self._steps += 1
+        return self._tensordict(self._observe() | {"reward": torch.from_numpy(self._reward.copy())})
+
+    def _observe(self) -> dict[str, torch.Tensor]:
+        terminated, truncated, success = torch.from_numpy(self._flags.copy())
+        return {
+            "observation": torch.from_numpy(self._observation.copy()),
+            "success": success,
+            "step": torch.from_numpy(self._steps.copy()),
+            "terminated": terminated,
+            "truncated": truncated,
+            "done": terminated | truncated,
+        }
+
+    def _tensordict(self, fields: dict[str, torch.Tensor]) -> TensorDict:
+        return TensorDict._new_unsafe(fields, batch_size=self.batch_size)
+
+
+def refuse_no_simulators(num_envs: int) -> None:
+    """Raise a GipoError when an environment of no simulators is asked for."""
+    if num_envs < 1:
+        raise GipoError(f"num_envs must be at least 1, got {num_envs}")

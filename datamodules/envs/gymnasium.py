@@ -1,0 +1,121 @@
+"""Any registered Gymnasium id with flat observations and actions, through TorchRL's wrapper.
+
+`module:Id` imports the module first, which registers it, as `gymnasium.make` does: also in every worker process.
+"""
+
+import importlib
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import gymnasium
+import numpy as np
+import torch
+from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
+
+from datamodules.envs.batched import refuse_no_simulators
+from datamodules.envs.families import Family
+from datamodules.envs.gymnasium_checks import Checked
+from datamodules.envs.seeding import episode_seed
+from gipo.common.boundary import described
+from gipo.common.boxes import nearest_in
+from gipo.common.errors import GipoError, nearest
+
+
+class GymnasiumFamily(Family):
+    """Registered ids."""
+
+    def knows(self, name: str) -> bool:
+        """Whether it is registered, after the import of the module that it names."""
+        return _registered(name) in gymnasium.registry
+
+    def names(self) -> Iterable[str]:
+        """All that are registered."""
+        return gymnasium.registry
+
+    def horizon(self, name: str) -> int | None:
+        """Of the registration."""
+        return gymnasium.spec(_registered(name)).max_episode_steps
+
+    def make(self, name: str, num_envs: int) -> EnvBase:
+        """Simulators one after another."""
+        refuse_no_simulators(num_envs)
+        return GymnasiumEnv(num_envs, partial(_single, name))
+
+
+class GymnasiumEnv(SerialEnv):
+    """N simulators one after another."""
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins these episodes of the evaluation with this seed."""
+        if self.is_closed:
+            self.start()
+        with torch.random.fork_rng(devices=[]):  # which TorchRL seeds too
+            for env, number in zip(self._envs, numbers, strict=True):
+                env.set_seed(episode_seed(seed, number))
+
+
+def _registered(name: str) -> str:
+    """The id of a task, which is registered once its module, if it names one, is imported.
+
+    Raises:
+        GipoError: when the module cannot be imported.
+    """
+    module, separator, identifier = name.rpartition(":")
+    if not separator:
+        return name
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
+        raise GipoError(f"data.task={name}: module {module!r} cannot be imported: {described(error)}") from error
+    if identifier not in gymnasium.registry:
+        raise GipoError(
+            f"data.task={name}: module {module!r} registers no {identifier!r}. "
+            f"Nearest: {nearest(identifier, gymnasium.registry)}"
+        )
+    return identifier
+
+
+def _single(task: str) -> EnvBase:
+    try:
+        env = gymnasium.make(task)
+    except Exception as error:  # whatever the environment's author raises, missing packages above all
+        raise GipoError(f"gymnasium cannot make task {task!r}: {error}") from error
+    for name, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
+            raise GipoError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
+    if env.observation_space.dtype != np.float32:
+        env = FloatObservations(env)
+    if env.action_space.dtype != np.float32:
+        env = FloatActions(env)
+    return TransformedEnv(GymWrapper(Checked(env, task)), StepCounter(step_count_key="step"))
+
+
+class FloatObservations(gymnasium.ObservationWrapper):
+    """An environment whose observations are of another type, seen as float32."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.observation_space = _float(env.observation_space)
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """Observation [O] as float32."""
+        return np.asarray(observation, np.float32)
+
+
+class FloatActions(gymnasium.ActionWrapper):
+    """An environment whose actions are of another type, driven by float32: it gets the nearest values it can hold.
+
+    What was sampled stays what is learnt from; a robot of the same environment rounds alike.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self.action_space = _float(env.action_space)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """What the environment is sent for float32 `action` [D]."""
+        return nearest_in(action, self.env.action_space.low, self.env.action_space.high)
+
+
+def _float(space: gymnasium.spaces.Box) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))

@@ -1,0 +1,67 @@
+"""What a Gymnasium environment answers, held against what it says of itself before it is taken for data."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from gipo.common.errors import GipoError
+
+LIBRARY = str(Path(gymnasium.__file__).parent)
+
+
+class Checked(gymnasium.Wrapper):
+    """An environment that is refused by name where an observation, a reward or an end is none.
+
+    Without it a reward of None would count as 0, and an observation of another shape would be the library's riddle.
+
+    Args:
+        env: with a flat observation.
+        task: how the user names it.
+    """
+
+    def __init__(self, env: gymnasium.Env, task: str):
+        super().__init__(env)
+        self._task = task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the environment does."""
+        with self._by_name():
+            observation, info = self.env.reset(seed=seed, options=options)
+        self._refuse_other_shape(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment does."""
+        with self._by_name():
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        self._refuse_other_shape(observation)
+        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
+            raise GipoError(f"task {self._task!r}: a reward is one number, got {reward!r}")
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "iub":
+                raise GipoError(f"task {self._task!r}: {name} is true or false, got {flag!r}")
+        return observation, reward, terminated, truncated, info
+
+    def _refuse_other_shape(self, observation: Any) -> None:
+        expected = self.env.observation_space.shape
+        if np.shape(observation) != expected:
+            raise GipoError(
+                f"task {self._task!r}: its observation space has the shape {expected}, "
+                f"an observation {np.shape(observation)}"
+            )
+
+    @contextmanager
+    def _by_name(self) -> Iterator[None]:
+        """What Gymnasium itself cannot do with an answer is the environment's fault."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            place = traceback.extract_tb(error.__traceback__)[-1].filename
+            if not place.startswith((LIBRARY, __file__)):
+                raise
+            raise GipoError(f"task {self._task!r} does not keep to Gymnasium's interface: {error}") from error

@@ -1,0 +1,127 @@
+"""LIBERO seen by cameras: TorchRL's `LiberoEnv`, one simulator a process.
+
+Needs an offscreen OpenGL: `apt-get install libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri` where there is no GPU.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import LiberoEnv, ParallelEnv
+
+from datamodules.envs.batched import refuse_no_simulators
+from datamodules.envs.libero import graphics
+from datamodules.envs.libero.simulator import SETTLE
+from datamodules.envs.libero.tasks import LiberoTask, find
+from datamodules.envs.seeding import episode_seed
+from gipo.common.errors import GipoError
+
+WRIST = "robot0_eye_in_hand"
+_open: list["LiberoCameraEnv"] = []  # in this process
+
+
+class LiberoCameraEnv(LiberoEnv):
+    """TorchRL's environment of one task, with the benchmark's initial states as the installed package keeps them.
+
+    Images are right side up: `observation/image` and `observation/wrist_image` [3, H, W] uint8; `observation/state` [9]
+    f32 is the hand's position, orientation and fingers. The reward is 1 at success, which terminates.
+
+    Args:
+        task: what to simulate.
+        size: height and width of the images.
+        place: of this environment among those that share the initial states.
+        places: how many share them.
+        evaluating: take the initial states in order: that of the episode's number (`begin_episode`), else every
+            `places`-th from the `place`-th on; draw them if not.
+
+    Raises:
+        GipoError: when this process already has one: closing either would freeze the images of the other.
+    """
+
+    def __init__(self, task: LiberoTask, size: int = 256, place: int = 0, places: int = 1, evaluating: bool = False):
+        if _open:
+            raise GipoError(
+                "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
+                "other; close it first, or take several from datamodules.envs.libero.cameras.make: each gets a process"
+            )
+        graphics.refuse_none()
+        self._place, self._places = place, places
+        self._number: int | None = None  # of the episode that the next reset begins, where it has one
+        super().__init__(
+            task.suite,
+            task.index,
+            camera_height=size,
+            camera_width=size,
+            wrist_camera=WRIST,
+            init_states=task.init_states(),
+            init_state_mode="cycle" if evaluating else "random",
+            max_episode_steps=task.horizon,
+            settle_steps=SETTLE,
+            env_kwargs={"hard_reset": False},
+        )
+        _open.append(self)
+
+    def begin_episode(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins the episode numbers[place] of the evaluation with this seed."""
+        self._number = numbers[self._place]
+        self.set_seed(episode_seed(seed, self._number))
+
+    def _select_init_state(self) -> np.ndarray:
+        number, self._number = self._number, None
+        if self.init_state_mode != "cycle":
+            return super()._select_init_state()
+        number = self._place + self._places * self._episode_count if number is None else number
+        return self.init_states[number % len(self.init_states)]
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+        # robosuite's quick reset leaves the gripper's last command to the next episode.
+        self._env.robots[0].gripper.current_action = np.zeros(1)
+        return super()._reset(tensordict, **options)
+
+    def close(self, **options: Any) -> None:
+        """Close the renderer; another environment may be opened afterwards."""
+        if self in _open:
+            _open.remove(self)
+        super().close(**options)
+
+
+class Cameras(ParallelEnv):
+    """Camera environments, each in a process of its own."""
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next full reset begins these episodes of the evaluation with this seed."""
+        if self.is_closed:
+            self.start()
+        self.begin_episode(list(numbers), seed)  # of every process
+
+
+def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) -> Cameras:
+    """`num_envs` camera environments of one task, each in a process of its own, batch size [num_envs].
+
+    Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, `wrist_image`,
+    `state`), `language_instruction`, `success`.
+
+    Raises:
+        GipoError: when `name` is no task, or several.
+    """
+    refuse_no_simulators(num_envs)
+    tasks = find(name)
+    if len(tasks) > 1:
+        raise GipoError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
+    graphics.refuse_none()
+    places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
+    return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
+
+
+def _camera(*arguments: Any) -> LiberoCameraEnv:
+    torch.set_num_threads(1)
+    # robosuite advises its users, and LIBERO tells of its order of tasks; ours must stay readable.
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return LiberoCameraEnv(*arguments)

@@ -1,0 +1,69 @@
+"""LIBERO's own demonstration files (HDF5): states played back in our simulator, to be observed as it observes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
+from datamodules.envs.libero.tasks import LiberoTask
+from gipo.common.errors import GipoError
+from gipo.common.extras import install
+
+
+def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Observations [T + 1, O] and actions [T, 7] of every demonstration in a file of `data/demo_i/{actions, states}`.
+
+    The state that the last action led to is not in such a file, so that action is left out.
+
+    Raises:
+        GipoError: when the file is not of this format, or not of this task.
+    """
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise GipoError(f"{path}: HDF5 files need {error.name}: {install('export')}") from error
+    size, simulator = task.init_states().shape[1], None
+    try:
+        with h5py.File(path, "r") as file:
+            _check_task(path, task, file["data"].attrs)
+            for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_"))):
+                group = file["data"][name]
+                states, actions = group["states"][()], group["actions"][()].astype(np.float32)
+                if states.ndim != 2 or states.shape[1] != size or actions.shape != (len(states), ACTION_SIZE):
+                    raise GipoError(
+                        f"{path}, {name}: states {states.shape} and actions {actions.shape} are not of "
+                        f"{task.suite}/{task.index}, which has states of {size} and actions of {ACTION_SIZE} numbers"
+                    )
+                if not (np.isfinite(states).all() and np.isfinite(actions).all()) or len(states) < 2:
+                    raise GipoError(f"{path}, {name}: NaN, infinite or too few values")
+                simulator = simulator or LiberoSimulator(task)
+                _place(simulator, _text(group.attrs["model_file"]))
+                observations = np.stack([simulator.observe(state) for state in states])
+                yield observations, actions[:-1].clip(-1, 1)
+    except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
+        raise GipoError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
+
+
+def _check_task(path: Path, task: LiberoTask, attributes: Mapping[str, Any]) -> None:
+    """Tasks of one suite have states of one size: which task a file is of, its description file alone tells."""
+    stated = _text(attributes.get("bddl_file_name", ""))
+    if stated and Path(stated).stem != Path(task.bddl_file).stem:
+        raise GipoError(f"{path} is of the task {Path(stated).stem}, not of {task.suite}/{task.index}, {task.name}")
+
+
+def _text(value: Any) -> str:
+    """An attribute's text, which HDF5 gives as bytes where its length was fixed."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _place(simulator: LiberoSimulator, xml: str) -> None:
+    """Put the fixtures where they were: their place is in the model, not in the states."""
+    bodies = {body.get("name"): body for body in ElementTree.fromstring(xml).iter("body")}
+    for fixture in simulator.fixtures:
+        root = simulator.domain.fixtures_dict[fixture].root_body
+        body = simulator.model.body(root)
+        body.pos = [float(value) for value in bodies[root].get("pos", "0 0 0").split()]
+        body.quat = [float(value) for value in bodies[root].get("quat", "1 0 0 0").split()]

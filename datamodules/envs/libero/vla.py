@@ -1,0 +1,46 @@
+"""LIBERO's cameras for policies over chunks of actions. Needs the extra `libero`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torchrl.envs import EnvBase
+
+from datamodules.envs.interface import named
+from datamodules.envs.libero.cameras import make
+from datamodules.envs.libero.tasks import CONTROL_RATE_HZ
+from datamodules.options import refuse_not_positive
+from datamodules.vla import VLATask
+
+
+@dataclass(frozen=True)
+class LiberoVLA(VLATask):
+    """A LIBERO task seen by its camera, its state and its instruction; every simulator is a process of its own.
+
+    Args:
+        name: of the task: its suite and index, such as `libero_spatial/0`, or its own name.
+        chunk: H, actions of a decision.
+        size: height and width of the image.
+        max_steps: steps after which an episode is truncated, where the suite's own limit is not lower.
+    """
+
+    name: str = "libero_spatial/0"
+    chunk: int = 8
+    size: int = 128
+    max_steps: int = 220
+
+    def __post_init__(self) -> None:
+        sizes = ("chunk", "size", "max_steps")
+        refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
+
+    def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
+        """Processes of one simulator each: closing one of two cameras in a process freezes the other's images."""
+        return make(self.name, num_envs, self.size, evaluating)
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """The hand's pose and the fingers; an action of 1 asks for 5 cm or half a radian."""
+        state = {f"hand_{axis}": "m" for axis in "xyz"} | {f"hand_q{index}": "1" for index in range(4)}
+        state |= {"finger_1": "m", "finger_2": "m"}
+        action = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
+        action |= {"gripper": "1"}
+        return named(state, action) | {"control_rate_hz": CONTROL_RATE_HZ}

@@ -1,0 +1,128 @@
+"""MetaWorld's tasks, many simulators to a process."""
+
+import copy
+import functools
+from collections.abc import Iterable, Sequence
+from types import FunctionType, MethodType
+from typing import Any
+
+import mujoco
+import numpy as np
+import scipy
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+from scipy.spatial.transform import Rotation
+from torchrl.envs import EnvBase
+
+from datamodules.envs.batched import BatchedEnv, Outcome, refuse_no_simulators
+from datamodules.envs.families import Family
+from datamodules.envs.interface import metaworld_interface
+
+
+class MetaWorldFamily(Family):
+    """The `-v3` tasks."""
+
+    def knows(self, name: str) -> bool:
+        """Whether it is one of the fifty."""
+        return name in ALL_V3_ENVIRONMENTS
+
+    def names(self) -> Iterable[str]:
+        """All fifty."""
+        return ALL_V3_ENVIRONMENTS
+
+    def horizon(self, name: str) -> int:
+        """The same for all."""
+        return int(SawyerXYZEnv.max_path_length)
+
+    def make(self, name: str, num_envs: int) -> EnvBase:
+        """Simulators that share a compiled model."""
+        return MetaWorldEnv(name, num_envs)
+
+    def interface(self, name: str) -> dict[str, Any]:
+        """The same for all."""
+        return metaworld_interface()
+
+
+class MetaWorldEnv(BatchedEnv):
+    """N simulators of one MetaWorld task (MT1: goal visible, a new goal every episode).
+
+    Each simulator draws goals from its own generator; `set_seed` seeds all N, so that equal seeds give equal goals
+    in equal order, and different simulators different ones. The XML and meshes are compiled once in a process, for
+    training and evaluation, and copied.
+
+    Args:
+        task: a `-v3` name.
+        num_envs: N.
+    """
+
+    def __init__(self, task: str, num_envs: int):
+        refuse_no_simulators(num_envs)
+        simulators = _simulators(task, num_envs)
+        space = simulators[0].action_space
+        super().__init__(num_envs, simulators[0].sawyer_observation_space.shape[0], space.low, space.high)
+        self.task = task
+        self.simulators = simulators
+
+    def _set_seed(self, seed: int | None) -> None:
+        sequences = np.random.SeedSequence(seed).spawn(len(self.simulators))
+        for simulator, sequence in zip(self.simulators, sequences, strict=True):
+            simulator.np_random = np.random.default_rng(sequence)
+
+    def begin_with(self, numbers: Sequence[int], seed: int) -> None:
+        """The next reset begins these episodes of the evaluation with this seed, the first N as `set_seed` does."""
+        for simulator, number in zip(self.simulators, numbers, strict=True):
+            simulator.np_random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+
+    def _begin(self, index: int) -> np.ndarray:
+        return self.simulators[index].reset()[0]
+
+    def _advance(self, index: int, action: np.ndarray) -> Outcome:
+        observation, reward, terminated, truncated, info = self.simulators[index].step(action)
+        return Outcome(observation, reward, terminated, truncated, info["success"])
+
+    def close(self, **kwargs: Any) -> None:
+        """Release the simulators."""
+        for simulator in self.simulators:
+            simulator.close()
+        super().close(**kwargs)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(task: str) -> mujoco.MjModel:
+    """The task's model, to copy: reading its XML and meshes takes as long as copying it twenty times."""
+    return ALL_V3_ENVIRONMENTS[task]().model
+
+
+def _simulators(task: str, count: int) -> list[Any]:
+    base = ALL_V3_ENVIRONMENTS[task]
+    compiled = _compiled(task)
+
+    class Copied(base):  # type: ignore[misc, valid-type]
+        """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""
+
+        def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+            model = copy.copy(compiled)
+            return model, mujoco.MjData(model)
+
+    simulators = [Copied() for _ in range(count)]
+    for simulator in simulators:
+        # What MetaWorld's own goal-observable classes set, but with a fresh goal from `np_random` every episode.
+        simulator.__dict__.pop("sawyer_observation_space", None)
+        simulator._partially_observable = False
+        simulator._freeze_rand_vec = False
+        simulator.seeded_rand_vec = True
+        simulator._set_task_called = True
+        simulator._get_quat_objects = MethodType(_without_checks(base._get_quat_objects), simulator)
+    return simulators
+
+
+class _Rotation:
+    """scipy's `Rotation` for MuJoCo's matrices; checking that they are rotations is a quarter of MetaWorld's step."""
+
+    _trust = {"assume_valid": True} if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 17) else {}
+    from_matrix = staticmethod(functools.partial(Rotation.from_matrix, **_trust))
+
+
+def _without_checks(method: FunctionType) -> FunctionType:
+    """`method`, which finds `_Rotation` under the name of scipy's."""
+    return FunctionType(method.__code__, method.__globals__ | {"Rotation": _Rotation}, closure=method.__closure__)

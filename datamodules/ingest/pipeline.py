@@ -1,0 +1,158 @@
+"""`ingest`: verify → audit → convert once to a store keyed by content; the second time, open it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datamodules.ingest.assemble import Part, assemble
+from datamodules.ingest.cache import cache_folder, making, publish
+from datamodules.ingest.convert import BAD, Job
+from datamodules.ingest.hashes import Hashes
+from datamodules.ingest.interface import common_interface
+from datamodules.ingest.key import store_key
+from datamodules.ingest.options import IngestOptions
+from datamodules.ingest.pool import run_jobs
+from datamodules.ingest.sources.base import Description, Source
+from datamodules.ingest.sources.locate import find_sources
+from datamodules.ingest.store import Store, load_store
+from gipo.common.errors import GipoError
+
+DEFAULTS = IngestOptions()
+STEP_BYTES = 8  # of the column `step`
+
+
+def ingest(
+    sources: Sequence[str | Path] | str | Path, options: IngestOptions = DEFAULTS, progress: bool = True
+) -> Store:
+    """The store of these sources: made when it is not there yet, which leaves all of it or nothing; else opened.
+
+    Args:
+        sources: logs (MCAP), folders of logs, LeRobot v3 datasets, Minari datasets, in any mix; their order is the
+            order of the episodes.
+        options: how they are read and checked.
+        progress: show a bar while a store is made.
+
+    Raises:
+        GipoError: naming source, episode and step, where one is not what it must be. Sources are never altered.
+    """
+    try:
+        named = [Path(sources)] if isinstance(sources, str | Path) else list(map(Path, sources))
+        plan = Plan(named, options)
+        target = plan.cache / plan.key
+        if not target.is_dir():
+            with making(plan.cache, plan.key) as folder:
+                if not target.is_dir():
+                    plan.make(folder, target, progress)
+        return replace(load_store(target), left_out=tuple(plan.left_out))
+    except GipoError:
+        raise
+    except BAD as error:
+        raise GipoError(str(error)) from error
+    except OSError as error:
+        raise GipoError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
+
+
+class Plan:
+    """What a store is made of, and so its key."""
+
+    def __init__(self, named: list[Path], options: IngestOptions):
+        self._named, self._options = named, options
+        sources, self.left_out = find_sources(named)
+        self._sources = sources
+        self.cache = cache_folder(options.cache)
+        self._hashes = Hashes(self.cache)
+        self._files = [source.files() for source in sources]
+        digests = self._hashes.of(path for files in self._files for path in files.values())
+        contents = [{name: digests[path] for name, path in files.items()} for files in self._files]
+        self._digests = [hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest() for each in contents]
+        self._descriptions = [source.describe() for source in sources]
+        self._artifacts = self._usable_artifacts()
+        kinds = [source.kind for source in sources]
+        self.key = store_key(
+            zip(kinds, contents, strict=True), options.bad_episodes, options.audit, options.reward, self._artifacts
+        )
+
+    def make(self, folder: Path, target: Path, progress: bool) -> None:
+        """Make the store `target` with the help of an empty folder beside it."""
+        self._refuse_twice()
+        _refuse_unlike(self._sources, self._descriptions)
+        blocks = [folder / f"{index:06d}" for index in range(len(self._sources))]
+        for each in blocks:
+            each.mkdir()
+        skip = self._options.bad_episodes == "skip"
+        jobs = [
+            Job(
+                str(source.path),
+                str(each),
+                self._artifacts,
+                self._options.audit,
+                skip,
+                self._hashes.size(files.values()),
+            )
+            for source, each, files in zip(self._sources, blocks, self._files, strict=True)
+        ]
+        with _bar(blocks, progress) as tick:
+            converted = run_jobs(jobs, self._options.workers or os.cpu_count() or 1, tick)
+        parts = [
+            Part(str(source.path), source.kind, digest, description.sessions, each, found)
+            for source, digest, description, each, found in zip(
+                self._sources, self._digests, self._descriptions, blocks, converted, strict=True
+            )
+        ]
+        self._hashes.check_unchanged(path for files in self._files for path in files.values())
+        (folder / "store").mkdir()
+        assemble(folder / "store", self.key, parts, self._options)
+        publish(folder / "store", target)
+
+    def _usable_artifacts(self) -> dict[str, str]:
+        """policy_id → file, of the artifacts that the sources name and the audit asks for."""
+        if self._options.audit == 0:
+            return {}
+        named = {name for description in self._descriptions for name in description.manifests}
+        files = [path for folder in self._folders() for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+        digests = self._hashes.of(files) if named else {}  # the policy id is the file's SHA-256
+        return {digest: str(path) for path, digest in digests.items() if digest in named}
+
+    def _folders(self) -> list[Path]:
+        named = self._options.policies
+        if named is None:
+            paths = [*self._named, *(source.path for source in self._sources)]
+            return list(dict.fromkeys(folder for path in paths for folder in list(path.absolute().parents)[:2]))
+        folders = [Path(named)] if isinstance(named, str | Path) else list(map(Path, named))
+        for folder in folders:
+            if not folder.is_dir():
+                raise GipoError(f"policies: {folder} is no folder")
+        return folders
+
+    def _refuse_twice(self) -> None:
+        seen: dict[str, Path] = {}
+        for source, digest, description in zip(self._sources, self._digests, self._descriptions, strict=True):
+            for identity in (digest, *description.sessions):
+                if identity in seen:
+                    raise GipoError(f"{seen[identity]} and {source.path} hold the same data; name one of them")
+            seen |= dict.fromkeys((digest, *description.sessions), source.path)
+
+
+def _refuse_unlike(sources: list[Source], descriptions: list[Description]) -> None:
+    stated = [(str(s.path), d.interface) for s, d in zip(sources, descriptions, strict=True) if d.interface is not None]
+    if not stated:
+        raise GipoError(f"{sources[0].path} ends before it says whose log it is; there is nothing to ingest")
+    common_interface(stated)
+
+
+@contextmanager
+def _bar(blocks: list[Path], progress: bool) -> Iterator[Callable[[], None]]:
+    """A bar of the steps converted so far, read off the sizes of what the workers write."""
+    with tqdm(unit=" steps", unit_scale=True, desc=f"ingest {len(blocks)} sources", disable=not progress) as bar:
+
+        def tick() -> None:
+            files = [folder / "step" for folder in blocks]
+            bar.update(sum(file.stat().st_size for file in files if file.exists()) // STEP_BYTES - bar.n)
+
+        yield tick

@@ -1,0 +1,127 @@
+"""The caller's side of the worker processes."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+
+from datamodules.ingest.convert import Converted, Job, convert
+from gipo.common.errors import GipoError
+
+POLL_SECONDS = 0.2
+
+
+def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Converted]:
+    """Do all jobs, in this process when one worker is enough; no worker outlives the call.
+
+    Args:
+        jobs: one a source.
+        workers: processes at once.
+        tick: called now and then.
+
+    Raises:
+        GipoError: of the first source, in order, of those that had failed when the first did.
+    """
+    if min(workers, len(jobs)) == 1:
+        found = []
+        for job in jobs:
+            found.append(convert(job))
+            tick()
+        return found
+    with _crew(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
+        try:
+            # The largest first, so that none is left over for one worker alone at the end.
+            order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
+            submitted = {index: threads.submit(ask, jobs[index]) for index in order}
+            answers = [submitted[index] for index in range(len(jobs))]
+            while wait(answers, POLL_SECONDS, FIRST_EXCEPTION).not_done and not any(map(_failed, answers)):
+                tick()
+            for answer in filter(_failed, answers):
+                answer.result()
+            return [answer.result() for answer in answers]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            ask.stop()
+            raise
+
+
+def _failed(answer: "Future[Converted]") -> bool:
+    return answer.done() and not answer.cancelled() and answer.exception() is not None
+
+
+class _Crew:
+    """Worker processes; each serves one caller's thread at a time."""
+
+    def __init__(self) -> None:
+        self._all: list[subprocess.Popen[str]] = []
+        self._free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+
+    def start(self, count: int) -> None:
+        """Start `count` of them."""
+        for _ in range(count):
+            process = _start()
+            self._all.append(process)
+            self._free.put(process)
+
+    def __call__(self, job: Job) -> Converted:
+        process = self._free.get()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asdict(job)) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = ""
+        finally:
+            self._free.put(process)
+        if not answer:
+            raise GipoError(
+                f"the process that read {job.path} ended (exit code {process.wait()}); if memory ran out, use fewer "
+                "workers"
+            )
+        found = json.loads(answer)
+        if "error" in found:
+            raise GipoError(found["error"])
+        return Converted.from_data(found)
+
+    def stop(self) -> None:
+        """End every process now."""
+        for process in self._all:
+            process.kill()
+        for process in self._all:
+            process.wait()
+
+
+@contextmanager
+def _crew(count: int) -> Iterator[_Crew]:
+    crew = _Crew()
+    try:
+        crew.start(count)
+        yield crew
+    finally:
+        crew.stop()
+        for process in crew._all:
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with suppress(OSError):  # what was to be flushed to it is of no use to anybody
+                    pipe.close()
+
+
+def _start() -> "subprocess.Popen[str]":
+    # Found as this process finds it, whatever its working directory; one thread each, because there are several.
+    path = os.pathsep.join(each or os.getcwd() for each in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-m", "datamodules.ingest.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # Ctrl-C is this process's to hear; its end is theirs
+    )

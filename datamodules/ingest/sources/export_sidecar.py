@@ -1,0 +1,106 @@
+"""What our exports say beside the dataset's own format, so that nothing of the logs is lost on the way."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.sources.base import Description, Trajectory
+from gipo.common.errors import GipoError
+
+FORMATS = (1, 2)  # of what our exports write beside a dataset; in the first, infos of Minari stood a row too early
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one of a dataset's episodes comes from.
+
+    Args:
+        session: identity of the log.
+        episode: number within the session.
+        policy_id: of the policy that acted, if known.
+        success: None when nobody said.
+        final_observation: [O] f32, after the last step.
+    """
+
+    session: str
+    episode: int
+    policy_id: str | None
+    success: bool | None
+    final_observation: np.ndarray
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Equal for the segments of one episode."""
+        return self.session, self.episode
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of a dataset that was made from robot logs.
+
+    Args:
+        path: of the file that says it.
+        format: of that file, one of FORMATS.
+        description: of the robot and the sessions.
+        origins: of the dataset's episodes.
+    """
+
+    path: Path
+    format: int
+    description: Description
+    origins: tuple[Origin, ...]
+
+    def check_count(self, found: int) -> None:
+        """Refuse a dataset of another number of episodes.
+
+        Raises:
+            GipoError: naming both.
+        """
+        if found != len(self.origins):
+            raise GipoError(
+                f"{self.path} tells of {len(self.origins)} episodes, the dataset has {found}; export it again"
+            )
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """What stands at `path`; None where nothing does, because the dataset is somebody else's.
+
+    Raises:
+        GipoError: when it is not what our exports write.
+    """
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] not in FORMATS:
+            known = ", ".join(map(str, FORMATS))
+            raise GipoError(f"{path} has format {raw['format']!r}, this gipo reads {known}; export it again")
+        origins = tuple(map(_origin, raw["episodes"]))
+        interface = Interface.of_spec(raw["robot"])
+        manifests = {str(name): str(text) for name, text in raw["manifests"].items()}
+    except GipoError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise GipoError(f"{path} is damaged ({type(error).__name__} {error}); export it again") from error
+    sessions = tuple(dict.fromkeys(origin.session for origin in origins))
+    return Provenance(path, raw["format"], Description(interface, sessions, manifests), origins)
+
+
+def _origin(raw: dict[str, Any]) -> Origin:
+    policy_id, success = raw["policy_id"], raw["success"]
+    known = isinstance(raw["session"], str) and type(raw["episode"]) is int
+    if not known or not isinstance(policy_id, str | None) or not isinstance(success, bool | None):
+        raise TypeError("an episode of unknown form")
+    return Origin(raw["session"], raw["episode"], policy_id, success, np.array(raw["final_observation"], np.float32))
+
+
+def joined(origin: Origin, pieces: Iterable[dict[str, np.ndarray]]) -> Trajectory:
+    """The episode that was exported as these segments."""
+    known = list(pieces)
+    columns = {name: np.concatenate([piece[name] for piece in known]) for name in known[0]}
+    return Trajectory(columns, origin.policy_id, origin.success, native=True)

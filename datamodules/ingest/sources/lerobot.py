@@ -1,0 +1,278 @@
+"""LeRobot v3 datasets as a source, read with pyarrow alone: our exports, and anybody's states and actions."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
+from datamodules.ingest.sources.flags import ends, flags
+from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
+from gipo.common.errors import GipoError
+from gipo.common.extras import install
+from gipo.common.reading import stand_in_at
+
+ROWS = 16_384  # read at once
+VECTORS = {"observation", "action", "sent_action", "latent", "log_prob"}  # of one number, LeRobot stores the number
+
+# The store's columns by those of our export, and by those that other writers may have added.
+NATIVE = {
+    "observation": STATE,
+    "action": "policy.action",
+    "sent_action": ACTION,
+    "latent": "policy.latent",
+    "log_prob": "policy.log_prob",
+    "policy_version": "policy.version",
+    "valid": "policy.valid",
+    "step": "policy.step",
+    "reward": "next.reward",
+    "terminated": "next.terminated",
+    "truncated": "next.truncated",
+}
+FOREIGN = {"observation": STATE, "action": ACTION}
+OPTIONAL = {name: name for name in ("latent", "log_prob", "policy_version", "valid")}
+FLAGS = {name: f"next.{name}" for name in ("terminated", "truncated", "done", "success")}
+OPTIONAL |= {"reward": "next.reward", **FLAGS}
+FRAME = {"episode_index": "episode_index", "frame_index": "frame_index"}
+Columns = dict[str, np.ndarray]
+
+
+class LeRobotSource(Source):
+    """A dataset folder of format v3."""
+
+    kind = "lerobot"
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """A folder with `meta/info.json`."""
+        return (path / "meta" / "info.json").is_file()
+
+    def files(self) -> dict[str, Path]:
+        """The metadata and every file of frames; videos are not read."""
+        known = [self.path / "meta" / "info.json", self._provenance_path]
+        found = [path for path in known if path.is_file()] + self._data()
+        return {path.relative_to(self.path).as_posix(): path for path in found}
+
+    def describe(self) -> Description:
+        """From our own metadata, else from the features of the dataset."""
+        provenance = read_provenance(self._provenance_path)
+        return (
+            Description(interface_of(self.path, read_info(self.path))) if provenance is None else provenance.description
+        )
+
+    def episodes(self) -> Iterator[Raw]:
+        """Every episode; the segments that one was exported as are one again."""
+        info, provenance = read_info(self.path), read_provenance(self._provenance_path)
+        rate = float(info["fps"])
+        if provenance is None:
+            episodes: Iterator[Raw] = self._foreign(rate)
+        else:
+            episodes = self._native(rate, provenance)
+        yield from episodes
+
+    @property
+    def _provenance_path(self) -> Path:
+        return self.path / "meta" / "gipo.json"
+
+    def _data(self) -> list[Path]:
+        return sorted((self.path / "data").glob("chunk-*/file-*.parquet"), key=_place)
+
+    def _native(self, rate: float, provenance: Provenance) -> Iterator[Raw]:
+        def entry(item: tuple[int, Columns]) -> tuple[str, int]:
+            index, _ = item
+            if index >= len(provenance.origins):
+                provenance.check_count(index + 1)
+            return provenance.origins[index].key
+
+        for _, segments in groupby(enumerate(self._recorded(NATIVE, {})), entry):
+            known = [(provenance.origins[index], columns) for index, columns in segments]
+            index = int(known[0][1]["episode_index"][0])
+            yield Raw(f"{self.path}, episode {index}", partial(_native, known, rate))
+        provenance.check_count(int(read_info(self.path)["total_episodes"]))
+
+    def _foreign(self, rate: float) -> Iterator[Raw]:
+        there: set[str] = set()
+        for columns in self._recorded(FOREIGN, OPTIONAL):
+            where = f"{self.path}, episode {int(columns['episode_index'][0])}"
+            there = set(columns)
+            yield Raw(where, partial(_foreign, columns, rate))
+        if there:
+            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path))]
+
+    def _recorded(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
+        """The columns of each of the dataset's episodes, by the store's names."""
+        frames = 0
+        waiting: list[Columns] = []
+        numbers: set[int] = set()
+        for rows in self._batches({**FRAME, **wanted}, {"timestamp": "timestamp", **optional}):
+            frames += len(rows["episode_index"])
+            ends = np.flatnonzero(np.diff(rows["episode_index"])) + 1
+            bounds = [0, *ends.tolist(), len(rows["episode_index"])]
+            for start, stop in pairwise(bounds):
+                piece = {name: values[start:stop] for name, values in rows.items()}
+                if waiting and waiting[0]["episode_index"][0] != piece["episode_index"][0]:
+                    yield _concatenated(waiting)
+                    waiting = []
+                if not waiting:
+                    number = int(piece["episode_index"][0])
+                    if number in numbers:
+                        raise GipoError(f"{self.path}, episode {number}: goes on after a later one began")
+                    numbers.add(number)
+                waiting.append(piece)
+        if waiting:
+            yield _concatenated(waiting)
+        info = read_info(self.path)
+        if (frames, len(numbers)) != (info["total_frames"], info["total_episodes"]):
+            raise GipoError(
+                f"{self.path} holds {frames} frames of {len(numbers)} episodes, its meta/info.json says "
+                f"{info['total_frames']} of {info['total_episodes']}; a file is missing, copy the dataset again"
+            )
+
+    def _batches(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ModuleNotFoundError as error:
+            raise GipoError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
+        for path in self._data():
+            try:
+                with pq.ParquetFile(path) as file:
+                    there = set(file.schema_arrow.names)
+                    if missing := sorted(set(wanted.values()) - there):
+                        raise GipoError(f"{path} has no column {missing[0]}, only {', '.join(sorted(there))}")
+                    names = wanted | {ours: theirs for ours, theirs in optional.items() if theirs in there}
+                    for batch in file.iter_batches(ROWS, columns=sorted(set(names.values()))):
+                        if len(batch):
+                            read = {ours: _values(path, names[ours], batch.column(names[ours])) for ours in names}
+                            yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
+            except (pa.ArrowException, OSError) as error:
+                text = str(error).splitlines()[0] if str(error) else type(error).__name__
+                instead = stand_in_at(path)
+                fault = (
+                    f"is no Parquet file: {instead}" if instead else f"is damaged or cut short: {text}; copy it again"
+                )
+                raise GipoError(f"{path} {fault}") from error
+
+
+def _values(path: Path, name: str, column: Any) -> np.ndarray:
+    """[T] or [T, n] of an Arrow column."""
+    import pyarrow as pa
+
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        lengths = column.value_lengths()
+        width = lengths[0].as_py()
+        if column.null_count or not width or lengths.to_numpy(zero_copy_only=False).tolist() != [width] * len(column):
+            raise GipoError(f"{path}: the column {name} has rows of unequal length")
+        return _values(path, name, column.flatten()).reshape(len(column), -1)
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype.kind not in "biuf" or values.ndim != 1:
+        raise GipoError(f"{path}: the column {name} holds {column.type} or nulls; it must hold numbers")
+    if column.null_count and not pa.types.is_floating(column.type):
+        raise GipoError(f"{path}: the column {name} holds nulls")
+    return values
+
+
+def _shaped(path: Path, ours: str, theirs: str, values: np.ndarray) -> np.ndarray:
+    """[T, n] of a vector, where n may be 1; [T] of anything else."""
+    if ours in VECTORS:
+        return values.reshape(len(values), -1)
+    if values.size != len(values):
+        raise GipoError(f"{path}: the column {theirs} holds {values.shape[1]} numbers a row; it must hold one")
+    if ours in FRAME and values.dtype.kind not in "iu":
+        raise GipoError(f"{path}: the column {theirs} holds {values.dtype}; it must hold whole numbers")
+    return values.reshape(len(values))
+
+
+def _concatenated(pieces: list[Columns]) -> Columns:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _check_frames(columns: Columns, rate: float) -> None:
+    """Frames follow each other without a gap, at the rate of the dataset."""
+    frame = columns["frame_index"]
+    wrong = np.flatnonzero(frame != np.arange(len(frame)))
+    if len(wrong):
+        raise GipoError(f"frame_index {frame[wrong[0]]} where {wrong[0]} must be: a frame is missing or repeated")
+    if "timestamp" in columns:
+        period = np.diff(columns["timestamp"].astype(np.float64))
+        late = np.flatnonzero(~(np.abs(period * rate - 1) < 0.2))
+        if len(late):
+            raise GipoError(
+                f"step {late[0] + 1} comes {period[late[0]]:.4g} s after the one before; at {rate:g} Hz it must be "
+                f"{1 / rate:.4g} s: rates are mixed, or frames are missing"
+            )
+
+
+def _native(segments: list[tuple[Origin, Columns]], rate: float) -> Trajectory:
+    pieces = []
+    for origin, columns in segments:
+        _check_frames(columns, rate)
+        if origin.final_observation.shape != columns["observation"].shape[1:]:
+            raise GipoError("its final observation is of another form")
+        following = np.concatenate([columns["observation"][1:], origin.final_observation[None]])
+        pieces.append({name: columns[name] for name in NATIVE} | {"next_observation": following})
+    return joined(segments[0][0], pieces)
+
+
+def _foreign(columns: Columns, rate: float) -> Trajectory:
+    """Somebody's frames: valid, of an unknown policy; what ended an episode is what its flags say."""
+    _check_frames(columns, rate)
+    length = len(columns["observation"])
+    known = {name: flags(theirs, columns[name], length) for name, theirs in FLAGS.items() if name in columns}
+    terminated, truncated = ends(known, length)
+    if (terminated | truncated)[:-1].any():
+        raise GipoError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
+    kept = length if terminated[-1] else length - 1
+    observation = columns["observation"]
+    following = np.concatenate([observation[1:], observation[-1:]])
+    policy = {name: columns[name] for name in ("latent", "log_prob") if {"latent", "log_prob"} <= set(columns)}
+    rows = {
+        "observation": observation,
+        "next_observation": following,
+        "action": columns["action"],
+        "sent_action": columns["action"],
+        "step": columns["frame_index"].astype(np.int64),
+        "policy_version": columns.get("policy_version", np.full(length, -1)).reshape(length),
+        "valid": flags("valid", columns.get("valid", np.ones(length, bool)), length),
+        "reward": columns.get("reward", np.zeros(length)).reshape(length),
+        "terminated": terminated,
+        "truncated": (np.arange(length) == kept - 1) & ~terminated,
+        **policy,
+    }
+    success = bool(known["success"].any()) if "success" in known else None
+    return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
+
+
+def _taken(there: set[str], info: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader should know of how a foreign dataset was taken.
+
+    Args:
+        there: columns that were read, by the store's names.
+        info: of the dataset.
+    """
+    yield (
+        "the last step of an episode has no next observation; it is left out, or, where the episode terminated, "
+        "stands as its own"
+    )
+    if "done" in there and not {"terminated", "truncated"} & there:
+        yield (
+            "next.done alone does not tell the end of a task from a time-out; it is taken as the end of the task. Add "
+            "next.truncated where that is wrong"
+        )
+    if "reward" not in there:
+        yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
+    if int(info.get("total_tasks") or 1) > 1:
+        yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
+    known = {*FOREIGN.values(), *OPTIONAL.values(), *FRAME.values(), "timestamp", "index", "task_index"}
+    if unread := sorted(set(info["features"]) - known):
+        yield f"not read: {', '.join(unread)}"
+
+
+def _place(path: Path) -> tuple[int, ...]:
+    """Numbers of a chunk and a file, in whose order frames stand; names alone put 1000 before 999."""
+    return tuple(int(number) for number in re.findall(r"\d+", f"{path.parent.name} {path.stem}"))

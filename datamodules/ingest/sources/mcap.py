@@ -1,0 +1,94 @@
+"""Our robot logs as a source."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from gipo.common.errors import GipoError
+from robots.errors import LogError
+from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
+
+MAGIC = b"\x89MCAP0\r\n"
+
+# Their columns by the store's names; `next_reward` has the label's in it.
+COLUMNS = {name: name for name in ("observation", "next_observation", "action", "sent_action", "latent", "log_prob")}
+COLUMNS |= {name: name for name in ("step", "policy_version", "valid")}
+COLUMNS |= {name: f"next_{name}" for name in ("reward", "terminated", "truncated")}
+
+
+class McapSource(Source):
+    """A log of `gipo-robot`, sealed or torn, with the labels beside it."""
+
+    kind = "mcap"
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """A file that is named or begins as MCAP files are; whether it is ours, and whole, its reader says."""
+        if not path.is_file() or path.suffix == ".mcap":
+            return path.is_file()
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+
+    def files(self) -> dict[str, Path]:
+        """The log and its labels."""
+        labels = labels_path(self.path)
+        return {"log": self.path} | ({"labels": labels} if labels.is_file() else {})
+
+    def describe(self) -> Description:
+        """From the session's metadata at the start of the file."""
+        header = read_header(self.path)
+        if header is None:
+            return Description(None)
+        return Description(Interface.of_spec(header.robot), (header.session,), header.manifests)
+
+    def episodes(self) -> Iterator[Raw]:
+        """The episodes of the valid prefix; a damaged file is refused with its byte."""
+        stream = LogStream(self.path)
+        try:
+            for episode in stream:
+                where = f"{self.path}, episode {episode.number}"
+                yield Raw(where, partial(_trajectory, episode))
+        except LogError as error:
+            if stream.integrity is not None and stream.integrity.status == DAMAGED:
+                raise LogError(f"{error}; `gipo-robot verify --quarantine FOLDER {self.path}` sets it aside") from error
+            raise
+        found = stream.integrity
+        if found is not None and found.status == TORN:
+            self.notes.append(f"{self.path} is torn, {found.tail:,} bytes behind byte {found.valid:,}: {found.reason}")
+        if stream.unused_labels:
+            self.notes.append(f"{labels_path(self.path)}: {stream.unused_labels}")
+
+
+def _trajectory(episode: Episode) -> Trajectory:
+    _check_steps(episode)
+    rows = episode.transitions()
+    columns = {ours: rows[theirs] for ours, theirs in COLUMNS.items()}
+    columns["sent_action"] = columns["sent_action"].astype(np.float32)
+    return Trajectory(columns, episode.policy_id, episode.success, native=True)
+
+
+def _check_steps(episode: Episode) -> None:
+    step = episode["step"]
+    change = np.diff(step)
+    if (change < 1).any() or step[0] < 0:
+        row = int(np.argmax(change < 1)) + 1 if (change < 1).any() else 0
+        raise GipoError(f"step {step[row]} is out of order")
+    dropped = [_dropped(event["data"]) for event in episode.events if event["kind"] == "dropped"]
+    for row in np.flatnonzero(change > 1).tolist():
+        first, last = int(step[row]) + 1, int(step[row + 1]) - 1
+        if not any(a <= (episode.number, first) and b >= (episode.number, last) for a, b in dropped):
+            raise GipoError(f"steps {first} to {last} are missing, and the log does not say that it dropped them")
+
+
+def _dropped(data: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(episode, step) of the first and the last of the steps dropped in a row."""
+    try:
+        (a, b), (c, d) = data["first"], data["last"]
+        return (int(a), int(b)), (int(c), int(d))
+    except (KeyError, TypeError, ValueError) as error:
+        raise GipoError("an event of dropped steps does not say which") from error

@@ -1,0 +1,179 @@
+"""Minari datasets (HDF5) as a source: our exports, and anybody's with flat observations and actions.
+
+Minari keeps T rewards and T + 1 observations and infos: row 0 is what the reset gave, and the info of step t is row
+t + 1. Infos of T rows, which other writers have, are those of the steps.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
+from datamodules.ingest.sources.flags import ends, flags
+from datamodules.ingest.sources.minari_spaces import interface_of
+from gipo.common.errors import GipoError
+from gipo.common.extras import install
+from gipo.common.reading import stand_in_at
+
+if TYPE_CHECKING:
+    import h5py
+
+# The store's columns by those of an episode's group.
+REQUIRED = {
+    "observation": "observations",
+    "sent_action": "actions",
+    "reward": "rewards",
+    "terminated": "terminations",
+    "truncated": "truncations",
+}
+INFOS = {name: f"infos/{name}" for name in ("latent", "log_prob", "policy_version", "valid", "step")}
+NATIVE = {**REQUIRED, **INFOS, "action": "infos/policy_action"}
+# Of others; a `step` of theirs may count anything.
+OPTIONAL = {name: INFOS[name] for name in ("latent", "log_prob", "policy_version", "valid")}
+SUCCESS = ("infos/success", "infos/is_success")  # the first that is there
+INFOS_AHEAD = 1  # format of our exports whose infos stood in row t
+Columns = dict[str, np.ndarray]
+
+
+class MinariSource(Source):
+    """A dataset folder: `data/main_data.hdf5` and `data/metadata.json`."""
+
+    kind = "minari"
+
+    @classmethod
+    def is_at(cls, path: Path) -> bool:
+        """A folder with `data/main_data.hdf5`."""
+        return (path / "data" / "main_data.hdf5").is_file()
+
+    def files(self) -> dict[str, Path]:
+        """Data and metadata."""
+        found = [self._data, self._metadata_path, self._provenance_path]
+        return {path.relative_to(self.path).as_posix(): path for path in found if path.is_file()}
+
+    def describe(self) -> Description:
+        """From our own metadata, else from the spaces of the dataset."""
+        provenance = read_provenance(self._provenance_path)
+        return Description(interface_of(self._metadata_path)) if provenance is None else provenance.description
+
+    def episodes(self) -> Iterator[Raw]:
+        """Every episode; the segments that one was exported as are one again."""
+        provenance = read_provenance(self._provenance_path)
+        try:
+            import h5py
+        except ModuleNotFoundError as error:
+            raise GipoError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
+        try:
+            with h5py.File(self._data, "r") as file:
+                numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
+                expected = json.loads(self._metadata_path.read_text(encoding="utf-8"))["total_episodes"]
+                if len(numbers) != expected or numbers != list(range(len(numbers))):
+                    raise GipoError(
+                        f"{self._data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again"
+                    )
+                if provenance is None:
+                    yield from self._foreign(file, numbers)
+                else:
+                    yield from self._native(file, provenance)
+        except GipoError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            instead = stand_in_at(self._data)
+            fault = (
+                f"is no HDF5 file: {instead}" if instead else f"is damaged or cut short: {_line(error)}; copy it again"
+            )
+            raise GipoError(f"{self._data} {fault}") from error
+
+    @property
+    def _data(self) -> Path:
+        return self.path / "data" / "main_data.hdf5"
+
+    @property
+    def _metadata_path(self) -> Path:
+        return self.path / "data" / "metadata.json"
+
+    @property
+    def _provenance_path(self) -> Path:
+        return self.path / "data" / "gipo.json"
+
+    def _native(self, file: "h5py.File", provenance: Provenance) -> Iterator[Raw]:
+        provenance.check_count(sum(name.startswith("episode_") for name in file))
+        for _, group in groupby(enumerate(provenance.origins), lambda item: item[1].key):
+            segments = list(group)
+            indices = [index for index, _ in segments]
+            ahead = provenance.format == INFOS_AHEAD
+            yield Raw(f"{self.path}, episode {indices[0]}", partial(_native, file, segments[0][1], indices, ahead))
+
+    def _foreign(self, file: "h5py.File", numbers: list[int]) -> Iterator[Raw]:
+        for number in numbers:
+            yield Raw(f"{self.path}, episode {number}", partial(_foreign, file[f"episode_{number}"]))
+
+
+def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False) -> Columns:
+    """Columns of an episode, [T, …]; `infos_ahead`: the info of step t is row t of T + 1."""
+    import h5py
+
+    if not isinstance(group, h5py.Group):
+        raise GipoError("it is no group of observations, actions and rewards")
+    found: Columns = {}
+    for ours, theirs in wanted.items():
+        values = group.get(theirs)
+        if not isinstance(values, h5py.Dataset):
+            what = "nested; it must be one flat vector" if isinstance(values, h5py.Group) else "missing"
+            raise GipoError(f"its {theirs} are {what}")
+        try:
+            found[ours] = np.asarray(values[()])
+        except (OSError, RuntimeError) as error:
+            raise GipoError(f"its {theirs} are damaged or cut short: {_line(error)}; copy the dataset again") from error
+        if found[ours].ndim == 0 or found[ours].dtype.kind not in "biuf":
+            raise GipoError(f"its {theirs} are no numbers for every step")
+    length = len(found["reward"])
+    for ours, values in found.items():
+        info = wanted[ours].startswith("infos/")
+        rows = length + (ours == "observation" or info)
+        if len(values) != rows and not (info and len(values) == length):
+            raise GipoError(f"its {wanted[ours]} have {len(values)} rows, {rows} must be there: steps are missing")
+        if info and len(values) == rows:
+            found[ours] = values[:length] if infos_ahead else values[1:]
+    for ours in {"reward", "policy_version", "valid", "step"} & set(found):
+        if found[ours].size != length:
+            raise GipoError(f"its {wanted[ours]} have shape {found[ours].shape}; one value a step must be there")
+        found[ours] = found[ours].reshape(length)
+    observation = found.pop("observation")
+    return {**found, "observation": observation[:-1], "next_observation": observation[1:]}
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:
+    return joined(origin, [_read(file[f"episode_{index}"], NATIVE, infos_ahead) for index in indices])
+
+
+def _foreign(group: "h5py.Group") -> Trajectory:
+    """Somebody's steps: valid, of an unknown policy; the end is a truncation unless it terminated."""
+    there = {ours: theirs for ours, theirs in OPTIONAL.items() if theirs in group}
+    if not {"latent", "log_prob"} <= set(there):
+        there = {ours: theirs for ours, theirs in there.items() if ours not in ("latent", "log_prob")}
+    if judged := next((name for name in SUCCESS if name in group), None):
+        there["success"] = judged
+    columns = _read(group, REQUIRED | there)
+    length = len(columns["reward"])
+    success = flags("success", columns.pop("success"), length) if "success" in columns else None
+    known = {name: flags(REQUIRED[name], columns[name], length) for name in ("terminated", "truncated")}
+    terminated, truncated = ends(known, length)
+    columns |= {
+        "action": columns["sent_action"],
+        "step": np.arange(length),
+        "policy_version": columns.get("policy_version", np.full(length, -1)),
+        "valid": flags("infos/valid", columns.get("valid", np.ones(length, bool)), length),
+        "terminated": terminated,
+        "truncated": truncated,
+    }
+    return Trajectory(columns, None, None if success is None else bool(success.any()), native=False)

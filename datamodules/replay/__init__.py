@@ -1,0 +1,1 @@
+"""What a learner samples from: a buffer of its own transitions, logged ones, and their advantages."""

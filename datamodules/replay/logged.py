@@ -1,0 +1,85 @@
+"""Replay over logs: transitions that were collected before the run and stay as they are."""
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import RandomSampler, TensorDictReplayBuffer, TensorStorage
+from torchrl.data.replay_buffers import Sampler
+
+from datamodules.advantages import Estimator
+from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, draw
+from datamodules.replay.values import value_frames
+from gipo.common.errors import GipoError
+from gipo.policies import Policy
+
+
+class LogReplay:
+    """Samples logged transitions, whose advantages it refreshes with the current critic.
+
+    Args:
+        frames: [M] transitions, keys as in the data contract; may be memory-mapped, is never written to.
+        estimator: GAE or V-trace.
+        sampler: TorchRL sampler; uniform unless given.
+        reward_scale: factor on rewards where advantages are computed.
+        seed: of the sampling generator.
+    """
+
+    def __init__(
+        self,
+        frames: TensorDictBase,
+        estimator: Estimator,
+        sampler: Sampler | None = None,
+        reward_scale: float = 1.0,
+        seed: int = 0,
+    ):
+        self.frames = frames
+        self.estimator = estimator
+        self.reward_scale = reward_scale
+        stored = [key for key in (*LEARNER_KEYS, *OPTIONAL_KEYS) if key in frames.keys()]
+        self._learner_frames = TensorDict({key: frames[key] for key in stored}, batch_size=frames.batch_size)
+        for key in ("advantage", "value_target"):
+            self._learner_frames[key] = torch.full(frames["next", "reward"].shape, torch.nan)
+        self._generator = torch.Generator().manual_seed(seed)
+        self.buffer = TensorDictReplayBuffer(
+            storage=TensorStorage(self._learner_frames),
+            sampler=sampler or RandomSampler(),
+            generator=self._generator,
+        )
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def refresh(self, policy: Policy) -> None:
+        """Advantages and value targets of all transitions with the current critic."""
+        order, estimate = value_frames(self.frames, policy, self.estimator, self.reward_scale)
+        self._learner_frames["advantage"][order] = estimate.advantage
+        self._learner_frames["value_target"][order] = estimate.target
+
+    def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
+        """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
+        return draw(self.buffer, rounds, batch, version)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Estimates, sampler and generator as plain data; the transitions stay in their store."""
+        return {
+            "advantage": self._learner_frames["advantage"],
+            "value_target": self._learner_frames["value_target"],
+            "sampler": dict(self.buffer.sampler.state_dict()),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`.
+
+        Raises:
+            GipoError: when it is of other logs.
+        """
+        if len(state["advantage"]) != len(self):
+            raise GipoError(
+                f"the checkpoint was trained on {len(state['advantage'])} logged transitions, there are {len(self)}"
+            )
+        for key in ("advantage", "value_target"):
+            self._learner_frames[key].copy_(state[key])
+        self.buffer.sampler.load_state_dict(state["sampler"])
+        self._generator.set_state(state["generator"])

@@ -1,0 +1,138 @@
+"""The logs of a run: ingested when first asked for, completed for the policy that is to learn from them."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+
+from datamodules.ingest import IngestOptions, Interface, Store, ingest
+from datamodules.ingest.store import FACTS
+from datamodules.replay.behaviour import BehaviourOptions, complete
+from gipo.common.errors import GipoError
+from gipo.policies import Policy, Spaces
+
+NOTES = 12  # that are told
+NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
+
+
+class Logs:
+    """Sources of stale transitions.
+
+    Args:
+        sources: files or folders: MCAP logs of gipo-robot, LeRobot v3 and Minari datasets.
+        options: how they are checked and converted.
+        behaviour: model of who acted, for sources that hold no log-probs.
+        seed: of that model.
+        action_low: lower bounds of an action, for sources that do not say them.
+        action_high: upper bounds of an action.
+    """
+
+    def __init__(
+        self,
+        sources: str | Sequence[str],
+        options: IngestOptions,
+        behaviour: BehaviourOptions | None,
+        seed: int,
+        action_low: Sequence[float] | None = None,
+        action_high: Sequence[float] | None = None,
+    ):
+        self.sources = [sources] if isinstance(sources, str) else list(sources)
+        if not self.sources:
+            raise GipoError("data.logs names no source")
+        self._options, self._behaviour, self._seed = options, behaviour, seed
+        if (action_low is None) != (action_high is None):
+            raise GipoError("data.action_low and data.action_high go together; give both or neither")
+        self._low, self._high = action_low, action_high
+        self._frames: TensorDictBase | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """The converted sources; how they were taken is told on the terminal."""
+        store = ingest(self.sources, self._options)
+        for note in _notes(store):
+            print(f"gipo: note: {note}", file=sys.stderr)
+        return store
+
+    @property
+    def spaces(self) -> Spaces:
+        """What a policy for these logs is built for."""
+        interface = self.store.facts.interface
+        if self._low is None or self._high is None:
+            low, high = interface.action_low, interface.action_high
+        elif not len(self._low) == len(self._high) == interface.action_size:
+            raise GipoError(f"data.action_low and data.action_high need {interface.action_size} numbers each")
+        else:
+            low, high = tuple(self._low), tuple(self._high)
+        if low is None or high is None:
+            raise GipoError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
+        spaces = Spaces(interface.observation_size, low, high)
+        self.refuse_unlike(spaces)
+        return spaces
+
+    def refuse_unlike(self, spaces: Spaces, named: Mapping[str, Any] | None = None) -> None:
+        """Refuse logs of another robot than a policy is for.
+
+        Args:
+            spaces: of the policy.
+            named: names, units and rate it was trained with, as a checkpoint keeps them, where they are known.
+
+        Raises:
+            GipoError: naming what differs, of what both say.
+        """
+        known = {name: value for name, value in (named or {}).items() if name in NAMES}
+        sizes = {"observation_size": spaces.observation_size, "action_size": len(spaces.action_low)}
+        bounds = {"action_low": spaces.action_low, "action_high": spaces.action_high}
+        difference = Interface.from_data({**known, **sizes, **bounds}).difference(self.store.facts.interface)
+        if difference:
+            raise GipoError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
+
+    def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
+        """All transitions [M], with latents and behaviour log-probs.
+
+        Args:
+            policy: that is to learn from them.
+            needs_behaviour: whether its objective reads behaviour log-probs.
+
+        Raises:
+            GipoError: when they cannot be had, or are of another robot than the policy is for.
+        """
+        if self._frames is None:
+            self.refuse_unlike(policy.spaces)
+            self._frames = complete(self.store, policy, self._behaviour, needs_behaviour, self._seed)
+        return self._frames
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
+        facts = self.store.facts
+        sizes = [source.steps for source in facts.sources]
+        valid = self.store.frames["valid"]
+        acted = torch.where(valid, self.store.frames["policy"], -1)
+        logs = []
+        for source, policies, used in zip(facts.sources, acted.split(sizes), valid.split(sizes), strict=True):
+            names = [facts.policies[index] for index in policies.unique().tolist() if index >= 0]
+            session = source.sessions[0] if len(source.sessions) == 1 else None
+            steps = int(used.sum())
+            logs.append({"session": session, "sha256": source.sha256, "policy_ids": names, "steps": steps})
+        known = acted[acted >= 0]
+        parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
+        return {"parent": parent, "logs": logs}
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """Names, units and rate, as a checkpoint keeps them."""
+        found = asdict(self.store.facts.interface)
+        return {name: found[name] for name in NAMES if found[name] is not None}
+
+
+def _notes(store: Store) -> list[str]:
+    """What a person should know of what was read, left out and assumed; the whole of it stands in the store."""
+    facts = store.facts
+    notes = [*(f"left out: {reason}" for reason in store.left_out), *facts.notes]
+    notes += [f"left out: {where}: {reason}" for where, reason in facts.skipped]
+    more = [f"{len(notes) - NOTES} more in {store.path / FACTS}"] if len(notes) > NOTES else []
+    return notes[:NOTES] + more

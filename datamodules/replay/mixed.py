@@ -1,0 +1,83 @@
+"""Logged transitions beside collected ones: the part of every batch that comes from logs."""
+
+from typing import Any
+
+from tensordict import TensorDict
+
+from datamodules.advantages import Estimator
+from datamodules.replay.logged import LogReplay
+from datamodules.replay.logs import Logs
+from gipo.common.errors import GipoError
+from gipo.policies import Policy
+
+
+class LoggedShare:
+    """Draws from logs, which are read when the first batch is drawn.
+
+    Args:
+        logs: to draw from.
+        share: of a batch, rounded to whole transitions.
+        estimator: of advantages, which are always recomputed.
+        reward_scale: factor on rewards where advantages are computed.
+    """
+
+    def __init__(self, logs: Logs, share: float, estimator: Estimator, reward_scale: float):
+        self.logs, self.share = logs, share
+        self._estimator, self._reward_scale = estimator, reward_scale
+        self._replay: LogReplay | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def part(self, batch: int) -> int:
+        """Logged transitions of a batch."""
+        return round(self.share * batch)
+
+    def refuse_bad_mix(self, batch: int) -> None:
+        """Refuse a batch that is of one kind alone.
+
+        Raises:
+            GipoError: naming the option.
+        """
+        if not 0 < self.part(batch) < batch:
+            raise GipoError(
+                f"data.logs_share={self.share} makes {self.part(batch)} of {batch} transitions of a batch logged "
+                "ones; it must leave some of both (logs alone are --data_module=OfflineDataModule)"
+            )
+
+    def sample(
+        self, policy: Policy, rounds: int, batch: int, refresh: bool, needs_behaviour: bool, seed: int
+    ) -> TensorDict:
+        """[rounds, share of `batch`] logged transitions.
+
+        Args:
+            policy: that learns from them.
+            rounds: batches.
+            batch: transitions of a batch, collected ones among them.
+            refresh: whether advantages are due.
+            needs_behaviour: whether the objective reads behaviour log-probs.
+            seed: of sampling.
+        """
+        if self._replay is None:
+            frames = self.logs.frames(policy, needs_behaviour)
+            self._replay = LogReplay(frames, self._estimator, None, self._reward_scale, seed)
+            kept = (self._restored or {}).get("replay")
+            if kept is not None:
+                self._replay.load_state_dict(kept)
+            refresh = refresh or kept is None
+        if refresh:
+            self._replay.refresh(policy)
+        return self._replay.sample(rounds, self.part(batch), int(policy.version))
+
+    @property
+    def key(self) -> str:
+        """Which logs, and how they were ingested."""
+        return self.logs.store.facts.key
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which logs, and the state of drawing from them."""
+        if self._replay is None:
+            return self._restored or {"key": self.key}
+        return {"key": self.key, "replay": self._replay.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Continue from a `state_dict` of the same `key`."""
+        self._restored = state

@@ -1,0 +1,53 @@
+"""The observation moments of a policy that has seen nothing yet: from data that was there before it, or by looking."""
+
+import copy
+
+import torch
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from datamodules.collect.actor import Actor
+from datamodules.envs.seeding import seed_env
+from datamodules.replay.values import CHUNK
+from gipo.distributed import ranks
+from gipo.policies import Policy
+
+
+def learn_moments(policy: Policy, observation: Tensor, rows: Tensor | None = None) -> None:
+    """Give a new policy's normaliser the moments of the observations; one that has moments keeps them.
+
+    Args:
+        policy: that is to learn from these observations.
+        observation: [M, O], may be memory-mapped.
+        rows: indices of those that count; all unless given.
+    """
+    if not policy.wants_moments:
+        return
+    parts = observation.split(CHUNK) if rows is None else (observation[part] for part in rows.split(CHUNK))
+    for part in parts:
+        policy.learn_moments(part.to(policy.version.device))
+        policy.take_moments()  # at once, part by part: nobody acts with this policy
+
+
+@torch.no_grad()
+def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
+    """Give a new policy's normaliser the moments of what it sees when it acts; one that has moments keeps them.
+
+    A policy must not act by other moments than it is learned with, so these come before its first transition.
+
+    Args:
+        policy: that is about to act, on any device; every learner (rank) has to call it.
+        env: whose observations count; it is seeded here, and left in the middle of its episodes.
+        frames: observations to see, rounded up to whole steps of `env`.
+        seed: of goals and noise.
+    """
+    if not policy.wants_moments:
+        return
+    acting = policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
+    seed_env(env, seed)
+    actor = Actor(acting, torch.Generator().manual_seed(seed))
+    state = env.reset()
+    for _ in range(-(-frames // env.batch_size[0])):
+        policy.learn_moments(state["observation"].to(policy.version.device), pool=ranks.joined)
+        _, state = env.step_and_maybe_reset(actor(state))
+    policy.take_moments()

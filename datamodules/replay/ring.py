@@ -1,0 +1,195 @@
+"""Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from tensordict import TensorDict, TensorDictBase, is_tensor_collection
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
+
+from datamodules.advantages import Estimator
+from datamodules.replay.values import value_frames
+from gipo.common.errors import GipoError
+from gipo.policies import Policy
+
+# What a learner reads of a transition; the rest stays in the buffer.
+LEARNER_KEYS = ["observation", "latent", "log_prob", "policy_version", "valid", "advantage", "value_target"]
+OPTIONAL_KEYS = ["behaviour_params", "executed"]  # what it reads where there is such a thing
+
+
+class Replay:
+    """A ring of transitions with advantages, on one device.
+
+    Args:
+        capacity: transitions kept; the oldest leave first.
+        estimator: GAE or V-trace.
+        advantages: `recompute` values the whole buffer with the current critic on every `refresh`; `stored` values
+            new frames once, when they arrive, as the GIPO authors do.
+        sampler: TorchRL sampler; uniform unless given. `StalenessAwareSampler` prefers fresh transitions.
+        reward_scale: factor on rewards where advantages are computed; the buffer keeps raw rewards.
+        seed: of the buffer's own sampling generator.
+        device: where frames are kept.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        estimator: Estimator,
+        advantages: Literal["recompute", "stored"] = "recompute",
+        sampler: Sampler | None = None,
+        reward_scale: float = 1.0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        if capacity < 1:
+            raise GipoError(f"replay capacity must be at least 1, got {capacity}")
+        self.estimator = estimator
+        self.advantages = advantages
+        self.reward_scale = reward_scale
+        self.sampler = sampler or RandomSampler()
+        self.device = torch.device(device)
+        self.buffer = TensorDictReplayBuffer(
+            storage=LazyTensorStorage(capacity, device=device),
+            sampler=self.sampler,
+            generator=torch.Generator(device).manual_seed(seed),
+        )
+
+    def __len__(self) -> int:
+        return len(self.buffer)
+
+    def extend(self, frames: TensorDictBase, policy: Policy, refresh_follows: bool = False) -> None:
+        """Add transitions [M] in time order within each episode, keys as in the data contract.
+
+        They are valued on arrival, unless a `refresh` of the whole buffer follows before the next `sample`.
+
+        Raises:
+            GipoError: on a non-finite observation, reward or log-prob; nothing is stored.
+        """
+        refuse_non_finite(frames)
+        frames = frames.to(self.device)
+        blank = torch.full_like(frames["next", "reward"], torch.nan)
+        frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
+        if self.advantages == "stored" or not refresh_follows:
+            self._estimate(frames, policy)
+        self.buffer.extend(frames)
+
+    def refresh(self, policy: Policy) -> None:
+        """Advantages and value targets of the whole buffer with the current critic (no-op when `stored`)."""
+        if self.advantages == "stored":
+            return
+        frames = self.buffer[:]  # a view: writing into it writes into the buffer
+        # Oldest first: the ring starts at the write cursor once it is full.
+        start = self.buffer.write_count % len(frames)
+        self._estimate(frames, policy, torch.arange(len(frames), device=frames.device).roll(-start))
+
+    def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
+        """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
+        return draw(self.buffer, rounds, batch, version)
+
+    def _estimate(self, frames: TensorDictBase, policy: Policy, chronological: Tensor | None = None) -> None:
+        order, estimate = value_frames(frames, policy, self.estimator, self.reward_scale, chronological)
+        frames["advantage"][order] = estimate.advantage
+        frames["value_target"][order] = estimate.target
+
+    def state_dict(self) -> dict[str, Any]:
+        """The frames in use, cursor, sampler and generator, as plain data."""
+        state, capacity = self.buffer.state_dict(), self.buffer.storage.max_size
+        del state["_storage"]  # all rows of it, also those that are memory nobody has written to yet
+        frames = self.buffer[:] if len(self) else TensorDict()
+        # A view of some rows would be saved with all the others.
+        frames = frames.clone() if len(self) < capacity else frames
+        return {"capacity": capacity, "frames": frames.state_dict(), "buffer": state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
+        capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
+        frames = TensorDict().load_state_dict(state["frames"], strict=False).to(self.device)
+        count = _count(state)
+        moved = capacity != state["capacity"]
+        if moved and count == state["capacity"]:
+            frames = torch.cat((frames[cursor:], frames[:cursor]))
+        if count:
+            self.buffer.extend(frames)
+        fresh = self.buffer.state_dict()
+        kept = ("_storage", "_writer") if moved else ("_storage",)
+        generator = (state["buffer"]["_rng"][0].cpu(), str(self.device))  # of several devices of a kind, this one
+        self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept} | {"_rng": generator})
+
+
+def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
+    """[rounds, batch] transitions of a buffer, only what a learner reads; `version` is the learner's."""
+    if isinstance(buffer.sampler, StalenessAwareSampler):
+        buffer.sampler.consumer_version = version
+    frames = buffer.sample(rounds * batch)
+    keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
+    return frames.select(*keys).reshape(rounds, batch)
+
+
+def check_replay(
+    state: dict[str, Any],
+    capacity: int,
+    store_params: bool,
+    device: torch.device | None = None,
+    sampler: Sampler | None = None,
+) -> None:
+    """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`.
+
+    Args:
+        state: what `Replay.state_dict` gave.
+        capacity: of the buffer.
+        store_params: whether its frames hold the behaviour policy's distribution.
+        device: where it is, where that is known.
+        sampler: of the buffer; uniform unless given.
+    """
+    sampled_on = torch.device(state["buffer"]["_rng"][1]).type
+    if device is not None and device.type != sampled_on:
+        raise GipoError(
+            f"the checkpoint's replay drew its samples on {sampled_on}, this one would on {device.type}, differently; "
+            "resume with the data.replay_device and the trainer.accelerator of the run"
+        )
+    if set(state["buffer"]["_sampler"]) != set((sampler or RandomSampler()).state_dict()):
+        raise GipoError(
+            "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
+            "from its policy with --model.init_from"
+        )
+    if _count(state) > capacity:
+        raise GipoError(
+            f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"
+        )
+    stored = "behaviour_params" in state["frames"]
+    if _count(state) and stored != store_params:
+        raise GipoError(
+            f"the checkpoint's replay was collected with data.store_params={str(stored).lower()}; "
+            "it cannot be mixed with frames of the other kind"
+        )
+
+
+def _count(state: dict[str, Any]) -> int:
+    return len(state["frames"].get("episode", ()))
+
+
+def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[str | tuple[str, ...]]:
+    """The keys, those of nested tensordicts in their place."""
+    for key in keys:
+        if is_tensor_collection(frames[key]):
+            path = (key,) if isinstance(key, str) else key
+            yield from ((*path, name) for name in frames[key].keys())
+        else:
+            yield key
+
+
+def refuse_non_finite(frames: TensorDictBase) -> None:
+    """Raise a GipoError that names the first non-finite entry of the keys learning depends on."""
+    for key in _leaves(frames, "observation", ("next", "observation"), ("next", "reward"), "log_prob"):
+        finite = torch.isfinite(frames[key])
+        if key == "log_prob":  # nobody reads it where the policy did not choose
+            finite = finite | ~frames["valid"].unsqueeze(-1)
+        if not finite.all():
+            row = int((~finite.reshape(len(frames), -1).all(-1)).nonzero()[0])
+            name = key if isinstance(key, str) else "/".join(key)
+            raise GipoError(
+                f"non-finite {name} at step {int(frames['step'][row])} of episode {int(frames['episode'][row])}: "
+                f"{frames[key][row].flatten()[:8].tolist()}; mend the environment or policy that produced it"
+            )

@@ -1,0 +1,1 @@
+"""What runs beside a robot: an artifact is checked and asked, without torch."""

@@ -1,0 +1,76 @@
+"""How far one policy is from another on the same observations and noise."""
+
+from math import prod
+
+import numpy as np
+
+from deploy.errors import ArtifactError
+from deploy.runtime import distributions
+from deploy.runtime.layout import Layout
+from deploy.runtime.policy import OnnxPolicy
+
+Outputs = dict[str, np.ndarray]
+
+
+def shift(family: str, before: Outputs, after: Outputs) -> dict[str, float]:
+    """Distances of `after` from `before`, of single action dimensions: mean and largest.
+
+    KL(before‖after) and log-probs (of the latents that `before` sampled) in nats, actions in environment units.
+    """
+    kept = distributions.log_prob(family, before["params"], before["latent"])
+    moved = distributions.log_prob(family, after["params"], before["latent"])
+    distances = {
+        "kl": distributions.kl(family, before["params"], after["params"]),
+        "log_prob_difference": np.abs(moved - kept),
+        "action_difference": _distance(before, after, "action"),
+        "deterministic_action_difference": _distance(before, after, "deterministic_action"),
+    }
+    return {
+        f"{name}_{label}": float(value)
+        for name, distance in distances.items()
+        for label, value in (("mean", distance.mean()), ("max", distance.max()))
+    }
+
+
+def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """`shift` from the first artifact to the second.
+
+    Args:
+        first: of which the distances are.
+        second: which must have the same observations, actions and family.
+        observations: [B, O], raw.
+        seed: of the noise both are given.
+
+    Raises:
+        ArtifactError: when the two cannot be compared.
+    """
+    a, b = first.manifest, second.manifest
+    same = ("family", "parameters_per_dimension", "observation_names", "action_names", "action_units", "vision")
+    for key in same:
+        if getattr(a, key) != getattr(b, key):
+            raise ArtifactError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
+    noise = first.noise((len(observations),), np.random.default_rng(seed))
+    return shift(a.family, first.evaluate(observations, noise), second.evaluate(observations, noise))
+
+
+def typical_observations(policy: OnnxPolicy, count: int, seed: int = 0) -> np.ndarray:
+    """[count, R] float32, drawn as the policy's normaliser describes them (standard normal without one)."""
+    normaliser = policy.manifest.normaliser
+    drawn = np.random.default_rng(seed).standard_normal((count, policy.manifest.observation_size))
+    if normaliser is not None:
+        drawn = np.array(normaliser.mean) + np.array(normaliser.scale) * drawn
+    return with_vision(policy.manifest.layout, drawn.astype(np.float32), np.random.default_rng(seed))
+
+
+def with_vision(layout: Layout, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows [N, R] of states [N, O], with random images and instructions where the policy sees any."""
+    if layout.vision is None:
+        return states
+    pixels = rng.integers(0, 256, (len(states), prod(layout.vision.image)), np.uint8)
+    text = rng.integers(97, 123, (len(states), layout.vision.instruction_bytes), np.uint8)
+    text[np.arange(text.shape[1]) >= rng.integers(1, text.shape[1] + 1, (len(states), 1))] = 0
+    return np.concatenate([states, pixels, text], axis=1)  # float32, which states are
+
+
+def _distance(before: Outputs, after: Outputs, name: str) -> np.ndarray:
+    return np.abs(after[name].astype(np.float64) - before[name])

@@ -1,0 +1,91 @@
+"""Plots and tables of a run."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gipo.common.files import whole_file
+
+Rows = list[dict[str, float]]
+LINES = {
+    "success": {
+        "val/success": "evaluation, any step",
+        "val/success_last": "evaluation, last step",
+        "train/success": "training, any step",
+    },
+    "return": {"val/return": "evaluation", "train/return": "training"},
+    "age of a sample [policy versions]": {"staleness/age_mean": "mean", "staleness/age_p95": "95th percentile"},
+    "share": {
+        "ess/all": "effective sample size",
+        "weight/mean": "mean trust weight",
+        "weight/ppo_dead": "dead to PPO's clip",
+        "weight/suppressed": "weight < 0.001",
+        "contribution/old_share": "pull of samples ≥ 10 versions old",
+    },
+}
+
+
+def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Rows as CSV, one column per key, empty where a row has none; floats in full precision."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with whole_file(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+AXES = {"frames": "environment steps", "iterations": "iterations"}
+
+
+def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> None:
+    """Success, return, age of the data, and how much of it still moves the policy, against one of AXES."""
+    plt = _pyplot()
+    figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    figure.suptitle(title)
+    evaluated = [row for row in rows if "val/success_low" in row]
+    if evaluated:
+        x = [row[axis] for row in evaluated]
+        low, high = ([row[f"val/success_{side}"] for row in evaluated] for side in ("low", "high"))
+        success.fill_between(x, low, high, alpha=0.2, label="evaluation, 95 % interval")
+    for axes, label, limits in (
+        (success, "success", (0, 1.02)),
+        (reward, "return", None),
+        (age, "age of a sample [policy versions]", None),
+        (mechanism, "share", (0, 1.02)),
+    ):
+        _draw(axes, rows, axis, LINES[label], label, limits)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 130) -> None:
+    """Write a matplotlib figure as PNG, and close it."""
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=dpi, format="png")
+    _pyplot().close(figure)
+
+
+def _pyplot() -> Any:
+    """matplotlib's, for files alone; it takes half a second to import, which a run does not need to begin."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def _draw(
+    axes: Any, rows: Rows, axis: str, columns: dict[str, str], label: str, limits: tuple[float, float] | None = None
+) -> None:
+    for column, name in columns.items():
+        points = [(row[axis], row[column]) for row in rows if column in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
+    axes.set_xlabel(AXES[axis])
+    axes.set_ylabel(label)
+    if limits:
+        axes.set_ylim(*limits)
+    if axes.has_data():
+        axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,158 @@
+"""Callbacks of `gipo fit`: metrics of collection, the progress bar, the learning curves, the configuration."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import SaveConfigCallback
+from tqdm.auto import tqdm
+
+from gipo.callbacks.curves import plot_curves, write_table
+from gipo.common.files import remove_partials, whole_file
+
+_UNITS = {"frames": "step", "iterations": "iteration"}
+
+
+class CollectionMetrics(Callback):
+    """Logs what the data module counts, and makes its count the x-axis of every logger."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Log beside the metrics of the iteration."""
+        pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).position)})
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put validation figures on the same axis."""
+        pl_module.log("step", float(_data(trainer).position))
+
+
+class RunProgress(ProgressBar):
+    """One bar over environment steps or iterations, with speed, return and success."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm | None = None
+
+    def disable(self) -> None:
+        """Called by Lightning on ranks that must be silent."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Undo `disable`."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar where the run stands."""
+        data = _data(trainer)
+        if getattr(self, "_enabled", True):
+            self._bar = tqdm(
+                total=data.total, initial=data.position, unit=_UNITS[data.axis], unit_scale=True, smoothing=0.05,
+                dynamic_ncols=True, desc=data.title,
+            )  # fmt: skip
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Advance to where the run is."""
+        if self._bar is not None:
+            self._bar.update(_data(trainer).position - self._bar.n)
+            self._bar.set_postfix(_headline(trainer), refresh=False)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, so that the error has a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Curves(Callback):
+    """Keeps the learning and staleness curves in the checkpoint, and writes `curves.csv` and `curves.png` at the end.
+
+    Args:
+        points: at most this many rows of training metrics are kept; longer runs are thinned.
+    """
+
+    COLUMNS = (
+        "train/return", "train/success", "val/return", "val/success", "val/success_low", "val/success_high",
+        "val/success_last", "staleness/age_mean", "staleness/age_p95", "ratio/log_abs_p95", "weight/mean",
+        "weight/ppo_dead", "weight/suppressed", "contribution/old_share", "ess/all", "kl", "explained_variance",
+    )  # fmt: skip
+
+    def __init__(self, points: int = 1000):
+        self.points = points
+        self.rows: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep a row of every evaluation, in time for the best checkpoint to hold it."""
+        if not trainer.sanity_checking:
+            self._keep(trainer, self.COLUMNS)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep a row of training metrics when it is due and evaluation has not left one."""
+        every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
+        data = _data(trainer)
+        kept = bool(self.rows) and self.rows[-1][data.axis] == data.position
+        if trainer.current_epoch % every == 0 and not kept:
+            self._keep(trainer, [column for column in self.COLUMNS if not column.startswith("val/")])
+
+    def _keep(self, trainer: Trainer, columns: Iterable[str]) -> None:
+        metrics = trainer.callback_metrics
+        row = {column: float(metrics[column]) for column in columns if column in metrics}
+        self.rows.append({_data(trainer).axis: _data(trainer).position, **row})
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the files and say where everything is."""
+        if not trainer.is_global_zero or not self.rows:
+            return
+        folder = Path(trainer.default_root_dir)
+        write_table(self.rows, folder / "curves.csv")
+        plot_curves(self.rows, folder / "curves.png", _data(trainer).title, _data(trainer).axis)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows so far."""
+        return {"rows": tuple(self.rows)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the curves of the interrupted run."""
+        self.rows = list(state_dict["rows"])
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save once, on the first process: what the run is, not where it is nor where one of its processes began."""
+        self.config.ckpt_path = self.config.trainer.default_root_dir = None
+        if stage == "fit" and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            remove_partials(folder)
+            with whole_file(folder / self.config_filename) as partial:
+                self.parser.save(self.config, partial)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """SHA-256 of the configuration, whatever folder the run is in."""
+        checkpoint.setdefault("gipo", {})["config_hash"] = self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
+
+
+def _data(trainer: Trainer) -> Any:
+    """The data module, which Lightning's Trainer has but does not declare."""
+    return trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _headline(trainer: Trainer) -> dict[str, str]:
+    names = {"train/return": "return", "train/success": "success", "val/success": "eval", "ess/all": "ess"}
+    metrics = trainer.callback_metrics
+    return {short: f"{float(metrics[name]):.2f}" for name, short in names.items() if name in metrics}

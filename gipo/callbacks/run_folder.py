@@ -1,0 +1,189 @@
+"""The folder of a run: its name is reserved, one process at a time writes to it, a resumed run goes on in its own."""
+
+import fcntl
+import itertools
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gipo.common.errors import GipoError, UserError
+from gipo.common.reading import read_text
+
+IN_USE, CONFIG, CHECKPOINTS = ".in_use", "config.yaml", "checkpoints"
+PATHS = (("data", "logs"), ("data", "ingest.policies"), ("data", "ingest.cache"), ("model", "init_from"))  # of options
+
+
+class RunFolder:
+    """A folder that no other run writes to until it is released.
+
+    Args:
+        path: made, with its parents, where there is none.
+
+    Raises:
+        GipoError: when another process writes to it, or when it cannot be made.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._made: list[Path] = []
+        try:
+            self._make(path)
+            self._lock = _locked(path / IN_USE)
+        except OSError as error:
+            self._remove_made()
+            raise GipoError(
+                f"{shown(path)} cannot hold a run: {error.strerror or error}; name another --trainer.default_root_dir"
+            ) from error
+        if self._lock is None:
+            raise GipoError(
+                f"{shown(path)} is in use by {_user_of(path)}; wait for it, or name another --trainer.default_root_dir"
+            )
+
+    @classmethod
+    def numbered(cls, parent: Path, name: str) -> "RunFolder":
+        """parent/name-0, or the first number that nobody has: who makes the folder has it, also of two at a time."""
+        made = [parent] if not parent.exists() else []
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count():
+            try:
+                (parent / f"{name}-{number}").mkdir()
+            except FileExistsError:
+                continue
+            folder = cls(parent / f"{name}-{number}")
+            folder._made = [*made, folder.path]
+            return folder
+        raise AssertionError("there are infinitely many numbers")
+
+    def release(self) -> None:
+        """Let others have it; a folder that was made for this run is removed when nothing came into it."""
+        if self._lock is not None:
+            (self.path / IN_USE).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+        self._remove_made()
+
+    def _make(self, path: Path) -> None:
+        if not path.exists():
+            self._make(path.parent)
+            path.mkdir(exist_ok=True)
+            self._made.append(path)
+
+    def _remove_made(self) -> None:
+        for path in reversed(self._made):
+            try:
+                path.rmdir()
+            except OSError:  # it holds something
+                return
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock on `path`; None when another process has it.
+
+    A lock of POSIX: it ends with the process, and the processes that it forks do not inherit it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        # Who had it before may have removed the file between the two lines above.
+        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            break
+        os.close(descriptor)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return descriptor
+
+
+def _user_of(folder: Path) -> str:
+    try:
+        return read_text(folder / IN_USE).strip() or "another run"
+    except UserError:  # it has just been released
+        return "another run"
+
+
+def folder_of(checkpoint: str | Path) -> Path | None:
+    """The folder of the run that a checkpoint lies in, wherever it was moved; None outside of one."""
+    path = Path(os.path.abspath(checkpoint))
+    return path.parent.parent if path.parent.name == CHECKPOINTS else None
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether there are checkpoints in it."""
+    return any((folder / CHECKPOINTS).glob("*.ckpt"))
+
+
+def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) -> Path | None:
+    """Where a run that is to begin, or to go on from `checkpoint`, belongs; None for a new folder.
+
+    A resumed run goes on where its checkpoint lies, unless another folder is named that holds no run.
+
+    Args:
+        named: `trainer.default_root_dir`.
+        checkpoint: to resume from.
+        configs: configuration files that were given. The one of the run itself may say where the run was when it
+            began, which is not where it is.
+
+    Raises:
+        GipoError: when the named folder holds another run, or none is named by an empty text.
+    """
+    if named is not None and not named.strip():
+        raise GipoError("trainer.default_root_dir names nothing; give a folder, or leave it out")
+    own = None if checkpoint is None else folder_of(checkpoint)
+    if named is None or (own is not None and any(_left_behind(config, own, named) for config in configs)):
+        return own
+    folder = Path(os.path.abspath(named))
+    if holds_a_run(folder) and not (own is not None and _same(own, folder)):
+        if checkpoint is None:
+            raise GipoError(
+                f"{shown(folder)} already holds a run; resume it with --ckpt_path "
+                f"{shown(folder)}/{CHECKPOINTS}/last.ckpt, or name another --trainer.default_root_dir"
+            )
+        raise GipoError(
+            f"{shown(folder)} holds a run that {checkpoint} is not of, and would be overwritten; leave "
+            "--trainer.default_root_dir out to go on where the checkpoint lies, or name another"
+        )
+    return folder
+
+
+def with_absolute_paths(config: Any) -> None:
+    """Make the paths in a configuration absolute, in place: it is to be used from another working folder too.
+
+    Raises:
+        GipoError: when one is empty, which would be the working folder.
+    """
+    for group, option in PATHS:
+        value = config[group].get(option)
+        paths = value if isinstance(value, list) else [value]
+        if "" in map(str, paths):
+            raise GipoError(f"{group}.{option} names nothing; give a path, or leave it out")
+        if isinstance(value, list):
+            config[group][option] = [os.path.abspath(path) for path in value]
+        elif value is not None:
+            config[group][option] = os.path.abspath(value)
+
+
+def shown(path: Path) -> str:
+    """A path as a user would type it: relative where it lies below the working folder."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _left_behind(config: str, run: Path, named: str) -> bool:
+    """Whether `config` is that of the run, and the folder that is named is what it says."""
+    if not _same(Path(config), run / CONFIG):
+        return False
+    trainer = yaml.safe_load(read_text(config)).get("trainer")
+    return isinstance(trainer, dict) and trainer.get("default_root_dir") == named
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

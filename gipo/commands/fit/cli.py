@@ -1,0 +1,320 @@
+"""`gipo fit | validate | test`: Lightning's command line over GIPOModule and a data module."""
+
+import logging
+import os
+import re
+import signal
+import sys
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
+from datamodules.offline import OfflineDataModule
+from datamodules.online import OnlineDataModule
+from datamodules.replay.values import log_ratios
+from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
+from gipo.callbacks.loggers import CSV, TensorBoard
+from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunProgress
+from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.commands import staleness
+from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
+from gipo.commands.fit.parser import Parser
+from gipo.commands.fit.summary import episode_summary, run_summary
+from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
+from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
+from gipo.common.errors import GipoError
+from gipo.common.signals import Ended, listener, name
+from gipo.distributed import ranks
+from gipo.distributed.failure import EXIT_LOST, EndTogether, report_lost
+from gipo.distributed.strategies import chosen
+from gipo.module import GIPOModule
+
+EVALUATING = {"model", "dataloaders", "datamodule", "weights_only"}  # arguments that are not the user's to give
+SUBCOMMANDS = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "weights_only"},
+    "validate": EVALUATING,
+    "test": EVALUATING,
+}
+
+
+class GipoCLI(LightningCLI):
+    """Adds run folders and shipped configs to LightningCLI, and checks what it can before a folder is touched."""
+
+    def __init__(self, resources: ExitStack, *classes: Any, args: list[str], **options: Any):
+        self._resources = resources  # what is to be released, whatever ends the command
+        self._asked = next(argument for argument in args if argument in SUBCOMMANDS)
+        super().__init__(*classes, args=args, **options)  # type: ignore[misc] # no more than two of them
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is asked for, as those of each take a while to parse; and what is not the user's to give."""
+        return {self._asked: SUBCOMMANDS[self._asked]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """How often to save, and one seed for everything."""
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
+        parser.add_argument(
+            "--data_module",
+            default=OnlineDataModule.__name__,
+            help="OnlineDataModule collects, OfflineDataModule learns from logs; or the path of a class of yours. "
+            "Its options are those of --data.",
+        )
+        # `true` draws one, later; as a bool it would be refused before.
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Our own summary instead of Lightning's table, unless --verbose asks for it."""
+        super().setup_parser(*args, **kwargs)
+        if self._asked != "fit":
+            self._subcommand_parsers[self._asked].set_defaults(verbose=False)
+
+    def _parse_ckpt_path(self) -> None:
+        """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
+        config = self.config[self.config.subcommand]
+        # Another learner than the first is started with what the first drew in its environment.
+        config.seed_everything = seed_from(
+            config.seed_everything, None if _speaks() else os.environ.get("PL_GLOBAL_SEED")
+        )
+        config.data.seed = config.seed_everything
+        if config.ckpt_path is not None:
+            load_checkpoint(config.ckpt_path)
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder; refuse an occupied one before anything is built."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit":
+            if config.ckpt_path is None:
+                raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
+            config.trainer.default_root_dir = str(folder_of(config.ckpt_path) or Path.cwd())
+            return
+        with_absolute_paths(config)
+        configs = [str(each) for each in config.config or ()]
+        chosen = choose(config.trainer.default_root_dir, config.ckpt_path, configs)
+        if not _speaks():  # the first learner's is the run's, and nobody else writes to it
+            config.trainer.default_root_dir = str(chosen or Path("runs").absolute())
+            return
+        folder = RunFolder(chosen) if chosen else RunFolder.numbered(Path("runs").absolute(), _task_name(config))
+        self._resources.callback(folder.release)
+        config.trainer.default_root_dir = str(folder.path)
+
+    def instantiate_classes(self) -> None:
+        """Build what the options name; a class that needs what is not installed is told by its name."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            found = re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", str(error))
+            if found is None:
+                raise
+            raise GipoError(f"{found[1]} cannot be made: {found[2]}") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer whose epochs are the data module's iterations and whose files share one folder."""
+        trainer = self.config_init[self.subcommand].trainer
+        refuse_what_is_not_honoured(trainer)
+        if trainer.enable_progress_bar is False:
+            callbacks = self.trainer_defaults["callbacks"]
+            self.trainer_defaults["callbacks"] = [one for one in callbacks if not isinstance(one, RunProgress)]
+        if trainer.max_epochs is None:
+            kwargs["max_epochs"] = self.datamodule.iterations
+        kwargs |= chosen(trainer.strategy)
+        kwargs["plugins"] = [*as_list(trainer.plugins), AtomicCheckpointIO()]
+        folder = trainer.default_root_dir
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+        elif trainer.logger in (None, True):
+            kwargs["logger"] = [TensorBoard(folder, "tensorboard"), CSV(folder, "csv")]
+        try:
+            instance = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+            raise GipoError(f"the trainer cannot have these options: {' '.join(str(error).split())}") from error
+        except KeyError as error:  # of a plugin for a cluster
+            raise GipoError(
+                f"a plugin of the trainer needs {error} in the environment; is this its cluster?"
+            ) from error
+        for callback in instance.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(Path(folder) / CHECKPOINTS)
+        for callback in as_list(trainer.callbacks):
+            spare_the_run(callback)
+        return instance
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; that a library or a simulator called `sys.exit` is an error here, whatever it said."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SIGTERMException as error:  # how Lightning ends after an iteration in which a signal was heard
+            ended = Ended(listener.heard or signal.SIGTERM)
+            ended.told = True
+            raise ended from error
+        except Ended:
+            raise
+        except SystemExit as error:
+            raise GipoError(f"something that the run called ended it by sys.exit({error.code!r})") from error
+        except Exception as error:
+            if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
+                raise GipoError(
+                    "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
+                ) from error
+            if (line := at_fault(error, self.config_init[subcommand].trainer)) is not None:
+                raise GipoError(line) from error
+            raise
+
+    def before_fit(self) -> None:
+        """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
+        path = self.config[self.subcommand].ckpt_path
+        checkpoint = None if path is None else load_checkpoint(path)
+        self._build_policy(checkpoint)
+        self.datamodule.trainer = self.trainer  # which knows how many learners there are
+        self.datamodule.check_learners()
+        if self.trainer.limit_val_batches:
+            self.datamodule.check_evaluation()
+        self.model.check_behaviour(self.datamodule.store_params)
+        if checkpoint is not None:
+            state = checkpoint.get(type(self.datamodule).__qualname__, {})
+            self.datamodule.check(state)
+            self._refuse_a_later_iteration(state["iteration"])
+        elif self.datamodule.logs is not None:
+            self._report_staleness()
+        notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
+        if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
+            notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+        for note in notes if _speaks() else []:
+            print(f"gipo: note: {note}", file=sys.stderr)
+
+    def _refuse_a_later_iteration(self, done: int) -> None:
+        """Refuse a checkpoint from beyond the end of this run, which Lightning would tell in its own words."""
+        last = self.trainer.max_epochs
+        if last is not None and -1 < last < done:
+            raise GipoError(
+                f"the checkpoint is the end of iteration {done}, and this run ends with iteration {last}; raise "
+                "data.total_frames (or data.iterations, or trainer.max_epochs)"
+            )
+
+    def _report_staleness(self) -> None:
+        """What the logs can say to this policy, printed and kept; refuse them when it is too little."""
+        objective, policy, logs = self.model.objective, self.model.policy, self.datamodule.logs
+        logs.refuse_unlike(policy.spaces, self.model.interface or self.datamodule.interface)
+        frames = logs.frames(policy, objective.needs_behaviour)
+        if not objective.needs_behaviour:
+            return
+        rows = staleness.staleness_report(
+            log_ratios(policy, frames),
+            frames["valid"],
+            frames["policy"],
+            frames["policy_version"],
+            int(policy.version),
+            objective,
+        )
+        names = logs.store.facts.policies
+        if _speaks():
+            print(staleness.text(rows, names))
+        staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
+        folder = Path(self.trainer.default_root_dir)
+        if _speaks():
+            staleness.write_csv(rows, names, folder / "staleness.csv")
+
+    def before_validate(self) -> None:
+        """Build the policy and hold it and its task against the checkpoint."""
+        self.datamodule.check_evaluation()
+        checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
+        trained, asked = checkpoint["gipo"].get("task"), self.datamodule.evaluated_task.name
+        if trained is not None and trained != asked:
+            raise GipoError(
+                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
+                f"(--config RUN/config.yaml) or --data.task={trained}"
+            )
+        self._build_policy(checkpoint)
+
+    def _build_policy(self, checkpoint: dict[str, Any] | None) -> None:
+        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
+
+    before_test = before_validate
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """One line that says what ended the run and where everything is."""
+        print(run_summary(self.trainer, self.datamodule))
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        """The test figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "test", self.datamodule.evaluation.test_episodes))
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        """The validation figures as one readable line."""
+        print(episode_summary(self.trainer.callback_metrics, "val", self.datamodule.evaluation.episodes))
+
+
+def main(given: list[str]) -> None:
+    """Train or evaluate. What is wrong is raised; exits where a learner was lost, or a signal ended the run."""
+    # One thread is faster than two for networks this small, and ten times faster on a contended machine.
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    # Their advice is for users of the libraries; ours must stay readable beside the progress bar.
+    warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
+    for library in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    # Says which learner died, before Lightning ends the others.
+    logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
+    try:
+        with listener, ExitStack() as resources:
+            _run(with_implied_classes(with_shipped_configs(given)), resources)
+    except RuntimeError as error:
+        if not ranks.is_loss_of_a_rank(error):
+            raise
+        report_lost(error)
+        sys.exit(EXIT_LOST)
+    except Ended as ended:
+        if not ended.told:
+            print(f"gipo: ended by {name(ended.number)}", file=sys.stderr)
+        raise
+
+
+def _run(given: list[str], resources: ExitStack) -> None:
+    GipoCLI(
+        resources,
+        GIPOModule,
+        data_module(given),
+        save_config_callback=KeepConfig,
+        seed_everything_default=22,
+        auto_configure_optimizers=False,
+        trainer_defaults={
+            "accelerator": "cpu",
+            "check_val_every_n_epoch": 10,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_model_summary": False,
+            "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
+        },
+        parser_class=Parser,
+        parser_kwargs={"prog": "gipo"},
+        args=given,
+    )
+
+
+def _task_name(config: Any) -> str:
+    """How a run's folder begins: the task's name, the class of a simulation, or logs."""
+    task = config.data.get("task")
+    return (
+        task.replace("/", "-")
+        if isinstance(task, str)
+        else "logs"
+        if task is None
+        else task.class_path.rpartition(".")[2]
+    )
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for the run: the first of its learners, also before they have met."""
+    return not _get_rank()

@@ -1,0 +1,64 @@
+"""Callbacks and loggers that a user names: what goes wrong in them is told by their name, and costs no checkpoint."""
+
+import copy
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from gipo.callbacks.last_checkpoint import reason, say
+from gipo.commands.fit.trainer_options import as_list
+from gipo.common.boundary import OURS, described, of_a_users_class
+from gipo.common.errors import UserError
+
+SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
+FOUND = (
+    "best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score", "current_score",
+    "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved",
+)  # fmt: skip
+
+
+def spare_the_run(callback: Callback) -> None:
+    """Have what fails in it at the end of a run be told, and not keep the run from ending as it should.
+
+    A `ModelCheckpoint` that cannot save stays as it was, with its files, and tries again when the next save is due.
+    """
+    setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
+    if isinstance(callback, ModelCheckpoint):
+        for method in SAVING:
+            setattr(callback, method, partial(_try, callback, getattr(callback, method)))
+
+
+def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
+    """`trainer.callbacks=SomeClass: …` for an error that a library raised in a callback or logger of these options."""
+    named = {id(one): option for option in ("callbacks", "logger") for one in as_list(options.get(option))}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, (UserError, OSError)) or not frames or frames[-1].f_code.co_filename.startswith(OURS):
+        return None
+    if of_a_users_class(error) is not None:  # which says more: the file and line
+        return None
+    for frame in reversed(frames):
+        owner = frame.f_locals.get("self")
+        if id(owner) in named:
+            return f"trainer.{named[id(owner)]}={type(owner).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def _end_too(callback: Callback, end: Callable[..., None], trainer: Trainer, *arguments: Any) -> None:
+    try:
+        end(trainer, *arguments)
+    except Exception as error:
+        say(trainer, f"{type(callback).__name__} failed at the end of the run: {described(error)}")
+
+
+def _try(callback: ModelCheckpoint, save: Callable[..., None], trainer: Trainer, *arguments: Any) -> None:
+    before = {name: copy.copy(getattr(callback, name)) for name in FOUND}
+    try:
+        save(trainer, *arguments)
+    except OSError as error:
+        trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
+        vars(callback).update(before)
+        say(trainer, f"{reason(error)}; the run goes on, and {type(callback).__name__} saves when it can")

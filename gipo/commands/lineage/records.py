@@ -1,0 +1,214 @@
+"""What checkpoints, artifacts and logs say of themselves and of what they came from; only their heads are read."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.errors import ArtifactError
+from deploy.runtime.check import check_file
+from gipo.common.checkpoint_head import read_head
+from gipo.common.errors import GipoError
+from robots.errors import LogError
+from robots.log import read_opening
+
+
+class Kind(Enum):
+    """What a node of the lineage is, by the word for it."""
+
+    CHECKPOINT = "checkpoint"
+    ARTIFACT = "artifact"
+    LOG = "log"
+
+
+class How(Enum):
+    """How something came from its origin, in words that the origin follows."""
+
+    EXPORTED = "exported from"
+    RECORDED = "recorded with"
+    PARENT = "learned from logs of"
+    LEARNED = "learned from"
+    STARTED = "started from"
+
+
+class Key(NamedTuple):
+    """Names a node, wherever its files lie."""
+
+    kind: Kind
+    id: str
+
+    @property
+    def short(self) -> str:
+        """The id as far as a person reads it."""
+        return self.id[:12]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What something came from.
+
+    Args:
+        key: of the origin.
+        how: it came from it.
+        steps: that were taken from it, where that is known.
+    """
+
+    key: Key
+    how: How
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one file says of one node.
+
+    Args:
+        key: of the node.
+        file: that holds it, relative to the folder; None where the file only mentions it.
+        facts: a few words each.
+        origins: what it came from, the most telling first.
+    """
+
+    key: Key
+    file: str | None
+    facts: tuple[str, ...] = ()
+    origins: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, and why."""
+
+    file: str
+    reason: str
+
+
+def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
+    """Everything that the checkpoints, artifacts and logs under `folder` say, in the order of their names.
+
+    Raises:
+        GipoError: when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise GipoError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
+    records: list[Record] = []
+    unreadable = []
+    for path in sorted(folder.rglob("*")):
+        read = READERS.get(path.suffix)
+        if read is None or not path.is_file():
+            continue
+        name = printable(path.relative_to(folder).as_posix())
+        try:
+            records += read(path, name)
+        except (GipoError, ArtifactError, LogError, OSError) as error:
+            unreadable.append(Unreadable(name, printable(str(error).replace(str(path), "the file"))))
+    return records, unreadable
+
+
+def read_checkpoint(path: Path, name: str) -> list[Record]:
+    """The checkpoint, and the logs it learned from."""
+    head = read_head(path)
+    identity = _text(head, "id") or f"none:{name}"  # written before checkpoints had ids
+    learned, logs = [], []
+    for entry in _entries(head, "logs"):
+        log = _text(entry, "session") or _text(entry, "sha256")
+        if log is None:
+            raise GipoError("its entry 'logs' lists one without a session or sha256")
+        acting = [_text({"policy_ids": policy}, "policy_ids") or "" for policy in _items(entry, "policy_ids")]
+        steps = entry.get("steps")
+        learned.append(Origin(Key(Kind.LOG, log), How.LEARNED, steps if isinstance(steps, int) else None))
+        recorded = tuple(Origin(Key(Kind.ARTIFACT, policy), How.RECORDED) for policy in acting)
+        logs.append(Record(Key(Kind.LOG, log), None, (), recorded))
+    learned.sort(key=lambda origin: -(origin.steps or 0))
+    parent, started = _text(head, "parent"), _text(head, "init_from")
+    origins = [
+        *([Origin(Key(Kind.ARTIFACT, parent), How.PARENT)] if parent else []),
+        *learned,
+        *([Origin(Key(Kind.CHECKPOINT, started), How.STARTED)] if started else []),
+    ]
+    facts = (_count(head, "version", "version {}"), _count(head, "frames", "{:,} frames"), _text(head, "task"))
+    return [Record(Key(Kind.CHECKPOINT, identity), name, tuple(filter(None, facts)), tuple(origins)), *logs]
+
+
+def read_artifact(path: Path, name: str) -> list[Record]:
+    """The artifact, every check of its bytes included."""
+    artifact = check_file(path)
+    manifest = json.loads(artifact.manifest.to_json())
+    return _artifact(artifact.policy_id, name, manifest)
+
+
+def read_log(path: Path, name: str) -> list[Record]:
+    """The log, and the artifacts whose manifests it carries: they are known even where their files are gone."""
+    opening = read_opening(path)
+    header = opening.header
+    manifests = {policy: _manifest(text) for policy, text in header.manifests.items()}
+    acting = opening.policy_id or (next(iter(manifests)) if len(manifests) == 1 else None)
+    origins = () if acting is None else (Origin(Key(Kind.ARTIFACT, printable(acting)), How.RECORDED),)
+    robot, created = header.robot.get("name"), header.created.replace("T", " ")[:16]
+    beside = [f"shadow {policy[:12]}" for policy in manifests if acting is not None and policy != acting]
+    facts = (created, str(robot or ""), *beside)
+    log = Record(Key(Kind.LOG, printable(header.session)), name, tuple(map(printable, filter(None, facts))), origins)
+    return [log, *(known for policy, manifest in manifests.items() for known in _artifact(policy, None, manifest))]
+
+
+READERS: dict[str, Callable[[Path, str], list[Record]]] = {
+    ".ckpt": read_checkpoint,
+    ".onnx": read_artifact,
+    ".mcap": read_log,
+}
+
+
+def printable(text: str) -> str:
+    """`text` without what could drive the terminal of whoever reads it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _artifact(policy_id: str, name: str | None, manifest: Mapping[str, Any]) -> list[Record]:
+    """The artifact, and what its manifest knows of its checkpoint."""
+    key = Key(Kind.ARTIFACT, printable(policy_id))
+    precision = "int8" if manifest.get("precision") == "int8" else None
+    facts = tuple(filter(None, (_count(manifest, "policy_version", "version {}"), precision)))
+    checkpoint, parent = _text(manifest, "checkpoint"), _text(manifest, "parent")
+    logs_of = (Origin(Key(Kind.ARTIFACT, parent), How.PARENT),) if parent else ()
+    if checkpoint is None:
+        return [Record(key, name, facts, logs_of)]
+    source = Key(Kind.CHECKPOINT, checkpoint)
+    return [Record(key, name, facts, (Origin(source, How.EXPORTED),)), Record(source, None, (), logs_of)]
+
+
+def _manifest(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LogError(f"the log carries a manifest that is not JSON: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _text(entries: Mapping[str, Any], key: str) -> str | None:
+    """A text that may be absent."""
+    found = entries.get(key)
+    if found is not None and not isinstance(found, str):
+        raise GipoError(f"its entry {key!r} is {type(found).__name__}, it must be a text")
+    return printable(found) if found else None
+
+
+def _entries(head: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = _items(head, key)
+    if not all(isinstance(entry, dict) for entry in found):
+        raise GipoError(f"its entry {key!r} must be a list of objects")
+    return found
+
+
+def _items(entries: Mapping[str, Any], key: str) -> list[Any]:
+    """A list that may be absent."""
+    found = entries.get(key) or []
+    if not isinstance(found, list | tuple):
+        raise GipoError(f"its entry {key!r} is {type(found).__name__}, it must be a list")
+    return list(found)
+
+
+def _count(entries: Mapping[str, Any], key: str, words: str) -> str | None:
+    found = entries.get(key)
+    return words.format(found) if isinstance(found, int) else None

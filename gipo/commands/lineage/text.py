@@ -1,0 +1,64 @@
+"""The lineage as text for a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from gipo.commands.lineage.graph import Node, walk
+from gipo.commands.lineage.records import How, Key, Origin, Unreadable
+
+MANY = 3  # logs that are listed one by one
+
+
+def text(graph: Mapping[Key, Node], unreadable: Sequence[Unreadable] = ()) -> str:
+    """The tree, one node a line; then what is missing and what could not be read."""
+    lines = [_branch(lasts) + describe(node, below_first=bool(lasts)) for node, lasts in walk(graph)]
+    missing = [(f"{node.key.kind.value} {node.key.short}", _mentioned(graph, node)) for node in lacking(graph)]
+    lines += _list("not in this folder", missing)
+    lines += _list("not readable", [(each.file, each.reason) for each in unreadable])
+    return "\n".join(lines) if lines else "no checkpoint, artifact or log"
+
+
+def describe(node: Node, below_first: bool = True) -> str:
+    """Kind, id, files, facts, and the origins that its place below the first of them does not show."""
+    title = f"{node.key.kind.value} {node.key.short}"
+    if node.key.id.startswith("none:"):
+        title = f"{node.key.kind.value} without an id"
+    files = ", ".join(node.files) or "(not in this folder)"
+    shown = node.origins[:1] if below_first and node.origins[0].how is not How.LEARNED else ()
+    origins = [origin for origin in node.origins if origin not in shown]
+    return " · ".join([f"{title}  {files}", *filter(None, [", ".join(node.facts)]), *_origins(origins)])
+
+
+def lacking(graph: Mapping[Key, Node]) -> list[Node]:
+    """What is mentioned, and held by no file of the folder."""
+    return [node for node in graph.values() if not node.files]
+
+
+def _origins(origins: Sequence[Origin]) -> list[str]:
+    learned = [origin for origin in origins if origin.how is How.LEARNED]
+    others = [f"{origin.how.value} {origin.key.short}" for origin in origins if origin.how is not How.LEARNED]
+    if not learned:
+        return others
+    names = ", ".join(
+        origin.key.short if origin.steps is None else f"{origin.key.short} ({origin.steps:,} steps)"
+        for origin in learned[:MANY]
+    )
+    return [f"learned from {names}{f' and {len(learned) - MANY} more' if len(learned) > MANY else ''}", *others]
+
+
+def _mentioned(graph: Mapping[Key, Node], missing: Node) -> str:
+    """By whom."""
+    by = [node for node in graph.values() if any(origin.key == missing.key for origin in node.origins)]
+    names = [node.files[0] if node.files else f"{node.key.kind.value} {node.key.short}" for node in by]
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return f"named by {', '.join(names[:MANY])}{more}" if names else "named by a log that carries its manifest"
+
+
+def _list(head: str, rows: Iterable[tuple[str, str]]) -> list[str]:
+    lines = [f"  {name}: {words}" for name, words in rows]
+    return ["", f"{head}:", *lines] if lines else []
+
+
+def _branch(lasts: tuple[bool, ...]) -> str:
+    if not lasts:
+        return ""
+    return "".join("   " if last else "│  " for last in lasts[:-1]) + ("└─ " if lasts[-1] else "├─ ")

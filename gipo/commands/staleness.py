@@ -1,0 +1,200 @@
+"""What a policy can still learn from logs, per policy and version that acted: a table to read before post-training.
+
+Trust weights and contributions depend on the sign of the advantage, which is not known yet: both are the means of what
+the objective says of A = +1 and A = −1.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gipo.common.errors import GipoError
+from gipo.common.files import whole_file
+from gipo.common.tables import table
+from gipo.diagnostics import effective_sample_size, quantile
+from gipo.objectives import Objective
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """What is left of the steps of one version of one policy.
+
+    Args:
+        policy: index of the policy that acted.
+        version: its learner version.
+        age: learner version now − version.
+        steps: usable ones.
+        elements: steps × action dimensions whose log-ratio is finite.
+        masked: those whose log-ratio is not.
+        ess: effective sample size (Σu)²/(n·Σu²) as a share of the n elements; u = w·ρ.
+        log_ratio_p5: 5 % quantile of x, nats.
+        log_ratio_p50: median of x, nats.
+        log_ratio_p95: 95 % quantile of x, nats.
+        log_ratio_abs_p95: 95 % quantile of |x|, nats.
+        weight: mean trust weight.
+        weight_share: of the sum of the trust weights of all rows.
+        contribution_share: of the sum of the contributions u of all rows.
+    """
+
+    policy: int
+    version: int
+    age: int
+    steps: int
+    elements: int
+    masked: int
+    ess: float
+    log_ratio_p5: float
+    log_ratio_p50: float
+    log_ratio_p95: float
+    log_ratio_abs_p95: float
+    weight: float
+    weight_share: float
+    contribution_share: float
+
+
+@torch.no_grad()
+def staleness_report(
+    log_ratio: Tensor, used: Tensor, policy: Tensor, version: Tensor, learner_version: int, objective: Objective
+) -> list[VersionRow]:
+    """One row for each policy and version that acted in a usable step, in the order of the two numbers.
+
+    Args:
+        log_ratio: x [M, D] of the policy at hand to the one that acted, nats.
+        used: [M] bool; False where the policy did not choose the action.
+        policy: index of the policy that acted [M].
+        version: its learner version [M].
+        learner_version: of the policy at hand.
+        objective: whose trust weights count.
+    """
+    log_ratio, policy, version = log_ratio[used].float(), policy[used], version[used]
+    finite = torch.isfinite(log_ratio)
+    weight, contribution = _terms(objective, log_ratio, finite)
+    keys, group, counts = torch.stack([policy, version], 1).unique(dim=0, return_inverse=True, return_counts=True)
+    order, sizes = group.argsort(stable=True), counts.tolist()
+    whole_weight, whole_contribution = (float(part.sum()) for part in (weight, contribution))
+    pieces = [part[order].split(sizes) for part in (log_ratio, finite, weight, contribution)]
+    rows = []
+    for (who, when), steps, x, kept, w, u in zip(keys.tolist(), sizes, *pieces, strict=True):
+        x, w, u = x[kept], w[kept], u[kept]
+        known = x.numel() > 0
+        rows.append(
+            VersionRow(
+                policy=who,
+                version=when,
+                age=learner_version - when,
+                steps=steps,
+                elements=x.numel(),
+                masked=kept.numel() - x.numel(),
+                ess=float(effective_sample_size(u)) if known else 0.0,
+                log_ratio_p5=float(quantile(x, 0.05)) if known else math.nan,
+                log_ratio_p50=float(quantile(x, 0.5)) if known else math.nan,
+                log_ratio_p95=float(quantile(x, 0.95)) if known else math.nan,
+                log_ratio_abs_p95=float(quantile(x.abs(), 0.95)) if known else math.nan,
+                weight=float(w.mean()) if known else 0.0,
+                weight_share=_share(float(w.sum()), whole_weight),
+                contribution_share=_share(float(u.sum()), whole_contribution),
+            )
+        )
+    return rows
+
+
+def _terms(objective: Objective, log_ratio: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+    """Trust weight and contribution [M, D], float64, means over both signs of the advantage; 0 where not finite."""
+    x = torch.where(finite, log_ratio, 0.0)
+    signs = [objective.on_batch(x, x.new_full((len(x), 1), sign), finite)[0] for sign in (1.0, -1.0)]
+    weight, contribution = (
+        torch.where(finite, (good.double() + bad.double()) / 2, 0.0)
+        for good, bad in zip(*(terms[1:] for terms in signs), strict=True)
+    )
+    return weight, contribution
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
+
+
+def effective_share(rows: Sequence[VersionRow]) -> float:
+    """Effective sample size of all rows together, as a share of their elements; 0 when nothing contributes."""
+    # Row i has Σu = c_i·U and Σu² = (c_i·U)²/(n_i·s_i), so that (Σu)²/(n·Σu²) = 1/(n·Σ_i c_i²/(n_i·s_i))
+    pulls = [row.contribution_share**2 / (row.elements * row.ess) for row in rows if row.contribution_share > 0]
+    return 1 / (sum(row.elements for row in rows) * sum(pulls)) if pulls else 0.0
+
+
+def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequence[str] = ()) -> None:
+    """Refuse data that the policy at hand can hardly learn from.
+
+    Args:
+        rows: of `staleness_report`.
+        min_ess: least effective sample size of all valid steps together, as a share in [0, 1].
+        names: policy ids by index.
+
+    Raises:
+        GipoError: naming the figure, the worst version and what to do.
+    """
+    if not 0 <= min_ess <= 1:
+        raise GipoError(f"data.min_ess must lie in [0, 1], got {min_ess}")
+    if not rows:
+        raise GipoError("no step is valid: the policy chose no action in these logs, so there is nothing to learn from")
+    found = effective_share(rows)
+    if found >= min_ess:
+        return
+    worst = min(rows, key=lambda row: (row.ess, row.weight))
+    raise GipoError(
+        f"the effective sample size of these logs is {found:.3g} of their samples, below data.min_ess = {min_ess:g}; "
+        f"worst is version {worst.version} of policy {_name(worst, names)}: {worst.ess:.3g}, with a 95 % quantile of "
+        f"|log-ratio| of {worst.log_ratio_abs_p95:.3g} nats. Raise model.objective.sigma, leave these logs out or add "
+        "newer ones, or lower --data.min_ess; if the version is recent, check that the logged log-probs are its own "
+        "(gipo-robot audit)"
+    )
+
+
+HEAD = (
+    "policy", "version", "age", "steps", "masked", "ESS", "x 5 %", "50 %", "95 %", "|x| 95 %", "weight",
+    "of Σw", "of Σu",
+)  # fmt: skip
+
+
+def text(rows: Sequence[VersionRow], names: Sequence[str]) -> str:
+    """The report as a table, and what it comes to.
+
+    Args:
+        rows: of `staleness_report`.
+        names: policy ids by index.
+    """
+    cells = [
+        (
+            _name(row, names), row.version, row.age, f"{row.steps:,}", f"{row.masked:,}", f"{row.ess:.2f}",
+            *(
+                f"{x:.2f}"
+                for x in (row.log_ratio_p5, row.log_ratio_p50, row.log_ratio_p95, row.log_ratio_abs_p95, row.weight)
+            ),
+            f"{100 * row.weight_share:.1f} %", f"{100 * row.contribution_share:.1f} %",
+        )
+        for row in rows
+    ]  # fmt: skip
+    steps = sum(row.steps for row in rows)
+    total = f"{steps:,} valid steps, effective sample size {effective_share(rows):.2f} of their samples"
+    return f"{table(HEAD, cells)}\n{total}; weights are means over A = +1 and A = −1"
+
+
+def write_csv(rows: Iterable[VersionRow], names: Sequence[str], path: Path) -> None:
+    """The report as CSV: the fields of `VersionRow`, with whole policy ids."""
+    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(VersionRow.__dataclass_fields__))
+        writer.writeheader()
+        writer.writerows({**asdict(row), "policy": _id(row, names)} for row in rows)
+
+
+def _name(row: VersionRow, names: Sequence[str]) -> str:
+    """The first digits of a policy id, as the other tables show them."""
+    found = _id(row, names)
+    return f"{found[:12]}…" if len(found) > 12 else found
+
+
+def _id(row: VersionRow, names: Sequence[str]) -> str:
+    return names[row.policy] if 0 <= row.policy < len(names) else f"#{row.policy}"

@@ -1,0 +1,79 @@
+"""Confidence intervals for the mean of n gradient estimates, and how often they hold.
+
+The Gaussian weight bounds every sample, |g| ≤ b = exp(σ²/2)·max|A|·max|∂log π|, which is all these need. They are
+intervals around the estimator's own mean E g; its bias against the true gradient is another matter.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from gipo.commands.studies.estimators import SIGMAS, estimates
+from gipo.commands.studies.mdp import Array, cells
+from gipo.objectives import GIPO
+
+
+class HalfWidths(NamedTuple):
+    """Half-widths of two-sided intervals of confidence 1 − δ."""
+
+    hoeffding: Array
+    bernstein: Array
+    empirical: Array
+
+
+def half_widths(bound: Array, variance: Array, sample_variance: Array, n: int, delta: float) -> HalfWidths:
+    """Half-widths around the mean of n independent samples in [−b, b].
+
+    Args:
+        bound: b.
+        variance: of one sample, known (Bernstein).
+        sample_variance: of one sample, estimated from the n (empirical Bernstein, arXiv 0907.3740, theorem 4).
+        n: samples, at least 2.
+        delta: 1 − confidence.
+    """
+    log = math.log(2 / delta)
+    log_empirical = math.log(4 / delta)  # its theorem is one-sided at δ, so two-sided at δ/2
+    return HalfWidths(
+        # 2b·√(log(2/δ)/2n)
+        2 * bound * math.sqrt(log / (2 * n)),
+        # √(2V·log(2/δ)/n) + 2b·log(2/δ)/3n
+        np.sqrt(2 * variance * log / n) + 2 * bound * log / (3 * n),
+        # √(2V̂·log(4/δ)/n) + 7·2b·log(4/δ)/3(n−1)
+        np.sqrt(2 * sample_variance * log_empirical / n) + 14 * bound * log_empirical / (3 * (n - 1)),
+    )
+
+
+def coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int) -> list[dict[str, object]]:
+    """How often the intervals hold E g, in every cell of the GridWorld, for every σ and n: one row each.
+
+    Args:
+        samples: values of n.
+        draws: experiments of n samples each.
+        delta: 1 − nominal coverage.
+        seed: of the experiments.
+    """
+    grid, generator = cells(), np.random.default_rng(seed)
+    per_action = {sigma: estimates(GIPO(sigma=sigma), grid) for sigma in SIGMAS}
+    largest = np.abs(grid.advantage).max(1) * np.abs(grid.score).max(1)
+    rows: list[dict[str, object]] = []
+    # each experiment is its counts of the four actions, the same ones for every σ
+    for cell, (target, behaviour) in enumerate(tqdm(grid.names, desc="coverage", unit="cell", delay=2)):
+        for n in samples:
+            share = generator.multinomial(n, grid.probability[cell], size=draws) / n  # [draws, A]
+            for sigma in SIGMAS:
+                g = per_action[sigma][cell]
+                true_mean = grid.probability[cell] @ g
+                variance = grid.probability[cell] @ (g - true_mean) ** 2
+                mean = share @ g
+                sample_variance = np.maximum(share @ g**2 - mean**2, 0.0) * n / (n - 1)
+                bound = np.asarray(math.exp(sigma**2 / 2) * largest[cell])
+                widths = half_widths(bound, variance, sample_variance, n, delta)
+                off = np.abs(mean - true_mean)
+                row: dict[str, object] = {"target": target, "behaviour": behaviour, "sigma": sigma, "samples": n}
+                row |= {"draws": draws, "nominal": 1 - delta}
+                for name, width in widths._asdict().items():
+                    row |= {name: float(np.mean(off <= width)), f"{name}_half_width": float(np.mean(width))}
+                rows.append(row)
+    return rows

@@ -1,0 +1,79 @@
+"""What loops came to: the table, the picture, and where every file is."""
+
+import argparse
+import statistics
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from gipo.callbacks.curves import save_figure
+from gipo.commands.studies.file_tree import tree
+
+
+def gain(result: dict[str, Any]) -> float:
+    """Success after the last round − success of the policy that was deployed first."""
+    return float(result["rounds"][-1]["success"] - result["rounds"][0]["success"])
+
+
+def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
+    """The table in Markdown, and what it comes to."""
+    last = len(results[0]["rounds"]) - 1
+    lines = [
+        f"Any-step success on the robot with {' '.join(options.gap)}, {options.episodes} goals, 95 % intervals:",
+        "",
+        "| seed | deployed | " + " | ".join(f"post-trained, round {r}" for r in range(1, last + 1)) + " | gain |",
+        "|---|---|" + "---|" * (last + 1),
+    ]
+    for result in results:
+        cells = [f"{each['success']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in result["rounds"]]
+        lines.append(f"| {result['seed']} | " + " | ".join(cells) + f" | {gain(result):+.2f} |")
+    if len(results) > 1:
+        lines += ["", f"Median gain over {len(results)} seeds: {statistics.median(map(gain, results)):+.2f}"]
+    return "\n".join(lines)
+
+
+def files(options: argparse.Namespace) -> str:
+    """Where everything is: a tree of the first seed's folder, and of what the study wrote."""
+    policies = {0: "deployed first"} | {index: f"after round {index}" for index in range(1, options.rounds + 1)}
+    inside = {"train/checkpoints/last.ckpt": "trained in simulation"}
+    inside |= {f"policies/round-{index}.onnx": note for index, note in policies.items()}
+    for index in policies:
+        if index:
+            inside[f"round-{index}/run/checkpoints/last.ckpt"] = "post-trained on all logs before"
+        inside[f"round-{index}/compared"] = f"logs of the {options.episodes} goals"
+        if index < options.rounds:
+            inside[f"round-{index}/logs"] = f"{options.logged} episodes to learn from"
+    first, *others = (f"seed-{seed}" for seed in options.seeds)
+    notes = {"demo.md": "this table", "demo.json": "every figure", "demo.png": "the picture"}
+    notes |= {f"{first}/{path}": note for path, note in inside.items()}
+    notes |= dict.fromkeys(others, f"as {first}")
+    said = sorted(str(path.relative_to(options.out)) for path in (options.out / first).rglob("*.txt"))
+    details = textwrap.fill(", ".join(said), 110, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return f"{tree(str(options.out), notes)}\nWhat each command was, and all it said:\n{details}"
+
+
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    """Success before and after every round, one line a seed."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for shift, result in enumerate(results):
+        rounds = result["rounds"]
+        x = [index + 0.04 * (shift - (len(results) - 1) / 2) for index in range(len(rounds))]
+        y = [each["success"] for each in rounds]
+        error = [
+            [each["success"] - each["low"] for each in rounds],
+            [each["high"] - each["success"] for each in rounds],
+        ]
+        axes.errorbar(x, y, error, marker="o", capsize=3, label=f"seed {result['seed']}")
+    count = len(results[0]["rounds"])
+    axes.set_xticks(range(count), ["deployed", *(f"post-trained\nround {index}" for index in range(1, count))])
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("any-step success, 95 % interval")
+    axes.set_title("The robot, before and after learning from its logs")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
+    save_figure(figure, path)

@@ -1,0 +1,220 @@
+"""What each objective gains from the same stale logs: post-training over seeds and amounts of staleness.
+
+The policies that `gipo-study loop` trained in simulation are deployed on its robot with the same gap. Logs come from
+older versions of each: from 1, 3 and 6 saved checkpoints back. Every objective post-trains the deployed policy on the
+same logs, with the same number of updates, and is driven on the same goals.
+
+Logs hold whole episodes of the robot, so that the age of data is not the phase of its episode here.
+
+Writes runs.csv (every run), posttrain.csv (interquartile mean of the gain in any-step success over seeds, with 95 %
+intervals), posttrain.png and posttrain.md. A finished run is not run again; --runs FILE makes the tables and the figure
+of such a runs.csv again, and runs nothing.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from tqdm.auto import tqdm
+
+from gipo.callbacks.curves import save_figure, write_table
+from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
+from gipo.commands.studies.objective_names import refuse_unknown
+from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.stages import Stages, parse_gap
+from gipo.commands.studies.staleness_figures import INTERVALS
+from gipo.commands.studies.statistics import (
+    improvement_interval,
+    interquartile_mean,
+    iqm_interval,
+    probability_of_improvement,
+)
+from gipo.common.errors import GipoError
+from gipo.common.files import write_text
+from gipo.common.parsing import SEEDS, path, whole
+
+COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
+EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """One post-training.
+
+    Args:
+        seed: of everything.
+        back: saved checkpoints between the version that acted and the deployed one.
+        objective: class path or bare name.
+    """
+
+    seed: int
+    back: int
+    objective: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the study."""
+    parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--back", type=whole(1, 1000), nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)"
+    )
+    parser.add_argument(
+        "--objectives",
+        nargs="+",
+        default=["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"],
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames", type=whole(1, 10**10), default=80_000, help="steps of training in simulation (%(default)s)"
+    )
+    parser.add_argument(
+        "--logged", type=whole(1, 10**5), default=40, help="episodes to learn from (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1, 10**5), default=50, help="episodes of the comparison (default: %(default)s)"
+    )
+    parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
+    parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
+    )
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is not finished, and write what came out."""
+    if options.runs is None:
+        rows = run_all(options)
+        write_table(rows, options.out / "runs.csv")
+    else:
+        rows = read_runs(options.runs, COLUMNS)
+    table = summarise(rows)
+    write_table(table, options.out / "posttrain.csv")
+    text = report(table, rows)
+    write_text(text + "\n", options.out / "posttrain.md")
+    plot(table, options.out / "posttrain.png")
+    print(f"\n{text}")
+
+
+def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is not finished; a row for every run."""
+    refuse_unknown(options.objectives)
+    stages = Stages(parse_gap(options.gap))
+    plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
+    deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
+    if options.frames % (EVERY * 1000):
+        raise GipoError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
+    if min(acted.values()) < EVERY:
+        raise GipoError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
+    workers = options.processes
+
+    def prepare(seed: int) -> float:
+        """Train, deploy, and log with every older version; the deployed policy's success."""
+        folder = options.out / f"seed-{seed}"
+        checkpoints = stages.train(options.loops / f"seed-{seed}" / "train", seed, options.frames)
+        for back, version in acted.items():
+            policy = stages.export(checkpoints / f"version-{version}.ckpt", folder / "policies" / f"{version}.onnx")
+            stages.drive(policy, folder / f"logs-{back}", options.logged, LOGGED)
+        policy = stages.export(checkpoints / "last.ckpt", folder / "policies" / f"{deployed}.onnx")
+        success = stages.drive(policy, folder / "deployed", options.episodes, COMPARISON).rate
+        bar.update()
+        return success
+
+    def post_train(one: Run) -> dict[str, Any]:
+        folder = options.out / f"seed-{one.seed}"
+        where = folder / f"back-{one.back}-{one.objective}"
+        extra = [f"--model.objective={one.objective}", *(f"--{option}" for option in options.post)]
+        init = options.loops / f"seed-{one.seed}" / "train" / "checkpoints" / "last.ckpt"
+        logs = [folder / f"logs-{one.back}"]
+        checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", one.seed, extra)
+        policy = stages.export(checkpoint, where / "policy.onnx")
+        outcome = stages.drive(policy, where / "compared", options.episodes, COMPARISON)
+        bar.update()
+        before = deployed_success[one.seed]
+        label = one.objective.rpartition(".")[2]
+        return {"seed": one.seed, "back": one.back, "objective": label, "before": before,
+                "after": outcome.rate, "gain": outcome.rate - before}  # fmt: skip
+
+    with (
+        tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        deployed_success = dict(zip(options.seeds, pool.map(prepare, options.seeds), strict=True))
+        return list(pool.map(post_train, plan))
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Interquartile mean of the gain with its bootstrap interval, for every objective and staleness."""
+    table = []
+    for back in dict.fromkeys(row["back"] for row in rows):
+        for objective in dict.fromkeys(row["objective"] for row in rows):
+            gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
+            low, high = map(float, iqm_interval(gains))
+            table.append({"back": back, "objective": objective, "seeds": gains.size,
+                          "gain": float(interquartile_mean(gains)), "low": low, "high": high})  # fmt: skip
+    return table
+
+
+def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
+    """The table in Markdown, and where the first objective does not win."""
+    backs, names = (list(dict.fromkeys(row[key] for row in table)) for key in ("back", "objective"))
+    cells = {(row["back"], row["objective"]): row for row in table}
+    lines = ["| logs from | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for back in backs:
+        found = [cells[back, name] for name in names]
+        shown = " | ".join(f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found)
+        lines.append(f"| {back} back | {shown} |")
+    lines += ["", f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
+              f"{INTERVALS}."]  # fmt: skip
+    mine = names[0]
+    for back in backs:
+        better = [name for name in names[1:] if cells[back, name]["gain"] > cells[back, mine]["gain"]]
+        even = [name for name in names[1:] if cells[back, name]["gain"] == cells[back, mine]["gain"]]
+        if better:
+            verdict = f"{mine} does not win; more gained by {', '.join(better)}."
+        elif even:
+            verdict = f"{mine} does not win; as much gained by {', '.join(even)}."
+        else:
+            verdict = f"{mine} gains most."
+        lines.append(f"- {back} back: {verdict}")
+    for name in names[1:]:
+        ours, theirs = (
+            np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
+            for each in (mine, name)
+        )
+        low, high = improvement_interval(ours, theirs)
+        chance = f"{probability_of_improvement(ours, theirs):.2f} [{low:.2f}, {high:.2f}]"
+        lines.append(f"- Probability that {mine} gains more than {name}: {chance}.")
+    return "\n".join(lines)
+
+
+def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Gain against staleness, one line an objective."""
+    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    names = list(dict.fromkeys(row["objective"] for row in table))
+    backs = list(dict.fromkeys(row["back"] for row in table))
+    for shift, name in enumerate(names):
+        found = [row for row in table if row["objective"] == name]
+        x = [index + 0.06 * (shift - (len(names) - 1) / 2) for index in range(len(found))]
+        y = [row["gain"] for row in found]
+        error = [[row["gain"] - row["low"] for row in found], [row["high"] - row["gain"] for row in found]]
+        axes.errorbar(x, y, error, marker="o", capsize=3, label=name)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(backs)), [f"{back} back" for back in backs])
+    axes.set_xlabel("version that logged, checkpoints before the deployed one")
+    axes.set_ylabel("gain in any-step success (IQM)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    save_figure(figure, path)

@@ -1,0 +1,236 @@
+"""Every objective trained on data from near on-policy to highly stale: the paper's experiment, at a size that fits.
+
+The axis is the age of the replay buffer, and nothing else: every run makes the same number of environment steps and of
+updates; only how many of the latest iterations its buffer holds differs. (The paper's stale regime also makes fifty
+times as many updates for each environment step.) Episodes are staggered, so that the newest iteration holds all phases
+of an episode. Everything else is our recipe, with its advantages recomputed by the current critic; give
+--train data.advantages=stored for those of the paper, stored when data arrive. Runs go side by
+side, each a `gipo fit` in a folder of its own, all of one seed before the next:
+
+  gipo-study staleness --tasks reach-v3 --seeds 22 64 99 --objectives GIPO GIPO:sigma=0.5 PPOClip --ages 1 16 128
+
+Writes runs.csv (every run: final return and success, measured age, what became of old samples), staleness.csv
+(interquartile means over tasks and seeds with 95 % intervals), improvement.csv (probability that
+the first objective is better than another), profiles.csv, staleness.png, profiles.png and staleness.md. A finished run
+is not run again, an interrupted one goes on: the same command ends with the tables of a study that nobody stopped.
+--runs FILE … makes the tables and figures of such runs.csv again, and runs nothing; LABEL=FILE adds the label to its
+objectives, so that studies of the same tasks can be compared on one scale.
+"""
+
+import argparse
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from gipo.callbacks.curves import write_table
+from gipo.commands.studies.objective_names import refuse_unknown
+from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.stages import Stages
+from gipo.commands.studies.staleness_figures import (
+    MECHANISM,
+    SCORES,
+    Row,
+    improvements,
+    plot_profiles,
+    plot_staleness,
+    profiles,
+    report,
+    summarise,
+)
+from gipo.common.errors import GipoError
+from gipo.common.files import write_text
+from gipo.common.parsing import SEEDS, whole
+
+# Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
+RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "data.collector.stagger=true", "checkpoint.every=64")
+AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
+        "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
+COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
+OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Args:
+        task: MetaWorld task or Gymnasium id.
+        age: iterations of data that the buffer holds.
+        objective: class path or bare name, with options after a colon: `GIPO:sigma=0.5,sigma_neg_ratio=0.5`.
+        seed: of everything.
+    """
+
+    task: str
+    age: int
+    objective: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept, within the study's folder."""
+        return Path(self.task) / f"age-{self.age}" / self.objective / f"seed-{self.seed}"
+
+    def options(self, frames: int, frames_per_iteration: int, episodes: int) -> list[str]:
+        """Options of `gipo fit`, beside the recipe."""
+        name, _, settings = self.objective.partition(":")
+        return [
+            f"--seed_everything={self.seed}",
+            f"--data.task={self.task}",
+            f"--data.total_frames={frames}",
+            f"--data.frames_per_iteration={frames_per_iteration}",
+            f"--data.capacity={self.age * frames_per_iteration}",
+            f"--data.evaluation.episodes={episodes}",
+            f"--trainer.check_val_every_n_epoch={iterations(frames, frames_per_iteration)}",  # the last one
+            "--trainer.logger=false",
+            "--trainer.enable_progress_bar=false",
+            f"--model.objective={name}",
+            *(f"--model.objective.{setting}" for setting in settings.split(",") if setting),
+        ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the study."""
+    parser.add_argument("--tasks", nargs="+", default=["reach-v3"], help="tasks (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99], help="runs of each (%(default)s)"
+    )
+    parser.add_argument(
+        "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"],
+        help="the first is compared with the others; options after a colon, GIPO:sigma=0.5 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ages", type=whole(1, 10**6), nargs="+", default=[1, 16, 128],
+        help="iterations of data, which is policy versions, that the buffer holds (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--frames", type=whole(1, 10**10), default=32_000, help="environment steps of a run (%(default)s)"
+    )
+    parser.add_argument(
+        "--frames-per-iteration", type=whole(1, 10**7), default=250, help="steps between updates (%(default)s)"
+    )
+    parser.add_argument(
+        "--episodes", type=whole(1, 10**5), default=20, help="of the final evaluation (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
+    )
+    parser.add_argument(
+        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
+    )
+    parser.add_argument(
+        "--runs", nargs="+", default=[], metavar="[LABEL=]FILE", help="runs.csv: write what they come to, run nothing"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is not finished, and write what came out."""
+    if options.runs:
+        rows = compared_runs(options.runs, options.ages)
+    else:
+        rows = run_all(options)
+        write_table(rows, options.out / "runs.csv")
+    table, compared, curves = summarise(rows), improvements(rows), profiles(rows)
+    write_table(table, options.out / "staleness.csv")
+    write_table(compared, options.out / "improvement.csv")
+    write_table(curves, options.out / "profiles.csv")
+    plot_staleness(table, options.out / "staleness.png")
+    plot_profiles(curves, options.out / "profiles.png")
+    tasks, seeds = (len({row[column] for row in rows}) for column in ("task", "seed"))
+    text = report(table, compared, tasks, seeds)
+    write_text(text + "\n", options.out / "staleness.md")
+    print(f"\n{text}")
+
+
+def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
+    """Rows of `[LABEL=]FILE`s, of these ages; a label is added to the names of its objectives."""
+    rows = []
+    for each in files:
+        label, _, path = each.rpartition("=")
+        found = (row for row in read_runs(Path(path), COLUMNS) if row["age"] in ages)
+        rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
+    if not rows:
+        raise GipoError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
+    return rows
+
+
+def run_all(options: argparse.Namespace) -> list[Row]:
+    """Run what is not finished; a row for every run."""
+    _refuse(options)
+    stages = Stages({})
+    extra = [f"--{option}" for option in (*RECIPE, *options.train)]
+    cells = list(product(options.tasks, options.ages, options.objectives))
+    plan = [Run(*cell, seed) for seed in options.seeds for cell in cells]
+    finished = {one for one in plan if stages.is_fitted(options.out / one.folder)}
+
+    def train(one: Run) -> Row:
+        folder = options.out / one.folder
+        stages.fit(folder, one.options(options.frames, options.frames_per_iteration, options.episodes) + extra)
+        if one not in finished:
+            bar.update()
+        return read_run(one, folder / "curves.csv")
+
+    with (
+        tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
+        ThreadPoolExecutor(options.processes) as pool,
+    ):
+        return list(pool.map(train, plan))
+
+
+def iterations(frames: int, frames_per_iteration: int) -> int:
+    """Training iterations of a run."""
+    return -(-frames // frames_per_iteration)
+
+
+def read_run(one: Run, curves: Path) -> Row:
+    """What a finished run comes to.
+
+    Final scores are those of the evaluation after the last iteration; the rest are means over the second half of the
+    run's iterations, when the buffer is as old as it gets.
+
+    Raises:
+        GipoError: when the curves hold no evaluation, or no staleness.
+    """
+    with open(curves) as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    second_half = rows[len(rows) // 2 :]
+    if "val/return" not in rows[-1] or not all(column in rows[-1] for column in MECHANISM.values()):
+        raise GipoError(f"{curves} does not end with an evaluation and its staleness figures; delete its folder")
+    return {
+        "task": one.task,
+        "age": one.age,
+        "objective": one.objective,
+        "seed": one.seed,
+        **{name: rows[-1][column] for name, column in SCORES.items() if column in rows[-1]},
+        **{name: _mean(second_half, column) for name, column in MECHANISM.items()},
+    }
+
+
+def _mean(rows: Sequence[Mapping[str, float]], column: str) -> float:
+    values = [row[column] for row in rows if column in row]
+    return sum(values) / len(values)
+
+
+def _refuse(options: argparse.Namespace) -> None:
+    """Raise a GipoError for what cannot be a study."""
+    for name in ("tasks", "seeds", "objectives", "ages"):
+        values = getattr(options, name)
+        if len(set(values)) < len(values):
+            raise GipoError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+    longest = iterations(options.frames, options.frames_per_iteration)
+    if max(options.ages) > longest:
+        raise GipoError(f"--ages {max(options.ages)}: a run of {options.frames} frames has only {longest} iterations")
+    for objective in options.objectives:
+        if not OBJECTIVE.fullmatch(objective):
+            raise GipoError(f"--objectives {objective!r} is not NAME or NAME:option=value,option=value")
+    refuse_unknown(options.objectives)
+    for option in options.train:
+        name = option.lstrip("-").partition("=")[0]
+        if name in AXIS or name.startswith("model.objective."):
+            raise GipoError(f"--train {option}: the study itself sets {name}; it has an option of its own for that")

@@ -1,0 +1,207 @@
+"""What the runs of `gipo-study staleness` come to: tables, a text and figures, from the rows of runs.csv alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from gipo.callbacks.curves import save_figure
+from gipo.commands.studies.statistics import (
+    Array,
+    improvement_interval,
+    interquartile_mean,
+    iqm_interval,
+    min_max,
+    performance_profile,
+    probability_of_improvement,
+    share_interval,
+)
+
+Row = dict[str, Any]
+# Columns of runs.csv, and the columns of a run's curves.csv that they come from.
+SCORES = {"return": "val/return", "success": "val/success", "success_last": "val/success_last"}
+MECHANISM = {
+    "age_mean": "staleness/age_mean",
+    "age_p95": "staleness/age_p95",
+    "log_ratio_p95": "ratio/log_abs_p95",
+    "ppo_dead": "weight/ppo_dead",
+    "suppressed": "weight/suppressed",
+    "weight": "weight/mean",
+    "ess": "ess/all",
+    "kl": "kl",
+}
+SHARES = {"ppo_dead": "dead to PPO's clip", "suppressed": "weight < 0.001", "ess": "effective sample size"}
+NORMALISED = "normalised return"
+THRESHOLDS = np.linspace(0, 1, 51)
+INTERVALS = "95 % intervals over runs (t, with the stratified bootstrap's deviation)"
+
+
+def scores(rows: Sequence[Row]) -> dict[str, dict[tuple[int, str], Array]]:
+    """[tasks, seeds] of every score, for every age and objective.
+
+    The normalised return is min-max over all runs of its task, as in the paper. Raw returns of several tasks are on
+    scales of their own and are left out.
+    """
+    tasks, cells = _distinct(rows, "task"), _cells(rows)
+    found = {}
+    names = [name for name in SCORES if all(name in row for row in rows) and (name != "return" or len(tasks) == 1)]
+    for name in (NORMALISED, *names):
+        column = "return" if name == NORMALISED else name
+        by_task = np.array(
+            [[[r[column] for r in rows if (r["task"], r["age"], r["objective"]) == (task, *cell)] for cell in cells]
+             for task in tasks], dtype=float,
+        )  # fmt: skip
+        if name == NORMALISED:
+            by_task = min_max(by_task.reshape(len(tasks), -1)).reshape(by_task.shape)
+        found[name] = {cell: by_task[:, index] for index, cell in enumerate(cells)}
+    return found
+
+
+def summarise(rows: Sequence[Row]) -> list[Row]:
+    """For every age and objective: interquartile means with their intervals, and mean staleness figures."""
+    by_score = scores(rows)
+    table = []
+    for age, objective in _cells(rows):
+        inside = [row for row in rows if (row["age"], row["objective"]) == (age, objective)]
+        found: Row = {"age": age, "objective": objective, "runs": len(inside)}
+        for name, cells in by_score.items():
+            low, high = iqm_interval(cells[age, objective])
+            if name != "return":
+                low, high = np.clip((low, high), 0, 1)
+            middle = interquartile_mean(cells[age, objective])
+            found |= {name: float(middle), f"{name} low": float(low), f"{name} high": float(high)}
+        found |= {name: float(np.mean([row[name] for row in inside])) for name in MECHANISM}
+        table.append(found)
+    return table
+
+
+def improvements(rows: Sequence[Row]) -> list[Row]:
+    """For every age: the probability that a run of the first objective returns more than one of another."""
+    cells = scores(rows)[NORMALISED]
+    first, *others = _distinct(rows, "objective")
+    table = []
+    for age in _distinct(rows, "age"):
+        for other in others:
+            ours, theirs = cells[age, first], cells[age, other]
+            low, high = improvement_interval(ours, theirs)
+            middle = probability_of_improvement(ours, theirs)
+            found = {"probability": float(middle), "low": float(low), "high": float(high)}
+            table.append({"age": age, "objective": first, "other": other, **found})
+    return table
+
+
+def profiles(rows: Sequence[Row]) -> list[Row]:
+    """Share of runs whose normalised return is above each threshold, with its pointwise interval."""
+    table = []
+    for (age, objective), found in scores(rows)[NORMALISED].items():
+        share = performance_profile(found, THRESHOLDS)
+        low, high = share_interval(share, found.size)
+        for values in zip(THRESHOLDS, share, low, high, strict=True):
+            figures = dict(zip(("threshold", "share", "low", "high"), map(float, values), strict=True))
+            table.append({"age": age, "objective": objective, **figures})
+    return table
+
+
+def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int) -> str:
+    """The tables in Markdown, and where the first objective does not win."""
+    ages, names = _distinct(table, "age"), _distinct(table, "objective")
+    cells = {(row["age"], row["objective"]): row for row in table}
+    lines = [
+        f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
+        f"{INTERVALS}; returns are normalised between the worst and the best run of their task. Age: policy versions "
+        "between acting and learning, measured."
+    ]
+    for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
+        digits = 0 if score == "return" else 2
+        lines += ["", f"| {score} | age, mean (p95) | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+        for age in ages:
+            found = [cells[age, name] for name in names]
+            values = (
+                f"{row[score]:.{digits}f} [{row[f'{score} low']:.{digits}f}, {row[f'{score} high']:.{digits}f}]"
+                for row in found
+            )
+            lines.append(f"| buffer of {age} | {_age(found)} | " + " | ".join(values) + " |")
+    lines += ["", "What becomes of the samples: dead to PPO's clip / weight < 0.001 / effective sample size.", ""]
+    lines += ["| | age, mean (p95) | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
+    for age in ages:
+        found = [cells[age, name] for name in names]
+        shares = (" / ".join(f"{row[name]:.2f}" for name in SHARES) for row in found)
+        lines.append(f"| buffer of {age} | {_age(found)} | " + " | ".join(shares) + " |")
+    first = names[0]
+    lines.append("")
+    for age in ages:
+        own = cells[age, first][NORMALISED]
+        better = [name for name in names[1:] if cells[age, name][NORMALISED] >= own]
+        won = f"{first} does not win, {', '.join(better)} came out no lower" if better else f"{first} returns most"
+        chances = ", ".join(
+            f"{row['other']} {row['probability']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            for row in compared
+            if row["age"] == age
+        )
+        lines.append(f"- Buffer of {age}: {won}.")
+        if chances:
+            lines[-1] += f" Probability that a run of it returns more than one of {chances}."
+    return "\n".join(lines)
+
+
+def plot_staleness(table: Sequence[Row], path: Path) -> None:
+    """Final scores, and what becomes of the samples, against the measured age; one line an objective."""
+    panels = [name for name in (NORMALISED, "success") if name in table[0]] + list(SHARES)
+    figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.8), layout="constrained")
+    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in _distinct(table, "age")]
+    for axes, panel in zip(grid, panels, strict=True):
+        for name in _distinct(table, "objective"):
+            found = sorted((row for row in table if row["objective"] == name), key=lambda row: float(row["age_mean"]))
+            x, y = ([row[column] for row in found] for column in ("age_mean", panel))
+            (line,) = axes.plot(x, y, marker="o", label=name)
+            if f"{panel} low" in table[0]:
+                low, high = ([row[f"{panel} {side}"] for row in found] for side in ("low", "high"))
+                axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("mean age of a sample [policy versions]")
+        axes.set_ylabel(SHARES.get(panel, f"final {panel} (IQM)"))
+        axes.grid(alpha=0.3)
+    grid[0].legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def plot_profiles(table: Sequence[Row], path: Path) -> None:
+    """Performance profiles, one panel an age."""
+    ages = _distinct(table, "age")
+    figure, grid = plt.subplots(
+        1, len(ages), figsize=(3.8 * len(ages), 3.6), layout="constrained", sharey=True, squeeze=False
+    )
+    for axes, age in zip(grid[0], ages, strict=True):
+        for name in _distinct(table, "objective"):
+            found = [row for row in table if (row["age"], row["objective"]) == (age, name)]
+            x, y, low, high = ([row[key] for row in found] for key in ("threshold", "share", "low", "high"))
+            (line,) = axes.step(x, y, where="post", label=name)
+            axes.fill_between(x, low, high, step="post", alpha=0.12, color=line.get_color())
+        axes.set_title(f"buffer of {age}", fontsize="medium")
+        axes.set_xlabel(f"{NORMALISED} τ")
+        axes.grid(alpha=0.3)
+    grid[0][0].set_ylabel("share of runs above τ")
+    grid[0][0].legend(fontsize="small")
+    save_figure(figure, path)
+
+
+def _distinct(rows: Sequence[Row], column: str) -> list[Any]:
+    """Values of a column in the order they come."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _cells(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    return list(dict.fromkeys((row["age"], row["objective"]) for row in rows))
+
+
+def _age(rows: Sequence[Row]) -> str:
+    mean, p95 = (np.mean([row[name] for row in rows]) for name in ("age_mean", "age_p95"))
+    return f"{mean:.1f} ({p95:.0f})"

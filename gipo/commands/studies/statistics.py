@@ -1,0 +1,93 @@
+"""Statistics of few runs: interquartile mean, probability of improvement, performance profiles, and their intervals.
+
+The figures are those of arXiv 2108.13264 and of its library, rliable. The intervals are not: its percentile bootstrap
+holds what it should in 74 to 94 % of draws with three to five runs, and hardly ever near a probability of 1. What these
+hold is measured by `gipo-study theory`.
+
+Scores are [strata, runs]: one row for each task or setting, one column for each run. Statistics take [..., S, R] and
+keep the leading dimensions, so that all draws of a bootstrap are one call.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, trim_mean
+from scipy.stats import t as student
+
+Array = NDArray[np.float64]
+DRAWS, LEVEL = 10_000, 0.95
+GRID = 10_001  # probabilities that are tried as ends of an interval
+
+
+def interquartile_mean(scores: Array) -> Array:
+    """Mean of the middle half of all scores [..., S, R]: a quarter, rounded down, is left out at each end."""
+    found: Array = trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1)
+    return found
+
+
+def performance_profile(scores: Array, thresholds: Array) -> Array:
+    """Share of runs above each threshold [T], mean over strata: scores [..., S, R] give [..., T]."""
+    # F̂(τ) = 1/S Σ_s 1/R Σ_r 1[x_sr > τ]
+    found: Array = (scores[..., None] > thresholds).mean((-3, -2))
+    return found
+
+
+def probability_of_improvement(ours: Array, theirs: Array) -> Array:
+    """Mean over strata of P(X > Y) + ½·P(X = Y), for runs X of ours [..., S, R] and Y of theirs [..., S, Q]."""
+    difference = ours[..., :, None] - theirs[..., None, :]
+    found: Array = ((difference > 0) + 0.5 * (difference == 0)).mean((-3, -2, -1))
+    return found
+
+
+def min_max(scores: Array) -> Array:
+    """Scores [S, R] as a fraction of the way from their stratum's worst run to its best; 0 where all are equal."""
+    low, high = scores.min(-1, keepdims=True), scores.max(-1, keepdims=True)
+    found: Array = (scores - low) / np.where(high > low, high - low, 1.0)
+    return found
+
+
+def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> tuple[Array, Array]:
+    """Interval of the `interquartile_mean` of scores [S, R], from its spread under resampling within strata.
+
+    IQM ± t·s·√(R/(R−1)), s the deviation over resamplings, t of S·(R−1) degrees of freedom. Percentiles of the same
+    resamplings, which rliable takes, are too narrow for so few runs: see `gipo.commands.studies.interval_coverage`.
+    """
+    strata, runs = scores.shape
+    middle = interquartile_mean(scores)
+    if runs < 2:
+        return np.full_like(middle, -np.inf), np.full_like(middle, np.inf)
+    spread = interquartile_mean(_resample(scores, draws, np.random.default_rng(seed))).std()
+    half = student.ppf((1 + level) / 2, strata * (runs - 1)) * spread * math.sqrt(runs / (runs - 1))
+    return middle - half, middle + half
+
+
+def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> tuple[Array, Array]:
+    """Interval of the `probability_of_improvement` of ours [S, R] over theirs [S, Q], a score interval.
+
+    All P with |P̂ − P| ≤ z·√(V(P)/S), V the variance of a Mann-Whitney statistic (method 5 of Newcombe, Statistics in
+    Medicine 25, 2006), at equal P in every stratum, which is the widest. It does not shrink to a point at 0 and 1, as
+    an interval from resampling does.
+    """
+    strata, runs, others = *ours.shape, theirs.shape[-1]
+    found = probability_of_improvement(ours, theirs)
+    z, half_n = norm.ppf((1 + level) / 2), (runs + others) / 2 - 1
+    # V(P) = P(1−P)·[1 + (N−1)·((1−P)/(2−P) + P/(1+P))]/(R·Q), N = (R+Q)/2
+    p = np.linspace(0, 1, GRID)
+    variance = p * (1 - p) * (1 + half_n * ((1 - p) / (2 - p) + p / (1 + p))) / (runs * others * strata)
+    inside = p[np.abs(found - p) <= z * np.sqrt(variance) + 1 / GRID]
+    return inside.min(), inside.max()
+
+
+def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
+    """Wilson score interval of a share [T] of so many independent trials, pointwise."""
+    z = norm.ppf((1 + level) / 2)
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
+    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
+
+
+def _resample(scores: Array, draws: int, rng: np.random.Generator) -> Array:
+    """[draws, S, R]: runs drawn with replacement within each stratum."""
+    strata, runs = scores.shape
+    return np.take_along_axis(scores[None], rng.integers(runs, size=(draws, strata, runs)), axis=2)

@@ -1,0 +1,80 @@
+"""What the policy says at a tick: a flat policy is asked at every one, a policy over chunks whenever one is used up."""
+
+from typing import Any
+
+import numpy as np
+
+from deploy.runtime.policy import Decision
+from robots.base import Observation
+from robots.errors import RobotError
+from robots.session.options import Options, Policy
+
+
+class Decider:
+    """Asks a policy, and goes through the chunk it decided on.
+
+    Args:
+        policy: that acts.
+        options: instruction and camera of a policy that sees, and when it decides anew.
+
+    Raises:
+        RobotError: the options ask for what the policy does not have, or do not say what it needs.
+    """
+
+    def __init__(self, policy: Policy, options: Options):
+        self._policy: Any = policy  # one with vision also has `row`
+        self._options = options
+        self._vision = policy.manifest.vision
+        self._chunk: Decision | None = None
+        self._step = 0
+        if self._vision is None:
+            if options.instruction or options.replan:
+                raise RobotError("the policy takes no instruction and decides at every tick; leave both options out")
+            return
+        channels, height, width = self._vision.image
+        self._length = options.replan or self._vision.chunk
+        if self._length > self._vision.chunk:
+            raise RobotError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
+        if not options.instruction:
+            raise RobotError("the policy acts on an instruction; say what it is to do")
+        # Whatever is wrong with the words is found before anything moves.
+        self._row(np.zeros(policy.manifest.observation_size), np.zeros((height, width, channels), np.uint8))
+
+    def begin(self) -> None:
+        """A new episode: nothing is left of the last one's chunk."""
+        self._chunk = None
+
+    def next(self, found: Observation, values: np.ndarray, rng: np.random.Generator) -> tuple[Decision, int]:
+        """The decision [D] for this tick, and which action of its chunk it is.
+
+        Args:
+            found: what the robot sees.
+            values: its values [O] as float32.
+            rng: one draw a decision.
+
+        Raises:
+            RobotError: the policy needs an image that the robot does not give.
+        """
+        deterministic = self._options.deterministic
+        if self._vision is None:
+            return self._policy.act(values, rng, deterministic), 0
+        self._step += 1
+        if self._chunk is None or self._step == self._length:
+            seen = self._row(values, self._image(found))
+            self._chunk, self._step = self._policy.act(seen, rng, deterministic), 0
+        parts = (self._chunk.action, self._chunk.latent, self._chunk.log_prob, self._chunk.params)
+        return Decision(*(part[self._step] for part in parts)), self._step
+
+    def _image(self, found: Observation) -> np.ndarray:
+        image = found.images.get(self._options.camera)
+        if isinstance(image, np.ndarray):
+            return image
+        cameras = ", ".join(name for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)) or "none"
+        raise RobotError(f"the policy sees, but there are no pixels of camera {self._options.camera!r}; of: {cameras}")
+
+    def _row(self, values: np.ndarray, image: np.ndarray) -> np.ndarray:
+        try:
+            row: np.ndarray = self._policy.row(values, image, self._options.instruction)
+        except ValueError as error:
+            raise RobotError(str(error)) from error
+        return row

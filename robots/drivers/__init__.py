@@ -1,0 +1,1 @@
+"""Robots that come with this package, and what is asked of every driver."""

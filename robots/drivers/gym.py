@@ -1,0 +1,133 @@
+"""Any Gymnasium environment with flat `Box` spaces as a robot: `--robot gym --set env=Pendulum-v1`."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from deploy.runtime.manifest import Manifest
+from gipo.common.boundary import described
+from gipo.common.boxes import nearest_in
+from gipo.common.extras import install
+from robots.base import Observation
+from robots.errors import RobotError
+from robots.spec import RobotSpec
+
+UNBOUNDED = 1e6  # a sensor bound where the environment names none
+SUCCESS_KEYS = ("success", "is_success")  # of `info`, where environments report an outcome
+
+
+def robot(manifest: Manifest, env: str | None = None, rate: float | None = None) -> "GymRobot":
+    """A registered environment as a robot.
+
+    Args:
+        manifest: of the policy that will drive it.
+        env: Gymnasium id, or `module:Id` of one that a module registers; the manifest's task unless given.
+        rate: Hz; the environment's `render_fps` unless given.
+    """
+    try:
+        import gymnasium
+    except ModuleNotFoundError as error:
+        raise RobotError(f"the gym robot needs gymnasium: {install('sim')}") from error
+    name = manifest.task if env is None else env
+    try:
+        made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
+    except (Exception, SystemExit) as error:  # whatever the module and the author of the environment raise
+        raise RobotError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
+    recorded = manifest.observation_names[:1] != ("observation.0",)
+    return GymRobot(made, spec_of(made, name, rate, recorded))
+
+
+def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = True) -> RobotSpec:
+    """What an environment's spaces say, under the names training records.
+
+    Args:
+        env: with flat Box spaces.
+        name: of the environment.
+        rate: Hz; the environment's `render_fps` unless given.
+        recorded: False for the names of an artifact whose checkpoint recorded none.
+
+    Raises:
+        RobotError: when the spaces are not flat and bounded, or no rate is known.
+    """
+    observation, action = env.observation_space, env.action_space
+    if not all(hasattr(space, "low") and len(space.shape) == 1 for space in (observation, action)):
+        raise RobotError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
+    if not np.isfinite([action.low, action.high]).all():
+        raise RobotError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
+    hertz = env.metadata.get("render_fps") if rate is None else rate
+    if hertz is None:
+        raise RobotError(f"{name} does not say its control rate; name it with --set rate=HZ")
+    low = np.clip(observation.low.astype(float), -UNBOUNDED, None)
+    high = np.clip(observation.high.astype(float), None, UNBOUNDED)
+    count, size = len(low), len(action.low)
+    separator, unit = ("_", "1") if recorded else (".", "unspecified")
+    # Only a start for soft engagement: time of an environment stands still between steps, so nothing moves on its own.
+    hold = np.clip(np.zeros(size), action.low, action.high)
+    return RobotSpec(
+        name="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name),
+        observation_names=tuple(f"observation{separator}{i}" for i in range(count)),
+        observation_units=(unit,) * count,
+        observation_low=tuple(low.tolist()),
+        observation_high=tuple(high.tolist()),
+        action_names=tuple(f"action{separator}{i}" for i in range(size)),
+        action_units=(unit,) * size,
+        action_low=tuple(action.low.astype(float).tolist()),
+        action_high=tuple(action.high.astype(float).tolist()),
+        action_rate=(None,) * size,
+        action_acceleration=(None,) * size,
+        action_hold=tuple(hold.tolist()),
+        control_rate_hz=float(hertz),
+    )
+
+
+class GymRobot:
+    """An environment behind the robot's interface.
+
+    Args:
+        env: with flat Box spaces; its own truncation is not asked for.
+        spec: of the robot, as `spec_of` makes it.
+    """
+
+    simulated = True
+
+    def __init__(self, env: Any, spec: RobotSpec):
+        self.env, self.spec = env, spec
+        self._stopped = True
+        self._latest: dict[str, Any] = {}
+
+    def connect(self) -> None:
+        """Nothing to open."""
+
+    def prepare(self, seed: int) -> None:
+        """Reset the environment."""
+        values, _ = self.env.reset(seed=seed)
+        self._latest = {"values": np.asarray(values, float)}
+        self._stopped = False
+
+    def observe(self) -> Observation:
+        """What the last step gave."""
+        return Observation(time_ns=time.monotonic_ns(), **self._latest)
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        """One step; an environment of whole numbers gets the nearest ones."""
+        if self._stopped:
+            raise RobotError("the robot is stopped")
+        sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
+        values, reward, terminated, _, info = self.env.step(sent)
+        success = next((bool(info[key]) for key in SUCCESS_KEYS if info.get(key) is not None), None)
+        self._latest = {
+            "values": np.asarray(values, float),
+            "reward": float(reward),
+            "terminated": bool(terminated),
+            "success": success,
+        }
+        return sent.astype(float)
+
+    def stop(self, reason: str) -> None:
+        """No further steps until `prepare`."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()

@@ -1,0 +1,208 @@
+"""Any LeRobot robot: `--robot lerobot --set device=lerobot.robots.so_follower:SO101Follower --set spec=arm.json`.
+
+LeRobot names its readings and motors but not their safe ranges, so those come from a spec file; the names must be the
+same on both sides. Nothing of LeRobot is imported before the robot is made.
+"""
+
+import importlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gipo.common.boundary import described
+from gipo.common.errors import UserError
+from gipo.common.reading import read_text
+from robots.base import Observation
+from robots.errors import RobotError
+from robots.session import prompt
+from robots.settings.annotations import build
+from robots.settings.assignments import merged
+from robots.spec import MEASURED, RobotSpec
+
+
+def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields: Any) -> "LeRobotRobot":
+    """A LeRobot robot by its class.
+
+    Args:
+        device: `package.module:Class` of a `lerobot.robots.Robot`.
+        spec: file with a `RobotSpec` as JSON.
+        wait: let a person place the scene before each episode, and press Enter.
+        config: file with the device's configuration, JSON or YAML; `fields` come on top of it.
+        fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
+    """
+    find_device(device)  # of two mistakes the first one is told
+    limits = RobotSpec.from_json(read_text(spec))
+    return LeRobotRobot(make_device(device, config, **fields), limits, wait)
+
+
+def make_device(device: str, config: str = "", **fields: Any) -> Any:
+    """An object of LeRobot's, not yet connected.
+
+    Args:
+        device: as `robot` has it.
+        config: as `robot` has it.
+        fields: as `robot` has them.
+
+    Raises:
+        RobotError: when it refuses its configuration.
+    """
+    kind = find_device(device)
+    values = merged(_configuration(config) if config else {}, fields)
+    try:
+        return kind(build(kind.config_class, values, "--set "))
+    except UserError:
+        raise
+    except Exception as error:  # the driver's author raises anything
+        raise RobotError(f"{device} refuses its configuration: {described(error)}") from error
+
+
+def find_device(path: str) -> Any:
+    """A device's class by its `package.module:Class`."""
+    module, _, name = path.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except Exception as error:  # importing a module runs whatever it holds
+        found = f"{type(error).__name__}: {error}"
+        raise RobotError(
+            f"there is no LeRobot device {path!r} ({found}); install lerobot beside gipo, and name package.module:Class"
+        ) from error
+    if not hasattr(kind, "config_class"):
+        raise RobotError(f"{path} is no LeRobot device: it has no config_class")
+    return kind
+
+
+def _configuration(path: str) -> dict[str, Any]:
+    text = read_text(path)
+    try:
+        if path.endswith((".yaml", ".yml")):
+            import yaml  # comes with lerobot
+
+            found = yaml.safe_load(text)
+        else:
+            found = json.loads(text)
+    except Exception as error:  # yaml's errors share no base with json's
+        raise RobotError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
+    if not isinstance(found, dict):
+        raise RobotError(f"--set config={path}: it must hold one object, the fields of the device's configuration")
+    return found
+
+
+class LeRobotRobot:
+    """LeRobot's `Robot` behind ours.
+
+    Readings that are numbers become the observation, images go to the log. LeRobot stamps nothing, so a reading is as
+    old as the call that asked for it. What holds each motor still is said by the spec, by the kind of its command.
+
+    Args:
+        device: with `observation_features`, `action_features`, `connect`, `get_observation`, `send_action`,
+            `disconnect`.
+        spec: whose names are the device's.
+        wait: ask for Enter before each episode.
+
+    Raises:
+        RobotError: when names differ, or the spec holds a motor by what the device does not measure, or a position by
+            a number.
+    """
+
+    def __init__(self, device: Any, spec: RobotSpec, wait: bool = False):
+        self.device, self.spec = device, spec
+        self._wait = wait
+        self._stopped, self._held = True, False
+        self._measured: dict[str, float] = {}
+        readings = {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
+        self._cameras = sorted(set(device.observation_features) - readings)
+        for what, mine, theirs in (
+            ("observation", set(spec.observation_names), readings),
+            ("action", set(spec.action_names), set(device.action_features)),
+        ):
+            if mine != theirs:
+                raise RobotError(
+                    f"the spec's {what} names differ from the device's: only in the spec {sorted(mine - theirs)}, "
+                    f"only in the device {sorted(theirs - mine)}"
+                )
+        _check_hold(spec, readings)
+
+    def connect(self) -> None:
+        """Open the device; nothing moves, so an uncalibrated one is refused."""
+        if self._wait and not prompt.attended():
+            raise RobotError(
+                "a person is to place the scene before each episode, and there is no terminal to ask at; "
+                "if nobody has to, say --set wait=false"
+            )
+        self.device.connect(calibrate=False)
+        if not getattr(self.device, "is_calibrated", True):
+            self.device.disconnect()
+            raise RobotError("the robot is not calibrated; calibrate it with LeRobot first")
+
+    def prepare(self, seed: int) -> None:
+        """Wait for the person who places the scene."""
+        self._measured = {}
+        self._stopped, self._held = False, False
+        if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
+            raise RobotError("nobody has placed the scene")
+
+    def observe(self) -> Observation:
+        """Read every sensor."""
+        asked_ns = time.monotonic_ns()
+        found = self.device.get_observation()
+        values = _vector(found, self.spec.observation_names, "the reading")
+        self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
+        if missing := [name for name in self._cameras if name not in found]:
+            raise RobotError(f"the reading lacks the camera {missing[0]!r}")
+        images = {name: np.asarray(found[name]) for name in self._cameras}
+        return Observation(values, asked_ns, self.spec.hold(self._measured), images=images)
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        """Send every motor its target; LeRobot answers with what it really sent."""
+        if self._stopped:
+            raise RobotError("the robot is stopped")
+        sent = self.device.send_action(dict(zip(self.spec.action_names, action.tolist(), strict=True)))
+        if self._stopped:  # meanwhile: this command may have overtaken the one that holds
+            self._held = False
+            self.stop("a command was on its way")
+        return _vector(sent, self.spec.action_names, "the device's answer")
+
+    def stop(self, reason: str) -> None:
+        """Send what the spec holds it by. Power stays on: an arm without torque falls."""
+        self._stopped = True
+        hold = self.spec.hold(self._measured)
+        # Positions that were never read were never commanded either: there is nothing to undo.
+        if not self._held and np.isfinite(hold).all():
+            self.device.send_action(dict(zip(self.spec.action_names, hold.tolist(), strict=True)))
+            self._held = True
+
+    def close(self) -> None:
+        """Disconnect; LeRobot's default then switches the motors off, so support an arm that can fall."""
+        self._stopped = True
+        if getattr(self.device, "is_connected", True):
+            self.device.disconnect()
+
+
+def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
+    for name in spec.measured_hold:
+        if name not in readings:
+            raise RobotError(f"the spec holds {name!r} where it is measured, and the device does not measure it")
+    for name, hold in zip(spec.action_names, spec.action_hold, strict=True):
+        # LeRobot's own convention. Sent as a stop, a number would move it there.
+        if name.endswith(".pos") and hold != MEASURED:
+            raise RobotError(
+                f"spec.action_hold of {name!r} is {hold}, and a stop would drive this position there; "
+                f'write "{MEASURED}", which holds it where it stands'
+            )
+
+
+def _vector(found: Any, names: tuple[str, ...], what: str) -> np.ndarray:
+    if not isinstance(found, Mapping):
+        raise RobotError(f"{what} is a {type(found).__name__}; LeRobot's are dicts from names to numbers")
+    values = []
+    for name in names:
+        if name not in found:
+            raise RobotError(f"{what} lacks {name!r}")
+        try:
+            values.append(float(found[name]))
+        except (TypeError, ValueError) as error:
+            raise RobotError(f"{what} of {name!r} is {found[name]!r:.60}, no number") from error
+    return np.array(values)

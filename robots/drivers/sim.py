@@ -1,0 +1,239 @@
+"""MetaWorld's Sawyer as a robot that behaves like hardware: it lives in real time, and not quite as in training.
+
+Nothing of MetaWorld is imported before `connect`.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from deploy.runtime.manifest import Manifest
+from gipo.common.extras import install
+from robots.base import Observation
+from robots.errors import RobotError
+from robots.settings.annotations import arguments
+from robots.spec import RobotSpec
+
+RATE_HZ = 80.0  # five steps of MuJoCo's 2.5 ms
+_AXES, _POSE = ("x", "y", "z"), ("x", "y", "z", "q0", "q1", "q2", "q3")
+_FRAME = (
+    *(f"hand_{axis}" for axis in _AXES),
+    "gripper_opening",
+    *(f"object_{i}_{part}" for i in (1, 2) for part in _POSE),
+)
+_FRAME_UNITS = ("m", "m", "m", "1", *(("m",) * 3 + ("1",) * 4) * 2)
+# As training records them in its checkpoints; a test compares the two.
+OBSERVATION_NAMES = (*_FRAME, *(f"previous_{name}" for name in _FRAME), *(f"goal_{axis}" for axis in _AXES))
+OBSERVATION_UNITS = (*_FRAME_UNITS, *_FRAME_UNITS, "m", "m", "m")
+ACTION_NAMES = (*(f"hand_d{axis}" for axis in _AXES), "gripper_effort")
+ACTION_UNITS = ("cm", "cm", "cm", "1")
+REACH = 10.0  # metres, and more than any quaternion or gripper says: a reading beyond it is a fault
+
+
+@dataclass(frozen=True)
+class RealityGap:
+    """How this arm differs from the one in training; the defaults are no gap.
+
+    Args:
+        action_gain: the arm moves this much of what it is told.
+        action_offset: added to the moves in x, y and z, action units.
+        delay: ticks between a command and its effect.
+        friction_scale: of every joint's damping and dry friction.
+        mass_scale: of every body.
+        observation_bias: standard deviation of a constant error of each reading, drawn once an episode.
+        observation_noise: standard deviation of an error drawn at every reading.
+        drop: probability that a reading is lost, and the one before is seen again, with its time.
+    """
+
+    action_gain: float = 1.0
+    action_offset: float = 0.0
+    delay: int = 0
+    friction_scale: float = 1.0
+    mass_scale: float = 1.0
+    observation_bias: float = 0.0
+    observation_noise: float = 0.0
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        ranges = {"action_gain": (-10, 10), "action_offset": (-1, 1), "delay": (0, 100), "drop": (0, 1)}
+        for field in fields(self):
+            low, high = ranges.get(field.name, (0, 1000))
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise RobotError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
+        if self.delay != int(self.delay):
+            raise RobotError(f"the gap's delay is {self.delay}; it must be a whole number of ticks")
+
+
+def robot(
+    manifest: Manifest,
+    task: str | None = None,
+    speed: float = 1.0,
+    rate: float | None = None,
+    acceleration: float | None = None,
+    **gap: Any,
+) -> "SimRobot":
+    """The simulated arm for a policy.
+
+    Args:
+        manifest: of the policy that will drive it.
+        task: a MetaWorld task; the manifest's unless given.
+        speed: of the loop; at any but 1 the arm moves one step a command instead of by the wall clock.
+        rate: largest change of an action a second; None for no limit.
+        acceleration: largest change of that a second; None for no limit.
+        gap: fields of RealityGap.
+    """
+    known = {field.name for field in fields(RealityGap)}
+    if unknown := sorted(set(gap) - known):
+        raise RobotError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    # An artifact whose checkpoint recorded no names has numbers in their place: they say nothing that could be wrong.
+    numbered = manifest.observation_names[:1] == ("observation.0",)
+    return SimRobot(
+        manifest.task if task is None else task,
+        RealityGap(**arguments(RealityGap, gap, "--set ")),
+        speed == 1,
+        make_spec(numbered, rate, acceleration),
+    )
+
+
+def make_spec(numbered: bool = False, rate: float | None = None, acceleration: float | None = None) -> RobotSpec:
+    """The Sawyer's interface; `numbered` leaves names and units out."""
+    observations, actions = len(OBSERVATION_NAMES), len(ACTION_NAMES)
+    return RobotSpec(
+        name="sim",
+        observation_names=tuple(f"observation.{i}" for i in range(observations)) if numbered else OBSERVATION_NAMES,
+        observation_units=("unspecified",) * observations if numbered else OBSERVATION_UNITS,
+        observation_low=(-REACH,) * observations,
+        observation_high=(REACH,) * observations,
+        action_names=tuple(f"action.{i}" for i in range(actions)) if numbered else ACTION_NAMES,
+        action_units=("unspecified",) * actions if numbered else ACTION_UNITS,
+        action_low=(-1.0,) * actions,
+        action_high=(1.0,) * actions,
+        action_rate=(rate,) * actions,
+        action_acceleration=(acceleration,) * actions,
+        action_hold=(0.0,) * actions,
+        control_rate_hz=RATE_HZ,
+    )
+
+
+class SimRobot:
+    """A Sawyer whose time passes whether or not anyone commands it.
+
+    Args:
+        task: a MetaWorld task, e.g. `reach-v3`; every episode has a new goal, chosen by its seed.
+        gap: how it differs from training.
+        realtime: the arm moves by the wall clock, so a late command finds it elsewhere; else one step a command.
+        spec: of the robot.
+    """
+
+    simulated = True
+
+    def __init__(
+        self,
+        task: str,
+        gap: RealityGap = RealityGap(),
+        realtime: bool = True,
+        spec: RobotSpec | None = None,
+    ):
+        self.task, self.gap, self.realtime = task, gap, realtime
+        self.spec = spec or make_spec()
+        self._env: Any = None
+        self._stopped = True
+        self._period = self.spec.period_ns
+
+    def connect(self) -> None:
+        """Build the simulator, with the gap's masses and friction."""
+        self._env = _build(self.task)
+        model = self._env.model
+        model.body_mass[:] *= self.gap.mass_scale
+        model.body_inertia[:] *= self.gap.mass_scale
+        model.dof_damping[:] *= self.gap.friction_scale
+        model.dof_frictionloss[:] *= self.gap.friction_scale
+
+    def prepare(self, seed: int) -> None:
+        """A new goal and a new constant error, both from `seed`."""
+        self._env.np_random = np.random.default_rng(seed)
+        self._rng = np.random.default_rng([seed, 1])
+        values, _ = self._env.reset()
+        self._values = np.asarray(values, float)
+        self._bias = self.gap.observation_bias * self._rng.standard_normal(len(values))
+        self._hold = np.array(self.spec.action_hold)
+        self._command = self._hold
+        self._waiting = deque([self._hold] * int(self.gap.delay))
+        self._commanded = False
+        self._anchor: int | None = None
+        self._ticks = 0
+        self._success, self._seen = False, (self._values, 0)
+        self._stopped = False
+
+    def observe(self) -> Observation:
+        """Let the time pass that has passed, then read the sensors; the last reading again if this one is lost."""
+        reward = 0.0
+        for _ in range(self._due()):
+            reward += self._tick()
+        now = time.monotonic_ns()
+        noise = self.gap.observation_noise * self._rng.standard_normal(len(self._values))
+        if self._seen[1] == 0 or self._rng.random() >= self.gap.drop:
+            self._seen = (self._values + self._bias + noise, now)
+        values, seen_ns = self._seen
+        return Observation(values, seen_ns, reward=reward, success=self._success)
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        """Give the arm a command; it moves by the next `observe`."""
+        if self._stopped:
+            raise RobotError("the arm is stopped")
+        self._waiting.append(action)
+        self._command = self._waiting.popleft()
+        self._commanded = True
+        return action
+
+    def stop(self, reason: str) -> None:
+        """Hold still."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Release the simulator."""
+        self._stopped = True
+        if self._env is not None:
+            self._env.close()
+
+    def _due(self) -> int:
+        """Ticks of the arm since the last observation."""
+        if not self.realtime:
+            due, self._commanded = int(self._commanded), False
+            return due
+        now = time.monotonic_ns()
+        if self._anchor is None:
+            self._anchor = now
+        passed = round((now - self._anchor) / self._period)
+        due, self._ticks = passed - self._ticks, passed
+        return due
+
+    def _tick(self) -> float:
+        command = self._hold if self._stopped else self.gap.action_gain * self._command
+        command = command + self.gap.action_offset * np.array([1.0, 1.0, 1.0, 0.0]) * (not self._stopped)
+        values, reward, _, _, info = self._env.step(np.clip(command, -1.0, 1.0).astype(np.float32))
+        self._values = np.asarray(values, float)
+        self._success = bool(info["success"])
+        return float(reward)
+
+
+def _build(task: str) -> Any:
+    try:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+    except ModuleNotFoundError as error:
+        raise RobotError(f"the simulated arm needs MetaWorld ({error.name} is missing): {install('sim')}") from error
+    if task not in ALL_V3_ENVIRONMENTS:
+        raise RobotError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
+    env = ALL_V3_ENVIRONMENTS[task]()
+    # What MetaWorld's own goal-observable classes set, but with a fresh goal from `np_random` every episode.
+    env.__dict__.pop("sawyer_observation_space", None)
+    env._partially_observable = False
+    env._freeze_rand_vec = False
+    env.seeded_rand_vec = True
+    env._set_task_called = True
+    env.max_path_length = 2**62  # the loop says when time is up
+    return env

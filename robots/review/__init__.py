@@ -1,0 +1,1 @@
+"""Looking at logs: what they hold, whether they are whole and true, as a page, as other datasets."""

@@ -1,0 +1,188 @@
+"""Recompute what a log says of its policies from their artifacts alone."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from deploy.errors import ArtifactError
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common.tables import table
+from robots.errors import LogError, RobotError
+from robots.log import Episode, read_logs
+from robots.review.chunks import Decisions, decisions, started
+
+TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed one
+
+
+@dataclass
+class Audit:
+    """Differences over everything audited.
+
+    Args:
+        log_prob: policy_id → largest |Δ log-prob|, nats.
+        action: policy_id → largest |Δ action| between the logged action and the one its noise gives again.
+        steps: (policy_id, policy_version) → steps.
+        unreplayed: steps whose episode does not say its seed.
+        unseen: steps of policies with vision whose decision's image or first step was dropped.
+        worst: where the largest difference is, in words.
+    """
+
+    log_prob: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    action: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    steps: Counter[tuple[str, int]] = field(default_factory=Counter)
+    unreplayed: int = 0
+    unseen: int = 0
+    worst: str = ""
+
+    def take(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
+        """Note how far log-probs of steps [T] are from those logged, [T] nats."""
+        largest = float(difference.max())
+        if largest >= self.log_prob[policy.policy_id]:
+            self.worst = f"{where}, step {step[int(difference.argmax())]}: off by {largest:.1e} nats"
+            self.log_prob[policy.policy_id] = largest
+
+    def replayed(self, policy: OnnxPolicy, difference: np.ndarray) -> None:
+        """Note how far actions that were sampled again are from those logged."""
+        self.action[policy.policy_id] = max(self.action[policy.policy_id], float(np.abs(difference).max()))
+
+    def check(self) -> None:
+        """Refuse what was not reproduced.
+
+        Raises:
+            LogError: naming the worst step.
+        """
+        if max(self.log_prob.values(), default=0.0) > TOLERANCE:
+            raise LogError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
+
+    def text(self) -> str:
+        """One line per policy and version."""
+        head = ("policy", "version", "steps", "max |Δ log-prob|", "max |Δ action|")
+        rows = [
+            (f"{name[:12]}…", version, f"{count:,}", f"{self.log_prob[name]:.1e}", f"{self.action[name]:.1e}")
+            for (name, version), count in sorted(self.steps.items())
+        ]
+        text = table(head, rows)
+        if self.unseen:
+            text += f"\n{self.unseen:,} steps were not recomputed: the log has no image of what their policy saw"
+        return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
+
+
+def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
+    """Every artifact in a folder by its policy_id; what is no artifact is left out.
+
+    Raises:
+        RobotError: when there is no such folder, or nothing in it is an artifact.
+    """
+    if not Path(folder).is_dir():
+        raise RobotError(f"--policies {folder} is no folder")
+    found, refused = {}, ""
+    for path in sorted(Path(folder).glob("*.onnx")):
+        try:
+            policy = OnnxPolicy.load(path)
+        except ArtifactError as error:
+            refused = f"; {path.name}: {error}"
+        else:
+            found[policy.policy_id] = policy
+    if not found:
+        raise RobotError(f"no artifact in {folder}{refused}")
+    return found
+
+
+def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Audit:
+    """Recompute every log-prob and every sampled action.
+
+    Raises:
+        LogError: when a log is damaged or named twice, or names a policy or version that is not there.
+    """
+    found = Audit()
+    for path, log in read_logs(logs):
+        seeing = {}
+        for episode in log.episodes:
+            where = f"{path}, episode {episode.number}"
+            policy = policy_of(where, episode.policy_id, policies)
+            check_versions(where, episode["policy_version"], policy)
+            found.steps[(policy.policy_id, policy.manifest.policy_version)] += len(episode)
+            if policy.manifest.vision is not None:
+                seeing[episode.number] = (episode, policy)
+                found.unseen += len(episode)
+                continue
+            found.take(policy, where, episode["step"], log_prob_difference(policy, episode.columns))
+            noise = _noise(policy, episode)
+            if noise is None:
+                found.unreplayed += len(episode)
+                continue
+            action = policy.evaluate(episode["observation"], noise[episode["step"]])["action"]
+            found.replayed(policy, action - episode["action"])
+        for some in decisions(path, seeing):
+            _audit_decisions(found, path, some, *seeing[some.episode])
+    return found
+
+
+def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: Episode, policy: OnnxPolicy) -> None:
+    known = some.steps >= 0
+    steps = some.steps[known]
+    latent = np.where(known[..., None], episode["latent"][some.steps], 0)  # one that exists, where there is none
+    again = policy.log_prob_of(some.seen, latent)[known]
+    difference = np.abs(again - episode["log_prob"][steps]).max(1)
+    found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
+    found.unseen -= len(steps)
+    length = started(episode)["replan"] or some.steps.shape[1]
+    noise = _noise(policy, episode, length)
+    if noise is None:
+        found.unreplayed += len(steps)
+        return
+    drawn = noise[episode["step"][some.steps[:, 0]] // length]
+    action = policy.evaluate(some.seen, drawn)["action"].reshape(latent.shape)[known]
+    found.replayed(policy, action - episode["action"][steps])
+
+
+def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
+    """The policy that acted.
+
+    Raises:
+        LogError: when nobody says which, or it is not there.
+    """
+    if name is None:
+        raise LogError(f"{where}: the log does not say which policy acted")
+    if name not in policies:
+        raise LogError(f"{where}: policy {name} is unknown; put its artifact into the folder")
+    return policies[name]
+
+
+def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None:
+    """Refuse versions [T] that are not the policy's.
+
+    Raises:
+        LogError: listing them.
+    """
+    found, known = sorted(set(versions.tolist())), policy.manifest.policy_version
+    if found != [known]:
+        raise LogError(f"{where}: logged versions {found}, the artifact is {known}")
+
+
+def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Largest |Δ log-prob| [T] over the dimensions of each row between what was logged and what the policy gives.
+
+    Args:
+        policy: that acted.
+        rows: `observation` [T, O], `latent` [T, D] and `log_prob` [T, D].
+
+    Raises:
+        LogError: the policy sees more than the observation.
+    """
+    if policy.manifest.vision is not None:
+        raise LogError(f"policy {policy.policy_id} sees a camera: vectors alone do not give its log-probs again")
+    again = policy.log_prob_of(rows["observation"], rows["latent"])
+    return np.abs(again - rows["log_prob"]).max(1)
+
+
+def _noise(policy: OnnxPolicy, episode: Episode, length: int = 1) -> np.ndarray | None:
+    """The noise of every decision, one each `length` ticks, from the episode's generator: [decisions, K]."""
+    start = episode.event("episode_start")
+    if start is None or episode.deterministic or type(start["data"].get("seed")) is not int:
+        return None
+    rng = np.random.default_rng([start["data"]["seed"], episode.number])
+    return policy.noise((int(episode["step"].max()) // length + 1,), rng)

@@ -1,0 +1,150 @@
+"""Logs as datasets of other formats."""
+
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gipo.common.extras import install
+from robots.errors import LogError
+from robots.log import Episode, Header, read_logs
+
+NO_TASK = "robot session"
+PROVENANCE = "gipo.json"  # in the folder of the metadata
+FORMAT = 2  # of that file
+FORMATS = {"lerobot": "robots.review.export_lerobot", "minari": "robots.review.export_minari"}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """T steps that follow each other without a gap; an episode whose rows were all logged is one segment.
+
+    Args:
+        columns: those of `Episode.transitions`, [T, …].
+        policy_id: of the policy that acted; empty when nobody said.
+        success: of the episode; None when nobody said.
+        session: identity of the log.
+        episode: number within the session; segments of one episode share it.
+        task: what was to be done: the instruction that the policy acted on, else the task of the session.
+    """
+
+    columns: dict[str, np.ndarray]
+    policy_id: str
+    success: bool | None
+    session: str
+    episode: int
+    task: str = NO_TASK
+
+
+def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
+    """Write logs as one dataset; one line about it.
+
+    Raises:
+        LogError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
+            missing.
+    """
+    header, found = segments(logs)
+    target = Path(out)
+    if target.exists() and any(target.iterdir()):
+        raise LogError(f"{out} exists and is not empty; name another folder")
+    try:
+        writer = importlib.import_module(FORMATS[kind])
+        writer.write(target, header, found)
+    except ModuleNotFoundError as error:
+        raise LogError(f"--format {kind} needs {error.name}: {install('export')}") from error
+    except OSError as error:
+        raise LogError(f"cannot write {out}: {error.strerror or error}") from error
+    left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""
+    return f"written {out}: {len(found)} episodes, {sum(len(each.columns['step']) for each in found):,} steps{left}"
+
+
+def _sees(manifest: object) -> bool:
+    """Whether a policy's manifest, as the log has it, says that it sees."""
+    try:
+        return bool(json.loads(str(manifest)).get("vision"))
+    except (ValueError, AttributeError):
+        return False
+
+
+def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
+    """All that can be exported, and the header of the first log with the manifests of all.
+
+    Raises:
+        LogError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
+    """
+    header: Header | None = None
+    found: list[Segment] = []
+    for path, log in read_logs(logs):
+        if header is not None and (other := _difference(header.robot, log.header.robot)):
+            raise LogError(f"{path} is of another robot than the logs before it: {other}; export them apart")
+        header = header or log.header
+        header.manifests |= log.header.manifests
+        for episode in log.episodes:
+            rows = episode.transitions()
+            _check_finite(f"{path}, episode {episode.number}", rows)
+            ends = np.flatnonzero(rows["done"])[:-1] + 1
+            pieces = {name: np.split(values, ends) for name, values in rows.items()}
+            for index in range(len(ends) + 1):
+                columns = {name: values[index] for name, values in pieces.items()}
+                if len(columns["step"]):
+                    who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
+                    found.append(Segment(columns, *who, _task(log.header, episode)))
+    if header is None or not found:
+        raise LogError("the logs hold no complete step; there is nothing to export")
+    return header, found
+
+
+def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
+    """Refuse what other tools would learn from as it stands."""
+    for name in ("observation", "next_observation", "sent_action", "next_reward"):
+        bad = ~np.isfinite(rows[name]).all(axis=tuple(range(1, rows[name].ndim)))
+        if bad.any():
+            raise LogError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")
+
+
+def _difference(robot: dict[str, Any], other: dict[str, Any]) -> str:
+    """The first key of two specs that differs, in words; empty when none does."""
+    for key in (*robot, *other):
+        if robot.get(key) != other.get(key):
+            return f"its {key} is {other.get(key)!r:.80} against {robot.get(key)!r:.80}"
+    return ""
+
+
+def _task(header: Header, episode: Episode) -> str:
+    start = episode.event("episode_start")
+    instruction = None if start is None else start["data"].get("instruction")
+    return str(instruction or header.settings.get("task") or NO_TASK)
+
+
+def write_provenance(path: Path, header: Header, segments: list[Segment]) -> None:
+    """Write what the format itself has no place for, so that a dataset says as much as the logs it was made from.
+
+    One JSON object: `format`, `robot` (its spec), `manifests` (policy_id → manifest), and `episodes`, one for each of
+    the dataset's: `session`, `episode`, `policy_id`, `success`, `task`, and `final_observation`, which follows its last
+    step. Formats before 2 had no `task`, and their Minari infos stood one row too early.
+    """
+    episodes = [
+        {
+            "session": each.session,
+            "episode": each.episode,
+            "policy_id": each.policy_id or None,
+            "success": each.success,
+            "task": each.task,
+            "final_observation": each.columns["next_observation"][-1].tolist(),
+        }
+        for each in segments
+    ]
+    content = {"format": FORMAT, "robot": header.robot, "manifests": header.manifests, "episodes": episodes}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def names(header: Header, key: str) -> list[str]:
+    """Names of the robot's spec."""
+    values: Any = header.robot.get(key)
+    if not isinstance(values, list):
+        raise LogError(f"the log's robot spec has no {key}")
+    return [str(value) for value in values]

@@ -1,0 +1,76 @@
+"""Minari datasets (HDF5): `MINARI_DATASETS_PATH=OUT` and `minari.load_dataset("gipo/NAME-v0")` read them."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from robots.log import Header
+from robots.review.export import PROVENANCE, Segment, write_provenance
+
+INFOS = ("latent", "log_prob", "policy_version", "valid", "step")
+
+
+def write(out: Path, header: Header, segments: list[Segment]) -> None:
+    """Write the dataset `gipo/NAME-v0` under `out`; actions are those the robot really got."""
+    import minari
+    from gymnasium.spaces import Box
+    from minari.data_collector import EpisodeBuffer
+
+    robot = header.robot
+    first = segments[0].columns
+    low, high = np.array(robot["action_low"], np.float32), np.array(robot["action_high"], np.float32)
+    buffers = []
+    for index, segment in enumerate(segments):
+        rows = segment.columns
+        buffers.append(
+            EpisodeBuffer(
+                id=index,
+                observations=np.concatenate([rows["observation"], rows["next_observation"][-1:]]),
+                actions=rows["sent_action"].astype(np.float32),
+                rewards=rows["next_reward"],
+                terminations=rows["next_terminated"],
+                truncations=rows["next_truncated"],
+                infos={"policy_action": _infos(rows["action"]), **{key: _infos(rows[key]) for key in INFOS}},
+            )
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    tasks = list(dict.fromkeys(segment.task for segment in segments))
+    with datasets_path(out), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of environments the data were not collected in
+        dataset = minari.create_dataset_from_buffers(
+            f"gipo/{robot['name']}-v0",
+            buffers,
+            observation_space=Box(-np.inf, np.inf, first["observation"].shape[1:], np.float32),
+            action_space=Box(low, high, low.shape, np.float32),
+            algorithm_name=", ".join(sorted({segment.policy_id[:12] for segment in segments})),
+            author="gipo-robot",
+            author_email="",
+            code_permalink="",
+            description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz: {'; '.join(tasks)}",
+        )
+        dataset.storage.update_episode_metadata([{"task": segment.task} for segment in segments])
+    write_provenance(out / "gipo" / f"{robot['name']}-v0" / "data" / PROVENANCE, header, segments)
+
+
+def _infos(values: np.ndarray) -> np.ndarray:
+    """[T + 1, n], as Minari has them: the info of step t is row t + 1; row 0, the reset's, repeats row 1."""
+    rows = values.reshape(len(values), -1)
+    return np.concatenate([rows[:1], rows])
+
+
+@contextmanager
+def datasets_path(path: Path) -> Iterator[None]:
+    """Minari finds its folder by the environment alone."""
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(path.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before

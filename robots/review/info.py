@@ -1,0 +1,59 @@
+"""What a log holds, for a terminal."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from gipo.common.tables import outcome, pairs, table
+from robots.log import SECTIONS, TIMES, Episode, Log
+
+
+def info(path: str | Path, log: Log) -> str:
+    """Header, integrity, episodes, events and timing of a log."""
+    found = log.integrity
+    state = found.status if found.status == "sealed" else f"{found.status} at byte {found.valid:,}: {found.reason}"
+    overview = [
+        ("log", path),
+        ("session", log.header.session),
+        ("created", log.header.created),
+        ("robot", f"{log.header.robot.get('name', '?')}, {log.header.robot.get('control_rate_hz', 0):g} Hz"),
+        ("settings", ", ".join(f"{key}={value}" for key, value in sorted(log.header.settings.items()))),
+        ("policies", ", ".join(f"{name[:12]}…" for name in log.header.manifests) or "none"),
+        ("file", f"{found.size:,} bytes, {found.messages:,} messages, {state}"),
+        ("steps", f"{sum(map(len, log.episodes)):,}, {log.dropped:,} dropped"),
+    ]
+    if log.unused_labels:
+        overview.append(("labels", log.unused_labels))
+    parts = [pairs(overview)]
+    if log.episodes:
+        head = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
+        parts.append(table(head, map(_episode, log.episodes)))
+        parts.append(_timing(log.episodes))
+    kinds = Counter(event["kind"] for event in log.events)
+    parts.append("events: " + (", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) or "none"))
+    return "\n\n".join(parts)
+
+
+def _episode(episode: Episode) -> tuple[object, ...]:
+    end = episode.event("episode_end")
+    return (
+        episode.number,
+        (episode.policy_id or "?")[:12],
+        "/".join(map(str, sorted(set(episode["policy_version"].tolist())))),
+        len(episode),
+        f"{episode.total:.1f}",
+        outcome(episode.success) + (" (label)" if episode.label is not None else ""),
+        len(episode.gate),
+        "the log ends" if end is None else end["reason"],
+    )
+
+
+def _timing(episodes: list[Episode]) -> str:
+    times = np.concatenate([episode["timing_us"] for episode in episodes])
+    quantiles = np.quantile(times, (0.5, 0.99, 1.0), axis=0) / 1000
+    rows = [
+        (name + ("" if name in SECTIONS else " (tick)"), *(f"{value:.3f}" for value in quantiles[:, i]))
+        for i, name in enumerate(TIMES)
+    ]
+    return table(("milliseconds", "p50", "p99", "max"), rows)

@@ -1,0 +1,272 @@
+"""One HTML page about logs: no script, nothing loaded from anywhere, so it opens offline and can be mailed."""
+
+import html
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gipo.common.intervals import wilson_interval
+from gipo.common.replacing import replace
+from gipo.common.tables import outcome
+from robots.errors import LogError
+from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
+from robots.review.svg import Rule, Series, plot
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1e; --soft: #6b6b70; --line: #d9d9de; --page: #fff;
+  --c0: #2563eb; --c1: #e07b00; --c2: #15803d; --c3: #c2261d; --c4: #7c3aed; --c5: #9a9aa2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #ececf0; --soft: #a0a0a8; --line: #3a3a40; --page: #17171a;
+  --c0: #6ea0ff; --c1: #ffb04d; --c2: #5fd38a; --c3: #ff7a70; --c4: #b79bff; --c5: #77777f; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 60rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; overflow-wrap: anywhere; }
+.cards { display: flex; flex-wrap: wrap; gap: .6rem; } .card { border: 1px solid var(--line); border-radius: 8px;
+  padding: .5rem .8rem; min-width: 8rem; } .card b { display: block; font-size: 1.25rem; }
+.card span { color: var(--soft); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: .8rem 0; }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+th { color: var(--soft); font-weight: 500; } th:last-child, td:last-child { text-align: left; }
+figure { margin: 1rem 0; } figcaption { font-weight: 600; } svg { width: 100%; height: auto; }
+.key { font-weight: 400; font-size: .85rem; margin-left: .8rem; } .key::before { content: "■ "; }
+.grid { stroke: var(--line); stroke-width: .6; } .cut { stroke: var(--line); stroke-width: .8; stroke-dasharray: 2 3; }
+.rule { stroke: var(--c3); stroke-width: 1; stroke-dasharray: 6 4; } text { font-size: 10px; fill: var(--soft); }
+text.rule { stroke: none; fill: var(--c3); text-anchor: end; } text.tick { text-anchor: middle; }
+text.y { text-anchor: end; }
+text.label { text-anchor: middle; font-size: 11px; } .line { fill: none; stroke-width: 1.1; }
+.c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); } .c4 { --c: var(--c4); }
+.c5 { --c: var(--c5); } .key::before { color: var(--c); } .line { stroke: var(--c); } .dots, .bars { fill: var(--c); }
+.bad { color: var(--c3); } .good { color: var(--c2); }
+"""
+
+
+def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
+    """Write the page about logs to `out`, whole or not at all.
+
+    Raises:
+        LogError: when a log is damaged or named twice, or the page cannot be written.
+    """
+    page = render([(str(path), log) for path, log in read_logs(paths)])
+    target = Path(out)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=".report-", delete=False, encoding="utf-8"
+        ) as file:
+            try:
+                file.write(page)
+                file.flush()
+                os.chmod(file.name, 0o644)
+                replace(file.name, target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise LogError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def render(logs: Sequence[tuple[str, Log]]) -> str:
+    """The page."""
+    episodes = [episode for _, log in logs for episode in log.episodes]
+    body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes)]
+    for path, log in logs:
+        body.append(_section(path, log))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>Robot sessions</title><style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
+    )
+
+
+def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
+    known = [episode.success for episode in episodes if episode.success is not None]
+    _, low, high = wilson_interval(sum(known), len(known))
+    stops = sum(event["kind"] == "stop" for _, log in logs for event in log.events)
+    rate = f"{sum(known)}/{len(known)}" if known else "–"
+    cards = [
+        (rate, f"success, 95 % {low:.2f}–{high:.2f}" if known else "no outcome known"),
+        (f"{len(episodes)}", "episodes"),
+        (f"{sum(map(len, episodes)):,}", "steps"),
+        (f"{sum(_over_budget(log) for _, log in logs):,}", "ticks over budget"),
+        (f"{sum(log.dropped for _, log in logs):,}", "steps not logged"),
+        (f"{stops}", "stops"),
+    ]
+    return (
+        '<div class="cards">'
+        + "".join(f'<div class="card"><b>{a}</b><span>{b}</span></div>' for a, b in cards)
+        + "</div>"
+    )
+
+
+def _section(path: str, log: Log) -> str:
+    parts = [f"<h2>{_escape(Path(path).name)}</h2>", f"<p>{_escape(_headline(log))}</p>"]
+    if log.integrity.status != "sealed":
+        parts.append(f'<p class="bad">{_escape(f"{log.integrity.status}: {log.integrity.reason}")}</p>')
+    if log.unused_labels:
+        parts.append(f'<p class="bad">labels: {_escape(log.unused_labels)}</p>')
+    if log.episodes:
+        parts += [_episodes(log), _returns(log), *_commands(log), *_changes(log), _pace(log), _sections(log)]
+    parts.append(_events(log))
+    return "".join(parts)
+
+
+def _headline(log: Log) -> str:
+    policies = ", ".join(f"{name[:12]}…" for name in log.header.manifests) or "unknown"
+    robot = log.header.robot
+    task = log.header.settings.get("task") or "no task named"
+    return (
+        f"{log.header.created} · robot {robot.get('name', '?')} at {robot.get('control_rate_hz', '?')} Hz · {task} · "
+        f"policy {policies} · {log.integrity.status}, {log.integrity.size:,} bytes"
+    )
+
+
+def _episodes(log: Log) -> str:
+    head = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
+    rows = []
+    for episode in log.episodes:
+        end = episode.event("episode_end")
+        rows.append(
+            (
+                str(episode.number),
+                (episode.policy_id or "?")[:12],
+                "/".join(map(str, np.unique(episode["policy_version"]).tolist())),
+                f"{len(episode):,}",
+                f"{episode.total:.2f}",
+                outcome(episode.success),
+                f"{len(episode.gate):,}",
+                "the log ends" if end is None else str(end["reason"]),
+            )
+        )
+    return _table(head, rows)
+
+
+def _returns(log: Log) -> str:
+    groups = [(True, "success", "c2"), (False, "failure", "c3"), (None, "unknown", "c5")]
+    series = []
+    for value, name, style in groups:
+        chosen = [episode for episode in log.episodes if episode.success is value]
+        if chosen:
+            x = np.array([episode.number for episode in chosen], float)
+            y = np.array([episode.total for episode in chosen])
+            series.append(Series(name, x, y, "bars", style))
+    numbers = np.array([episode.number for episode in log.episodes], float)
+    room = Series("", np.array([numbers.min() - 0.6, numbers.max() + 0.6]), np.zeros(2), "none")
+    return plot("Return of each episode", [*series, room], "episode", "return")
+
+
+def _commands(log: Log) -> list[str]:
+    """Sampled and sent action of every dimension against its bounds, over all steps."""
+    robot = log.header.robot
+    asked, sent = _joined(log, "action"), _joined(log, "sent_action")
+    x, cuts = _axis(log)
+    found = []
+    for index in range(asked.shape[1]):
+        name, unit = (_of(robot, key, index, "?") for key in ("action_names", "action_units"))
+        rules = [Rule(_of(robot, f"action_{end}", index, math.nan), end) for end in ("low", "high")]
+        series = [Series("asked", x, asked[:, index], "dots", "c5"), Series("sent", x, sent[:, index], "line", "c0")]
+        found.append(plot(f"Command {name}", series, "step of the session", str(unit), rules, cuts))
+    return found
+
+
+def _changes(log: Log) -> list[str]:
+    """Rate of the sent action, as a share of its limit, where there is one."""
+    robot = log.header.robot
+    limits = np.array([np.nan if v is None else float(v) for v in robot.get("action_rate", [])], float)
+    if not np.isfinite(limits).any():
+        return []
+    hertz = float(robot["control_rate_hz"])
+    x, cuts = _axis(log)
+    share = []
+    for episode in log.episodes:
+        steps = np.diff(episode["sent_action"], axis=0, prepend=episode["sent_action"][:1])
+        share.append(np.nanmax(np.abs(steps) * hertz / limits, axis=1))
+    series = [Series("", x, np.concatenate(share), "line", "c4")]
+    return [
+        plot(
+            "Fastest command, share of its rate limit",
+            series,
+            "step of the session",
+            "share",
+            [Rule(1.0, "limit")],
+            cuts,
+        )
+    ]
+
+
+def _pace(log: Log) -> str:
+    x, cuts = _axis(log)
+    work = _joined(log, "timing_us")[:, TIMES.index("work")] / 1000
+    late = _joined(log, "timing_us")[:, TIMES.index("late")] / 1000
+    series = [Series("work of a tick", x, work, "line", "c0"), Series("late by", x, late, "line", "c1")]
+    return plot("Pace", series, "step of the session", "ms", [Rule(_period_ms(log), "period")], cuts)
+
+
+def _sections(log: Log) -> str:
+    times = _joined(log, "timing_us") / 1000
+    p50, p99, most = np.quantile(times, (0.5, 0.99, 1.0), axis=0)
+    rows = [
+        (f"{a:.3f}", f"{b:.3f}", f"{c:.3f}", name if name in SECTIONS else f"{name} (whole tick)")
+        for name, a, b, c in zip(TIMES, p50, p99, most, strict=True)
+    ]
+    return _table(("p50 ms", "p99 ms", "max ms", "section"), rows)
+
+
+def _events(log: Log) -> str:
+    reasons = Counter(reason for episode in log.episodes for changed in episode.gate.values() for reason in changed)
+    parts = ["<h3>Safety</h3>"]
+    if reasons:
+        changes = [(f"{count:,}", str(name)) for name, count in sorted(reasons.items())]
+        parts.append(_table(("commands changed", "by"), changes))
+    kinds = ("stop", "reset", "takeover", "dropped")
+    rows = [
+        (str(event["episode"]), str(event["step"]), event["kind"], f"{event['reason']} {event['data'] or ''}")
+        for event in log.events
+        if event["kind"] in kinds
+    ]
+    parts.append(
+        _table(("episode", "step", "event", "reason"), rows) if rows else '<p class="good">No stop, no takeover.</p>'
+    )
+    return "".join(parts)
+
+
+def _over_budget(log: Log) -> int:
+    return sum(int((e["timing_us"][:, TIMES.index("work")] > 1000 * _period_ms(log)).sum()) for e in log.episodes)
+
+
+def _period_ms(log: Log) -> float:
+    speed = log.header.settings.get("speed", 1.0)
+    return (
+        1000
+        / float(log.header.robot["control_rate_hz"])
+        / (speed if isinstance(speed, int | float) and speed > 0 else 1)
+    )
+
+
+def _joined(log: Log, name: str) -> np.ndarray:
+    return np.concatenate([episode[name] for episode in log.episodes]).astype(float)
+
+
+def _axis(log: Log) -> tuple[np.ndarray, list[float]]:
+    """Step of the session for every row, and where episodes begin."""
+    lengths = [len(episode) for episode in log.episodes]
+    return np.arange(sum(lengths), dtype=float), np.cumsum([0, *lengths])[1:-1].astype(float).tolist()
+
+
+def _of(robot: dict[str, Any], key: str, index: int, otherwise: Any) -> Any:
+    values = robot.get(key)
+    return values[index] if isinstance(values, list) and index < len(values) else otherwise
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows]
+    top = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
+
+
+def _escape(text: object) -> str:
+    return html.escape(str(text), quote=True)

@@ -1,0 +1,54 @@
+"""`gipo-robot verify`: what each file is, down to its last byte, and damaged ones set aside."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from robots.errors import LogError
+from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, verify
+from robots.review.quarantine import set_aside
+
+
+def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) -> Iterator[str]:
+    """A line about every file as soon as it is read.
+
+    Args:
+        named: files, and folders of logs.
+        quarantine: folder that damaged logs are moved to, with their labels; files in it are not looked at.
+
+    Raises:
+        LogError: after the last line, when a file is neither sealed nor torn or could not be moved, naming how many.
+    """
+    aside = None if quarantine is None else Path(quarantine)
+    paths = [path for path in logs_below(named) if aside is None or aside.resolve() not in path.resolve().parents]
+    counts: Counter[str] = Counter()
+    stayed = ""
+    for path in paths:
+        found, _ = verify(path)
+        counts[found.status] += 1
+        yield line(path, found)
+        if found.status == DAMAGED and aside is not None:
+            try:
+                yield f"         moved to {', '.join(map(str, set_aside(path, aside)))}, unaltered"
+            except LogError as error:
+                stayed = f"; {error}"
+    if reason := summary(counts):
+        raise LogError(f"{reason}{stayed}")
+
+
+def line(path: Path, found: Integrity) -> str:
+    """Verdict, path, what is good, and what is wrong."""
+    if found.status in (FOREIGN, NEWER):
+        return f"{found.status:<8} {path}: {found.reason}"
+    tail = f", {found.tail:,} bytes behind byte {found.valid:,}" if found.status != SEALED else ""
+    return f"{found.status:<8} {path}: {found.messages:,} messages{tail}{': ' if found.reason else ''}{found.reason}"
+
+
+def summary(counts: Counter[str]) -> str:
+    """How many files are not sound logs, by what they are; empty when all are."""
+    bad = {status: counts[status] for status in (DAMAGED, FOREIGN, NEWER) if counts[status]}
+    if not bad:
+        return ""
+    number, total = sum(bad.values()), sum(counts.values())
+    kinds = ", ".join(f"{count} {status}" for status, count in bad.items())
+    return f"{number} of {total} files {'are' if number > 1 else 'is'} not sound: {kinds}"

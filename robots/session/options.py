@@ -1,0 +1,95 @@
+"""What an episode is asked for, and what it came to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from deploy.runtime.manifest import Manifest
+from deploy.runtime.policy import Decision
+from robots.errors import RobotError
+from robots.settings.ranges import RANGES
+from robots.timing import TimingSummary
+
+
+class Policy(Protocol):
+    """What acts: `deploy.runtime.policy.OnnxPolicy`, or a stand-in of a test."""
+
+    manifest: Manifest
+    policy_id: str
+
+    def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:
+        """Choose an action [D] for observation [O]; a policy with vision [H, D] for a row [R]."""
+        ...
+
+
+def _never() -> bool:
+    return False
+
+
+def _always() -> bool:
+    return True
+
+
+def _no_reason() -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an episode is run.
+
+    Args:
+        steps: after which it is truncated.
+        speed: pace of the loop; above 1 only for simulated robots. Deadlines stay those of the nominal period.
+        deterministic: take the most likely action; such steps are no samples, so they are logged as not `valid`.
+        end_on_success: truncate as soon as the robot reports success.
+        engage_seconds: over which the policy is given control.
+        deadline: periods that observe, policy or act may take before the watchdog stops the robot.
+        max_age: periods an observation may be old.
+        instruction: what a policy with vision is to do; it needs one.
+        camera: whose image it sees.
+        replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
+        deadman: asked every tick; False stops the robot.
+        takeover: asked every tick; True ends the episode, a person has the robot.
+        quit: asked every tick; a reason ends the episode in good order.
+    """
+
+    steps: int = 500
+    speed: float = 1.0
+    deterministic: bool = False
+    end_on_success: bool = False
+    engage_seconds: float = 0.25
+    deadline: float = 1.25
+    max_age: float = 1.5
+    instruction: str = ""
+    camera: str = "image"
+    replan: int = 0
+    deadman: Callable[[], bool] = _always
+    takeover: Callable[[], bool] = _never
+    quit: Callable[[], str] = _no_reason
+
+    def __post_init__(self) -> None:
+        for key, (low, high) in RANGES.items():
+            if not low <= getattr(self, key) <= high:
+                raise RobotError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an episode went.
+
+    Args:
+        reason: why it ended: `steps`, `success`, `terminated`, `takeover`, what `quit` said, or what stopped it.
+        stopped: the robot is latched; a person must reset it.
+        success: what the robot's outcome sensor said; None where it has none.
+    """
+
+    episode: int
+    steps: int
+    total_reward: float
+    success: bool | None
+    reason: str
+    stopped: bool
+    timing: TimingSummary

@@ -1,0 +1,243 @@
+"""A session: some episodes of one policy on one robot, with its log, its status line and a person's right to end it.
+
+    log opened → robot connected → prepared → engaged → stopped → closed → log sealed
+
+However it ends, `_end` stops and closes the robot and seals the log; `robots.session.lifecycle` holds the states.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from deploy.runtime.policy import OnnxPolicy
+from gipo.common import boundary
+from gipo.common.errors import UserError
+from robots.base import Robot
+from robots.decider import Decider
+from robots.drivers.calls import Call
+from robots.drivers.contract import carry_out, check_robot
+from robots.errors import LogError, RobotError
+from robots.log import LogWriter, Session, Step, log_path
+from robots.loop import ControlLoop
+from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
+from robots.session.options import Options, Result
+from robots.session.shadow import ShadowPolicy, check_comparable
+from robots.session.summary import Report, live_line
+
+POLL_SECONDS = 0.05
+RETURN_SECONDS = 1.0  # a driver may take to return from what a stop has ended
+HANGING_SECONDS = 5.0  # a stopped loop that has not returned by then never will
+CLOSE_SECONDS = 5.0  # a driver's `close` may take
+DEFAULT_COLUMNS = 80  # of a terminal that does not say how wide it is
+
+Reset = Callable[[str, Callable[[], bool]], bool]
+
+
+def _never(reason: str, withdrawn: Callable[[], bool]) -> bool:
+    return False
+
+
+class Runner:
+    """Runs the control loop in a thread of its own, so that signals are heard even while a driver hangs.
+
+    Args:
+        robot: not yet connected.
+        policy: to act.
+        options: how to run an episode; `quit` is taken over.
+        folder: where the log goes.
+        shadow: a policy to score what `policy` does.
+        settings: how the session was asked for, for the log.
+        reset: asked with the reason after a stop, and with what says that the question was withdrawn; True when a
+            person looked and says go on.
+        listeners: called with each logged step; must not block.
+        status: where the live line goes; None for nowhere.
+
+    Raises:
+        RobotError: when robot, policies and options do not fit each other; nothing is open then.
+    """
+
+    log: LogWriter
+
+    def __init__(
+        self,
+        robot: Robot,
+        policy: OnnxPolicy,
+        options: Options,
+        folder: str | Path,
+        shadow: OnnxPolicy | None = None,
+        settings: dict[str, Any] | None = None,
+        reset: Reset = _never,
+        listeners: tuple[Callable[[Step], None], ...] = (),
+        status: TextIO | None = None,
+    ):
+        check_robot(robot, "the robot")
+        robot.spec.check(policy.manifest)
+        if shadow is not None:
+            robot.spec.check(shadow.manifest)
+            check_comparable(shadow, policy)
+        Decider(policy, options)  # refuses what does not fit
+        self.results: list[Result] = []
+        self.life = LifeCycle()
+        self._robot, self._policy, self._candidate, self._reset = robot, policy, shadow, reset
+        self._listeners, self._status = listeners, status
+        self._options = replace(options, quit=lambda: self.life.ended_by)
+        known = [policy] if shadow is None else [policy, shadow]
+        plain = {key: value for key, value in asdict(options).items() if isinstance(value, int | float | str)}
+        self._session = Session(
+            robot.spec.to_json(),
+            {each.policy_id: each.manifest.to_json() for each in known},
+            {**plain, **(settings or {})},
+        )
+        self._path = log_path(folder, robot.spec.name, self._session)
+        self._called = False  # the driver, for the first time
+
+    def run(self, episodes: int, seed: int) -> Report:
+        """Run up to `episodes` episodes; episode e is prepared with seed + e.
+
+        Raises:
+            LogError: when the log cannot be created; the robot is not connected then.
+        """
+        with signals(self.life.heard) as listen:
+            self._open()
+            control = threading.Thread(target=self._control, args=(episodes, seed), name="control", daemon=True)
+            control.start()
+            try:
+                self._watch(control, episodes, listen)
+            finally:
+                self._end(control)
+        shadow = None if self._shadow is None else self._shadow.summary()
+        return Report(self.log.path, self.results, self.log.statistics, shadow, self.life, self._options.speed)
+
+    def _open(self) -> None:
+        self.log = LogWriter(self._path, self._session)
+        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self._policy, self.log)
+        listeners = self._listeners
+        if self._shadow is not None:
+            listeners = (*listeners, self._shadow.worker)
+        self._loop = ControlLoop(
+            self._robot, self._policy, self.log, self._options, listeners=listeners, entered=self.life.enter
+        )
+
+    def _control(self, episodes: int, seed: int) -> None:
+        """What the control thread does. Nothing that happens here is lost: it ends in `life`."""
+        try:
+            self._connect()
+            for episode in range(episodes):
+                if self.life.must_end or not self._episode(episode, seed + episode):
+                    return
+        except SessionOver:
+            pass  # the thread that closed it says why
+        except UserError as error:
+            self.life.fault(str(error), error)
+        except BaseException as error:
+            self.life.fault(f"the control thread died: {type(error).__name__}: {error}", error)
+
+    def _connect(self) -> None:
+        self._called = True
+        try:
+            carry_out(self._robot.connect)
+        except UserError:
+            raise
+        except BaseException as error:  # drivers raise anything, and some exit
+            what = f"{type(error).__name__}: {error}"
+            raise RobotError(f"cannot connect to {self._robot.spec.name!r}: {what}") from error
+        try:
+            self.life.enter(State.CONNECTED)
+        except SessionOver:
+            self._robot.close()  # it came after all, when it was closed already
+            raise
+
+    def _episode(self, episode: int, seed: int) -> bool:
+        """Run one; True when there may be another."""
+        result = self._loop.run(episode, seed)
+        self.results.append(result)
+        if not result.stopped:
+            self.life.enter(State.CONNECTED)
+            return True
+        self.life.enter(State.STOPPED)
+        latch, life = self._loop.latch, self.life
+        reason = result.reason if latch.failure in result.reason else f"{result.reason}; {latch.failure}"
+        said = f"episode {episode} was stopped: {reason}"
+        if life.must_end:
+            life.fault("" if reason == life.ended_by else said)
+            return False
+        life.fault(latch.failure and said)  # which no reset undoes
+        # A log that failed fails again: there is nothing to decide.
+        if self.log.error is not None or not self._reset(reason, lambda: life.must_end):
+            life.fault("" if life.must_end else said)
+            return False
+        self.life.enter(State.CONNECTED)
+        self.log.event("reset", "a person looked and reset it", episode, result.steps)
+        latch.reset()
+        return True
+
+    def _watch(self, control: threading.Thread, episodes: int, listen: Callable[[], None]) -> None:
+        """Return when the control thread does, or when it must not be waited for any longer."""
+        since = None
+        while control.is_alive() and not self.life.must_end:
+            control.join(POLL_SECONDS)
+            listen()  # libraries of drivers put handlers of their own in place when they connect
+            _mind_output()
+            self._show(episodes)
+            since = (since or time.monotonic()) if self._loop.hanging else None
+            if since is not None and time.monotonic() - since > HANGING_SECONDS:
+                self.life.fault(f"{self._loop.latch.reason}; and it still hangs")
+                break
+        self._say("")
+
+    def _end(self, control: threading.Thread) -> None:
+        """Stop, close, seal: the end of every session, each with a limit of its own."""
+        left, latch = self.life.enter(State.CLOSING), self._loop.latch
+        _mind_output()
+        if left in (State.PREPARING, State.ENGAGED):
+            latch.stop(self.life.ended_by or "the session is over")
+        control.join(RETURN_SECONDS)
+        connected = State.CONNECTED in self.life.history
+        if connected:
+            latch.settle("the session is over")
+            self.life.fault(latch.failure if not any(latch.failure in fault for fault in self.life.faults) else "")
+        self._loop.close()
+        if self._called:
+            fault = Call(self._robot.close).wait(CLOSE_SECONDS)
+            if connected:  # else it has nothing to release, and why is said already
+                self.life.fault(fault and f"the driver failed to close: {fault}")
+        if self._shadow is not None:
+            self._shadow.worker.close()
+            error = self._shadow.worker.error
+            self.life.fault(error and f"the shadow policy failed: {error}")
+        try:
+            self.log.close()
+        except LogError as error:
+            self.life.fault(str(error), error)
+        self.life.enter(State.SEALED)
+
+    def _show(self, episodes: int) -> None:
+        record = self._loop.record
+        if self.life.state is not State.ENGAGED or record is None:  # at a prompt it would stand in the way
+            return
+        seconds = (time.monotonic_ns() - record.timing.started_ns) / 1e9
+        line = live_line(
+            record.episode, episodes, record.step, self._options.steps, record.step / max(seconds, 1e-3),
+            record.overruns if self._options.speed == 1 else None, self.results, self.log.statistics.dropped,
+        )  # fmt: skip
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        """Put a line in place of the one before, on a terminal; an empty one leaves nothing of it."""
+        with suppress(OSError, ValueError):  # a terminal that has gone must not end the watch
+            if self._status is not None and self._status.isatty():
+                room = (os.get_terminal_size(self._status.fileno()).columns or DEFAULT_COLUMNS) - 1
+                print(f"\r{line:<{room}.{room}}", end="" if line else "\r", file=self._status, flush=True)
+
+
+def _mind_output() -> None:
+    """A driver that prints in its `stop` must not fail to stop because the terminal, or a pipe's reader, has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        if boundary.reader_has_gone(stream):
+            boundary.give_up(stream)

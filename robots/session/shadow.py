@@ -1,0 +1,69 @@
+"""A candidate policy that thinks along while another one drives."""
+
+import numpy as np
+
+from deploy.runtime.policy import OnnxPolicy
+from robots.errors import RobotError
+from robots.log import LogWriter, Shadow, Step
+from robots.session.background import Background
+
+
+class ShadowPolicy:
+    """Scores what the acting policy sampled, and logs it, off the control thread.
+
+    Args:
+        policy: the candidate.
+        incumbent: the policy that acts; both must speak of the same latents.
+        log: of the session.
+    """
+
+    def __init__(self, policy: OnnxPolicy, incumbent: OnnxPolicy, log: LogWriter):
+        check_comparable(policy, incumbent)
+        self._policy, self._log = policy, log
+        self._log_ratios: list[float] = []
+        self._distances: list[float] = []
+        self.worker: Background[Step] = Background(self._score)
+
+    def _score(self, row: Step) -> None:
+        log_prob = self._policy.log_prob_of(row.observation, row.latent)
+        action = self._policy.act(row.observation, None, deterministic=True).action
+        self._log_ratios.append(float(np.sum(log_prob - row.log_prob)))
+        self._distances.append(float(np.abs(action - row.action).mean()))
+        self._log.shadow(
+            Shadow(
+                episode=row.episode,
+                step=row.step,
+                policy_id=self._policy.policy_id,
+                policy_version=self._policy.manifest.policy_version,
+                log_prob=log_prob,
+                deterministic_action=action,
+            )
+        )
+
+    def summary(self) -> dict[str, float]:
+        """Steps scored and not; KL(incumbent‖candidate) per step by the estimator eˣ − 1 − x; mean action distance."""
+        x = np.clip(np.array(self._log_ratios or [0.0]), -50, 50)
+        return {
+            "steps": len(self._log_ratios),
+            "dropped": self.worker.dropped,
+            "kl": float(np.mean(np.expm1(x) - x)),
+            "action_distance": float(np.mean(self._distances or [0.0])),
+        }
+
+
+def check_comparable(policy: OnnxPolicy, incumbent: OnnxPolicy) -> None:
+    """Refuse a candidate whose log-probs are of something else.
+
+    Raises:
+        RobotError: naming the difference.
+    """
+    mine, theirs = policy.manifest, incumbent.manifest
+    if mine.vision is not None or theirs.vision is not None:
+        raise RobotError("a policy with vision can neither be a shadow nor have one")
+    if (mine.family, mine.action_size) != (theirs.family, theirs.action_size) or (
+        mine.family == "token" and mine.parameters_per_dimension != theirs.parameters_per_dimension
+    ):
+        raise RobotError(
+            f"the shadow policy ({mine.family}, {mine.parameters_per_dimension} parameters a dimension) cannot score "
+            f"the latents of the acting one ({theirs.family}, {theirs.parameters_per_dimension})"
+        )

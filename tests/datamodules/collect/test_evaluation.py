@@ -1,0 +1,149 @@
+"""Evaluation: whole episodes, the same goals and noise every time, nothing of the training run touched."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
+
+from datamodules.collect.evaluation import evaluate
+from datamodules.envs.tasks import Task, spaces_of
+from datamodules.vla import ToyVLA
+from gipo.policies import GaussianPolicy, Policy, TokenPolicy
+from gipo.vla.policies import VLATokenPolicy
+
+TASK = Task("Tiny-v0")
+
+
+def policy_for(task: Task, family: type[Policy] = TokenPolicy) -> Policy:
+    env = task.make(1, 0)
+    torch.manual_seed(0)
+    return family(spaces_of(env))
+
+
+@pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
+def test_figures_depend_on_the_seed_alone(family: type[Policy]) -> None:
+    policy, env = policy_for(TASK, family), TASK.make(3, 99)
+    first, again, other = (evaluate(env, policy, 7, seed) for seed in (5, 5, 6))
+    assert len(first) == 7
+    assert torch.equal(first["return"], again["return"])
+    assert not torch.equal(first["return"], other["return"])
+
+
+def test_the_mode_needs_no_noise() -> None:
+    policy = policy_for(TASK)
+    one, two = (evaluate(TASK.make(2, 0), policy, 4, 5, deterministic=True) for _ in range(2))
+    assert torch.equal(one["return"], two["return"])
+    assert not torch.equal(one["return"], evaluate(TASK.make(2, 0), policy, 4, 5)["return"])
+
+
+def test_episodes_end_by_termination_or_the_time_limit_and_are_counted_once() -> None:
+    episodes = evaluate(TASK.make(4, 0), policy_for(TASK), 40, 1)
+    assert episodes["length"].max() == 12
+    assert episodes["length"].min() >= 1
+    assert (episodes["return"] <= 0).all()
+    assert "success" not in episodes.keys()
+
+
+def starts(env: EnvBase, policy: Policy, episodes: int) -> list[tuple[float, ...]]:
+    """Where the episodes of an evaluation began, by their number."""
+    width, found = env.batch_size[0], []
+    reset = type(env).reset
+
+    def noting(self: EnvBase, *args: Any, **options: Any) -> TensorDictBase:
+        state = reset(self, *args, **options)
+        if not args:  # of all simulators
+            found.extend(tuple(row) for row in state["observation"][:, :2].tolist())
+        return state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(env), "reset", noting)
+        evaluate(env, policy, episodes, 5)
+    assert len(found) == -(-episodes // width) * width
+    return found[:episodes]
+
+
+def test_an_episode_begins_by_its_number_whatever_a_policy_did_in_those_before() -> None:
+    task = Task("Brief-v0")
+    one, other = policy_for(task), policy_for(task)
+    for parameter in other.actor_parameters():
+        torch.nn.init.normal_(parameter)
+    env = task.make(3, 0)
+    lengths = [evaluate(env, policy, 12, 5)["length"].tolist() for policy in (one, other)]
+    assert lengths[0] != lengths[1]  # so that simulators are reset at different times
+    found = starts(env, one, 12)
+    assert found == starts(env, other, 12)
+    assert len(set(found)) == 12
+    assert found == starts(task.make(5, 99), one, 12)  # nor does the number of simulators matter
+
+
+@pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
+def test_figures_do_not_depend_on_the_number_of_simulators(family: type[Policy]) -> None:
+    policy = policy_for(TASK, family)
+    three, seven = (evaluate(TASK.make(width, 0), policy, 7, 5) for width in (3, 7))
+    assert torch.equal(three["length"], seven["length"])
+    assert torch.allclose(three["return"], seven["return"])
+
+
+def test_simulators_that_are_seeded_together_begin_alike_for_every_policy() -> None:
+    task = ToyVLA(max_steps=8)
+    env = task.make_evaluation(2, 0)
+    policies = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        policies.append(VLATokenPolicy(task.spaces(env), bins=8))
+    one, other = (starts_of_states(env, policy, 6) for policy in policies)
+    assert torch.equal(one, other)
+    assert len(one.unique(dim=0)) == 6
+
+
+def starts_of_states(env: EnvBase, policy: Policy, episodes: int) -> torch.Tensor:
+    found, reset = [], type(env).reset
+
+    def noting(self: EnvBase, *args: Any, **options: Any) -> TensorDictBase:
+        state = reset(self, *args, **options)
+        if not args:
+            found.append(state["observation", "state"].clone())
+        return state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(env), "reset", noting)
+        evaluate(env, policy, episodes, 5)
+    return torch.cat(found)
+
+
+def test_the_first_goals_of_metaworld_are_those_of_its_seed() -> None:
+    env, seeded = Task("reach-v3").make(3, 0), Task("reach-v3").make(3, 7)
+    env.begin_with(range(3), 7)
+    goals = env.reset()["observation"][:, -3:]
+    assert torch.equal(goals, seeded.reset()["observation"][:, -3:])
+    alone = Task("reach-v3").make(1, 0)
+    alone.begin_with([2], 7)
+    assert torch.equal(alone.reset()["observation"][0, -3:], goals[2])
+
+
+def test_an_episode_without_end_is_cut_where_it_is_asked() -> None:
+    task = Task("Endless-v0")
+    episodes = evaluate(task.make(2, 0), policy_for(task), 5, 1, max_steps=9)
+    assert episodes["length"].tolist() == [9] * 5
+
+
+def test_global_generators_and_the_policy_are_left_alone() -> None:
+    policy, env = policy_for(TASK), TASK.make(2, 0)
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    evaluate(env, policy, 4, 3)
+    assert random.getstate() == states[0]
+    assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+    assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+def test_metaworld_reports_success_at_any_and_at_the_last_step() -> None:
+    task = Task("reach-v3")
+    episodes = evaluate(task.make(2, 0), policy_for(task), 2, 3)
+    assert episodes["length"].tolist() == [500, 500]
+    assert (episodes["success"] | ~episodes["success_last"]).all()  # success at the end is success at some step

@@ -1,0 +1,80 @@
+"""Environments that do not keep to what they say: refused by name, where they would be taken for data or a riddle."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+from datamodules.envs.tasks import Task
+from gipo.common.errors import GipoError
+
+
+class Wild(gymnasium.Env):
+    """Answers as it is told to."""
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, begin: Any, answer: Any):
+        self._begin, self._answer = begin, answer
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self._begin
+
+    def step(self, action: np.ndarray) -> Any:
+        return self._answer
+
+
+class Old(Wild):
+    """Of the library that Gymnasium came after."""
+
+    def reset(self) -> Any:  # type: ignore[override]
+        return np.zeros(2, np.float32)
+
+
+SEEN = np.zeros(2, np.float32)
+BEGIN = (SEEN, {})
+REFUSED = {
+    "observation": ((np.zeros(3, np.float32), {}), (), "its observation space has the shape (2,), an observation (3,)"),
+    "next observation": (BEGIN, (np.zeros(3, np.float32), 1.0, False, False, {}), "an observation (3,)"),
+    "no reward": (BEGIN, (SEEN, None, False, False, {}), "a reward is one number, got None"),
+    "rewards": (BEGIN, (SEEN, np.ones(2), False, False, {}), "a reward is one number, got array([1., 1.])"),
+    "reward in words": (BEGIN, (SEEN, "much", False, False, {}), "a reward is one number, got 'much'"),
+    "no end": (BEGIN, (SEEN, 1.0, None, False, {}), "terminated is true or false, got None"),
+    "four answers": (BEGIN, (SEEN, 1.0, False, {}), "does not keep to Gymnasium's interface: not enough values"),
+}
+ACCEPTED = {
+    "a whole number": (SEEN, 1, False, False, {}),
+    "numbers and flags of numpy": (SEEN, np.float64(1), np.bool_(False), np.bool_(False), {}),
+    "an array of one": (SEEN, np.array([1.0]), False, False, {}),
+}
+
+
+def run(kind: type[Wild], begin: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The reward of a step."""
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+    gymnasium.register("Wild-v0", kind, max_episode_steps=9, disable_env_checker=True,
+                       kwargs={"begin": begin, "answer": answer})  # fmt: skip
+    env = Task("Wild-v0").make(1, 0)
+    return float(env.rand_step(env.reset())["next", "reward"])
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_answer_that_is_none_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, answer, words = REFUSED[what]
+    with pytest.raises(GipoError, match="task 'Wild-v0'") as refusal:
+        run(Wild, begin, answer, monkeypatch)
+    assert words in str(refusal.value)
+
+
+def test_a_reset_without_a_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GipoError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
+        run(Old, BEGIN, (), monkeypatch)
+
+
+@pytest.mark.parametrize("what", ACCEPTED)
+def test_an_answer_of_numpys_is_one(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(Wild, BEGIN, ACCEPTED[what], monkeypatch) == 1.0

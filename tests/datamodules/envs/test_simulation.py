@@ -1,0 +1,77 @@
+"""Tasks whose training episodes are truncated earlier."""
+
+from contextlib import closing
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.envs.simulation import Shortened, Simulation
+from datamodules.envs.tasks import Task, spaces_of
+from datamodules.options import CollectorOptions
+from datamodules.vla import ToyVLA
+from gipo.common.errors import GipoError
+from gipo.policies import TokenPolicy
+
+TASK = Task("reach-v3")
+ENVS, STEPS, LIMIT = 3, 20, 7
+
+
+def collected(task: Simulation) -> TensorDict:
+    """Frames [N, T] of a random policy."""
+    with closing(TASK.make(1, 0)) as env:
+        torch.manual_seed(0)
+        policy = TokenPolicy(spaces_of(env), bins=8)
+    with closing(InProcessRollouts(task, ENVS, ENVS * STEPS, policy, store_params=False, seed=4)) as rollouts:
+        return rollouts.collect().reshape(ENVS, STEPS)
+
+
+def test_episodes_are_truncated_after_so_many_steps_and_go_on_with_others() -> None:
+    frames = collected(Shortened(TASK, LIMIT))
+    expected = torch.arange(STEPS) % LIMIT
+    assert torch.equal(frames["step"], expected.expand(ENVS, -1))
+    last = (expected == LIMIT - 1).expand(ENVS, -1)
+    assert torch.equal(frames["next", "truncated"], last)
+    assert torch.equal(frames["next", "done"], last)
+    assert not frames["next", "terminated"].any()
+    assert frames["episode"].unique().tolist() == list(range(3 * ENVS))
+    # What follows the last step is the observation that it led to, not the next episode's first.
+    ends = frames["next", "observation"][:, LIMIT - 1]
+    assert not torch.equal(ends, frames["observation"][:, LIMIT])
+
+
+def test_until_then_they_are_the_tasks_own() -> None:
+    own, shortened = collected(TASK), collected(Shortened(TASK, LIMIT))
+    for key in ("observation", "action", "log_prob", ("next", "observation"), ("next", "reward")):
+        assert torch.equal(own[key][:, :LIMIT], shortened[key][:, :LIMIT]), key
+    assert not own["next", "done"].any()
+
+
+def test_evaluation_is_the_tasks_own() -> None:
+    task = Shortened(TASK, LIMIT)
+    with closing(task.make_evaluation(2, 0)) as env:
+        assert not env.rollout(LIMIT + 3)["next", "done"].any()
+        assert task.spaces(env) == TASK.spaces(env)
+    assert (task.name, task.parts, task.interface) == (TASK.name, TASK.parts, TASK.interface)
+
+
+@pytest.mark.parametrize(
+    ("task", "steps", "horizon"),
+    [(TASK, 7, 7), (TASK, 900, 500), (ToyVLA(chunk=4, max_steps=40), 3, 3), (ToyVLA(chunk=4, max_steps=40), 12, 10)],
+)
+def test_the_earlier_limit_holds(task: Simulation, steps: int, horizon: int) -> None:
+    assert Shortened(task, steps).horizon == horizon
+    assert CollectorOptions(max_steps=steps).simulated(task) == Shortened(task, steps)
+    assert CollectorOptions().simulated(task) is task
+
+
+def test_chunks_count_as_one_step() -> None:
+    with closing(Shortened(ToyVLA(chunk=4), 3).make(2, 0)) as env:
+        rollout = env.rollout(10, break_when_any_done=False)
+    assert rollout["next", "truncated"][0, :, 0].nonzero().flatten().tolist() == [2, 5, 8]
+
+
+def test_a_limit_that_is_none_is_refused() -> None:
+    with pytest.raises(GipoError, match=r"data.collector.max_steps must be positive, got 0"):
+        CollectorOptions(max_steps=0)

@@ -1,0 +1,50 @@
+"""Sampling of logged transitions goes on exactly from its state, and only on the same logs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.advantages import GAE
+from datamodules.ingest import IngestOptions
+from datamodules.replay.logged import LogReplay
+from datamodules.replay.logs import Logs
+from datamodules.replay.ring import LEARNER_KEYS
+from gipo.common.errors import GipoError
+from tests.offline import Robot, make_policy
+
+
+def replay(robot: Robot, *sources: Path, seed: int = 5) -> LogReplay:
+    logs = Logs([str(path) for path in sources or robot.logs], IngestOptions(policies=robot.folder, workers=1), None, 0)
+    return LogReplay(logs.frames(make_policy(), True), GAE(), seed=seed)
+
+
+def test_it_goes_on_from_its_state(robot: Robot) -> None:
+    one = replay(robot)
+    one.refresh(make_policy())
+    one.sample(2, 8, version=7)
+    state = {
+        key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in one.state_dict().items()
+    }
+    expected = [one.sample(2, 8, version=7) for _ in range(2)]
+    two = replay(robot, seed=6)
+    two.load_state_dict(state)
+    for batch in expected:
+        again = two.sample(2, 8, version=7)
+        assert set(again.keys()) == set(LEARNER_KEYS)
+        assert all(torch.equal(batch[key], again[key]) for key in LEARNER_KEYS)
+    assert not torch.equal(expected[0]["observation"], expected[1]["observation"])
+
+
+def test_a_state_of_other_logs_is_refused(robot: Robot) -> None:
+    state = replay(robot).state_dict()
+    with pytest.raises(GipoError, match="trained on 180 logged transitions, there are 90"):
+        replay(robot, robot.logs[0]).load_state_dict(state)
+
+
+def test_what_was_never_valued_is_not_a_number(robot: Robot) -> None:
+    fresh = replay(robot)
+    assert fresh.sample(1, 8, version=7)["advantage"].isnan().all()
+    fresh.refresh(make_policy())
+    assert fresh.state_dict()["advantage"].isfinite().all()
+    assert len(fresh) == 180

@@ -1,0 +1,67 @@
+"""What the logs of a run say of themselves."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from datamodules.ingest import IngestOptions, Interface
+from datamodules.replay.logs import Logs
+from gipo.common.errors import GipoError
+from gipo.policies import Spaces
+
+SOURCES = [
+    SimpleNamespace(sessions=("s1",), sha256="a", steps=5),
+    SimpleNamespace(sessions=("s2", "s3"), sha256="b", steps=4),
+]
+
+
+def logs_of(policy: list[int], valid: list[bool], interface: Interface | None = None, **bounds: list[float]) -> Logs:
+    logs = Logs("nowhere", IngestOptions(), None, 0, **bounds)
+    facts = SimpleNamespace(policies=("p0", "p1"), sources=SOURCES, interface=interface)
+    frames = {"policy": torch.tensor(policy), "valid": torch.tensor(valid)}
+    logs.__dict__["store"] = SimpleNamespace(facts=facts, frames=frames)
+    return logs
+
+
+def test_the_parent_is_who_chose_most_actions() -> None:
+    # p0 acted in six of nine steps, but a person chose four of its actions
+    logs = logs_of([0, 0, 0, 0, 0, 0, 1, 1, 1], [False] * 4 + [True] * 5)
+    found = logs.provenance
+    assert found["parent"] == "p1"
+    assert [each["policy_ids"] for each in found["logs"]] == [["p0"], ["p0", "p1"]]
+    assert [(each["session"], each["sha256"], each["steps"]) for each in found["logs"]] == [
+        ("s1", "a", 1),  # valid ones
+        (None, "b", 4),
+    ]
+
+
+def test_demonstrations_have_no_parent() -> None:
+    found = logs_of([-1] * 9, [True] * 9).provenance
+    assert found["parent"] is None
+    assert [each["policy_ids"] for each in found["logs"]] == [[], []]
+
+
+def test_bounds_are_the_logs_or_else_the_options() -> None:
+    bare, bounded = Interface(3, 2), Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0))
+    given = {"action_low": [-2.0, 0.0], "action_high": [2.0, 2.0]}
+
+    def spaces(interface: Interface, **bounds: list[float]) -> Spaces:
+        return logs_of([0] * 9, [True] * 9, interface, **bounds).spaces
+
+    assert spaces(bounded) == Spaces(3, (-1.0, 0.0), (1.0, 2.0))
+    assert spaces(bare, **given) == Spaces(3, (-2.0, 0.0), (2.0, 2.0))
+    with pytest.raises(GipoError, match="do not say the bounds"):
+        _ = spaces(bare)
+    with pytest.raises(GipoError, match=r"another robot .* its action_low is"):
+        _ = spaces(bounded, **given)
+
+
+def test_names_are_compared_where_both_know_them() -> None:
+    logs = logs_of([0] * 9, [True] * 9, Interface(3, 2, action_names=("x", "y")))
+    spaces = Spaces(3, (-1.0,) * 2, (1.0,) * 2)
+    logs.refuse_unlike(spaces)
+    logs.refuse_unlike(spaces, {"action_names": ["x", "y"], "control_rate_hz": 40.0, "whatever": 1})
+    with pytest.raises(GipoError, match="its action_names is"):
+        logs.refuse_unlike(spaces, {"action_names": ["y", "x"]})
+    assert logs.interface == {"action_names": ("x", "y")}

@@ -1,0 +1,144 @@
+"""Callbacks and loggers that a user names: what goes wrong in them is told by name, and costs no checkpoint."""
+
+import errno
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gipo.checkpoints import AtomicCheckpointIO
+from gipo.cli import main
+from tests.test_bad_input import refused
+
+Args = Callable[..., list[str]]
+
+pytestmark = pytest.mark.usefixtures("no_plot")
+
+
+def test_a_full_disk_ends_no_run_and_costs_no_file(
+    tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save, mine = AtomicCheckpointIO.save_checkpoint, tmp_path / "mine"
+
+    def full_from_the_third_on(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, **rest: Any) -> None:
+        if Path(path).parent == mine and checkpoint["epoch"] in (2, 3):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(self, checkpoint, path, **rest)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", full_from_the_third_on)
+    options = ("ModelCheckpoint", f"dirpath={mine}", "every_n_epochs=1", "save_on_train_epoch_end=true")
+    args = [f"--trainer.callbacks+={options[0]}", *(f"--trainer.callbacks.{option}" for option in options[1:])]
+    kept = []
+    monkeypatch.setattr(
+        "gipo.callbacks.reporting.CollectionMetrics.on_train_epoch_start",
+        lambda self, trainer, module: kept.append(sorted(path.name for path in mine.glob("*"))), raising=False,
+    )  # fmt: skip
+    main([*tiny(data__task="Tiny-v0", data__total_frames=32 * 5), *args])
+    epochs = [[int(re.findall(r"epoch=(\d+)", name)[0]) for name in names] for names in kept]
+    assert epochs == [[], [0], [1], [1], [1]]  # the newest that could be written is kept, and it alone
+    (last,) = mine.glob("*.ckpt")
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 5
+    told = [line for line in capsys.readouterr().err.splitlines() if "No space left" in line]
+    assert len(told) == 2
+    assert told[0].endswith("No space left on device; the run goes on, and ModelCheckpoint saves when it can")
+
+
+NAMED = {
+    "callbacks=LearningRateMonitor": (
+        "trainer.callbacks=LearningRateMonitor: Cannot use `LearningRateMonitor` callback with `Trainer` that has no "
+    ),
+    "callbacks=StochasticWeightAveraging swa_lrs=0.01": (
+        "trainer.callbacks=StochasticWeightAveraging: SWA currently works with 1 `optimizer`."
+    ),
+    "callbacks=EarlyStopping monitor=val/nothing": (
+        "trainer.callbacks=EarlyStopping: Early stopping conditioned on metric `val/nothing` which is not available."
+    ),
+    "callbacks=ModelCheckpoint monitor=val/nothing": (
+        "trainer.callbacks=ModelCheckpoint: `ModelCheckpoint(monitor='val/nothing')` could not find the monitored key"
+    ),
+    "callbacks=BackboneFinetuning": "trainer.callbacks=BackboneFinetuning: 'GIPOModule' object has no attribute",
+}
+
+
+@pytest.mark.parametrize("given", NAMED)
+def test_what_a_callback_of_lightnings_cannot_do_here_is_told_by_its_name(
+    given: str, tiny: Args, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *options = given.removeprefix("callbacks=").split()
+    args = [f"--trainer.callbacks+={name}", *(f"--trainer.callbacks.{option}" for option in options)]
+    tiny_run = tiny(data__task="Tiny-v0", trainer__check_val_every_n_epoch=1, trainer__logger="false")
+    assert refused([*tiny_run, *args], capsys).startswith(f"error: {NAMED[given]}")
+
+
+def test_a_logger_that_is_not_installed_is_told_by_its_name(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("wandb"):
+        pytest.skip("wandb is installed here")
+    error = refused([*tiny(data__task="Tiny-v0"), "--trainer.logger=WandbLogger"], capsys)
+    assert error.startswith("error: lightning.pytorch.loggers.WandbLogger cannot be made: Requirement 'wandb")
+    assert "pip install" in error
+
+
+def test_a_timer_is_written_into_the_configuration(tiny: Args, tmp_path: Path) -> None:
+    timer = ("--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:01:00:00")
+    main([*tiny(data__task="Tiny-v0", data__total_frames=32), *timer])
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert kept["trainer"]["callbacks"][0]["init_args"]["interval"] == "step"
+
+
+class Twofold(Callback):
+    """Ends a run, and fails once more when it hears of it."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            raise ValueError("the first cause")
+
+    def on_exception(self, *_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "mine.log")
+
+
+def test_a_callback_that_fails_at_the_end_of_a_run_costs_no_checkpoint_and_hides_no_cause(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = tiny(data__task="Tiny-v0", checkpoint__every=100)
+    with pytest.raises(SystemExit, match="2"):
+        main([*args, f"--trainer.callbacks+={__name__}.Twofold"])
+    error = capsys.readouterr().err
+    assert "gipo: Twofold failed at the end of the run: OSError in on_exception (" in error
+    assert "ValueError in on_train_epoch_end (" in error
+    assert "the first cause" in error
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["OnlineDataModule"]["iteration"] == 2
+
+
+class Odd(Callback):
+    """Keeps what only running code could read again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"path": Path("x")}
+
+
+class Unpicklable(Callback):
+    """Keeps what cannot be written."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"function": lambda: None}
+
+
+def test_a_state_that_could_not_be_read_again_is_left_out_and_told(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [f"--trainer.callbacks+={__name__}.{name}" for name in ("Odd", "Unpicklable")]
+    main([*tiny(data__task="Tiny-v0", data__total_frames=64), *args])
+    error = capsys.readouterr().err
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for name in ("Odd", "Unpicklable"):
+        assert error.count(f"gipo: the state of {name} is left out of checkpoints, as it is no plain data: ") == 1
+        assert name not in torch.load(last, weights_only=True)["callbacks"]
+    main([*tiny(data__task="Tiny-v0", data__total_frames=96, ckpt_path=last), *args])
+    assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3

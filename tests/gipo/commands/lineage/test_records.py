@@ -1,0 +1,229 @@
+"""What files say of themselves, read from their heads; what cannot be read is listed with its reason."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.commands.lineage.records import (
+    How,
+    Key,
+    Kind,
+    Origin,
+    Record,
+    printable,
+    read_artifact,
+    read_checkpoint,
+    read_log,
+    scan,
+)
+from gipo.common.errors import GipoError
+from robots.log import LogWriter, Session
+from tests.robots.builders import make_spec, step_row
+from tests.robots.strangers import write_of_schema, write_rosbag
+
+Chain = tuple[Path, dict[str, str]]
+
+
+def artifact(identity: str) -> Key:
+    return Key(Kind.ARTIFACT, identity)
+
+
+def log(identity: str) -> Key:
+    return Key(Kind.LOG, identity)
+
+
+def checkpoint(identity: str) -> Key:
+    return Key(Kind.CHECKPOINT, identity)
+
+
+def test_a_checkpoint_names_what_it_learned_from_most_steps_first(made: Chain) -> None:
+    folder, ids = made
+    first, *logs = read_checkpoint(folder / "round1.ckpt", "round1.ckpt")
+    assert first == Record(
+        checkpoint(ids["round1"]),
+        "round1.ckpt",
+        ("version 17", "17,000 frames", "reach-v3"),
+        (
+            Origin(artifact(ids["first"]), How.PARENT),
+            Origin(log(ids["aaaa"]), How.LEARNED, 1200),
+            Origin(log(ids["bbbb"]), How.LEARNED, 400),
+            Origin(checkpoint(ids["sim"]), How.STARTED),
+        ),
+    )
+    recorded = (Origin(artifact(ids["first"]), How.RECORDED),)
+    assert {record.key: (record.file, record.origins) for record in logs} == {
+        log(ids["aaaa"]): (None, recorded),
+        log(ids["bbbb"]): (None, recorded),
+    }
+
+
+def test_a_checkpoint_of_simulation_came_from_nothing(made: Chain) -> None:
+    (record,) = read_checkpoint(made[0] / "sim" / "last.ckpt", "last.ckpt")
+    assert record.origins == ()
+
+
+def test_an_artifact_names_its_checkpoint_and_knows_what_that_learned_from(made: Chain) -> None:
+    folder, ids = made
+    (first, source) = read_artifact(folder / "second.onnx", "second.onnx")
+    assert first.key == artifact(ids["second"])
+    assert (first.file, first.facts) == ("second.onnx", ("version 17",))
+    assert first.origins == (Origin(checkpoint(ids["round1"]), How.EXPORTED),)
+    assert source == Record(checkpoint(ids["round1"]), None, (), (Origin(artifact(ids["first"]), How.PARENT),))
+
+
+def test_a_log_names_who_acted_not_who_looked_on(made: Chain) -> None:
+    folder, ids = made
+    first, *others = read_log(folder / "cccc.mcap", "cccc.mcap")
+    assert first.key == log(ids["cccc"])
+    assert first.origins == (Origin(artifact(ids["second"]), How.RECORDED),)
+    assert first.facts == ("2026-03-01 12:00", "fake", f"shadow {ids['first'][:12]}")
+    # it carries the manifests of both, so both are known without their files
+    known = {record.key: record.origins for record in others}
+    assert known[artifact(ids["second"])] == (Origin(checkpoint(ids["round1"]), How.EXPORTED),)
+    assert known[artifact(ids["first"])] == (Origin(checkpoint(ids["sim"]), How.EXPORTED),)
+
+
+def rewritten(path: Path, **recorded: Any) -> Path:
+    """The checkpoint with other entries; None removes one. Its id is computed anew unless it is given."""
+    loaded = load_checkpoint(path)
+    entries = {key: value for key, value in (loaded["gipo"] | recorded).items() if value is not None}
+    torch.save(loaded | {"gipo": entries}, path)
+    return path
+
+
+def test_a_checkpoint_from_before_ids_is_known_by_its_file(chain: Chain) -> None:
+    path = rewritten(chain[0] / "round1.ckpt", id=None, parent=None, logs=None, init_from=None, frames=None, task=None)
+    (record,) = read_checkpoint(path, "round1.ckpt")
+    assert record == Record(checkpoint("none:round1.ckpt"), "round1.ckpt", ("version 17",))
+
+
+def test_a_log_may_be_named_by_the_hash_of_a_data_set(chain: Chain) -> None:
+    entry = {"sha256": "d" * 64, "policy_ids": ["e" * 64, "f" * 64], "steps": 5}
+    first, data = read_checkpoint(rewritten(chain[0] / "round1.ckpt", logs=[entry]), "x")
+    assert Origin(log("d" * 64), How.LEARNED, 5) in first.origins
+    assert [origin.key.id for origin in data.origins] == ["e" * 64, "f" * 64]
+
+
+BROKEN = {
+    "id is a number": ({"id": 5}, "'id' is int, it must be a text"),
+    "parent is a list": ({"parent": ["x"]}, "'parent' is list"),
+    "logs are a text": ({"logs": "all of them"}, "'logs' is str, it must be a list"),
+    "a log is a text": ({"logs": ["a.mcap"]}, "'logs' must be a list of objects"),
+    "a log without a name": ({"logs": [{"steps": 3}]}, "without a session or sha256"),
+    "policies are a number": ({"logs": [{"session": "a", "policy_ids": 3}]}, "'policy_ids' is int"),
+    "another format": ({"format": 99}, "format 99"),
+}
+
+
+@pytest.mark.parametrize(("entries", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_checkpoint_with_odd_entries_is_listed_with_its_reason(
+    entries: dict[str, Any], words: str, chain: Chain
+) -> None:
+    rewritten(chain[0] / "round1.ckpt", **entries)
+    records, (unreadable,) = scan(chain[0])
+    assert unreadable.file == "round1.ckpt"
+    assert words in unreadable.reason
+    assert chain[1]["round2"] in {record.key.id for record in records}
+
+
+def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(chain: Chain) -> None:
+    folder, ids = chain
+    (folder / "other.ckpt").write_bytes(b"no checkpoint")
+    (folder / "empty.mcap").write_bytes(b"")
+    (folder / "cut.mcap").write_bytes((folder / "aaaa.mcap").read_bytes()[:40])
+    (folder / "cut.onnx").write_bytes((folder / "first.onnx").read_bytes()[:-9])
+    torch.save({"weights": torch.ones(2)}, folder / "foreign.ckpt")
+    (folder / "folder.onnx").mkdir()
+    records, unreadable = scan(folder)
+    reasons = {each.file: each.reason for each in unreadable}
+    assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt"]
+    assert "the file is truncated, damaged" in reasons["other.ckpt"]
+    assert "no 'gipo' entry" in reasons["foreign.ckpt"]
+    assert "ends before it says whose log it is" in reasons["cut.mcap"]
+    assert str(folder) not in "".join(reasons.values())
+    assert {record.key.id for record in records} >= set(ids.values())
+
+
+def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
+    write_rosbag(tmp_path / "bag.mcap")
+    write_of_schema(tmp_path / "newer.mcap")
+    (tmp_path / "zeros.mcap").write_bytes(bytes(4096))
+    write_of_schema(tmp_path / "older.mcap", 0)
+    records, unreadable = scan(tmp_path)
+    assert [record.file for record in records] == ["older.mcap"]
+    assert {each.file: each.reason for each in unreadable} == {
+        "bag.mcap": "the file is no log of gipo-robot: an MCAP file of profile 'ros2'",
+        "newer.mcap": "the file: the log has schema 2, this gipo reads up to 1; upgrade gipo",
+        "zeros.mcap": "the file ends before it says whose log it is: zeros from byte 0 on: the file system never wrote "
+        "what follows",
+    }
+
+
+def test_only_the_beginning_of_a_log_is_read(chain: Chain) -> None:
+    path = chain[0] / "long.mcap"
+    shutil.copy(chain[0] / "aaaa.mcap", path)
+    whole = read_log(path, "long.mcap")
+    with open(path, "r+b") as file:  # a hole of 16 GB, of which reading a part would already be damage
+        file.seek(-60, os.SEEK_END)
+        file.write(b"\xff" * 60)
+        file.truncate(16 << 30)
+    assert read_log(path, "long.mcap") == whole
+
+
+def test_a_torn_log_that_holds_no_episode_yet_still_says_whose_it_is(tmp_path: Path) -> None:
+    def written(name: str, **manifests: str) -> Path:
+        named = {key * 64: text for key, text in manifests.items()}
+        writer = LogWriter(tmp_path / name, Session(make_spec().to_json(), named))
+        writer.event("reset", "nothing happened")
+        writer.close()
+        return tmp_path / name
+
+    record, *_ = read_log(written("one.mcap", a="{}"), "x")
+    assert record.origins == (Origin(artifact("a" * 64), How.RECORDED),)
+    record, *_ = read_log(written("two.mcap", a="{}", b="[]"), "x")
+    assert record.origins == ()  # either may have acted
+    with pytest.raises(Exception, match="not JSON"):
+        read_log(written("three.mcap", a="{"), "x")
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GipoError, match="is no folder"):
+        scan(tmp_path / "nowhere")
+
+
+def test_terminal_escapes_do_not_come_through(chain: Chain) -> None:
+    folder, _ = chain
+    rewritten(folder / "round1.ckpt", task="\x1b[2Jreach", parent="\x1b]0;x\x07")
+    (folder / "round2.ckpt").rename(folder / "\x1b[31m.ckpt")
+    records, _ = scan(folder)
+    shown = [record.key.id for record in records]
+    for record in records:
+        shown += [*record.facts, record.file or "", *(origin.key.id for origin in record.origins)]
+    assert all(text.isprintable() for text in shown)
+    assert printable("\x1b[2Ja") == "?[2Ja"
+
+
+def test_saving_again_keeps_the_provenance_and_the_id(chain: Chain) -> None:
+    path = chain[0] / "round1.ckpt"
+    before = read_checkpoint(path, "x")
+    AtomicCheckpointIO().save_checkpoint(load_checkpoint(path), path)
+    assert read_checkpoint(path, "x") == before
+
+
+def test_the_opening_skips_what_is_no_start(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json(), {"a" * 64: "{}", "b" * 64: "{}"}))
+    writer.event("reset", data={"policy_id": "a" * 64})
+    writer.step(step_row(0, 5, 3))
+    writer.event(
+        "episode_start", episode=0, data={"policy_id": "b" * 64, "note": json.dumps({"kind": "episode_start"})}
+    )
+    writer.event("episode_start", episode=1, data={"policy_id": "a" * 64})
+    writer.close()
+    record, *_ = read_log(tmp_path / "a.mcap", "a.mcap")
+    assert record.origins == (Origin(artifact("b" * 64), How.RECORDED),)

@@ -1,0 +1,52 @@
+"""What a person sees of a loop."""
+
+import pytest
+
+from gipo.commands.studies.headings import Narrator, duration
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 61.6, 100.0, 100.4])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+
+
+def tell(narrator: Narrator) -> None:
+    with narrator.stage("Train") as told:
+        told.result = "success 0.50 [0.30, 0.70]"
+    with narrator.stage("Export") as told:
+        told.detail = "a.onnx"
+
+
+@pytest.mark.usefixtures("clock")
+def test_one_loop_has_a_heading_a_stage_and_a_line_of_what_came_out() -> None:
+    said: list[str] = []
+    tell(Narrator(2, say=said.append))
+    assert said == [
+        "\n[1/2] Train",
+        "      success 0.50 [0.30, 0.70], 1 min 02 s",
+        "\n[2/2] Export",
+        "      a.onnx, 0 s",
+    ]
+
+
+@pytest.mark.usefixtures("clock")
+def test_loops_side_by_side_have_a_line_a_result_and_one_bar() -> None:
+    said: list[str] = []
+    done: list[int] = []
+    tell(Narrator(2, "seed 3", said.append, lambda: done.append(1)))
+    assert said == ["seed 3: Train: success 0.50 [0.30, 0.70]"]
+    assert len(done) == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_stage_that_fails_has_no_result() -> None:
+    said: list[str] = []
+    narrator = Narrator(2, say=said.append)
+    with pytest.raises(ZeroDivisionError), narrator.stage("Train"):
+        _ = 1 / 0
+    assert said == ["\n[1/2] Train"]
+
+
+def test_durations() -> None:
+    assert [duration(seconds) for seconds in (0.2, 59.4, 60.0, 185.0)] == ["0 s", "59 s", "1 min 00 s", "3 min 05 s"]

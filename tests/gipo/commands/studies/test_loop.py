@@ -1,0 +1,125 @@
+"""The whole loop on a task that is too small to learn: its figures are those of its logs."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import deploy.cli
+import gipo.cli
+import robots.cli
+from gipo.checkpoints import load_checkpoint
+from gipo.commands.lineage.cli import main as lineage
+from gipo.commands.studies import stages
+from gipo.commands.studies.cli import main
+from robots.log import read_log
+
+SMALL = [
+    "--frames", "40", "--logged", "2", "--episodes", "2", "--rounds", "1", "--processes", "1",
+    "--train", "data.frames_per_iteration=20", "data.collector.num_envs=1", "data.evaluation.num_envs=1",
+    "data.rounds=1", "data.batch=16", "data.capacity=40",
+    "--post", "data.iterations=2", "data.rounds=1", "data.batch=16", "data.min_ess=0", "data.ingest.workers=1",
+]  # fmt: skip
+
+
+def in_process(command: str, args: Sequence[str], *_: object) -> None:
+    """The same commands without the time that Python takes to start."""
+    entry = {"gipo": gipo.cli.main, "gipo-deploy": deploy.cli.main, "gipo-robot": robots.cli.main}[command]
+    assert not entry(list(args))
+
+
+def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads((out / "demo.json").read_text())
+    (result,) = found["seeds"]
+    assert (result["seed"], found["gap"]) == (3, {"action_offset": 0.2})
+    assert len(result["rounds"]) == 2
+    for each in result["rounds"]:
+        episodes = [episode for path in Path(each["compared"]).glob("*.mcap") for episode in read_log(path).episodes]
+        assert [episode.number for episode in episodes] == [0, 1]
+        assert each["success"] == sum(bool(episode.success) for episode in episodes) / 2
+        assert each["return"] == pytest.approx(sum(float(e["reward"].sum(dtype=float)) for e in episodes) / 2)
+        assert each["low"] <= each["success"] <= each["high"]
+    before, after = (
+        [tuple(episode["observation"][0, -3:].tolist()) for episode in read_log(path).episodes]
+        for each in result["rounds"]
+        for path in Path(each["compared"]).glob("*.mcap")
+    )
+    assert before == after  # compared on the same goals …
+    logged = [
+        tuple(e["observation"][0, -3:])
+        for p in Path(result["rounds"][0]["logs"]).glob("*.mcap")
+        for e in read_log(p).episodes
+    ]
+    assert not set(logged) & set(before)  # … that are not those it learned from
+    assert found["median_gain"] == result["rounds"][1]["success"] - result["rounds"][0]["success"]
+    first, second = (load_checkpoint(each["checkpoint"])["gipo"] for each in result["rounds"])
+    assert second["init_from"] == first["id"]
+    assert f"{result['rounds'][1]['success']:.2f} [" in (out / "demo.md").read_text()
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    lineage([str(out), "--out", str(out / "lineage.png")])
+    assert "round-0" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_the_loop_closes_and_a_second_call_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(
+        stages,
+        "run",
+        lambda command, args, *_: (called.append(command), in_process(command, args)),
+    )
+    args = ["loop", "--out", str(tmp_path / "out"), "--seeds", "3", "--gap", "action_offset=.2", *SMALL]
+    main(args)
+    assert called == [
+        "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo-robot", "gipo", "gipo-deploy", "gipo-robot",
+    ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("[")] == [
+        "[1/8] Train in simulation for 40 steps", "[2/8] Export the policy that goes onto the robot",
+        "[3/8] Run it on the robot: 2 goals", "[4/8] Log 2 more episodes to learn from, with other goals",
+        "[5/8] Audit the logs: recompute every log-prob from the artifact alone",
+        "[6/8] Post-train on these logs alone", "[7/8] Export the policy that goes onto the robot",
+        "[8/8] Run it on the robot: the same 2 goals",
+    ]  # fmt: skip
+    assert len(re.findall(r"^      success \d\.\d\d \[\d\.\d\d, \d\.\d\d\], mean return ", said, re.M)) == 3
+    assert "   ├─ train/checkpoints/last.ckpt   trained in simulation\n" in said
+    assert "over budget" not in said
+    check(tmp_path / "out", capsys)
+    figures = (tmp_path / "out" / "demo.json").read_bytes()
+    main(args)
+    assert len(called) == 8
+    assert (tmp_path / "out" / "demo.json").read_bytes() == figures
+    with pytest.raises(SystemExit, match="2"):
+        main([*args, "--frames", "60"])
+    assert "was made with other options" in capsys.readouterr().err
+
+
+@pytest.mark.campaign
+def test_the_loop_closes_with_the_commands_a_user_types(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["loop", "--out", str(tmp_path / "out"), "--seeds", "3", "--gap", "action_offset=.2", *SMALL])
+    check(tmp_path / "out", capsys)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--rounds", "0"], "'0' is no whole number from 1 to"),
+        (["--logged", "0"], "'0' is no whole number from 1 to"),
+        (["--gap", "nonsense=1"], "nonsense"),
+        (["--gap", "action_offset=7"], "action_offset is 7"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_runs(
+    extra: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["loop", "--out", str(tmp_path), *extra])
+    error = capsys.readouterr().err
+    assert error.startswith("gipo-study: error: ")
+    assert reason in error
+    assert error.count("\n") == 1

@@ -1,0 +1,101 @@
+"""What the comparison of objectives says of its rows, and that it runs end to end."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gipo.commands.studies import posttrain
+from gipo.commands.studies.cli import main
+
+GAINS = {
+    (1, "GIPO"): [0.1, 0.2, 0.3, 0.4, 0.9], (1, "PPOClip"): [0.0, 0.1, 0.1, 0.2, 0.3],
+    (3, "GIPO"): [0.0, 0.0, 0.1, 0.1, 0.1], (3, "PPOClip"): [0.2, 0.2, 0.2, 0.2, 0.2],
+}  # fmt: skip
+
+
+def rows(gains: dict[tuple[int, str], list[float]]) -> list[dict[str, Any]]:
+    return [
+        {"seed": seed, "back": back, "objective": name, "before": 0.1, "after": 0.1 + gain, "gain": gain}
+        for (back, name), values in gains.items()
+        for seed, gain in enumerate(values)
+    ]
+
+
+def test_the_summary_by_hand() -> None:
+    table = {(row["back"], row["objective"]): row for row in posttrain.summarise(rows(GAINS))}
+    assert list(table) == list(GAINS)
+    # of five runs the smallest and the largest are left out
+    assert table[1, "GIPO"]["gain"] == pytest.approx(0.3)
+    assert table[3, "GIPO"]["gain"] == pytest.approx(0.2 / 3)
+    assert all(row["seeds"] == 5 for row in table.values())
+    same = table[3, "PPOClip"]
+    assert (same["low"], same["high"]) == pytest.approx((0.2, 0.2))
+    wide = table[1, "GIPO"]
+    assert wide["low"] < wide["gain"] < wide["high"]
+
+
+def test_the_report_says_where_the_first_does_not_win() -> None:
+    found = rows(GAINS)
+    text = posttrain.report(posttrain.summarise(found), found)
+    assert "| logs from | GIPO | PPOClip |" in text
+    assert "| 1 back | +0.30 [" in text
+    assert "- 1 back: GIPO gains most." in text
+    assert "- 3 back: GIPO does not win; more gained by PPOClip." in text
+    # 1 back: 25 pairs, of which .1 loses to .2 .3 and ties with two .1s, .2 loses to .3 and ties with .2, .3 ties
+    wins = (1 + 2 * 0.5) + (3 + 0.5) + (4 + 0.5) + 5 + 5
+    assert f"Probability that GIPO gains more than PPOClip: {wins / 50:.2f} [" in text
+
+
+def test_a_tie_is_no_win() -> None:
+    found = rows({(1, "GIPO"): [0.1, 0.2], (1, "SAPO"): [0.2, 0.1]})
+    text = posttrain.report(posttrain.summarise(found), found)
+    assert "- 1 back: GIPO does not win; as much gained by SAPO." in text
+    assert "GIPO gains more than SAPO: 0.50 [" in text
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    posttrain.plot(posttrain.summarise(rows(GAINS)), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--frames", "85000"], "must be a multiple of 10000"),
+        (["--frames", "20000", "--back", "1", "2"], "--back 2 reaches before the first checkpoint"),
+        (["--back", "0"], "'0' is no whole number from 1 to"),
+        (["--gap", "mass=1"], "mass"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_runs(
+    extra: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["posttrain", "--out", str(tmp_path), *extra])
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+def test_the_comparison_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([
+        "posttrain", "--out", str(tmp_path / "out"), "--loops", str(tmp_path / "loops"), "--seeds", "3", "--back", "1",
+        "--objectives", "GIPO", "PPOClip", "--frames", "20000", "--logged", "3", "--episodes", "2", "--processes", "1",
+        "--post", "data.iterations=2", "data.rounds=2", "data.batch=32", "data.min_ess=0", "data.ingest.workers=1",
+    ])  # fmt: skip
+    with open(tmp_path / "out" / "runs.csv") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["seed"], row["back"], row["objective"]) for row in found] == [
+        ("3", "1", "GIPO"),
+        ("3", "1", "PPOClip"),
+    ]
+    for row in found:
+        assert float(row["gain"]) == float(row["after"]) - float(row["before"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {
+        "posttrain.csv", "posttrain.png", "posttrain.md", "runs.csv",
+    }  # fmt: skip
+    assert "Probability that GIPO gains more than PPOClip" in capsys.readouterr().out

@@ -1,0 +1,148 @@
+"""Stages run once: finished ones are skipped, interrupted ones begin again, others' folders are left alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gipo.commands.studies import stages as module
+from gipo.commands.studies.stages import Outcome, Stages, outcome, parse_gap
+from gipo.common.errors import GipoError
+from robots.log import append_label, read_log
+from tests.offline import Robot
+
+Calls = list[tuple[str, list[str]]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What was run, of commands that do nothing."""
+    found: Calls = []
+    monkeypatch.setattr(module, "run", lambda command, args, *_: found.append((command, list(args))))
+    return found
+
+
+def test_a_finished_stage_is_not_run_again(calls: Calls, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert Stages({}).export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx") == tmp_path / "p" / "a.onnx"
+    assert calls == [("gipo-deploy", ["export", f"{tmp_path}/a.ckpt", "--out", f"{tmp_path}/p/a.onnx"])]
+    with pytest.raises(GipoError, match=r"p was made with other options; name another --out, or delete it"):
+        Stages({}).export(tmp_path / "b.ckpt", tmp_path / "p" / "a.onnx")
+
+
+def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Stages({}).train(tmp_path / "t", 1, 1000)
+    calls: Calls = []
+    monkeypatch.setattr(module, "run", lambda command, args, *_: calls.append((command, list(args))))
+    with pytest.raises(GipoError, match="other options"):
+        Stages({}).train(tmp_path / "t", 1, 2000)
+    assert Stages({}).train(tmp_path / "t", 1, 1000) == tmp_path / "t" / "checkpoints"
+    ((command, args),) = calls
+    assert command == "gipo"
+    assert args == [
+        "fit", "--seed_everything=1", "--data.total_frames=1000", "--checkpoint.keep=true",
+        f"--trainer.default_root_dir={tmp_path}/t",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_from_its_last_checkpoint(calls: Calls, tmp_path: Path) -> None:
+    last = tmp_path / "t" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    options = ["--data.rounds=1"]
+    made = Stages({}).post_train(tmp_path / "t", [tmp_path / "l"], tmp_path / "i.ckpt", tmp_path / "p", 5, options)
+    assert made == last
+    assert calls[0][1] == [
+        "fit", "--config", f"{tmp_path}/t/config.yaml", f"--ckpt_path={last}",
+        f"--trainer.default_root_dir={tmp_path}/t",
+    ]  # fmt: skip
+    # … which is the same stage as the one that was asked for
+    (words,) = {path.read_text() for path in (tmp_path / "t").glob("fit.*.json")}
+    assert "--data.rounds=1" in json.loads(words)
+
+
+def test_logs_of_an_interrupted_drive_are_cleared(
+    robot: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = tmp_path / "logs", []
+
+    def driving(command: str, args: Sequence[str], *_: object) -> None:
+        seen.append(sorted(path.name for path in folder.glob("*.mcap")))
+        (folder / f"{len(seen)}.mcap").write_bytes(robot.logs[0].read_bytes())
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", driving)
+    with pytest.raises(KeyboardInterrupt):
+        Stages({}).drive(robot.artifact, folder, 2, 0)
+    found = Stages({}).drive(robot.artifact, folder, 2, 0)  # of its three episodes, two are judged
+    assert seen == [[], []]
+    assert [path.name for path in folder.glob("*.mcap")] == ["2.mcap"]
+    assert found.successes == (True, False)
+
+
+def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_path: Path) -> None:
+    (tmp_path / "mine.mcap").touch()
+    with pytest.raises(GipoError, match="holds files not of this study"):
+        Stages({}).drive(tmp_path / "a.onnx", tmp_path, 2, 0)
+    assert (tmp_path / "mine.mcap").exists()
+    assert calls == []
+
+
+def test_no_stage_begins_once_the_study_has_ended(calls: Calls, tmp_path: Path) -> None:
+    stages = Stages({})
+    stages.ended.set()
+    with pytest.raises(GipoError, match="the study has ended"):
+        stages.export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx")
+    assert calls == []
+
+
+def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
+    with pytest.raises(GipoError, match="holds 0 judged episodes of 3; the robot was stopped"):
+        Stages({"action_gain": 0.5, "delay": 2}).drive(tmp_path / "a.onnx", tmp_path / "l", 3, 77)
+    words = " ".join(calls[0][1])
+    assert "--episodes 3 --seed 77 " in words
+    assert words.endswith("--set action_gain=0.5 --set delay=2 --table")
+
+
+def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:
+    log = robot.log(tmp_path / "a.mcap", (12, 10, 15), seed=3)  # unknown, success, failure
+    with pytest.raises(GipoError, match="holds 2 judged episodes of 3"):
+        outcome(tmp_path, 3)
+    append_label(log, read_log(log).header.session, 0, success=True, reward=None)
+    found = outcome(tmp_path, 3)
+    assert found.successes == (True, True, False)
+    rewards = [episode["reward"].sum(dtype=float) for episode in read_log(log).episodes]
+    assert found.returns == pytest.approx(rewards)
+    (tmp_path / "b.mcap").write_bytes(b"no log")
+    with pytest.raises(GipoError, match=r"b\.mcap"):
+        outcome(tmp_path, 3)
+
+
+def test_the_summary_by_hand() -> None:
+    found = Outcome((True, False, True, True), (1.0, 2.0, 3.0, 6.0))
+    assert found.text() == "success 0.75 [0.30, 0.95], mean return 3"
+    summary = found.summary()
+    assert (summary["episodes"], summary["success"], summary["return"]) == (4, 0.75, 3.0)
+    # Wilson: (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+    z, p, n = 1.959964, 0.75, 4
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    assert (summary["low"], summary["high"]) == pytest.approx(
+        ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)), abs=1e-5
+    )
+
+
+def test_gaps() -> None:
+    assert parse_gap(["action_offset=.45", "delay=2"]) == {"action_offset": 0.45, "delay": 2}
+    for text, reason in (("speed=2", "speed"), ("delay=-1", "delay is -1"), ("delay", "must be key=value")):
+        with pytest.raises(GipoError, match=rf"--gap {text}: .*{reason}"):
+            parse_gap([text])

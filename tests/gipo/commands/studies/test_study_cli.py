@@ -1,0 +1,105 @@
+"""`gipo-study`: help that teaches, bad input in one line, files where they were asked for."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from gipo.commands.studies import cli
+
+ROOT = Path(__file__).parents[4]
+Capture = pytest.CaptureFixture[str]
+
+
+def test_it_is_installed() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["gipo-study"] == "gipo.commands.studies.cli:main"
+
+
+@pytest.mark.parametrize("name", cli.STUDIES)
+def test_help_says_what_is_written(name: str, capsys: Capture) -> None:
+    for args in (["--help"], [name, "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(args)
+    words = capsys.readouterr().out
+    assert f"gipo-study {name} --out" in words
+    assert re.findall(r"\w+\.(?:csv|json)", words)
+    assert "--out" in words
+
+
+def test_a_study_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    (tmp_path / "twice_study.py").write_text(
+        '"""Writes a number twice."""\n'
+        "def add_arguments(parser): parser.add_argument('--number', type=int)\n"
+        "def run(options): (options.out / 'n.txt').write_text(str(2 * options.number))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.STUDIES, "twice", "twice_study")
+    cli.main(["twice", "--number", "4", "--out", str(tmp_path / "deep" / "er")])
+    assert (tmp_path / "deep" / "er" / "n.txt").read_text() == "8"
+    assert "holds n.txt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["theory", "--draws", "0"], "--draws"),
+        (["theory", "--delta", "1"], "--delta"),
+        (["theory", "--delta", "nan"], "--delta"),
+        (["theory", "--seed", "-1"], "--seed"),
+        (["theory", "--out", ""], "argument --out: it is empty"),
+        (["loop", "--processes", "0"], "argument --processes: '0' is no whole number from 1 to 1024"),
+        (["posttrain", "--processes", "0"], "argument --processes: '0' is no whole number from 1 to 1024"),
+        (["posttrain", "--loops", ""], "argument --loops: it is empty"),
+        (["staleness", "--seeds", "1", "-1"], "argument --seeds: '-1' is no whole number from 0 to 2147483647"),
+        (
+            ["staleness", "--objectives", "GIPO", "GIPOO"],
+            "--objectives GIPOO: there is no such objective; the nearest: GIPO",
+        ),
+        (["staleness", "--objectives", "GIPO:sgima=1"], "GIPO has no option 'sgima'; it has sigma, sigma_neg_ratio"),
+        (["posttrain", "--objectives", "json.loads"], "--objectives json.loads: there is no such objective"),
+        (["gridworld", "--out", "{file}"], "--out"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], word: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    out = [] if "--out" in args else ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([arg.format(file=file) for arg in args] + out)
+    error = capsys.readouterr().err
+    assert error.startswith("gipo-study: error: ")
+    assert error.count("\n") == 1
+    assert word in error
+
+
+@pytest.mark.parametrize(("args", "words"), [(["gridwrld"], "'gridworld', 'theory'"), ([], "required: NAME")])
+def test_no_study_of_that_name(args: list[str], words: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(args)
+    error = capsys.readouterr().err
+    assert error.startswith("gipo-study: error: ")
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_help_imports_neither_torch_nor_plots() -> None:
+    code = "import sys, gipo.commands.studies.cli as cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Bias and variance of every objective" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+def test_a_study_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "gipo.commands.studies.theory", raising=False)
+    monkeypatch.delitem(sys.modules, "gipo.baselines", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["theory"])
+    error = capsys.readouterr().err
+    way_out = "pip install '.[train]' in a clone of gipo"
+    assert error == f"gipo-study: error: torch is not installed; this command needs it: {way_out}\n"

@@ -1,0 +1,157 @@
+"""The staleness report against numbers worked out by hand."""
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gipo.adaptive import AdaptiveGIPO
+from gipo.commands.staleness import (
+    VersionRow,
+    effective_share,
+    refuse_unsupported,
+    staleness_report,
+    text,
+    write_csv,
+)
+from gipo.common.errors import GipoError
+from gipo.diagnostics import effective_sample_size
+from gipo.objectives import GIPO, NoClip, PPOClip
+
+torch.set_num_threads(1)
+
+LN2, LN4 = math.log(2), math.log(4)
+PPO = PPOClip(clip=0.5)
+
+# Policy 1 at version 8: ρ = 1, 2, ½, 4 over two steps; policy 0 at version 5: ρ = 1, and one log-prob of −inf;
+# the last step was not the policy's.
+X = torch.tensor([[0.0, LN2], [0.0, math.inf], [-LN2, LN4], [9.0, 9.0]])
+USED = torch.tensor([True, True, True, False])
+POLICY, VERSION = torch.tensor([1, 0, 1, 0]), torch.tensor([8, 5, 8, 5])
+
+
+def test_every_number_by_hand() -> None:
+    old, new = staleness_report(X, USED, POLICY, VERSION, 10, NoClip())
+    assert old == VersionRow(
+        policy=0, version=5, age=5, steps=1, elements=1, masked=1, ess=1.0,
+        log_ratio_p5=0.0, log_ratio_p50=0.0, log_ratio_p95=0.0, log_ratio_abs_p95=0.0, weight=1.0,
+        weight_share=pytest.approx(1 / 5), contribution_share=pytest.approx(1 / 8.5),
+    )  # fmt: skip
+    # u = ρ = 1, 2, ½, 4: Σu = 7.5, Σu² = 21.25
+    assert (new.policy, new.version, new.age, new.steps, new.elements, new.masked) == (1, 8, 2, 2, 4, 0)
+    assert new.ess == pytest.approx(7.5**2 / (4 * 21.25))
+    quantiles = (new.log_ratio_p5, new.log_ratio_p50, new.log_ratio_p95, new.log_ratio_abs_p95)
+    assert quantiles == pytest.approx((-LN2, 0.0, LN4, LN4))
+    assert (new.weight, new.weight_share, new.contribution_share) == pytest.approx((1.0, 4 / 5, 7.5 / 8.5))
+
+
+def test_weights_are_means_over_both_signs_of_the_advantage() -> None:
+    # ρ = 2 is dead where A > 0, alive where A < 0; ρ = ¼ the other way round; ρ = 1 alive in both
+    x = torch.tensor([[LN2], [-LN4], [0.0]])
+    (row,) = staleness_report(x, torch.ones(3) > 0, torch.zeros(3).long(), torch.zeros(3).long(), 0, PPO)
+    assert row.weight == pytest.approx((0.5 + 0.5 + 1) / 3)
+    # u = ½·2, ½·¼, 1
+    assert row.ess == pytest.approx(2.125**2 / (3 * (1 + 1 / 64 + 1)))
+    asymmetric = GIPO(sigma=1.0, sigma_neg_ratio=0.5)
+    (row,) = staleness_report(
+        torch.ones(1, 1), torch.ones(1) > 0, torch.zeros(1).long(), torch.zeros(1).long(), 0, asymmetric
+    )
+    assert row.weight == pytest.approx((math.exp(-0.5) + math.exp(-2)) / 2)
+
+
+def test_unused_steps_have_no_say_in_an_adaptive_width() -> None:
+    objective = AdaptiveGIPO(0.5)
+    padded, used = torch.cat([torch.ones(6, 2), torch.full((50, 2), 4.0)]), torch.arange(56) < 6
+    (row,) = staleness_report(padded, used, torch.zeros(56).long(), torch.zeros(56).long(), 3, objective)
+    assert row.weight == pytest.approx(0.5, abs=1e-4)
+
+
+@given(
+    x=st.lists(st.floats(-6, 6, width=32) | st.sampled_from([math.nan, -math.inf]), min_size=1, max_size=30),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=80, derandomize=True, database=None)
+def test_rows_add_up_to_the_whole(x: list[float], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    log_ratio, size = torch.tensor(x).unsqueeze(-1), (len(x),)
+    policy, version = (torch.randint(n, size, generator=generator) for n in (2, 3))
+    rows = staleness_report(log_ratio, torch.ones(size) > 0, policy, version, 3, GIPO())
+    kept = log_ratio[torch.isfinite(log_ratio)]
+    assert sum(row.steps for row in rows) == len(x)
+    assert sum(row.elements for row in rows) == kept.numel()
+    assert sum(row.masked for row in rows) == len(x) - kept.numel()
+    if kept.numel():
+        assert sum(row.weight_share for row in rows) == pytest.approx(1)
+        assert sum(row.contribution_share for row in rows) == pytest.approx(1)
+        u = GIPO()(kept, torch.tensor(1.0)).contribution
+        assert effective_share(rows) == pytest.approx(effective_sample_size(u.double()).item(), rel=1e-5)
+    else:
+        assert effective_share(rows) == 0
+
+
+def test_nothing_contributes() -> None:
+    # w·ρ underflows at σ = .01
+    (row,) = staleness_report(
+        torch.full((2, 2), 4.0), torch.ones(2) > 0, torch.zeros(2).long(), torch.zeros(2).long(), 1, GIPO(sigma=0.01)
+    )
+    assert (row.ess, row.weight, row.contribution_share) == (0, 0, 0)
+    with pytest.raises(GipoError, match=r"effective sample size of these logs is 0 of"):
+        refuse_unsupported([row], 0.01)
+
+
+def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() -> None:
+    rows = staleness_report(X, USED, POLICY, VERSION, 10, NoClip())
+    # all five elements: u = 1, 1, 2, ½, 4
+    share = 8.5**2 / (5 * 22.25)
+    assert effective_share(rows) == pytest.approx(share)
+    refuse_unsupported(rows, share - 1e-6)
+    with pytest.raises(GipoError) as refused:
+        refuse_unsupported(rows, 0.9, ["a" * 64, "b" * 64])
+    for words in (
+        f"is {share:.3g} of their samples", "below data.min_ess = 0.9", "version 8 of policy bbbbbbbbbbbb…",
+        f"{7.5**2 / 85:.3g}", "1.39 nats", "model.objective.sigma", "newer ones", "--data.min_ess",
+        "gipo-robot audit",
+    ):  # fmt: skip
+        assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("bound", [-0.1, 1.1, math.nan])
+def test_a_bound_that_is_no_share_is_refused(bound: float) -> None:
+    with pytest.raises(GipoError, match="min_ess must lie"):
+        refuse_unsupported(staleness_report(X, USED, POLICY, VERSION, 10, NoClip()), bound)
+
+
+def test_no_valid_step_is_refused_and_is_an_empty_table() -> None:
+    rows = staleness_report(X, torch.zeros(4) > 0, POLICY, VERSION, 10, AdaptiveGIPO())
+    assert rows == []
+    with pytest.raises(GipoError, match="no step is valid"):
+        refuse_unsupported(rows, 0.0)
+    assert "0 valid steps" in text(rows, [])
+
+
+def test_the_table_is_aligned_and_names_policies_shortly() -> None:
+    rows = staleness_report(X, USED, POLICY, VERSION, 10, NoClip())
+    head, first, second, last = text(rows, ["a" * 64, "b" * 64]).splitlines()
+    assert first.split()[:5] == ["aaaaaaaaaaaa…", "5", "5", "1", "1"]
+    assert second.split()[:5] == ["bbbbbbbbbbbb…", "8", "2", "2", "0"]
+    assert len(head) == len(first) == len(second)
+    assert last == (
+        "3 valid steps, effective sample size 0.65 of their samples; weights are means over A = +1 and A = −1"
+    )
+    unknown = text([replace(rows[0], policy=-1)], ["a" * 64]).splitlines()[1]
+    assert unknown.split()[0] == "#-1"
+
+
+def test_the_csv_holds_every_field_and_whole_ids(tmp_path: Path) -> None:
+    rows = staleness_report(X, USED, POLICY, VERSION, 10, NoClip())
+    write_csv(rows, ["a" * 64, "b" * 64], tmp_path / "staleness.csv")
+    with open(tmp_path / "staleness.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["policy"] for row in found] == ["a" * 64, "b" * 64]
+    assert float(found[1]["ess"]) == rows[1].ess
+    assert set(found[0]) == set(VersionRow.__dataclass_fields__)

@@ -1,0 +1,202 @@
+"""A LeRobot device from the command line: its own configuration, and one line for whatever is wrong with it."""
+
+import importlib.util
+import json
+import re
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from gipo.common.errors import UserError
+from robots.drivers.lerobot import LeRobotRobot, find_device
+from robots.errors import RobotError
+from robots.load import load_robot
+from tests.robots.builders import make_spec
+
+
+@dataclass
+class CameraConfig:
+    """As LeRobot's: subclasses register by a name that the key `type` chooses."""
+
+    registered: ClassVar[dict[str, type]] = {}
+
+    fps: int | None = None
+    width: int | None = None
+
+    @classmethod
+    def get_known_choices(cls) -> dict[str, type]:
+        return cls.registered
+
+
+@dataclass(kw_only=True)
+class OpenCVCameraConfig(CameraConfig):
+    index_or_path: int | Path
+
+
+CameraConfig.__module__ = "their_arms.cameras"  # beside which others are looked for
+CameraConfig.registered["opencv"] = OpenCVCameraConfig
+
+
+@dataclass(kw_only=True)
+class ArmConfig:
+    port: str
+    id: str | None = None
+    calibration_dir: Path | None = None
+    use_degrees: bool = True
+    max_relative_target: float | dict[str, float] | None = None
+    cameras: dict[str, CameraConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for camera in self.cameras.values():
+            if camera.width is None:
+                raise ValueError("Specifying 'width' is required for the camera to be used in a robot")
+
+
+class Arm:
+    config_class = ArmConfig
+    action_features: ClassVar[dict[str, Any]] = {"pan.pos": float}
+
+    def __init__(self, config: ArmConfig):
+        self.config = config
+        if config.calibration_dir is not None:
+            config.calibration_dir.mkdir(parents=True, exist_ok=True)
+        if config.port == "/dev/locked":
+            raise PermissionError(13, "Permission denied", config.port)
+        self.observation_features = {"pan.pos": float, **dict.fromkeys(config.cameras, (4, 6, 3))}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with the spec of the arm; its driver can be imported."""
+    module = types.ModuleType("their_arms")
+    module.Arm, module.Nothing = Arm, object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "their_arms", module)
+    spec = make_spec(
+        observation_names=("pan.pos",), observation_units=("deg",), observation_low=(-9.0,), observation_high=(9.0,),
+        action_names=("pan.pos",), action_units=("deg",), action_low=(-1.0,), action_high=(1.0,),
+        action_rate=(None,), action_acceleration=(None,), action_hold=("measured",),
+    )  # fmt: skip
+    (tmp_path / "arm.json").write_text(spec.to_json())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(*settings: str, device: str = "their_arms:Arm", spec: str = "arm.json") -> LeRobotRobot:
+    given = [f"device={device}", f"spec={spec}", "wait=false", *settings]
+    robot = load_robot("lerobot", None, given)  # type: ignore[arg-type]
+    assert isinstance(robot, LeRobotRobot)
+    return robot
+
+
+def test_fields_are_what_the_configuration_says_they_are(folder: Path) -> None:
+    config = load("port=5", "id=01", "calibration_dir=cal", "use_degrees=false", "max_relative_target=5").device.config
+    assert config == ArmConfig(
+        port="5", id="01", calibration_dir=Path("cal"), use_degrees=False, max_relative_target=5.0
+    )
+    assert (folder / "cal").is_dir()
+
+
+CAMERAS = {"front": OpenCVCameraConfig(fps=30, width=640, index_or_path=0),
+           "wrist": OpenCVCameraConfig(width=320, index_or_path=Path("/dev/video2"))}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["json", "dotted keys", "a JSON file", "a YAML file, with keys on top of it"])
+def test_cameras(folder: Path, how: str) -> None:
+    front = {"type": "opencv", "index_or_path": 0, "width": 640, "fps": 30}
+    wrist = {"type": "opencv", "index_or_path": "/dev/video2", "width": 320}
+    whole = {"port": "x", "cameras": {"front": front, "wrist": wrist}}
+    if how == "json":
+        settings = ["port=x", f"cameras={json.dumps(whole['cameras'])}"]
+    elif how == "dotted keys":
+        cameras = {"front": front, "wrist": wrist}
+        keys = [f"cameras.{name}.{key}={value}" for name, each in cameras.items() for key, value in each.items()]
+        settings = ["port=x", *keys]
+    elif how == "a JSON file":
+        (folder / "arm_config.json").write_text(json.dumps(whole))
+        settings = ["config=arm_config.json"]
+    else:
+        wrist["width"] = 1
+        import yaml
+
+        (folder / "arm_config.yaml").write_text(yaml.safe_dump({**whole, "port": "y"}))
+        settings = ["config=arm_config.yaml", "port=x", "cameras.wrist.width=320"]
+    assert load(*settings).device.config == ArmConfig(port="x", cameras=CAMERAS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], r"ArmConfig: missing a required argument: 'port'; its settings are: port, id, calibration_dir"),
+        (["port=x", "prot=y"], r"--set prot is no setting of ArmConfig; its settings are: port"),
+        (["port=x", "use_degrees=perhaps"], r"--set use_degrees is 'perhaps'; it must be true or false"),
+        (["port=x", "max_relative_target=fast"], r"--set max_relative_target is 'fast'; it must be a finite number"),
+        (["port=x", "cameras=front"], r"--set cameras is 'front'; it must be dict"),
+        (["port=x", "cameras.front.width=640"], r"--set cameras\.front\.type is None; it must be one of: opencv"),
+        (["port=x", "cameras.front.type=opencv"], r"OpenCVCameraConfig: missing a required argument: 'index_or_path'"),
+        (["port=x", "cameras.front.type=opencv", "cameras.front.index_or_path=0"],
+         r"their_arms:Arm refuses its configuration: ValueError in __post_init__ \(.*test_lerobot\.py:\d+\): "
+         "Specifying 'width' is required"),
+        (["port=/dev/locked"], r"PermissionError in __init__ \(.*test_lerobot\.py:\d+\): .*Permission denied"),
+        (["port=x", "config=none.json"], r"cannot read 'none\.json': No such file"),
+        (["port=x", "config=arm.json"], r"--set name is no setting of ArmConfig"),
+        (["wait=maybe"], r"--set wait is 'maybe'; it must be true or false"),
+        (["speed=2"], r"--set speed is given by gipo-robot itself"),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_line(folder: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        load(*settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["5", "their_arms", "their_arms:Leg", "..:x", ":Arm"])
+def test_a_device_that_is_not_there(folder: Path, device: str) -> None:
+    with pytest.raises(RobotError, match=f"there is no LeRobot device '{device}' .*package.module:Class"):
+        load(device=device)
+
+
+def test_a_class_that_is_no_device(folder: Path) -> None:
+    with pytest.raises(RobotError, match="their_arms:Nothing is no LeRobot device: it has no config_class"):
+        load(device="their_arms:Nothing")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('{"name": "Größe"}'.encode("latin-1"), "'arm2.json' is not UTF-8 text: byte 12 is 0xf6"),
+        (b"{", "the robot spec is not JSON"),
+        (b'{"action_high": [1], "name": "arm", "action_high": [2]}', "spec.action_high is there twice"),
+        (b"[]", "the robot spec must be one JSON object"),
+        (b'{"port": 1}', "spec"),
+        (None, "'arm2.json' is not a regular file"),
+    ],
+)
+def test_a_spec_that_is_none(folder: Path, data: bytes | None, message: str) -> None:
+    if data is None:
+        (folder / "arm2.json").mkdir()
+    else:
+        (folder / "arm2.json").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        load("port=x", spec="arm2.json")
+
+
+@pytest.mark.parametrize(("text", "named"), [("[", "arm.cfg"), ("[1]", "one object"), ("a: [", "no JSON")])
+def test_a_configuration_file_that_is_none(folder: Path, text: str, named: str) -> None:
+    (folder / "arm.cfg").write_text(text)
+    with pytest.raises(RobotError, match=named):
+        load("port=x", "config=arm.cfg")
+
+
+def test_the_device_that_is_documented_is_where_lerobot_has_it() -> None:
+    """LeRobot 0.4.4 moved the followers of the SO arms into one module."""
+    root = Path(__file__).parents[3]
+    texts = [*root.glob("*.md"), *(root / "docs").glob("*.md"), *(root / "robots").glob("*.py")]
+    named = re.compile(r"lerobot\.robots\.[a-z0-9_.]+:\w+")
+    found = {device for path in texts for device in named.findall(path.read_text(encoding="utf-8"))}
+    assert found == {"lerobot.robots.so_follower:SO101Follower"}
+    if importlib.util.find_spec("lerobot") is not None:
+        assert find_device("lerobot.robots.so_follower:SO101Follower").config_class is not None

@@ -1,0 +1,150 @@
+"""The HTML report: opened by a real browser without a network, its plots there, and nothing on the console."""
+
+import html
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robots.log import LogWriter, Session
+from robots.review.report import render, write_report
+from robots.review.svg import POINTS, Rule, Series, plot, thin, ticks
+from tests.robots.builders import EPISODE, make_spec, step_row
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[[Path], tuple[str, str]]:
+    """Opens a page in chromium; the document as the browser understood it, and what it said on its console."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine; Debian's package is named chromium")
+
+    def run(page: Path, *more: str) -> tuple[str, str]:
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        # Every name resolves to nothing: whatever the page wants from a network, it does not get.
+        command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
+        command += ["--enable-logging=stderr", "--v=0", *more, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+    return run
+
+
+def test_a_real_browser_shows_it(session: Path, tmp_path: Path, browse: Callable[..., tuple[str, str]]) -> None:
+    write_report([session], tmp_path / "report.html")
+    document, console = browse(tmp_path / "report.html", "--dump-dom")
+    assert console == ""
+    assert document.count("<svg") == 6  # returns, four commands, pace
+    assert document.count("<polyline") == 6
+    for text in ("Return of each episode", "Command hand_dx", "Pace", "No stop, no takeover", session.name):
+        assert text in document
+    page = tmp_path / "probe.html"
+    body = (tmp_path / "report.html").read_text()
+    # Sizes as laid out: a plot that is there but invisible has none.
+    script = (
+        "<script>const sizes=[...document.querySelectorAll('polyline,.bars')].map(e=>e.getBoundingClientRect());"
+        "document.title='sizes '+sizes.filter(r=>r.width>20&&r.height>1).length+' of '+sizes.length;</script></body>"
+    )
+    page.write_text(body.replace("</body>", script))
+    document, console = browse(page, "--dump-dom")
+    found = re.search(r"<title>sizes (\d+) of (\d+)</title>", document)
+    assert found is not None
+    assert found[1] == found[2] != "0"
+    assert console == ""
+
+
+def test_the_console_is_really_watched(tmp_path: Path, browse: Callable[..., tuple[str, str]]) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text("<!doctype html><script>console.error('seen')</script>")
+    assert "seen" in browse(page, "--dump-dom")[1]
+
+
+def test_nothing_is_loaded_from_anywhere(session: Path, tmp_path: Path) -> None:
+    write_report([session], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"https?:|<script|<link(?! rel=\"icon\" href=\"data:,\")|url\(|@import|src=", page)
+    assert len(page) < 2_000_000
+
+
+def test_names_from_a_log_cannot_become_markup(tmp_path: Path) -> None:
+    spec = make_spec(
+        action_names=("<script>alert(1)</script>", 'a"b', "c&d"), action_low=(-2.0,) * 3, action_high=(2.0,) * 3
+    )
+    writer = LogWriter(tmp_path / "<em>.mcap", Session(spec.to_json(), settings={"task": "<img src=x>"}))
+    writer.event("stop", "<svg onload=alert(1)>", episode=0, step=3)
+    for index in range(5):
+        row = step_row(index, 5, 3)
+        row.gate = ("<i>",)
+        writer.step(row)
+    writer.close()
+    from robots.log import read_log
+
+    page = render([(str(writer.path), read_log(writer.path))])
+    for markup in ("<script>alert", "<img", "<svg onload", "<i>", "<em>"):
+        assert markup not in page
+        assert html.escape(markup) in page
+
+
+def test_limits_and_stops_are_shown(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index in range(EPISODE):
+        writer.step(step_row(index, 5, 3))
+    writer.event("stop", "the cable is out", episode=0, step=EPISODE, data={"raw": ["nan"]})
+    writer.close()
+    write_report([writer.path], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "the cable is out" in page
+    assert "share of its rate limit" in page
+    assert "the log ends" in page
+
+
+def test_a_session_without_steps(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.close()
+    write_report([writer.path], tmp_path / "report.html")
+    assert "<svg" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_long_session_stays_small_and_quick(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()), capacity=100_000)
+    rows = [step_row(index, 5, 3) for index in range(1000)]
+    for number in range(20):
+        for index, row in enumerate(rows):
+            row.episode, row.step = number, index
+            writer.step(row)
+        while writer.statistics.written < 1000 * (number + 1):
+            time.sleep(0.01)
+    writer.close()
+    write_report([writer.path], tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 1_500_000
+
+
+def test_thinning_keeps_every_spike() -> None:
+    x, y = np.arange(100_000.0), np.zeros(100_000)
+    y[[777, 50_001]] = 5.0, -3.0
+    thin_x, thin_y = thin(x, y)
+    assert len(thin_x) <= POINTS
+    assert (np.diff(thin_x) > 0).all()
+    assert (thin_y.max(), thin_y.min()) == (5.0, -3.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e9, 4e9), (1e-12, 3e-12), (99.0, 101.0)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 12
+    assert all(low <= value <= high for value in found)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, 1.0], [np.nan, np.inf], [1e308, -1e308], [1e-320, 0.0]])
+def test_plots_of_odd_values(values: list[float]) -> None:
+    y = np.array(values, float)
+    for kind in ("line", "dots", "bars"):
+        text = plot("odd", [Series("a", np.arange(len(y), dtype=float), y, kind)], "x", "y", [Rule(float("nan"), "no")])
+        assert "nan" not in text.replace("name", "")
+        assert "inf" not in text

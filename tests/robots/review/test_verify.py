@@ -1,0 +1,255 @@
+"""Every file gets the verdict it deserves, and only a damaged log is set aside, with its labels."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from robots.cli import main
+from robots.errors import LogError, StrangeLog
+from robots.log import (
+    DAMAGED,
+    FOREIGN,
+    NEWER,
+    SEALED,
+    TORN,
+    append_label,
+    files_below,
+    find_logs,
+    labels_path,
+    read_header,
+    read_log,
+    read_opening,
+    verify,
+)
+from robots.log.stream import LogStream
+from robots.review.quarantine import set_aside
+from tests.robots.builders import EPISODE
+from tests.robots.strangers import write_of_schema, write_rosbag
+
+Write = Callable[..., Path]
+
+
+def spoilt(path: Path, byte: int) -> Path:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture
+def folder(written: Write, tmp_path: Path) -> Path:
+    """A log of every kind, and what is none; the damaged one is labelled."""
+    sealed = written(EPISODE, "sealed.mcap")
+    torn = written(EPISODE, "torn.mcap")
+    torn.write_bytes(torn.read_bytes()[:-300])
+    damaged = written(EPISODE, "damaged.mcap")
+    append_label(damaged, read_log(damaged).header.session, 0, success=True, reward=None)
+    spoilt(damaged, damaged.stat().st_size // 2)
+    write_rosbag(tmp_path / "bag.mcap")
+    write_of_schema(tmp_path / "newer.mcap")
+    write_of_schema(tmp_path / "older.mcap", 0)
+    (tmp_path / "notes.mcap").write_text("no log at all, and longer than a magic number\n" * 40)
+    assert sealed.exists()
+    return tmp_path
+
+
+def test_every_file_is_called_what_it_is_and_only_the_damaged_moves(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    aside = tmp_path / "aside"
+    assert main(["verify", str(folder), "--quarantine", str(aside)]) == 2
+    out, err = capsys.readouterr()
+    verdicts = {Path(line.split()[1].rstrip(":")).name: line.split()[0] for line in out.splitlines() if line[0] != " "}
+    assert verdicts == {
+        "bag.mcap": "foreign",
+        "damaged.mcap": "damaged",
+        "newer.mcap": "newer",
+        "notes.mcap": "foreign",
+        "older.mcap": "sealed",
+        "sealed.mcap": "sealed",
+        "torn.mcap": "torn",
+    }
+    assert "bag.mcap: an MCAP file of profile 'ros2'" in out
+    assert "newer.mcap: the log has schema 2, this gipo reads up to 1; upgrade gipo" in out
+    assert "4 of 7 files are not sound: 1 damaged, 2 foreign, 1 newer" in err
+    moved = {"damaged.mcap", "damaged.labels.jsonl"}
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == {name: before[name] for name in moved}
+    left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert left == {name: content for name, content in before.items() if name not in moved}
+
+
+def test_exit_codes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, code in {"sealed": 0, "torn": 0, "older": 0, "damaged": 2, "bag": 2, "newer": 2, "notes": 2}.items():
+        assert main(["verify", str(folder / f"{name}.mcap")]) == code, name
+    (folder / "empty").mkdir()
+    assert main(["verify", str(folder / "empty")]) == 2
+    assert "holds no *.mcap" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_and_the_rest_is_still_checked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "aside").mkdir()
+    (tmp_path / "aside" / "damaged.labels.jsonl").write_text("of somebody else")
+    assert main(["verify", str(folder), "--quarantine", str(tmp_path / "aside")]) == 2
+    out, err = capsys.readouterr()
+    assert "stays where it is" in err
+    assert "torn.mcap" in out
+    assert (folder / "damaged.mcap").exists()
+    assert [path.name for path in (tmp_path / "aside").iterdir()] == ["damaged.labels.jsonl"]
+    assert (tmp_path / "aside" / "damaged.labels.jsonl").read_text() == "of somebody else"
+
+
+def test_what_lies_aside_is_not_looked_at_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert main(["verify", str(folder), "--quarantine", str(folder / "aside")]) == 2
+    assert "damaged" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def far(*paths: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", far)
+    log = folder / "damaged.mcap"
+    before = [path.read_bytes() for path in (log, labels_path(log))]
+    targets = set_aside(log, tmp_path / "far")
+    assert [path.read_bytes() for path in targets] == before
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["damaged.labels.jsonl", "damaged.mcap"]
+    assert not log.exists()
+    assert not labels_path(log).exists()
+
+
+def test_a_kill_in_between_is_made_good_by_the_next_call(folder: Path, tmp_path: Path) -> None:
+    log = folder / "damaged.mcap"
+    before = log.read_bytes()
+    (tmp_path / "aside").mkdir()
+    os.link(log, tmp_path / "aside" / log.name)  # as far as it came
+    set_aside(log, tmp_path / "aside")
+    assert (tmp_path / "aside" / log.name).read_bytes() == before
+    assert (tmp_path / "aside" / "damaged.labels.jsonl").exists()
+    assert not log.exists()
+
+
+@pytest.mark.parametrize("byte", [0, 5, 8, 10, 17, 22, 40, 200])
+def test_a_log_of_ours_with_a_wrong_byte_at_its_start_is_damaged_and_never_foreign(written: Write, byte: int) -> None:
+    assert verify(spoilt(written(EPISODE), byte))[0].status == DAMAGED
+
+
+@pytest.mark.parametrize(("name", "reason"), [("bag", "is no log of gipo-robot: an MCAP file"), ("newer", "schema 2")])
+def test_every_reader_says_so(folder: Path, name: str, reason: str) -> None:
+    path = folder / f"{name}.mcap"
+    readers: list[Callable[[Path], object]] = [read_log, read_header, read_opening, lambda path: list(LogStream(path))]
+    for read in (*readers, lambda path: read_log(path, salvage=True)):
+        with pytest.raises(StrangeLog, match=reason):
+            read(path)
+    assert verify(path)[0].status == {"bag": FOREIGN, "newer": NEWER}[name]
+
+
+@pytest.mark.parametrize("schema", ["9" * 5000, "-1", "two", ""])
+def test_a_schema_that_is_no_number_of_a_version_is_refused_or_read(schema: str, tmp_path: Path) -> None:
+    path = write_of_schema(tmp_path / "odd.mcap", schema)
+    assert verify(path)[0].status == (SEALED if schema == "-1" else DAMAGED)
+
+
+@pytest.mark.parametrize("cut", [30, 200, -20])
+def test_a_foreign_file_that_is_cut_stays_foreign_or_is_too_short_to_tell(tmp_path: Path, cut: int) -> None:
+    path = write_rosbag(tmp_path / "bag.mcap")
+    path.write_bytes(path.read_bytes()[:cut])
+    assert verify(path)[0].status == (TORN if cut == 30 else FOREIGN)
+
+
+def test_strangers_in_a_folder_do_not_stop_a_command(
+    written: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.robots.builders import make_spec
+
+    written(1, "sealed.mcap").unlink()
+    write_rosbag(tmp_path / "bag.mcap")
+    write_of_schema(tmp_path / "newer.mcap")
+    with pytest.raises(LogError, match=r"bag\.mcap is no log of gipo-robot.*; .*newer\.mcap: the log has schema 2"):
+        find_logs([tmp_path])
+    with pytest.raises(StrangeLog, match="profile 'ros2'"):
+        read_log(*find_logs([tmp_path / "bag.mcap"])[0])
+    log = _sound(tmp_path / "ours.mcap", make_spec().to_json())
+    assert find_logs([tmp_path])[0] == [log]
+    assert verify(log)[0].status == SEALED
+    for command in (["report", "--out", str(tmp_path / "r.html")], ["export", "--format", "lerobot", "--out", "x"]):
+        if command[0] == "export":
+            pytest.importorskip("pyarrow")
+            command[-1] = str(tmp_path / "out")
+        assert main([command[0], str(tmp_path), *command[1:]]) == 0
+        err = capsys.readouterr().err
+        assert "left out: " in err
+        assert "bag.mcap is no log of gipo-robot" in err
+        assert "newer.mcap: the log has schema 2" in err
+    assert "1 robot session<" in (tmp_path / "r.html").read_text()
+    assert main(["info", str(tmp_path / "bag.mcap")]) == 2
+    assert "is no log of gipo-robot: an MCAP file of profile 'ros2'" in capsys.readouterr().err
+
+
+def _sound(path: Path, spec: str) -> Path:
+    from robots.log import LogWriter, Session
+    from tests.robots.builders import step_row
+
+    writer = LogWriter(path, Session(spec))
+    for index in range(5):
+        writer.step(step_row(index, 5, 3))
+    writer.close()
+    return path
+
+
+def test_a_link_to_a_log_of_the_same_folder_is_the_same_log(written: Write, tmp_path: Path) -> None:
+    """As who keeps a `latest.mcap`."""
+    log = written(EPISODE, "b.mcap")
+    (tmp_path / "a.mcap").symlink_to("b.mcap")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "c.mcap").symlink_to(log)
+    (tmp_path / "gone.mcap").symlink_to("nowhere")
+    assert files_below(tmp_path) == find_logs([tmp_path])[0] == [log]
+
+
+def test_labels_given_through_a_link_are_the_logs_own(written: Write, tmp_path: Path) -> None:
+    log = written(EPISODE, "b.mcap")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "latest.mcap"
+    link.symlink_to(log)
+    assert main(["label", str(link), "--episode", "0", "--success"]) == 0
+    for path in (log, link):
+        assert read_log(path).episodes[0].success is True
+    # A store of blobs, as of a hub's cache: the labels are a link beside the link.
+    beside = link.with_suffix(".labels.jsonl")
+    beside.symlink_to(labels_path(log).rename(tmp_path / "blob"))
+    assert labels_path(link) == beside
+    assert read_log(link).episodes[0].success is True
+
+
+def test_a_link_to_a_damaged_log_is_not_set_aside_in_its_place(written: Write, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log, link = written(EPISODE, "b.mcap"), tmp_path / "logs" / "a.mcap"
+    spoilt(log, log.stat().st_size // 2)
+    link.symlink_to("../b.mcap")
+    with pytest.raises(
+        LogError, match=r"a\.mcap is a link to .*b\.mcap, which stays where it is; name the file itself"
+    ):
+        set_aside(link, tmp_path / "aside")
+    assert log.exists()
+    assert link.exists()
+    assert not (tmp_path / "aside").exists()
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 40])
+def test_a_log_that_is_torn_before_its_session_does_not_stop_a_command(
+    written: Write, tmp_path: Path, size: int
+) -> None:
+    log, empty = written(EPISODE, "b.mcap"), tmp_path / "a.mcap"
+    empty.write_bytes(log.read_bytes()[:size])
+    left_out = [f"{empty} ends before it says whose log it is"]
+    assert find_logs([tmp_path]) == ([log], left_out)
+    assert find_logs([empty]) == ([empty], [])  # named alone, it is refused by its reader
+    spoilt(log, 30)
+    assert find_logs([tmp_path]) == ([log], left_out)  # as is a damaged one always

@@ -1,0 +1,98 @@
+"""Questions to a person: at a real terminal, at none, and at one that goes away."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from robots.drivers.lerobot import LeRobotRobot
+from robots.errors import RobotError
+from robots.session import prompt
+from tests.robots.test_hold import Base, base_spec
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Standard input is a terminal; what a person types goes into this descriptor."""
+    master, slave = os.openpty()
+    with open(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield master
+    os.close(master)
+
+
+def later(function: Any, *arguments: Any) -> None:
+    threading.Timer(0.1, function, arguments).start()
+
+
+def test_an_answer(terminal: int, capsys: pytest.CaptureFixture[str]) -> None:
+    later(os.write, terminal, b"reset\n")
+    assert prompt.ask_reset("the cable is out", lambda: False)
+    shown = capsys.readouterr()
+    assert "STOPPED: the cable is out\nLook at the robot. Type reset to go on" in shown.out + shown.err
+    later(os.write, terminal, b"no\n")
+    assert not prompt.ask_reset("the cable is out", lambda: False)
+
+
+def test_what_was_typed_before_the_question_is_no_answer(terminal: int) -> None:
+    os.write(terminal, b"reset\n")
+    time.sleep(0.05)
+    later(os.write, terminal, b"no\n")
+    assert prompt.ask("?", lambda: False) == "no"
+
+
+def test_a_question_ends_when_it_is_withdrawn(terminal: int) -> None:
+    end = time.monotonic() + 0.1
+    assert prompt.ask("?", lambda: time.monotonic() > end) is None
+    assert time.monotonic() < end + 1
+
+
+def test_a_terminal_that_goes_is_told_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    signalled = threading.Event()
+    with open(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        later(os.close, master)
+        threading.Timer(0.2, signalled.set).start()
+        assert prompt.ask("?", signalled.is_set) is None
+        assert signalled.is_set(), "the question waits for the reason of its end"
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, terminal: int) -> None:
+    later(os.write, terminal, b"\x04")  # Ctrl-D
+    assert prompt.ask("?", lambda: False) is None
+    with open(os.devnull) as stdin:
+        for nobody in (None, stdin):
+            monkeypatch.setattr(sys, "stdin", nobody)
+            assert not prompt.attended()
+            assert prompt.ask("?", lambda: False) is None
+    monkeypatch.setattr(sys, "stdin", stdin)  # closed by now
+    assert not prompt.attended()
+    assert prompt.ask("?", lambda: False) is None
+
+
+def test_a_stop_ends_the_wait_for_the_scene(terminal: int) -> None:
+    device = Base()
+    robot = LeRobotRobot(device, base_spec(), wait=True)
+    robot.connect()
+    later(robot.stop, "SIGINT")
+    began = time.monotonic()
+    with pytest.raises(RobotError, match="nobody has placed the scene"):
+        robot.prepare(0)
+    assert time.monotonic() - began < 2
+    with pytest.raises(RobotError, match="stopped"):
+        robot.act([])  # type: ignore[arg-type]
+    later(os.write, terminal, b"\n")
+    robot.prepare(0)
+
+
+def test_a_robot_that_waits_for_nobody_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    device: Any = Base()
+    device.connect = lambda **_: pytest.fail("nothing may be opened")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(RobotError, match="--set wait=false"):
+        LeRobotRobot(device, base_spec(), wait=True).connect()

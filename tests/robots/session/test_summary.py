@@ -1,0 +1,77 @@
+"""What a session says at its end."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robots.log import Statistics
+from robots.session.lifecycle import LifeCycle
+from robots.session.options import Result
+from robots.session.summary import Report, live_line
+from robots.timing import TimingSummary
+
+TIMING = TimingSummary(500, 80.0, 3, 0, 1, 14.2, 0.1, 1.0, 2.0, 0.2, {}, {})
+
+
+def episode(number: int, success: bool | None, reason: str = "steps", **timing: Any) -> Result:
+    return Result(number, 500, 10.0 * number, success, reason, False, replace(TIMING, **timing))
+
+
+def report(*results: Result, speed: float = 1.0, **changes: Any) -> Report:
+    given = {"statistics": Statistics(1000, 0, 0), "shadow": None, "life": LifeCycle(), **changes}
+    return Report(Path("logs/a.mcap"), list(results), speed=speed, **given)
+
+
+def test_by_the_wall_clock_a_line_has_success_with_its_interval_and_the_pace() -> None:
+    # 8 of 10: Wilson (1927); the rate is that of all ticks over all seconds: 1000 / (500/80 + 500/40)
+    two = report(episode(0, True), episode(1, False, rate_hz=40.0, worst_ms=20.0))
+    assert two.text().splitlines() == [
+        "success 0.50 [0.09, 0.91] of 2 episodes, mean return 5.0, 53.3 Hz, 6 of 1,000 ticks over budget, "
+        "worst 20.00 ms",
+        "log: logs/a.mcap, 1,000 rows",
+    ]
+    assert "success 0.80 [0.49, 0.94] of 10 episodes" in report(*(episode(e, e < 8) for e in range(10))).text()
+
+
+def test_at_another_speed_what_a_tick_took_means_nothing() -> None:
+    fast = report(episode(0, True, over_budget=500), speed=20.0)
+    assert fast.text() == "success 1.00 [0.21, 1.00] of 1 episode, mean return 0.0\nlog: logs/a.mcap, 1,000 rows"
+    assert "over budget" not in fast.table()
+    assert "worst" not in fast.table()
+    assert "500" in fast.table()
+    assert "over budget" not in live_line(0, 1, 5, 500, 900.0, None, [], 0)
+
+
+def test_what_went_wrong_is_said() -> None:
+    text = report(
+        episode(0, None, "terminated"), episode(1, None, "SIGINT"), statistics=Statistics(900, 90, 10),
+        shadow={"steps": 900, "dropped": 0, "kl": 0.25, "action_distance": 0.5},
+    ).text()  # fmt: skip
+    assert text.startswith("2 episodes, outcome unknown (say it with gipo-robot label), mean return 5.0, ")
+    assert "\nepisode 1 ended by SIGINT\n" in text
+    assert "episode 0 ended" not in text
+    assert "\nshadow: 900 steps, KL 0.25 nats, |Δ action| 0.5\n" in text
+    assert text.endswith("log: logs/a.mcap, 900 rows, 90 dropped, 10 lost")
+    assert report().text().startswith("no episode was run\n")
+
+
+@pytest.mark.parametrize(("dropped", "shown"), [(0, ""), (3, "  dropped 3")])
+def test_the_live_line(dropped: int, shown: str) -> None:
+    line = live_line(2, 10, 40, 500, 79.96, 1, [episode(0, True), episode(1, None)], dropped)
+    assert line == f"episode 3/10  step 40/500  80.0 Hz  over budget 1  success 1/1{shown}"
+
+
+def test_the_table_has_a_row_for_each_episode() -> None:
+    head, first, second = report(episode(0, True), episode(1, None, "SIGTERM")).table().splitlines()
+    assert head.split("  ")[0] == "episode"
+    assert "over budget" in head
+    assert first.split() == ["0", "500", "0.0", "success", "80.0", "3", "1", "14.20", "steps"]
+    assert second.split()[-1] == "SIGTERM"
+
+
+def test_a_reason_is_one_line_and_drives_no_terminal() -> None:
+    ended = report(episode(0, None, "observe failed: OSError: a\nb\x1b[31m"))
+    assert "\nepisode 0 ended by observe failed: OSError: a b [31m\n" in ended.text()
+    assert ended.table().endswith("observe failed: OSError: a b [31m")

@@ -1,0 +1,86 @@
+"""What version 0.1 wrote goes on working: a configuration, a checkpoint, an artifact, a log, and names in a script."""
+
+import importlib
+import re
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.ingest import IngestOptions, ingest
+from deploy.policy import OnnxPolicy
+from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.cli import main
+from gipo.common import moved
+from robots.log import read_log
+from robots.review.audit import audit
+
+FILES = Path(__file__).parent / "data" / "written_by_0.1"
+TINY = ["--data.rounds=1", "--data.batch=32", "--data.evaluation.episodes=1", "--data.evaluation.num_envs=1"]
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "vla.yaml", "config.yaml"])
+def test_a_configuration_is_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", str(FILES / name), "--print_config"])
+    assert not end.value.code
+    printed = capsys.readouterr().out
+    named = [line.split()[-1] for line in (FILES / name).read_text().splitlines() if "class_path:" in line]
+    assert named
+    assert all(f"class_path: {class_path}" in printed for class_path in named)
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    arguments = ["fit", "--config", str(FILES / "run.yaml"), "--data.total_frames=1200", *TINY]
+    main([*arguments, f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={FILES / 'last.ckpt'}"])
+    assert policy_from(load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")).version == 3
+
+
+def test_checkpoint_artifact_and_log_say_the_same_of_an_action() -> None:
+    policy = policy_from(load_checkpoint(FILES / "last.ckpt"))
+    log = read_log(FILES / "log.mcap")
+    assert [len(episode) for episode in log.episodes] == [30, 30]
+    for episode in log.episodes:
+        params = policy.params(torch.as_tensor(episode["observation"]))
+        log_prob = policy.log_prob(params, torch.as_tensor(episode["latent"]))
+        torch.testing.assert_close(log_prob, torch.as_tensor(episode["log_prob"]), atol=1e-5, rtol=1e-5)
+    artifact = OnnxPolicy.load(FILES / "policy.onnx")
+    found = audit([FILES / "log.mcap"], {artifact.policy_id: artifact})
+    found.check()
+    assert found.steps == {(artifact.policy_id, 2): 60}
+
+
+def test_a_log_is_ingested(tmp_path: Path) -> None:
+    store = ingest(FILES / "log.mcap", IngestOptions(cache=tmp_path, workers=1), progress=False)
+    assert len(store.frames) == 60
+
+
+@pytest.mark.parametrize("old", sorted(moved.MOVED))
+def test_an_old_name_is_the_same_module(old: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=re.escape(f"{old} is {moved.MOVED[old]} now")):
+        named = importlib.import_module(old)
+    assert named is importlib.import_module(moved.MOVED[old])
+    assert named.__spec__.name == moved.MOVED[old]
+
+
+def test_a_module_inside_of_a_package_that_moved_is_found_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from datamodules.envs.libero import tasks
+        from datamodules.libero.tasks import find  # type: ignore[import-not-found]
+
+        assert find is tasks.find
+        with pytest.raises(SystemExit):
+            runpy.run_module("gipo.studies.cli", run_name="__main__", alter_sys=True)
+    assert "gipo-study" in capsys.readouterr().err
+
+
+def test_a_name_that_never_was_is_no_module() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'datamodules\.nothing'"):
+        importlib.import_module("datamodules.nothing")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("datamodules.libero.nothing")
