@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 class Trajectories(NamedTuple):
@@ -103,7 +103,7 @@ class VTrace(Estimator):
     def __post_init__(self) -> None:
         _require_unit(self, "gamma", "lam")
         if not 0 < self.c_bar <= self.rho_bar:
-            raise GipoError(f"VTrace needs 0 < c_bar <= rho_bar, got c_bar={self.c_bar}, rho_bar={self.rho_bar}")
+            raise UserError(f"VTrace needs 0 < c_bar <= rho_bar, got c_bar={self.c_bar}, rho_bar={self.rho_bar}")
 
     def __call__(self, frames: Trajectories) -> Estimate:
         """Advantage and V-trace target."""
@@ -122,4 +122,4 @@ class VTrace(Estimator):
 def _require_unit(estimator: Estimator, *names: str) -> None:
     for name in names:
         if not 0 <= getattr(estimator, name) <= 1:
-            raise GipoError(f"{type(estimator).__name__}.{name} must lie in [0, 1], got {getattr(estimator, name)}")
+            raise UserError(f"{type(estimator).__name__}.{name} must lie in [0, 1], got {getattr(estimator, name)}")

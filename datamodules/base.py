@@ -16,7 +16,7 @@ from datamodules.envs.simulation import Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import EvaluationOptions
 from datamodules.replay.logs import Logs
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import WholePolicy
 from gipo.objectives import Objective
@@ -87,7 +87,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def check(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a state from which this run cannot go on, with a GipoError."""
+        """Refuse a state from which this run cannot go on, with a UserError."""
 
     @property
     def learners(self) -> int:
@@ -103,11 +103,11 @@ class PolicyDataModule(LightningDataModule, ABC):
         """Refuse options that cannot be divided between the learners of the run.
 
         Raises:
-            GipoError: naming the option.
+            UserError: naming the option.
         """
         for option in self.divided:
             if getattr(self, option) % self.learners:
-                raise GipoError(
+                raise UserError(
                     f"data.{option}={getattr(self, option)} must be a multiple of the {self.learners} learners "
                     "(trainer.devices × trainer.num_nodes), each of which has a part of it"
                 )
@@ -127,10 +127,10 @@ class PolicyDataModule(LightningDataModule, ABC):
         """The task of evaluation.
 
         Raises:
-            GipoError: when none is named.
+            UserError: when none is named.
         """
         if self.task is None:
-            raise GipoError("evaluation needs a simulator: set data.task")
+            raise UserError("evaluation needs a simulator: set data.task")
         return self.task
 
     @property
@@ -144,10 +144,10 @@ class PolicyDataModule(LightningDataModule, ABC):
         """Refuse a task whose episodes may never end.
 
         Raises:
-            GipoError: naming the option that bounds them.
+            UserError: naming the option that bounds them.
         """
         if self.task is not None and self.task.horizon is None and self.evaluation.max_steps is None:
-            raise GipoError(
+            raise UserError(
                 f"{self.task.name} has no time limit, so that an evaluation episode may never end; set "
                 "data.evaluation.max_steps, or register the task with max_episode_steps"
             )
@@ -180,7 +180,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         """Continue from `state_dict`, where the trainer is fitting; evaluation needs none of it.
 
         Raises:
-            GipoError: when `check` refuses it.
+            UserError: when `check` refuses it.
         """
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         if state_dict and fitting:
@@ -200,11 +200,11 @@ class PolicyDataModule(LightningDataModule, ABC):
         """Refuse the state of more or fewer learners.
 
         Raises:
-            GipoError: naming both numbers.
+            UserError: naming both numbers.
         """
         saved = 1 + len(state_dict.get("others", []))
         if saved != self.learners:
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint holds the replay of {saved} learners, the run has {self.learners} (trainer.devices × "
                 "trainer.num_nodes); resume with as many, or start a new run from its policy with --model.init_from"
             )

@@ -15,7 +15,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
 STATE = ("key", "iteration", "replay", "generators")
@@ -141,16 +141,16 @@ class OfflineDataModule(PolicyDataModule):
         """Refuse a state from which this run cannot go on.
 
         Raises:
-            GipoError: when it is incomplete or of other logs.
+            UserError: when it is incomplete or of other logs.
         """
         missing = [name for name in STATE if name not in state_dict]
         if missing:
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint has no training state of logs to resume from: {', '.join(missing)} missing; "
                 "to start from its policy, give it as --model.init_from"
             )
         if state_dict["key"] != self.logs.store.facts.key:
-            raise GipoError(
+            raise UserError(
                 "the checkpoint was trained on other logs than data.logs, or on logs ingested in another way; "
                 "to start a new run from its policy, give it as --model.init_from"
             )

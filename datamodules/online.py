@@ -22,7 +22,7 @@ from datamodules.replay.logs import Logs
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
 from datamodules.replay.ring import Replay, check_replay
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.policies import Policy, Spaces
 
@@ -236,14 +236,14 @@ class OnlineDataModule(PolicyDataModule):
         """Refuse a state from which this run cannot go on.
 
         Raises:
-            GipoError: when it is incomplete or of another task, or its replay does not fit.
+            UserError: when it is incomplete or of another task, or its replay does not fit.
         """
         missing = [name for name in STATE if name not in state_dict]
         if missing:
-            raise GipoError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
+            raise UserError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         if state_dict["task"] != self.task.name:
             trained, asked = state_dict["task"], self.task.name
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; resume it with the run's own "
                 f"configuration (--config RUN/config.yaml) or --data.task={trained}"
             )
@@ -251,7 +251,7 @@ class OnlineDataModule(PolicyDataModule):
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
         trained_on = (state_dict.get("logs") or {}).get("key")
         if trained_on != (None if self._logged is None else self._logged.key):
-            raise GipoError(
+            raise UserError(
                 "the checkpoint was trained with other logs than data.logs, or with logs ingested in another way; "
                 "to start a new run from its policy, give it as --model.init_from"
             )
@@ -335,12 +335,12 @@ class OnlineDataModule(PolicyDataModule):
         """Refuse options that cannot be divided between the learners, nor between the simulators of each.
 
         Raises:
-            GipoError: naming the option.
+            UserError: naming the option.
         """
         super().check_learners()
         together = self.collector.simulators_together * self.learners
         if self.frames_per_iteration % together:
-            raise GipoError(
+            raise UserError(
                 f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
                 "simulators that step together (data.collector.num_envs × workers × learners)"
             )
@@ -353,13 +353,13 @@ class OnlineDataModule(PolicyDataModule):
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
         self.check_learners()
         if self.capacity < self.frames_per_iteration:
-            raise GipoError(
+            raise UserError(
                 f"data.capacity={self.capacity} cannot hold one iteration of {self.frames_per_iteration} transitions"
             )
         if self.advantages == "stored" and self.estimator.needs_log_ratio:
-            raise GipoError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+            raise UserError("V-trace needs data.advantages=recompute: its ratios change with the policy")
         if self.logs is not None and self.store_params:
-            raise GipoError(
+            raise UserError(
                 "data.store_params=true cannot be mixed with data.logs, which hold no parameters of the distributions "
                 "that acted; leave one of the two out"
             )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from datamodules.collect.stagger import Staggered
 from datamodules.envs.simulation import Shortened, Simulation
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 @dataclass
@@ -71,7 +71,7 @@ class CollectorOptions:
             refuse_not_positive("data.collector.", {"max_steps": self.max_steps})
         refuse_negative("data.collector.", {"workers": self.workers})
         if self.backend == "ray" and self.workers == 0:
-            raise GipoError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
+            raise UserError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
 
     def simulated(self, task: Simulation) -> Simulation:
         """The task as it is collected from."""
@@ -113,14 +113,14 @@ class EvaluationOptions:
 
 
 def refuse_not_positive(prefix: str, values: Mapping[str, float]) -> None:
-    """Raise a GipoError that names the first value that is not above 0."""
+    """Raise a UserError that names the first value that is not above 0."""
     for name, value in values.items():
         if not value > 0:
-            raise GipoError(f"{prefix}{name} must be positive, got {value}")
+            raise UserError(f"{prefix}{name} must be positive, got {value}")
 
 
 def refuse_negative(prefix: str, values: Mapping[str, float]) -> None:
-    """Raise a GipoError that names the first value below 0."""
+    """Raise a UserError that names the first value below 0."""
     for name, value in values.items():
         if value < 0:
-            raise GipoError(f"{prefix}{name} must not be negative, got {value}")
+            raise UserError(f"{prefix}{name} must not be negative, got {value}")

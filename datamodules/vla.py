@@ -15,7 +15,7 @@ from torchrl.envs.custom import ToyVLAEnv
 from datamodules.envs.seeding import begin_episodes, seed_env
 from datamodules.envs.simulation import Simulation
 from datamodules.options import refuse_not_positive
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces, encode_instructions
 
 
@@ -38,7 +38,7 @@ class ChunkEnv(EnvBase):
     def __init__(self, env: EnvBase, chunk: int, max_steps: int | None = None):
         super().__init__(batch_size=env.batch_size)
         if len(env.batch_size) != 1:
-            raise GipoError(f"a chunk environment needs an environment of batch size [N], got {env.batch_size}")
+            raise UserError(f"a chunk environment needs an environment of batch size [N], got {env.batch_size}")
         self.env, self.chunk, self.max_steps = env, chunk, max_steps
         n = env.batch_size[0]
         seen, action = env.observation_spec["observation"], env.action_spec
@@ -217,7 +217,7 @@ class ToyVLA(VLATask):
         sizes = ("chunk", "success_steps", "max_steps", "action_dim", "image_size", "success_tol")
         refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
         if self.success_tol > 0.5:
-            raise GipoError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
+            raise UserError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """One environment that is a batch by itself."""

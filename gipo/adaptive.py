@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.objectives import (
     Figures,
     Objective,
@@ -121,9 +121,9 @@ class AdaptiveGIPO(Objective):
         require_positive(self, "sigma_min", "sigma_max", "sigma_neg_ratio")
         require_bound(self.log_ratio_bound)
         if not 0 < self.target < 1:
-            raise GipoError(f"AdaptiveGIPO.target must lie in (0, 1), got {self.target}")
+            raise UserError(f"AdaptiveGIPO.target must lie in (0, 1), got {self.target}")
         if not self.sigma_min < self.sigma_max:
-            raise GipoError(f"AdaptiveGIPO.sigma_min, {self.sigma_min}, must be below sigma_max, {self.sigma_max}")
+            raise UserError(f"AdaptiveGIPO.sigma_min, {self.sigma_min}, must be below sigma_max, {self.sigma_max}")
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element, of a batch of which every element counts."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.objectives import (
     LARGEST,
     Figures,
@@ -45,9 +45,9 @@ class CISPO(Objective):
     def __post_init__(self) -> None:
         require_bound(self.log_ratio_bound)
         if not 1 <= self.ratio_max <= LARGEST:
-            raise GipoError(f"CISPO.ratio_max must lie in [1, {LARGEST:g}], got {self.ratio_max}")
+            raise UserError(f"CISPO.ratio_max must lie in [1, {LARGEST:g}], got {self.ratio_max}")
         if not 0 <= self.ratio_min <= 1:
-            raise GipoError(f"CISPO.ratio_min must lie in [0, 1], got {self.ratio_min}")
+            raise UserError(f"CISPO.ratio_min must lie in [0, 1], got {self.ratio_min}")
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
@@ -79,7 +79,7 @@ class ASPO(Objective):
         require_positive(self, "clip")
         require_bound(self.log_ratio_bound)
         if not 1 + self.clip < self.dual_clip <= LARGEST:
-            raise GipoError(
+            raise UserError(
                 f"ASPO.dual_clip must lie in (1 + clip, {LARGEST:g}] = ({1 + self.clip:g}, {LARGEST:g}], "
                 f"got {self.dual_clip}"
             )
@@ -128,14 +128,14 @@ class ESPO(Objective):
         require_positive(self, "alpha")
         require_bound(self.log_ratio_bound)
         if self.groups < 1:
-            raise GipoError(f"ESPO.groups must be at least 1, got {self.groups}")
+            raise UserError(f"ESPO.groups must be at least 1, got {self.groups}")
 
     def __call__(
         self, log_ratio: Tensor, advantage: Tensor, entropy: Tensor | None = None, used: Tensor | None = None
     ) -> Terms:
         """Loss and trust weight per element, from H/log V [B, D] of the behaviour policy; `used` [B, D] bool."""
         if entropy is None:
-            raise GipoError("ESPO needs the behaviour entropy of each action dimension: set data.store_params=true")
+            raise UserError("ESPO needs the behaviour entropy of each action dimension: set data.store_params=true")
         used = torch.ones_like(log_ratio, dtype=torch.bool) if used is None else used
         group = entropy_groups(entropy, self.groups, used)
         log_s = group_mean(log_ratio.detach(), group, self.groups, used)

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.common.checkpoint_head import check_is_file, of_gipo, unreadable
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 from gipo.common.notices import say_once
 from gipo.policies import Policy, build
@@ -95,7 +95,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     """Read a checkpoint without unpickling code.
 
     Raises:
-        GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
+        UserError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
     """
     check_is_file(path)
     try:
@@ -114,29 +114,29 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     """The policy a checkpoint holds, with its weights, normaliser and version.
 
     Raises:
-        GipoError: when weights are missing, of another shape, or not finite.
+        UserError: when weights are missing, of another shape, or not finite.
     """
     for entry, kind in (("state_dict", checkpoint), ("policy", checkpoint["gipo"])):
         if not isinstance(kind.get(entry), dict):
-            raise GipoError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
+            raise UserError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
     policy = build(checkpoint["gipo"]["policy"])
     weights = _policy_state(checkpoint)
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
-        raise GipoError(f"the checkpoint's weights do not fit the policy it describes: {error}") from error
+        raise UserError(f"the checkpoint's weights do not fit the policy it describes: {error}") from error
     broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise GipoError(f"the checkpoint's weights are not finite: {', '.join(broken[:3])}")
+        raise UserError(f"the checkpoint's weights are not finite: {', '.join(broken[:3])}")
     return policy.eval()
 
 
 def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise a GipoError that names where the description of a checkpoint's policy is not the one `wanted`."""
+    """Raise a UserError that names where the description of a checkpoint's policy is not the one `wanted`."""
     different = [key for key in wanted if found.get(key) != wanted[key]]
     if different:
         details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
-        raise GipoError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
+        raise UserError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
 
 
 def _policy_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from gipo.common.boundary import DEBUG_HELP, run
-from gipo.common.errors import GipoError, UserError, nearest
+from gipo.common.errors import UserError, nearest
 from gipo.common.imports import uncollected, without
 from gipo.common.working_folder import refuse_shadows
 
@@ -82,8 +82,8 @@ def _command(arguments: list[str]) -> int | None:
             sys.exit()
         known = ", ".join(COMMANDS)
         if not arguments or arguments[0].startswith("-"):
-            raise GipoError(f"no command is named; there are {known} (gipo --help)")
-        raise GipoError(f"there is no command {arguments[0]!r}; the nearest: {nearest(arguments[0], COMMANDS)}")
+            raise UserError(f"no command is named; there are {known} (gipo --help)")
+        raise UserError(f"there is no command {arguments[0]!r}; the nearest: {nearest(arguments[0], COMMANDS)}")
     if command == "lineage":
         from gipo.commands.lineage.cli import main as lineage
 

@@ -9,7 +9,7 @@ from tensordict.nn import dispatch
 from torch import Tensor
 from torchrl.objectives import PPOLoss
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.diagnostics import SUPPRESSED, effective_sample_size
 from gipo.objectives import GIPO, Objective, Terms, k3, masked_mean, masked_terms
 
@@ -41,7 +41,7 @@ class GIPOLoss(PPOLoss):
             the ratio to the proximal policy, and the rest of the behaviour ratio multiplies the advantage.
 
     Raises:
-        GipoError: the objective needs more than log-ratio and advantage.
+        UserError: the objective needs more than log-ratio and advantage.
     """
 
     _out_keys: list[str] | None
@@ -57,9 +57,9 @@ class GIPOLoss(PPOLoss):
         **options: Any,
     ):
         if not 0 <= kl_coeff < math.inf:
-            raise GipoError(f"GIPOLoss.kl_coeff must be finite and not negative, got {kl_coeff}")
+            raise UserError(f"GIPOLoss.kl_coeff must be finite and not negative, got {kl_coeff}")
         if objective.needs_entropy:
-            raise GipoError(
+            raise UserError(
                 f"{type(objective).__name__} needs the behaviour entropy, which GIPOLoss does not have: "
                 "choose another objective, or train with gipo.module.GIPOModule"
             )
@@ -135,7 +135,7 @@ class GIPOLoss(PPOLoss):
         missing = self.tensor_keys.advantage not in tensordict.keys(include_nested=True)
         if missing:
             if self.critic_network is None:
-                raise GipoError(
+                raise UserError(
                     f"GIPOLoss finds no {self.tensor_keys.advantage!r} in its input and has no critic_network to "
                     "compute it: give it one, or run a value estimator first"
                 )
@@ -152,13 +152,13 @@ class GIPOLoss(PPOLoss):
         key = self.tensor_keys.sample_log_prob
         stored = None if isinstance(key, list) else tensordict.get(key, as_padded_tensor=True)
         if isinstance(stored, Tensor) and stored.shape != x.shape:
-            raise GipoError(
+            raise UserError(
                 f"{key!r} has shape {tuple(stored.shape)}, the actor's log-prob {tuple(x.shape)}: store log-probs of "
                 "the distribution that is trained, per dimension or summed"
             )
         batch = advantage.shape[:-1]
         if advantage.shape[-1] != 1 or x.shape[: len(batch)] != batch:
-            raise GipoError(
+            raise UserError(
                 f"{self.tensor_keys.advantage!r} has shape {tuple(advantage.shape)} beside log-probs "
                 f"{tuple(x.shape)}: it needs the shape of the batch and a last dimension of 1"
             )

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_policy
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.diagnostics import explained_variance
 from gipo.distributed import ranks
 from gipo.distributed.sharding import shard, whole
@@ -106,7 +106,7 @@ class GIPOModule(LightningModule):
         self.optimizer_factory = optimizer
         self.cuda_graphs = cuda_graphs
         if cuda_graphs and not compile:
-            raise GipoError("model.cuda_graphs=true needs model.compile=true")
+            raise UserError("model.cuda_graphs=true needs model.compile=true")
         self._policy_terms: Callable[..., PolicyTerms] = self._eager_policy_terms
         self._value_terms: Callable[..., tuple[Tensor, Tensor]] = self._eager_value_terms
         if compile:
@@ -132,7 +132,7 @@ class GIPOModule(LightningModule):
             resumed: a checkpoint of the run itself.
 
         Raises:
-            GipoError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
+            UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
         """
         if resumed is None and self.init_from is None:
             return (self.policy_factory or TokenPolicy)(spaces)
@@ -155,7 +155,7 @@ class GIPOModule(LightningModule):
             (f"objective={type(self.objective).__name__}", self.objective.needs_entropy),
         ):
             if needed and not stored:
-                raise GipoError(f"model.{option} needs the behaviour distribution: set data.store_params=true")
+                raise UserError(f"model.{option} needs the behaviour distribution: set data.store_params=true")
         if self.objective.needs_entropy:
             _ = self.policy.max_entropy  # which only a policy over tokens has
 
@@ -175,12 +175,12 @@ class GIPOModule(LightningModule):
     def on_fit_start(self) -> None:
         """Refuse what the device or the number of learners does not allow."""
         if self.objective.needs_whole_batch and ranks.count() > 1:
-            raise GipoError(
+            raise UserError(
                 f"model.objective={type(self.objective).__name__} weighs a batch as a whole, which {ranks.count()} "
                 "learners share; train with trainer.devices=1, or with another objective"
             )
         if self.cuda_graphs and self.device.type != "cuda":
-            raise GipoError(
+            raise UserError(
                 f"model.cuda_graphs=true needs a CUDA device and the learner is on {self.device}; "
                 "set trainer.accelerator=gpu, or leave cuda_graphs out"
             )
@@ -224,7 +224,7 @@ class GIPOModule(LightningModule):
         """
         self.check_behaviour("behaviour_params" in batches.keys())
         if self.normalise_advantages and batches.shape[-1] * ranks.count() < 2:
-            raise GipoError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
+            raise UserError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = Iteration()
         warming_up = self.current_epoch < self.critic_warmup
         for batch in batches.unbind(0):
@@ -341,7 +341,7 @@ class GIPOModule(LightningModule):
                 scaler.update()
             if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
                 head = ("policy", "critic")[index]
-                raise GipoError(
+                raise UserError(
                     f"{MAX_SKIPS_IN_A_ROW} updates of the {head} in a row had a non-finite gradient at policy version "
                     f"{int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for extreme rewards"
                 )
@@ -385,7 +385,7 @@ class GIPOModule(LightningModule):
         optimizer.load_state_dict({"state": {}, "param_groups": states[0]["param_groups"]})
         missing = asked - set(optimizer.param_groups[0])
         if missing:
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint is of another optimizer than model.optimizer, {type(optimizer).__name__}: it has no "
                 f"{', '.join(sorted(missing))}; resume with that one, or start a new run with --model.init_from"
             )
@@ -400,7 +400,7 @@ class GIPOModule(LightningModule):
         not_negative = ("kl_coef", "entropy_coef", "value_coef", "critic_warmup", "lr_warmup", "lr_final")
         for name in positive:
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise GipoError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
+                raise UserError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
         for name in not_negative:
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise GipoError(f"model.{name} must not be negative, got {getattr(self, name)}")
+                raise UserError(f"model.{name} must not be negative, got {getattr(self, name)}")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 # In the unit of the observation: a centimetre, half a degree, a hundredth of a quaternion's component. Of what moves by
 # less, estimates of how little are mostly noise; a task in other units wants another floor.
@@ -94,7 +94,7 @@ class ObservationNormaliser(nn.Module):
     def __init__(self, size: int, bound: float = 10.0, floor: float = OBSERVATION_FLOOR):
         super().__init__()
         if not 0 <= floor < math.inf:
-            raise GipoError(f"policy.observation_floor must be finite and not negative, got {floor}")
+            raise UserError(f"policy.observation_floor must be finite and not negative, got {floor}")
         self.bound = bound
         # Moments in float64: a running sum of squares loses its low digits in float32 after some 10⁷ frames.
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
@@ -145,7 +145,7 @@ class ObservationNormaliser(nn.Module):
 
 def _checked(widths: Sequence[int]) -> list[int]:
     if not widths or min(widths) < 1:
-        raise GipoError(f"layer widths must be positive integers, got {list(widths)}")
+        raise UserError(f"layer widths must be positive integers, got {list(widths)}")
     return [int(width) for width in widths]
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40), a squared contribution, is still finite in float32
 SMALLEST, LARGEST = 1e-6, 1e6  # widths and temperatures that stay neither 0 nor inf in float32
@@ -182,7 +182,7 @@ class PPOClip(Objective):
         require_positive(self, "clip")
         require_bound(self.log_ratio_bound)
         if self.dual_clip is not None and not 1 + self.clip < self.dual_clip <= LARGEST:
-            raise GipoError(
+            raise UserError(
                 f"PPOClip.dual_clip must lie in (1 + clip, {LARGEST:g}] = ({1 + self.clip:g}, {LARGEST:g}], "
                 f"got {self.dual_clip}; None leaves it out"
             )
@@ -275,7 +275,7 @@ def policy_loss(
         entropy: behaviour entropy H(μ)/log V [B, D]; only for an objective that needs it.
 
     Raises:
-        GipoError: the objective needs an entropy and there is none.
+        UserError: the objective needs an entropy and there is none.
     """
     log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
@@ -293,7 +293,7 @@ def masked_terms(
     terms = found[0]
     if not (isinstance(terms, Terms) and all(part.shape == log_ratio.shape for part in terms)):
         path = f"{type(objective).__module__}.{type(objective).__qualname__}"
-        raise GipoError(
+        raise UserError(
             f"{path} must return Terms whose three tensors have the shape {[*log_ratio.shape]} of log_ratio"
         )
     return found
@@ -335,19 +335,19 @@ def require_positive(objective: object, *names: str) -> None:
     """Refuse widths and temperatures that are not positive, or that float32 turns into 0 or infinity.
 
     Raises:
-        GipoError: naming the field.
+        UserError: naming the field.
     """
     for name in names:
         value = getattr(objective, name)
         if not SMALLEST <= value <= LARGEST:
-            raise GipoError(f"{type(objective).__name__}.{name} must lie in [{SMALLEST:g}, {LARGEST:g}], got {value}")
+            raise UserError(f"{type(objective).__name__}.{name} must lie in [{SMALLEST:g}, {LARGEST:g}], got {value}")
 
 
 def require_bound(bound: float) -> None:
     """Refuse a bound on log-contributions at which their squares could overflow.
 
     Raises:
-        GipoError: naming the range.
+        UserError: naming the range.
     """
     if not 0 < bound <= MAX_LOG_RATIO_BOUND:
-        raise GipoError(f"log_ratio_bound must lie in (0, {MAX_LOG_RATIO_BOUND}], got {bound}")
+        raise UserError(f"log_ratio_bound must lie in (0, {MAX_LOG_RATIO_BOUND}], got {bound}")

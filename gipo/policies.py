@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SeparateNetworks
 from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces
 
@@ -42,7 +42,7 @@ class TokenPolicy(Policy):
         observation_floor: float = OBSERVATION_FLOOR,
     ):
         if bins < 2:
-            raise GipoError(f"policy.bins must be at least 2, got {bins}")
+            raise UserError(f"policy.bins must be at least 2, got {bins}")
         super().__init__(spaces, bins, network, normalise, observation_floor)
         self.bins = bins
 
@@ -123,9 +123,9 @@ class GaussianPolicy(Policy):
         observation_floor: float = OBSERVATION_FLOOR,
     ):
         if not 0 < std_min < std_max < math.inf:
-            raise GipoError(f"policy needs 0 < std_min < std_max < inf, got std_min={std_min}, std_max={std_max}")
+            raise UserError(f"policy needs 0 < std_min < std_max < inf, got std_min={std_min}, std_max={std_max}")
         if not 0 < mean_max < math.inf:
-            raise GipoError(f"policy.mean_max must be positive and finite, got {mean_max}")
+            raise UserError(f"policy.mean_max must be positive and finite, got {mean_max}")
         super().__init__(spaces, 2, network, normalise, observation_floor)
         self.squash, self.std_min, self.std_max, self.mean_max = squash, std_min, std_max, mean_max
 
@@ -186,7 +186,7 @@ def build(description: dict[str, Any]) -> Policy:
     """The policy that `Policy.description` describes, freshly initialised.
 
     Raises:
-        GipoError: when the description is damaged, or names a class that is no policy or network.
+        UserError: when the description is damaged, or names a class that is no policy or network.
     """
     try:
         body = description["network"]
@@ -197,10 +197,10 @@ def build(description: dict[str, Any]) -> Policy:
             network=lambda *sizes: network(*sizes, **body["init_args"]),
             **description["init_args"],
         )
-    except GipoError:
+    except UserError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise GipoError(f"damaged policy description: {error!r}") from error
+        raise UserError(f"damaged policy description: {error!r}") from error
 
 
 def _resolve(class_path: str, base: type) -> Any:
@@ -210,7 +210,7 @@ def _resolve(class_path: str, base: type) -> Any:
         importlib.import_module(module)
     found = getattr(sys.modules.get(module), name, None)
     if found is None:
-        raise GipoError(f"unknown class {class_path!r} in the checkpoint; import its module first if it is yours")
+        raise UserError(f"unknown class {class_path!r} in the checkpoint; import its module first if it is yours")
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise GipoError(f"{class_path!r} is not a {base.__name__}")
+        raise UserError(f"{class_path!r} is not a {base.__name__}")
     return found

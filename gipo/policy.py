@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
 
 NetworkFactory = Callable[[int, int], ActorCritic]
@@ -42,7 +42,7 @@ class Spaces:
             -MAX_BOUND <= low < high <= MAX_BOUND for low, high in zip(self.action_low, self.action_high, strict=True)
         )
         if self.observation_size < 1 or not self.action_low or not ordered:
-            raise GipoError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
+            raise UserError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
 
     @property
     def decision(self) -> tuple[int, ...]:
@@ -185,9 +185,9 @@ class Policy(nn.Module, ABC):
         """Largest entropy an action dimension can have, nats.
 
         Raises:
-            GipoError: there is none, as for a density.
+            UserError: there is none, as for a density.
         """
-        raise GipoError(
+        raise UserError(
             f"an objective that compares entropies with their maximum needs a policy over tokens; "
             f"{type(self).__name__} has no maximum: set model.policy=TokenPolicy"
         )

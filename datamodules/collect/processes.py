@@ -19,7 +19,7 @@ from datamodules.collect.actor import ReceivingActor
 from datamodules.collect.rollouts import EpisodeNumbers, Rollouts, transitions
 from datamodules.collect.weight_transfer import BoundedWeightSync, count_down
 from datamodules.envs.simulation import Simulation
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
@@ -77,7 +77,7 @@ class WorkerRollouts(Rollouts):
         """The next chunk [M].
 
         Raises:
-            GipoError: when a worker died or is stuck; all workers are gone then.
+            UserError: when a worker died or is stuck; all workers are gone then.
         """
         with self._watched():
             chunk = next(self._iterator)
@@ -88,7 +88,7 @@ class WorkerRollouts(Rollouts):
         """Send the weights to every worker.
 
         Raises:
-            GipoError: as `collect`.
+            UserError: as `collect`.
         """
         self._actor.load(policy)
         with self._watched():
@@ -118,7 +118,7 @@ class WorkerRollouts(Rollouts):
             self._kill()
             silent = f"no worker answered for {self._timeout:g} s (data.collector.worker_timeout)"
             reason = silent if stuck.is_set() else f"a worker failed: {error}"
-            raise GipoError(f"collection failed: {reason}; all workers were ended") from error
+            raise UserError(f"collection failed: {reason}; all workers were ended") from error
         finally:
             done.set()
 

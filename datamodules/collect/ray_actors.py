@@ -23,7 +23,7 @@ from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import InProcessRollouts, Rollouts
 from datamodules.envs.simulation import Simulation
 from datamodules.options import RayOptions
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
@@ -52,7 +52,7 @@ class RayRollouts(Rollouts):
         options: where the cluster is, and what an actor may do.
 
     Raises:
-        GipoError: when there is no Ray or no cluster, or the actors cannot start.
+        UserError: when there is no Ray or no cluster, or the actors cannot start.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RayRollouts(Rollouts):
         """The next chunk [M], part by part in the order of the actors.
 
         Raises:
-            GipoError: when an actor failed and cannot be replaced; all actors are gone then.
+            UserError: when an actor failed and cannot be replaced; all actors are gone then.
         """
         for worker in self._workers:
             while len(worker.requests) <= self._ahead:
@@ -140,14 +140,14 @@ class RayRollouts(Rollouts):
         try:
             worker.process = self._ray.get(worker.hello, timeout=limit)
         except self._ray.exceptions.GetTimeoutError as error:
-            raise GipoError(
+            raise UserError(
                 f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it "
                 f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus) of a cluster with "
                 f"{self._cluster.cores}"
             ) from error
         except self._ray.exceptions.RayError as error:
             if getattr(error, "actor_init_failed", True):
-                raise GipoError(f"Ray actor {worker.index} could not start: {_reason(error)}") from error
+                raise UserError(f"Ray actor {worker.index} could not start: {_reason(error)}") from error
             self._replace(worker, "died")  # with its machine, which Ray had not noticed yet
 
     def _ask(self, worker: "_Worker", weights: Any) -> None:
@@ -169,7 +169,7 @@ class RayRollouts(Rollouts):
                 self._replace(worker, "died")
             except errors.RayError as error:  # raised by the simulator or the policy: it would be raised again
                 self.close()
-                raise GipoError(f"collection failed: {worker.name}: {_reason(error)}; all actors were ended") from error
+                raise UserError(f"collection failed: {worker.name}: {_reason(error)}; all actors were ended") from error
             deadline = time.monotonic() + self._timeout
 
     def _replace(self, worker: "_Worker", reason: str) -> None:
@@ -177,7 +177,7 @@ class RayRollouts(Rollouts):
         allowed = self._options.replacements
         if self._replaced >= allowed:
             self.close()
-            raise GipoError(
+            raise UserError(
                 f"collection failed: {worker.name} {reason}, and {allowed} actors were replaced before it "
                 "(data.collector.ray.replacements); all actors were ended"
             )

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from types import ModuleType
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 
 
@@ -20,7 +20,7 @@ class RayCluster:
         cpus: cores that a cluster started here counts, so that it places this many one-core actors.
 
     Raises:
-        GipoError: when Ray is not installed or there is no cluster at `address`.
+        UserError: when Ray is not installed or there is no cluster at `address`.
     """
 
     def __init__(self, address: str | None, cpus: float):
@@ -42,7 +42,7 @@ class RayCluster:
         except Exception as error:  # many kinds, by what it could not reach or start
             where = f"reach a cluster at {address!r} (data.collector.ray.address)" if address else "start here"
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise GipoError(f"Ray could not {where}: {reason}") from error
+            raise UserError(f"Ray could not {where}: {reason}") from error
 
     @property
     def cores(self) -> str:
@@ -63,7 +63,7 @@ def _refuse_unreachable(address: str) -> None:
         with socket.create_connection((host, int(port)), timeout=10):
             pass
     except (OSError, ValueError, OverflowError) as error:
-        raise GipoError(
+        raise UserError(
             f"nobody answers at {address!r} (data.collector.ray.address): {error}; it is the host:port that "
             "`ray start --head` prints, auto for the cluster of this machine, or null to start one here"
         ) from error
@@ -74,7 +74,7 @@ def _import_ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise GipoError(f"data.collector.backend=ray needs Ray: {install('ray')}") from error
+        raise UserError(f"data.collector.backend=ray needs Ray: {install('ray')}") from error
     return ray
 
 

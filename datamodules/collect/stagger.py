@@ -14,7 +14,7 @@ from torchrl.data import Binary, TensorSpec
 from torchrl.envs import EnvBase, Transform, TransformedEnv
 
 from datamodules.envs.simulation import Wrapped
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -27,12 +27,12 @@ class Staggered(Wrapped):
     its return is not one of a whole episode. Evaluation is the task's own.
 
     Raises:
-        GipoError: the task's episodes have no limit, so that nothing says how far they are to be moved apart.
+        UserError: the task's episodes have no limit, so that nothing says how far they are to be moved apart.
     """
 
     def __post_init__(self) -> None:
         if self.task.horizon is None:
-            raise GipoError(
+            raise UserError(
                 f"data.collector.stagger=true moves episodes apart within their limit, and {self.name} has none: "
                 "set data.collector.max_steps, or leave it out"
             )

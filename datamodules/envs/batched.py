@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 class Outcome(NamedTuple):
@@ -94,6 +94,6 @@ class BatchedEnv(EnvBase):
 
 
 def refuse_no_simulators(num_envs: int) -> None:
-    """Raise a GipoError when an environment of no simulators is asked for."""
+    """Raise a UserError when an environment of no simulators is asked for."""
     if num_envs < 1:
-        raise GipoError(f"num_envs must be at least 1, got {num_envs}")
+        raise UserError(f"num_envs must be at least 1, got {num_envs}")

@@ -15,7 +15,7 @@ class Family(ABC):
         """Whether `name` is one of its tasks.
 
         Raises:
-            GipoError: when the name is plainly meant for it, and wrong.
+            UserError: when the name is plainly meant for it, and wrong.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ from datamodules.envs.gymnasium_checks import Checked
 from datamodules.envs.seeding import episode_seed
 from gipo.common.boundary import described
 from gipo.common.boxes import nearest_in
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 
 
 class GymnasiumFamily(Family):
@@ -58,7 +58,7 @@ def _registered(name: str) -> str:
     """The id of a task, which is registered once its module, if it names one, is imported.
 
     Raises:
-        GipoError: when the module cannot be imported.
+        UserError: when the module cannot be imported.
     """
     module, separator, identifier = name.rpartition(":")
     if not separator:
@@ -66,9 +66,9 @@ def _registered(name: str) -> str:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
-        raise GipoError(f"data.task={name}: module {module!r} cannot be imported: {described(error)}") from error
+        raise UserError(f"data.task={name}: module {module!r} cannot be imported: {described(error)}") from error
     if identifier not in gymnasium.registry:
-        raise GipoError(
+        raise UserError(
             f"data.task={name}: module {module!r} registers no {identifier!r}. "
             f"Nearest: {nearest(identifier, gymnasium.registry)}"
         )
@@ -79,10 +79,10 @@ def _single(task: str) -> EnvBase:
     try:
         env = gymnasium.make(task)
     except Exception as error:  # whatever the environment's author raises, missing packages above all
-        raise GipoError(f"gymnasium cannot make task {task!r}: {error}") from error
+        raise UserError(f"gymnasium cannot make task {task!r}: {error}") from error
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
-            raise GipoError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
+            raise UserError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
     if env.observation_space.dtype != np.float32:
         env = FloatObservations(env)
     if env.action_space.dtype != np.float32:

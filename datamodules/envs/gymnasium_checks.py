@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 LIBRARY = str(Path(gymnasium.__file__).parent)
 
@@ -41,16 +41,16 @@ class Checked(gymnasium.Wrapper):
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._refuse_other_shape(observation)
         if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
-            raise GipoError(f"task {self._task!r}: a reward is one number, got {reward!r}")
+            raise UserError(f"task {self._task!r}: a reward is one number, got {reward!r}")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "iub":
-                raise GipoError(f"task {self._task!r}: {name} is true or false, got {flag!r}")
+                raise UserError(f"task {self._task!r}: {name} is true or false, got {flag!r}")
         return observation, reward, terminated, truncated, info
 
     def _refuse_other_shape(self, observation: Any) -> None:
         expected = self.env.observation_space.shape
         if np.shape(observation) != expected:
-            raise GipoError(
+            raise UserError(
                 f"task {self._task!r}: its observation space has the shape {expected}, "
                 f"an observation {np.shape(observation)}"
             )
@@ -64,4 +64,4 @@ class Checked(gymnasium.Wrapper):
             place = traceback.extract_tb(error.__traceback__)[-1].filename
             if not place.startswith((LIBRARY, __file__)):
                 raise
-            raise GipoError(f"task {self._task!r} does not keep to Gymnasium's interface: {error}") from error
+            raise UserError(f"task {self._task!r} does not keep to Gymnasium's interface: {error}") from error

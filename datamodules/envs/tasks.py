@@ -25,7 +25,7 @@ from datamodules.envs.metaworld import MetaWorldFamily
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.simulation import Simulation
 from gipo.common.boundary import described
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 from gipo.policies import Spaces
 
 # In the order they are asked: LIBERO last, as it is loaded only for a name that the others do not know.
@@ -41,7 +41,7 @@ class Task(Simulation):
     task of it (`libero_goal/7`, `libero_goal/turn_on_the_stove`, `turn_on_the_stove`).
 
     Raises:
-        GipoError: for an unknown name, with the nearest ones.
+        UserError: for an unknown name, with the nearest ones.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Task(Simulation):
             if family.knows(self.name):
                 return family
         known = [name for family in FAMILIES for name in family.names()]
-        raise GipoError(
+        raise UserError(
             f"unknown task {self.name!r}: neither a MetaWorld task nor a registered Gymnasium id (or module:Id), nor "
             f"one of LIBERO's, nor the import path of a Simulation. "
             f"Nearest: {nearest(self.name, known)}"
@@ -97,20 +97,20 @@ def simulation(name: str) -> Simulation:
     """The task of this name, or a simulation of the class with this import path, made without options.
 
     Raises:
-        GipoError: for an unknown name, or a class that cannot be made, naming what it lacks.
+        UserError: for an unknown name, or a class that cannot be made, naming what it lacks.
     """
     if "." not in name or not all(part.isidentifier() for part in name.split(".")):
         return Task(name)
     kind = _class_at(name)
     missing = sorted(kind.__abstractmethods__)
     if missing:
-        raise GipoError(f"data.task={name} cannot be made: a Simulation has {', '.join(missing)} too")
+        raise UserError(f"data.task={name} cannot be made: a Simulation has {', '.join(missing)} too")
     needed = [one.name for one in inspect.signature(kind).parameters.values() if _is_needed(one)]
     if needed:
-        raise GipoError(f"data.task={name} cannot be made without --data.task.{needed[0]}=VALUE")
+        raise UserError(f"data.task={name} cannot be made without --data.task.{needed[0]}=VALUE")
     made = kind()
     if not isinstance(getattr(made, "name", None), str):
-        raise GipoError(f"data.task={name} has no name; a Simulation has one, a text")
+        raise UserError(f"data.task={name} has no name; a Simulation has one, a text")
     return made
 
 
@@ -118,11 +118,11 @@ def _class_at(path: str) -> type[Simulation]:
     try:
         found = pydoc.locate(path)
     except pydoc.ErrorDuringImport as error:
-        raise GipoError(f"data.task={path} cannot be imported: {described(error.value or error)}") from error
+        raise UserError(f"data.task={path} cannot be imported: {described(error.value or error)}") from error
     if found is None:
-        raise GipoError(f"data.task={path}: there is no such class; a task by name has no dot in it")
+        raise UserError(f"data.task={path}: there is no such class; a task by name has no dot in it")
     if not (inspect.isclass(found) and issubclass(found, Simulation)):
-        raise GipoError(f"data.task={path} is no class derived from datamodules.envs.simulation.Simulation")
+        raise UserError(f"data.task={path} is no class derived from datamodules.envs.simulation.Simulation")
     return found
 
 

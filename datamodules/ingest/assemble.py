@@ -13,7 +13,7 @@ from datamodules.ingest.interface import common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.store import FACTS, FRAMES, allocate, fill
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 POLICY_COLUMNS = ("latent", "log_prob")
 
@@ -57,13 +57,13 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     """Write the store `key` into an empty folder.
 
     Raises:
-        GipoError: when sources do not fit together, a reward cannot be given, or nothing is left.
+        UserError: when sources do not fit together, a reward cannot be given, or nothing is left.
     """
     interface = common_interface((part.path, part.converted.interface) for part in parts if part.converted.interface)
     kept = [_with_rewards(part, options) for part in parts]
     filled = [each for each in kept if each.spans]
     if not filled:
-        raise GipoError(_nothing_left(kept))
+        raise UserError(_nothing_left(kept))
     has_log_prob = all("log_prob" in each.columns for each in filled)
     if not has_log_prob:
         kept = [_without(each, POLICY_COLUMNS) for each in kept]
@@ -107,7 +107,7 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
                 reward = _reward(episode, span, options)
             except BAD as error:
                 if options.bad_episodes == "refuse":
-                    raise GipoError(f"{span.where}: {error}") from error
+                    raise UserError(f"{span.where}: {error}") from error
                 skipped.append((span.where, str(error)))
             else:
                 spans.append((start, span))
@@ -121,14 +121,14 @@ def _reward(columns: dict[str, np.ndarray], span: Span, options: IngestOptions) 
     found = np.asarray(options.reward(columns, span.success))
     name = getattr(options.reward, "__name__", repr(options.reward))
     if found.shape != (span.rows,) or found.dtype.kind not in "biuf":
-        raise GipoError(
+        raise UserError(
             f"the reward {name} gave {found.dtype} of shape {list(found.shape)}; it must give one number a step"
         )
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
         reward = np.ascontiguousarray(found, np.float32)
     if not np.isfinite(reward).all():
         step = columns["step"][int(np.argmax(~np.isfinite(reward)))]
-        raise GipoError(f"the reward {name} is not finite at step {step}")
+        raise UserError(f"the reward {name} is not finite at step {step}")
     return reward
 
 
@@ -142,7 +142,7 @@ def _check_types(filled: list[_Kept]) -> None:
     for each in filled[1:]:
         for name, values in each.columns.items():
             if values.dtype != first.columns[name].dtype:
-                raise GipoError(
+                raise UserError(
                     f"{first.part.path} and {each.part.path} do not fit together: {name} is "
                     f"{first.columns[name].dtype} against {values.dtype}; ingest them apart"
                 )

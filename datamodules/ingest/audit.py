@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.review.audit import TOLERANCE, log_prob_difference
 
 
@@ -27,18 +27,18 @@ class Auditor:
         """Refuse an episode whose log-probs do not come out.
 
         Raises:
-            GipoError: naming the step with the largest difference, or the artifact that is missing.
+            UserError: naming the step with the largest difference, or the artifact that is missing.
         """
         rows = chosen(columns["valid"], self._share)
         if not len(rows):
             return
         if policy_id is None:
-            raise GipoError("it has log-probs and names no policy that they could be checked with; audit=0 trusts them")
+            raise UserError("it has log-probs and names no policy that they could be checked with; audit=0 trusts them")
         picked = {name: columns[name][rows] for name in ("observation", "latent", "log_prob")}
         difference = log_prob_difference(self._policy(policy_id), picked)
         worst = int(difference.argmax())
         if not difference[worst] <= TOLERANCE:
-            raise GipoError(
+            raise UserError(
                 f"step {columns['step'][rows[worst]]}: log_prob is off by {difference[worst]:.1e} nats from what "
                 f"policy {policy_id[:12]}… gives"
             )
@@ -48,7 +48,7 @@ class Auditor:
     def _policy(self, policy_id: str) -> OnnxPolicy:
         if policy_id not in self._policies:
             if policy_id not in self._artifacts:
-                raise GipoError(
+                raise UserError(
                     f"no artifact of policy {policy_id} is there to audit its log-probs; put its .onnx into a folder "
                     "of `policies`, or trust the source with audit=0"
                 )

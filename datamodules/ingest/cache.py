@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.syncing import sync
 
 PARTIAL, LOCK = ".partial", ".lock"
@@ -17,15 +17,15 @@ def cache_folder(named: str | Path | None) -> Path:
     """The folder named, else `$XDG_CACHE_HOME/gipo`, else `~/.cache/gipo`; made if it is not there.
 
     Raises:
-        GipoError: when it cannot be made.
+        UserError: when it cannot be made.
     """
     try:
         folder = _usual_cache() if named is None else Path(named)
         folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError as error:
-        raise GipoError("this user has no home folder to keep stores in; name a folder with `cache`") from error
+        raise UserError("this user has no home folder to keep stores in; name a folder with `cache`") from error
     except OSError as error:
-        raise GipoError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
+        raise UserError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
     return folder
 
 
@@ -84,7 +84,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         file = open(path, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise GipoError(f"cannot write {path}: {error.strerror or error}; name another folder with `cache`") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}; name another folder with `cache`") from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

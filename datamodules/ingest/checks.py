@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Trajectory
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 ROUNDING = 1e-6  # of a dimension's range: what float32 may add to a bound; nats: what it may add to log 1
 
@@ -52,7 +52,7 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
         behaviour: of the policy that acted; None when nobody knows.
 
     Raises:
-        GipoError: naming the step and what is wrong there.
+        UserError: naming the step and what is wrong there.
     """
     columns = _typed(trajectory, interface)
     for name in ("observation", "next_observation", "sent_action", "action", "reward"):
@@ -71,9 +71,9 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
 def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray]:
     found = trajectory.columns
     if "step" not in found:
-        raise GipoError("it has no step")
+        raise UserError("it has no step")
     if len(OPTIONAL & set(found)) == 1:
-        raise GipoError("it has one of latent and log_prob; one is of no use without the other")
+        raise UserError("it has one of latent and log_prob; one is of no use without the other")
     length = len(found["step"])
     kinds = {name: kind for name, kind in KINDS.items() if name in found or name not in OPTIONAL}
     if "latent" in found:
@@ -82,15 +82,15 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
     for name, (size, kind) in kinds.items():
         values = found.get(name)
         if values is None:
-            raise GipoError(f"it has no {name}")
+            raise UserError(f"it has no {name}")
         shape: tuple[int, ...] = (length,)
         if size:
             shape = (length, interface.observation_size if size == "O" else interface.action_size)
         if values.shape != shape:
-            raise GipoError(f"{name} has shape {list(values.shape)}, it must be {list(shape)}")
+            raise UserError(f"{name} has shape {list(values.shape)}, it must be {list(shape)}")
         whole = np.issubdtype(kind, np.integer) or kind is np.bool_
         if whole and values.dtype.kind not in "biu":
-            raise GipoError(f"{name} holds {values.dtype}, it must hold {np.dtype(kind)}")
+            raise UserError(f"{name} holds {values.dtype}, it must hold {np.dtype(kind)}")
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
             typed[name] = values.astype(kind, copy=False)
     return typed
@@ -113,10 +113,10 @@ def _check_policy(
         if trajectory.native:
             who = trajectory.policy_id
             known = "no policy is named" if who is None else f"policy {who} is unknown, its manifest is not in the log"
-            raise GipoError(f"{known}; its sampled actions cannot be learnt from")
+            raise UserError(f"{known}; its sampled actions cannot be learnt from")
         return
     if difference := interface.difference(behaviour.interface):
-        raise GipoError(f"policy {behaviour.policy_id[:12]}… was made for another robot: {difference}")
+        raise UserError(f"policy {behaviour.policy_id[:12]}… was made for another robot: {difference}")
     other = columns["valid"] & (columns["policy_version"] != behaviour.policy_version)
     _refuse(columns, other, f"policy_version is not {behaviour.policy_version}, that of {behaviour.policy_id[:12]}…")
 
@@ -135,7 +135,7 @@ def _check_log_prob(columns: Mapping[str, np.ndarray], known: Interface) -> None
     _refuse(columns, valid & ~np.isfinite(log_prob), "log_prob is not finite")
     token = latent.dtype.kind == "i"
     if known.family is not None and token != (known.family == "token"):
-        raise GipoError(f"latent holds {latent.dtype}, the policy is of the family {known.family}")
+        raise UserError(f"latent holds {latent.dtype}, the policy is of the family {known.family}")
     if not token:
         _refuse(columns, valid & ~np.isfinite(latent), "latent is not finite")
         return
@@ -149,4 +149,4 @@ def _refuse(columns: Mapping[str, np.ndarray], bad: np.ndarray, reason: str) -> 
     """Raise about the first step of bad [T] or [T, n] that is True."""
     if bad.any():
         row = int(np.argmax(bad.reshape(len(bad), -1).any(1)))
-        raise GipoError(f"step {columns['step'][row]}: {reason}")
+        raise UserError(f"step {columns['step'][row]}: {reason}")

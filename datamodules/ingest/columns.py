@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 Layout = dict[str, tuple[str, list[int]]]  # column → dtype and shape of a row
 
@@ -35,7 +35,7 @@ class BlockWriter:
         """Add the rows of columns [T, …], which are the same columns every time.
 
         Raises:
-            GipoError: when they are not.
+            UserError: when they are not.
         """
         found: Layout = {name: (values.dtype.str, list(values.shape[1:])) for name, values in columns.items()}
         if not self.layout:
@@ -43,7 +43,7 @@ class BlockWriter:
             self._files = {name: open(self._folder / name, "wb") for name in found}  # noqa: SIM115 (closed at exit)
         if found != self.layout:
             name = next(name for name in sorted({*found, *self.layout}) if found.get(name) != self.layout.get(name))
-            raise GipoError(f"{name} is of another form than in the episodes before it")
+            raise UserError(f"{name} is of another form than in the episodes before it")
         for name, values in columns.items():
             self._files[name].write(np.ascontiguousarray(values).data)
         self.rows += len(next(iter(columns.values())))

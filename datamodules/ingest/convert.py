@@ -13,10 +13,10 @@ from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.errors import ArtifactError
 from deploy.runtime.manifest import Manifest
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.errors import LogError, RobotError
 
-BAD = (GipoError, LogError, RobotError, ArtifactError)  # what is wrong with data, as opposed to with this code
+BAD = (UserError, LogError, RobotError, ArtifactError)  # what is wrong with data, as opposed to with this code
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,14 @@ def convert(job: Job) -> Converted:
     """Do one job.
 
     Raises:
-        GipoError: naming the source, and the episode and step where one is bad.
+        UserError: naming the source, and the episode and step where one is bad.
     """
     try:
         return _Conversion(job).run()
-    except GipoError:
+    except UserError:
         raise
     except BAD as error:
-        raise GipoError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 class _Conversion:
@@ -126,7 +126,7 @@ class _Conversion:
                     self._take(raw, blocks)
                 except BAD as error:
                     if not self._job.skip:
-                        raise GipoError(_named(raw.where, str(error))) from error
+                        raise UserError(_named(raw.where, str(error))) from error
                     self._skipped.append((raw.where, str(error)))
             layout = blocks.layout
         if self._interface is None:
@@ -162,7 +162,7 @@ class _Conversion:
         if policy_id not in self._behaviours:
             manifest = Manifest.from_json(self._description.manifests[policy_id])
             if manifest.vision is not None:
-                raise GipoError(
+                raise UserError(
                     f"policy {policy_id[:12]}… sees a camera and decides on chunks; a store holds neither images nor "
                     "chunks, so there is nothing here to learn from"
                 )
@@ -172,7 +172,7 @@ class _Conversion:
 
 def _agreed(interface: Interface, behaviour: Behaviour) -> Interface:
     if difference := interface.difference(behaviour.interface):
-        raise GipoError(f"policy {behaviour.policy_id[:12]}… differs from the policies before it: {difference}")
+        raise UserError(f"policy {behaviour.policy_id[:12]}… differs from the policies before it: {difference}")
     return interface.merged(behaviour.interface)
 
 

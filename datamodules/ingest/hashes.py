@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 
 # A file that changed so shortly before it was hashed may change again within one tick of its file system's clock.
@@ -29,12 +29,12 @@ def stamp(path: Path) -> Stamp:
     """Of a file.
 
     Raises:
-        GipoError: when it is not there.
+        UserError: when it is not there.
     """
     try:
         found = os.stat(path)
     except OSError as error:
-        raise GipoError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
@@ -59,7 +59,7 @@ class Hashes:
         """The hash of each file, from its bytes unless it was hashed before and has settled since.
 
         Raises:
-            GipoError: when a file cannot be read.
+            UserError: when a file cannot be read.
         """
         named = list(dict.fromkeys(paths))
         self._stamps |= {path: stamp(path) for path in named}
@@ -80,11 +80,11 @@ class Hashes:
         """Refuse files that are no longer what they were when `of` looked at them.
 
         Raises:
-            GipoError: naming the first.
+            UserError: naming the first.
         """
         for path in paths:
             if stamp(path) != self._stamps[path]:
-                raise GipoError(f"{path} changed while it was read; ingest it again once nobody writes to it")
+                raise UserError(f"{path} changed while it was read; ingest it again once nobody writes to it")
 
     def _trusted(self, path: Path) -> bool:
         known = self._known.get(_name(path))
@@ -107,5 +107,5 @@ def _sha256(path: Path) -> str:
             while block := file.read(1 << 20):
                 total.update(block)
     except OSError as error:
-        raise GipoError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     return total.hexdigest()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.precision import alike
 from robots.spec import RobotSpec
 
@@ -103,13 +103,13 @@ def common_interface(stated: Iterable[tuple[str, Interface]]) -> Interface:
     """What all sources state, by the names of the sources.
 
     Raises:
-        GipoError: naming the key that differs, and the two sources.
+        UserError: naming the key that differs, and the two sources.
     """
     known = list(stated)
     for index, (name, interface) in enumerate(known):
         for other_name, other in known[:index]:
             if difference := other.difference(interface):
-                raise GipoError(f"{other_name} and {name} do not fit together: {difference}; ingest them apart")
+                raise UserError(f"{other_name} and {name} do not fit together: {difference}; ingest them apart")
     common = known[0][1]
     for _, interface in known[1:]:
         common = common.merged(interface)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 FORMAT = 2  # raised when a store of this version would hold other frames
 
@@ -43,7 +43,7 @@ def function_identity(function: Any) -> list[str]:
     """Name, source text and bound values of a function or callable object: another identity where it may act otherwise.
 
     Raises:
-        GipoError: when it has no source text, so that a change of it would go unnoticed.
+        UserError: when it has no source text, so that a change of it would go unnoticed.
     """
     if isinstance(function, functools.partial):
         return [*function_identity(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
@@ -51,7 +51,7 @@ def function_identity(function: Any) -> list[str]:
     try:
         source = inspect.getsource(body)
     except (OSError, TypeError) as error:
-        raise GipoError(
+        raise UserError(
             f"reward {function!r} has no source text to tell a change of it by; write it in a file"
         ) from error
     bound = [] if body is function else [repr(sorted(vars(function).items()))]

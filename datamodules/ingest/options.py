@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.ingest.rewards import Reward, logged
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class IngestOptions:
             alone where one is enough.
 
     Raises:
-        GipoError: naming the option that is not allowed.
+        UserError: naming the option that is not allowed.
     """
 
     policies: str | Path | Sequence[str | Path] | None = None
@@ -37,10 +37,10 @@ class IngestOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit <= 1:
-            raise GipoError(f"audit must be a share in (0, 1], or 0 to trust the sources, got {self.audit}")
+            raise UserError(f"audit must be a share in (0, 1], or 0 to trust the sources, got {self.audit}")
         if self.bad_episodes not in ("refuse", "skip"):
-            raise GipoError(f"bad_episodes must be refuse or skip, got {self.bad_episodes!r}")
+            raise UserError(f"bad_episodes must be refuse or skip, got {self.bad_episodes!r}")
         if not callable(self.reward):
-            raise GipoError(f"reward must be a function of columns and success, got {self.reward!r}")
+            raise UserError(f"reward must be a function of columns and success, got {self.reward!r}")
         if self.workers is not None and self.workers < 1:
-            raise GipoError(f"workers must be at least 1, got {self.workers}")
+            raise UserError(f"workers must be at least 1, got {self.workers}")

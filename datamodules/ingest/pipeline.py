@@ -21,7 +21,7 @@ from datamodules.ingest.pool import run_jobs
 from datamodules.ingest.sources.base import Description, Source
 from datamodules.ingest.sources.locate import find_sources
 from datamodules.ingest.store import Store, load_store
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 DEFAULTS = IngestOptions()
 STEP_BYTES = 8  # of the column `step`
@@ -39,7 +39,7 @@ def ingest(
         progress: show a bar while a store is made.
 
     Raises:
-        GipoError: naming source, episode and step, where one is not what it must be. Sources are never altered.
+        UserError: naming source, episode and step, where one is not what it must be. Sources are never altered.
     """
     try:
         named = [Path(sources)] if isinstance(sources, str | Path) else list(map(Path, sources))
@@ -50,12 +50,12 @@ def ingest(
                 if not target.is_dir():
                     plan.make(folder, target, progress)
         return replace(load_store(target), left_out=tuple(plan.left_out))
-    except GipoError:
+    except UserError:
         raise
     except BAD as error:
-        raise GipoError(str(error)) from error
+        raise UserError(str(error)) from error
     except OSError as error:
-        raise GipoError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
+        raise UserError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
 
 
 class Plan:
@@ -127,7 +127,7 @@ class Plan:
         folders = [Path(named)] if isinstance(named, str | Path) else list(map(Path, named))
         for folder in folders:
             if not folder.is_dir():
-                raise GipoError(f"policies: {folder} is no folder")
+                raise UserError(f"policies: {folder} is no folder")
         return folders
 
     def _refuse_twice(self) -> None:
@@ -135,14 +135,14 @@ class Plan:
         for source, digest, description in zip(self._sources, self._digests, self._descriptions, strict=True):
             for identity in (digest, *description.sessions):
                 if identity in seen:
-                    raise GipoError(f"{seen[identity]} and {source.path} hold the same data; name one of them")
+                    raise UserError(f"{seen[identity]} and {source.path} hold the same data; name one of them")
             seen |= dict.fromkeys((digest, *description.sessions), source.path)
 
 
 def _refuse_unlike(sources: list[Source], descriptions: list[Description]) -> None:
     stated = [(str(s.path), d.interface) for s, d in zip(sources, descriptions, strict=True) if d.interface is not None]
     if not stated:
-        raise GipoError(f"{sources[0].path} ends before it says whose log it is; there is nothing to ingest")
+        raise UserError(f"{sources[0].path} ends before it says whose log it is; there is nothing to ingest")
     common_interface(stated)
 
 

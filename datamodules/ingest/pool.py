@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from datamodules.ingest.convert import Converted, Job, convert
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 POLL_SECONDS = 0.2
 
@@ -25,7 +25,7 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
         tick: called now and then.
 
     Raises:
-        GipoError: of the first source, in order, of those that had failed when the first did.
+        UserError: of the first source, in order, of those that had failed when the first did.
     """
     if min(workers, len(jobs)) == 1:
         found = []
@@ -81,13 +81,13 @@ class _Crew:
         finally:
             self._free.put(process)
         if not answer:
-            raise GipoError(
+            raise UserError(
                 f"the process that read {job.path} ended (exit code {process.wait()}); if memory ran out, use fewer "
                 "workers"
             )
         found = json.loads(answer)
         if "error" in found:
-            raise GipoError(found["error"])
+            raise UserError(found["error"])
         return Converted.from_data(found)
 
     def stop(self) -> None:

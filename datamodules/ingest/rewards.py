@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 Reward = Callable[[Mapping[str, np.ndarray], "bool | None"], np.ndarray]
 """(columns, success) → reward [T] float32.
@@ -24,10 +24,10 @@ def success(columns: Mapping[str, np.ndarray], success: bool | None) -> np.ndarr
     """1 on the last step of a successful episode, 0 everywhere else.
 
     Raises:
-        GipoError: when nobody said whether the episode succeeded.
+        UserError: when nobody said whether the episode succeeded.
     """
     if success is None:
-        raise GipoError("nobody said whether it succeeded; `gipo-robot label` does, or choose another reward")
+        raise UserError("nobody said whether it succeeded; `gipo-robot label` does, or choose another reward")
     reward = np.zeros(len(columns["step"]), np.float32)
     reward[-1] = float(success)
     return reward

@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.ingest.metadata import Facts
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 FRAMES, FACTS = "frames", "store.json"
 ROWS = 16_384  # copied at once
@@ -37,7 +37,7 @@ def load_store(path: Path) -> Store:
     """Open a store, which takes no longer for a large one.
 
     Raises:
-        GipoError: when it is not whole.
+        UserError: when it is not whole.
     """
     try:
         facts = Facts.from_json((path / FACTS).read_text(encoding="utf-8"))
@@ -45,7 +45,7 @@ def load_store(path: Path) -> Store:
         if len(frames) != facts.steps or (facts.has_log_prob and "log_prob" not in frames.keys()):
             raise ValueError(f"{len(frames)} frames of {facts.steps}")
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise GipoError(f"the store {path} is damaged ({type(error).__name__} {error}); delete it") from error
+        raise UserError(f"the store {path} is damaged ({type(error).__name__} {error}); delete it") from error
     return Store(path, frames, facts)
 
 

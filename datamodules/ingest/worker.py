@@ -13,11 +13,11 @@ from dataclasses import asdict
 from typing import TextIO
 
 from datamodules.ingest.convert import Job, convert
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 def main() -> None:
-    """Answer jobs, one JSON object a line each way: the `Converted`, or `error` with the text of a GipoError."""
+    """Answer jobs, one JSON object a line each way: the `Converted`, or `error` with the text of a UserError."""
     # Whatever prints belongs on the terminal, not between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -27,7 +27,7 @@ def main() -> None:
         job = Job(**json.loads(jobs.get()))
         try:
             answer = asdict(convert(job))
-        except GipoError as error:
+        except UserError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)
 

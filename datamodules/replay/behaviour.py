@@ -13,7 +13,7 @@ from datamodules.ingest import Store
 from datamodules.options import refuse_not_positive
 from datamodules.replay.observation_moments import learn_moments
 from datamodules.replay.values import CHUNK
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, build
 
 
@@ -36,7 +36,7 @@ class BehaviourOptions:
     def __post_init__(self) -> None:
         refuse_not_positive("data.behaviour.", {"epochs": self.epochs, "lr": self.lr, "batch": self.batch})
         if not 0 < self.holdout < 1:
-            raise GipoError(f"data.behaviour.holdout must lie in (0, 1), got {self.holdout}")
+            raise UserError(f"data.behaviour.holdout must lie in (0, 1), got {self.holdout}")
 
 
 def complete(
@@ -52,7 +52,7 @@ def complete(
         seed: of the fit.
 
     Raises:
-        GipoError: when log-probs are missing and no model is asked for, or the model is no better than chance.
+        UserError: when log-probs are missing and no model is asked for, or the model is no better than chance.
     """
     frames = TensorDict(dict(store.frames.items()), batch_size=store.frames.batch_size)
     known = "latent" in frames.keys() and "log_prob" in frames.keys()
@@ -60,7 +60,7 @@ def complete(
         return frames
     if known and needs_behaviour:
         # They have log-probs, but not of this policy's latents.
-        raise GipoError(
+        raise UserError(
             f"the logs are of another kind of policy than the {type(policy).__name__} to be trained: its latents do "
             "not give the logged actions; start from the checkpoint the robot's policy was exported from, or clone "
             "its actions with --model.objective=BehaviourCloning (bc.yaml)"
@@ -70,7 +70,7 @@ def complete(
         frames["log_prob"] = torch.zeros_like(frames["action"])
         return frames
     if options is None:
-        raise GipoError(
+        raise UserError(
             "the logs hold no behaviour log-probs, which ratios need; set data.behaviour.epochs=10 to fit a model of "
             "who acted, or clone them with --model.objective=BehaviourCloning (bc.yaml)"
         )
@@ -81,7 +81,7 @@ def complete(
         file=sys.stderr,
     )
     if held_out <= chance:
-        raise GipoError(
+        raise UserError(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "
             "nats a dimension); give data.behaviour more epochs, or the data is too little for ratios"
         )
@@ -106,7 +106,7 @@ def fit(
     valid = frames["valid"].nonzero().squeeze(-1)
     episodes = frames["episode"][valid].unique()
     if len(episodes) < 2:
-        raise GipoError("a behaviour model needs at least two episodes: one to fit, one to test it on")
+        raise UserError("a behaviour model needs at least two episodes: one to fit, one to test it on")
     count = max(1, int(options.holdout * len(episodes)))
     kept_out = episodes[torch.randperm(len(episodes), generator=generator)[:count]]
     held = torch.isin(frames["episode"][valid], kept_out)

@@ -10,7 +10,7 @@ from torchrl.data.replay_buffers import Sampler
 from datamodules.advantages import Estimator
 from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, draw
 from datamodules.replay.values import value_frames
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
@@ -73,10 +73,10 @@ class LogReplay:
         """Restore `state_dict`.
 
         Raises:
-            GipoError: when it is of other logs.
+            UserError: when it is of other logs.
         """
         if len(state["advantage"]) != len(self):
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint was trained on {len(state['advantage'])} logged transitions, there are {len(self)}"
             )
         for key in ("advantage", "value_target"):

@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
 
 NOTES = 12  # that are told
@@ -42,10 +42,10 @@ class Logs:
     ):
         self.sources = [sources] if isinstance(sources, str) else list(sources)
         if not self.sources:
-            raise GipoError("data.logs names no source")
+            raise UserError("data.logs names no source")
         self._options, self._behaviour, self._seed = options, behaviour, seed
         if (action_low is None) != (action_high is None):
-            raise GipoError("data.action_low and data.action_high go together; give both or neither")
+            raise UserError("data.action_low and data.action_high go together; give both or neither")
         self._low, self._high = action_low, action_high
         self._frames: TensorDictBase | None = None
 
@@ -64,11 +64,11 @@ class Logs:
         if self._low is None or self._high is None:
             low, high = interface.action_low, interface.action_high
         elif not len(self._low) == len(self._high) == interface.action_size:
-            raise GipoError(f"data.action_low and data.action_high need {interface.action_size} numbers each")
+            raise UserError(f"data.action_low and data.action_high need {interface.action_size} numbers each")
         else:
             low, high = tuple(self._low), tuple(self._high)
         if low is None or high is None:
-            raise GipoError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
+            raise UserError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
         spaces = Spaces(interface.observation_size, low, high)
         self.refuse_unlike(spaces)
         return spaces
@@ -81,14 +81,14 @@ class Logs:
             named: names, units and rate it was trained with, as a checkpoint keeps them, where they are known.
 
         Raises:
-            GipoError: naming what differs, of what both say.
+            UserError: naming what differs, of what both say.
         """
         known = {name: value for name, value in (named or {}).items() if name in NAMES}
         sizes = {"observation_size": spaces.observation_size, "action_size": len(spaces.action_low)}
         bounds = {"action_low": spaces.action_low, "action_high": spaces.action_high}
         difference = Interface.from_data({**known, **sizes, **bounds}).difference(self.store.facts.interface)
         if difference:
-            raise GipoError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
+            raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
 
     def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
         """All transitions [M], with latents and behaviour log-probs.
@@ -98,7 +98,7 @@ class Logs:
             needs_behaviour: whether its objective reads behaviour log-probs.
 
         Raises:
-            GipoError: when they cannot be had, or are of another robot than the policy is for.
+            UserError: when they cannot be had, or are of another robot than the policy is for.
         """
         if self._frames is None:
             self.refuse_unlike(policy.spaces)

@@ -7,7 +7,7 @@ from tensordict import TensorDict
 from datamodules.advantages import Estimator
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
@@ -35,10 +35,10 @@ class LoggedShare:
         """Refuse a batch that is of one kind alone.
 
         Raises:
-            GipoError: naming the option.
+            UserError: naming the option.
         """
         if not 0 < self.part(batch) < batch:
-            raise GipoError(
+            raise UserError(
                 f"data.logs_share={self.share} makes {self.part(batch)} of {batch} transitions of a batch logged "
                 "ones; it must leave some of both (logs alone are --data_module=OfflineDataModule)"
             )

@@ -11,7 +11,7 @@ from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 
 from datamodules.advantages import Estimator
 from datamodules.replay.values import value_frames
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 # What a learner reads of a transition; the rest stays in the buffer.
@@ -44,7 +44,7 @@ class Replay:
         device: torch.device | str = "cpu",
     ):
         if capacity < 1:
-            raise GipoError(f"replay capacity must be at least 1, got {capacity}")
+            raise UserError(f"replay capacity must be at least 1, got {capacity}")
         self.estimator = estimator
         self.advantages = advantages
         self.reward_scale = reward_scale
@@ -65,7 +65,7 @@ class Replay:
         They are valued on arrival, unless a `refresh` of the whole buffer follows before the next `sample`.
 
         Raises:
-            GipoError: on a non-finite observation, reward or log-prob; nothing is stored.
+            UserError: on a non-finite observation, reward or log-prob; nothing is stored.
         """
         refuse_non_finite(frames)
         frames = frames.to(self.device)
@@ -134,7 +134,7 @@ def check_replay(
     device: torch.device | None = None,
     sampler: Sampler | None = None,
 ) -> None:
-    """Raise a GipoError when a buffer of these options cannot take up the `Replay.state_dict`.
+    """Raise a UserError when a buffer of these options cannot take up the `Replay.state_dict`.
 
     Args:
         state: what `Replay.state_dict` gave.
@@ -145,22 +145,22 @@ def check_replay(
     """
     sampled_on = torch.device(state["buffer"]["_rng"][1]).type
     if device is not None and device.type != sampled_on:
-        raise GipoError(
+        raise UserError(
             f"the checkpoint's replay drew its samples on {sampled_on}, this one would on {device.type}, differently; "
             "resume with the data.replay_device and the trainer.accelerator of the run"
         )
     if set(state["buffer"]["_sampler"]) != set((sampler or RandomSampler()).state_dict()):
-        raise GipoError(
+        raise UserError(
             "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
             "from its policy with --model.init_from"
         )
     if _count(state) > capacity:
-        raise GipoError(
+        raise UserError(
             f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"
         )
     stored = "behaviour_params" in state["frames"]
     if _count(state) and stored != store_params:
-        raise GipoError(
+        raise UserError(
             f"the checkpoint's replay was collected with data.store_params={str(stored).lower()}; "
             "it cannot be mixed with frames of the other kind"
         )
@@ -181,7 +181,7 @@ def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[st
 
 
 def refuse_non_finite(frames: TensorDictBase) -> None:
-    """Raise a GipoError that names the first non-finite entry of the keys learning depends on."""
+    """Raise a UserError that names the first non-finite entry of the keys learning depends on."""
     for key in _leaves(frames, "observation", ("next", "observation"), ("next", "reward"), "log_prob"):
         finite = torch.isfinite(frames[key])
         if key == "log_prob":  # nobody reads it where the policy did not choose
@@ -189,7 +189,7 @@ def refuse_non_finite(frames: TensorDictBase) -> None:
         if not finite.all():
             row = int((~finite.reshape(len(frames), -1).all(-1)).nonzero()[0])
             name = key if isinstance(key, str) else "/".join(key)
-            raise GipoError(
+            raise UserError(
                 f"non-finite {name} at step {int(frames['step'][row])} of episode {int(frames['episode'][row])}: "
                 f"{frames[key][row].flatten()[:8].tolist()}; mend the environment or policy that produced it"
             )

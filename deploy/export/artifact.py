@@ -24,7 +24,7 @@ from deploy.runtime.onnx_file import read_model
 from deploy.runtime.ort import new_session, rows_at_once, run
 from deploy.runtime.policy import OUTPUTS, OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 
 Checkpoint = dict[str, Any]
@@ -98,7 +98,7 @@ def _load(path: str | os.PathLike[str]) -> tuple[Checkpoint, Policy]:
     try:
         checkpoint = load_checkpoint(path)
         return checkpoint, policy_from(checkpoint)
-    except GipoError as error:
+    except UserError as error:
         raise ArtifactError(str(error)) from error
 
 

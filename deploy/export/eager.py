@@ -7,7 +7,7 @@ import torch
 
 from deploy.export.graph import as_policy, observed
 from deploy.runtime.manifest import Manifest
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import build
 
 
@@ -19,7 +19,7 @@ def decision(manifest: Manifest, observation: np.ndarray) -> Callable[[], object
     torch.set_num_threads(1)
     try:
         policy = build(dict(manifest.policy)).eval()
-    except GipoError:
+    except UserError:
         return None
     generator = torch.Generator().manual_seed(0)
     layout = manifest.layout

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gipo.callbacks.iteration_snapshot import kept
 from gipo.callbacks.run_folder import shown
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import remove_partials, whole_file
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
@@ -50,9 +50,9 @@ class LastCheckpoint(PatientCheckpoint):
 
     def __init__(self, every: int = 10, keep: bool = False, copy_gib: float = 1.0):
         if every < 1:
-            raise GipoError(f"checkpoint.every must be at least 1 iteration, got {every}")
+            raise UserError(f"checkpoint.every must be at least 1 iteration, got {every}")
         if not copy_gib >= 0:
-            raise GipoError(f"checkpoint.copy_gib must not be negative, got {copy_gib}")
+            raise UserError(f"checkpoint.copy_gib must not be negative, got {copy_gib}")
         super().__init__(
             filename="last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False
         )
@@ -113,7 +113,7 @@ class LastCheckpoint(PatientCheckpoint):
             cause: what ended it; None for an end in good order, which is told when all files are written.
 
         Raises:
-            GipoError: when an end in good order cannot be saved.
+            UserError: when an end in good order cannot be saved.
         """
         listener.patient = False
         problem = self.unwritten if self._copy is None else self._write_copy(trainer, self._copy)
@@ -125,7 +125,7 @@ class LastCheckpoint(PatientCheckpoint):
         if self._saved != self._whole:
             lines.append(f"what iterations {self._saved + 1} to {self._whole} learned is lost")
         if cause is None and self._saved != self._whole:
-            raise GipoError("; ".join(lines))
+            raise UserError("; ".join(lines))
         if cause is not None:
             say(trainer, "; ".join([_told(cause, self._whole or 0), *lines]))
         self._whole = None  # what goes wrong from here on is not the run's

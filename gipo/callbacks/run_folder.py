@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from gipo.common.errors import GipoError, UserError
+from gipo.common.errors import UserError
 from gipo.common.reading import read_text
 
 IN_USE, CONFIG, CHECKPOINTS = ".in_use", "config.yaml", "checkpoints"
@@ -24,7 +24,7 @@ class RunFolder:
         path: made, with its parents, where there is none.
 
     Raises:
-        GipoError: when another process writes to it, or when it cannot be made.
+        UserError: when another process writes to it, or when it cannot be made.
     """
 
     def __init__(self, path: Path):
@@ -35,11 +35,11 @@ class RunFolder:
             self._lock = _locked(path / IN_USE)
         except OSError as error:
             self._remove_made()
-            raise GipoError(
+            raise UserError(
                 f"{shown(path)} cannot hold a run: {error.strerror or error}; name another --trainer.default_root_dir"
             ) from error
         if self._lock is None:
-            raise GipoError(
+            raise UserError(
                 f"{shown(path)} is in use by {_user_of(path)}; wait for it, or name another --trainer.default_root_dir"
             )
 
@@ -134,21 +134,21 @@ def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) ->
             began, which is not where it is.
 
     Raises:
-        GipoError: when the named folder holds another run, or none is named by an empty text.
+        UserError: when the named folder holds another run, or none is named by an empty text.
     """
     if named is not None and not named.strip():
-        raise GipoError("trainer.default_root_dir names nothing; give a folder, or leave it out")
+        raise UserError("trainer.default_root_dir names nothing; give a folder, or leave it out")
     own = None if checkpoint is None else folder_of(checkpoint)
     if named is None or (own is not None and any(_left_behind(config, own, named) for config in configs)):
         return own
     folder = Path(os.path.abspath(named))
     if holds_a_run(folder) and not (own is not None and _same(own, folder)):
         if checkpoint is None:
-            raise GipoError(
+            raise UserError(
                 f"{shown(folder)} already holds a run; resume it with --ckpt_path "
                 f"{shown(folder)}/{CHECKPOINTS}/last.ckpt, or name another --trainer.default_root_dir"
             )
-        raise GipoError(
+        raise UserError(
             f"{shown(folder)} holds a run that {checkpoint} is not of, and would be overwritten; leave "
             "--trainer.default_root_dir out to go on where the checkpoint lies, or name another"
         )
@@ -159,13 +159,13 @@ def with_absolute_paths(config: Any) -> None:
     """Make the paths in a configuration absolute, in place: it is to be used from another working folder too.
 
     Raises:
-        GipoError: when one is empty, which would be the working folder.
+        UserError: when one is empty, which would be the working folder.
     """
     for group, option in PATHS:
         value = config[group].get(option)
         paths = value if isinstance(value, list) else [value]
         if "" in map(str, paths):
-            raise GipoError(f"{group}.{option} names nothing; give a path, or leave it out")
+            raise UserError(f"{group}.{option} names nothing; give a path, or leave it out")
         if isinstance(value, list):
             config[group][option] = [os.path.abspath(path) for path in value]
         elif value is not None:

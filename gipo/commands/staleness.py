@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 from gipo.common.tables import table
 from gipo.diagnostics import effective_sample_size, quantile
@@ -134,17 +134,17 @@ def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequen
         names: policy ids by index.
 
     Raises:
-        GipoError: naming the figure, the worst version and what to do.
+        UserError: naming the figure, the worst version and what to do.
     """
     if not 0 <= min_ess <= 1:
-        raise GipoError(f"data.min_ess must lie in [0, 1], got {min_ess}")
+        raise UserError(f"data.min_ess must lie in [0, 1], got {min_ess}")
     if not rows:
-        raise GipoError("no step is valid: the policy chose no action in these logs, so there is nothing to learn from")
+        raise UserError("no step is valid: the policy chose no action in these logs, so there is nothing to learn from")
     found = effective_share(rows)
     if found >= min_ess:
         return
     worst = min(rows, key=lambda row: (row.ess, row.weight))
-    raise GipoError(
+    raise UserError(
         f"the effective sample size of these logs is {found:.3g} of their samples, below data.min_ess = {min_ess:g}; "
         f"worst is version {worst.version} of policy {_name(worst, names)}: {worst.ess:.3g}, with a 95 % quantile of "
         f"|log-ratio| of {worst.log_ratio_abs_p95:.3g} nats. Raise model.objective.sigma, leave these logs out or add "

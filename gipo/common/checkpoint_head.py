@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gipo.common import plain_pickle
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.plain_pickle import Made
 from gipo.common.reading import stand_in_at
 
@@ -18,7 +18,7 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a checkpoint says of itself, its `gipo` entry, and the policy's `version`; no other tensor is read for it.
 
     Raises:
-        GipoError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
+        UserError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
     """
     check_is_file(path)
     try:
@@ -37,34 +37,34 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
     """Refuse what cannot be a checkpoint, and name the one that is meant where it is a run's folder.
 
     Raises:
-        GipoError: when there is no such file.
+        UserError: when there is no such file.
     """
     if os.fspath(path) and Path(path).is_dir():
         inside = [each for each in (Path(path, "checkpoints", "last.ckpt"), Path(path, "last.ckpt")) if each.is_file()]
-        raise GipoError(f"{path} is a folder; name a checkpoint{f', such as {inside[0]}' if inside else ' file'}")
+        raise UserError(f"{path} is a folder; name a checkpoint{f', such as {inside[0]}' if inside else ' file'}")
     if not Path(path).is_file():
-        raise GipoError(f"no checkpoint at {os.fspath(path) or 'an empty path'}")
+        raise UserError(f"no checkpoint at {os.fspath(path) or 'an empty path'}")
 
 
-def unreadable(path: str | os.PathLike[str], error: Exception) -> GipoError:
+def unreadable(path: str | os.PathLike[str], error: Exception) -> UserError:
     """The error about a file that cannot be read as a checkpoint."""
     said = str(error).strip().splitlines() or [type(error).__name__]
     reason = stand_in_at(path) or said[0]
-    return GipoError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
+    return UserError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
 
 
 def of_gipo(path: str | os.PathLike[str], checkpoint: Any) -> dict[str, Any]:
     """The checkpoint, if gipo wrote it and this gipo reads it.
 
     Raises:
-        GipoError: when not.
+        UserError: when not.
     """
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
-        raise GipoError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
+        raise UserError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
     found = checkpoint["gipo"].get("format")
     if type(found) is not int or found != CHECKPOINT_FORMAT:
         shown = f"{found!r:.20}" if isinstance(found, int | str | None) else f"a {type(found).__name__}"
-        raise GipoError(
+        raise UserError(
             f"{path} has checkpoint format {shown}, this gipo reads {CHECKPOINT_FORMAT}; use the gipo that wrote it"
         )
     return checkpoint

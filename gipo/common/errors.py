@@ -8,8 +8,7 @@ class UserError(ValueError):
     """Bad input, or a world that does not allow what was asked. The message names what, where, and the way out."""
 
 
-class GipoError(UserError):
-    """Bad input. The message names what is wrong, where, and how to mend it."""
+GipoError = UserError  # its name in version 0.1
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

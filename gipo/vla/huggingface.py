@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions
@@ -57,7 +57,7 @@ class HuggingFaceNetworks(ActorCritic):
         super().__init__()
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
-            raise GipoError(
+            raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
             )
         self._config = {
@@ -67,7 +67,7 @@ class HuggingFaceNetworks(ActorCritic):
         model, tokenizer, pixels = _load(str(pretrained), getattr(torch, dtype))
         head = model.get_output_embeddings().weight
         if not outputs <= tokenizer.vocab_size <= len(head):
-            raise GipoError(
+            raise UserError(
                 f"{pretrained} has a vocabulary of {tokenizer.vocab_size} and {len(head)} output rows; "
                 f"policy.bins={outputs} must fit into both"
             )
@@ -233,13 +233,13 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
     """Model, tokenizer and image statistics.
 
     Raises:
-        GipoError: a package or a file is missing, or the model is of another kind.
+        UserError: a package or a file is missing, or the model is of another kind.
     """
     try:
         from transformers import AutoModelForImageTextToText, AutoTokenizer
         from transformers.image_processing_base import ImageProcessingMixin
     except ModuleNotFoundError as error:
-        raise GipoError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
+        raise UserError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
     options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
     try:
         model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
@@ -247,13 +247,13 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
         pixels, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
     except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GipoError(
+        raise UserError(
             f"cannot load a vision-language model from {pretrained!r}: {reason} (safetensors only; a model that brings "
             f"its own code runs only with the environment variable {REMOTE_CODE}=1)"
         ) from error
     inner = getattr(model, "model", None)
     if not (hasattr(inner, "get_image_features") and hasattr(inner, "language_model")):
-        raise GipoError(f"{pretrained!r} is a {type(model).__name__}, whose parts are not those of a LLaVA-like model")
+        raise UserError(f"{pretrained!r} is a {type(model).__name__}, whose parts are not those of a LLaVA-like model")
     return model, tokenizer, pixels
 
 
@@ -262,7 +262,7 @@ def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
-        raise GipoError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
+        raise UserError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 from torchrl.modules.vla import LeRobotPolicyWrapper
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
@@ -37,7 +37,7 @@ class LeRobotNetworks(ActorCritic):
     ):
         super().__init__()
         if outputs != 2:
-            raise GipoError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
+            raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         self._config = {"pretrained": str(pretrained), "camera": camera, "critic_width": critic_width}
         self.encoder = _Encoder(load(str(pretrained)), camera, spaces)
         self.actor = _Spread(spaces)
@@ -76,19 +76,19 @@ def load(pretrained: str) -> "_Regressor":
     """A LeRobot policy between its processors.
 
     Raises:
-        GipoError: lerobot is not installed, or cannot read it.
+        UserError: lerobot is not installed, or cannot read it.
     """
     try:
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
     except ImportError as error:
-        raise GipoError(f"a LeRobot policy needs lerobot: pip install lerobot ({error})") from error
+        raise UserError(f"a LeRobot policy needs lerobot: pip install lerobot ({error})") from error
     try:
         config = PreTrainedConfig.from_pretrained(pretrained)
         policy = get_policy_class(config.type).from_pretrained(pretrained, config=config)
         before, after = make_pre_post_processors(config, pretrained_path=pretrained)
     except Exception as error:  # lerobot raises anything
-        raise GipoError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
+        raise UserError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
     return _Regressor(policy, before, after)
 
 
@@ -157,7 +157,7 @@ class _Encoder(nn.Module):
         """Refuse a policy that draws noise of its own, or that no gradient can reach.
 
         Raises:
-            GipoError: saying which.
+            UserError: saying which.
         """
         blank = {
             "image": torch.full((1, *self.spaces.image), 128, dtype=torch.uint8),
@@ -168,13 +168,13 @@ class _Encoder(nn.Module):
         try:
             first, again = self(blank), self(blank)
         except (ValueError, KeyError, RuntimeError) as error:
-            raise GipoError(
+            raise UserError(
                 f"{pretrained!r} does not take these observations, or gives other actions: {error}"
             ) from error
         if not torch.equal(first, again):
-            raise GipoError(f"{pretrained!r} predicts another chunk each time; only policies that regress have a ratio")
+            raise UserError(f"{pretrained!r} predicts another chunk each time; only policies that regress have a ratio")
         if not first.requires_grad:
-            raise GipoError(f"no gradient reaches the weights of {pretrained!r} through its predict_action_chunk")
+            raise UserError(f"no gradient reaches the weights of {pretrained!r} through its predict_action_chunk")
 
 
 class _Spread(nn.Module):

@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
 INSTRUCTION_BYTES = 128
@@ -46,7 +46,7 @@ class VLASpaces:
         object.__setattr__(self, "action_low", bounds.action_low)
         object.__setattr__(self, "action_high", bounds.action_high)
         if len(self.image) != 3 or prod(self.image) < 1 or self.chunk < 1 or self.instruction_bytes < 1:
-            raise GipoError(
+            raise UserError(
                 f"a policy needs images [channels, height, width] and chunks of at least 1 action, got {self}"
             )
 
@@ -65,13 +65,13 @@ def encode_instructions(texts: Sequence[str], length: int = INSTRUCTION_BYTES) -
     """UTF-8 bytes of each text, [len(texts), length] int64, zeros after the end.
 
     Raises:
-        GipoError: a text is longer.
+        UserError: a text is longer.
     """
     encoded = torch.zeros(len(texts), length, dtype=torch.int64)
     for row, text in enumerate(texts):
         data = text.encode()
         if len(data) > length:
-            raise GipoError(f"the instruction {text!r} has {len(data)} bytes, {length} are kept; shorten it")
+            raise UserError(f"the instruction {text!r} has {len(data)} bytes, {length} are kept; shorten it")
         encoded[row, : len(data)] = torch.tensor(list(data))
     return encoded
 

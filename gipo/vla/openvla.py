@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchrl.data.vla import VocabTailActionTokenizer
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLANetworkFactory, VLATokenPolicy
 
@@ -46,12 +46,12 @@ class VocabTailPolicy(VLATokenPolicy):
         key = "bounds" if unnorm_key is None else unnorm_key
         if key not in statistics:
             known = ", ".join(sorted(set(statistics) - {"bounds"})) or "none"
-            raise GipoError(f"the pretrained model has no statistics of {key!r}; policy.unnorm_key may name: {known}")
+            raise UserError(f"the pretrained model has no statistics of {key!r}; policy.unnorm_key may name: {known}")
         self.tokenizer = VocabTailActionTokenizer.from_norm_stats(
             statistics, key, num_bins=bins, gripper_binarize=gripper_binarize, gripper_invert=gripper_invert
         )
         if len(self.tokenizer.norm_low) != self.action_size:
-            raise GipoError(
+            raise UserError(
                 f"the statistics of {key!r} are of {len(self.tokenizer.norm_low)} actions, not {self.action_size}"
             )
 

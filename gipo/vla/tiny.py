@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 from torchrl.modules.vla import TinyVLA
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces
 
@@ -30,12 +30,12 @@ class TinyVLANetworks(ActorCritic):
     def __init__(self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32):
         super().__init__()
         if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
-            raise GipoError(
+            raise UserError(
                 f"TinyVLANetworks needs positive widths and text_vocab a power of two, got hidden={hidden}, "
                 f"text_dim={text_dim}, text_vocab={text_vocab}"
             )
         if spaces.instruction_bytes > MAX_BYTES:
-            raise GipoError(
+            raise UserError(
                 f"TinyVLANetworks hashes at most {MAX_BYTES} bytes exactly, not {spaces.instruction_bytes} of an "
                 "instruction"
             )

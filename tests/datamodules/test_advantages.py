@@ -8,7 +8,7 @@ from torch import Tensor
 from torchrl.objectives.value.functional import generalized_advantage_estimate, vtrace_advantage_estimate
 
 from datamodules.advantages import GAE, Trajectories, VTrace, discounted_sums
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 WIDTH, TIME, GAMMA = 5, 40, 0.97
 ROUNDING = 2e-6  # TorchRL's discounts are float32
@@ -110,11 +110,11 @@ def test_discounted_sums_equal_a_loop(steps: list[tuple[float, float]]) -> None:
 )
 @pytest.mark.parametrize("estimator", [GAE, VTrace])
 def test_discounts_outside_the_unit_interval_are_refused(estimator: type, bad: dict[str, float]) -> None:
-    with pytest.raises(GipoError, match=next(iter(bad))):
+    with pytest.raises(UserError, match=next(iter(bad))):
         estimator(**bad)
 
 
 @pytest.mark.parametrize("bad", [{"c_bar": 0}, {"c_bar": 2.0, "rho_bar": 1.0}, {"rho_bar": float("nan")}])
 def test_vtrace_truncations_are_checked(bad: dict[str, float]) -> None:
-    with pytest.raises(GipoError, match="c_bar"):
+    with pytest.raises(UserError, match="c_bar"):
         VTrace(**bad)

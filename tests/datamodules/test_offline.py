@@ -16,7 +16,7 @@ from datamodules.online import OnlineDataModule
 from datamodules.options import CollectorOptions, EvaluationOptions
 from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.ring import LEARNER_KEYS
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.objectives import GIPO, BehaviourCloning, Objective
 from gipo.policies import Policy
 from robots.review.export import export
@@ -126,7 +126,7 @@ SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_that_make_no_sense_are_refused(name: str, robot: Robot) -> None:
-    with pytest.raises(GipoError, match=rf"data\.{name} must"):
+    with pytest.raises(UserError, match=rf"data\.{name} must"):
         offline(robot, **{name: SIZES[name]})
 
 
@@ -134,7 +134,7 @@ def test_sizes_that_make_no_sense_are_refused(name: str, robot: Robot) -> None:
     ("name", "value"), [("epochs", 0), ("lr", 0.0), ("batch", 0), ("holdout", 0.0), ("holdout", 1.0)]
 )
 def test_behaviour_options_that_make_no_sense_are_refused(name: str, value: float) -> None:
-    with pytest.raises(GipoError, match=rf"data\.behaviour\.{name} must"):
+    with pytest.raises(UserError, match=rf"data\.behaviour\.{name} must"):
         BehaviourOptions(**{name: value})  # type: ignore[arg-type]
 
 
@@ -165,19 +165,19 @@ def test_logs_and_collection_share_every_batch_exactly(robot: Robot) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 0.0, 0.02, 0.98, 1.0])
 def test_a_mix_without_one_of_both_is_refused(share: float, robot: Robot) -> None:
-    with pytest.raises(GipoError, match=r"data\.logs_share=.* must leave some of both"):
+    with pytest.raises(UserError, match=r"data\.logs_share=.* must leave some of both"):
         mixed(robot, logs_share=share)
 
 
 def test_stored_parameters_cannot_be_mixed_with_logs(robot: Robot) -> None:
-    with pytest.raises(GipoError, match=r"data\.store_params=true cannot be mixed with data\.logs"):
+    with pytest.raises(UserError, match=r"data\.store_params=true cannot be mixed with data\.logs"):
         mixed(robot, store_params=True)
 
 
 def test_logs_of_another_size_are_refused(robot: Robot) -> None:
     data = mixed(robot, task="Pendulum-v1")
     spaces = data.spaces
-    with pytest.raises(GipoError, match=r"another robot .* its action_size is 1 against 2"):
+    with pytest.raises(UserError, match=r"another robot .* its action_size is 1 against 2"):
         data.logs.refuse_unlike(spaces)  # type: ignore[union-attr]
     data.teardown("fit")
     assert offline(robot).spaces == SPACES

@@ -12,7 +12,7 @@ from datamodules.collect.rollouts import InProcessRollouts
 from datamodules.envs.seeding import seed_env
 from datamodules.vla import ChunkEnv, ToyVLA
 from gipo.cli import main
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.observations import VLASpaces, decode_instructions
 from gipo.vla.policies import VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks
@@ -91,7 +91,7 @@ def test_equal_seeds_give_equal_targets() -> None:
 
 @pytest.mark.parametrize("options", [{"chunk": 0}, {"success_steps": 0}, {"max_steps": 0}, {"success_tol": 0.6}])
 def test_impossible_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(GipoError, match=r"data\.task\."):
+    with pytest.raises(UserError, match=r"data\.task\."):
         ToyVLA(**options)  # type: ignore[arg-type]
 
 

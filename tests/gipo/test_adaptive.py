@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gipo.adaptive import AdaptiveGIPO, effective_share, largest_width, mean_weight
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.diagnostics import effective_sample_size
 from gipo.objectives import GIPO, cauchy, gaussian, laplacian, policy_loss
 
@@ -227,5 +227,5 @@ def test_largest_width_of_a_known_slack() -> None:
     ],
 )
 def test_bad_parameters_are_refused_by_name(fields: dict[str, float], words: str) -> None:
-    with pytest.raises(GipoError, match=words):
+    with pytest.raises(UserError, match=words):
         AdaptiveGIPO(**fields)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gipo.baselines import ASPO, CISPO, ESPO, entropy_groups, group_mean
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.objectives import NoClip, Objective, PPOClip, Terms, policy_loss
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
@@ -201,7 +201,7 @@ def test_espo_leaves_unusable_dimensions_out_of_their_group() -> None:
 
 def test_espo_without_entropy_says_what_is_missing() -> None:
     for call in (lambda: ESPO()(X, torch.ones(1, 1)), lambda: policy_loss(ESPO(), X, torch.ones(1))):
-        with pytest.raises(GipoError, match=r"data\.store_params=true"):
+        with pytest.raises(UserError, match=r"data\.store_params=true"):
             call()
 
 
@@ -216,7 +216,7 @@ BAD_PARAMETERS = [
 
 @pytest.mark.parametrize(("kind", "field", "value"), BAD_PARAMETERS)
 def test_bad_parameters_are_refused_by_name(kind: type, field: str, value: float) -> None:
-    with pytest.raises(GipoError, match=field):
+    with pytest.raises(UserError, match=field):
         kind(**{field: value})
 
 

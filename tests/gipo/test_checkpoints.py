@@ -8,7 +8,7 @@ import torch
 
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import remove_partials, whole_file
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
@@ -113,7 +113,7 @@ def test_the_head_is_read_without_the_tensors(tmp_path: Path) -> None:
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes(4) + content[middle + 4 :])
-    with pytest.raises(GipoError, match="checksum"):
+    with pytest.raises(UserError, match="checksum"):
         load_checkpoint(path)
     assert read_head(path)["version"] == 17
 
@@ -146,7 +146,7 @@ def test_every_truncation_is_refused(part: float, tmp_path: Path) -> None:
     AtomicCheckpointIO().save_checkpoint(checkpoint_of(TokenPolicy(SPACES, bins=4)), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content)) if isinstance(part, float) else part])
-    with pytest.raises(GipoError, match="truncated, damaged"):
+    with pytest.raises(UserError, match="truncated, damaged"):
         load_checkpoint(path)
 
 
@@ -156,7 +156,7 @@ def test_a_flipped_bit_anywhere_in_the_tensors_is_refused(tmp_path: Path) -> Non
     content = path.read_bytes()
     for position in range(len(content) // 4, 3 * len(content) // 4, len(content) // 11):
         path.write_bytes(content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
-        with pytest.raises(GipoError, match="checksum"):
+        with pytest.raises(UserError, match="checksum"):
             load_checkpoint(path)
 
 
@@ -166,7 +166,7 @@ def test_reading_never_runs_code(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"gipo": {"format": CHECKPOINT_FORMAT}, "evil": Evil()}, tmp_path / "x.ckpt")
-    with pytest.raises(GipoError, match="not a checkpoint of plain tensors"):
+    with pytest.raises(UserError, match="not a checkpoint of plain tensors"):
         load_checkpoint(tmp_path / "x.ckpt")
     assert not (tmp_path / "ran").exists()
 
@@ -174,7 +174,7 @@ def test_reading_never_runs_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize("found", [None, 0, CHECKPOINT_FORMAT + 1, "1"])
 def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
     torch.save({"gipo": {"format": found}}, tmp_path / "x.ckpt")
-    with pytest.raises(GipoError, match="format"):
+    with pytest.raises(UserError, match="format"):
         load_checkpoint(tmp_path / "x.ckpt")
 
 
@@ -185,5 +185,5 @@ def test_weights_that_do_not_fit_or_are_not_finite_are_refused() -> None:
     del missing["state_dict"]["policy.network.critic.0.weight"]
     broken["state_dict"]["policy.network.critic.0.weight"] = torch.full((256, 3), torch.nan)
     for checkpoint, words in ((other, "do not fit"), (missing, "do not fit"), (broken, "not finite")):
-        with pytest.raises(GipoError, match=words):
+        with pytest.raises(UserError, match=words):
             policy_from(checkpoint)

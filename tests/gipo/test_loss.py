@@ -23,7 +23,7 @@ from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss, PPOLoss, ValueEstimators
 
 from gipo.baselines import ASPO, ESPO
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.loss import GIPOLoss
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, policy_loss
 
@@ -300,19 +300,19 @@ def test_half_precision_ratios_are_taken_in_float32_and_float64_stays() -> None:
 def test_log_probs_of_two_kinds_are_refused() -> None:
     data = batch(actor(), size=D)  # where [B] against [B, D] would broadcast
     data["action_log_prob"] = data["action_log_prob"].sum(-1)
-    with pytest.raises(GipoError, match=r"'action_log_prob' has shape \(3,\), the actor's log-prob \(3, 3\)"):
+    with pytest.raises(UserError, match=r"'action_log_prob' has shape \(3,\), the actor's log-prob \(3, 3\)"):
         GIPOLoss(actor(), critic())(data)
 
 
 def test_an_advantage_without_its_last_dimension_is_refused() -> None:
     data = batch(actor())
     data["advantage"] = data["advantage"].squeeze(-1)
-    with pytest.raises(GipoError, match=r"'advantage' has shape \(64,\)"):
+    with pytest.raises(UserError, match=r"'advantage' has shape \(64,\)"):
         GIPOLoss(actor(), critic())(data)
 
 
 def test_no_advantage_and_no_critic_is_refused() -> None:
-    with pytest.raises(GipoError, match="critic_network"):
+    with pytest.raises(UserError, match="critic_network"):
         GIPOLoss(actor(), critic_coeff=0.0)(batch(actor()).exclude("advantage"))
 
 
@@ -333,7 +333,7 @@ def test_the_anchor_is_its_estimate(reduction: str) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
 def test_a_bad_anchor_is_refused(value: float) -> None:
-    with pytest.raises(GipoError, match="kl_coeff"):
+    with pytest.raises(UserError, match="kl_coeff"):
         GIPOLoss(actor(), critic(), kl_coeff=value)
 
 
@@ -349,5 +349,5 @@ def test_the_line_of_the_readme() -> None:
 
 
 def test_an_objective_that_needs_more_is_refused() -> None:
-    with pytest.raises(GipoError, match="ESPO needs the behaviour entropy"):
+    with pytest.raises(UserError, match="ESPO needs the behaviour entropy"):
         GIPOLoss(actor(), critic(), objective=ESPO())

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gipo.adaptive import AdaptiveGIPO
 from gipo.baselines import ESPO
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
 from gipo.objectives import GIPO, Figures, Terms, masked_mean, policy_loss
@@ -161,7 +161,7 @@ def test_a_non_finite_gradient_changes_nothing_and_is_counted(head: str) -> None
 def test_ten_in_a_row_end_the_run_even_when_the_other_head_is_fine(head: str) -> None:
     data = batches(1, rounds=MAX_SKIPS_IN_A_ROW)[0]
     data[head] = data[head] * 1e38
-    with pytest.raises(GipoError, match=r"10 updates of the (policy|critic) in a row had a non-finite gradient"):
+    with pytest.raises(UserError, match=r"10 updates of the (policy|critic) in a row had a non-finite gradient"):
         fit([data], normalise_advantages=False)
 
 
@@ -246,16 +246,16 @@ def test_the_optimizer_really_uses_the_schedule() -> None:
 
 
 def test_the_exact_anchor_needs_stored_parameters() -> None:
-    with pytest.raises(GipoError, match=r"kl_exact.*store_params"):
+    with pytest.raises(UserError, match=r"kl_exact.*store_params"):
         fit(batches(1), kl_exact=True)
 
 
 def test_entropy_objectives_need_stored_parameters_and_tokens() -> None:
-    with pytest.raises(GipoError, match=r"objective=ESPO.*store_params"):
+    with pytest.raises(UserError, match=r"objective=ESPO.*store_params"):
         fit(batches(1), objective=ESPO())
     data = batches(1)
     data[0]["behaviour_params"] = torch.zeros(2, BATCH, D, 2)
-    with pytest.raises(GipoError, match="GaussianPolicy has no maximum"):
+    with pytest.raises(UserError, match="GaussianPolicy has no maximum"):
         fit(data, objective=ESPO(), policy=lambda spaces: GaussianPolicy(spaces, normalise=False))
 
 
@@ -325,12 +325,12 @@ def test_a_policy_of_another_description_is_refused() -> None:
     checkpoint = {"gipo": {"policy": copy.deepcopy(module.policy.description())}}
     module.on_load_checkpoint(checkpoint)
     checkpoint["gipo"]["policy"]["init_args"]["bins"] = 99
-    with pytest.raises(GipoError, match="bins"):
+    with pytest.raises(UserError, match="bins"):
         module.on_load_checkpoint(checkpoint)
 
 
 def test_a_batch_of_one_cannot_be_normalised() -> None:
-    with pytest.raises(GipoError, match=r"data\.batch"):
+    with pytest.raises(UserError, match=r"data\.batch"):
         fit([batches(1)[0][:, :1]])
 
 
@@ -391,9 +391,9 @@ def test_a_compiled_update_is_the_plain_one(kind: str) -> None:
 
 
 def test_cuda_graphs_are_refused_where_there_are_none() -> None:
-    with pytest.raises(GipoError, match=r"cuda_graphs=true needs a CUDA device and the learner is on cpu"):
+    with pytest.raises(UserError, match=r"cuda_graphs=true needs a CUDA device and the learner is on cpu"):
         fit(batches(1), compile=True, cuda_graphs=True)
-    with pytest.raises(GipoError, match=r"needs model\.compile=true"):
+    with pytest.raises(UserError, match=r"needs model\.compile=true"):
         GIPOModule(cuda_graphs=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import ActorCritic, ObservationNormaliser, SeparateNetworks, SharedEncoder
 
 torch.set_num_threads(1)
@@ -61,13 +61,13 @@ def test_default_actor_starts_near_zero() -> None:
 
 @pytest.mark.parametrize("hidden", [(), (0,), (16, -1)])
 def test_impossible_widths_are_refused(hidden: tuple[int, ...]) -> None:
-    with pytest.raises(GipoError, match="widths"):
+    with pytest.raises(UserError, match="widths"):
         SeparateNetworks(OBSERVATION, OUTPUTS, hidden=hidden)
 
 
 @pytest.mark.parametrize("field", ["width", "critic_width"])
 def test_impossible_shared_widths_are_refused(field: str) -> None:
-    with pytest.raises(GipoError, match="widths"):
+    with pytest.raises(UserError, match="widths"):
         SharedEncoder(OBSERVATION, OUTPUTS, **{field: 0})
 
 
@@ -138,7 +138,7 @@ def test_what_hardly_moves_is_divided_by_the_floor() -> None:
 
 @pytest.mark.parametrize("floor", [-0.1, math.inf, math.nan])
 def test_impossible_floors_are_refused(floor: float) -> None:
-    with pytest.raises(GipoError, match="observation_floor"):
+    with pytest.raises(UserError, match="observation_floor"):
         ObservationNormaliser(1, floor=floor)
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.objectives import (
     GIPO,
     SAPO,
@@ -345,17 +345,17 @@ BAD_PARAMETERS = [
 
 @pytest.mark.parametrize(("kind", "field", "value"), BAD_PARAMETERS)
 def test_bad_parameters_are_refused_by_name(kind: type, field: str, value: float) -> None:
-    with pytest.raises(GipoError, match=field):
+    with pytest.raises(UserError, match=field):
         kind(**{field: value})
 
 
 def test_bound_that_would_overflow_is_refused() -> None:
-    with pytest.raises(GipoError, match="log_ratio_bound"):
+    with pytest.raises(UserError, match="log_ratio_bound"):
         GIPO(log_ratio_bound=41.0)
 
 
 def test_dual_clip_inside_the_clip_is_refused() -> None:
-    with pytest.raises(GipoError, match="dual_clip"):
+    with pytest.raises(UserError, match="dual_clip"):
         PPOClip(clip=0.2, dual_clip=1.1)
 
 

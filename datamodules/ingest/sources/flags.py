@@ -4,21 +4,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 def flags(name: str, values: np.ndarray, length: int) -> np.ndarray:
     """[T] bool of a column of zeros and ones.
 
     Raises:
-        GipoError: naming the first value that is neither; NaN, or −1 for "nobody said", must not pass for True.
+        UserError: naming the first value that is neither; NaN, or −1 for "nobody said", must not pass for True.
     """
     if values.size != length:
-        raise GipoError(f"its {name} has shape {list(values.shape)}; one value a step must be there")
+        raise UserError(f"its {name} has shape {list(values.shape)}; one value a step must be there")
     column = values.reshape(length)
     wrong = np.flatnonzero((column != 0) & (column != 1))
     if len(wrong):
-        raise GipoError(f"step {wrong[0]}: {name} is {column[wrong[0]]}; it must be 0 or 1")
+        raise UserError(f"step {wrong[0]}: {name} is {column[wrong[0]]}; it must be 0 or 1")
     return column.astype(bool)
 
 

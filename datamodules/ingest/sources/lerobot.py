@@ -13,7 +13,7 @@ from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.reading import stand_in_at
 
@@ -121,14 +121,14 @@ class LeRobotSource(Source):
                 if not waiting:
                     number = int(piece["episode_index"][0])
                     if number in numbers:
-                        raise GipoError(f"{self.path}, episode {number}: goes on after a later one began")
+                        raise UserError(f"{self.path}, episode {number}: goes on after a later one began")
                     numbers.add(number)
                 waiting.append(piece)
         if waiting:
             yield _concatenated(waiting)
         info = read_info(self.path)
         if (frames, len(numbers)) != (info["total_frames"], info["total_episodes"]):
-            raise GipoError(
+            raise UserError(
                 f"{self.path} holds {frames} frames of {len(numbers)} episodes, its meta/info.json says "
                 f"{info['total_frames']} of {info['total_episodes']}; a file is missing, copy the dataset again"
             )
@@ -138,13 +138,13 @@ class LeRobotSource(Source):
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ModuleNotFoundError as error:
-            raise GipoError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
+            raise UserError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
         for path in self._data():
             try:
                 with pq.ParquetFile(path) as file:
                     there = set(file.schema_arrow.names)
                     if missing := sorted(set(wanted.values()) - there):
-                        raise GipoError(f"{path} has no column {missing[0]}, only {', '.join(sorted(there))}")
+                        raise UserError(f"{path} has no column {missing[0]}, only {', '.join(sorted(there))}")
                     names = wanted | {ours: theirs for ours, theirs in optional.items() if theirs in there}
                     for batch in file.iter_batches(ROWS, columns=sorted(set(names.values()))):
                         if len(batch):
@@ -156,7 +156,7 @@ class LeRobotSource(Source):
                 fault = (
                     f"is no Parquet file: {instead}" if instead else f"is damaged or cut short: {text}; copy it again"
                 )
-                raise GipoError(f"{path} {fault}") from error
+                raise UserError(f"{path} {fault}") from error
 
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:
@@ -167,13 +167,13 @@ def _values(path: Path, name: str, column: Any) -> np.ndarray:
         lengths = column.value_lengths()
         width = lengths[0].as_py()
         if column.null_count or not width or lengths.to_numpy(zero_copy_only=False).tolist() != [width] * len(column):
-            raise GipoError(f"{path}: the column {name} has rows of unequal length")
+            raise UserError(f"{path}: the column {name} has rows of unequal length")
         return _values(path, name, column.flatten()).reshape(len(column), -1)
     values = column.to_numpy(zero_copy_only=False)
     if values.dtype.kind not in "biuf" or values.ndim != 1:
-        raise GipoError(f"{path}: the column {name} holds {column.type} or nulls; it must hold numbers")
+        raise UserError(f"{path}: the column {name} holds {column.type} or nulls; it must hold numbers")
     if column.null_count and not pa.types.is_floating(column.type):
-        raise GipoError(f"{path}: the column {name} holds nulls")
+        raise UserError(f"{path}: the column {name} holds nulls")
     return values
 
 
@@ -182,9 +182,9 @@ def _shaped(path: Path, ours: str, theirs: str, values: np.ndarray) -> np.ndarra
     if ours in VECTORS:
         return values.reshape(len(values), -1)
     if values.size != len(values):
-        raise GipoError(f"{path}: the column {theirs} holds {values.shape[1]} numbers a row; it must hold one")
+        raise UserError(f"{path}: the column {theirs} holds {values.shape[1]} numbers a row; it must hold one")
     if ours in FRAME and values.dtype.kind not in "iu":
-        raise GipoError(f"{path}: the column {theirs} holds {values.dtype}; it must hold whole numbers")
+        raise UserError(f"{path}: the column {theirs} holds {values.dtype}; it must hold whole numbers")
     return values.reshape(len(values))
 
 
@@ -197,12 +197,12 @@ def _check_frames(columns: Columns, rate: float) -> None:
     frame = columns["frame_index"]
     wrong = np.flatnonzero(frame != np.arange(len(frame)))
     if len(wrong):
-        raise GipoError(f"frame_index {frame[wrong[0]]} where {wrong[0]} must be: a frame is missing or repeated")
+        raise UserError(f"frame_index {frame[wrong[0]]} where {wrong[0]} must be: a frame is missing or repeated")
     if "timestamp" in columns:
         period = np.diff(columns["timestamp"].astype(np.float64))
         late = np.flatnonzero(~(np.abs(period * rate - 1) < 0.2))
         if len(late):
-            raise GipoError(
+            raise UserError(
                 f"step {late[0] + 1} comes {period[late[0]]:.4g} s after the one before; at {rate:g} Hz it must be "
                 f"{1 / rate:.4g} s: rates are mixed, or frames are missing"
             )
@@ -213,7 +213,7 @@ def _native(segments: list[tuple[Origin, Columns]], rate: float) -> Trajectory:
     for origin, columns in segments:
         _check_frames(columns, rate)
         if origin.final_observation.shape != columns["observation"].shape[1:]:
-            raise GipoError("its final observation is of another form")
+            raise UserError("its final observation is of another form")
         following = np.concatenate([columns["observation"][1:], origin.final_observation[None]])
         pieces.append({name: columns[name] for name in NATIVE} | {"next_observation": following})
     return joined(segments[0][0], pieces)
@@ -226,7 +226,7 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
     known = {name: flags(theirs, columns[name], length) for name, theirs in FLAGS.items() if name in columns}
     terminated, truncated = ends(known, length)
     if (terminated | truncated)[:-1].any():
-        raise GipoError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
+        raise UserError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
     kept = length if terminated[-1] else length - 1
     observation = columns["observation"]
     following = np.concatenate([observation[1:], observation[-1:]])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.ingest.interface import Interface
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 STATE, ACTION = "observation.state", "action"
 CONVERTER = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=NAME"
@@ -16,7 +16,7 @@ def read_info(dataset: Path) -> dict[str, Any]:
     """The parsed file, of which format, rate, counts and features are known to be there.
 
     Raises:
-        GipoError: when it is of another format, or lacks one of them.
+        UserError: when it is of another format, or lacks one of them.
     """
     path = dataset / "meta" / "info.json"
     try:
@@ -25,18 +25,18 @@ def read_info(dataset: Path) -> dict[str, Any]:
         if not version.startswith("v3."):
             old = version.startswith(("v1.", "v2."))
             way = f"convert it with LeRobot's own script ({CONVERTER})" if old else "upgrade gipo"
-            raise GipoError(f"{path} says format {version!r}; it must be v3, {way}")
+            raise UserError(f"{path} says format {version!r}; it must be v3, {way}")
         rate = float(info["fps"])
         if not 0 < rate < math.inf:
-            raise GipoError(f"{path} says fps {rate:g}; it must be above 0")
+            raise UserError(f"{path} says fps {rate:g}; it must be above 0")
         int(info["total_frames"]), int(info["total_episodes"]), int(info.get("total_tasks") or 1)
-    except GipoError:
+    except UserError:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise GipoError(f"{path} is no description of a LeRobot dataset: {type(error).__name__} {error}") from error
+        raise UserError(f"{path} is no description of a LeRobot dataset: {type(error).__name__} {error}") from error
     for name in (STATE, ACTION):
         if name not in features:
-            raise GipoError(f"{path} has no feature {name}, only {', '.join(sorted(features))}; learning needs it")
+            raise UserError(f"{path} has no feature {name}, only {', '.join(sorted(features))}; learning needs it")
     return info
 
 
@@ -44,14 +44,14 @@ def interface_of(path: Path, info: dict[str, Any]) -> Interface:
     """Sizes and names of states and actions, and the rate.
 
     Raises:
-        GipoError: when one of the two is no vector.
+        UserError: when one of the two is no vector.
     """
     sizes, names = {}, {}
     for name in (STATE, ACTION):
         feature = info["features"][name]
         shape = feature.get("shape") if isinstance(feature, dict) else None
         if not isinstance(shape, list) or len(shape) != 1 or type(shape[0]) is not int or shape[0] < 1:
-            raise GipoError(f"{path}: the feature {name} has shape {shape}; it must be one vector")
+            raise UserError(f"{path}: the feature {name} has shape {shape}; it must be one vector")
         sizes[name] = shape[0]
         names[name] = _names(feature.get("names"), shape[0])
     return Interface(

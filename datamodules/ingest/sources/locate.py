@@ -7,7 +7,7 @@ from datamodules.ingest.sources.base import Source
 from datamodules.ingest.sources.lerobot import LeRobotSource
 from datamodules.ingest.sources.mcap import McapSource
 from datamodules.ingest.sources.minari import MinariSource
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import files_below, without_strangers
 
 KINDS: tuple[type[Source], ...] = (McapSource, LeRobotSource, MinariSource)
@@ -17,7 +17,7 @@ def source_at(path: Path) -> Source:
     """The source at exactly this path.
 
     Raises:
-        GipoError: when there is none.
+        UserError: when there is none.
     """
     for kind in KINDS:
         if kind.is_at(path):
@@ -31,7 +31,7 @@ def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
     The second list says which files of a folder are left out, because they are no logs of ours or of a newer schema.
 
     Raises:
-        GipoError: when a path is, or holds, none.
+        UserError: when a path is, or holds, none.
     """
     found: list[Source] = []
     left_out: list[str] = []
@@ -40,7 +40,7 @@ def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
         found += sources
         left_out += strange
     if not found:
-        raise GipoError("no source is named; name logs, folders of logs, or datasets")
+        raise UserError("no source is named; name logs, folders of logs, or datasets")
     return found, left_out
 
 
@@ -56,20 +56,20 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
             *(each.parent.parent for each in path.rglob("data/main_data.hdf5")),
         }
         if strange and not datasets:
-            raise GipoError("; ".join(strange))
+            raise UserError("; ".join(strange))
         return [source_at(each) for each in sorted(datasets)] or [source_at(path)], strange
     except OSError as error:
-        raise GipoError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
 
 
-def _nothing(path: Path) -> GipoError:
+def _nothing(path: Path) -> UserError:
     if not path.exists():
-        return GipoError(f"{path} does not exist")
+        return UserError(f"{path} does not exist")
     if (path / "data" / "metadata.json").is_file():
-        return GipoError(
+        return UserError(
             f"{path} is a Minari dataset whose data are not in HDF5; write it again with minari and data_format='hdf5'"
         )
-    return GipoError(
+    return UserError(
         f"{path} is no source: neither a robot log (MCAP) nor a folder with *.mcap files below it, no LeRobot v3 "
         "dataset (meta/info.json), no Minari dataset (data/main_data.hdf5)"
     )

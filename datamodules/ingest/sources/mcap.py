@@ -9,7 +9,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.errors import LogError
 from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
 
@@ -77,12 +77,12 @@ def _check_steps(episode: Episode) -> None:
     change = np.diff(step)
     if (change < 1).any() or step[0] < 0:
         row = int(np.argmax(change < 1)) + 1 if (change < 1).any() else 0
-        raise GipoError(f"step {step[row]} is out of order")
+        raise UserError(f"step {step[row]} is out of order")
     dropped = [_dropped(event["data"]) for event in episode.events if event["kind"] == "dropped"]
     for row in np.flatnonzero(change > 1).tolist():
         first, last = int(step[row]) + 1, int(step[row + 1]) - 1
         if not any(a <= (episode.number, first) and b >= (episode.number, last) for a, b in dropped):
-            raise GipoError(f"steps {first} to {last} are missing, and the log does not say that it dropped them")
+            raise UserError(f"steps {first} to {last} are missing, and the log does not say that it dropped them")
 
 
 def _dropped(data: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -91,4 +91,4 @@ def _dropped(data: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
         (a, b), (c, d) = data["first"], data["last"]
         return (int(a), int(b)), (int(c), int(d))
     except (KeyError, TypeError, ValueError) as error:
-        raise GipoError("an event of dropped steps does not say which") from error
+        raise UserError("an event of dropped steps does not say which") from error

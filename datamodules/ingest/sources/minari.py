@@ -17,7 +17,7 @@ from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.minari_spaces import interface_of
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.reading import stand_in_at
 
@@ -67,27 +67,27 @@ class MinariSource(Source):
         try:
             import h5py
         except ModuleNotFoundError as error:
-            raise GipoError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
+            raise UserError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
         try:
             with h5py.File(self._data, "r") as file:
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
                 expected = json.loads(self._metadata_path.read_text(encoding="utf-8"))["total_episodes"]
                 if len(numbers) != expected or numbers != list(range(len(numbers))):
-                    raise GipoError(
+                    raise UserError(
                         f"{self._data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again"
                     )
                 if provenance is None:
                     yield from self._foreign(file, numbers)
                 else:
                     yield from self._native(file, provenance)
-        except GipoError:
+        except UserError:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             instead = stand_in_at(self._data)
             fault = (
                 f"is no HDF5 file: {instead}" if instead else f"is damaged or cut short: {_line(error)}; copy it again"
             )
-            raise GipoError(f"{self._data} {fault}") from error
+            raise UserError(f"{self._data} {fault}") from error
 
     @property
     def _data(self) -> Path:
@@ -119,30 +119,30 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
     import h5py
 
     if not isinstance(group, h5py.Group):
-        raise GipoError("it is no group of observations, actions and rewards")
+        raise UserError("it is no group of observations, actions and rewards")
     found: Columns = {}
     for ours, theirs in wanted.items():
         values = group.get(theirs)
         if not isinstance(values, h5py.Dataset):
             what = "nested; it must be one flat vector" if isinstance(values, h5py.Group) else "missing"
-            raise GipoError(f"its {theirs} are {what}")
+            raise UserError(f"its {theirs} are {what}")
         try:
             found[ours] = np.asarray(values[()])
         except (OSError, RuntimeError) as error:
-            raise GipoError(f"its {theirs} are damaged or cut short: {_line(error)}; copy the dataset again") from error
+            raise UserError(f"its {theirs} are damaged or cut short: {_line(error)}; copy the dataset again") from error
         if found[ours].ndim == 0 or found[ours].dtype.kind not in "biuf":
-            raise GipoError(f"its {theirs} are no numbers for every step")
+            raise UserError(f"its {theirs} are no numbers for every step")
     length = len(found["reward"])
     for ours, values in found.items():
         info = wanted[ours].startswith("infos/")
         rows = length + (ours == "observation" or info)
         if len(values) != rows and not (info and len(values) == length):
-            raise GipoError(f"its {wanted[ours]} have {len(values)} rows, {rows} must be there: steps are missing")
+            raise UserError(f"its {wanted[ours]} have {len(values)} rows, {rows} must be there: steps are missing")
         if info and len(values) == rows:
             found[ours] = values[:length] if infos_ahead else values[1:]
     for ours in {"reward", "policy_version", "valid", "step"} & set(found):
         if found[ours].size != length:
-            raise GipoError(f"its {wanted[ours]} have shape {found[ours].shape}; one value a step must be there")
+            raise UserError(f"its {wanted[ours]} have shape {found[ours].shape}; one value a step must be there")
         found[ours] = found[ours].reshape(length)
     observation = found.pop("observation")
     return {**found, "observation": observation[:-1], "next_observation": observation[1:]}

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 
 from datamodules.ingest.interface import Interface
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 def interface_of(path: Path) -> Interface:
     """Sizes and bounds of observations and actions.
 
     Raises:
-        GipoError: when the file is missing, or one of the two is no vector.
+        UserError: when the file is missing, or one of the two is no vector.
     """
     if not path.is_file():
-        raise GipoError(
+        raise UserError(
             f"{path} is missing: Minari before 0.5 wrote the dataset, or it was copied in part; download it again, or "
             "write it again with Minari 0.5 or later"
         )
@@ -26,10 +26,10 @@ def interface_of(path: Path) -> Interface:
         observation, action = (json.loads(metadata[f"{name}_space"]) for name in ("observation", "action"))
         seen, done = _size(path, "observation", observation), _size(path, "action", action)
         return Interface(seen, done, action_low=_bound(action, "low"), action_high=_bound(action, "high"))
-    except GipoError:
+    except UserError:
         raise
     except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise GipoError(
+        raise UserError(
             f"{path} describes no flat Box observations and actions: {type(error).__name__} {error}"
         ) from error
 
@@ -39,7 +39,7 @@ def _size(path: Path, name: str, space: dict[str, Any]) -> int:
     shape = space["shape"] if space["type"] == "Box" else None
     if shape is None or len(shape) != 1:
         what = f"a space {space['type']!r}" if shape is None else f"a Box of shape {shape}"
-        raise GipoError(
+        raise UserError(
             f"{path}: its {name}s are {what}; they must be one vector (Box of one dimension): write the dataset with "
             "Gymnasium's FlattenObservation, or with actions that are numbers"
         )

@@ -11,7 +11,7 @@ import yaml
 from datamodules.base import PolicyDataModule
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 
 DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, OfflineDataModule)}
 # The class behind an option whose default is null, as its being named means more than its options: a run that starts
@@ -33,7 +33,7 @@ def with_shipped_configs(args: list[str]) -> list[str]:
         name = _config_name(args, index)
         if name is not None and not Path(name).exists():
             if name not in shipped:
-                raise GipoError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
+                raise UserError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
             arg = arg.removesuffix(name) + str(shipped[name])
         found.append(arg)
     return found
@@ -62,7 +62,7 @@ def data_module(args: list[str]) -> type[PolicyDataModule]:
     """The data module that arguments or configurations name; it must be known before its options can be parsed.
 
     Raises:
-        GipoError: when there is no such class, or it is none of ours.
+        UserError: when there is no such class, or it is none of ours.
     """
     chosen = OnlineDataModule.__name__
     for index, arg in enumerate(args):
@@ -78,9 +78,9 @@ def data_module(args: list[str]) -> type[PolicyDataModule]:
     try:
         found = pydoc.locate(str(chosen))
     except pydoc.ErrorDuringImport as error:
-        raise GipoError(f"data_module {chosen!r} cannot be imported: {error}") from error
+        raise UserError(f"data_module {chosen!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, PolicyDataModule)) or isabstract(found):
-        raise GipoError(
+        raise UserError(
             f"data_module {chosen!r} is no data module; name {' or '.join(DATA_MODULES)}, "
             "or the path of a class derived from datamodules.base.PolicyDataModule"
         )
@@ -100,17 +100,17 @@ def _yaml(path: str) -> dict[str, Any]:
     try:
         found = yaml.load(Path(path).read_text(), _Unique)
     except OSError as error:
-        raise GipoError(f"--config {path or '(empty)'} cannot be read: {error.strerror}") from error
+        raise UserError(f"--config {path or '(empty)'} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise GipoError(f"{path} is no UTF-8 text: {error}") from error
+        raise UserError(f"{path} is no UTF-8 text: {error}") from error
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise GipoError(f"{path} is not a readable YAML file{line}: {error.problem or error}") from error
+        raise UserError(f"{path} is not a readable YAML file{line}: {error.problem or error}") from error
     except yaml.YAMLError as error:
-        raise GipoError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         what = "empty" if found is None else f"a {type(found).__name__}"
-        raise GipoError(f"{path} is {what}; a configuration is a mapping, as `gipo fit --print_config` prints it")
+        raise UserError(f"{path} is {what}; a configuration is a mapping, as `gipo fit --print_config` prints it")
     return found
 
 

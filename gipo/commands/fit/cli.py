@@ -33,7 +33,7 @@ from gipo.commands.fit.parser import Parser
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
 from gipo.distributed.failure import EXIT_LOST, EndTogether, report_lost
@@ -94,7 +94,7 @@ class GipoCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand != "fit":
             if config.ckpt_path is None:
-                raise GipoError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
+                raise UserError(f"gipo {self.subcommand} needs --ckpt_path, a checkpoint to evaluate")
             config.trainer.default_root_dir = str(folder_of(config.ckpt_path) or Path.cwd())
             return
         with_absolute_paths(config)
@@ -115,7 +115,7 @@ class GipoCLI(LightningCLI):
             found = re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", str(error))
             if found is None:
                 raise
-            raise GipoError(f"{found[1]} cannot be made: {found[2]}") from error
+            raise UserError(f"{found[1]} cannot be made: {found[2]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
@@ -136,9 +136,9 @@ class GipoCLI(LightningCLI):
         try:
             instance = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-            raise GipoError(f"the trainer cannot have these options: {' '.join(str(error).split())}") from error
+            raise UserError(f"the trainer cannot have these options: {' '.join(str(error).split())}") from error
         except KeyError as error:  # of a plugin for a cluster
-            raise GipoError(
+            raise UserError(
                 f"a plugin of the trainer needs {error} in the environment; is this its cluster?"
             ) from error
         for callback in instance.checkpoint_callbacks:
@@ -159,14 +159,14 @@ class GipoCLI(LightningCLI):
         except Ended:
             raise
         except SystemExit as error:
-            raise GipoError(f"something that the run called ended it by sys.exit({error.code!r})") from error
+            raise UserError(f"something that the run called ended it by sys.exit({error.code!r})") from error
         except Exception as error:
             if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
-                raise GipoError(
+                raise UserError(
                     "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
                 ) from error
             if (line := at_fault(error, self.config_init[subcommand].trainer)) is not None:
-                raise GipoError(line) from error
+                raise UserError(line) from error
             raise
 
     def before_fit(self) -> None:
@@ -195,7 +195,7 @@ class GipoCLI(LightningCLI):
         """Refuse a checkpoint from beyond the end of this run, which Lightning would tell in its own words."""
         last = self.trainer.max_epochs
         if last is not None and -1 < last < done:
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint is the end of iteration {done}, and this run ends with iteration {last}; raise "
                 "data.total_frames (or data.iterations, or trainer.max_epochs)"
             )
@@ -229,7 +229,7 @@ class GipoCLI(LightningCLI):
         checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
         trained, asked = checkpoint["gipo"].get("task"), self.datamodule.evaluated_task.name
         if trained is not None and trained != asked:
-            raise GipoError(
+            raise UserError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
                 f"(--config RUN/config.yaml) or --data.task={trained}"
             )

@@ -13,7 +13,7 @@ from jsonargparse._typehints import get_all_subclass_paths, get_callable_return_
 from lightning.pytorch.cli import LightningArgumentParser
 
 from gipo.common.boundary import DEBUG_HELP
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 
 PLAIN_TYPES = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
                "Sequence": "a list", "list": "a list"}  # fmt: skip
@@ -32,7 +32,7 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's, but a mistake is a GipoError for the boundary, and no page of usage."""
+    """Lightning's, but a mistake is a UserError for the boundary, and no page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, epilog=DEBUG_HELP, **kwargs)
@@ -41,7 +41,7 @@ class Parser(LightningArgumentParser):
         """Say it in one line; a parser within a parser tells the outer one."""
         if not self.exit_on_error:
             super().error(message, ex)
-        raise GipoError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex
+        raise UserError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex
 
     def _of_a_command(self) -> "Parser":
         """A parser of a command, which all know almost the same options, where this one only tells commands apart."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 Check = Callable[[Any, Mapping[str, Any]], str | None]
 MAX_SEED = 2**32 - 1
@@ -124,7 +124,7 @@ CHECKS: dict[str, Check] = {
 
 
 def refuse_what_is_not_honoured(options: Mapping[str, Any]) -> None:
-    """Raise a GipoError that names the first option of the trainer which would not do here what it says.
+    """Raise a UserError that names the first option of the trainer which would not do here what it says.
 
     Args:
         options: of `Trainer`, plugins and callbacks built.
@@ -132,19 +132,19 @@ def refuse_what_is_not_honoured(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         advice = CHECKS.get(name, _none)(value, options)
         if advice is not None:
-            raise GipoError(f"trainer.{name}={value}: {advice}")
+            raise UserError(f"trainer.{name}={value}: {advice}")
 
 
 def seed_from(value: Any, drawn: str | None = None) -> int:
     """The seed of a run: `value`, or where it is True one that was drawn before, or a new one.
 
     Raises:
-        GipoError: when it is none.
+        UserError: when it is none.
     """
     if value is True:
         return secrets.randbelow(MAX_SEED + 1) if drawn is None else int(drawn)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
-        raise GipoError(
+        raise UserError(
             f"seed_everything must be a whole number from 0 to {MAX_SEED}, or true to draw one; got {value}"
         )
     return value

@@ -9,7 +9,7 @@ from gipo.commands.lineage.records import scan
 from gipo.commands.lineage.text import text
 from gipo.common import extras
 from gipo.common.boundary import DEBUG_HELP
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.parsing import Parser, path
 
 
@@ -17,7 +17,7 @@ def main(args: Sequence[str]) -> None:
     """Print the lineage of a folder as text, and write it as a picture.
 
     Raises:
-        GipoError: when there is no such folder, or the picture cannot be written.
+        UserError: when there is no such folder, or the picture cannot be written.
     """
     parser = Parser(prog="gipo lineage", description=__doc__, epilog=DEBUG_HELP)
     parser.add_argument("folder", type=path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
@@ -39,5 +39,5 @@ def main(args: Sequence[str]) -> None:
     try:
         draw(graph, options.out, title=options.folder.resolve().name)
     except OSError as error:
-        raise GipoError(f"cannot write {options.out}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {options.out}: {error.strerror or error}") from error
     print(f"\nwritten {options.out}")

@@ -7,10 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy.errors import ArtifactError
 from deploy.runtime.check import check_file
 from gipo.common.checkpoint_head import read_head
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.errors import LogError
 from robots.log import read_opening
 
@@ -89,10 +88,10 @@ def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
     """Everything that the checkpoints, artifacts and logs under `folder` say, in the order of their names.
 
     Raises:
-        GipoError: when there is no such folder.
+        UserError: when there is no such folder.
     """
     if not folder.is_dir():
-        raise GipoError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
+        raise UserError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
     records: list[Record] = []
     unreadable = []
     for path in sorted(folder.rglob("*")):
@@ -102,7 +101,7 @@ def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
         name = printable(path.relative_to(folder).as_posix())
         try:
             records += read(path, name)
-        except (GipoError, ArtifactError, LogError, OSError) as error:
+        except (UserError, OSError) as error:
             unreadable.append(Unreadable(name, printable(str(error).replace(str(path), "the file"))))
     return records, unreadable
 
@@ -115,7 +114,7 @@ def read_checkpoint(path: Path, name: str) -> list[Record]:
     for entry in _entries(head, "logs"):
         log = _text(entry, "session") or _text(entry, "sha256")
         if log is None:
-            raise GipoError("its entry 'logs' lists one without a session or sha256")
+            raise UserError("its entry 'logs' lists one without a session or sha256")
         acting = [_text({"policy_ids": policy}, "policy_ids") or "" for policy in _items(entry, "policy_ids")]
         steps = entry.get("steps")
         learned.append(Origin(Key(Kind.LOG, log), How.LEARNED, steps if isinstance(steps, int) else None))
@@ -190,14 +189,14 @@ def _text(entries: Mapping[str, Any], key: str) -> str | None:
     """A text that may be absent."""
     found = entries.get(key)
     if found is not None and not isinstance(found, str):
-        raise GipoError(f"its entry {key!r} is {type(found).__name__}, it must be a text")
+        raise UserError(f"its entry {key!r} is {type(found).__name__}, it must be a text")
     return printable(found) if found else None
 
 
 def _entries(head: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     found = _items(head, key)
     if not all(isinstance(entry, dict) for entry in found):
-        raise GipoError(f"its entry {key!r} must be a list of objects")
+        raise UserError(f"its entry {key!r} must be a list of objects")
     return found
 
 
@@ -205,7 +204,7 @@ def _items(entries: Mapping[str, Any], key: str) -> list[Any]:
     """A list that may be absent."""
     found = entries.get(key) or []
     if not isinstance(found, list | tuple):
-        raise GipoError(f"its entry {key!r} is {type(found).__name__}, it must be a list")
+        raise UserError(f"its entry {key!r} is {type(found).__name__}, it must be a list")
     return list(found)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gipo.common import boundary
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.parsing import Parser, path
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
@@ -63,7 +63,7 @@ def _run(args: Sequence[str]) -> None:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GipoError(f"--out {options.out} is no folder that can be written to: {error}") from error
+        raise UserError(f"--out {options.out} is no folder that can be written to: {error}") from error
     study = importlib.import_module(STUDIES[options.study])
     study.run(options)
     print(study.files(options) if hasattr(study, "files") else names(options.out))

@@ -5,7 +5,7 @@ import pydoc
 from collections.abc import Iterable
 
 from gipo import baselines, objectives
-from gipo.common.errors import GipoError, nearest
+from gipo.common.errors import UserError, nearest
 from gipo.objectives import Objective
 
 
@@ -16,7 +16,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
         names: bare names of ours or class paths, options after a colon: `my.Objective:margin=1,other=2`.
 
     Raises:
-        GipoError: naming the nearest ones.
+        UserError: naming the nearest ones.
     """
     for each in names:
         name, _, settings = each.partition(":")
@@ -27,7 +27,7 @@ def refuse_unknown(names: Iterable[str]) -> None:
         for setting in filter(None, settings.split(",")):
             option = setting.partition("=")[0]
             if known and option.partition(".")[0] not in known:
-                raise GipoError(f"--objectives {each}: {name} has no option {option!r}; it has {', '.join(known)}")
+                raise UserError(f"--objectives {each}: {name} has no option {option!r}; it has {', '.join(known)}")
 
 
 def _find(name: str) -> type[Objective]:
@@ -35,9 +35,9 @@ def _find(name: str) -> type[Objective]:
     try:
         found = ours.get(name) or pydoc.locate(name)
     except pydoc.ErrorDuringImport as error:
-        raise GipoError(f"--objectives {name} cannot be imported: {error}") from error
+        raise UserError(f"--objectives {name} cannot be imported: {error}") from error
     if not _is_one(found):
-        raise GipoError(f"--objectives {name}: there is no such objective; the nearest: {nearest(name, ours)}")
+        raise UserError(f"--objectives {name}: there is no such objective; the nearest: {nearest(name, ours)}")
     return found  # type: ignore[return-value]
 
 

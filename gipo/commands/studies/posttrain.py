@@ -38,7 +38,7 @@ from gipo.commands.studies.statistics import (
     iqm_interval,
     probability_of_improvement,
 )
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, path, whole
 
@@ -115,9 +115,9 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
     deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
     if options.frames % (EVERY * 1000):
-        raise GipoError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
+        raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
     if min(acted.values()) < EVERY:
-        raise GipoError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
+        raise UserError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
     workers = options.processes
 
     def prepare(seed: int) -> float:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 TAIL = 15  # lines of a failed command that are repeated
@@ -26,7 +26,7 @@ def run(command: str, args: Sequence[str], output: Path, lock: int, bars: bool =
         bars: leave its standard error, which is where progress and errors go, on the terminal.
 
     Raises:
-        GipoError: when it fails, with the end of what it said.
+        UserError: when it fails, with the end of what it said.
     """
     shown = f"{command} {shlex.join(args)}"
     call = [sys.executable, "-m", MODULES[command], *args]
@@ -38,7 +38,7 @@ def run(command: str, args: Sequence[str], output: Path, lock: int, bars: bool =
         )  # fmt: skip
         code = _wait(process)
     if code:
-        raise GipoError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{_tail(output)}")
+        raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{_tail(output)}")
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

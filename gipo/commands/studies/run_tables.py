@@ -5,24 +5,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 def read_runs(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[dict[str, Any]]:
     """Rows of a runs.csv, each of these columns by its type.
 
     Raises:
-        GipoError: when there is no such file, it has no rows, or a column is missing or of another type.
+        UserError: when there is no such file, it has no rows, or a column is missing or of another type.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [{name: kind(row[name]) for name, kind in columns.items()} for row in csv.DictReader(file)]
     except OSError as error:
-        raise GipoError(f"--runs {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"--runs {path} cannot be read: {error.strerror}") from error
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise GipoError(
+        raise UserError(
             f"--runs {path} is not a runs.csv of this study: it needs {', '.join(columns)}; {error!r}"
         ) from error
     if not rows:
-        raise GipoError(f"--runs {path} has no rows")
+        raise UserError(f"--runs {path} has no rows")
     return rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gipo.commands.studies.processes import run
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import locked, write_text
 from gipo.common.intervals import rate_with_interval, wilson_interval
 from robots.drivers.sim import RealityGap
@@ -142,7 +142,7 @@ class Stages:
             resume: where this file exists, nothing is cleared and these are the arguments.
 
         Raises:
-            GipoError: when the folder is of another command, or it fails, with the end of what it said.
+            UserError: when the folder is of another command, or it fails, with the end of what it said.
         """
         words = json.dumps(list(identity or args))
         started, done = (folder / f"{name}.{state}.json" for state in ("started", "done"))
@@ -150,17 +150,17 @@ class Stages:
         with locked(folder) as lock:
             begun = next((marker for marker in (done, started) if marker.exists()), None)
             if begun is not None and begun.read_text() != words:
-                raise GipoError(f"{folder} was made with other options; name another --out, or delete it")
+                raise UserError(f"{folder} was made with other options; name another --out, or delete it")
             if begun == done:
                 return
             if resume is not None and resume[0].exists():
                 args = (*resume[1],)
             elif fresh:
                 if begun is None and any(folder.iterdir()):
-                    raise GipoError(f"{folder} holds files not of this study; name another --out, or delete it")
+                    raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")
                 _clear(folder, started)
             if self.ended.is_set():
-                raise GipoError("the study has ended")
+                raise UserError("the study has ended")
             write_text(words, started)
             run(command, args, folder / f"{name}.txt", lock, self.bars)
             write_text(words, done)
@@ -179,15 +179,15 @@ def outcome(folder: Path, episodes: int) -> Outcome:
     """What the logs in a folder say of success.
 
     Raises:
-        GipoError: when they do not hold that many judged episodes.
+        UserError: when they do not hold that many judged episodes.
     """
     try:
         found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
     except LogError as error:
-        raise GipoError(str(error)) from error
+        raise UserError(str(error)) from error
     judged = [episode for episode in found if episode.success is not None]
     if len(judged) != episodes:
-        raise GipoError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
+        raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
     return Outcome(
         tuple(bool(episode.success) for episode in judged),
         tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
@@ -198,11 +198,11 @@ def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
     """Fields of the simulated robot's `RealityGap` from `key=value`, checked before anything is trained for them.
 
     Raises:
-        GipoError: when there is no such field, or its value is out of range.
+        UserError: when there is no such field, or its value is out of range.
     """
     try:
         gap = arguments(RealityGap, parse_settings(settings), "")
         RealityGap(**gap)
     except RobotError as error:
-        raise GipoError(f"--gap {' '.join(settings)}: {error}") from error
+        raise UserError(f"--gap {' '.join(settings)}: {error}") from error
     return gap

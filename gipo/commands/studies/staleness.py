@@ -44,7 +44,7 @@ from gipo.commands.studies.staleness_figures import (
     report,
     summarise,
 )
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, whole
 
@@ -156,7 +156,7 @@ def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
         found = (row for row in read_runs(Path(path), COLUMNS) if row["age"] in ages)
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
     if not rows:
-        raise GipoError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
+        raise UserError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
     return rows
 
 
@@ -195,13 +195,13 @@ def read_run(one: Run, curves: Path) -> Row:
     run's iterations, when the buffer is as old as it gets.
 
     Raises:
-        GipoError: when the curves hold no evaluation, or no staleness.
+        UserError: when the curves hold no evaluation, or no staleness.
     """
     with open(curves) as file:
         rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
     second_half = rows[len(rows) // 2 :]
     if "val/return" not in rows[-1] or not all(column in rows[-1] for column in MECHANISM.values()):
-        raise GipoError(f"{curves} does not end with an evaluation and its staleness figures; delete its folder")
+        raise UserError(f"{curves} does not end with an evaluation and its staleness figures; delete its folder")
     return {
         "task": one.task,
         "age": one.age,
@@ -218,19 +218,19 @@ def _mean(rows: Sequence[Mapping[str, float]], column: str) -> float:
 
 
 def _refuse(options: argparse.Namespace) -> None:
-    """Raise a GipoError for what cannot be a study."""
+    """Raise a UserError for what cannot be a study."""
     for name in ("tasks", "seeds", "objectives", "ages"):
         values = getattr(options, name)
         if len(set(values)) < len(values):
-            raise GipoError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+            raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
     longest = iterations(options.frames, options.frames_per_iteration)
     if max(options.ages) > longest:
-        raise GipoError(f"--ages {max(options.ages)}: a run of {options.frames} frames has only {longest} iterations")
+        raise UserError(f"--ages {max(options.ages)}: a run of {options.frames} frames has only {longest} iterations")
     for objective in options.objectives:
         if not OBJECTIVE.fullmatch(objective):
-            raise GipoError(f"--objectives {objective!r} is not NAME or NAME:option=value,option=value")
+            raise UserError(f"--objectives {objective!r} is not NAME or NAME:option=value,option=value")
     refuse_unknown(options.objectives)
     for option in options.train:
         name = option.lstrip("-").partition("=")[0]
         if name in AXIS or name.startswith("model.objective."):
-            raise GipoError(f"--train {option}: the study itself sets {name}; it has an option of its own for that")
+            raise UserError(f"--train {option}: the study itself sets {name}; it has an option of its own for that")

@@ -16,7 +16,7 @@ from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import InProcessRollouts
 from datamodules.envs.tasks import Task, spaces_of
 from datamodules.options import RayOptions
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 from tests.runs import living, within
 
@@ -152,7 +152,7 @@ def test_one_actor_at_zero_staleness_collects_what_one_process_does(make: Make, 
     assert_same(ray.collect(), here.collect())
     here.close()
     ray.update(TokenPolicy(policy.spaces, bins=4))  # does not fit into what the actor acts with
-    with pytest.raises(GipoError, match=r"collection failed: Ray actor 0 .*size mismatch"):
+    with pytest.raises(UserError, match=r"collection failed: Ray actor 0 .*size mismatch"):
         ray.collect()
 
 
@@ -191,7 +191,7 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
     mine = processes(pair)
     os.kill(mine[1], signal.SIGKILL)
     began = time.monotonic()
-    with pytest.raises(GipoError, match=r"Ray actor 1 \(process \d+\) died, and 1 actors were replaced before it"):
+    with pytest.raises(UserError, match=r"Ray actor 1 \(process \d+\) died, and 1 actors were replaced before it"):
         list(iter(pair.collect, None))  # until it fails: chunks may be waiting already
     assert time.monotonic() - began < 10
     assert within(10, lambda: not set(mine) & set(living(lambda _: True)))
@@ -200,12 +200,12 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
 @pytest.mark.campaign
 def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
     # Known here, but on no machine of the cluster.
-    with pytest.raises(GipoError, match=r"Ray actor 0 could not start: .*unknown task 'Tiny-v0'"):
+    with pytest.raises(UserError, match=r"Ray actor 0 could not start: .*unknown task 'Tiny-v0'"):
         make(Task("Tiny-v0"), workers=1)
 
 
 def test_an_actor_that_finds_no_place_says_why(make: Make) -> None:
-    with pytest.raises(GipoError, match=r"did not start within 2 s .*asks for 64 cores .* of 4 cores free"):
+    with pytest.raises(UserError, match=r"did not start within 2 s .*asks for 64 cores .* of 4 cores free"):
         make(cpus=64, start_timeout=2)
 
 
@@ -250,6 +250,6 @@ def test_a_node_that_goes_away_takes_its_actor_along_and_the_run_goes_on(make: M
 def test_nobody_at_the_address_is_an_error_in_seconds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     began = time.monotonic()
-    with pytest.raises(GipoError, match=f"nobody answers at '{address}'"):
+    with pytest.raises(UserError, match=f"nobody answers at '{address}'"):
         RayCluster(address, cpus=1)
     assert time.monotonic() - began < 15

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import InProcessRollouts
 from datamodules.envs.tasks import Task, spaces_of
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from tests.runs import Process, living, within
 
@@ -217,7 +217,7 @@ def test_workers_leave_signals_to_the_learner(workers: Workers) -> None:
 def assert_the_run_ends_when_a_worker_is_sent(number: int, workers: Workers) -> None:
     os.kill(min(workers.pids), number)
     began = time.monotonic()
-    with pytest.raises(GipoError, match=r"collection failed: .*worker"):
+    with pytest.raises(UserError, match=r"collection failed: .*worker"):
         list(iter(workers.rollouts.collect, None))  # until it fails: chunks may be waiting already
     assert time.monotonic() - began < 12
     assert workers.are_gone()

@@ -13,7 +13,7 @@ from datamodules.envs.tasks import Task
 from datamodules.online import OnlineDataModule
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import TokenPolicy
 from gipo.vla.policies import VLATokenPolicy
 
@@ -118,7 +118,7 @@ def test_a_task_without_a_limit_is_refused_with_the_way_out() -> None:
         lambda: CollectorOptions(stagger=True).simulated(Endless("Tiny-v0")),
         lambda: OnlineDataModule(Endless("Tiny-v0"), collector=CollectorOptions(stagger=True)),
     ):
-        with pytest.raises(GipoError, match=r"Tiny-v0 has none: set data\.collector\.max_steps"):
+        with pytest.raises(UserError, match=r"Tiny-v0 has none: set data\.collector\.max_steps"):
             build()
     assert CollectorOptions(stagger=True, max_steps=9).simulated(Endless("Tiny-v0")).horizon == 9
 

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from datamodules.envs.tasks import Task
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 class Wild(gymnasium.Env):
@@ -65,13 +65,13 @@ def run(kind: type[Wild], begin: Any, answer: Any, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("what", REFUSED)
 def test_an_answer_that_is_none_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     begin, answer, words = REFUSED[what]
-    with pytest.raises(GipoError, match="task 'Wild-v0'") as refusal:
+    with pytest.raises(UserError, match="task 'Wild-v0'") as refusal:
         run(Wild, begin, answer, monkeypatch)
     assert words in str(refusal.value)
 
 
 def test_a_reset_without_a_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(GipoError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
+    with pytest.raises(UserError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
         run(Old, BEGIN, (), monkeypatch)
 
 

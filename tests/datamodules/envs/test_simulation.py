@@ -11,7 +11,7 @@ from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import Task, spaces_of
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import TokenPolicy
 
 TASK = Task("reach-v3")
@@ -73,5 +73,5 @@ def test_chunks_count_as_one_step() -> None:
 
 
 def test_a_limit_that_is_none_is_refused() -> None:
-    with pytest.raises(GipoError, match=r"data.collector.max_steps must be positive, got 0"):
+    with pytest.raises(UserError, match=r"data.collector.max_steps must be positive, got 0"):
         CollectorOptions(max_steps=0)

@@ -17,7 +17,7 @@ from datamodules.envs.metaworld import MetaWorldEnv
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.tasks import Task, simulation, spaces_of
 from datamodules.vla import ToyVLA
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 torch.set_num_threads(1)
 
@@ -311,7 +311,7 @@ def test_answers_do_not_change_afterwards(reach: MetaWorldEnv) -> None:
     [("reach-v2", "reach-v3"), ("drawer-clsoe-v3", "drawer-close-v3"), ("Pendulm-v1", "Pendulum-v1"), ("", "-v3")],
 )
 def test_unknown_task_offers_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(GipoError, match="unknown task") as refusal:
+    with pytest.raises(UserError, match="unknown task") as refusal:
         Task(name)
     assert near in str(refusal.value)
 
@@ -319,13 +319,13 @@ def test_unknown_task_offers_the_nearest(name: str, near: str) -> None:
 @pytest.mark.parametrize("task", ["reach-v3", "Pendulum-v1"])
 @pytest.mark.parametrize("num_envs", [0, -1])
 def test_environments_of_no_simulators_are_refused(task: str, num_envs: int) -> None:
-    with pytest.raises(GipoError, match=f"num_envs.*{num_envs}"):
+    with pytest.raises(UserError, match=f"num_envs.*{num_envs}"):
         Task(task).make(num_envs, seed=0)
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "FrozenLake-v1"])
 def test_discrete_actions_are_refused(task: str) -> None:
-    with pytest.raises(GipoError, match=r"action space Discrete.*gymnasium\.spaces\.Box|observation space Discrete"):
+    with pytest.raises(UserError, match=r"action space Discrete.*gymnasium\.spaces\.Box|observation space Discrete"):
         Task(task).make(num_envs=1, seed=0)
 
 
@@ -380,6 +380,6 @@ def test_the_path_of_a_class_alone_is_a_task() -> None:
 @pytest.mark.usefixtures("my_simulations")
 @pytest.mark.parametrize("path", CANNOT_BE_MADE)
 def test_a_simulation_that_cannot_be_made_says_what_it_lacks(path: str) -> None:
-    with pytest.raises(GipoError) as refusal:
+    with pytest.raises(UserError) as refusal:
         simulation(path)
     assert str(refusal.value).startswith(CANNOT_BE_MADE[path])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.datamodules.ingest.builders import store_of
 from tests.datamodules.ingest.foreign import buffer, write_collected, write_frames
 from tests.robots.strangers import write_rosbag
@@ -109,7 +109,7 @@ def test_success_by_either_name_at_any_step(name: str, tmp_path: Path) -> None:
 
 def test_a_success_that_is_no_yes_or_no_is_refused(tmp_path: Path) -> None:
     write_collected(tmp_path / "root", [buffer(3, infos={"success": np.array([0, 0, np.nan, 0])})])
-    with pytest.raises(GipoError, match="episode 0, step 1: success is nan; it must be 0 or 1"):
+    with pytest.raises(UserError, match="episode 0, step 1: success is nan; it must be 0 or 1"):
         store_of(tmp_path / "root", cache=tmp_path / "cache")
 
 
@@ -149,25 +149,25 @@ def test_what_is_no_vector_is_refused(
     spaces: dict[str, Any], columns: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     write_collected(tmp_path / "root", [buffer(3, **columns)], **spaces)
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(tmp_path / "root", cache=tmp_path / "cache")
 
 
 def test_datasets_of_other_forms_name_the_way_out(tmp_path: Path) -> None:
     path = write_collected(tmp_path / "root", [buffer(3)])
     (path / "data" / "metadata.json").rename(path / "metadata.old")
-    with pytest.raises(GipoError, match=r"metadata\.json is missing: Minari before 0\.5 wrote the dataset"):
+    with pytest.raises(UserError, match=r"metadata\.json is missing: Minari before 0\.5 wrote the dataset"):
         store_of(path, cache=tmp_path / "cache")
     (path / "metadata.old").rename(path / "data" / "metadata.json")
     (path / "data" / "main_data.hdf5").unlink()
-    with pytest.raises(GipoError, match="is a Minari dataset whose data are not in HDF5"):
+    with pytest.raises(UserError, match="is a Minari dataset whose data are not in HDF5"):
         store_of(path, cache=tmp_path / "cache")
     for version, way in (("v2.1", "convert_dataset_v21_to_v30"), ("v4.0", "upgrade gipo")):
         write_frames(tmp_path / version, (3,), {}, codebase_version=version)
-        with pytest.raises(GipoError, match=f"says format '{version}'; it must be v3, .*{way}"):
+        with pytest.raises(UserError, match=f"says format '{version}'; it must be v3, .*{way}"):
             store_of(tmp_path / version, cache=tmp_path / "cache")
     write_frames(tmp_path / "still", (3,), {}, fps=0)
-    with pytest.raises(GipoError, match="says fps 0; it must be above 0"):
+    with pytest.raises(UserError, match="says fps 0; it must be above 0"):
         store_of(tmp_path / "still", cache=tmp_path / "cache")
 
 
@@ -235,7 +235,7 @@ def test_files_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_times_of_another_unit_or_rate_are_refused(scale: float, tmp_path: Path) -> None:
     write_frames(tmp_path / "d", (3, 3), {"timestamp": np.tile(np.arange(3) / 80, 2) * scale})
     with pytest.raises(
-        GipoError, match=r"episode 0, step 1 comes .* s after the one before; at 80 Hz it must be 0\.0125"
+        UserError, match=r"episode 0, step 1 comes .* s after the one before; at 80 Hz it must be 0\.0125"
     ):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
@@ -261,7 +261,7 @@ def test_columns_of_another_form_are_refused(column: str, values: list[Any], rea
     if column in table.column_names:
         table = table.drop_columns([column])
     pq.write_table(table.append_column(column, pa.array(values)), file)
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
@@ -275,7 +275,7 @@ def test_columns_of_another_form_are_refused(column: str, values: list[Any], rea
 )
 def test_a_description_of_another_form_is_refused(key: str, value: Any, reason: str, tmp_path: Path) -> None:
     write_frames(tmp_path / "d", (3,), {}, **{key: value})
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
@@ -299,13 +299,13 @@ def test_minari_data_of_another_form_are_refused(place: str, value: Any, reason:
             file[place] = value
     else:
         metadata.write_text(json.dumps({**json.loads(metadata.read_text()), place: value}))
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(path, cache=tmp_path / "cache")
 
 
 def test_a_bag_beside_a_dataset_does_not_hide_it(tmp_path: Path) -> None:
     bag = write_rosbag(tmp_path / "bag.mcap")
-    with pytest.raises(GipoError, match="profile 'ros2'"):
+    with pytest.raises(UserError, match="profile 'ros2'"):
         store_of(tmp_path, cache=tmp_path / "cache")
     write_frames(tmp_path / "set", (3, 3), {})
     store = store_of(tmp_path, cache=tmp_path / "cache")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.review.export import export
 from tests.datamodules.ingest.builders import store_of, write_log
 
@@ -90,7 +90,7 @@ def test_lerobot_ends_and_rewards(tmp_path: Path) -> None:
 
 def test_lerobot_that_goes_on_after_its_end(tmp_path: Path) -> None:
     write_lerobot(tmp_path / "d", next__done=np.arange(16) == 6)
-    with pytest.raises(GipoError, match="episode 1, step 1: the episode is done and yet goes on"):
+    with pytest.raises(UserError, match="episode 1, step 1: the episode is done and yet goes on"):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
@@ -101,7 +101,7 @@ def test_lerobot_log_probs_need_trust(tmp_path: Path) -> None:
         "policy_version": np.arange(16),
     }
     write_lerobot(tmp_path / "d", **policy)
-    with pytest.raises(GipoError, match="names no policy that they could be checked with; audit=0"):
+    with pytest.raises(UserError, match="names no policy that they could be checked with; audit=0"):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
     store = store_of(tmp_path / "d", cache=tmp_path / "cache", audit=0.0)
     assert store.facts.has_log_prob
@@ -179,7 +179,7 @@ def test_a_mix_with_sources_that_say_less(
 def test_an_export_without_its_provenance_names_no_policy(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
     export([write_log(tmp_path / "a.mcap", [token])], "minari", tmp_path / "m")
     (tmp_path / "m" / "gipo" / "fake-v0" / "data" / "gipo.json").unlink()
-    with pytest.raises(GipoError, match="names no policy"):
+    with pytest.raises(UserError, match="names no policy"):
         store_of(tmp_path / "m", cache=tmp_path / "cache", policies=folder)
 
 
@@ -193,7 +193,7 @@ def test_lerobot_of_other_shapes(feature: str, shape: list[int], reason: str, tm
     info = json.loads(path.read_text())
     info["features"][feature] = {"dtype": "float32", "shape": shape, "names": None}
     path.write_text(json.dumps(info))
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
@@ -201,11 +201,11 @@ def test_datasets_of_a_clone_without_git_lfs(tmp_path: Path) -> None:
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
     write_lerobot(tmp_path / "d", files=1)
     (tmp_path / "d" / "data" / "chunk-000" / "file-000.parquet").write_text(pointer)
-    with pytest.raises(GipoError, match=r"file-000\.parquet is no Parquet file: it is a pointer of Git LFS"):
+    with pytest.raises(UserError, match=r"file-000\.parquet is no Parquet file: it is a pointer of Git LFS"):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
     spaces = {f"{name}_space": json.dumps({"type": "Box", "shape": [2]}) for name in ("observation", "action")}
     (tmp_path / "m" / "data").mkdir(parents=True)
     (tmp_path / "m" / "data" / "metadata.json").write_text(json.dumps({**spaces, "total_episodes": 1}))
     (tmp_path / "m" / "data" / "main_data.hdf5").write_text(pointer)
-    with pytest.raises(GipoError, match=r"main_data\.hdf5 is no HDF5 file: it is a pointer of Git LFS"):
+    with pytest.raises(UserError, match=r"main_data\.hdf5 is no HDF5 file: it is a pointer of Git LFS"):
         store_of(tmp_path / "m", cache=tmp_path / "cache")

@@ -15,7 +15,7 @@ from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Trajectory
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.errors import LogError
 from robots.log import LogWriter, Session, Step, labels_path
 from robots.review.export import export
@@ -76,7 +76,7 @@ def test_a_bad_episode_is_refused_or_left_out_by_name(
     spoil, reason = SPOILT[name]
     path = spoilt(tmp_path / "a.mcap", token, spoil)
     before = path.read_bytes()
-    with pytest.raises(GipoError, match=rf"a\.mcap, episode 1[:,] {reason}"):
+    with pytest.raises(UserError, match=rf"a\.mcap, episode 1[:,] {reason}"):
         store_of(path, cache=tmp_path / "cache", policies=folder)
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
     store = store_of(path, cache=tmp_path / "cache", policies=folder, bad_episodes="skip")
@@ -101,7 +101,7 @@ def test_exports_are_checked_alike(name: str, kind: str, token: OnnxPolicy, fold
         assert not (tmp_path / "out").exists()
         return
     export([log], kind, tmp_path / "out")
-    with pytest.raises(GipoError, match=rf"episode 1[:,] {reason}"):
+    with pytest.raises(UserError, match=rf"episode 1[:,] {reason}"):
         store_of(tmp_path / "out", cache=tmp_path / "cache", policies=folder)
 
 
@@ -130,22 +130,22 @@ def test_gaps_must_be_declared(token: OnnxPolicy, folder: Path, tmp_path: Path) 
     assert store.frames["step"].tolist() == [0, 1, 2, 7, 8, 9, 10, 11]
     assert store.frames["next", "truncated"].tolist() == [False, False, True, False, False, False, False, True]
     assert store.facts.episodes == 1
-    with pytest.raises(GipoError, match="episode 0: steps 4 to 6 are missing, and the log does not say"):
+    with pytest.raises(UserError, match="episode 0: steps 4 to 6 are missing, and the log does not say"):
         store_of(drop(tmp_path / "b.mcap", token, declared=False), cache=tmp_path, policies=folder)
 
 
 def test_unknown_policies(token: OnnxPolicy, newer: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
     unnamed = write_log(tmp_path / "a.mcap", [token], named=[newer])
-    with pytest.raises(GipoError, match=f"episode 0: policy {token.policy_id} is unknown"):
+    with pytest.raises(UserError, match=f"episode 0: policy {token.policy_id} is unknown"):
         store_of(unnamed, cache=tmp_path, policies=folder)
-    with pytest.raises(GipoError, match="is unknown"):
+    with pytest.raises(UserError, match="is unknown"):
         store_of(unnamed, cache=tmp_path, policies=folder, audit=0.0)
     (tmp_path / "empty").mkdir()
     log = write_log(tmp_path / "b.mcap", [token])
-    with pytest.raises(GipoError, match=f"no artifact of policy {token.policy_id} is there to audit"):
+    with pytest.raises(UserError, match=f"no artifact of policy {token.policy_id} is there to audit"):
         store_of(log, cache=tmp_path, policies=tmp_path / "empty")
     assert store_of(log, cache=tmp_path, policies=tmp_path / "empty", audit=0.0).facts.steps == 36
-    with pytest.raises(GipoError, match="is no folder"):
+    with pytest.raises(UserError, match="is no folder"):
         store_of(log, cache=tmp_path, policies=tmp_path / "none")
 
 
@@ -177,7 +177,7 @@ def test_a_damaged_log_is_refused_at_its_byte_whatever_is_skipped(
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     for bad_episodes in ("refuse", "skip"):
-        with pytest.raises(GipoError, match=r"damaged from byte \d+ of \d+: .*verify --quarantine"):
+        with pytest.raises(UserError, match=r"damaged from byte \d+ of \d+: .*verify --quarantine"):
             store_of(path, cache=tmp_path, policies=folder, bad_episodes=bad_episodes)
 
 
@@ -189,24 +189,24 @@ def test_a_log_killed_at_its_start_holds_nothing(size: int, token: OnnxPolicy, f
     store = store_of(tmp_path / "logs", cache=tmp_path, policies=folder)
     assert [each.steps for each in store.facts.sources] == [36, 0]
     assert any("b.mcap ends before it says whose log it is" in note for note in store.facts.notes)
-    with pytest.raises(GipoError, match=r"b\.mcap ends before it says"):
+    with pytest.raises(UserError, match=r"b\.mcap ends before it says"):
         store_of(tmp_path / "logs" / "b.mcap", cache=tmp_path, policies=folder)
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(GipoError, match=r"no source: .*MCAP.*LeRobot v3.*info\.json.*Minari.*main_data\.hdf5"):
+        with pytest.raises(UserError, match=r"no source: .*MCAP.*LeRobot v3.*info\.json.*Minari.*main_data\.hdf5"):
             store_of(path, cache=tmp_path / "cache")
-    with pytest.raises(GipoError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         store_of(tmp_path / "none", cache=tmp_path / "cache")
-    with pytest.raises(GipoError, match="no source is named"):
+    with pytest.raises(UserError, match="no source is named"):
         store_of(cache=tmp_path / "cache")
 
 
 def test_a_log_of_no_robot(tmp_path: Path) -> None:
     LogWriter(tmp_path / "a.mcap", Session('{"name": "x"}')).close()
-    with pytest.raises(GipoError, match=r"spec\.\w+ is missing"):
+    with pytest.raises(UserError, match=r"spec\.\w+ is missing"):
         store_of(tmp_path / "a.mcap", cache=tmp_path / "cache")
 
 
@@ -215,7 +215,7 @@ def test_labels_of_another_log_are_refused(token: OnnxPolicy, folder: Path, tmp_
 
     path = write_log(tmp_path / "a.mcap", [token])
     append_label(path, "0" * 32, 0, success=True, reward=None)
-    with pytest.raises(GipoError, match="belongs to another log"):
+    with pytest.raises(UserError, match="belongs to another log"):
         store_of(path, cache=tmp_path, policies=folder)
     labels_path(path).unlink()
     assert store_of(path, cache=tmp_path, policies=folder).facts.judged == 2
@@ -239,10 +239,10 @@ DATA = "data/chunk-000/file-000.parquet"
 def test_a_lerobot_file_that_is_cut_short(lerobot: Path, folder: Path, tmp_path: Path) -> None:
     path = lerobot / DATA
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(GipoError, match=r"file-000\.parquet is damaged or cut short"):
+    with pytest.raises(UserError, match=r"file-000\.parquet is damaged or cut short"):
         store_of(lerobot, cache=tmp_path, policies=folder)
     path.unlink()
-    with pytest.raises(GipoError, match=r"holds 0 frames of 0 episodes, its meta/info\.json says 36 of 3"):
+    with pytest.raises(UserError, match=r"holds 0 frames of 0 episodes, its meta/info\.json says 36 of 3"):
         store_of(lerobot, cache=tmp_path, policies=folder)
 
 
@@ -251,7 +251,7 @@ def test_a_lerobot_column_that_is_missing(column: str, lerobot: Path, folder: Pa
     import pyarrow.parquet as pq
 
     pq.write_table(pq.read_table(lerobot / DATA).drop_columns([column]), lerobot / DATA)
-    with pytest.raises(GipoError, match=rf"file-000\.parquet has no column {column}"):
+    with pytest.raises(UserError, match=rf"file-000\.parquet has no column {column}"):
         store_of(lerobot, cache=tmp_path, policies=folder)
 
 
@@ -276,7 +276,7 @@ def test_lerobot_rows_that_are_spoilt(
     values[row] = value
     place = table.column_names.index(column)
     pq.write_table(table.set_column(place, column, pa.array(values, table[column].type)), lerobot / DATA)
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         store_of(lerobot, cache=tmp_path, policies=folder)
 
 
@@ -286,10 +286,10 @@ def test_a_provenance_that_is_spoilt(key: str, lerobot: Path, folder: Path, tmp_
     whole = json.loads(path.read_text())
     for spoilt in ({**whole, key: None}, {name: value for name, value in whole.items() if name != key}):
         path.write_text(json.dumps(spoilt))
-        with pytest.raises(GipoError, match=r"gipo\.json .*export it again"):
+        with pytest.raises(UserError, match=r"gipo\.json .*export it again"):
             store_of(lerobot, cache=tmp_path, policies=folder)
     path.write_text(json.dumps({**whole, "episodes": whole["episodes"][:-1]}))
-    with pytest.raises(GipoError, match="tells of 2 episodes, the dataset has 3"):
+    with pytest.raises(UserError, match="tells of 2 episodes, the dataset has 3"):
         store_of(lerobot, cache=tmp_path, policies=folder)
 
 
@@ -300,7 +300,7 @@ def test_lerobot_of_another_format(lerobot: Path, folder: Path, tmp_path: Path) 
     cases.append(({**info, "features": features}, "has no feature action"))
     for changed, reason in cases:
         (lerobot / "meta" / "info.json").write_text(json.dumps(changed))
-        with pytest.raises(GipoError, match=reason):
+        with pytest.raises(UserError, match=reason):
             store_of(lerobot, cache=tmp_path, policies=folder)
 
 
@@ -310,22 +310,22 @@ def test_minari_files_that_are_spoilt(minari: Path, folder: Path, tmp_path: Path
     path = minari / "data" / "main_data.hdf5"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(GipoError, match=r"main_data\.hdf5 is damaged or cut short"):
+    with pytest.raises(UserError, match=r"main_data\.hdf5 is damaged or cut short"):
         store_of(minari, cache=tmp_path, policies=folder)
     path.write_bytes(whole)
     with h5py.File(path, "a") as file:
         del file["episode_1/infos/log_prob"]
-    with pytest.raises(GipoError, match="episode 1: its infos/log_prob are missing"):
+    with pytest.raises(UserError, match="episode 1: its infos/log_prob are missing"):
         store_of(minari, cache=tmp_path, policies=folder)
     path.write_bytes(whole)
     with h5py.File(path, "a") as file:
         file["episode_1/actions"].resize(5, 0)
-    with pytest.raises(GipoError, match="episode 1: its actions have 5 rows, 9 must be there"):
+    with pytest.raises(UserError, match="episode 1: its actions have 5 rows, 9 must be there"):
         store_of(minari, cache=tmp_path, policies=folder)
     path.write_bytes(whole)
     with h5py.File(path, "a") as file:
         del file["episode_2"]
-    with pytest.raises(GipoError, match="holds 2 episodes, its metadata say 3"):
+    with pytest.raises(UserError, match="holds 2 episodes, its metadata say 3"):
         store_of(minari, cache=tmp_path, policies=folder)
 
 
@@ -368,7 +368,7 @@ def test_columns_are_refused_or_keep_every_promise(rows: dict[str, np.ndarray], 
     given_ = {name: values.copy() for name, values in columns.items()}
     try:
         found = checked(Trajectory(columns, "0" * 64, None, native=True), INTERFACE, BEHAVIOUR)
-    except GipoError:
+    except UserError:
         return
     finally:
         for name, values in given_.items():
@@ -406,7 +406,7 @@ def test_strangers_in_a_folder_are_left_out_and_told(
     assert store.left_out[0] == f"{bag} is no log of gipo-robot: an MCAP file of profile 'ros2'"
     assert store.left_out[1].startswith(f"{later}: the log has schema 2")
     for path, reason in ((bag, "no log of gipo-robot"), (later, "schema 2")):
-        with pytest.raises(GipoError, match=reason):
+        with pytest.raises(UserError, match=reason):
             store_of(log, path, cache=tmp_path / "cache", policies=folder)
     capsys.readouterr()
     options = IngestOptions(cache=tmp_path / "cache", policies=folder, audit=1.0)

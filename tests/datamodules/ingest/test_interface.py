@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from datamodules.ingest.interface import Interface, common_interface
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
 ROBOT = Interface(2, 1, action_low=(-0.35,), action_high=(0.35,), control_rate_hz=50.0)
@@ -21,7 +21,7 @@ def test_a_robot_and_the_policy_made_for_it() -> None:
     ("key", "value"), [("action_high", (0.3500001,)), ("control_rate_hz", 50.1), ("action_size", 2)]
 )
 def test_a_true_difference(key: str, value: object) -> None:
-    with pytest.raises(GipoError, match=f"a and b do not fit together: {key} is .* against"):
+    with pytest.raises(UserError, match=f"a and b do not fit together: {key} is .* against"):
         common_interface([("a", ROBOT), ("b", replace(ROBOT, **{key: value}))])  # type: ignore[arg-type]
 
 

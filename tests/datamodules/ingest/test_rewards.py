@@ -11,7 +11,7 @@ from datamodules.ingest import IngestOptions
 from datamodules.ingest.key import function_identity
 from datamodules.ingest.rewards import logged, success
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from robots.review.export import export
 from tests.datamodules.ingest.builders import drop, store_of, write_log
@@ -38,7 +38,7 @@ def judge(log: Path, verdicts: dict[int, bool]) -> None:
 
 def test_success_is_one_on_the_last_step(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.mcap", [token], (3, 4, 5))
-    with pytest.raises(GipoError, match=r"a\.mcap, episode 0: nobody said whether it succeeded"):
+    with pytest.raises(UserError, match=r"a\.mcap, episode 0: nobody said whether it succeeded"):
         store_of(log, cache=tmp_path, policies=folder, reward=success)
     judged = store_of(log, cache=tmp_path, policies=folder, reward=success, bad_episodes="skip")
     assert judged.frames["next", "reward"].tolist() == [0, 0, 0, 1] + [0] * 5
@@ -120,7 +120,7 @@ def test_what_a_reward_function_may_not_give(token: OnnxPolicy, folder: Path, tm
         (lambda c, s: np.log(c["step"]), "episode 0: the reward <lambda> is not finite at step 0"),
     ]
     for reward, reason in cases:
-        with pytest.raises(GipoError, match=reason), np.errstate(divide="ignore"):
+        with pytest.raises(UserError, match=reason), np.errstate(divide="ignore"):
             store_of(log, cache=tmp_path, policies=folder, reward=reward)
     with pytest.raises(ValueError, match="read-only"):
         store_of(log, cache=tmp_path, policies=folder, reward=_alters)
@@ -147,7 +147,7 @@ def test_identities_tell_functions_apart() -> None:
     ]
     assert len({tuple(function_identity(each)) for each in known}) == len(known)
     assert function_identity(Distance(1.0)) == function_identity(Distance(1.0))
-    with pytest.raises(GipoError, match="no source text"):
+    with pytest.raises(UserError, match="no source text"):
         function_identity(np.zeros)
 
 
@@ -162,5 +162,5 @@ def test_identities_tell_functions_apart() -> None:
     ],
 )
 def test_options_are_checked(options: dict, reason: str) -> None:
-    with pytest.raises(GipoError, match=reason):
+    with pytest.raises(UserError, match=reason):
         IngestOptions(**options)

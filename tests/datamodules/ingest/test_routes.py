@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from datamodules.ingest import Facts, Interface
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, append_label, read_log
 from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
@@ -70,7 +70,7 @@ def test_an_export_of_the_first_format_is_read_by_its_own_rows(token: OnnxPolicy
     (data / "gipo.json").write_text(json.dumps({**said, "format": 1}))
     assert_equal_frames(direct, store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder))
     (data / "gipo.json").write_text(json.dumps({**said, "format": 3}))
-    with pytest.raises(GipoError, match="has format 3, this gipo reads 1, 2; export it again"):
+    with pytest.raises(UserError, match="has format 3, this gipo reads 1, 2; export it again"):
         store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder)
 
 
@@ -135,7 +135,7 @@ def test_the_same_data_twice_is_refused(token: OnnxPolicy, folder: Path, tmp_pat
     log = write_log(tmp_path / "a.mcap", [token])
     export([log], "lerobot", tmp_path / "lerobot")
     for twice in ([log, log], [log, tmp_path / "lerobot"]):
-        with pytest.raises(GipoError, match=r"a\.mcap and .* hold the same data"):
+        with pytest.raises(UserError, match=r"a\.mcap and .* hold the same data"):
             store_of(*twice, cache=tmp_path / "cache", policies=folder)
 
 
@@ -143,9 +143,9 @@ def test_other_robots_are_refused(token: OnnxPolicy, folder: Path, tmp_path: Pat
     log = write_log(tmp_path / "a.mcap", [token])
     slower = make_spec(control_rate_hz=40.0)
     other = write_log(tmp_path / "b.mcap", [token], spec=slower, seed=1)
-    with pytest.raises(GipoError, match=r"a\.mcap and .*b\.mcap do not fit.*control_rate_hz is 80\.0 against 40\.0"):
+    with pytest.raises(UserError, match=r"a\.mcap and .*b\.mcap do not fit.*control_rate_hz is 80\.0 against 40\.0"):
         store_of(log, other, cache=tmp_path / "cache", policies=folder)
-    with pytest.raises(GipoError, match=r"b\.mcap, episode 0: policy .* another robot: control_rate_hz is 40\.0"):
+    with pytest.raises(UserError, match=r"b\.mcap, episode 0: policy .* another robot: control_rate_hz is 40\.0"):
         store_of(other, cache=tmp_path / "cache", policies=folder)
 
 
@@ -153,10 +153,10 @@ def test_policies_of_two_families_are_refused(
     token: OnnxPolicy, gaussian: OnnxPolicy, folder: Path, tmp_path: Path
 ) -> None:
     logs = [write_log(tmp_path / "a.mcap", [token]), write_log(tmp_path / "b.mcap", [gaussian])]
-    with pytest.raises(GipoError, match=r"a\.mcap and .*b\.mcap do not fit together: family"):
+    with pytest.raises(UserError, match=r"a\.mcap and .*b\.mcap do not fit together: family"):
         store_of(*logs, cache=tmp_path / "cache", policies=folder)
     mixed = write_log(tmp_path / "c.mcap", [token, gaussian])
-    with pytest.raises(GipoError, match=r"c\.mcap, episode 1: policy .* differs from the policies before it: family"):
+    with pytest.raises(UserError, match=r"c\.mcap, episode 1: policy .* differs from the policies before it: family"):
         store_of(mixed, cache=tmp_path / "cache", policies=folder)
 
 

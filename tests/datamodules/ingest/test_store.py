@@ -20,7 +20,7 @@ from datamodules.ingest import IngestOptions, ingest, load_store
 from datamodules.ingest import pipeline as build_module
 from datamodules.ingest.hashes import SETTLED_NS, Hashes
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, Step
 from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log
 from tests.robots.builders import make_spec
@@ -87,7 +87,7 @@ def test_what_the_frames_depend_on_changes_the_key(
         key(a, b, bad_episodes="skip"),
     ]
     # Without artifacts all episodes are bad, so that a later ingest with them must not find an earlier one.
-    with pytest.raises(GipoError, match=r"all 3 episodes are bad, the first: .*no artifact"):
+    with pytest.raises(UserError, match=r"all 3 episodes are bad, the first: .*no artifact"):
         key(a, bad_episodes="skip", policies=tmp_path / "none")
     assert len(set(known)) == len(known)
     assert key(a, b) == known[0] == key(a, b, workers=2)
@@ -125,7 +125,7 @@ def test_a_source_that_changes_meanwhile_is_refused(
         return found
 
     monkeypatch.setattr(build_module, "run_jobs", touched)
-    with pytest.raises(GipoError, match=r"a\.mcap changed while it was read"):
+    with pytest.raises(UserError, match=r"a\.mcap changed while it was read"):
         store_of(path, cache=tmp_path / "cache", policies=folder)
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
 
@@ -136,7 +136,7 @@ def test_an_error_in_a_worker_leaves_nothing(logs: list[Path], folder: Path, tmp
             rows[5].reward = float("nan")
 
     bad = write_log(tmp_path / "bad.mcap", [OnnxPolicy.load(folder / "token.onnx")], (20,) * 5, 9, change=spoil)
-    with pytest.raises(GipoError, match=r"bad\.mcap, episode 3, step 5: reward is not finite"):
+    with pytest.raises(UserError, match=r"bad\.mcap, episode 3, step 5: reward is not finite"):
         store_of(*logs, bad, cache=tmp_path / "cache", policies=folder, workers=2)
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
     assert not workers_of(os.getpid())
@@ -153,7 +153,7 @@ def test_a_worker_that_is_killed_is_an_error(
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    with pytest.raises(GipoError, match=r"the process that read .*\.mcap ended \(exit code -9\)"):
+    with pytest.raises(UserError, match=r"the process that read .*\.mcap ended \(exit code -9\)"):
         store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
     thread.join()
     assert not workers_of(os.getpid())
@@ -291,7 +291,7 @@ def test_a_store_that_is_spoilt_is_refused(token: OnnxPolicy, folder: Path, tmp_
     log = write_log(tmp_path / "a.mcap", [token])
     store = store_of(log, cache=tmp_path / "cache", policies=folder)
     (store.path / "store.json").write_text("{}")
-    with pytest.raises(GipoError, match=r"the store .* is damaged .* delete it"):
+    with pytest.raises(UserError, match=r"the store .* is damaged .* delete it"):
         store_of(log, cache=tmp_path / "cache", policies=folder)
 
 
@@ -301,7 +301,7 @@ def test_the_default_cache_is_where_caches_are(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     store = ingest(str(write_log(tmp_path / "a.mcap", [token])), IngestOptions(policies=folder), progress=False)
     assert store.path.parent == tmp_path / "xdg" / "gipo"
-    with pytest.raises(GipoError, match="name another folder with `cache`"):
+    with pytest.raises(UserError, match="name another folder with `cache`"):
         store_of(tmp_path / "a.mcap", cache=tmp_path / "a.mcap" / "x", policies=folder)
 
 

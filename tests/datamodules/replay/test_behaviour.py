@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.replay.behaviour import BehaviourOptions, chance_level, complete, fit
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
@@ -94,7 +94,7 @@ def test_actions_at_random_are_no_behaviour(kind: type[Policy]) -> None:
     frames = frames_of(make(kind), episodes=4, steps=30)
     low, high = torch.tensor([[-1.0, 0.0], [1.0, 4.0]])
     frames["action"] = low + (high - low) * torch.rand(len(frames), D, generator=torch.Generator().manual_seed(2))
-    with pytest.raises(GipoError, match="no better than chance"):
+    with pytest.raises(UserError, match="no better than chance"):
         complete(stored(frames), make(kind), BehaviourOptions(epochs=60, lr=1e-2, batch=32), True, 0)
 
 
@@ -122,7 +122,7 @@ def test_held_out_episodes_are_not_learned_from() -> None:
     assert model.normaliser is not None
     assert int(model.normaliser.count) == 7 * 50
     frames["valid"][frames["episode"] < 9] = False
-    with pytest.raises(GipoError, match="at least two episodes"):
+    with pytest.raises(UserError, match="at least two episodes"):
         fit(frames, make(TokenPolicy), options, seed=3)
 
 
@@ -138,7 +138,7 @@ def test_latents_of_another_policy_are_refused_where_ratios_are_needed_and_made_
     frames = frames_of(make(TokenPolicy), logged=True)
     others: list[Policy] = [make(GaussianPolicy), TokenPolicy(SPACES, bins=9)]
     for other in others:
-        with pytest.raises(GipoError, match=f"another kind of policy than the {type(other).__name__}"):
+        with pytest.raises(UserError, match=f"another kind of policy than the {type(other).__name__}"):
             complete(stored(frames), other, BehaviourOptions(), True, 0)
         found = complete(stored(frames), other, None, False, 0)
         assert found["latent"].dtype == other.latent_dtype
@@ -151,12 +151,12 @@ def test_latents_of_another_policy_are_refused_where_ratios_are_needed_and_made_
 def test_a_latent_that_a_person_overruled_need_not_fit() -> None:
     frames = frames_of(make(TokenPolicy), logged=True)
     frames["action"][3] = torch.tensor([0.9, 0.1])
-    with pytest.raises(GipoError, match="another kind of policy"):
+    with pytest.raises(UserError, match="another kind of policy"):
         complete(stored(frames), make(TokenPolicy), None, True, 0)
     frames["valid"][3] = False
     complete(stored(frames), make(TokenPolicy), None, True, 0)
 
 
 def test_without_log_probs_there_must_be_a_model() -> None:
-    with pytest.raises(GipoError, match=r"no behaviour log-probs.*data\.behaviour\.epochs.*BehaviourCloning"):
+    with pytest.raises(UserError, match=r"no behaviour log-probs.*data\.behaviour\.epochs.*BehaviourCloning"):
         complete(stored(frames_of(make(TokenPolicy))), make(TokenPolicy), None, True, 0)

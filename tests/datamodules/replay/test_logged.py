@@ -10,7 +10,7 @@ from datamodules.ingest import IngestOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.ring import LEARNER_KEYS
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.offline import Robot, make_policy
 
 
@@ -38,7 +38,7 @@ def test_it_goes_on_from_its_state(robot: Robot) -> None:
 
 def test_a_state_of_other_logs_is_refused(robot: Robot) -> None:
     state = replay(robot).state_dict()
-    with pytest.raises(GipoError, match="trained on 180 logged transitions, there are 90"):
+    with pytest.raises(UserError, match="trained on 180 logged transitions, there are 90"):
         replay(robot, robot.logs[0]).load_state_dict(state)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from datamodules.ingest import IngestOptions, Interface
 from datamodules.replay.logs import Logs
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
 SOURCES = [
@@ -51,9 +51,9 @@ def test_bounds_are_the_logs_or_else_the_options() -> None:
 
     assert spaces(bounded) == Spaces(3, (-1.0, 0.0), (1.0, 2.0))
     assert spaces(bare, **given) == Spaces(3, (-2.0, 0.0), (2.0, 2.0))
-    with pytest.raises(GipoError, match="do not say the bounds"):
+    with pytest.raises(UserError, match="do not say the bounds"):
         _ = spaces(bare)
-    with pytest.raises(GipoError, match=r"another robot .* its action_low is"):
+    with pytest.raises(UserError, match=r"another robot .* its action_low is"):
         _ = spaces(bounded, **given)
 
 
@@ -62,6 +62,6 @@ def test_names_are_compared_where_both_know_them() -> None:
     spaces = Spaces(3, (-1.0,) * 2, (1.0,) * 2)
     logs.refuse_unlike(spaces)
     logs.refuse_unlike(spaces, {"action_names": ["x", "y"], "control_rate_hz": 40.0, "whatever": 1})
-    with pytest.raises(GipoError, match="its action_names is"):
+    with pytest.raises(UserError, match="its action_names is"):
         logs.refuse_unlike(spaces, {"action_names": ["y", "x"]})
     assert logs.interface == {"action_names": ("x", "y")}

@@ -7,7 +7,7 @@ from torchrl.data.replay_buffers import StalenessAwareSampler
 
 from datamodules.advantages import GAE, VTrace
 from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces, TokenPolicy
 
 D, BINS = 2, 8
@@ -186,13 +186,13 @@ def test_non_finite_frames_are_refused_and_nothing_is_stored(
     frames[key][2] = value
     replay = Replay(64, GAE())
     name = key if isinstance(key, str) else "/".join(key)
-    with pytest.raises(GipoError, match=f"non-finite {name} at step 5 of episode 7"):
+    with pytest.raises(UserError, match=f"non-finite {name} at step 5 of episode 7"):
         replay.extend(frames, policy)
     assert len(replay) == 0
 
 
 def test_capacity_must_be_positive() -> None:
-    with pytest.raises(GipoError, match="capacity"):
+    with pytest.raises(UserError, match="capacity"):
         Replay(0, GAE())
 
 
@@ -224,9 +224,9 @@ def test_state_too_large_or_of_another_kind_is_refused(policy: Policy) -> None:
     replay = Replay(64, GAE())
     replay.extend(episode(1, range(20)), policy)
     check_replay(replay.state_dict(), 20, store_params=False)
-    with pytest.raises(GipoError, match=r"holds 20 transitions, data\.capacity is 19"):
+    with pytest.raises(UserError, match=r"holds 20 transitions, data\.capacity is 19"):
         check_replay(replay.state_dict(), 19, store_params=False)
-    with pytest.raises(GipoError, match="store_params=false"):
+    with pytest.raises(UserError, match="store_params=false"):
         check_replay(replay.state_dict(), 64, store_params=True)
 
 
@@ -235,7 +235,7 @@ def test_samples_drawn_on_another_kind_of_device_are_not_resumed(policy: Policy)
     replay.extend(episode(1, range(20)), policy)
     state = replay.state_dict()
     check_replay(state, 64, store_params=False, device=torch.device("cpu"))
-    with pytest.raises(GipoError, match=r"samples on cpu, this one would on cuda.*data\.replay_device"):
+    with pytest.raises(UserError, match=r"samples on cpu, this one would on cuda.*data\.replay_device"):
         check_replay(state, 64, store_params=False, device=torch.device("cuda:0"))
     generator, _ = state["buffer"]["_rng"]
     state["buffer"]["_rng"] = (generator, "cuda:1")

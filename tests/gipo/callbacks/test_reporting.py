@@ -10,7 +10,7 @@ import torch
 from gipo.callbacks.curves import plot_curves, write_table
 from gipo.callbacks.last_checkpoint import LastCheckpoint
 from gipo.cli import main
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 Args = Callable[..., list[str]]
 EVALUATED = {"data__task": "Tiny-v0", "trainer__check_val_every_n_epoch": 1, "data__evaluation__episodes": 4}
@@ -68,7 +68,7 @@ def test_columns_that_appear_late_are_empty_before(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every", [0, -3])
 def test_a_save_interval_is_positive(every: int) -> None:
-    with pytest.raises(GipoError, match=r"checkpoint\.every"):
+    with pytest.raises(UserError, match=r"checkpoint\.every"):
         LastCheckpoint(every)
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from gipo.callbacks.run_folder import IN_USE, RunFolder, choose, folder_of
 from gipo.cli import main
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.test_bad_input import refused
 
 Args = Callable[..., list[str]]
@@ -171,7 +171,7 @@ def test_where_a_run_goes_on(tmp_path: Path) -> None:
     assert choose(str(tmp_path / "new"), last, []) == tmp_path / "new"  # a branch of it
     assert choose(str(other), last, [str(own / "config.yaml")]) == own  # where it was when it began
     for checkpoint in (last, str(tmp_path / "copied.ckpt"), None):
-        with pytest.raises(GipoError, match="holds"):
+        with pytest.raises(UserError, match="holds"):
             choose(str(other), checkpoint, [str(other / "config.yaml")])
 
 

@@ -19,7 +19,7 @@ from gipo.commands.staleness import (
     text,
     write_csv,
 )
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.diagnostics import effective_sample_size
 from gipo.objectives import GIPO, NoClip, PPOClip
 
@@ -100,7 +100,7 @@ def test_nothing_contributes() -> None:
         torch.full((2, 2), 4.0), torch.ones(2) > 0, torch.zeros(2).long(), torch.zeros(2).long(), 1, GIPO(sigma=0.01)
     )
     assert (row.ess, row.weight, row.contribution_share) == (0, 0, 0)
-    with pytest.raises(GipoError, match=r"effective sample size of these logs is 0 of"):
+    with pytest.raises(UserError, match=r"effective sample size of these logs is 0 of"):
         refuse_unsupported([row], 0.01)
 
 
@@ -110,7 +110,7 @@ def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() ->
     share = 8.5**2 / (5 * 22.25)
     assert effective_share(rows) == pytest.approx(share)
     refuse_unsupported(rows, share - 1e-6)
-    with pytest.raises(GipoError) as refused:
+    with pytest.raises(UserError) as refused:
         refuse_unsupported(rows, 0.9, ["a" * 64, "b" * 64])
     for words in (
         f"is {share:.3g} of their samples", "below data.min_ess = 0.9", "version 8 of policy bbbbbbbbbbbb…",
@@ -122,14 +122,14 @@ def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() ->
 
 @pytest.mark.parametrize("bound", [-0.1, 1.1, math.nan])
 def test_a_bound_that_is_no_share_is_refused(bound: float) -> None:
-    with pytest.raises(GipoError, match="min_ess must lie"):
+    with pytest.raises(UserError, match="min_ess must lie"):
         refuse_unsupported(staleness_report(X, USED, POLICY, VERSION, 10, NoClip()), bound)
 
 
 def test_no_valid_step_is_refused_and_is_an_empty_table() -> None:
     rows = staleness_report(X, torch.zeros(4) > 0, POLICY, VERSION, 10, AdaptiveGIPO())
     assert rows == []
-    with pytest.raises(GipoError, match="no step is valid"):
+    with pytest.raises(UserError, match="no step is valid"):
         refuse_unsupported(rows, 0.0)
     assert "0 valid steps" in text(rows, [])
 

@@ -10,7 +10,7 @@ import torch
 
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
 
@@ -57,7 +57,7 @@ def test_reading_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.chdir(tmp_path)
     torch.save({"gipo": {"format": CHECKPOINT_FORMAT}, "evil": Evil()}, "x.ckpt")
-    with pytest.raises(GipoError, match="not a checkpoint of plain tensors: its pickle names 'posix mkdir'"):
+    with pytest.raises(UserError, match="not a checkpoint of plain tensors: its pickle names 'posix mkdir'"):
         read_head("x.ckpt")
     assert os.listdir() == ["x.ckpt"]
 
@@ -69,7 +69,7 @@ def test_reading_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_head_that_is_none_is_refused(content: bytes | None, words: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "x.ckpt").write_bytes(content)
-    with pytest.raises(GipoError, match=words):
+    with pytest.raises(UserError, match=words):
         read_head(tmp_path / "x.ckpt")
 
 
@@ -78,11 +78,11 @@ def test_a_run_folder_in_place_of_a_checkpoint_names_the_one_in_it(tmp_path: Pat
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.touch()
     for folder in (tmp_path / "run", last.parent):
-        with pytest.raises(GipoError, match=f"^{folder} is a folder; name a checkpoint, such as {last}$"):
+        with pytest.raises(UserError, match=f"^{folder} is a folder; name a checkpoint, such as {last}$"):
             read_head(folder)
-    with pytest.raises(GipoError, match=f"^{tmp_path} is a folder; name a checkpoint file$"):
+    with pytest.raises(UserError, match=f"^{tmp_path} is a folder; name a checkpoint file$"):
         read_head(tmp_path)
-    with pytest.raises(GipoError, match="no checkpoint at an empty path"):
+    with pytest.raises(UserError, match="no checkpoint at an empty path"):
         read_head("")
 
 
@@ -92,30 +92,30 @@ def test_a_run_folder_in_place_of_a_checkpoint_names_the_one_in_it(tmp_path: Pat
 )
 def test_a_version_that_is_no_whole_number(tmp_path: Path, version: Any, words: str) -> None:
     torch.save({"gipo": {"format": CHECKPOINT_FORMAT}, "state_dict": {"policy.version": version}}, tmp_path / "x.ckpt")
-    with pytest.raises(GipoError, match=f"policy.version is {words}"):
+    with pytest.raises(UserError, match=f"policy.version is {words}"):
         read_head(tmp_path / "x.ckpt")
 
 
 @pytest.mark.parametrize("found", [None, 0, CHECKPOINT_FORMAT + 1, "1", True, [[1]]])
 def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
     torch.save({"gipo": {"format": found}}, tmp_path / "x.ckpt")
-    with pytest.raises(GipoError, match=r"has checkpoint format .* this gipo reads 1"):
+    with pytest.raises(UserError, match=r"has checkpoint format .* this gipo reads 1"):
         read_head(tmp_path / "x.ckpt")
 
 
 @pytest.mark.parametrize("found", [{"x": 1}, {"gipo": 3}, [1]])
 def test_a_checkpoint_of_somebody_else(found: Any, tmp_path: Path) -> None:
     torch.save(found, tmp_path / "x.ckpt")
-    with pytest.raises(GipoError, match="not a gipo checkpoint"):
+    with pytest.raises(UserError, match="not a gipo checkpoint"):
         read_head(tmp_path / "x.ckpt")
 
 
 def test_an_archive_that_unpacks_to_more_than_it_is(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(64 << 20))
-    with pytest.raises(GipoError, match="its pickle is compressed"):
+    with pytest.raises(UserError, match="its pickle is compressed"):
         read_head(tmp_path / "x.ckpt")
     with zipfile.ZipFile(tmp_path / "y.ckpt", "w") as archive:
         archive.writestr("other/else.txt", "x")
-    with pytest.raises(GipoError, match="holds 0 pickles"):
+    with pytest.raises(UserError, match="holds 0 pickles"):
         read_head(tmp_path / "y.ckpt")

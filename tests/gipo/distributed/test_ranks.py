@@ -14,7 +14,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from gipo.adaptive import AdaptiveGIPO
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import WholePolicy, is_sharded
 from gipo.distributed.strategies import Replicated, Sharded
@@ -208,7 +208,7 @@ def refused() -> str:
     )  # fmt: skip
     try:
         trainer.fit(module, datamodule=Parts())
-    except GipoError as error:
+    except UserError as error:
         return str(error)
     return "no error"
 

@@ -12,7 +12,7 @@ import torch
 from deploy.errors import ArtifactError
 from deploy.export.graph import trace
 from gipo.cli import main
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import build
 from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
 from gipo.vla.openvla import VocabTailPolicy
@@ -146,7 +146,7 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
     folder = save_model(tmp_path, BINS)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(GipoError, match="safetensors only"):
+    with pytest.raises(UserError, match="safetensors only"):
         made(folder)
 
 
@@ -159,18 +159,18 @@ def test_code_of_a_model_is_run_only_when_asked(tmp_path: Path, monkeypatch: pyt
         f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\nraise ValueError('their code')\n"
     )
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    with pytest.raises(GipoError, match=REMOTE_CODE):
+    with pytest.raises(UserError, match=REMOTE_CODE):
         made(folder)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match="cannot load a vision-language model"):
+    with pytest.raises(UserError, match="cannot load a vision-language model"):
         made(tmp_path)
 
 
 def test_bins_must_fit_into_the_vocabulary(pretrained: Path) -> None:
-    with pytest.raises(GipoError, match=r"policy\.bins=1000 must fit"):
+    with pytest.raises(UserError, match=r"policy\.bins=1000 must fit"):
         HuggingFaceNetworks(SPACES, 1000, str(pretrained), rank=1)
 
 
@@ -194,7 +194,7 @@ def test_the_gripper_can_be_made_binary_and_turned_around(pretrained: Path) -> N
 
 
 def test_unknown_statistics_are_refused(pretrained: Path) -> None:
-    with pytest.raises(GipoError, match=r"no statistics of 'libero'; policy\.unnorm_key may name: toy"):
+    with pytest.raises(UserError, match=r"no statistics of 'libero'; policy\.unnorm_key may name: toy"):
         made(pretrained, unnorm_key="libero")
 
 

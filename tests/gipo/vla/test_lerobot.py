@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import Policy, build
 from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
 from tests.gipo.vla import fake_lerobot
@@ -73,16 +73,16 @@ def test_a_description_rebuilds_it(tmp_path: Path) -> None:
     ],
 )
 def test_an_unsuitable_policy_is_refused(options: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match=said):
+    with pytest.raises(UserError, match=said):
         made(fake_lerobot.save_policy(tmp_path / "act", **options))
 
 
 def test_an_unknown_camera_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match="does not take these observations"):
+    with pytest.raises(UserError, match="does not take these observations"):
         made(fake_lerobot.save_policy(tmp_path / "act"), camera="wrist")
 
 
 def test_without_lerobot_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lerobot.configs.policies", None)
-    with pytest.raises(GipoError, match="pip install lerobot"):
+    with pytest.raises(UserError, match="pip install lerobot"):
         made(tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions
 
 
@@ -15,7 +15,7 @@ def test_words_travel_as_bytes() -> None:
 
 
 def test_a_longer_instruction_is_refused() -> None:
-    with pytest.raises(GipoError, match="'push it' has 7 bytes, 6 are kept"):
+    with pytest.raises(UserError, match="'push it' has 7 bytes, 6 are kept"):
         encode_instructions(["push it"], length=6)
 
 
@@ -37,5 +37,5 @@ def test_a_decision_is_a_chunk() -> None:
     ],
 )
 def test_impossible_sizes_are_refused(sizes: tuple) -> None:
-    with pytest.raises(GipoError, match="a policy needs"):
+    with pytest.raises(UserError, match="a policy needs"):
         VLASpaces(*sizes)

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from tensordict import TensorDict
 from torch import Tensor
 
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO
 from gipo.policies import Policy, build
@@ -95,13 +95,13 @@ def test_longer_instructions_than_can_be_hashed_exactly_are_refused() -> None:
     encoder = TinyVLANetworks(longest, 4, 16).encoder
     worst = torch.full((1, MAX_BYTES), 255)
     assert torch.equal(encoder._hash(worst), (worst * encoder.weights.long()).sum(-1) % 256)
-    with pytest.raises(GipoError, match=rf"at most {MAX_BYTES} bytes exactly"):
+    with pytest.raises(UserError, match=rf"at most {MAX_BYTES} bytes exactly"):
         TinyVLANetworks(replace(SPACES, instruction_bytes=MAX_BYTES + 1), 4, 16)
 
 
 @pytest.mark.parametrize("options", [{"hidden": 0}, {"text_vocab": 100}, {"text_dim": 0}])
 def test_impossible_widths_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(GipoError, match="TinyVLANetworks needs"):
+    with pytest.raises(UserError, match="TinyVLANetworks needs"):
         TinyVLANetworks(SPACES, 4, **options)
 
 

@@ -11,7 +11,7 @@ from datamodules.envs.libero import cameras
 from datamodules.envs.libero.cameras import Cameras, LiberoCameraEnv, make
 from datamodules.envs.libero.tasks import find
 from datamodules.envs.seeding import episode_seed
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 @pytest.mark.campaign
@@ -59,7 +59,7 @@ def test_an_evaluation_begins_alike_on_one_simulator_and_on_two() -> None:
 
 def test_a_second_one_in_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cameras, "_open", [object()])
-    with pytest.raises(GipoError, match="already has a LIBERO camera environment"):
+    with pytest.raises(UserError, match="already has a LIBERO camera environment"):
         LiberoCameraEnv(find("libero_goal/7")[0])
 
 
@@ -67,7 +67,7 @@ def test_a_second_one_in_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -
     ("name", "num_envs", "words"), [("libero_goal", 1, "has 10 tasks"), ("libero_goal/7", 0, "at least 1")]
 )
 def test_what_no_camera_environment_can_be_is_refused(name: str, num_envs: int, words: str) -> None:
-    with pytest.raises(GipoError, match=words):
+    with pytest.raises(UserError, match=words):
         make(name, num_envs)
 
 

@@ -12,7 +12,7 @@ from datamodules.envs.libero.hdf5 import recorded
 from datamodules.envs.libero.simulator import LiberoSimulator, units
 from datamodules.envs.libero.tasks import find
 from datamodules.ingest import IngestOptions, ingest
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 TASK = find("libero_object/6")[0]
 
@@ -47,11 +47,11 @@ def test_a_recorded_file_is_observed_as_it_was(episode: tuple[Path, np.ndarray])
 
 
 def test_files_of_another_task_or_none_are_refused(episode: tuple[Path, np.ndarray], tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match=r"are not of libero_goal/7, which has states of 79"):
+    with pytest.raises(UserError, match=r"are not of libero_goal/7, which has states of 79"):
         list(recorded(find("libero_goal/7")[0], episode[0]))
     broken = tmp_path / "broken.hdf5"
     broken.write_bytes(episode[0].read_bytes()[:500])
-    with pytest.raises(GipoError, match="no file of LIBERO demonstrations"):
+    with pytest.raises(UserError, match="no file of LIBERO demonstrations"):
         list(recorded(TASK, broken))
 
 
@@ -65,7 +65,7 @@ def test_a_file_of_another_task_of_the_suite_is_refused_by_its_name(
     assert other.init_states().shape == TASK.init_states().shape
     with h5py.File(path, "a") as file:
         file["data"].attrs["bddl_file_name"] = kind(f"chiliocosm/bddl_files/libero_object/{other.name}.bddl")
-    with pytest.raises(GipoError, match=rf"other\.hdf5 is of the task {other.name}, not of libero_object/6"):
+    with pytest.raises(UserError, match=rf"other\.hdf5 is of the task {other.name}, not of libero_object/6"):
         list(recorded(TASK, path))
     with h5py.File(path, "a") as file:
         file["data"].attrs["bddl_file_name"] = kind(f"bddl_files/{TASK.name}.bddl")
@@ -82,7 +82,7 @@ def test_a_dataset_is_ingested_whole(tmp_path: Path) -> None:
     assert (store.facts.episodes, store.facts.steps, store.facts.successes) == (2, 5, 2)
     assert store.frames["next", "reward"].tolist() == [0, 1, 0, 0, 1]
     assert store.frames["next", "terminated"].tolist() == [False, True, False, False, True]
-    with pytest.raises(GipoError, match="exists; name another"):
+    with pytest.raises(UserError, match="exists; name another"):
         write(tmp_path / "out", TASK, made)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from datamodules.envs.libero import graphics
 from datamodules.envs.libero.cameras import make
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 # Neither OpenCV nor EGL can be imported, as where their libraries are missing.
 BARE = """
@@ -48,5 +48,5 @@ def test_state_only_tasks_need_none() -> None:
 def test_cameras_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "egl")
     monkeypatch.setattr(graphics, "can_draw", lambda: False)
-    with pytest.raises(GipoError, match="apt-get install libgl1 libegl1"):
+    with pytest.raises(UserError, match="apt-get install libgl1 libegl1"):
         make("libero_goal/7", 1)

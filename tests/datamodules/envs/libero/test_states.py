@@ -15,7 +15,7 @@ from datamodules.envs.libero.states import LiberoStateEnv
 from datamodules.envs.libero.tasks import find
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.tasks import spaces_of
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.policies import TokenPolicy
 
 torch.set_num_threads(1)
@@ -123,7 +123,7 @@ def test_the_script_puts_the_bowl_on_the_plate(simulator: LiberoSimulator) -> No
 
 
 def test_a_goal_of_another_kind_is_refused(env: LiberoStateEnv) -> None:
-    with pytest.raises(GipoError, match=r"turnon.*picks up one thing"):
+    with pytest.raises(UserError, match=r"turnon.*picks up one thing"):
         PickAndPlace(env.simulator(0))
 
 

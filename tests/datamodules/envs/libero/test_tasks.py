@@ -11,7 +11,7 @@ from datamodules.envs.libero.simulator import interface, units
 from datamodules.envs.libero.tasks import SUITES, find
 from datamodules.envs.tasks import Task
 from gipo.commands.fit.arguments import shipped_configs
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 def test_the_five_suites_come_first_and_are_whole() -> None:
@@ -58,7 +58,7 @@ def test_a_derived_suite_has_the_horizon_of_its_origin(suite: str, horizon: int)
     ],
 )
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(GipoError, match=r"unknown|has no task") as refusal:
+    with pytest.raises(UserError, match=r"unknown|has no task") as refusal:
         Task(name)
     assert near in str(refusal.value)
 
@@ -74,9 +74,9 @@ def test_without_libero_its_names_say_what_to_install(monkeypatch: pytest.Monkey
     for cached in (tasks.suites, tasks.tasks_of):
         cached.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(GipoError, match=r"need libero: pip install '\.\[libero\]' in a clone of gipo"):
+    with pytest.raises(UserError, match=r"need libero: pip install '\.\[libero\]' in a clone of gipo"):
         Task("libero_goal/7")
-    with pytest.raises(GipoError, match="reach-v3"):
+    with pytest.raises(UserError, match="reach-v3"):
         Task("reach-v2")
 
 

@@ -8,7 +8,7 @@ from tensordict import TensorDict
 
 from datamodules.envs.libero.vla import LiberoVLA
 from gipo.cli import main
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from gipo.vla.observations import decode_instructions
 
 
@@ -16,7 +16,7 @@ def test_it_says_what_it_is_without_starting_anything() -> None:
     task = LiberoVLA("libero_goal/3", chunk=8, max_steps=300)
     assert (task.name, task.horizon) == ("libero_goal/3", 38)
     assert [len(task.interface[f"{kind}_names"]) for kind in ("observation", "action")] == [9, 7]
-    with pytest.raises(GipoError, match=r"data\.task\.size must be positive"):
+    with pytest.raises(UserError, match=r"data\.task\.size must be positive"):
         LiberoVLA(size=0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.ingest.sources.flags import ends, flags
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.datamodules.ingest.builders import store_of
 from tests.datamodules.ingest.foreign import write_frames
 
@@ -78,7 +78,7 @@ def test_an_episode_ends_one_way_and_at_its_last_step_at_the_latest() -> None:
 @pytest.mark.parametrize("name", ["next.done", "next.truncated", "next.terminated"])
 def test_an_episode_that_goes_on_after_its_end_is_refused(name: str, tmp_path: Path) -> None:
     write_frames(tmp_path / "d", LENGTHS, {name: np.arange(16) == 10})  # the last but one of the second
-    with pytest.raises(GipoError, match="episode 1, step 5: the episode is done and yet goes on"):
+    with pytest.raises(UserError, match="episode 1, step 5: the episode is done and yet goes on"):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
@@ -88,12 +88,12 @@ def test_what_is_neither_yes_nor_no_is_refused(name: str, value: float, tmp_path
     column = np.zeros(16)
     column[8] = value
     write_frames(tmp_path / "d", LENGTHS, {name: column})
-    with pytest.raises(GipoError, match=rf"episode 1, step 3: {name} is .*; it must be 0 or 1"):
+    with pytest.raises(UserError, match=rf"episode 1, step 3: {name} is .*; it must be 0 or 1"):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
 def test_flags_may_be_numbers_and_columns_of_one() -> None:
     assert flags("done", np.array([[0.0], [1.0]]), 2).tolist() == [False, True]
     assert flags("done", np.array([0, 1], np.int8), 2).dtype == np.bool_
-    with pytest.raises(GipoError, match=r"its done has shape \[2, 2\]"):
+    with pytest.raises(UserError, match=r"its done has shape \[2, 2\]"):
         flags("done", np.zeros((2, 2)), 2)

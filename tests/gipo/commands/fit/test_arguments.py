@@ -8,7 +8,7 @@ from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from gipo.cli import main
 from gipo.commands.fit.arguments import data_module, with_shipped_configs
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 class MyDataModule(OfflineDataModule):
@@ -56,16 +56,16 @@ def test_what_is_no_data_module_is_refused(name: str, capsys: pytest.CaptureFixt
 def test_a_module_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_data.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(GipoError, match=r"'broken_data\.Mine' cannot be imported"):
+    with pytest.raises(UserError, match=r"'broken_data\.Mine' cannot be imported"):
         data_module(["fit", "--data_module=broken_data.Mine"])
 
 
 def test_a_configuration_that_names_no_data_module_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("data_module: gipo.common.errors.GipoError\n")
-    with pytest.raises(GipoError, match=r"'gipo\.common\.errors\.GipoError' is no data module"):
+    (tmp_path / "a.yaml").write_text("data_module: gipo.common.errors.UserError\n")
+    with pytest.raises(UserError, match=r"'gipo\.common\.errors\.UserError' is no data module"):
         data_module(["fit", f"--config={tmp_path}/a.yaml"])
     (tmp_path / "b.yaml").write_text("data_module: [")
-    with pytest.raises(GipoError, match=r"b\.yaml is not a readable YAML file"):
+    with pytest.raises(UserError, match=r"b\.yaml is not a readable YAML file"):
         data_module(["fit", f"--config={tmp_path}/b.yaml"])
 
 
@@ -78,5 +78,5 @@ def test_shipped_configurations_are_found_by_name_unless_a_file_is_nearer(
     assert data_module([found]) is OfflineDataModule
     Path("bc.yaml").write_text("")
     assert with_shipped_configs(["--config=bc.yaml"]) == ["--config=bc.yaml"]
-    with pytest.raises(GipoError, match=r"no configuration file 'post_trian\.yaml'.*post_train\.yaml"):
+    with pytest.raises(UserError, match=r"no configuration file 'post_trian\.yaml'.*post_train\.yaml"):
         with_shipped_configs(["--config", "post_trian.yaml"])

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.cli import main
 from gipo.commands.fit.trainer_options import CHECKS, refuse_what_is_not_honoured, seed_from
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.test_bad_input import refused
 
 Args = Callable[..., list[str]]
@@ -75,7 +75,7 @@ DEFAULTS = {name: one.default for name, one in inspect.signature(Trainer.__init_
 def test_what_is_not_honoured_is_refused_by_name(given: str) -> None:
     name, _, value = given.partition("=")
     asked = value if name in ("devices", "precision") else yaml.safe_load(value)
-    with pytest.raises(GipoError) as refusal:
+    with pytest.raises(UserError) as refusal:
         refuse_what_is_not_honoured(DEFAULTS | {"accelerator": "cpu", name: asked})
     assert f"trainer.{name}=" in str(refusal.value)
     assert REFUSED[given] in str(refusal.value)
@@ -87,7 +87,7 @@ def test_the_defaults_are_honoured() -> None:
 
 def test_checkpoint_plugins_are_refused_also_in_a_list() -> None:
     for plugins in (TorchCheckpointIO(), [LightningEnvironment(), TorchCheckpointIO()]):
-        with pytest.raises(GipoError, match=r"trainer\.plugins.*writes its checkpoints itself"):
+        with pytest.raises(UserError, match=r"trainer\.plugins.*writes its checkpoints itself"):
             refuse_what_is_not_honoured(DEFAULTS | {"plugins": plugins})
 
 
@@ -191,7 +191,7 @@ def test_a_scale_that_overflows_falls_and_ends_no_run(tiny: Args, tmp_path: Path
 
 @pytest.mark.parametrize("value", [False, None, -1, 2**32, 1.5])
 def test_what_is_no_seed(value: Any) -> None:
-    with pytest.raises(GipoError, match="seed_everything"):
+    with pytest.raises(UserError, match="seed_everything"):
         seed_from(value)
 
 

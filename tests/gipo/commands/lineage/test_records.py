@@ -22,7 +22,7 @@ from gipo.commands.lineage.records import (
     read_log,
     scan,
 )
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
 from tests.robots.builders import make_spec, step_row
 from tests.robots.strangers import write_of_schema, write_rosbag
@@ -193,7 +193,7 @@ def test_a_torn_log_that_holds_no_episode_yet_still_says_whose_it_is(tmp_path: P
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match="is no folder"):
+    with pytest.raises(UserError, match="is no folder"):
         scan(tmp_path / "nowhere")
 
 

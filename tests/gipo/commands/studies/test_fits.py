@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gipo.commands.studies.stages import Stages
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 OPTIONS = ["--data.total_frames=9"]
 Calls = list[list[str]]
@@ -59,21 +59,21 @@ def test_a_fit_that_had_saved_nothing_to_resume_from_begins_again(tmp_path: Path
 def test_a_fit_with_other_options_is_refused(marker: str, tmp_path: Path, calls: Calls) -> None:
     interrupted(tmp_path, saved=True)
     (tmp_path / "fit.started.json").rename(tmp_path / f"fit.{marker}.json")
-    with pytest.raises(GipoError, match="other options"):
+    with pytest.raises(UserError, match="other options"):
         Stages({}).fit(tmp_path, ["--data.total_frames=10"])
     assert calls == []
 
 
 def test_files_of_others_are_never_cleared_away(tmp_path: Path, calls: Calls) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(GipoError, match="files not of this study"):
+    with pytest.raises(UserError, match="files not of this study"):
         Stages({}).fit(tmp_path, OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     assert calls == []
 
 
 def test_a_failed_fit_is_not_done(tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match=r"ended with exit code 2; .*fit\.txt ends with:\n"):
+    with pytest.raises(UserError, match=r"ended with exit code 2; .*fit\.txt ends with:\n"):
         Stages({}).fit(tmp_path / "run", ["--data.nonsense=1"])
     assert not Stages({}).is_fitted(tmp_path / "run")
     assert "nonsense" in (tmp_path / "run" / "fit.txt").read_text()

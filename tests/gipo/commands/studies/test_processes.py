@@ -12,7 +12,7 @@ import pytest
 
 from gipo.commands.studies import processes as commands
 from gipo.commands.studies.processes import run
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def lock(folder: Path) -> int:
 
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(GipoError) as failed:
+    with pytest.raises(UserError) as failed:
         run("gipo-deploy", ["check", "no such.onnx"], tmp_path / "said.txt", lock(tmp_path))
     assert "`gipo-deploy check 'no such.onnx'` ended with exit code 2; " in str(failed.value)
     assert "said.txt ends with:\n" in str(failed.value)
@@ -47,7 +47,7 @@ def test_progress_goes_to_the_terminal_and_what_is_said_to_the_file(
     bars: bool, started: Callable[[str], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     started(BARS)
-    with pytest.raises(GipoError) as failed:
+    with pytest.raises(UserError) as failed:
         run("gipo", ["fit"], tmp_path / "fit.txt", lock(tmp_path), bars)
     assert capfd.readouterr().err == ("\r 10 %\r 99 %\nwhy\n" if bars else "")
     assert "done" in (tmp_path / "fit.txt").read_text()

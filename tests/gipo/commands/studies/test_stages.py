@@ -8,7 +8,7 @@ import pytest
 
 from gipo.commands.studies import stages as module
 from gipo.commands.studies.stages import Outcome, Stages, outcome, parse_gap
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from tests.offline import Robot
 
@@ -27,7 +27,7 @@ def test_a_finished_stage_is_not_run_again(calls: Calls, tmp_path: Path) -> None
     for _ in range(2):
         assert Stages({}).export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx") == tmp_path / "p" / "a.onnx"
     assert calls == [("gipo-deploy", ["export", f"{tmp_path}/a.ckpt", "--out", f"{tmp_path}/p/a.onnx"])]
-    with pytest.raises(GipoError, match=r"p was made with other options; name another --out, or delete it"):
+    with pytest.raises(UserError, match=r"p was made with other options; name another --out, or delete it"):
         Stages({}).export(tmp_path / "b.ckpt", tmp_path / "p" / "a.onnx")
 
 
@@ -43,7 +43,7 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
             Stages({}).train(tmp_path / "t", 1, 1000)
     calls: Calls = []
     monkeypatch.setattr(module, "run", lambda command, args, *_: calls.append((command, list(args))))
-    with pytest.raises(GipoError, match="other options"):
+    with pytest.raises(UserError, match="other options"):
         Stages({}).train(tmp_path / "t", 1, 2000)
     assert Stages({}).train(tmp_path / "t", 1, 1000) == tmp_path / "t" / "checkpoints"
     ((command, args),) = calls
@@ -92,7 +92,7 @@ def test_logs_of_an_interrupted_drive_are_cleared(
 
 def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_path: Path) -> None:
     (tmp_path / "mine.mcap").touch()
-    with pytest.raises(GipoError, match="holds files not of this study"):
+    with pytest.raises(UserError, match="holds files not of this study"):
         Stages({}).drive(tmp_path / "a.onnx", tmp_path, 2, 0)
     assert (tmp_path / "mine.mcap").exists()
     assert calls == []
@@ -101,13 +101,13 @@ def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_pat
 def test_no_stage_begins_once_the_study_has_ended(calls: Calls, tmp_path: Path) -> None:
     stages = Stages({})
     stages.ended.set()
-    with pytest.raises(GipoError, match="the study has ended"):
+    with pytest.raises(UserError, match="the study has ended"):
         stages.export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx")
     assert calls == []
 
 
 def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
-    with pytest.raises(GipoError, match="holds 0 judged episodes of 3; the robot was stopped"):
+    with pytest.raises(UserError, match="holds 0 judged episodes of 3; the robot was stopped"):
         Stages({"action_gain": 0.5, "delay": 2}).drive(tmp_path / "a.onnx", tmp_path / "l", 3, 77)
     words = " ".join(calls[0][1])
     assert "--episodes 3 --seed 77 " in words
@@ -116,7 +116,7 @@ def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
 
 def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:
     log = robot.log(tmp_path / "a.mcap", (12, 10, 15), seed=3)  # unknown, success, failure
-    with pytest.raises(GipoError, match="holds 2 judged episodes of 3"):
+    with pytest.raises(UserError, match="holds 2 judged episodes of 3"):
         outcome(tmp_path, 3)
     append_label(log, read_log(log).header.session, 0, success=True, reward=None)
     found = outcome(tmp_path, 3)
@@ -124,7 +124,7 @@ def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:
     rewards = [episode["reward"].sum(dtype=float) for episode in read_log(log).episodes]
     assert found.returns == pytest.approx(rewards)
     (tmp_path / "b.mcap").write_bytes(b"no log")
-    with pytest.raises(GipoError, match=r"b\.mcap"):
+    with pytest.raises(UserError, match=r"b\.mcap"):
         outcome(tmp_path, 3)
 
 
@@ -144,5 +144,5 @@ def test_the_summary_by_hand() -> None:
 def test_gaps() -> None:
     assert parse_gap(["action_offset=.45", "delay=2"]) == {"action_offset": 0.45, "delay": 2}
     for text, reason in (("speed=2", "speed"), ("delay=-1", "delay is -1"), ("delay", "must be key=value")):
-        with pytest.raises(GipoError, match=rf"--gap {text}: .*{reason}"):
+        with pytest.raises(UserError, match=rf"--gap {text}: .*{reason}"):
             parse_gap([text])

@@ -20,7 +20,7 @@ import yaml
 from gipo.cli import main as gipo
 from gipo.commands.studies import cli, staleness, staleness_figures
 from gipo.commands.studies.staleness import Run, read_run
-from gipo.common.errors import GipoError
+from gipo.common.errors import UserError
 from tests.runs import CONTEXT
 
 TABLES = ("runs.csv", "staleness.csv", "improvement.csv", "profiles.csv", "staleness.md")
@@ -265,7 +265,7 @@ def test_a_run_is_its_last_evaluation_and_the_second_half_of_its_course(tmp_path
     assert "success" not in found
     assert {found[name] for name in columns} == {25.0}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(GipoError, match="does not end with an evaluation"):
+    with pytest.raises(UserError, match="does not end with an evaluation"):
         read_run(one, path)
 
 
