@@ -163,19 +163,12 @@ def default_policy(folder: Path) -> OnnxPolicy:
     import torch
 
     from deploy.export.artifact import export
+    from gipo.common import metaworld
     from gipo.policies import Spaces, TokenPolicy
-    from robots.drivers import sim
 
-    policy = TokenPolicy(Spaces(len(sim.OBSERVATION_NAMES), (-1.0,) * 4, (1.0,) * 4))
-    names = {
-        "observation_names": list(sim.OBSERVATION_NAMES),
-        "observation_units": list(sim.OBSERVATION_UNITS),
-        "action_names": list(sim.ACTION_NAMES),
-        "action_units": list(sim.ACTION_UNITS),
-        "control_rate_hz": sim.RATE_HZ,
-    }
+    policy = TokenPolicy(Spaces(len(metaworld.OBSERVATIONS), (-1.0,) * 4, (1.0,) * 4))
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": names}
+    recorded = {"format": 1, "policy": policy.description(), "task": "reach-v3", "interface": metaworld.interface()}
     torch.save({"gipo": recorded, "state_dict": weights}, folder / "a.ckpt")
     export(folder / "a.ckpt", folder / "a.onnx")
     return OnnxPolicy.load(folder / "a.onnx")

@@ -12,24 +12,12 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.extras import install
+from gipo.common.metaworld import ACTION_HIGH, ACTION_LOW, ACTIONS, OBSERVATIONS, RATE_HZ, show_goal
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.settings.annotations import arguments
 from robots.spec import RobotSpec
 
-RATE_HZ = 80.0  # five steps of MuJoCo's 2.5 ms
-_AXES, _POSE = ("x", "y", "z"), ("x", "y", "z", "q0", "q1", "q2", "q3")
-_FRAME = (
-    *(f"hand_{axis}" for axis in _AXES),
-    "gripper_opening",
-    *(f"object_{i}_{part}" for i in (1, 2) for part in _POSE),
-)
-_FRAME_UNITS = ("m", "m", "m", "1", *(("m",) * 3 + ("1",) * 4) * 2)
-# As training records them in its checkpoints; a test compares the two.
-OBSERVATION_NAMES = (*_FRAME, *(f"previous_{name}" for name in _FRAME), *(f"goal_{axis}" for axis in _AXES))
-OBSERVATION_UNITS = (*_FRAME_UNITS, *_FRAME_UNITS, "m", "m", "m")
-ACTION_NAMES = (*(f"hand_d{axis}" for axis in _AXES), "gripper_effort")
-ACTION_UNITS = ("cm", "cm", "cm", "1")
 REACH = 10.0  # metres, and more than any quaternion or gripper says: a reading beyond it is a fault
 
 
@@ -101,17 +89,17 @@ def robot(
 
 def make_spec(numbered: bool = False, rate: float | None = None, acceleration: float | None = None) -> RobotSpec:
     """The Sawyer's interface; `numbered` leaves names and units out."""
-    observations, actions = len(OBSERVATION_NAMES), len(ACTION_NAMES)
+    observations, actions = len(OBSERVATIONS), len(ACTIONS)
     return RobotSpec(
         name="sim",
-        observation_names=tuple(f"observation.{i}" for i in range(observations)) if numbered else OBSERVATION_NAMES,
-        observation_units=("unspecified",) * observations if numbered else OBSERVATION_UNITS,
+        observation_names=tuple(f"observation.{i}" for i in range(observations)) if numbered else tuple(OBSERVATIONS),
+        observation_units=("unspecified",) * observations if numbered else tuple(OBSERVATIONS.values()),
         observation_low=(-REACH,) * observations,
         observation_high=(REACH,) * observations,
-        action_names=tuple(f"action.{i}" for i in range(actions)) if numbered else ACTION_NAMES,
-        action_units=("unspecified",) * actions if numbered else ACTION_UNITS,
-        action_low=(-1.0,) * actions,
-        action_high=(1.0,) * actions,
+        action_names=tuple(f"action.{i}" for i in range(actions)) if numbered else tuple(ACTIONS),
+        action_units=("unspecified",) * actions if numbered else tuple(ACTIONS.values()),
+        action_low=(ACTION_LOW,) * actions,
+        action_high=(ACTION_HIGH,) * actions,
         action_rate=(rate,) * actions,
         action_acceleration=(acceleration,) * actions,
         action_hold=(0.0,) * actions,
@@ -215,7 +203,7 @@ class SimRobot:
     def _tick(self) -> float:
         command = self._hold if self._stopped else self.gap.action_gain * self._command
         command = command + self.gap.action_offset * np.array([1.0, 1.0, 1.0, 0.0]) * (not self._stopped)
-        values, reward, _, _, info = self._env.step(np.clip(command, -1.0, 1.0).astype(np.float32))
+        values, reward, _, _, info = self._env.step(np.clip(command, ACTION_LOW, ACTION_HIGH).astype(np.float32))
         self._values = np.asarray(values, float)
         self._success = bool(info["success"])
         return float(reward)
@@ -229,11 +217,6 @@ def _build(task: str) -> Any:
     if task not in ALL_V3_ENVIRONMENTS:
         raise RobotError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
     env = ALL_V3_ENVIRONMENTS[task]()
-    # What MetaWorld's own goal-observable classes set, but with a fresh goal from `np_random` every episode.
-    env.__dict__.pop("sawyer_observation_space", None)
-    env._partially_observable = False
-    env._freeze_rand_vec = False
-    env.seeded_rand_vec = True
-    env._set_task_called = True
+    show_goal(env)
     env.max_path_length = 2**62  # the loop says when time is up
     return env

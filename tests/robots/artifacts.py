@@ -9,24 +9,18 @@ import torch
 
 from deploy.export.artifact import assemble, export
 from deploy.runtime.check import check_file
+from gipo.common import metaworld
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
-from robots.drivers import sim
 
-SAWYER = {
-    "observation_names": list(sim.OBSERVATION_NAMES),
-    "observation_units": list(sim.OBSERVATION_UNITS),
-    "action_names": list(sim.ACTION_NAMES),
-    "action_units": list(sim.ACTION_UNITS),
-    "control_rate_hz": sim.RATE_HZ,
-}
+SAWYER = metaworld.interface()
 
 
 def make_artifact(path: Path, family: str = "token", seed: int = 0) -> Path:
     """A policy for the simulated Sawyer, with weights of `seed`."""
     torch.manual_seed(seed)
     kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
-    spaces = Spaces(len(sim.OBSERVATION_NAMES), (-1.0,) * 4, (1.0,) * 4)
+    spaces = Spaces(len(metaworld.OBSERVATIONS), (-1.0,) * 4, (1.0,) * 4)
     policy = kind(spaces, network=lambda i, o: SeparateNetworks(i, o, hidden=(64, 64)))
     with torch.no_grad():
         policy.network.actor[-1].weight *= 30.0  # type: ignore[index,operator]
@@ -49,7 +43,7 @@ def changed(artifact: Path, path: Path, **changes: Any) -> Path:
 
 def without_names(artifact: Path, path: Path) -> Path:
     """The same policy as an export names it whose checkpoint recorded no interface."""
-    observations, actions = len(sim.OBSERVATION_NAMES), len(sim.ACTION_NAMES)
+    observations, actions = len(metaworld.OBSERVATIONS), len(metaworld.ACTIONS)
     return changed(
         artifact,
         path,

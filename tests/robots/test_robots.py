@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common import metaworld
 from gipo.common.errors import UserError
 from robots.drivers.gym import GymRobot, spec_of
 from robots.drivers.lerobot import LeRobotRobot
 from robots.drivers.lerobot import robot as lerobot_robot
-from robots.drivers.sim import ACTION_NAMES, OBSERVATION_NAMES, RealityGap, SimRobot
+from robots.drivers.sim import RealityGap, SimRobot
 from robots.drivers.sim import make_spec as sim_spec
 from robots.drivers.sim import robot as sim_robot
 from robots.errors import RobotError
@@ -65,19 +66,23 @@ def test_without_a_gap_the_arm_is_the_training_simulator(plain: SimRobot) -> Non
     expected += [env.step(action.astype(np.float32))[0] for action in ACTIONS]
     np.testing.assert_array_equal(rollout(plain, ACTIONS), expected)
     assert env.dt == pytest.approx(1 / plain.spec.control_rate_hz)
+    assert (plain.spec.action_low, plain.spec.action_high) == (
+        tuple(env.action_space.low),
+        tuple(env.action_space.high),
+    )
 
 
 def test_names_say_what_the_numbers_are(plain: SimRobot) -> None:
     rows = rollout(plain, ACTIONS)
-    column = dict(zip(OBSERVATION_NAMES, rows.T, strict=True))
+    column = dict(zip(metaworld.OBSERVATIONS, rows.T, strict=True))
     np.testing.assert_array_equal(column["previous_hand_x"][1:], column["hand_x"][:-1])
     assert (column["goal_z"] == column["goal_z"][0]).all()
     np.testing.assert_allclose(column["goal_x"][0], plain._env._target_pos[0])
     moved = rollout(plain, np.tile([1.0, 0.0, 0.0, 0.0], (20, 1)))
-    assert np.ptp(moved[:, OBSERVATION_NAMES.index("hand_x")]) > 0.05
+    assert np.ptp(moved[:, list(metaworld.OBSERVATIONS).index("hand_x")]) > 0.05
     closed = rollout(plain, np.tile([0.0, 0.0, 0.0, 1.0], (20, 1)))
-    assert closed[-1, OBSERVATION_NAMES.index("gripper_opening")] < 0.8
-    assert ACTION_NAMES[3] == "gripper_effort"
+    assert closed[-1, list(metaworld.OBSERVATIONS).index("gripper_opening")] < 0.8
+    assert list(metaworld.ACTIONS)[3] == "gripper_effort"
 
 
 def test_names_and_rate_are_those_training_records() -> None:
@@ -183,7 +188,7 @@ def test_the_manifest_arms_the_robot() -> None:
 def test_a_policy_without_names_gets_a_robot_without_names() -> None:
     numbered = manifest(sim_spec(numbered=True))
     sim_robot(numbered).spec.check(numbered)
-    assert sim_robot(manifest(sim_spec())).spec.observation_names == OBSERVATION_NAMES
+    assert sim_robot(manifest(sim_spec())).spec.observation_names == tuple(metaworld.OBSERVATIONS)
 
 
 def test_any_gymnasium_environment() -> None:
