@@ -1,4 +1,23 @@
-"""Online data: collect, keep, refresh, sample — one ready batch per training iteration."""
+"""Online data: one ready batch per training iteration, which is an epoch of Lightning's.
+
+The whole loop, step by step:
+
+    weights     InProcessRollouts.update              datamodules/collect/rollouts.py     the newest, to whoever acts
+    collect     InProcessRollouts.collect             datamodules/collect/rollouts.py     a segment of transitions, …
+    act         Actor.forward                         datamodules/collect/actor.py        … with log-probs and version
+    keep        Replay.extend                         datamodules/replay/ring.py          in a ring; the oldest leave
+    refresh     Replay.refresh                        datamodules/replay/ring.py          advantages and value targets …
+    value       value_frames                          datamodules/replay/values.py        … by the critic as it is now
+    sample      Replay.sample                         datamodules/replay/ring.py          one TensorDict [rounds, batch]
+    learn       GIPOModule.training_step              gipo/module.py                      from every batch, by …
+    objective   policy_loss                           gipo/objectives.py                  … one loss per update
+    log         CollectionMetrics.on_train_batch_end  gipo/callbacks/reporting.py         figures, to the loggers
+    evaluate    evaluate                              datamodules/collect/evaluation.py   when due: fixed episodes
+    checkpoint  LastCheckpoint.on_train_epoch_end     gipo/callbacks/last_checkpoint.py   when due: all a run needs
+
+`OnlineDataModule._iterate` goes from weights to sample. With `data.collector.workers` the first three are in
+`datamodules/collect/processes.py` or `ray_actors.py`. A test runs an iteration and holds its steps against this list.
+"""
 
 from typing import Any, Literal
 

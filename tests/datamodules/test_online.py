@@ -1,11 +1,54 @@
-"""Where the online data module keeps its buffer."""
+"""The loop that the online data module is the outline of, and where it keeps its buffer."""
 
-from types import SimpleNamespace
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from types import CodeType, FrameType, SimpleNamespace
 
 import pytest
 import torch
 
+import datamodules.online
 from datamodules.online import OnlineDataModule
+from gipo.cli import main
+
+LINE = re.compile(r"^(?: {4})?(\w+) +([\w.]+) +([\w/]+)\.py +\S.*$", re.M)  # step, its function, its file
+OUTLINE = LINE.findall(str(datamodules.online.__doc__))
+
+
+def code_of(name: str, file: str) -> CodeType:
+    """The code that runs under this name, which the file itself must define."""
+    function = inspect.unwrap(attrgetter(name)(importlib.import_module(file.replace("/", "."))))
+    assert Path(function.__code__.co_filename).match(f"{file}.py")
+    return function.__code__
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_an_iteration_goes_as_the_outline_says(tiny: Callable[..., list[str]]) -> None:
+    steps = {code_of(name, file): step for step, name, file in OUTLINE}
+    taken: list[str] = []
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in steps:
+            taken.append(steps[frame.f_code])
+
+    sys.setprofile(watch)
+    try:
+        main(tiny(data__task="Tiny-v0", data__total_frames=32, trainer__check_val_every_n_epoch=1))
+    finally:
+        sys.setprofile(None)
+    iteration = taken[taken.index("weights") :]  # before it a new policy has looked around
+    assert list(dict.fromkeys(iteration)) == [step for step, _, _ in OUTLINE]
+    assert len(OUTLINE) == 12
+
+
+def test_the_page_on_the_architecture_has_the_same_outline() -> None:
+    page = Path(__file__).parents[2] / "docs" / "architecture.md"
+    assert LINE.findall(page.read_text(encoding="utf-8")) == OUTLINE
 
 
 def module(replay_device: str, root: str) -> OnlineDataModule:
