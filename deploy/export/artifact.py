@@ -24,10 +24,9 @@ from deploy.runtime.onnx_file import read_model
 from deploy.runtime.ort import new_session, rows_at_once, run
 from deploy.runtime.policy import OUTPUTS, OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
-
-Checkpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ def export(
     """
     if quantize not in (None, "dynamic"):
         raise ArtifactError(f"--quantize is {quantize!r}; it must be dynamic, or left out")
-    loaded, policy = _load(checkpoint)
-    interface = _interface(loaded["gipo"], policy, rate)
+    head, policy = _load(checkpoint)
+    interface = _interface(head, policy, rate)
     model = graph.trace(policy)
     graph.check(model)
     asked = parity.probe(policy, observations, seed)
@@ -78,7 +77,7 @@ def export(
         reference = _runtime(model, "int8", layout)
         report = shift(_family(policy), answers, reference(asked.observation, asked.noise))
     golden = golden_vectors(policy, reference, seed + 1)
-    manifest = _manifest(loaded, policy, interface, golden, agreed.rounding, report)
+    manifest = _manifest(head, policy, interface, golden, agreed.rounding, report)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
     write_atomically(out, data)
@@ -94,10 +93,10 @@ def assemble(model: ModelProto, manifest: Manifest) -> bytes:
     return data[: span.start] + digest(data, span).encode() + data[span.stop :]
 
 
-def _load(path: str | os.PathLike[str]) -> tuple[Checkpoint, Policy]:
+def _load(path: str | os.PathLike[str]) -> tuple[CheckpointHead, Policy]:
     try:
         checkpoint = load_checkpoint(path)
-        return checkpoint, policy_from(checkpoint)
+        return CheckpointHead.of(checkpoint), policy_from(checkpoint)
     except UserError as error:
         raise ArtifactError(str(error)) from error
 
@@ -118,9 +117,9 @@ def _family(policy: Policy) -> str:
     raise ArtifactError(f"{type(policy).__name__} is neither a TokenPolicy nor a GaussianPolicy; derive it from one")
 
 
-def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> dict[str, Any]:
+def _interface(head: CheckpointHead, policy: Policy, rate: float | None) -> dict[str, Any]:
     """Names, units and rate: from the checkpoint, or generic names and the rate that was asked for."""
-    found = recorded.get("interface") or {}
+    found = head.interface or {}
     known = found.get("control_rate_hz")
     hertz = rate if known is None else known
     if hertz is None:
@@ -146,14 +145,13 @@ def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> 
 
 
 def _manifest(
-    checkpoint: Checkpoint,
+    head: CheckpointHead,
     policy: Policy,
     interface: dict[str, Any],
     golden: Golden,
     rounding: float,
     quantisation: dict[str, float] | None,
 ) -> Manifest:
-    recorded = checkpoint["gipo"]
     return Manifest(
         family=_family(policy),
         parameters_per_dimension=policy.parameters_per_dimension,
@@ -161,11 +159,11 @@ def _manifest(
         action_low=tuple(policy.action_low.tolist()),
         action_high=tuple(policy.action_high.tolist()),
         policy_version=int(policy.version),
-        checkpoint=recorded.get("id"),
-        parent=recorded.get("parent"),
-        task=str(recorded.get("task", "")),
-        frames=recorded.get("frames"),
-        config_hash=_config_hash(recorded),
+        checkpoint=head.id,
+        parent=head.parent,
+        task=head.task or "",
+        frames=head.frames,
+        config_hash=_config_hash(head),
         precision="int8" if quantisation else "float32",
         rounding=rounding,
         normaliser=graph.normaliser_of(policy),
@@ -177,10 +175,10 @@ def _manifest(
     )
 
 
-def _config_hash(recorded: dict[str, Any]) -> str:
+def _config_hash(head: CheckpointHead) -> str:
     """SHA-256 of the training configuration, or of the policy's description where the checkpoint does not say."""
-    text = json.dumps(recorded["policy"], sort_keys=True, default=str)
-    return str(recorded.get("config_hash") or hashlib.sha256(text.encode()).hexdigest())
+    text = json.dumps(head.policy, sort_keys=True, default=str)
+    return head.config_hash or hashlib.sha256(text.encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:
