@@ -30,7 +30,6 @@ ROOMS = {
     "gipo.common": "common",
     "datamodules": "data and export",
     "deploy": "data and export",
-    "deploy.errors": "runtime",
     "deploy.policy": "runtime",
     "deploy.runtime": "runtime",
     "robots": "robots",

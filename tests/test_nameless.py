@@ -10,10 +10,10 @@ from torchrl.envs import EnvBase
 
 from datamodules.envs.simulation import Simulation
 from datamodules.envs.tasks import Task
-from deploy.errors import ArtifactError
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
 from gipo.cli import main
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 from tests.fingerprint import fingerprints
 
@@ -48,7 +48,7 @@ def test_it_trains_resumes_and_is_exported_with_the_rate_that_is_said(
     recorded = torch.load(last, weights_only=True)["gipo"]
     assert recorded["task"] == "a point of ours"
     assert recorded["interface"] is None
-    with pytest.raises(ArtifactError, match=r"names no interface.*--rate HZ"):
+    with pytest.raises(UserError, match=r"names no interface.*--rate HZ"):
         export(last, tmp_path / "policy.onnx")
     export(last, tmp_path / "policy.onnx", rate=20)
     manifest = OnnxPolicy.load(tmp_path / "policy.onnx").manifest
