@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from gipo.common.checkpoint_head import CheckpointHead, check_is_file, note, unreadable
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
-from gipo.common.notices import say_once
+from gipo.common.terminal import say_once
 from gipo.policies import Policy, build
 
 

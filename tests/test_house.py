@@ -18,7 +18,7 @@ LINES_OF_A_MODULE = 300
 LINES_OF_A_FUNCTION = 40
 LONGER_FUNCTIONS = 15
 FRAGMENTS = {"gipo": 31, "datamodules": 50, "robots": 12, "deploy": 7}
-CROWDED = {"gipo/common": 21}
+CROWDED: dict[str, int] = {}
 LONG_MODULES = {"gipo/commands/fit/cli.py", "gipo/module.py", "gipo/objectives.py", "datamodules/online.py"}
 NAMED_TWICE = {
     "Copied", "Node", "Origin", "Outcome", "Parser", "Policy", "Run", "Span", "State", "_Encoder",

@@ -16,9 +16,9 @@ from datamodules.envs.batched import refuse_no_simulators
 from datamodules.envs.families import Family
 from datamodules.envs.gymnasium_checks import Checked
 from datamodules.envs.seeding import episode_seed
-from gipo.common.boundary import described
-from gipo.common.boxes import nearest_in
 from gipo.common.errors import UserError, nearest
+from gipo.common.faults import described
+from gipo.common.precision import nearest_in
 
 
 class GymnasiumFamily(Family):

@@ -24,8 +24,8 @@ from datamodules.envs.libero.family import LiberoFamily
 from datamodules.envs.metaworld import MetaWorldFamily
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.simulation import Simulation
-from gipo.common.boundary import described
 from gipo.common.errors import UserError, nearest
+from gipo.common.faults import described
 from gipo.policies import Spaces
 
 # In the order they are asked: LIBERO last, as it is loaded only for a name that the others do not know.
