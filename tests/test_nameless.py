@@ -9,7 +9,7 @@ import torch
 from torchrl.envs import EnvBase
 
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
 from gipo.cli import main
@@ -29,10 +29,10 @@ class Nameless(Simulation):
     interface = None
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        return Task("Tiny-v0").make(num_envs, seed)
+        return simulation("Tiny-v0").make(num_envs, seed)
 
     def spaces(self, env: EnvBase) -> Spaces:
-        return Task("Tiny-v0").spaces(env)
+        return simulation("Tiny-v0").spaces(env)
 
 
 def test_it_trains_resumes_and_is_exported_with_the_rate_that_is_said(
