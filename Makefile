@@ -7,7 +7,7 @@ RUN ?= runs/demo-$(STAMP)
 ROUNDS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test campaign lint bench clean
+.PHONY: demo test campaign lint bench docs clean
 
 demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
@@ -26,8 +26,11 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks
 
+docs: $(VENV)/.installed-docs ## the site, into site/: strict, and from local files alone
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info
 
 # `train` is what the demo needs; `dev` adds the tests' tools and every extra, 3 GB of it LIBERO's assets.
 $(VENV)/.installed-%: pyproject.toml constraints.txt

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gipo.common.checkpoint_head import CheckpointHead, check_is_file, note, unreadable
+from gipo.common.checkpoint_head import check_is_file, of_gipo, unreadable
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
-from gipo.common.terminal import say_once
+from gipo.common.notices import say_once
 from gipo.policies import Policy, build
 
 
@@ -27,8 +27,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        named = dict(checkpoint)
-        note(named, id=checkpoint_id(checkpoint))
+        named = checkpoint | {"gipo": checkpoint["gipo"] | {"id": checkpoint_id(checkpoint)}}
         if "callbacks" in named:
             named["callbacks"] = {name: state for name, state in named["callbacks"].items() if _is_plain(name, state)}
         with whole_file(target) as partial, open(partial, "wb") as file:
@@ -82,8 +81,8 @@ def checkpoint_id(checkpoint: dict[str, Any]) -> str:
 
     Equal runs give equal ids; so do two files of one run that hold the same policy, such as `best` and `last`.
     """
-    head = CheckpointHead.of(checkpoint)
-    described = json.dumps([head.policy, head.config_hash], sort_keys=True)
+    recorded = checkpoint["gipo"]
+    described = json.dumps([recorded["policy"], recorded.get("config_hash")], sort_keys=True)
     state = hashlib.sha256(described.encode())
     for name, tensor in sorted(_policy_state(checkpoint).items()):
         values = tensor.detach().cpu().contiguous()
@@ -108,8 +107,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # many kinds for damaged files
         raise unreadable(path, error) from error
-    CheckpointHead.of(checkpoint, path)
-    return checkpoint
+    return of_gipo(path, checkpoint)
 
 
 def policy_from(checkpoint: dict[str, Any]) -> Policy:
@@ -118,9 +116,10 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     Raises:
         UserError: when weights are missing, of another shape, or not finite.
     """
-    if not isinstance(checkpoint.get("state_dict"), dict):
-        raise UserError("the checkpoint has no 'state_dict': it is damaged or was not written by gipo fit")
-    policy = build(CheckpointHead.of(checkpoint).policy)
+    for entry, kind in (("state_dict", checkpoint), ("policy", checkpoint["gipo"])):
+        if not isinstance(kind.get(entry), dict):
+            raise UserError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
+    policy = build(checkpoint["gipo"]["policy"])
     weights = _policy_state(checkpoint)
     try:
         policy.load_state_dict(weights)

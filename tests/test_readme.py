@@ -1,7 +1,7 @@
 """Every command of the README and of docs/, typed as it stands, in order, where only what the text says is there.
 
-A chapter of a page is a test. It begins in an empty folder that looks like a clone, types the earlier commands of its
-page that it builds on (`BUILDS_ON`), and then all of its own. The tables of `tests.typed` say where a line is not
+A chapter of a page is a test. It begins in an empty folder that looks like a clone, types the commands of other
+chapters that it builds on (`BUILDS_ON`), and then all of its own. The tables of `tests.typed` say where a line is not
 typed bare: `SMALLER` appends options that make it quick, `PLACEHOLDERS` puts something in the place of what the text
 leaves open, `NOT_TYPED` says why a line cannot run here and what is checked instead. `LONG` lines are parsed, and typed
 by `make campaign`.
@@ -133,6 +133,7 @@ def pass_the_test_of(path: Path) -> None:
         function()
 
 
+ALL = [step for page in PAGES for found in chapters(page).values() for step in found]
 CASES = [
     pytest.param(page, name, id=f"{page.stem}: {name}")
     for page in PAGES
@@ -164,7 +165,7 @@ def read(page: Path, chapter: str, readers: dict[Path, Reader], folder: Path, mo
     failed = []
     with at_home(reader, monkeypatch):
         for line in BUILDS_ON.get(chapter, []):
-            assert Step("command", line) in [step for found in chapters(page).values() for step in found], line
+            assert Step("command", line) in ALL, line
             reader.type(line)
         steps = chapters(page)[chapter]
         for step in sorted(steps, key=lambda step: step.kind not in ("python", "yaml") or step.text[:2] != "# "):
@@ -199,7 +200,7 @@ def test_what_a_reader_types_in_full(
 
 def test_each_table_is_of_use() -> None:
     """An entry that no line of the pages needs any more is out of date."""
-    lines = [step.text for page in PAGES for found in chapters(page).values() for step in found]
+    lines = [step.text for step in ALL]
     typed = [substituted(line) for line in lines]
     for pattern in (*SMALLER, *LONG):
         assert any(re.search(pattern, line) for line in typed), pattern
@@ -218,12 +219,19 @@ def test_what_a_page_links_to_exists(page: Path) -> None:
             assert anchor[1:] in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_every_file_of_the_tree_exists() -> None:
+def test_every_room_of_the_tree_exists() -> None:
+    """The tree of the README names every folder of the four packages, and no other."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = re.search(r"## Where things are\n\n```\n(.*?)```", readme, re.S)
     assert tree
-    folder = ""
-    for line in tree[1].splitlines():
-        folder = (re.match(r"(\w+/)", line) or [None, folder])[1]
-        for name in re.findall(r"\w+\.(?:py|yaml)", line):
-            assert list((ROOT / folder).rglob(name)), f"{folder}{name} is in the README's tree only"
+    rooms, top = set(), ""
+    for indent, name in re.findall(r"^( *)([\w/]+)/ ", tree[1], re.M):
+        top = top if indent else name
+        rooms.add(f"{top}/{name}" if indent else name)
+    packages = ("gipo", "datamodules", "deploy", "robots")
+    there = {f"{each}/{path.name}" for each in packages for path in (ROOT / each).iterdir() if is_room(path)}
+    assert rooms == {*packages, *there, "docs", "examples", "benchmarks", "tests"}
+
+
+def is_room(path: Path) -> bool:
+    return path.is_dir() and path.name != "__pycache__" and any(path.glob("*.*"))

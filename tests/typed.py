@@ -17,7 +17,8 @@ FIT = """--trainer.max_epochs=1 --data.frames_per_iteration=8 --data.warmup_fram
 LOGS = "--trainer.max_epochs=1 --data.rounds=1 --data.batch=16 --model.critic_warmup=0 --data.min_ess=0"
 SMALLER = {
     r"^gipo fit(?!.*(post_train|bc)\.yaml)": FIT,
-    r"^gipo fit$|^gipo fit --config toy_vla.yaml$": "--trainer.check_val_every_n_epoch=1 --data.evaluation.episodes=1",
+    r"^gipo fit( --config (toy_vla.yaml|metaworld.yaml --seed_everything=1))?$": """--trainer.check_val_every_n_epoch=1
+        --data.evaluation.episodes=1""",
     r"^gipo fit.*(post_train|bc)\.yaml": LOGS,
     r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
     r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
@@ -45,7 +46,7 @@ PLACEHOLDERS = {
     r"RUN=FOLDER": "RUN=runs/demo", r"diff A B": "diff policy.onnx policy.onnx",
     r"^gipo-deploy export … ": "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out int8.onnx ",
     r"\bID\b": "0" * 64, r"\bFILE\b": "file", r"--reward x": "--reward 1",
-    r"--model\.objective=$": "--model.objective=GIPO",
+    r"--model\.objective=$": "--model.objective=GIPO", r"--model\.policy=$": "--model.policy=TokenPolicy",
     # one episode is labelled, not those of every log
     r"^(gipo-robot (?:label|info)) logs/\*\.mcap": r"\1 logs/*sim*.mcap",
 }  # fmt: skip
@@ -54,10 +55,13 @@ RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
 BUILDS_ON = {
-    "Put it on a robot": [RESUMED],
-    "Run it on a robot, and learn from what happened": [RESUMED, EXPORTED],
+    "From a checkpoint to an artifact": [RESUMED],
+    "Run it, and learn from what happened": [RESUMED, EXPORTED],
+    "The log": [RESUMED, EXPORTED, DRIVEN],
     "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
+    "On the robot": [RESUMED],
     "Lineage": [RESUMED, EXPORTED, DRIVEN],
+    "Does post-training help?": ["gipo fit --config metaworld.yaml --seed_everything=SEED", EXPORTED],
     "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
 }
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 
-from gipo.common.files import sync
 from robots.errors import LogError
 
 MAX_BYTES = 64 << 20
@@ -75,7 +74,8 @@ def append_label(
                 torn = False
             # A line that a kill cut short stays as it is; ours begins behind it.
             file.write((b"\n" if torn else b"") + _line(label))
-        sync(path)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise LogError(f"cannot write {path}: {error.strerror or error}") from error
     return label

@@ -337,9 +337,9 @@ def test_a_bad_anchor_is_refused(value: float) -> None:
         GIPOLoss(actor(), critic(), kl_coeff=value)
 
 
-def test_the_line_of_the_readme() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "GIPOLoss" in code]
+def test_the_line_of_the_page_on_torchrl() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "torchrl.md").read_text()
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "GIPOLoss" in code]
     names: dict[str, Any] = {}
     exec(block, names)
     data = batch(actor())
