@@ -18,12 +18,13 @@ from benchmarks.turns import Side, take_turns
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import InProcessRollouts, Rollouts
 from datamodules.envs.metaworld import MetaWorldEnv
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import spaces_of
+from datamodules.envs.tasks import simulation
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy
 
 BOUNDS = {"in_process": 0.7, "two_workers": 1.3}
-TASK = Task("reach-v3")
+TASK = simulation("reach-v3")
 WORKERS = 2
 
 

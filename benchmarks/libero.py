@@ -14,11 +14,12 @@ from benchmarks.turns import Side, take_turns
 from datamodules.collect.rollouts import InProcessRollouts
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.states import LiberoStateEnv
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import spaces_of
+from datamodules.envs.tasks import simulation
 from gipo.policies import TokenPolicy
 
 BOUND = 0.8
-TASK = Task("libero_object/1")
+TASK = simulation("libero_object/1")
 
 
 def run(turns: int = 8, num_envs: int = 4, steps: int = 8) -> dict[str, Any]:

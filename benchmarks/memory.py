@@ -9,7 +9,8 @@ from typing import Any
 
 from datamodules.advantages import GAE
 from datamodules.collect.rollouts import InProcessRollouts
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import spaces_of
+from datamodules.envs.tasks import simulation
 from datamodules.replay.ring import Replay
 from gipo.policies import TokenPolicy
 
@@ -28,7 +29,7 @@ def run(capacity: int = 1024) -> dict[str, Any]:
 
 
 def _bytes_per_transition(capacity: int, store_params: bool) -> float:
-    task = Task("reach-v3")
+    task = simulation("reach-v3")
     with closing(task.make(1, seed=0)) as env:
         policy = TokenPolicy(spaces_of(env))
     with closing(InProcessRollouts(task, 4, capacity, policy, store_params, seed=0)) as rollouts:

@@ -20,11 +20,12 @@ from benchmarks.turns import Side, take_turns
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.ray_actors import RayRollouts
 from datamodules.collect.rollouts import Rollouts
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import spaces_of
+from datamodules.envs.tasks import simulation
 from datamodules.options import RayOptions
 from gipo.policies import Policy, TokenPolicy
 
-TASK = Task("reach-v3")
+TASK = simulation("reach-v3")
 BOUND = 0.8  # of a worker process, an actor has to reach: what Ray adds must not be what limits
 WORKERS = (1, 2)
 

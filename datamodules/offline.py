@@ -15,6 +15,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
+from gipo.common.checkpoint_head import Provenance
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
@@ -120,10 +121,11 @@ class OfflineDataModule(PolicyDataModule):
         """Nothing changes while training."""
         return {}
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """What a checkpoint says of the data its policy was trained on."""
-        found = {"frames": self.logs.store.facts.steps, "interface": self.logs.interface, **self.logs.provenance}
-        return found if self.task is None else found | {"task": self.task.name}
+        steps, interface = self.logs.store.facts.steps, self.logs.interface
+        found: Provenance = {"frames": steps, "interface": interface, **self.logs.provenance}
+        return found if self.task is None else {**found, "task": self.task.name}
 
     def state_dict(self) -> dict[str, Any]:
         """Position, estimates and generators."""

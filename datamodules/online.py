@@ -31,9 +31,9 @@ from datamodules.collect import sources
 from datamodules.collect.episode_returns import EpisodeTracker
 from datamodules.collect.random_state import generator_states, restore_generators
 from datamodules.collect.rollouts import Rollouts
+from datamodules.envs.gymnasium import GymnasiumTask
 from datamodules.envs.interface import gymnasium_interface
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import Task
 from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
@@ -41,6 +41,7 @@ from datamodules.replay.logs import Logs
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
 from datamodules.replay.ring import Replay, check_replay
+from gipo.common.checkpoint_head import Provenance
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.policies import Policy, Spaces
@@ -225,14 +226,14 @@ class OnlineDataModule(PolicyDataModule):
         size = len(self._replay or []) + sum(size for size, _ in others)
         return {"replay/size": float(size), **self.episodes.means([one for _, some in others for one in some])}
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """What a checkpoint says of the data its policy was trained on."""
         interface = self.interface
-        if interface is None and isinstance(self.task, Task):  # a Gymnasium id: nobody else's task has none by its name
+        if isinstance(self.task, GymnasiumTask):
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
-        found = {"task": self.task.name, "frames": self.frames, "interface": interface}
-        return found if self.logs is None else found | self.logs.provenance
+        found: Provenance = {"task": self.task.name, "frames": self.frames, "interface": interface}
+        return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, replay and generators. Taking it is an episode boundary, unless it is `unnoticed`."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from deploy.runtime.compare import typical_observations
-from deploy.runtime.files import PathLike
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.files import PathLike
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,20 @@
 import argparse
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from deploy import bench, report
-from deploy.errors import ArtifactError
 from deploy.runtime import compare
-from deploy.runtime.check import check_file
-from deploy.runtime.files import read_file
+from deploy.runtime.check import MAX_BYTES, check_file
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.parsing import Parser, number, whole, words
+from gipo.common.reading import read_bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def _export(options: argparse.Namespace) -> None:
     try:
         from deploy.export.artifact import export
     except ModuleNotFoundError as error:
-        raise ArtifactError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
+        raise UserError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
     found = done.parity
     print(
@@ -96,15 +95,13 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _read_observations(path: str, size: int) -> np.ndarray:
-    data = read_file(os.path.realpath(path))
+    data = read_bytes(path, MAX_BYTES)
     try:
         found = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # the header is text that numpy parses, and may ask for any amount of memory
-        raise ArtifactError(f"--observations {path} is no .npy file of numbers: {error}") from error
+        raise UserError(f"--observations {path} is no .npy file of numbers: {error}") from error
     if found.ndim != 2 or found.shape[1] != size or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
-        raise ArtifactError(
-            f"--observations {path} is {found.dtype} {found.shape}; it must be finite numbers [B, {size}]"
-        )
+        raise UserError(f"--observations {path} is {found.dtype} {found.shape}; it must be finite numbers [B, {size}]")
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gipo.common.checkpoint_head import check_is_file, of_gipo, unreadable
+from gipo.common.checkpoint_head import CheckpointHead, check_is_file, note, unreadable
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
-from gipo.common.notices import say_once
+from gipo.common.terminal import say_once
 from gipo.policies import Policy, build
 
 
@@ -27,7 +27,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO takes no storage_options")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        named = checkpoint | {"gipo": checkpoint["gipo"] | {"id": checkpoint_id(checkpoint)}}
+        named = dict(checkpoint)
+        note(named, id=checkpoint_id(checkpoint))
         if "callbacks" in named:
             named["callbacks"] = {name: state for name, state in named["callbacks"].items() if _is_plain(name, state)}
         with whole_file(target) as partial, open(partial, "wb") as file:
@@ -81,8 +82,8 @@ def checkpoint_id(checkpoint: dict[str, Any]) -> str:
 
     Equal runs give equal ids; so do two files of one run that hold the same policy, such as `best` and `last`.
     """
-    recorded = checkpoint["gipo"]
-    described = json.dumps([recorded["policy"], recorded.get("config_hash")], sort_keys=True)
+    head = CheckpointHead.of(checkpoint)
+    described = json.dumps([head.policy, head.config_hash], sort_keys=True)
     state = hashlib.sha256(described.encode())
     for name, tensor in sorted(_policy_state(checkpoint).items()):
         values = tensor.detach().cpu().contiguous()
@@ -107,7 +108,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # many kinds for damaged files
         raise unreadable(path, error) from error
-    return of_gipo(path, checkpoint)
+    CheckpointHead.of(checkpoint, path)
+    return checkpoint
 
 
 def policy_from(checkpoint: dict[str, Any]) -> Policy:
@@ -116,10 +118,9 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
     Raises:
         UserError: when weights are missing, of another shape, or not finite.
     """
-    for entry, kind in (("state_dict", checkpoint), ("policy", checkpoint["gipo"])):
-        if not isinstance(kind.get(entry), dict):
-            raise UserError(f"the checkpoint has no {entry!r}: it is damaged or was not written by gipo fit")
-    policy = build(checkpoint["gipo"]["policy"])
+    if not isinstance(checkpoint.get("state_dict"), dict):
+        raise UserError("the checkpoint has no 'state_dict': it is damaged or was not written by gipo fit")
+    policy = build(CheckpointHead.of(checkpoint).policy)
     weights = _policy_state(checkpoint)
     try:
         policy.load_state_dict(weights)

@@ -15,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_policy
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.common.errors import UserError
 from gipo.diagnostics import explained_variance
 from gipo.distributed import ranks
@@ -144,8 +144,9 @@ class GIPOModule(LightningModule):
             wanted = self.policy_factory(spaces).description()
         refuse_other_policy(policy.description(), wanted)
         if resumed is None:
-            self._ancestry = {"init_from": found["gipo"].get("id"), "task": found["gipo"].get("task")}
-            self.interface = found["gipo"].get("interface")
+            head = CheckpointHead.of(found)
+            self._remember(head.id, head.task)
+            self.interface = head.interface
         return policy
 
     def check_behaviour(self, stored: bool) -> None:
@@ -362,18 +363,19 @@ class GIPOModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration."""
-        checkpoint.setdefault("gipo", {}).update(
-            format=CHECKPOINT_FORMAT,
-            policy=self.policy.description(),
-            **(self._ancestry | self._data.provenance()),
-        )
+        said = self._ancestry | self._data.provenance()
+        note(checkpoint, format=CHECKPOINT_FORMAT, policy=self.policy.description(), **said)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy."""
-        refuse_other_policy(checkpoint["gipo"]["policy"], self.policy.description())
+        head = CheckpointHead.of(checkpoint)
+        refuse_other_policy(head.policy, self.policy.description())
         self._refuse_other_optimizer(checkpoint)
-        recorded = checkpoint["gipo"]
-        self._ancestry = {key: recorded[key] for key in ("init_from", "task") if key in recorded}
+        self._remember(head.init_from, head.task)
+
+    def _remember(self, init_from: str | None, task: str | None) -> None:
+        """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
+        self._ancestry = {key: value for key, value in (("init_from", init_from), ("task", task)) if value is not None}
 
     def _refuse_other_optimizer(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the state of an optimizer that does not keep what this one asks for."""

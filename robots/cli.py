@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from gipo.common import boundary
+from gipo.common import boundary, terminal
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
 from robots.errors import LogError, RobotError
 from robots.log import Step
@@ -61,11 +61,11 @@ def _run(options: argparse.Namespace) -> int:
         print(report.table() + "\n" if options.table and report.results else "", end="")
         print(report.text(), flush=True)
     except (OSError, ValueError):  # whether the table could be printed says nothing of the robot
-        boundary.give_up(sys.stdout)
+        terminal.give_up(sys.stdout)
     if life.faults:
         raise RobotError("; ".join(life.faults)) from life.cause
     if life.signals:
-        boundary.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
+        terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
 
 

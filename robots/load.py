@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
-from gipo.common.boundary import described
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 from robots.base import Robot
 from robots.drivers.contract import check_robot
 from robots.errors import RobotError

@@ -17,7 +17,7 @@ from torchrl.data.replay_buffers import StalenessAwareSampler
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import RandomPolicy
 
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 
 torch.set_num_threads(1)
 
@@ -72,7 +72,7 @@ def test_checkpoint_io_has_the_methods_that_are_overridden(method: str, argument
 
 
 def reach(num_envs: int = 2, horizon: int = 500) -> EnvBase:
-    env = Task("reach-v3").make(num_envs, seed=0)
+    env = simulation("reach-v3").make(num_envs, seed=0)
     for simulator in env.simulators:
         simulator.max_path_length = horizon
     return env

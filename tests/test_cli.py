@@ -227,9 +227,7 @@ def test_the_run_folder_is_numbered_where_none_is_named(
 def test_equal_runs_give_checkpoints_of_equal_ids(tiny: Args, tmp_path: Path) -> None:
     for name, seed in (("one", 7), ("two", 7), ("other", 8)):
         main(tiny(name, data__total_frames=32, seed_everything=seed))
-    one, two, other = (
-        read_head(tmp_path / name / "checkpoints" / "last.ckpt")["id"] for name in ("one", "two", "other")
-    )
+    one, two, other = (read_head(tmp_path / name / "checkpoints" / "last.ckpt").id for name in ("one", "two", "other"))
     assert one == two != other
 
 

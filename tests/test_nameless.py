@@ -9,11 +9,11 @@ import torch
 from torchrl.envs import EnvBase
 
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import Task
-from deploy.errors import ArtifactError
+from datamodules.envs.tasks import simulation
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
 from gipo.cli import main
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 from tests.fingerprint import fingerprints
 
@@ -29,10 +29,10 @@ class Nameless(Simulation):
     interface = None
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        return Task("Tiny-v0").make(num_envs, seed)
+        return simulation("Tiny-v0").make(num_envs, seed)
 
     def spaces(self, env: EnvBase) -> Spaces:
-        return Task("Tiny-v0").spaces(env)
+        return simulation("Tiny-v0").spaces(env)
 
 
 def test_it_trains_resumes_and_is_exported_with_the_rate_that_is_said(
@@ -48,7 +48,7 @@ def test_it_trains_resumes_and_is_exported_with_the_rate_that_is_said(
     recorded = torch.load(last, weights_only=True)["gipo"]
     assert recorded["task"] == "a point of ours"
     assert recorded["interface"] is None
-    with pytest.raises(ArtifactError, match=r"names no interface.*--rate HZ"):
+    with pytest.raises(UserError, match=r"names no interface.*--rate HZ"):
         export(last, tmp_path / "policy.onnx")
     export(last, tmp_path / "policy.onnx", rate=20)
     manifest = OnnxPolicy.load(tmp_path / "policy.onnx").manifest

@@ -9,8 +9,6 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from gipo.common.errors import UserError
-
 
 class Outcome(NamedTuple):
     """What a simulator answers to an action; the observation is [O]."""
@@ -91,9 +89,3 @@ class BatchedEnv(EnvBase):
 
     def _tensordict(self, fields: dict[str, torch.Tensor]) -> TensorDict:
         return TensorDict._new_unsafe(fields, batch_size=self.batch_size)
-
-
-def refuse_no_simulators(num_envs: int) -> None:
-    """Raise a UserError when an environment of no simulators is asked for."""
-    if num_envs < 1:
-        raise UserError(f"num_envs must be at least 1, got {num_envs}")

@@ -4,7 +4,8 @@
 """
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import gymnasium
@@ -12,34 +13,54 @@ import numpy as np
 import torch
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
-from datamodules.envs.batched import refuse_no_simulators
-from datamodules.envs.families import Family
 from datamodules.envs.gymnasium_checks import Checked
 from datamodules.envs.seeding import episode_seed
-from gipo.common.boundary import described
-from gipo.common.boxes import nearest_in
+from datamodules.envs.simulation import SeededSimulation
 from gipo.common.errors import UserError, nearest
+from gipo.common.faults import described
+from gipo.common.precision import nearest_in
 
 
-class GymnasiumFamily(Family):
-    """Registered ids."""
+def find(name: str) -> "GymnasiumTask | None":
+    """The task with this Gymnasium id, where it is registered after the import of the module that it names.
 
-    def knows(self, name: str) -> bool:
-        """Whether it is registered, after the import of the module that it names."""
-        return _registered(name) in gymnasium.registry
+    Raises:
+        UserError: when it names a module that cannot be imported, or that does not register it.
+    """
+    return GymnasiumTask(name) if _registered(name) in gymnasium.registry else None
 
-    def names(self) -> Iterable[str]:
-        """All that are registered."""
-        return gymnasium.registry
 
-    def horizon(self, name: str) -> int | None:
-        """Of the registration."""
-        return gymnasium.spec(_registered(name)).max_episode_steps
+def names() -> list[str]:
+    """All Gymnasium ids that are registered."""
+    return list(gymnasium.registry)
 
-    def make(self, name: str, num_envs: int) -> EnvBase:
-        """Simulators one after another."""
-        refuse_no_simulators(num_envs)
-        return GymnasiumEnv(num_envs, partial(_single, name))
+
+@dataclass(frozen=True)
+class GymnasiumTask(SeededSimulation):
+    """A registered Gymnasium id with flat observations and actions.
+
+    Args:
+        name: the id, such as `Pendulum-v1`, or `module:Id`.
+    """
+
+    name: str
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps after which the registration has an episode truncated, where it does."""
+        return gymnasium.spec(_registered(self.name)).max_episode_steps
+
+    @property
+    def interface(self) -> None:
+        """None: an id says neither names nor units; `gymnasium_interface` makes some up."""
+
+    def environment(self, num_envs: int, evaluating: bool) -> "GymnasiumEnv":
+        """Simulators that step one after another; evaluation has them too.
+
+        Raises:
+            UserError: when Gymnasium cannot make the environment, or its spaces are not flat boxes.
+        """
+        return GymnasiumEnv(num_envs, partial(_single, self.name))
 
 
 class GymnasiumEnv(SerialEnv):

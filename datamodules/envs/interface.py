@@ -5,26 +5,6 @@ from typing import Any
 
 import gymnasium
 
-METAWORLD_RATE_HZ = 80.0  # five MuJoCo steps of 2.5 ms an action
-_AXES = ("x", "y", "z")
-
-
-def metaworld_interface() -> dict[str, Any]:
-    """Names and units of MetaWorld's 39 observations and 4 actions.
-
-    An observation is the current frame, the previous frame and the goal. A frame is the hand, the gripper opening, and
-    two slots of object position and quaternion, zero where a task has fewer objects. An action moves the hand by
-    centimetres and closes the gripper.
-    """
-    frame = {f"hand_{axis}": "m" for axis in _AXES} | {"gripper_opening": "1"}
-    for slot in ("object_1", "object_2"):
-        frame |= {f"{slot}_{axis}": "m" for axis in _AXES}
-        frame |= {f"{slot}_q{index}": "1" for index in range(4)}
-    observation = frame | {f"previous_{name}": unit for name, unit in frame.items()}
-    observation |= {f"goal_{axis}": "m" for axis in _AXES}
-    action = {f"hand_d{axis}": "cm" for axis in _AXES} | {"gripper_effort": "1"}
-    return named(observation, action) | {"control_rate_hz": METAWORLD_RATE_HZ}
-
 
 def gymnasium_interface(task: str, observation_size: int, action_size: int) -> dict[str, Any]:
     """Generic names for a Gymnasium id; the rate only where the environment states one."""

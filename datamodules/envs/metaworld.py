@@ -2,7 +2,8 @@
 
 import copy
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -12,35 +13,41 @@ import scipy
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from scipy.spatial.transform import Rotation
-from torchrl.envs import EnvBase
 
-from datamodules.envs.batched import BatchedEnv, Outcome, refuse_no_simulators
-from datamodules.envs.families import Family
-from datamodules.envs.interface import metaworld_interface
+from datamodules.envs.batched import BatchedEnv, Outcome
+from datamodules.envs.simulation import SeededSimulation
+from gipo.common.metaworld import interface, show_goal
 
 
-class MetaWorldFamily(Family):
-    """The `-v3` tasks."""
+def find(name: str) -> "MetaWorldTask | None":
+    """The MetaWorld task of this name, where there is one."""
+    return MetaWorldTask(name) if name in ALL_V3_ENVIRONMENTS else None
 
-    def knows(self, name: str) -> bool:
-        """Whether it is one of the fifty."""
-        return name in ALL_V3_ENVIRONMENTS
 
-    def names(self) -> Iterable[str]:
-        """All fifty."""
-        return ALL_V3_ENVIRONMENTS
+def names() -> list[str]:
+    """The names of MetaWorld's fifty tasks."""
+    return list(ALL_V3_ENVIRONMENTS)
 
-    def horizon(self, name: str) -> int:
-        """The same for all."""
-        return int(SawyerXYZEnv.max_path_length)
 
-    def make(self, name: str, num_envs: int) -> EnvBase:
-        """Simulators that share a compiled model."""
-        return MetaWorldEnv(name, num_envs)
+@dataclass(frozen=True)
+class MetaWorldTask(SeededSimulation):
+    """A MetaWorld task.
 
-    def interface(self, name: str) -> dict[str, Any]:
-        """The same for all."""
-        return metaworld_interface()
+    Args:
+        name: one of the fifty, such as `reach-v3`.
+    """
+
+    name: str
+    horizon = SawyerXYZEnv.max_path_length
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """Names, units and rate of observations and actions, which all fifty share."""
+        return interface()
+
+    def environment(self, num_envs: int, evaluating: bool) -> "MetaWorldEnv":
+        """Simulators that share a compiled model; evaluation has them too."""
+        return MetaWorldEnv(self.name, num_envs)
 
 
 class MetaWorldEnv(BatchedEnv):
@@ -56,7 +63,6 @@ class MetaWorldEnv(BatchedEnv):
     """
 
     def __init__(self, task: str, num_envs: int):
-        refuse_no_simulators(num_envs)
         simulators = _simulators(task, num_envs)
         space = simulators[0].action_space
         super().__init__(num_envs, simulators[0].sawyer_observation_space.shape[0], space.low, space.high)
@@ -97,21 +103,16 @@ def _simulators(task: str, count: int) -> list[Any]:
     base = ALL_V3_ENVIRONMENTS[task]
     compiled = _compiled(task)
 
-    class Copied(base):  # type: ignore[misc, valid-type]
+    class CopiedTask(base):  # type: ignore[misc, valid-type]
         """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""
 
         def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
             model = copy.copy(compiled)
             return model, mujoco.MjData(model)
 
-    simulators = [Copied() for _ in range(count)]
+    simulators = [CopiedTask() for _ in range(count)]
     for simulator in simulators:
-        # What MetaWorld's own goal-observable classes set, but with a fresh goal from `np_random` every episode.
-        simulator.__dict__.pop("sawyer_observation_space", None)
-        simulator._partially_observable = False
-        simulator._freeze_rand_vec = False
-        simulator.seeded_rand_vec = True
-        simulator._set_task_called = True
+        show_goal(simulator)
         simulator._get_quat_objects = MethodType(_without_checks(base._get_quat_objects), simulator)
     return simulators
 

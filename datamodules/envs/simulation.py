@@ -1,4 +1,15 @@
-"""The contract between a data module and what it can simulate, and a task that ends its episodes sooner."""
+"""The contract between a data module and what it can simulate, and a task that ends its episodes sooner.
+
+Every environment has batch size [N] and, beside TorchRL's own keys,
+
+    observation [N, O] f32      raw; of a policy that sees, a nested TensorDict
+    action      [N, D] f32      environment units; [N, H, D] where a decision is a chunk of H actions
+    step        [N, 1] int64    decisions since the episode began
+    success     [N, 1] bool     only where the task has a notion of success
+    task        [N, 1] int64    only where the task has several parts
+
+Truncation and termination stay apart: a time limit sets `truncated` alone.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -6,13 +17,15 @@ from typing import Any
 
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
+from datamodules.envs.seeding import seed_env
+from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
 
 class Simulation(ABC):
     """A task as a batch of simulators; small, and picklable, as workers make their own simulators from it."""
 
-    name: str
+    name: str  # what `data.task` asks for, and a checkpoint records
 
     @property
     @abstractmethod
@@ -26,7 +39,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """`num_envs` seeded simulators behind one environment of batch size [num_envs], as the data contract has it."""
+        """`num_envs` simulators behind one environment of batch size [num_envs], whose episodes follow from `seed`."""
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
         """As `make`, for evaluation: where a benchmark lays down the episodes, they are those, in its order.
@@ -47,6 +60,52 @@ class Simulation(ABC):
 
         Without one an export needs `--rate`, and its names are `observation.0` …, of unspecified unit.
         """
+
+
+class SeededSimulation(Simulation):
+    """A simulation that says which environment there is; seeding it and reading a policy's spaces off it follow."""
+
+    @abstractmethod
+    def environment(self, num_envs: int, evaluating: bool) -> EnvBase:
+        """`num_envs` simulators behind one environment of batch size [num_envs], keys as this module says.
+
+        Where a benchmark lays down episodes and `evaluating` is set, they are those, in its order.
+        """
+
+    def make(self, num_envs: int, seed: int) -> EnvBase:
+        """`num_envs` seeded simulators behind one environment.
+
+        Raises:
+            UserError: when `num_envs` is below 1.
+        """
+        return self._seeded(num_envs, seed, evaluating=False)
+
+    def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
+        """As `make`, for evaluation."""
+        return self._seeded(num_envs, seed, evaluating=True)
+
+    def _seeded(self, num_envs: int, seed: int, evaluating: bool) -> EnvBase:
+        refuse_no_simulators(num_envs)
+        env = self.environment(num_envs, evaluating)
+        seed_env(env, seed)
+        return env
+
+    def spaces(self, env: EnvBase) -> Spaces:
+        """Sizes and bounds for a policy, read off the specs of `env`."""
+        return spaces_of(env)
+
+
+def spaces_of(env: EnvBase) -> Spaces:
+    """Sizes and bounds for a policy, read off the specs of an environment with flat observations and actions."""
+    action = env.action_spec
+    low, high = action.space.low.flatten(0, -2)[0], action.space.high.flatten(0, -2)[0]
+    return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
+
+
+def refuse_no_simulators(num_envs: int) -> None:
+    """Raise a UserError when an environment of no simulators is asked for."""
+    if num_envs < 1:
+        raise UserError(f"num_envs must be at least 1, got {num_envs}")
 
 
 @dataclass(frozen=True)

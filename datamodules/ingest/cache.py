@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gipo.common.errors import UserError
-from gipo.common.syncing import sync
+from gipo.common.files import replace, sync
 
 PARTIAL, LOCK = ".partial", ".lock"
 
@@ -56,7 +56,7 @@ def publish(folder: Path, target: Path) -> None:
     """Make a finished folder appear as `target`, on disk before and after: a power cut leaves all of it or nothing."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
-    os.replace(folder, target)
+    replace(folder, target)
     sync(target.parent)
 
 

@@ -11,12 +11,11 @@ from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
-from deploy.errors import ArtifactError
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from robots.errors import LogError, RobotError
 
-BAD = (UserError, LogError, RobotError, ArtifactError)  # what is wrong with data, as opposed to with this code
+BAD = (UserError, LogError, RobotError)  # what is wrong with data, as opposed to with this code
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
+from gipo.common.checkpoint_head import LearnedLog, Provenance
 from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
 
@@ -106,7 +107,7 @@ class Logs:
         return self._frames
 
     @cached_property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Provenance:
         """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
         facts = self.store.facts
         sizes = [source.steps for source in facts.sources]
@@ -117,7 +118,7 @@ class Logs:
             names = [facts.policies[index] for index in policies.unique().tolist() if index >= 0]
             session = source.sessions[0] if len(source.sessions) == 1 else None
             steps = int(used.sum())
-            logs.append({"session": session, "sha256": source.sha256, "policy_ids": names, "steps": steps})
+            logs.append(asdict(LearnedLog(session, source.sha256, names, steps)))
         known = acted[acted >= 0]
         parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
         return {"parent": parent, "logs": logs}

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -11,23 +10,22 @@ import onnx
 import onnxruntime
 from onnx import ModelProto
 
-from deploy.errors import ArtifactError
 from deploy.export import graph, parity
 from deploy.export.probes import Run, golden_vectors
 from deploy.export.quantize import quantise
 from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest
 from deploy.runtime.compare import shift
-from deploy.runtime.files import policy_id, write_atomically
+from deploy.runtime.identity import policy_id
 from deploy.runtime.layout import Layout
 from deploy.runtime.manifest import Golden, Manifest
 from deploy.runtime.onnx_file import read_model
 from deploy.runtime.ort import new_session, rows_at_once, run
 from deploy.runtime.policy import OUTPUTS, OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
+from gipo.common.files import PathLike, write_bytes
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
-
-Checkpoint = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Exported:
 
 
 def export(
-    checkpoint: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    checkpoint: PathLike,
+    out: PathLike,
     rate: float | None = None,
     quantize: str | None = None,
     observations: int = 1000,
@@ -59,12 +57,13 @@ def export(
         seed: of those observations and of the golden vectors; the same inputs give the same file.
 
     Raises:
-        ArtifactError: when the checkpoint is unusable, or any check fails; nothing is written then.
+        UserError: when the checkpoint is unusable, or any check fails; nothing is written then.
     """
     if quantize not in (None, "dynamic"):
-        raise ArtifactError(f"--quantize is {quantize!r}; it must be dynamic, or left out")
-    loaded, policy = _load(checkpoint)
-    interface = _interface(loaded["gipo"], policy, rate)
+        raise UserError(f"--quantize is {quantize!r}; it must be dynamic, or left out")
+    loaded = load_checkpoint(checkpoint)
+    head, policy = CheckpointHead.of(loaded), policy_from(loaded)
+    interface = _interface(head, policy, rate)
     model = graph.trace(policy)
     graph.check(model)
     asked = parity.probe(policy, observations, seed)
@@ -78,10 +77,10 @@ def export(
         reference = _runtime(model, "int8", layout)
         report = shift(_family(policy), answers, reference(asked.observation, asked.noise))
     golden = golden_vectors(policy, reference, seed + 1)
-    manifest = _manifest(loaded, policy, interface, golden, agreed.rounding, report)
+    manifest = _manifest(head, policy, interface, golden, agreed.rounding, report)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
-    write_atomically(out, data)
+    write_bytes(data, out)
     return Exported(policy_id(data), manifest, agreed, len(data))
 
 
@@ -92,14 +91,6 @@ def assemble(model: ModelProto, manifest: Manifest) -> bytes:
     data = model.SerializeToString(deterministic=True)
     span = read_model(data).entries[DIGEST_KEY]
     return data[: span.start] + digest(data, span).encode() + data[span.stop :]
-
-
-def _load(path: str | os.PathLike[str]) -> tuple[Checkpoint, Policy]:
-    try:
-        checkpoint = load_checkpoint(path)
-        return checkpoint, policy_from(checkpoint)
-    except UserError as error:
-        raise ArtifactError(str(error)) from error
 
 
 def _runtime(model: ModelProto, precision: str, layout: Layout) -> Run:
@@ -115,30 +106,30 @@ def _family(policy: Policy) -> str:
         return "token"
     if isinstance(policy, GaussianPolicy):
         return "gaussian"
-    raise ArtifactError(f"{type(policy).__name__} is neither a TokenPolicy nor a GaussianPolicy; derive it from one")
+    raise UserError(f"{type(policy).__name__} is neither a TokenPolicy nor a GaussianPolicy; derive it from one")
 
 
-def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> dict[str, Any]:
+def _interface(head: CheckpointHead, policy: Policy, rate: float | None) -> dict[str, Any]:
     """Names, units and rate: from the checkpoint, or generic names and the rate that was asked for."""
-    found = recorded.get("interface") or {}
+    found = head.interface or {}
     known = found.get("control_rate_hz")
     hertz = rate if known is None else known
     if hertz is None:
         what = "says no control rate" if found else "names no interface: neither names, units nor control rate"
-        raise ArtifactError(
+        raise UserError(
             f"the checkpoint {what}; name the rate with --rate HZ (names that it lacks become observation.0, action.0 "
             "and so on, of unspecified unit)"
         )
     if known is not None and rate is not None and float(known) != rate:
-        raise ArtifactError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")
+        raise UserError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")
     if not hertz > 0:
-        raise ArtifactError(f"the control rate is {hertz} Hz; it must be above 0")
+        raise UserError(f"the control rate is {hertz} Hz; it must be above 0")
     interface: dict[str, Any] = {"control_rate_hz": float(hertz)}
     for name, size in (("observation", policy.spaces.observation_size), ("action", policy.action_size)):
         names = tuple(found.get(f"{name}_names") or (f"{name}.{i}" for i in range(size)))
         units = tuple(found.get(f"{name}_units") or ["unspecified"] * size)
         if len(names) != size or len(units) != size:
-            raise ArtifactError(
+            raise UserError(
                 f"the checkpoint lists {len(names)} names and {len(units)} units of the {name}; the policy has {size}"
             )
         interface |= {f"{name}_names": names, f"{name}_units": units}
@@ -146,14 +137,13 @@ def _interface(recorded: dict[str, Any], policy: Policy, rate: float | None) -> 
 
 
 def _manifest(
-    checkpoint: Checkpoint,
+    head: CheckpointHead,
     policy: Policy,
     interface: dict[str, Any],
     golden: Golden,
     rounding: float,
     quantisation: dict[str, float] | None,
 ) -> Manifest:
-    recorded = checkpoint["gipo"]
     return Manifest(
         family=_family(policy),
         parameters_per_dimension=policy.parameters_per_dimension,
@@ -161,11 +151,11 @@ def _manifest(
         action_low=tuple(policy.action_low.tolist()),
         action_high=tuple(policy.action_high.tolist()),
         policy_version=int(policy.version),
-        checkpoint=recorded.get("id"),
-        parent=recorded.get("parent"),
-        task=str(recorded.get("task", "")),
-        frames=recorded.get("frames"),
-        config_hash=_config_hash(recorded),
+        checkpoint=head.id,
+        parent=head.parent,
+        task=head.task or "",
+        frames=head.frames,
+        config_hash=_config_hash(head),
         precision="int8" if quantisation else "float32",
         rounding=rounding,
         normaliser=graph.normaliser_of(policy),
@@ -177,10 +167,10 @@ def _manifest(
     )
 
 
-def _config_hash(recorded: dict[str, Any]) -> str:
+def _config_hash(head: CheckpointHead) -> str:
     """SHA-256 of the training configuration, or of the policy's description where the checkpoint does not say."""
-    text = json.dumps(recorded["policy"], sort_keys=True, default=str)
-    return str(recorded.get("config_hash") or hashlib.sha256(text.encode()).hexdigest())
+    text = json.dumps(head.policy, sort_keys=True, default=str)
+    return head.config_hash or hashlib.sha256(text.encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

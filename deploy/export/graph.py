@@ -13,11 +13,11 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
-from deploy.errors import ArtifactError
 from deploy.runtime.check import MEAN, OPSET, SCALE, normaliser_hash
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.manifest import Normaliser
 from deploy.runtime.policy import OUTPUTS
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 _IR_VERSION = 10
@@ -92,10 +92,10 @@ def trace(policy: Policy) -> ModelProto:
     """The ONNX graph of a policy: one opset, dynamic batch, every constant a named weight, no notes of the exporter.
 
     Raises:
-        ArtifactError: when the policy cannot be exported.
+        UserError: when the policy cannot be exported.
     """
     if not policy.network.exportable:
-        raise ArtifactError(
+        raise UserError(
             f"{type(policy).__name__} cannot be exported to ONNX: {type(policy.network).__name__} reads words and "
             "calls other libraries; train one with gipo.vla.tiny.TinyVLANetworks for a robot that runs without torch"
         )
@@ -117,7 +117,7 @@ def trace(policy: Policy) -> ModelProto:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{type(policy).__name__} cannot be exported to ONNX: {reason}") from error
+        raise UserError(f"{type(policy).__name__} cannot be exported to ONNX: {reason}") from error
     assert program is not None
     model = strip(program.model_proto)
     if policy.normaliser is not None:
@@ -168,7 +168,7 @@ def _name_weights(model: ModelProto, names: dict[str, tuple[np.ndarray, str]]) -
         node = next((node for node in model.graph.node if value in node.input and node.op_type == operator), None)
         found = weights.get(node.input[1]) if node is not None else None
         if node is None or found is None or not np.array_equal(numpy_helper.to_array(found), expected):
-            raise ArtifactError(
+            raise UserError(
                 f"the exported graph does not apply {name} to the observation as the policy does; "
                 "this torch exports it otherwise: use the torch that constraints.txt names"
             )
@@ -204,9 +204,9 @@ def check(model: ModelProto) -> None:
     """The ONNX package's own checker, with shape inference.
 
     Raises:
-        ArtifactError: when it finds a fault.
+        UserError: when it finds a fault.
     """
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"the ONNX checker refuses the graph: {error}") from error
+        raise UserError(f"the ONNX checker refuses the graph: {error}") from error

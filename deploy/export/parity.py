@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from deploy.errors import ArtifactError
 from deploy.export import probes
 from deploy.export.graph import as_policy, exportable, layout_of, observed
 from deploy.export.probes import Outputs, Run
@@ -14,6 +13,7 @@ from deploy.runtime.layout import Layout
 from deploy.runtime.ort import rows_at_once
 from deploy.runtime.policy import OUTPUTS
 from deploy.runtime.validation import MAX_ROUNDING
+from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 
 ACTION_TOLERANCE = 1e-6  # of the largest bound
@@ -59,7 +59,7 @@ def probe(policy: Policy, count: int, seed: int) -> Probe:
     """Ask the torch policy about `count` random observations and the extreme ones.
 
     Raises:
-        ArtifactError: when float32 is too coarse for this policy.
+        UserError: when float32 is too coarse for this policy.
     """
     rng = np.random.default_rng(seed)
     observation = probes.observations(policy, count, rng)
@@ -97,11 +97,11 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
     """Compare ONNX Runtime's answers with torch's.
 
     Raises:
-        ArtifactError: when a token differs, or an action or log-prob is out of tolerance.
+        UserError: when a token differs, or an action or log-prob is out of tolerance.
     """
     wanted = asked.answers
     if isinstance(policy, TokenPolicy) and (wrong := int((found["latent"] != wanted["latent"]).sum())):
-        raise ArtifactError(f"ONNX Runtime samples {wrong} tokens of {wanted['latent'].size} otherwise than torch")
+        raise UserError(f"ONNX Runtime samples {wrong} tokens of {wanted['latent'].size} otherwise than torch")
     layout = layout_of(policy)
     largest = torch.maximum(policy.action_low.abs(), policy.action_high.abs()).numpy()
     largest = np.tile(largest, layout.decision_size // layout.action_size)
@@ -117,7 +117,7 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
             difference = np.where(asked.tied, 0.0, difference)
         if not (difference <= allowed).all():  # written so that NaN fails
             row = int(np.argwhere(~(difference <= allowed))[0, 0])
-            raise ArtifactError(
+            raise UserError(
                 f"ONNX Runtime's {name} is {np.nanmax(difference):.2e} away from torch's (question {row}), "
                 f"and float32 rounding explains only {np.max(allowed):.2e}; nothing was written"
             )
@@ -141,7 +141,7 @@ def _rounding(policy: Policy, observation: np.ndarray, params: np.ndarray) -> fl
     reference = layout.flat(np.concatenate(parts))
     rounding = float(np.abs(params.astype(np.float64) - reference).max())
     if not rounding <= MAX_ROUNDING:
-        raise ArtifactError(
+        raise UserError(
             f"float32 is {rounding:.2e} away from float64 in this policy's distribution parameters, more than "
             f"{MAX_ROUNDING}: its weights are too large to run on a robot; was training stable?"
         )
@@ -157,7 +157,7 @@ def _avoid_steps(params: np.ndarray, noise: np.ndarray, rounding: float, rng: np
     while len(close):
         redrawn += len(close)
         if redrawn > 10 * noise.size:
-            raise ArtifactError(f"float32 rounding ({rounding:.2e}) decides this policy's tokens; was training stable?")
+            raise UserError(f"float32 rounding ({rounding:.2e}) decides this policy's tokens; was training stable?")
         rows, columns = close.T
         noise[rows, columns] = rng.random(len(close), dtype=np.float32)
         close = close[np.abs(steps[rows, columns] - noise[rows, columns, None]).min(-1) < width]

@@ -1,6 +1,6 @@
 """The checks an artifact passes before ONNX Runtime sees a byte of it.
 
-Each check is one function that returns what it found, as text for a person, or raises ArtifactError.
+Each check is one function that returns what it found, as text for a person, or raises UserError.
 """
 
 import hashlib
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.errors import ArtifactError
-from deploy.runtime.files import PathLike, policy_id, read_file, required_ids
+from deploy.runtime.identity import policy_id, required_ids
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.onnx_file import Model, Value, read_model
 from deploy.runtime.protobuf import Span
+from gipo.common.errors import UserError
+from gipo.common.files import PathLike
+from gipo.common.reading import read_bytes
 
+MAX_BYTES = 256 << 20  # of an artifact; the largest policy of this package's networks is a tenth of it
 OPSET = 20  # of the default domain; what the exporter writes and ONNX Runtime ≥ 1.20 runs
 IR_VERSIONS = range(8, 11)
 MAX_NODES = 1_000
@@ -59,9 +62,9 @@ def check_file(path: PathLike, require_id: str | None = None, report: Report = s
     """Read and check a file; `report(name, found)` is called after each check that passes.
 
     Raises:
-        ArtifactError: at the first check that fails.
+        UserError: at the first check that fails.
     """
-    data = read_file(path)
+    data = read_bytes(path, MAX_BYTES, links=False)
     report("file", f"{path}, {len(data):,} bytes")
     return check_bytes(data, require_id, report)
 
@@ -69,10 +72,10 @@ def check_file(path: PathLike, require_id: str | None = None, report: Report = s
 def check_bytes(data: bytes, require_id: str | None = None, report: Report = silent) -> Artifact:
     """Check the bytes of an artifact, as `check_file` does."""
     if other := next((words for magic, words in OTHERS.items() if data.startswith(magic)), None):
-        raise ArtifactError(f"this file is no exported policy, but {other}")
+        raise UserError(f"this file is no exported policy, but {other}")
     identity = policy_id(data)
     if require_id is not None and identity not in required_ids(require_id):
-        raise ArtifactError(f"this file is policy {identity}, which is not the one required: {require_id}")
+        raise UserError(f"this file is policy {identity}, which is not the one required: {require_id}")
     report("identity", f"{identity}{', as required' if require_id is not None else ''}")
     model = read_model(data)
     report("structure", f"{len(model.nodes)} nodes, {len(model.weights)} weights, all in this file")
@@ -104,21 +107,21 @@ def normaliser_hash(mean: np.ndarray, scale: np.ndarray) -> str:
 def _digest(data: bytes, model: Model) -> str:
     found = model.metadata.get(DIGEST_KEY)
     if found is None:
-        raise ArtifactError(f"the file has no metadata {DIGEST_KEY!r}; it was not written by `gipo-deploy export`")
+        raise UserError(f"the file has no metadata {DIGEST_KEY!r}; it was not written by `gipo-deploy export`")
     if found != digest(data, model.entries[DIGEST_KEY]):
-        raise ArtifactError("the file's bytes do not match its digest: it was damaged or edited; copy it again")
+        raise UserError("the file's bytes do not match its digest: it was damaged or edited; copy it again")
     return "the bytes match the digest that the exporter wrote"
 
 
 def _opset(model: Model) -> str:
     if model.opsets != {"": OPSET}:
         found = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in model.opsets.items()) or "none"
-        raise ArtifactError(
+        raise UserError(
             f"the file uses opset {found[:200]} (IR version {model.ir_version}); this gipo runs ai.onnx {OPSET}, "
             "export the policy again"
         )
     if model.ir_version not in IR_VERSIONS:
-        raise ArtifactError(
+        raise UserError(
             f"the file has IR version {model.ir_version} (opset ai.onnx {OPSET}), this gipo reads IR versions "
             f"{IR_VERSIONS.start} to {IR_VERSIONS.stop - 1}; export the policy again with this gipo"
         )
@@ -127,16 +130,16 @@ def _opset(model: Model) -> str:
 
 def _operators(model: Model) -> str:
     if not 0 < len(model.nodes) <= MAX_NODES:
-        raise ArtifactError(f"the graph has {len(model.nodes)} nodes; a policy has 1 to {MAX_NODES}")
+        raise UserError(f"the graph has {len(model.nodes)} nodes; a policy has 1 to {MAX_NODES}")
     depends = {value.name for value in model.inputs}
     for node in model.nodes:
         if node.domain:
-            raise ArtifactError(f"{node.where} is the custom operator {node.domain[:60]}::{node.operator[:60]}")
+            raise UserError(f"{node.where} is the custom operator {node.domain[:60]}::{node.operator[:60]}")
         if node.operator not in OPERATORS:
-            raise ArtifactError(f"{node.where} is the operator {node.operator[:60]!r}, which a policy may not use")
+            raise UserError(f"{node.where} is the operator {node.operator[:60]!r}, which a policy may not use")
         # The exporter leaves no constant expression; ONNX Runtime would compute one while loading, in any size.
         if depends.isdisjoint(node.inputs):
-            raise ArtifactError(f"{node.where}, {node.operator}, does not depend on the observation or the noise")
+            raise UserError(f"{node.where}, {node.operator}, does not depend on the observation or the noise")
         depends.update(node.outputs)
     return f"{len({node.operator for node in model.nodes})} kinds, no custom ones"
 
@@ -144,19 +147,19 @@ def _operators(model: Model) -> str:
 def _weights(model: Model) -> str:
     for name, array in model.weights.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ArtifactError(f"weight {name[:60]!r} is not finite; train or export the policy again")
+            raise UserError(f"weight {name[:60]!r} is not finite; train or export the policy again")
     held = sum(array.size for array in model.weights.values())
     used = sum(model.weights[name].size for node in model.nodes for name in node.inputs if name in model.weights)
     # A small file must not keep a robot busy for minutes while its golden vectors are replayed.
     if used > 4 * held + 1_000_000:
-        raise ArtifactError(f"the graph uses its {held:,} weights {used / held:.0f} times over; a policy does not")
+        raise UserError(f"the graph uses its {held:,} weights {used / held:.0f} times over; a policy does not")
     return f"{held:,} numbers, all finite"
 
 
 def _manifest(model: Model) -> Manifest:
     text = model.metadata.get(MANIFEST_KEY)
     if text is None:
-        raise ArtifactError(f"the file has no metadata {MANIFEST_KEY!r}; it was not written by `gipo-deploy export`")
+        raise UserError(f"the file has no metadata {MANIFEST_KEY!r}; it was not written by `gipo-deploy export`")
     return Manifest.from_json(text)
 
 
@@ -188,12 +191,12 @@ def _outputs(m: Manifest) -> list[Value]:
 def _values(kind: str, found: list[Value], expected: list[Value]) -> str:
     if [value.name for value in found] != [value.name for value in expected]:
         names = ", ".join(value.name[:60] for value in found[:8]) or "none"
-        raise ArtifactError(f"the {kind}s are {names}; they must be {', '.join(v.name for v in expected)}")
+        raise UserError(f"the {kind}s are {names}; they must be {', '.join(v.name for v in expected)}")
     for value, wanted in zip(found, expected, strict=True):
         if value.data_type != wanted.data_type:
-            raise ArtifactError(f"{kind} {value.name!r} has ONNX data type {value.data_type}, not {wanted.data_type}")
+            raise UserError(f"{kind} {value.name!r} has ONNX data type {value.data_type}, not {wanted.data_type}")
         if value.shape != wanted.shape:
-            raise ArtifactError(f"{kind} {value.name!r} has shape {value.shape}, the manifest says {wanted.shape}")
+            raise UserError(f"{kind} {value.name!r} has shape {value.shape}, the manifest says {wanted.shape}")
     return ", ".join(f"{value.name} {list(value.shape)}".replace("'", "") for value in found)
 
 
@@ -203,11 +206,11 @@ def _normaliser(model: Model, manifest: Manifest) -> str:
         return "none"
     mean, scale = model.weights.get(MEAN), model.weights.get(SCALE)
     if mean is None or scale is None:
-        raise ArtifactError(f"the graph has no weights {MEAN!r} and {SCALE!r}, though the manifest says so")
+        raise UserError(f"the graph has no weights {MEAN!r} and {SCALE!r}, though the manifest says so")
     found = normaliser_hash(mean, scale)
     listed = normaliser_hash(np.array(normaliser.mean), np.array(normaliser.scale))
     if not found == listed == normaliser.sha256:
-        raise ArtifactError(
+        raise UserError(
             f"the normaliser in the graph is {found[:12]}…, the manifest lists {listed[:12]}… "
             f"and names {normaliser.sha256[:12]}…; the file was edited, export the policy again"
         )

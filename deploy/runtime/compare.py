@@ -4,10 +4,10 @@ from math import prod
 
 import numpy as np
 
-from deploy.errors import ArtifactError
 from deploy.runtime import distributions
 from deploy.runtime.layout import Layout
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 
 Outputs = dict[str, np.ndarray]
 
@@ -42,13 +42,13 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, 
         seed: of the noise both are given.
 
     Raises:
-        ArtifactError: when the two cannot be compared.
+        UserError: when the two cannot be compared.
     """
     a, b = first.manifest, second.manifest
     same = ("family", "parameters_per_dimension", "observation_names", "action_names", "action_units", "vision")
     for key in same:
         if getattr(a, key) != getattr(b, key):
-            raise ArtifactError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
+            raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
     noise = first.noise((len(observations),), np.random.default_rng(seed))
     return shift(a.family, first.evaluate(observations, noise), second.evaluate(observations, noise))
 

@@ -8,14 +8,14 @@ import math
 
 import numpy as np
 
-from deploy.errors import ArtifactError
+from gipo.common.errors import UserError
 
 
 def log_prob(family: str, params: np.ndarray, latent: np.ndarray) -> np.ndarray:
     """Log-probability (token) or log-density before squashing (gaussian) of each dimension, nats, float64.
 
     Raises:
-        ArtifactError: when a token is none of the policy's bins.
+        UserError: when a token is none of the policy's bins.
     """
     if family == "gaussian":
         mean, log_std = params[..., 0].astype(np.float64), params[..., 1].astype(np.float64)
@@ -24,7 +24,7 @@ def log_prob(family: str, params: np.ndarray, latent: np.ndarray) -> np.ndarray:
     tokens = np.asarray(latent).astype(np.int64)
     bins = params.shape[-1]
     if not np.array_equal(tokens, latent) or tokens.min() < 0 or tokens.max() >= bins:
-        raise ArtifactError(f"a token must be a whole number from 0 to {bins - 1}, got {np.asarray(latent).tolist()}")
+        raise UserError(f"a token must be a whole number from 0 to {bins - 1}, got {np.asarray(latent).tolist()}")
     return np.take_along_axis(log_softmax(params), tokens[..., None], -1)[..., 0]
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from deploy.errors import ArtifactError
+from gipo.common.errors import UserError
 
 MAX_TEXT = 4 << 20  # characters of JSON; the manifest of a thousand-dimensional observation is a tenth of it
 
@@ -15,33 +15,33 @@ def parse_object(text: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise ArtifactError("the manifest names a key twice; export the policy again")
+            raise UserError("the manifest names a key twice; export the policy again")
         return found
 
     def no_constant(name: str) -> float:
-        raise ArtifactError(f"the manifest holds {name}, which is no number a robot can use; export the policy again")
+        raise UserError(f"the manifest holds {name}, which is no number a robot can use; export the policy again")
 
     if len(text) > MAX_TEXT:
-        raise ArtifactError(f"the manifest has {len(text)} characters, more than the {MAX_TEXT} allowed")
+        raise UserError(f"the manifest has {len(text)} characters, more than the {MAX_TEXT} allowed")
     try:
         raw = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-    except ArtifactError:
+    except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"the manifest is not JSON: {error}; export the policy again") from error
+        raise UserError(f"the manifest is not JSON: {error}; export the policy again") from error
     if not isinstance(raw, dict):
-        raise ArtifactError(f"the manifest is a JSON {type(raw).__name__}, it must be an object")
+        raise UserError(f"the manifest is a JSON {type(raw).__name__}, it must be an object")
     return raw
 
 
 def check_keys(raw: Any, known: Collection[str], where: str) -> None:
     """Refuse what is no object of exactly the `known` keys."""
     if not isinstance(raw, dict):
-        raise ArtifactError(f"{where} is {short(raw)}; it must be an object")
+        raise UserError(f"{where} is {short(raw)}; it must be an object")
     if missing := sorted(set(known) - set(raw)):
-        raise ArtifactError(f"{where}.{missing[0]} is missing; export the policy again")
+        raise UserError(f"{where}.{missing[0]} is missing; export the policy again")
     if unknown := sorted(set(raw) - set(known)):
-        raise ArtifactError(f"{where}.{short(unknown[0])} is not a known key; export the policy again")
+        raise UserError(f"{where}.{short(unknown[0])} is not a known key; export the policy again")
 
 
 def short(value: Any) -> str:
@@ -50,9 +50,9 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def refuse(key: str, value: Any, allowed: str) -> ArtifactError:
+def refuse(key: str, value: Any, allowed: str) -> UserError:
     """The error for a value that is not `allowed`."""
-    return ArtifactError(f"manifest.{key} is {short(value)}; it must be {allowed}")
+    return UserError(f"manifest.{key} is {short(value)}; it must be {allowed}")
 
 
 def is_number(value: Any) -> bool:

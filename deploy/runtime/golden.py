@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from deploy.errors import ArtifactError
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 
 
 def tolerances(manifest: Manifest) -> dict[str, np.ndarray]:
@@ -35,18 +35,18 @@ def compare(manifest: Manifest, outputs: dict[str, np.ndarray]) -> str:
     """Compare what the runtime gives for the golden inputs with what the manifest says it must.
 
     Raises:
-        ArtifactError: naming the vector and the output that differ.
+        UserError: naming the vector and the output that differ.
     """
     worst = 0.0
     for name, allowed in tolerances(manifest).items():
         expected, found = np.array(getattr(manifest.golden, name)), outputs[name].astype(np.float64)
         if found.shape != expected.shape:
-            raise ArtifactError(f"the golden vectors give {name} of shape {found.shape}, it must be {expected.shape}")
+            raise UserError(f"the golden vectors give {name} of shape {found.shape}, it must be {expected.shape}")
         difference = np.abs(found - expected)
         bad = ~(difference <= allowed + 1e-6 * np.abs(expected))  # written so that NaN is bad
         if bad.any():
             row, column = map(int, np.argwhere(bad)[0])
-            raise ArtifactError(
+            raise UserError(
                 f"golden vector {row}: {name} of {manifest.action_names[column % manifest.action_size]!r} is "
                 f"{found[row, column]:.9g} here, "
                 f"{expected[row, column]:.9g} in the manifest; the file was edited, or this machine computes otherwise"

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from deploy.errors import ArtifactError
 from deploy.runtime.fields import check_keys, parse_object
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.validation import FAMILIES, check_manifest
+from gipo.common.errors import UserError
 
 SCHEMA = 3  # raised when a manifest of this version cannot be read by older code
 
@@ -80,7 +80,7 @@ class Manifest:
         schema: version of this format.
 
     Raises:
-        ArtifactError: naming key, value and fix, when a value is not allowed.
+        UserError: naming key, value and fix, when a value is not allowed.
     """
 
     family: str
@@ -140,14 +140,14 @@ class Manifest:
         """Parse and validate.
 
         Raises:
-            ArtifactError: when the text is no manifest, a key is missing or unknown, or a value is not allowed.
+            UserError: when the text is no manifest, a key is missing or unknown, or a value is not allowed.
         """
         raw = parse_object(text)
         schema = raw.get("schema")
         if type(schema) is not int or schema < 1:
-            raise ArtifactError(f"manifest.schema is {schema!r}; it must be a whole number from 1 to {SCHEMA}")
+            raise UserError(f"manifest.schema is {schema!r}; it must be a whole number from 1 to {SCHEMA}")
         if schema > SCHEMA:
-            raise ArtifactError(
+            raise UserError(
                 f"manifest.schema is {schema}, this gipo reads up to {SCHEMA}; upgrade gipo on this machine"
             )
         if schema == 1:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.errors import ArtifactError
 from deploy.runtime.onnx_schema import (
     ATTRIBUTE,
     DIMENSION,
@@ -26,6 +25,7 @@ from deploy.runtime.onnx_schema import (
     VALUE,
 )
 from deploy.runtime.protobuf import Reader, Span
+from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
 
 MAX_RANK = 8
@@ -69,14 +69,14 @@ def read_model(data: bytes) -> Model:
     """Parse an ONNX file; weights are views of `data`, so that no declared size is ever allocated.
 
     Raises:
-        ArtifactError: when the file is damaged, or holds what no exported policy holds.
+        UserError: when the file is damaged, or holds what no exported policy holds.
     """
     if instead := stand_in(data[:64]):
-        raise ArtifactError(f"the file is no artifact: {instead}")
+        raise UserError(f"the file is no artifact: {instead}")
     reader = Reader(data)
     model = reader.message(Span(0, len(data)), MODEL, "model")
     if not model["graph"]:
-        raise ArtifactError("the file holds no graph; it is not an ONNX model")
+        raise UserError("the file holds no graph; it is not an ONNX model")
     graph = reader.message(_span(model["graph"][0]), GRAPH, "graph")
     metadata, entries = _metadata(reader, model["metadata_props"])
     return Model(
@@ -111,9 +111,7 @@ def _metadata(reader: Reader, spans: list[int | Span]) -> tuple[dict[str, str], 
         entry = reader.message(_span(span), ENTRY, "metadata")
         key = _text(reader, entry["key"], "metadata key")
         if key in metadata or not entry["value"]:
-            raise ArtifactError(
-                f"metadata {key[:60]!r} appears twice or without a value; the file is damaged or forged"
-            )
+            raise UserError(f"metadata {key[:60]!r} appears twice or without a value; the file is damaged or forged")
         metadata[key] = _text(reader, entry["value"], f"metadata {key[:60]!r}")
         entries[key] = _span(entry["value"][0])
     return metadata, entries
@@ -125,7 +123,7 @@ def _opsets(reader: Reader, spans: list[int | Span]) -> dict[str, int]:
         entry = reader.message(_span(span), OPSET, "opset_import")
         domain = _text(reader, entry["domain"], "opset domain")
         if domain in opsets:
-            raise ArtifactError(f"opset_import names the domain {domain[:60]!r} twice; the file is damaged or forged")
+            raise UserError(f"opset_import names the domain {domain[:60]!r} twice; the file is damaged or forged")
         opsets[domain] = _int(entry["version"])
     return opsets
 
@@ -146,28 +144,28 @@ def _weights(reader: Reader, spans: list[int | Span]) -> dict[str, np.ndarray]:
         tensor = reader.message(_span(span), TENSOR, f"weight {i}")
         name = _text(reader, tensor["name"], f"weight {i}")
         if name in weights:
-            raise ArtifactError(f"weight {name[:60]!r} appears twice; the file is damaged or forged")
+            raise UserError(f"weight {name[:60]!r} appears twice; the file is damaged or forged")
         weights[name] = _array(reader, tensor, f"weight {name[:60]!r}")
     return weights
 
 
 def _array(reader: Reader, tensor: dict[str, list[int | Span]], where: str) -> np.ndarray:
     if tensor["external_data"] or _int(tensor["data_location"]):
-        raise ArtifactError(f"{where} lies in another file; an artifact is one file, export the policy again")
+        raise UserError(f"{where} lies in another file; an artifact is one file, export the policy again")
     dtype = DTYPES.get(_int(tensor["data_type"]))
     if dtype is None:
-        raise ArtifactError(f"{where} has ONNX data type {_int(tensor['data_type'])}, which no exported policy uses")
+        raise UserError(f"{where} has ONNX data type {_int(tensor['data_type'])}, which no exported policy uses")
     dims = _dims(tensor["dims"], where)
     raw = _span(tensor["raw_data"][0]) if tensor["raw_data"] else Span(0, 0)
     declared = math.prod(dims) * dtype.itemsize
     if not declared or declared != raw.stop - raw.start:
-        raise ArtifactError(f"{where} declares {declared} bytes in shape {dims} and holds {raw.stop - raw.start}")
+        raise UserError(f"{where} declares {declared} bytes in shape {dims} and holds {raw.stop - raw.start}")
     return np.frombuffer(reader.data, dtype, math.prod(dims), raw.start).reshape(dims)
 
 
 def _dims(values: list[int | Span], where: str) -> tuple[int, ...]:
     if len(values) > MAX_RANK or not all(isinstance(value, int) for value in values):
-        raise ArtifactError(f"{where} has a damaged shape, or more than {MAX_RANK} dimensions")
+        raise UserError(f"{where} has a damaged shape, or more than {MAX_RANK} dimensions")
     return tuple(value for value in values if isinstance(value, int))
 
 
@@ -175,10 +173,10 @@ def _value(reader: Reader, span: Span, where: str) -> Value:
     value = reader.message(span, VALUE, where)
     name = _text(reader, value["name"], where)
     if not value["type"]:
-        raise ArtifactError(f"{where} {name[:60]!r} has no type; export the policy again")
+        raise UserError(f"{where} {name[:60]!r} has no type; export the policy again")
     kind = reader.message(_span(value["type"][0]), TYPE, f"the type of {where}")
     if not kind["tensor_type"]:
-        raise ArtifactError(f"{where} {name[:60]!r} is no tensor; export the policy again")
+        raise UserError(f"{where} {name[:60]!r} is no tensor; export the policy again")
     tensor = reader.message(_span(kind["tensor_type"][0]), TENSOR_TYPE, f"the type of {where}")
     shape: list[int | str] = []
     for dims in tensor["shape"]:

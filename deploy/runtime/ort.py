@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import onnxruntime
 
-from deploy.errors import ArtifactError
 from deploy.runtime.layout import Layout
+from gipo.common.errors import UserError
 
 MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
@@ -40,7 +40,7 @@ def run(
     """The named outputs [B, K] for observation [B, R] and noise [B, K], `chunk` rows at a time.
 
     Raises:
-        ArtifactError: when the graph cannot be run.
+        UserError: when the graph cannot be run.
     """
     try:
         if len(rows) <= chunk:
@@ -49,7 +49,7 @@ def run(
         parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
         runs = [session.run(names, layout.feeds(part, drawn)) for part, drawn in parts]
     except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
-        raise ArtifactError(f"the policy cannot be run: {_reason(error)}") from error
+        raise UserError(f"the policy cannot be run: {_reason(error)}") from error
     return [layout.flat(np.concatenate(values)) for values in zip(*runs, strict=True)]
 
 
@@ -57,7 +57,7 @@ def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """A CPU session that neither spins, nor prints, nor takes more than MAX_MEMORY for its tensors.
 
     Raises:
-        ArtifactError: when ONNX Runtime refuses the graph.
+        UserError: when ONNX Runtime refuses the graph.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -69,7 +69,7 @@ def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise ArtifactError(f"ONNX Runtime refuses the graph: {_reason(error)}") from error
+        raise UserError(f"ONNX Runtime refuses the graph: {_reason(error)}") from error
 
 
 def _bound_memory() -> None:

@@ -7,9 +7,9 @@ import onnxruntime
 
 from deploy.runtime import distributions
 from deploy.runtime.check import Artifact, Report, check_bytes, check_file, silent
-from deploy.runtime.files import PathLike
 from deploy.runtime.golden import compare
 from deploy.runtime.ort import new_session, rows_at_once, run
+from gipo.common.files import PathLike
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 
@@ -43,7 +43,7 @@ class OnnxPolicy:
         report: called with each check that passes.
 
     Raises:
-        ArtifactError: when ONNX Runtime refuses the graph, or the golden vectors do not come out.
+        UserError: when ONNX Runtime refuses the graph, or the golden vectors do not come out.
     """
 
     def __init__(self, artifact: Artifact, threads: int = 1, report: Report = silent):
@@ -71,7 +71,7 @@ class OnnxPolicy:
             report: called with the name and the finding of each check that passes.
 
         Raises:
-            ArtifactError: at the first check that fails; nothing was run but, at most, the golden vectors.
+            UserError: at the first check that fails; nothing was run but, at most, the golden vectors.
         """
         return cls(check_file(path, require_id, report), threads, report)
 

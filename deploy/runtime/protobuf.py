@@ -7,7 +7,7 @@ field that appears twice where one is expected, or that this format does not use
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from deploy.errors import ArtifactError
+from gipo.common.errors import UserError
 
 MAX_FIELDS = 200_000  # in one file; an exported policy has some two thousand
 
@@ -65,25 +65,23 @@ class Reader:
         """The values of every field of a message, by name, in file order.
 
         Raises:
-            ArtifactError: when the bytes are cut short, malformed, or hold what `schema` does not list.
+            UserError: when the bytes are cut short, malformed, or hold what `schema` does not list.
         """
         found: dict[str, list[int | Span]] = {field.name: [] for field in schema.values()}
         position = span.start
         while position < span.stop:
             self._fields += 1
             if self._fields > MAX_FIELDS:
-                raise ArtifactError(f"the file has more than {MAX_FIELDS} protobuf fields; it is no exported policy")
+                raise UserError(f"the file has more than {MAX_FIELDS} protobuf fields; it is no exported policy")
             key, position = self._varint(position, span.stop)
             wire = key & 7
             field = schema.get(key >> 3)
             if field is None:
-                raise ArtifactError(f"{where} holds field {key >> 3} at byte {position}, which no exported policy uses")
+                raise UserError(f"{where} holds field {key >> 3} at byte {position}, which no exported policy uses")
             if field.wire is not None and wire != field.wire:
-                raise ArtifactError(
-                    f"{where}.{field.name} at byte {position} has wire type {wire}; the file is damaged"
-                )
+                raise UserError(f"{where}.{field.name} at byte {position} has wire type {wire}; the file is damaged")
             if found[field.name] and not field.repeated:
-                raise ArtifactError(f"{where}.{field.name} appears twice; the file is damaged or forged")
+                raise UserError(f"{where}.{field.name} appears twice; the file is damaged or forged")
             value, position = self._value(wire, position, span.stop)
             found[field.name].append(value)
         return found
@@ -92,13 +90,13 @@ class Reader:
         """UTF-8 text of a field.
 
         Raises:
-            ArtifactError: when the bytes are not UTF-8.
+            UserError: when the bytes are not UTF-8.
         """
         assert isinstance(value, Span)
         try:
             return self.data[value.start : value.stop].decode()
         except UnicodeDecodeError as error:
-            raise ArtifactError(f"{where} at byte {value.start} is not UTF-8; the file is damaged") from error
+            raise UserError(f"{where} at byte {value.start} is not UTF-8; the file is damaged") from error
 
     def _value(self, wire: int, position: int, stop: int) -> tuple[int | Span, int]:
         if wire == _VARINT:
@@ -108,21 +106,19 @@ class Reader:
         elif wire in (_FIXED32, _FIXED64):
             size = 4 if wire == _FIXED32 else 8
         else:
-            raise ArtifactError(f"wire type {wire} at byte {position}; the file is damaged or not an ONNX model")
+            raise UserError(f"wire type {wire} at byte {position}; the file is damaged or not an ONNX model")
         if size > stop - position:
-            raise ArtifactError(
-                f"a field at byte {position} claims {size} bytes, {stop - position} are left; truncated?"
-            )
+            raise UserError(f"a field at byte {position} claims {size} bytes, {stop - position} are left; truncated?")
         return Span(position, position + size), position + size
 
     def _varint(self, position: int, stop: int) -> tuple[int, int]:
         value = 0
         for shift in range(0, 70, 7):
             if position >= stop:
-                raise ArtifactError(f"the file ends inside a number at byte {position}; truncated?")
+                raise UserError(f"the file ends inside a number at byte {position}; truncated?")
             byte = self.data[position]
             position += 1
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value & (2**64 - 1), position
-        raise ArtifactError(f"a number at byte {position} has no end; the file is damaged or not an ONNX model")
+        raise UserError(f"a number at byte {position} has no end; the file is damaged or not an ONNX model")

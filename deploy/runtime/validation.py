@@ -5,7 +5,6 @@ from dataclasses import fields
 from math import prod
 from typing import TYPE_CHECKING
 
-from deploy.errors import ArtifactError
 from deploy.runtime.fields import (
     check_keys,
     check_names,
@@ -17,6 +16,7 @@ from deploy.runtime.fields import (
     refuse,
 )
 from deploy.runtime.layout import MAX_PICTURE, MAX_PIXELS, Vision
+from gipo.common.errors import UserError
 
 if TYPE_CHECKING:
     from deploy.runtime.manifest import Manifest, Normaliser
@@ -37,7 +37,7 @@ def check_manifest(m: "Manifest") -> None:
     """Refuse a manifest with a value that is not allowed.
 
     Raises:
-        ArtifactError: naming key, value and what it must be.
+        UserError: naming key, value and what it must be.
     """
     _check_interface(m)
     _check_vision(m.vision)
@@ -57,7 +57,7 @@ def _check_interface(m: "Manifest") -> None:
     check_numbers("action_high", m.action_high, m.action_size)
     for name, low, high in zip(m.action_names, m.action_low, m.action_high, strict=True):
         if not low < high:
-            raise ArtifactError(f"manifest.action_low of {name!r} is {low}; it must be below action_high, {high}")
+            raise UserError(f"manifest.action_low of {name!r} is {low}; it must be below action_high, {high}")
     if not is_number(m.control_rate_hz) or not 0 < m.control_rate_hz <= 100_000:
         raise refuse("control_rate_hz", m.control_rate_hz, "above 0 and at most 100000; export with --rate")
     check_whole("parameters_per_dimension", m.parameters_per_dimension, 2)

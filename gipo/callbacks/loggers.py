@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from gipo.callbacks.run_folder import shown
 from gipo.common.files import of_the_disk, whole_file
-from gipo.common.notices import say_once
+from gipo.common.terminal import say_once
 
 
 class CSV(CSVLogger):

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from tqdm.auto import tqdm
 
 from gipo.callbacks.curves import plot_curves, write_table
+from gipo.common.checkpoint_head import note
 from gipo.common.files import remove_partials, whole_file
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
@@ -140,7 +141,7 @@ class KeepConfig(SaveConfigCallback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """SHA-256 of the configuration, whatever folder the run is in."""
-        checkpoint.setdefault("gipo", {})["config_hash"] = self._digest
+        note(checkpoint, config_hash=self._digest)
 
     @cached_property
     def _digest(self) -> str:

@@ -2,8 +2,9 @@
 
 import os
 import zipfile
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from gipo.common import plain_pickle
 from gipo.common.errors import UserError
@@ -11,11 +12,114 @@ from gipo.common.plain_pickle import Made
 from gipo.common.reading import stand_in_at
 
 CHECKPOINT_FORMAT = 1  # raised when older code cannot read a checkpoint any more
+ENTRY = "gipo"  # of the checkpoint, in which the head is kept as plain data
 MAX_PICKLE = 16 << 20  # bytes; that of a policy of ten thousand tensors is a quarter of it
+TYPES = {str: "a text", int: "a whole number", dict: "an object", list: "a list"}
 
 
-def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a checkpoint says of itself, its `gipo` entry, and the policy's `version`; no other tensor is read for it.
+@dataclass(frozen=True)
+class LearnedLog:
+    """A log that the policy of a checkpoint learned from.
+
+    Args:
+        session: of the log; None where the file holds several.
+        sha256: of the file, hex.
+        policy_ids: artifacts that acted in it.
+        steps: transitions in which one of them chose the action.
+    """
+
+    session: str | None
+    sha256: str | None
+    policy_ids: list[str]
+    steps: int | None
+
+
+class Provenance(TypedDict, total=False):
+    """The entries of a head that the data module writes, as `CheckpointHead` describes them."""
+
+    task: str
+    frames: int
+    interface: dict[str, Any] | None
+    parent: str | None
+    logs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CheckpointHead:
+    """What a checkpoint says of itself: this, and nothing else, is in its entry `gipo`.
+
+    Args:
+        policy: description from which `gipo.policies.build` makes the policy anew. The learner writes it, and `format`.
+        format: CHECKPOINT_FORMAT of the gipo that wrote it.
+        init_from: id of the checkpoint that the run started from; written by the learner.
+        id: SHA-256 of the policy, hex, by which what is made from it names it; written with the file.
+        config_hash: SHA-256 of the configuration of the run, hex; written by the callback that keeps that.
+        task: what it was trained on; by the data module, as all that follows.
+        frames: environment steps that were collected, or steps of the logs.
+        interface: names and units of observation and action and `control_rate_hz`, where the task has true ones.
+        parent: id of the artifact that acted in most steps of the logs.
+        logs: that it learned from.
+        version: of the policy, as its weights have it; where they were looked at.
+    """
+
+    policy: dict[str, Any]
+    format: int = CHECKPOINT_FORMAT
+    init_from: str | None = None
+    id: str | None = None
+    config_hash: str | None = None
+    task: str | None = None
+    frames: int | None = None
+    interface: dict[str, Any] | None = None
+    parent: str | None = None
+    logs: tuple[LearnedLog, ...] = ()
+    version: int | None = None
+
+    @classmethod
+    def of(
+        cls, checkpoint: Any, path: str | os.PathLike[str] = "the checkpoint", version: int | None = None
+    ) -> "CheckpointHead":
+        """The head of a checkpoint, if gipo wrote it and this gipo reads it.
+
+        Args:
+            checkpoint: as it was loaded.
+            path: for messages.
+            version: of its policy.
+
+        Raises:
+            UserError: when not, or when an entry is missing or of another type.
+        """
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(ENTRY), dict):
+            raise UserError(f"{path} is not a gipo checkpoint: it has no {ENTRY!r} entry")
+        entries = checkpoint[ENTRY]
+        _refuse_other_format(entries.get("format"), path)
+        if entries.get("policy") is None:
+            raise UserError(f"{path} has no 'policy': it is damaged or was not written by gipo fit")
+        texts = ("init_from", "id", "config_hash", "task", "parent")
+        return cls(
+            policy=_typed(entries, "policy", dict, path),
+            **{name: _typed(entries, name, str, path) for name in texts},
+            frames=_typed(entries, "frames", int, path),
+            interface=_typed(entries, "interface", dict, path),
+            logs=tuple(_learned(each, path) for each in _typed(entries, "logs", list, path) or ()),
+            version=version,
+        )
+
+
+def note(checkpoint: dict[str, Any], **entries: Any) -> None:
+    """Add entries to the head of a checkpoint that is being put together.
+
+    Raises:
+        UserError: when a head has no such entry.
+    """
+    known = [field.name for field in fields(CheckpointHead) if field.name != "version"]
+    unknown = sorted(entries.keys() - set(known))
+    if unknown:
+        raise UserError(f"a checkpoint does not say {', '.join(unknown)} of itself; it says {', '.join(known)}")
+    checkpoint[ENTRY] = checkpoint.get(ENTRY, {}) | entries
+
+
+def read_head(path: str | os.PathLike[str]) -> CheckpointHead:
+    """The head of a checkpoint file, with the policy's version; no other tensor is read for it.
 
     Raises:
         UserError: when there is no such file, it is truncated or damaged, or no gipo checkpoint.
@@ -30,7 +134,7 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
             version = None if tensor is None else _whole_number(archive, folder, tensor)
     except Exception as error:  # many kinds for damaged files
         raise unreadable(path, error) from error
-    return {**of_gipo(path, checkpoint)["gipo"], "version": version}
+    return CheckpointHead.of(checkpoint, path, version)
 
 
 def check_is_file(path: str | os.PathLike[str]) -> None:
@@ -53,21 +157,32 @@ def unreadable(path: str | os.PathLike[str], error: Exception) -> UserError:
     return UserError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")
 
 
-def of_gipo(path: str | os.PathLike[str], checkpoint: Any) -> dict[str, Any]:
-    """The checkpoint, if gipo wrote it and this gipo reads it.
-
-    Raises:
-        UserError: when not.
-    """
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("gipo"), dict):
-        raise UserError(f"{path} is not a gipo checkpoint: it has no 'gipo' entry")
-    found = checkpoint["gipo"].get("format")
+def _refuse_other_format(found: Any, path: str | os.PathLike[str]) -> None:
     if type(found) is not int or found != CHECKPOINT_FORMAT:
         shown = f"{found!r:.20}" if isinstance(found, int | str | None) else f"a {type(found).__name__}"
         raise UserError(
             f"{path} has checkpoint format {shown}, this gipo reads {CHECKPOINT_FORMAT}; use the gipo that wrote it"
         )
-    return checkpoint
+
+
+def _typed(entries: dict[str, Any], name: str, kind: type, path: str | os.PathLike[str]) -> Any:
+    """An entry that may be absent, of the type it must have."""
+    found = entries.get(name)
+    if found is not None and not isinstance(found, kind):
+        raise UserError(f"{path}: its entry {name!r} is {type(found).__name__}, it must be {TYPES[kind]}")
+    return found
+
+
+def _learned(entry: Any, path: str | os.PathLike[str]) -> LearnedLog:
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: its entry 'logs' must be a list of objects")
+    session, sha256 = (_typed(entry, name, str, path) for name in ("session", "sha256"))
+    if not (session or sha256):
+        raise UserError(f"{path}: its entry 'logs' lists one without a session or sha256")
+    policies = [
+        _typed({"policy_ids": each}, "policy_ids", str, path) for each in _typed(entry, "policy_ids", list, path) or ()
+    ]
+    return LearnedLog(session, sha256, policies, _typed(entry, "steps", int, path))
 
 
 def _pickle(archive: zipfile.ZipFile) -> tuple[str, bytes]:

@@ -8,7 +8,7 @@ class UserError(ValueError):
     """Bad input, or a world that does not allow what was asked. The message names what, where, and the way out."""
 
 
-GipoError = UserError  # its name in version 0.1
+GipoError = ArtifactError = UserError  # its names in version 0.1, the second of an artifact that must not run
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -1,16 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Writing files: each appears whole or not at all, and is still there after a power cut."""
 
+import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gipo.common.replacing import replace
-from gipo.common.syncing import sync
+from gipo.common.errors import UserError
 
 PARTIAL = ".partial"
+PathLike = str | os.PathLike[str]
 
 
 @contextmanager
@@ -38,17 +40,58 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write_bytes(data: bytes, path: PathLike) -> None:
+    """Write `data` to `path`, whole or not at all; its folder is made where there is none.
+
+    Raises:
+        UserError: naming `path`, when it cannot be written, or is a device or a pipe.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(target) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(text: str, path: PathLike) -> None:
+    """Write `text` in UTF-8, as `write_bytes` does."""
+    write_bytes(text.encode(), path)
+
+
+def sync(path: PathLike) -> None:
+    """Wait until what was written to a file, or renamed within a folder, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(partial: PathLike, path: PathLike) -> None:
+    """Rename `partial` to `path`, in place of what is a file or not there.
+
+    Raises:
+        OSError: naming `path`, as where it is a device or a pipe (`/dev/null`, `/dev/stdout`), which every program of
+            the machine would miss.
+    """
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode) or os.path.isdir(path)  # of a folder the system says so itself
+    except OSError:  # nothing is there
+        is_file = True
+    if not is_file or Path(path).parent.resolve() == Path("/dev"):
+        raise FileExistsError(
+            errno.EEXIST, "it is a device or a pipe, and would be replaced by a file", os.fspath(path)
+        )
+    os.replace(partial, path)
+
+
 def of_the_disk(error: BaseException | None) -> OSError | None:
     """The error of the operating system that a library tells in its own words, as torch's archive writer does."""
     while error is not None and not (isinstance(error, OSError) and error.errno is not None):
         error = error.__cause__ or error.__context__
     return error
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    with whole_file(path) as partial:
-        partial.write_text(text)
 
 
 def remove_partials(folder: Path) -> None:

@@ -20,6 +20,7 @@ MOVED = {
     "gipo.studies": "gipo.commands.studies",
     "datamodules.libero": "datamodules.envs.libero",
     "datamodules.simulation": "datamodules.envs.simulation",
+    "deploy.errors": "gipo.common.errors",
     "deploy.manifest": "deploy.runtime.manifest",
     "robots.gym": "robots.drivers.gym",
     "robots.lerobot": "robots.drivers.lerobot",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gipo.common.boundary import one_line
+from gipo.common.terminal import one_line
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gipo.common.boundary import described
+from gipo.common.faults import described
 from robots.errors import RobotError
 from robots.spec import RobotSpec
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
-from gipo.common.boundary import described
-from gipo.common.boxes import nearest_in
 from gipo.common.extras import install
+from gipo.common.faults import described
+from gipo.common.precision import nearest_in
 from robots.base import Observation
 from robots.errors import RobotError
 from robots.spec import RobotSpec

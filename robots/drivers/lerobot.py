@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gipo.common.boundary import described
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 from gipo.common.reading import read_text
 from robots.base import Observation
 from robots.errors import RobotError

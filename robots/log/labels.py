@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 
+from gipo.common.files import sync
 from robots.errors import LogError
 
 MAX_BYTES = 64 << 20
@@ -74,8 +75,7 @@ def append_label(
                 torn = False
             # A line that a kill cut short stays as it is; ours begins behind it.
             file.write((b"\n" if torn else b"") + _line(label))
-            file.flush()
-            os.fsync(file.fileno())
+        sync(path)
     except OSError as error:
         raise LogError(f"cannot write {path}: {error.strerror or error}") from error
     return label

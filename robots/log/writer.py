@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gipo.common.syncing import sync
+from gipo.common.files import sync
 from robots.errors import LogError
 from robots.log.container import MAX_RECORD, ContainerWriter
 from robots.log.header import SESSION, Session

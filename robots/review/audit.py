@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.errors import ArtifactError
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from gipo.common.tables import table
 from robots.errors import LogError, RobotError
 from robots.log import Episode, read_logs
@@ -82,7 +82,7 @@ def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
     for path in sorted(Path(folder).glob("*.onnx")):
         try:
             policy = OnnxPolicy.load(path)
-        except ArtifactError as error:
+        except UserError as error:
             refused = f"; {path.name}: {error}"
         else:
             found[policy.policy_id] = policy

@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from gipo.common.syncing import sync
+from gipo.common.files import sync, whole_file
 from robots.errors import LogError
 from robots.log import labels_path
 
@@ -54,15 +53,9 @@ def _give_name(path: Path, target: Path) -> None:
 def _copy(path: Path, target: Path) -> None:
     with open(target, "xb"):
         pass  # reserves the name
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     try:
-        with open(path, "rb") as source, os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(source, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
-        shutil.copystat(path, name)
-        os.replace(name, target)
+        with whole_file(target) as copy:
+            shutil.copy2(path, copy)
     except BaseException:
-        os.unlink(name)
         target.unlink()
         raise

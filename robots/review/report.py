@@ -2,8 +2,6 @@
 
 import html
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
-from gipo.common.replacing import replace
 from gipo.common.tables import outcome
-from robots.errors import LogError
 from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
 from robots.review.svg import Rule, Series, plot
 
@@ -49,25 +46,10 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
     """Write the page about logs to `out`, whole or not at all.
 
     Raises:
-        LogError: when a log is damaged or named twice, or the page cannot be written.
+        LogError: when a log is damaged or named twice.
+        UserError: when the page cannot be written.
     """
-    page = render([(str(path), log) for path, log in read_logs(paths)])
-    target = Path(out)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=".report-", delete=False, encoding="utf-8"
-        ) as file:
-            try:
-                file.write(page)
-                file.flush()
-                os.chmod(file.name, 0o644)
-                replace(file.name, target)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise LogError(f"cannot write {out}: {error.strerror or error}") from error
+    write_text(render([(str(path), log) for path, log in read_logs(paths)]), out)
 
 
 def render(logs: Sequence[tuple[str, Log]]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common import boundary
+from gipo.common import terminal
 from gipo.common.errors import UserError
 from robots.base import Robot
 from robots.decider import Decider
@@ -239,5 +239,5 @@ class Runner:
 def _mind_output() -> None:
     """A driver that prints in its `stop` must not fail to stop because the terminal, or a pipe's reader, has gone."""
     for stream in (sys.stdout, sys.stderr):
-        if boundary.reader_has_gone(stream):
-            boundary.give_up(stream)
+        if terminal.reader_has_gone(stream):
+            terminal.give_up(stream)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gipo.common.boundary import one_line
 from gipo.common.intervals import rate_with_interval
 from gipo.common.tables import outcome, table
+from gipo.common.terminal import one_line
 from robots.log import Statistics
 from robots.session.lifecycle import LifeCycle
 from robots.session.options import Result

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import deploy.export.artifact
-from deploy.errors import ArtifactError
 from deploy.export.artifact import export
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
 from tests.deploy.builders import INTERFACE, make_policy, save
@@ -114,7 +114,7 @@ def test_a_policy_that_cannot_be_exported_is_refused(tmp_path):
 
 def refused(checkpoint, tmp_path, message, **arguments):
     out = tmp_path / "out" / "policy.onnx"
-    with pytest.raises(ArtifactError, match=message):
+    with pytest.raises(UserError, match=message):
         export(checkpoint, out, **arguments)
     assert not out.exists()
     assert not out.parent.exists() or not list(out.parent.iterdir())
@@ -174,8 +174,8 @@ def test_a_failed_write_leaves_the_old_file(small, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deploy.runtime.files.os.replace", fails)
-    with pytest.raises(ArtifactError, match="No space left"):
+    monkeypatch.setattr("gipo.common.files.os.replace", fails)
+    with pytest.raises(UserError, match="No space left"):
         export(small["checkpoint"], out, rate=50.0)
     assert out.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["policy.onnx"]

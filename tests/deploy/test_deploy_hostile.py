@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 
 import deploy.runtime.policy
-from deploy.errors import ArtifactError
-from deploy.runtime.files import MAX_BYTES
+from deploy.runtime.check import MAX_BYTES
 from deploy.runtime.ort import new_session
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from tests.deploy.forge import ARMED, STATIC, edited, opset
 
 SECONDS = 3.0  # a refusal takes a few milliseconds; this is for a busy machine
@@ -36,7 +36,7 @@ def usable(small):
 
 def refused(file, message):
     start = time.perf_counter()
-    with pytest.raises(ArtifactError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         OnnxPolicy.load(file)
     assert time.perf_counter() - start < SECONDS
     assert len(str(error.value)) < 600
@@ -67,7 +67,7 @@ def test_a_checkpoint_or_a_log_in_place_of_an_artifact_is_named(small, tmp_path)
     (tmp_path / "a.mcap").write_bytes(b"\x89MCAP0\r\n" * 9)
     for path, words in ((small["checkpoint"], "gipo-deploy export makes an artifact of a checkpoint"),
                         (tmp_path / "a.mcap", "but a log")):  # fmt: skip
-        with pytest.raises(ArtifactError, match=f"^this file is no exported policy, .*{words}$"):
+        with pytest.raises(UserError, match=f"^this file is no exported policy, .*{words}$"):
             OnnxPolicy.load(path)
 
 
@@ -98,7 +98,7 @@ def test_no_flipped_byte_and_no_truncation_passes(small, tmp_path, count):
         damaged[place] ^= 1 << generator.randrange(8)
         for forged in (bytes(damaged), data[:place]):
             file.write_bytes(forged)
-            with pytest.raises(ArtifactError):
+            with pytest.raises(UserError):
                 OnnxPolicy.load(file)
 
 
@@ -109,14 +109,14 @@ def test_every_hostile_file_is_refused_in_bounded_memory(small, tmp_path):
     script = f"""
 import pathlib, resource, sys
 from deploy.runtime.policy import OnnxPolicy
-from deploy.errors import ArtifactError
+from gipo.common.errors import UserError
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 OnnxPolicy.load({str(small["file"])!r})
 before, refused = peak(), 0
 for file in sorted(pathlib.Path({str(tmp_path)!r}).iterdir()):
     try:
         OnnxPolicy.load(file)
-    except ArtifactError:
+    except UserError:
         refused += 1
 assert "torch" not in sys.modules and "onnx" not in sys.modules
 print(refused, peak() - before)
@@ -139,6 +139,6 @@ print(refused, peak() - before)
 def test_an_older_onnx_runtime_and_a_newer_file_are_both_named(small, forge, what):
     """What a robot's ONNX Runtime answers to a file that is newer than it."""
     reads = rf"the file has {what}, onnxruntime {re.escape(onnxruntime.__version__)} reads up to \d+; upgrade"
-    with pytest.raises(ArtifactError, match=reads) as error:
+    with pytest.raises(UserError, match=reads) as error:
         new_session(forge(small["file"].read_bytes()))
     assert "/" not in str(error.value)

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from deploy.errors import ArtifactError
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 
 ROW = np.array([1.0, 0.5, -2.0, 3.0, 8.0], np.float32)
 
@@ -87,7 +87,7 @@ def test_refuses_wrong_noise_missing_generator_and_tokens_that_do_not_exist(smal
     with pytest.raises(ValueError, match="deterministic=True"):
         policy.act(ROW, None)
     for latent in ([0, 16], [-1, 0], [0.5, 1]):
-        with pytest.raises(ArtifactError, match="0 to 15"):
+        with pytest.raises(UserError, match="0 to 15"):
             policy.log_prob_of(ROW, np.array(latent))
     with pytest.raises(ValueError, match="latent has shape"):
         policy.log_prob_of(ROW, np.zeros(3))
@@ -99,11 +99,11 @@ def test_required_ids(small, tmp_path):
     listed.write_text(f"# floor 2\n{'0' * 64}  old.onnx\n{identity}  small.onnx\n")
     for require in (identity, identity.upper(), str(listed)):
         assert OnnxPolicy.load(file, require_id=require).policy_id == identity
-    with pytest.raises(ArtifactError, match="not the one required"):
+    with pytest.raises(UserError, match="not the one required"):
         OnnxPolicy.load(file, require_id="f" * 64)
     listed.write_text("")
     for require, message in ((str(listed), "must list"), ("abc", "neither a policy id")):
-        with pytest.raises(ArtifactError, match=message):
+        with pytest.raises(UserError, match=message):
             OnnxPolicy.load(file, require_id=require)
 
 

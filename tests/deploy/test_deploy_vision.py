@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from deploy.bench import eager_decision
-from deploy.errors import ArtifactError
 from deploy.export.artifact import export
 from deploy.runtime.compare import difference, typical_observations
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.manifest import SCHEMA, Manifest
 from deploy.runtime.policy import OUTPUTS, OnnxPolicy
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 from gipo.vla.observations import VLASpaces, encode_instructions
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
@@ -131,10 +131,10 @@ def test_a_golden_answer_that_was_edited_is_refused(kit: Kit) -> None:
     first = list(manifest.golden.log_prob[0])
     first[5] += 1.0
     golden = replace(manifest.golden, log_prob=(tuple(first), *manifest.golden.log_prob[1:]))
-    with pytest.raises(ArtifactError, match=r"golden vector 0: log_prob of 'action\.1'"):
+    with pytest.raises(UserError, match=r"golden vector 0: log_prob of 'action\.1'"):
         OnnxPolicy.from_bytes(assemble(onnx.load(kit["file"]), replace(manifest, golden=golden)))
     larger = replace(manifest, vision=Vision((3, 10, 12), 16, 3))
-    with pytest.raises(ArtifactError, match=r"input 'image' has shape"):
+    with pytest.raises(UserError, match=r"input 'image' has shape"):
         OnnxPolicy.from_bytes(assemble(onnx.load(kit["file"]), larger))
 
 
@@ -149,7 +149,7 @@ def test_a_golden_answer_that_was_edited_is_refused(kit: Kit) -> None:
     ],
 )
 def test_impossible_sizes_are_refused_before_anything_is_allocated(kit: Kit, vision: Vision, said: str) -> None:
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(UserError, match=said):
         replace(kit["done"].manifest, vision=vision)
 
 
@@ -186,7 +186,7 @@ def test_golden_vectors_hold_a_number_for_a_picture(kit: Kit) -> None:
     assert row == [0.5, *drawn[:4], *(97 + byte % 26 for byte in drawn[4:7]), 0]
     for number in (-1.0, 0.5, 65536.0):
         rows = ((*golden.observation[0][:-1], number), *golden.observation[1:])
-        with pytest.raises(ArtifactError, match="the number of a picture"):
+        with pytest.raises(UserError, match="the number of a picture"):
             replace(kit["done"].manifest, golden=replace(golden, observation=rows))
 
 

@@ -72,8 +72,8 @@ def test_equal_policies_have_equal_ids_whatever_else_the_file_holds(tmp_path: Pa
         io.save_checkpoint(checkpoint_of(policy, epoch=extra), tmp_path / name)
     heads = [read_head(tmp_path / name) for name in ("best", "last")]
     assert heads[0] == heads[1]
-    assert heads[0]["id"] == load_checkpoint(tmp_path / "best")["gipo"]["id"]
-    assert len(bytes.fromhex(heads[0]["id"])) == 32
+    assert heads[0].id == load_checkpoint(tmp_path / "best")["gipo"]["id"]
+    assert len(bytes.fromhex(heads[0].id or "")) == 32
     # saving a loaded checkpoint again changes nothing: the id does not depend on the id
     io.save_checkpoint(load_checkpoint(tmp_path / "best"), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "best").read_bytes()
@@ -115,7 +115,7 @@ def test_the_head_is_read_without_the_tensors(tmp_path: Path) -> None:
     path.write_bytes(content[:middle] + bytes(4) + content[middle + 4 :])
     with pytest.raises(UserError, match="checksum"):
         load_checkpoint(path)
-    assert read_head(path)["version"] == 17
+    assert read_head(path).version == 17
 
 
 def test_storage_options_are_refused(tmp_path: Path) -> None:

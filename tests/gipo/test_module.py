@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from gipo.adaptive import AdaptiveGIPO
 from gipo.baselines import ESPO
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, note
 from gipo.common.errors import UserError
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
@@ -322,7 +323,8 @@ def test_the_width_chosen_is_logged_as_the_mean_of_the_iteration() -> None:
 
 def test_a_policy_of_another_description_is_refused() -> None:
     module = fit(batches(1))
-    checkpoint = {"gipo": {"policy": copy.deepcopy(module.policy.description())}}
+    checkpoint: dict[str, Any] = {}
+    note(checkpoint, format=CHECKPOINT_FORMAT, policy=copy.deepcopy(module.policy.description()))
     module.on_load_checkpoint(checkpoint)
     checkpoint["gipo"]["policy"]["init_args"]["bins"] = 99
     with pytest.raises(UserError, match="bins"):

@@ -15,11 +15,11 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.envs import LiberoEnv, ParallelEnv
 
-from datamodules.envs.batched import refuse_no_simulators
 from datamodules.envs.libero import graphics
 from datamodules.envs.libero.simulator import SETTLE
 from datamodules.envs.libero.tasks import LiberoTask, find
 from datamodules.envs.seeding import episode_seed
+from datamodules.envs.simulation import refuse_no_simulators
 from gipo.common.errors import UserError
 
 WRIST = "robot0_eye_in_hand"

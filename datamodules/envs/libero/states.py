@@ -1,15 +1,58 @@
 """State-only LIBERO: N simulators of a task, or of the tasks of a suite, without cameras."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Unbounded
 
-from datamodules.envs.batched import BatchedEnv, Outcome, refuse_no_simulators
-from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator, units_of
+from datamodules.envs.batched import BatchedEnv, Outcome
+from datamodules.envs.libero import tasks as benchmark
+from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator, interface, units_of
 from datamodules.envs.libero.tasks import LiberoTask
+from datamodules.envs.simulation import SeededSimulation
+
+
+def find(name: str) -> "LiberoStateTask | None":
+    """The LIBERO suite or task of this name, seen by its state, where there is one.
+
+    Raises:
+        UserError: when the name begins like a suite and is wrong, or LIBERO is not installed.
+    """
+    return LiberoStateTask(name) if benchmark.known(name) else None
+
+
+@dataclass(frozen=True)
+class LiberoStateTask(SeededSimulation):
+    """A LIBERO suite, or one of its tasks, without cameras.
+
+    Args:
+        name: `libero_goal`, `libero_goal/7`, `libero_goal/turn_on_the_stove` or `turn_on_the_stove`.
+    """
+
+    name: str
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which an episode of the suite is truncated."""
+        return benchmark.find(self.name)[0].horizon
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The tasks' own names, in the benchmark's order."""
+        return tuple(task.name for task in benchmark.find(self.name))
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """Names, units and rate; of a suite, whose tasks name their numbers differently, these are only counted."""
+        return interface(benchmark.find(self.name))
+
+    def environment(self, num_envs: int, evaluating: bool) -> "LiberoStateEnv":
+        """Simulators that begin anywhere among the benchmark's initial states, or go through them in its order."""
+        return LiberoStateEnv(benchmark.find(self.name), num_envs, evaluating)
 
 
 class LiberoStateEnv(BatchedEnv):
@@ -30,7 +73,6 @@ class LiberoStateEnv(BatchedEnv):
     """
 
     def __init__(self, tasks: Sequence[LiberoTask], num_envs: int, evaluating: bool = False):
-        refuse_no_simulators(num_envs)
         size = len(units_of(tasks))
         super().__init__(num_envs, size, -np.ones(ACTION_SIZE), np.ones(ACTION_SIZE))
         if len(tasks) > 1:

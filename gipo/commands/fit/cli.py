@@ -33,6 +33,7 @@ from gipo.commands.fit.parser import Parser
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
+from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
@@ -227,7 +228,7 @@ class GipoCLI(LightningCLI):
         """Build the policy and hold it and its task against the checkpoint."""
         self.datamodule.check_evaluation()
         checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
-        trained, asked = checkpoint["gipo"].get("task"), self.datamodule.evaluated_task.name
+        trained, asked = CheckpointHead.of(checkpoint).task, self.datamodule.evaluated_task.name
         if trained is not None and trained != asked:
             raise UserError(
                 f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "

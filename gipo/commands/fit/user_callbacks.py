@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gipo.callbacks.last_checkpoint import reason, say
 from gipo.commands.fit.trainer_options import as_list
-from gipo.common.boundary import OURS, described, of_a_users_class
 from gipo.common.errors import UserError
+from gipo.common.faults import OURS, described, of_a_users_class
 
 SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
 FOUND = (

@@ -109,26 +109,24 @@ def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
 def read_checkpoint(path: Path, name: str) -> list[Record]:
     """The checkpoint, and the logs it learned from."""
     head = read_head(path)
-    identity = _text(head, "id") or f"none:{name}"  # written before checkpoints had ids
+    identity = printable(head.id or f"none:{name}")  # written before checkpoints had ids
     learned, logs = [], []
-    for entry in _entries(head, "logs"):
-        log = _text(entry, "session") or _text(entry, "sha256")
-        if log is None:
-            raise UserError("its entry 'logs' lists one without a session or sha256")
-        acting = [_text({"policy_ids": policy}, "policy_ids") or "" for policy in _items(entry, "policy_ids")]
-        steps = entry.get("steps")
-        learned.append(Origin(Key(Kind.LOG, log), How.LEARNED, steps if isinstance(steps, int) else None))
-        recorded = tuple(Origin(Key(Kind.ARTIFACT, policy), How.RECORDED) for policy in acting)
-        logs.append(Record(Key(Kind.LOG, log), None, (), recorded))
+    for log in head.logs:
+        key = Key(Kind.LOG, printable(log.session or log.sha256 or ""))
+        learned.append(Origin(key, How.LEARNED, log.steps))
+        logs.append(Record(key, None, (), tuple(_origin(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids)))
     learned.sort(key=lambda origin: -(origin.steps or 0))
-    parent, started = _text(head, "parent"), _text(head, "init_from")
     origins = [
-        *([Origin(Key(Kind.ARTIFACT, parent), How.PARENT)] if parent else []),
+        *([_origin(Kind.ARTIFACT, head.parent, How.PARENT)] if head.parent else []),
         *learned,
-        *([Origin(Key(Kind.CHECKPOINT, started), How.STARTED)] if started else []),
+        *([_origin(Kind.CHECKPOINT, head.init_from, How.STARTED)] if head.init_from else []),
     ]
-    facts = (_count(head, "version", "version {}"), _count(head, "frames", "{:,} frames"), _text(head, "task"))
+    facts = (_count(head.version, "version {}"), _count(head.frames, "{:,} frames"), printable(head.task or ""))
     return [Record(Key(Kind.CHECKPOINT, identity), name, tuple(filter(None, facts)), tuple(origins)), *logs]
+
+
+def _origin(kind: Kind, identity: str, how: How) -> Origin:
+    return Origin(Key(kind, printable(identity)), how)
 
 
 def read_artifact(path: Path, name: str) -> list[Record]:
@@ -144,7 +142,7 @@ def read_log(path: Path, name: str) -> list[Record]:
     header = opening.header
     manifests = {policy: _manifest(text) for policy, text in header.manifests.items()}
     acting = opening.policy_id or (next(iter(manifests)) if len(manifests) == 1 else None)
-    origins = () if acting is None else (Origin(Key(Kind.ARTIFACT, printable(acting)), How.RECORDED),)
+    origins = () if acting is None else (_origin(Kind.ARTIFACT, acting, How.RECORDED),)
     robot, created = header.robot.get("name"), header.created.replace("T", " ")[:16]
     beside = [f"shadow {policy[:12]}" for policy in manifests if acting is not None and policy != acting]
     facts = (created, str(robot or ""), *beside)
@@ -168,7 +166,7 @@ def _artifact(policy_id: str, name: str | None, manifest: Mapping[str, Any]) -> 
     """The artifact, and what its manifest knows of its checkpoint."""
     key = Key(Kind.ARTIFACT, printable(policy_id))
     precision = "int8" if manifest.get("precision") == "int8" else None
-    facts = tuple(filter(None, (_count(manifest, "policy_version", "version {}"), precision)))
+    facts = tuple(filter(None, (_count(manifest.get("policy_version"), "version {}"), precision)))
     checkpoint, parent = _text(manifest, "checkpoint"), _text(manifest, "parent")
     logs_of = (Origin(Key(Kind.ARTIFACT, parent), How.PARENT),) if parent else ()
     if checkpoint is None:
@@ -185,29 +183,14 @@ def _manifest(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _text(entries: Mapping[str, Any], key: str) -> str | None:
-    """A text that may be absent."""
-    found = entries.get(key)
+def _text(manifest: Mapping[str, Any], key: str) -> str | None:
+    """A text of a manifest, which may be absent."""
+    found = manifest.get(key)
     if found is not None and not isinstance(found, str):
         raise UserError(f"its entry {key!r} is {type(found).__name__}, it must be a text")
     return printable(found) if found else None
 
 
-def _entries(head: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found = _items(head, key)
-    if not all(isinstance(entry, dict) for entry in found):
-        raise UserError(f"its entry {key!r} must be a list of objects")
-    return found
-
-
-def _items(entries: Mapping[str, Any], key: str) -> list[Any]:
-    """A list that may be absent."""
-    found = entries.get(key) or []
-    if not isinstance(found, list | tuple):
-        raise UserError(f"its entry {key!r} is {type(found).__name__}, it must be a list")
-    return list(found)
-
-
-def _count(entries: Mapping[str, Any], key: str, words: str) -> str | None:
-    found = entries.get(key)
+def _count(found: Any, words: str) -> str | None:
+    """`found` in words, where it is a number."""
     return words.format(found) if isinstance(found, int) else None

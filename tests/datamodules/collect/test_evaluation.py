@@ -10,15 +10,16 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from datamodules.collect.evaluation import evaluate
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import Simulation, spaces_of
+from datamodules.envs.tasks import simulation
 from datamodules.vla import ToyVLA
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from gipo.vla.policies import VLATokenPolicy
 
-TASK = Task("Tiny-v0")
+TASK = simulation("Tiny-v0")
 
 
-def policy_for(task: Task, family: type[Policy] = TokenPolicy) -> Policy:
+def policy_for(task: Simulation, family: type[Policy] = TokenPolicy) -> Policy:
     env = task.make(1, 0)
     torch.manual_seed(0)
     return family(spaces_of(env))
@@ -67,7 +68,7 @@ def starts(env: EnvBase, policy: Policy, episodes: int) -> list[tuple[float, ...
 
 
 def test_an_episode_begins_by_its_number_whatever_a_policy_did_in_those_before() -> None:
-    task = Task("Brief-v0")
+    task = simulation("Brief-v0")
     one, other = policy_for(task), policy_for(task)
     for parameter in other.actor_parameters():
         torch.nn.init.normal_(parameter)
@@ -116,17 +117,17 @@ def starts_of_states(env: EnvBase, policy: Policy, episodes: int) -> torch.Tenso
 
 
 def test_the_first_goals_of_metaworld_are_those_of_its_seed() -> None:
-    env, seeded = Task("reach-v3").make(3, 0), Task("reach-v3").make(3, 7)
+    env, seeded = simulation("reach-v3").make(3, 0), simulation("reach-v3").make(3, 7)
     env.begin_with(range(3), 7)
     goals = env.reset()["observation"][:, -3:]
     assert torch.equal(goals, seeded.reset()["observation"][:, -3:])
-    alone = Task("reach-v3").make(1, 0)
+    alone = simulation("reach-v3").make(1, 0)
     alone.begin_with([2], 7)
     assert torch.equal(alone.reset()["observation"][0, -3:], goals[2])
 
 
 def test_an_episode_without_end_is_cut_where_it_is_asked() -> None:
-    task = Task("Endless-v0")
+    task = simulation("Endless-v0")
     episodes = evaluate(task.make(2, 0), policy_for(task), 5, 1, max_steps=9)
     assert episodes["length"].tolist() == [9] * 5
 
@@ -143,7 +144,7 @@ def test_global_generators_and_the_policy_are_left_alone() -> None:
 
 
 def test_metaworld_reports_success_at_any_and_at_the_last_step() -> None:
-    task = Task("reach-v3")
+    task = simulation("reach-v3")
     episodes = evaluate(task.make(2, 0), policy_for(task), 2, 3)
     assert episodes["length"].tolist() == [500, 500]
     assert (episodes["success"] | ~episodes["success_last"]).all()  # success at the end is success at some step

@@ -14,13 +14,14 @@ from tensordict import TensorDict
 from datamodules.collect.ray_actors import RayRollouts
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import InProcessRollouts
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import Simulation, spaces_of
+from datamodules.envs.tasks import simulation
 from datamodules.options import RayOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 from tests.runs import living, within
 
-TASK = Task("Pendulum-v1")
+TASK = simulation("Pendulum-v1")
 ENVS, FRAMES, WORKERS, SEED, FIRST_EPISODE = 2, 24, 2, 3, 50
 Make = Callable[..., RayRollouts]
 
@@ -41,7 +42,11 @@ def make(cluster: Cluster, policy: Policy) -> Iterator[Make]:
     made: list[RayRollouts] = []
 
     def make(
-        task: Task = TASK, workers: int = WORKERS, asynchronous: bool = False, timeout: float = 20.0, **options: Any
+        task: Simulation = TASK,
+        workers: int = WORKERS,
+        asynchronous: bool = False,
+        timeout: float = 20.0,
+        **options: Any,
     ) -> RayRollouts:
         ray = RayOptions(address=cluster.address, **options)
         made.append(
@@ -201,7 +206,7 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
 def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
     # Known here, but on no machine of the cluster.
     with pytest.raises(UserError, match=r"Ray actor 0 could not start: .*unknown task 'Tiny-v0'"):
-        make(Task("Tiny-v0"), workers=1)
+        make(simulation("Tiny-v0"), workers=1)
 
 
 def test_an_actor_that_finds_no_place_says_why(make: Make) -> None:

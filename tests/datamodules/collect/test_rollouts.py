@@ -12,12 +12,13 @@ from tensordict import TensorDict
 
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import InProcessRollouts
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import Simulation, spaces_of
+from datamodules.envs.tasks import simulation
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from tests.runs import Process, living, within
 
-TASK = Task("reach-v3")
+TASK = simulation("reach-v3")
 ENVS, FRAMES, WORKERS, SEED, FIRST_EPISODE = 2, 32, 2, 3, 50
 Args = Callable[..., list[str]]
 Start = Callable[[list[str]], Process]
@@ -32,7 +33,7 @@ def policy() -> Policy:
     return made
 
 
-def in_process(policy: Policy, task: Task = TASK, seed: int = SEED, **options: Any) -> InProcessRollouts:
+def in_process(policy: Policy, task: Simulation = TASK, seed: int = SEED, **options: Any) -> InProcessRollouts:
     return InProcessRollouts(task, ENVS, FRAMES, policy, seed=seed, **{"store_params": False} | options)
 
 
@@ -116,7 +117,7 @@ def test_log_probs_are_of_the_latent_under_the_policy_that_acted(policy: Policy)
 
 
 def test_a_task_without_success_says_nothing_of_it() -> None:
-    task = Task("Tiny-v0")
+    task = simulation("Tiny-v0")
     env = task.make(1, 0)
     rollouts = in_process(TokenPolicy(spaces_of(env), bins=4), task)
     assert ("next", "success") not in rollouts.collect().keys(True)
@@ -124,7 +125,7 @@ def test_a_task_without_success_says_nothing_of_it() -> None:
 
 
 def test_episode_numbers_go_on_across_chunks_ends_and_restarts() -> None:
-    task = Task("Tiny-v0")
+    task = simulation("Tiny-v0")
     env = task.make(1, 0)
     rollouts = in_process(TokenPolicy(spaces_of(env), bins=4), task, first_episode=100)
     seen: set[int] = set()

@@ -7,10 +7,10 @@ import pytest
 
 from datamodules.collect import sources
 from datamodules.envs.simulation import Shortened
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, RayOptions
 
-TASK, POLICY, RAY = Task("Pendulum-v1"), object(), RayOptions(max_staleness=2)
+TASK, POLICY, RAY = simulation("Pendulum-v1"), object(), RayOptions(max_staleness=2)
 SHARED = {"task": TASK, "num_envs": 3, "frames": 12, "policy": POLICY, "store_params": True, "first_episode": 5}
 MANY = {"workers": 2, "asynchronous": True, "timeout": 7.0}
 SHORT = Shortened(TASK, 9)

@@ -8,8 +8,9 @@ from tensordict import TensorDict
 
 from datamodules.collect.rollouts import InProcessRollouts
 from datamodules.collect.stagger import Staggered, first_lengths
+from datamodules.envs.gymnasium import GymnasiumTask
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from datamodules.online import OnlineDataModule
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
@@ -19,7 +20,7 @@ from gipo.vla.policies import VLATokenPolicy
 
 ENVS, STEPS = 4, 30
 HORIZON = 12  # of Tiny-v0
-TINY = Staggered(Task("Tiny-v0"))
+TINY = Staggered(simulation("Tiny-v0"))
 
 
 def rollouts(task: Simulation, family: type = TokenPolicy) -> InProcessRollouts:
@@ -51,7 +52,7 @@ def test_first_lengths_are_spread_over_the_whole_limit(count: int) -> None:
 
 
 def test_only_first_episodes_are_short_and_they_are_truncated_not_terminated() -> None:
-    task = CollectorOptions(stagger=True, max_steps=9).simulated(Task("Pendulum-v1"))
+    task = CollectorOptions(stagger=True, max_steps=9).simulated(simulation("Pendulum-v1"))
     with closing(rollouts(task)) as source:
         frames = chunk(source)
     lengths = first_ends(frames)
@@ -68,7 +69,7 @@ def test_only_first_episodes_are_short_and_they_are_truncated_not_terminated() -
 
 
 def test_a_restart_staggers_again_and_by_its_seed_alone() -> None:
-    task = CollectorOptions(stagger=True, max_steps=9).simulated(Task("Pendulum-v1"))
+    task = CollectorOptions(stagger=True, max_steps=9).simulated(simulation("Pendulum-v1"))
     with closing(rollouts(task)) as source:
         begun = first_ends(chunk(source))
         source.restart(8)
@@ -106,12 +107,12 @@ def test_action_chunks_are_staggered_by_decisions() -> None:
 def test_evaluation_is_the_tasks_own() -> None:
     with closing(TINY.make_evaluation(2, 0)) as env:
         assert "staggered" not in env.observation_spec.keys()
-    own = Task("Tiny-v0")
+    own = simulation("Tiny-v0")
     assert (TINY.name, TINY.horizon, TINY.parts, TINY.interface) == (own.name, own.horizon, own.parts, own.interface)
 
 
 def test_a_task_without_a_limit_is_refused_with_the_way_out() -> None:
-    class Endless(Task):
+    class Endless(GymnasiumTask):
         horizon = None  # type: ignore[assignment]
 
     for build in (

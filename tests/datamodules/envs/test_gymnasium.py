@@ -6,7 +6,7 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from datamodules.collect.actor import Actor
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, TokenPolicy
 from tests import typed_env
@@ -17,14 +17,14 @@ typed_env.register()
 
 @pytest.mark.parametrize("name", typed_env.SPACES)
 def test_specs_hold(name: str) -> None:
-    env = Task(name).make(num_envs=2, seed=0)
+    env = simulation(name).make(num_envs=2, seed=0)
     check_env_specs(env)
     assert env.action_spec.dtype == torch.float32
     action, observation = typed_env.SPACES[name]
     seen = env.reset()["observation"]
     assert seen.dtype == torch.float32
     np.testing.assert_array_equal(seen.numpy(), np.tile(observation.high.astype(np.float32), (2, 1)))
-    spaces = Task(name).spaces(env)
+    spaces = simulation(name).spaces(env)
     assert (spaces.action_low, spaces.action_high) == tuple(
         tuple(bound.astype(np.float32).tolist()) for bound in (action.low, action.high)
     )
@@ -34,7 +34,7 @@ def test_specs_hold(name: str) -> None:
 @pytest.mark.parametrize("name", typed_env.SPACES)
 @pytest.mark.parametrize("kind", [TokenPolicy, GaussianPolicy])
 def test_what_was_sampled_is_kept_and_what_is_sent_is_the_nearest(name: str, kind: type) -> None:
-    task = Task(name)
+    task = simulation(name)
     env = task.make(num_envs=1, seed=0)
     torch.manual_seed(0)
     policy = kind(task.spaces(env), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,)))

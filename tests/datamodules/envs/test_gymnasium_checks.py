@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from gipo.common.errors import UserError
 
 
@@ -58,7 +58,7 @@ def run(kind: type[Wild], begin: Any, answer: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
     gymnasium.register("Wild-v0", kind, max_episode_steps=9, disable_env_checker=True,
                        kwargs={"begin": begin, "answer": answer})  # fmt: skip
-    env = Task("Wild-v0").make(1, 0)
+    env = simulation("Wild-v0").make(1, 0)
     return float(env.rand_step(env.reset())["next", "reward"])
 
 

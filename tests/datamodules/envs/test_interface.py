@@ -2,21 +2,21 @@
 
 import numpy as np
 
-from datamodules.envs.interface import gymnasium_interface, metaworld_interface
-from datamodules.envs.tasks import Task
+from datamodules.envs.interface import gymnasium_interface
+from datamodules.envs.tasks import simulation
 
 
 def test_every_number_of_metaworld_has_one_name_and_unit() -> None:
-    interface = metaworld_interface()
+    interface = simulation("reach-v3").interface
     assert len(set(interface["observation_names"])) == len(interface["observation_units"]) == 39
     assert len(set(interface["action_names"])) == len(interface["action_units"]) == 4
 
 
 def test_names_stand_where_metaworld_puts_the_numbers() -> None:
-    env = Task("push-v3").make(1, seed=3)
+    env = simulation("push-v3").make(1, seed=3)
     simulator = env.simulators[0]
     observation = dict(
-        zip(metaworld_interface()["observation_names"], env.reset()["observation"][0].tolist(), strict=True)
+        zip(simulation("reach-v3").interface["observation_names"], env.reset()["observation"][0].tolist(), strict=True)
     )
 
     def at(name: str) -> list[float]:
@@ -30,9 +30,9 @@ def test_names_stand_where_metaworld_puts_the_numbers() -> None:
 
 
 def test_an_action_is_in_centimetres_and_the_rate_is_the_simulators() -> None:
-    env = Task("reach-v3").make(1, seed=0)
+    env = simulation("reach-v3").make(1, seed=0)
     assert env.simulators[0].action_scale == 0.01
-    assert 1 / env.simulators[0].dt == metaworld_interface()["control_rate_hz"]
+    assert 1 / env.simulators[0].dt == simulation("reach-v3").interface["control_rate_hz"]
     env.close()
 
 

@@ -6,9 +6,9 @@ import pytest
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from torchrl.envs.custom import ToyVLAEnv
 
+from datamodules.envs.action_chunks import ChunkEnv
 from datamodules.envs.seeding import begin_episodes, episode_seed
-from datamodules.envs.tasks import Task
-from datamodules.vla import ChunkEnv
+from datamodules.envs.tasks import simulation
 
 
 class Claiming:
@@ -50,5 +50,5 @@ def test_simulators_behind_a_transform_are_told_the_numbers() -> None:
         begin_episodes(env, range(4, 6), 7)
         return env.reset()["observation"].tolist()
 
-    task = Task("Tiny-v0")
+    task = simulation("Tiny-v0")
     assert start(TransformedEnv(task.make(2, 0), StepCounter(5, step_count_key="count"))) == start(task.make(2, 1))

@@ -7,14 +7,14 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.collect.rollouts import InProcessRollouts
-from datamodules.envs.simulation import Shortened, Simulation
-from datamodules.envs.tasks import Task, spaces_of
+from datamodules.envs.simulation import Shortened, Simulation, spaces_of
+from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
 from gipo.common.errors import UserError
 from gipo.policies import TokenPolicy
 
-TASK = Task("reach-v3")
+TASK = simulation("reach-v3")
 ENVS, STEPS, LIMIT = 3, 20, 7
 
 

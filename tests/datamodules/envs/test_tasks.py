@@ -13,9 +13,11 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.envs.metaworld import MetaWorldEnv
+from datamodules.envs.gymnasium import GymnasiumTask
+from datamodules.envs.metaworld import MetaWorldEnv, MetaWorldTask
 from datamodules.envs.seeding import seed_env
-from datamodules.envs.tasks import Task, simulation, spaces_of
+from datamodules.envs.simulation import Simulation, spaces_of
+from datamodules.envs.tasks import find, simulation
 from datamodules.vla import ToyVLA
 from gipo.common.errors import UserError
 
@@ -30,7 +32,7 @@ every_task = pytest.mark.parametrize(
 
 @pytest.fixture
 def reach() -> Iterator[MetaWorldEnv]:
-    env = Task("reach-v3").make(num_envs=3, seed=0)
+    env = simulation("reach-v3").make(num_envs=3, seed=0)
     assert isinstance(env, MetaWorldEnv)
     yield env
     env.close()
@@ -78,7 +80,7 @@ def wear(env: MetaWorldEnv) -> None:
 
 @pytest.mark.parametrize("task", ["reach-v3", "Pendulum-v1"])
 def test_specs_hold(task: str) -> None:
-    env = Task(task).make(num_envs=2, seed=0)
+    env = simulation(task).make(num_envs=2, seed=0)
     check_env_specs(env)
     env.close()
 
@@ -95,7 +97,7 @@ def test_metaworld_sizes_and_bounds(reach: MetaWorldEnv) -> None:
 
 
 def test_gymnasium_id_has_the_same_keys() -> None:
-    env = Task("Pendulum-v1").make(num_envs=2, seed=0)
+    env = simulation("Pendulum-v1").make(num_envs=2, seed=0)
     answer = env.rand_step(env.reset())["next"]
     assert env.batch_size == (2,)
     assert spaces_of(env).action_high == (2.0,)
@@ -139,7 +141,7 @@ def test_a_seed_decides_everything_whatever_happened_before(task: str) -> None:
 
 
 def test_a_seed_decides_everything_in_a_gymnasium_task() -> None:
-    new, worn = Task("Pendulum-v1").make(2, seed=0), Task("Pendulum-v1").make(2, seed=5)
+    new, worn = simulation("Pendulum-v1").make(2, seed=0), simulation("Pendulum-v1").make(2, seed=5)
     worn.rollout(30)
     assert fingerprint(new, seed=11) == fingerprint(worn, seed=11)
     assert fingerprint(worn, seed=12) != fingerprint(worn, seed=11)
@@ -203,7 +205,7 @@ def global_numpy_state() -> str:
 @pytest.mark.parametrize("task", ["reach-v3", "Pendulum-v1"])
 def test_seeding_leaves_global_generators_alone(task: str) -> None:
     torch_state, numpy_state = torch.random.get_rng_state(), global_numpy_state()
-    env = Task(task).make(num_envs=2, seed=1)
+    env = simulation(task).make(num_envs=2, seed=1)
     seed_env(env, 2)
     env.reset()
     assert torch.equal(torch.random.get_rng_state(), torch_state)
@@ -251,7 +253,7 @@ def test_success_does_not_end_an_episode(reach: MetaWorldEnv) -> None:
 
 
 def test_gymnasium_time_limit_truncates() -> None:
-    env = Task("Pendulum-v1").make(num_envs=2, seed=0)
+    env = simulation("Pendulum-v1").make(num_envs=2, seed=0)
     frames = env.rollout(200)
     assert frames["next", "truncated"].squeeze(-1).nonzero()[:, 1].tolist() == [199, 199]
     assert not frames["next", "terminated"].any()
@@ -259,7 +261,7 @@ def test_gymnasium_time_limit_truncates() -> None:
 
 
 def test_gymnasium_failure_terminates() -> None:
-    env = Task("InvertedPendulum-v5").make(num_envs=1, seed=0)
+    env = simulation("InvertedPendulum-v5").make(num_envs=1, seed=0)
     state = env.reset()
     for _ in range(100):
         state = act(env, np.full((1, 1), 3.0), state)
@@ -312,7 +314,7 @@ def test_answers_do_not_change_afterwards(reach: MetaWorldEnv) -> None:
 )
 def test_unknown_task_offers_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UserError, match="unknown task") as refusal:
-        Task(name)
+        simulation(name)
     assert near in str(refusal.value)
 
 
@@ -320,13 +322,19 @@ def test_unknown_task_offers_the_nearest(name: str, near: str) -> None:
 @pytest.mark.parametrize("num_envs", [0, -1])
 def test_environments_of_no_simulators_are_refused(task: str, num_envs: int) -> None:
     with pytest.raises(UserError, match=f"num_envs.*{num_envs}"):
-        Task(task).make(num_envs, seed=0)
+        simulation(task).make(num_envs, seed=0)
+
+
+@pytest.mark.parametrize(("name", "found"), [("reach-v3", MetaWorldTask), ("Pendulum-v1", GymnasiumTask)])
+def test_a_name_is_found_by_the_kind_of_simulator_that_knows_it(name: str, found: type[Simulation]) -> None:
+    assert find(name) == found(name)  # type: ignore[call-arg]
+    assert find(f"no-{name}") is None
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "FrozenLake-v1"])
 def test_discrete_actions_are_refused(task: str) -> None:
     with pytest.raises(UserError, match=r"action space Discrete.*gymnasium\.spaces\.Box|observation space Discrete"):
-        Task(task).make(num_envs=1, seed=0)
+        simulation(task).make(num_envs=1, seed=0)
 
 
 MINE = """
@@ -374,7 +382,7 @@ def my_simulations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_path_of_a_class_alone_is_a_task() -> None:
     assert simulation("mine_sims.Whole").name == "half"
     assert simulation("datamodules.vla.ToyVLA") == ToyVLA()
-    assert simulation("reach-v3") == Task("reach-v3")
+    assert simulation("reach-v3") == simulation("reach-v3")
 
 
 @pytest.mark.usefixtures("my_simulations")

@@ -5,11 +5,10 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from gipo.common import boundary
+from gipo.common import boundary, faults
 from gipo.common.errors import UserError
 
 
@@ -111,7 +110,7 @@ def test_the_traceback_is_shown_when_asked_for(capsys, monkeypatch, how):
 
 
 def test_a_fault_of_ours_shows_its_traceback_and_asks_for_a_report(capsys, monkeypatch):
-    monkeypatch.setattr(boundary, "OURS", (os.path.dirname(__file__) + os.sep,))
+    monkeypatch.setattr(faults, "OURS", (os.path.dirname(__file__) + os.sep,))
     code, err = told(capsys, raising(AssertionError("cannot be")))
     assert code == 1
     assert "Traceback" in err
@@ -142,30 +141,3 @@ def test_output_that_cannot_be_written(output, code, line):
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (code, line)
-
-
-def test_a_stream_that_was_closed_is_no_place_for_a_file(tmp_path: Path) -> None:
-    """`gipo … 2>&-`: what libraries print on number 2 must not reach the next file that is opened."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            for number in (1, 2):
-                os.close(number)
-            sys.stdout = sys.stderr = None  # type: ignore[assignment] # as Python begins then
-            boundary.reopen_closed()
-            file = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-            os.write(2, b"what a library prints")
-            print("what we print", file=sys.stderr, flush=True)
-            print("what we print", flush=True)
-            code = int(file in (1, 2) or os.fstat(file).st_size > 0)
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_module_that_there_is_not_has_no_line_of_the_interpreter():
-    with pytest.raises(ModuleNotFoundError) as found:
-        importlib.import_module("no_such_module")
-    error = found.value.with_traceback(found.tb.tb_next)  # without the line of this test
-    assert boundary.described(error) == "ModuleNotFoundError: No module named 'no_such_module'"

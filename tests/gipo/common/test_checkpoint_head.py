@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, LearnedLog, note, read_head
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy
@@ -37,9 +37,35 @@ def written(path: Path, version: int = 17, **extra: Any) -> tuple[Path, dict[str
 @pytest.mark.parametrize("version", [0, 17, 2**40])
 def test_it_is_what_torch_reads(tmp_path: Path, version: int) -> None:
     path, checkpoint = written(tmp_path / "x.ckpt", version)
-    by_torch = torch.load(path, weights_only=True)["gipo"]
-    assert read_head(path) == {**by_torch, "version": version}
-    assert read_head(path)["id"] == checkpoint_id(checkpoint)
+    by_torch = torch.load(path, weights_only=True)
+    head = read_head(path)
+    assert head == CheckpointHead.of(by_torch, version=version)
+    assert {name: getattr(head, name) for name in by_torch["gipo"]} == by_torch["gipo"]
+    assert head.id == checkpoint_id(checkpoint)
+
+
+def test_what_is_noted_is_what_is_read() -> None:
+    checkpoint: dict[str, Any] = {}
+    note(checkpoint, format=CHECKPOINT_FORMAT, policy={"class_path": "x"})
+    note(checkpoint, logs=[{"session": "a", "sha256": None, "policy_ids": ["b"], "steps": 3}], parent="b")
+    logs = (LearnedLog("a", None, ["b"], 3),)
+    assert CheckpointHead.of(checkpoint) == CheckpointHead({"class_path": "x"}, parent="b", logs=logs)
+    with pytest.raises(UserError, match="does not say parents of itself; it says policy, format, init_from, id"):
+        note(checkpoint, parents=["b"])
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"frames": "many"}, "entry 'frames' is str, it must be a whole number"),
+        ({"interface": ["x"]}, "entry 'interface' is list, it must be an object"),
+        ({"logs": [{"steps": 3}]}, "lists one without a session or sha256"),
+        ({"policy": None}, "has no 'policy'"),
+    ],
+)
+def test_an_entry_of_another_type_is_refused_by_its_name(entries: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=f"^run.ckpt:? .*{words}"):
+        CheckpointHead.of({"gipo": {"format": CHECKPOINT_FORMAT, "policy": {}} | entries}, "run.ckpt")
 
 
 def test_it_is_read_without_the_tensors(tmp_path: Path) -> None:
@@ -47,7 +73,7 @@ def test_it_is_read_without_the_tensors(tmp_path: Path) -> None:
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[:middle] + bytes(4) + content[middle + 4 :])
-    assert read_head(path)["version"] == 17
+    assert read_head(path).version == 17
 
 
 def test_reading_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

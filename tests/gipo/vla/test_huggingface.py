@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from deploy.errors import ArtifactError
 from deploy.export.graph import trace
 from gipo.cli import main
 from gipo.common.errors import UserError
@@ -129,7 +128,7 @@ def test_a_head_tied_to_the_embeddings_stays_out_of_a_checkpoint(tmp_path: Path)
 
 
 def test_it_is_not_exported(pretrained: Path) -> None:
-    with pytest.raises(ArtifactError, match="VocabTailPolicy cannot be exported to ONNX: HuggingFaceNetworks reads"):
+    with pytest.raises(UserError, match="VocabTailPolicy cannot be exported to ONNX: HuggingFaceNetworks reads"):
         trace(made(pretrained))
 
 

@@ -49,13 +49,13 @@ def own_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built for the spaces that training reads off `Double-v0`, and exported."""
     pytest.importorskip("torch", reason="artifacts are exported with torch")
     from datamodules.envs.interface import gymnasium_interface
-    from datamodules.envs.tasks import Task
+    from datamodules.envs.tasks import simulation
     from deploy.export.artifact import export
     from gipo.networks import SeparateNetworks
     from gipo.policies import TokenPolicy
     from tests.deploy.builders import save
 
-    task, folder = Task("Double-v0"), tmp_path_factory.mktemp("own")
+    task, folder = simulation("Double-v0"), tmp_path_factory.mktemp("own")
     env = task.make(1, 0)
     policy = TokenPolicy(task.spaces(env), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,))).eval()
     env.close()

@@ -14,7 +14,7 @@ from datamodules.envs.libero.simulator import LiberoSimulator, units
 from datamodules.envs.libero.states import LiberoStateEnv
 from datamodules.envs.libero.tasks import find
 from datamodules.envs.seeding import seed_env
-from datamodules.envs.tasks import spaces_of
+from datamodules.envs.simulation import spaces_of
 from gipo.common.errors import UserError
 from gipo.policies import TokenPolicy
 

@@ -9,7 +9,7 @@ import yaml
 from datamodules.envs.libero import tasks
 from datamodules.envs.libero.simulator import interface, units
 from datamodules.envs.libero.tasks import SUITES, find
-from datamodules.envs.tasks import Task
+from datamodules.envs.tasks import simulation
 from gipo.commands.fit.arguments import shipped_configs
 from gipo.common.errors import UserError
 
@@ -44,7 +44,7 @@ def test_a_task_is_found_by_index_and_by_name() -> None:
     ],
 )
 def test_a_derived_suite_has_the_horizon_of_its_origin(suite: str, horizon: int) -> None:
-    assert Task(suite).horizon == horizon
+    assert simulation(suite).horizon == horizon
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_derived_suite_has_the_horizon_of_its_origin(suite: str, horizon: int)
 )
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UserError, match=r"unknown|has no task") as refusal:
-        Task(name)
+        simulation(name)
     assert near in str(refusal.value)
 
 
@@ -75,9 +75,9 @@ def test_without_libero_its_names_say_what_to_install(monkeypatch: pytest.Monkey
         cached.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r"need libero: pip install '\.\[libero\]' in a clone of gipo"):
-        Task("libero_goal/7")
+        simulation("libero_goal/7")
     with pytest.raises(UserError, match="reach-v3"):
-        Task("reach-v2")
+        simulation("reach-v2")
 
 
 def test_a_suite_counts_its_numbers_and_a_task_names_them() -> None:
@@ -93,4 +93,4 @@ def test_a_suite_counts_its_numbers_and_a_task_names_them() -> None:
 def test_a_shipped_configuration_is_of_a_suite(config: str) -> None:
     data = yaml.safe_load(shipped_configs()[config].read_text())["data"]
     assert data["task"] == config.removesuffix(".yaml")
-    assert data["evaluation"]["test_episodes"] == 50 * len(Task(data["task"]).parts)
+    assert data["evaluation"]["test_episodes"] == 50 * len(simulation(data["task"]).parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gipo.cli import main
+from gipo.common import faults
 
 MODULE = """from dataclasses import dataclass
 import torch
@@ -85,3 +86,10 @@ def test_it_is_named_in_one_line(
         main([*tiny(data__task="Tiny-v0", data__total_frames=32, **own), f"--model.{option}"])
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("gipo: error: " + AT_FAULT[option].format(here=tmp_path))
+
+
+def test_a_module_that_there_is_not_has_no_line_of_the_interpreter() -> None:
+    with pytest.raises(ModuleNotFoundError) as found:
+        importlib.import_module("no_such_module")
+    error = found.value.with_traceback(found.tb.tb_next)  # without the line of this test
+    assert faults.described(error) == "ModuleNotFoundError: No module named 'no_such_module'"

@@ -1,0 +1,36 @@
+"""Which policy a file is: its id, and those that a robot is told to require."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from gipo.common.errors import UserError
+from gipo.common.reading import read_bytes
+
+_MAX_LIST = 1 << 20  # bytes
+
+
+def policy_id(data: bytes) -> str:
+    """SHA-256 of a whole artifact, hex: what a robot is told to require, and what its log names."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def required_ids(require: str) -> set[str]:
+    """The policy ids that `require` allows: one id, or a file as `sha256sum policy.onnx > FILE` writes it.
+
+    Raises:
+        UserError: when it is neither.
+    """
+    if _is_id(require):
+        return {require.lower()}
+    if not Path(require).is_file():
+        raise UserError(f"--require-id {require!r} is neither a policy id (64 hex digits) nor a file that lists some")
+    lines = read_bytes(require, _MAX_LIST, links=False).decode(errors="replace").splitlines()
+    words = [line.split()[0].lower() for line in lines if line.strip() and not line.startswith("#")]
+    if not words or not all(map(_is_id, words)):
+        raise UserError(f"{require} must list one policy id (64 hex digits) at the start of each line")
+    return set(words)
+
+
+def _is_id(word: str) -> bool:
+    return re.fullmatch(r"[0-9a-fA-F]{64}", word) is not None
