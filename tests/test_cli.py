@@ -61,12 +61,9 @@ OFFLINE = [
     if "data_module: OfflineDataModule" in path.read_text().splitlines()
 ]
 ONLINE = sorted(set(shipped_configs()) - set(OFFLINE))
-SLOW = [config for config in ONLINE if config.startswith("libero_") and config != "libero_goal.yaml"]  # to compile
 
 
-@pytest.mark.parametrize(
-    "config", [pytest.param(config, marks=pytest.mark.campaign) if config in SLOW else config for config in ONLINE]
-)
+@pytest.mark.parametrize("config", ONLINE)
 def test_every_shipped_configuration_trains_two_iterations_and_resumes_to_four(config: str, tmp_path: Path) -> None:
     main(shrunk(config, tmp_path / "run", 2))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"

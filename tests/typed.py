@@ -77,7 +77,7 @@ CONTEXT = {  # what the text around an option names before it
     "--data.iterations": "--config=bc.yaml",
     "--data.behaviour": "--config=post_train.yaml",
     "--data.min_ess": "--config=post_train.yaml",
-    "--data.collector.max_steps": "--config=libero_90.yaml",
+    "--data.collector.max_steps": "--config=libero.yaml",
 }
 
 

@@ -17,6 +17,13 @@ DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, Offline
 # The class behind an option whose default is null, as its being named means more than its options: a run that starts
 # from a checkpoint's policy refuses another one only where one is named.
 IMPLIED_CLASSES = {"model.policy": "gipo.policies.TokenPolicy"}
+# Configurations that another one has taken the place of, and the options that make it the same.
+FORMERLY_SHIPPED = {
+    f"libero_{suite}.yaml": f"--data.task=libero_{suite}" for suite in ("spatial", "object", "goal", "10")
+}
+FORMERLY_SHIPPED["libero_90.yaml"] = (
+    "--data.task=libero_90 --data.evaluation.episodes=90 --data.evaluation.test_episodes=4500"
+)
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -32,6 +39,8 @@ def with_shipped_configs(args: list[str]) -> list[str]:
     for index, arg in enumerate(args):
         name = _config_name(args, index)
         if name is not None and not Path(name).exists():
+            if name in FORMERLY_SHIPPED:
+                raise UserError(f"{name} is now libero.yaml: --config libero.yaml {FORMERLY_SHIPPED[name]}")
             if name not in shipped:
                 raise UserError(f"no configuration file {name!r}, here or shipped. Shipped: {nearest(name, shipped)}")
             arg = arg.removesuffix(name) + str(shipped[name])

@@ -10,7 +10,7 @@ from datamodules.envs.libero import tasks
 from datamodules.envs.libero.simulator import interface, units
 from datamodules.envs.libero.tasks import SUITES, find
 from datamodules.envs.tasks import simulation
-from gipo.commands.fit.arguments import shipped_configs
+from gipo.cli import main
 from gipo.common.errors import UserError
 
 
@@ -89,8 +89,15 @@ def test_a_suite_counts_its_numbers_and_a_task_names_them() -> None:
     assert one["control_rate_hz"] == 20
 
 
-@pytest.mark.parametrize("config", [name for name in shipped_configs() if name.startswith("libero_")])
-def test_a_shipped_configuration_is_of_a_suite(config: str) -> None:
-    data = yaml.safe_load(shipped_configs()[config].read_text())["data"]
-    assert data["task"] == config.removesuffix(".yaml")
-    assert data["evaluation"]["test_episodes"] == 50 * len(simulation(data["task"]).parts)
+@pytest.mark.parametrize("suite", SUITES)
+def test_one_configuration_is_for_every_suite(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", f"--config={suite}.yaml"])  # as it was called before
+    (line,) = capsys.readouterr().err.splitlines()
+    options = line.partition(f"{suite}.yaml is now libero.yaml: ")[2].split()
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *options, "--print_config"])
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert data["task"] == suite
+    assert data["evaluation"]["test_episodes"] == 50 * len(simulation(suite).parts)
+    assert data["freeze_moments"]
