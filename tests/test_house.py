@@ -21,7 +21,7 @@ FRAGMENTS = {"gipo": 31, "datamodules": 50, "robots": 12, "deploy": 7}
 CROWDED: dict[str, int] = {}
 LONG_MODULES = {"gipo/commands/fit/cli.py", "gipo/module.py", "gipo/objectives.py", "datamodules/online.py"}
 NAMED_TWICE = {
-    "Copied", "Node", "Origin", "Outcome", "Parser", "Policy", "Run", "Span", "State", "_Encoder",
+    "Copied", "Node", "Origin", "Outcome", "Parser", "Policy", "Provenance", "Run", "Span", "State", "_Encoder",
 }  # fmt: skip
 
 FILES = [
@@ -57,7 +57,8 @@ def test_data_modules_are_told_from_their_folder() -> None:
 
 
 def test_no_module_is_long() -> None:
-    assert {name(path) for path in MODULES if len(path.read_text().splitlines()) > LINES_OF_A_MODULE} <= LONG_MODULES
+    long = {name(path) for path in MODULES if len(path.read_text().splitlines()) > LINES_OF_A_MODULE}
+    assert long - LONG_MODULES == set()
 
 
 def test_few_functions_are_long() -> None:
@@ -71,7 +72,7 @@ def test_few_functions_are_long() -> None:
 
 def test_a_name_is_of_one_class() -> None:
     count = Counter(node.name for _, node in nodes(ast.ClassDef))
-    assert {found for found, times in count.items() if times > 1} <= NAMED_TWICE
+    assert {found for found, times in count.items() if times > 1} - NAMED_TWICE == set()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
