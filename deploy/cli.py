@@ -17,6 +17,7 @@ from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.parsing import Parser, number, whole, words
 from gipo.common.reading import read_bytes
+from gipo.common.tables import pairs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,22 +36,7 @@ def _export(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
-    found = done.parity
-    print(
-        report.pairs(
-            [
-                ("written", f"{options.out}, {done.size / 2**20:.2f} MiB"),
-                ("policy id", done.policy_id),
-                ("parity", f"{found.observations} observations through torch and ONNX Runtime"),
-                ("|Δ action|", f"{found.action:.1e}"),
-                ("|Δ log-prob|", f"{found.log_prob:.1e} nats"),
-                ("rounding", f"{found.rounding:.1e}, of float32 against float64 in the distribution parameters"),
-                ("left to rounding", f"{found.redrawn} draws made again, {found.ties} deterministic ties left out"),
-            ]
-        )
-    )
-    if done.manifest.quantisation is not None:
-        print("\nint8 against the float policy\n" + report.distances(done.manifest.quantisation))
+    print(report.exported(done, options.out))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -81,7 +67,7 @@ def _bench(options: argparse.Namespace) -> None:
         rows.append(("p50 against torch eager", f"{measured[0].p50 / measured[1].p50:.2f}"))
     rows.append(("loads per second", f"{bench.loads_per_second(options.file):.1f}, every check included"))
     rows.append(("memory of one policy", f"{grown / 2**20:.1f} MiB"))
-    print(report.pairs(rows))
+    print(report.section(pairs(rows)))
 
 
 def _diff(options: argparse.Namespace) -> None:
@@ -91,7 +77,7 @@ def _diff(options: argparse.Namespace) -> None:
     else:
         observations = compare.typical_observations(first, options.count)
     found = compare.difference(first, second, observations)
-    print(f"{len(observations)} observations, KL(A‖B)\n" + report.distances(found))
+    print(report.distances(found, f"{len(observations)} observations, KL(A‖B)"))
 
 
 def _read_observations(path: str, size: int) -> np.ndarray:

@@ -1,28 +1,60 @@
-"""Tables for a person at a terminal."""
+"""What the command line says of an artifact, as tables for a person at a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from deploy.bench import Latency
 from deploy.runtime.check import Artifact
 from deploy.runtime.manifest import Manifest
+from gipo.common.files import PathLike
+from gipo.common.tables import pairs, table
+
+if TYPE_CHECKING:
+    from deploy.export.artifact import Exported
+
+INT8 = "int8 against the float policy"
 
 
 def info(artifact: Artifact) -> str:
     """All that an artifact says of itself."""
     m = artifact.manifest
     parts = [
-        pairs(_overview(artifact)),
-        "Actions\n" + table(("name", "unit", "low", "high"), _actions(m)),
-        "Observations\n" + table(("", "name", "unit", "mean", "scale"), _observations(m)),
-        "Written with\n" + pairs(sorted(m.versions.items())),
+        section(pairs(_overview(artifact))),
+        section(table(("name", "unit", "low", "high"), _actions(m)), "Actions"),
+        section(table(("", "name", "unit", "mean", "scale"), _observations(m)), "Observations"),
+        section(pairs(sorted(m.versions.items())), "Written with"),
     ]
     if m.quantisation is not None:
-        parts.insert(1, "int8 against the float policy\n" + distances(m.quantisation))
+        parts.insert(1, distances(m.quantisation, INT8))
     return "\n\n".join(parts)
 
 
-def distances(found: Mapping[str, float]) -> str:
-    """The distances of `deploy.runtime.compare.shift`, one quantity a line."""
+def exported(done: "Exported", path: PathLike) -> str:
+    """What an export wrote to `path`, how far torch and ONNX Runtime are apart, and what int8 changed."""
+    found = done.parity
+    rows = [
+        ("written", f"{path}, {done.size / 2**20:.2f} MiB"),
+        ("policy id", done.policy_id),
+        ("parity", f"{found.observations} observations through torch and ONNX Runtime"),
+        ("|Δ action|", f"{found.action:.1e}"),
+        ("|Δ log-prob|", f"{found.log_prob:.1e} nats"),
+        ("rounding", f"{found.rounding:.1e}, of float32 against float64 in the distribution parameters"),
+        ("left to rounding", f"{found.redrawn} draws made again, {found.ties} deterministic ties left out"),
+    ]
+    parts = [section(pairs(rows))]
+    if done.manifest.quantisation is not None:
+        parts.append(distances(done.manifest.quantisation, INT8))
+    return "\n\n".join(parts)
+
+
+def section(body: str, title: str = "") -> str:
+    """A table, set in below its title where it has one."""
+    return (f"{title}\n" if title else "") + textwrap.indent(body, "  ")
+
+
+def distances(found: Mapping[str, float], title: str) -> str:
+    """The distances of `deploy.runtime.compare.shift`, one quantity a line, below a title."""
     names = {
         "kl": "KL, nats",
         "log_prob_difference": "|Δ log-prob|, nats",
@@ -30,7 +62,7 @@ def distances(found: Mapping[str, float]) -> str:
         "deterministic_action_difference": "|Δ action| deterministic",
     }
     rows = [(text, f"{found[f'{name}_mean']:.3g}", f"{found[f'{name}_max']:.3g}") for name, text in names.items()]
-    return table(("per action dimension", "mean", "max"), rows)
+    return section(table(("per action dimension", "mean", "max"), rows), title)
 
 
 def latencies(measured: Iterable[tuple[str, Latency]]) -> str:
@@ -39,26 +71,7 @@ def latencies(measured: Iterable[tuple[str, Latency]]) -> str:
         (name, *(f"{value:,.1f}" for value in (found.p50, found.p99, found.p999, found.worst)))
         for name, found in measured
     ]
-    return table(("one decision, µs", "p50", "p99", "p99.9", "max"), rows)
-
-
-def pairs(rows: Iterable[tuple[str, str]]) -> str:
-    """Name and value, aligned."""
-    rows = list(rows)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right."""
-    cells = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    right = [all(_is_number(row[i]) for row in cells[1:]) for i in range(len(head))]
-    lines = [
-        "  ".join(f"{cell:>{w}}" if r else f"{cell:<{w}}" for cell, w, r in zip(row, widths, right, strict=True))
-        for row in cells
-    ]
-    return "\n".join(f"  {line.rstrip()}" for line in lines)
+    return section(table(("one decision, µs", "p50", "p99", "p99.9", "max"), rows))
 
 
 def _overview(artifact: Artifact) -> list[tuple[str, str]]:
@@ -90,11 +103,3 @@ def _observations(m: Manifest) -> list[tuple[str, ...]]:
     scales = m.normaliser.scale if m.normaliser else (1.0,) * m.observation_size
     rows = zip(m.observation_names, m.observation_units, means, scales, strict=True)
     return [(str(i), name, unit, f"{mean:.4g}", f"{scale:.4g}") for i, (name, unit, mean, scale) in enumerate(rows)]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", ""))
-    except ValueError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Plain tables for a terminal."""
+"""Tables of text: aligned for a terminal, and in Markdown for a page."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,8 +17,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def markdown(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
+    """The table in Markdown, one row a line."""
+    lines = [head, *rows]
+    shown = [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+    return "\n".join([shown[0], "|" + "---|" * len(head), *shown[1:]])
+
+
 def pairs(rows: Iterable[tuple[str, object]]) -> str:
-    """Name and value, aligned."""
+    """One name and its value a line, the values below each other."""
     known = list(rows)
     width = max((len(name) for name, _ in known), default=0)
     return "\n".join(f"{name:<{width}}  {one_line(str(value))}" for name, value in known)

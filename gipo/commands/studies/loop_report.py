@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from gipo.callbacks.curves import save_figure
 from gipo.commands.studies.file_tree import tree
+from gipo.common.tables import markdown
 
 
 def gain(result: dict[str, Any]) -> float:
@@ -23,15 +24,15 @@ def gain(result: dict[str, Any]) -> float:
 def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
     """The table in Markdown, and what it comes to."""
     last = len(results[0]["rounds"]) - 1
+    rows = []
+    for result in results:
+        cells = [f"{each['success']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in result["rounds"]]
+        rows.append((result["seed"], *cells, f"{gain(result):+.2f}"))
     lines = [
         f"Any-step success on the robot with {' '.join(options.gap)}, {options.episodes} goals, 95 % intervals:",
         "",
-        "| seed | deployed | " + " | ".join(f"post-trained, round {r}" for r in range(1, last + 1)) + " | gain |",
-        "|---|---|" + "---|" * (last + 1),
+        markdown(("seed", "deployed", *(f"post-trained, round {r}" for r in range(1, last + 1)), "gain"), rows),
     ]
-    for result in results:
-        cells = [f"{each['success']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in result["rounds"]]
-        lines.append(f"| {result['seed']} | " + " | ".join(cells) + f" | {gain(result):+.2f} |")
     if len(results) > 1:
         lines += ["", f"Median gain over {len(results)} seeds: {statistics.median(map(gain, results)):+.2f}"]
     return "\n".join(lines)

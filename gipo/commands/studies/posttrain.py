@@ -41,6 +41,7 @@ from gipo.commands.studies.statistics import (
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, path, whole
+from gipo.common.tables import markdown
 
 COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
@@ -171,12 +172,13 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
     """The table in Markdown, and where the first objective does not win."""
     backs, names = (list(dict.fromkeys(row[key] for row in table)) for key in ("back", "objective"))
     cells = {(row["back"], row["objective"]): row for row in table}
-    lines = ["| logs from | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    shown = []
     for back in backs:
         found = [cells[back, name] for name in names]
-        shown = " | ".join(f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found)
-        lines.append(f"| {back} back | {shown} |")
-    lines += ["", f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
+        gains = [f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found]
+        shown.append((f"{back} back", *gains))
+    lines = [markdown(("logs from", *names), shown), ""]
+    lines += [f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
               f"{INTERVALS}."]  # fmt: skip
     mine = names[0]
     for back in backs:

@@ -1,6 +1,6 @@
 """What the runs of `gipo-study staleness` come to: tables, a text and figures, from the rows of runs.csv alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gipo.commands.studies.statistics import (
     probability_of_improvement,
     share_interval,
 )
+from gipo.common.tables import markdown
 
 Row = dict[str, Any]
 # Columns of runs.csv, and the columns of a run's curves.csv that they come from.
@@ -111,6 +112,12 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
     """The tables in Markdown, and where the first objective does not win."""
     ages, names = _distinct(table, "age"), _distinct(table, "objective")
     cells = {(row["age"], row["objective"]): row for row in table}
+
+    def by_age(corner: str, shown: Mapping[tuple[int, str], str]) -> str:
+        measured = {age: _age([cells[age, name] for name in names]) for age in ages}
+        rows = [(f"buffer of {age}", measured[age], *(shown[age, name] for name in names)) for age in ages]
+        return markdown((corner, "age, mean (p95)", *names), rows)
+
     lines = [
         f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
         f"{INTERVALS}; returns are normalised between the worst and the best run of their task. Age: policy versions "
@@ -118,22 +125,15 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
     ]
     for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
         digits = 0 if score == "return" else 2
-        lines += ["", f"| {score} | age, mean (p95) | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
-        for age in ages:
-            found = [cells[age, name] for name in names]
-            values = (
-                f"{row[score]:.{digits}f} [{row[f'{score} low']:.{digits}f}, {row[f'{score} high']:.{digits}f}]"
-                for row in found
-            )
-            lines.append(f"| buffer of {age} | {_age(found)} | " + " | ".join(values) + " |")
+        intervals = {
+            cell: f"{row[score]:.{digits}f} [{row[f'{score} low']:.{digits}f}, {row[f'{score} high']:.{digits}f}]"
+            for cell, row in cells.items()
+        }
+        lines += ["", by_age(score, intervals)]
     lines += ["", "What becomes of the samples: dead to PPO's clip / weight < 0.001 / effective sample size.", ""]
-    lines += ["| | age, mean (p95) | " + " | ".join(names) + " |", "|---|---|" + "---|" * len(names)]
-    for age in ages:
-        found = [cells[age, name] for name in names]
-        shares = (" / ".join(f"{row[name]:.2f}" for name in SHARES) for row in found)
-        lines.append(f"| buffer of {age} | {_age(found)} | " + " | ".join(shares) + " |")
+    shares = {cell: " / ".join(f"{row[name]:.2f}" for name in SHARES) for cell, row in cells.items()}
+    lines += [by_age("", shares), ""]
     first = names[0]
-    lines.append("")
     for age in ages:
         own = cells[age, first][NORMALISED]
         better = [name for name in names[1:] if cells[age, name][NORMALISED] >= own]

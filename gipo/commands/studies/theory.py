@@ -28,6 +28,7 @@ from gipo.commands.studies.estimators import SIGMAS, response
 from gipo.commands.studies.interval_coverage import interval_coverage
 from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, number, whole
+from gipo.common.tables import markdown
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, cauchy, laplacian
 
 OBJECTIVES: dict[str, tuple[Objective, str]] = {  # with the line to draw it by
@@ -173,9 +174,10 @@ def report(bounds: Rows, covered: Rows) -> str:
         "",
         "## w·ρ ≤ exp(σ²/2), reached at log ρ = σ²",
         "",
-        "| σ | largest w·ρ | exp(σ²/2) | at log ρ |",
-        "|---|---|---|---|",
-        *(f"| {r['sigma']} | {r['largest']:.6f} | {r['bound']:.6f} | {r['at_log_ratio']:.4f} |" for r in bounds),
+        markdown(
+            ("σ", "largest w·ρ", "exp(σ²/2)", "at log ρ"),
+            [(r["sigma"], f"{r['largest']:.6f}", f"{r['bound']:.6f}", f"{r['at_log_ratio']:.4f}") for r in bounds],
+        ),
         "",
         f"It {'holds' if excess <= ROUNDING else '**fails**'}: largest excess {excess:.1e}, relative.",
         "",
@@ -183,13 +185,15 @@ def report(bounds: Rows, covered: Rows) -> str:
         "",
         "Lowest over the cells, and mean half-width:",
         "",
-        "| σ | n | " + " | ".join(HalfWidths._fields) + " |",
-        "|---|---|" + "---|" * len(HalfWidths._fields),
+        markdown(
+            ("σ", "n", *HalfWidths._fields),
+            [
+                (*cell, *(f"{lowest(group, k):.4f} (±{mean_half_width(group, k):.3f})" for k in HalfWidths._fields))
+                for cell, group in groups(covered).items()
+            ],
+        ),
+        "",
     ]
-    for (sigma, n), group in groups(covered).items():
-        figures = (f"{lowest(group, name):.4f} (±{mean_half_width(group, name):.3f})" for name in HalfWidths._fields)
-        lines.append(f"| {sigma} | {n} | " + " | ".join(figures) + " |")
-    lines.append("")
     for name in HalfWidths._fields:
         low = lowest(covered, name)
         verdict = f"at least {nominal:.0%} everywhere" if low >= nominal else f"**below {nominal:.0%} somewhere**"
@@ -212,12 +216,17 @@ def report_intervals(intervals: Rows) -> str:
         "",
         f"{studies} simulated studies of normal scores each; strata are tasks, runs are seeds.",
         "",
-        "| figure | strata × runs | coverage | mean width |",
-        "|---|---|---|---|",
-        *(
-            f"| {row['figure']} | {row['strata']} × {row['runs']} | {_number(row['coverage']):.3f} | "
-            f"{_number(row['width']):.2f} |"
-            for row in intervals
+        markdown(
+            ("figure", "strata × runs", "coverage", "mean width"),
+            [
+                (
+                    row["figure"],
+                    f"{row['strata']} × {row['runs']}",
+                    f"{_number(row['coverage']):.3f}",
+                    f"{_number(row['width']):.2f}",
+                )
+                for row in intervals
+            ],
         ),
         "",
     ]
