@@ -19,7 +19,6 @@ BENCHMARKS = {
     "scale": "benchmarks.scale:run",
     "update": "benchmarks.update:run",
     "update_gpu": "benchmarks.update_gpu:run",
-    "multiseed": "benchmarks.multiseed:run",
     "memory": "benchmarks.memory:run",
     "loop": "benchmarks.loop:run",
     "onnx_latency": "benchmarks.artifact:latency",

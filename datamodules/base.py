@@ -16,7 +16,7 @@ from datamodules.envs.simulation import Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import EvaluationOptions
 from datamodules.replay.logs import Logs
-from gipo.common.checkpoint_head import Provenance
+from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import WholePolicy
@@ -79,7 +79,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         return None
 
     @abstractmethod
-    def provenance(self) -> Provenance:
+    def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
-from gipo.common.checkpoint_head import Provenance
+from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
@@ -121,10 +121,10 @@ class OfflineDataModule(PolicyDataModule):
         """Nothing changes while training."""
         return {}
 
-    def provenance(self) -> Provenance:
+    def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
         steps, interface = self.logs.store.facts.steps, self.logs.interface
-        found: Provenance = {"frames": steps, "interface": interface, **self.logs.provenance}
+        found: TrainedOn = {"frames": steps, "interface": interface, **self.logs.provenance}
         return found if self.task is None else {**found, "task": self.task.name}
 
     def state_dict(self) -> dict[str, Any]:

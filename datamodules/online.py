@@ -41,7 +41,7 @@ from datamodules.replay.logs import Logs
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
 from datamodules.replay.ring import Replay, check_replay
-from gipo.common.checkpoint_head import Provenance
+from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.policies import Policy, Spaces
@@ -226,13 +226,13 @@ class OnlineDataModule(PolicyDataModule):
         size = len(self._replay or []) + sum(size for size, _ in others)
         return {"replay/size": float(size), **self.episodes.means([one for _, some in others for one in some])}
 
-    def provenance(self) -> Provenance:
+    def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
         interface = self.interface
         if isinstance(self.task, GymnasiumTask):
             sizes = self.spaces
             interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
-        found: Provenance = {"task": self.task.name, "frames": self.frames, "interface": interface}
+        found: TrainedOn = {"task": self.task.name, "frames": self.frames, "interface": interface}
         return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
-from gipo.objectives import (
-    Figures,
-    Objective,
-    Terms,
-    gaussian,
-    log_contribution,
-    require_bound,
-    require_positive,
-    weighted,
-)
+from gipo.objective import Figures, Objective, Terms, require_bound, require_positive
+from gipo.objectives import gaussian, log_contribution, weighted
 
 POINTS = 24  # widths tried at once, twice: the second time between the two that enclose the answer
 BLOCK = 1 << 22  # elements × widths in memory at once

@@ -12,17 +12,8 @@ import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
-from gipo.objectives import (
-    LARGEST,
-    Figures,
-    Objective,
-    PPOClip,
-    Terms,
-    attach_gradient,
-    require_bound,
-    require_positive,
-    with_slope,
-)
+from gipo.objective import LARGEST, Figures, Objective, Terms, require_bound, require_positive
+from gipo.objectives import PPOClip, attach_gradient, with_slope
 
 
 @dataclass(frozen=True)

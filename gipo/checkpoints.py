@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch.optim import Optimizer
 
 from gipo.common.checkpoint_head import CheckpointHead, check_is_file, note, unreadable
 from gipo.common.errors import UserError
@@ -138,6 +139,22 @@ def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     if different:
         details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
         raise UserError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
+
+
+def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
+    """Refuse the state of an optimizer that does not keep what this one, still without a state, asks for.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    asked = set(optimizer.param_groups[0])
+    optimizer.load_state_dict({"state": {}, "param_groups": state["param_groups"]})
+    missing = asked - set(optimizer.param_groups[0])
+    if missing:
+        raise UserError(
+            f"the checkpoint is of another optimizer than model.optimizer, {type(optimizer).__name__}: it has no "
+            f"{', '.join(sorted(missing))}; resume with that one, or start a new run with --model.init_from"
+        )
 
 
 def _policy_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torchrl.objectives import PPOLoss
 
 from gipo.common.errors import UserError
-from gipo.diagnostics import SUPPRESSED, effective_sample_size
-from gipo.objectives import GIPO, Objective, Terms, k3, masked_mean, masked_terms
+from gipo.learning.diagnostics import SUPPRESSED, effective_sample_size
+from gipo.objective import Objective, Terms, masked_mean, masked_terms
+from gipo.objectives import GIPO, k3
 
 
 class GIPOLoss(PPOLoss):

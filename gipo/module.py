@@ -2,32 +2,39 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningModule
 from tensordict import TensorDictBase
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_policy
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.common.errors import UserError
-from gipo.diagnostics import explained_variance
 from gipo.distributed import ranks
-from gipo.distributed.sharding import shard, whole
-from gipo.metrics import Iteration, PolicyTerms, episode_figures
-from gipo.objectives import GIPO, Objective, k3, masked_mean, policy_loss
-from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
+from gipo.distributed.sharding import whole
+from gipo.learning.diagnostics import explained_variance
+from gipo.learning.losses import Losses, PolicyTerms
+from gipo.learning.metrics import Iteration
+from gipo.learning.policy_module import PolicyModule
+from gipo.objectives import GIPO, Objective, k3
+from gipo.policies import PolicyFactory
 
 MAX_SKIPS_IN_A_ROW = 10
 
 
-class GIPOModule(LightningModule):
+class Samples(NamedTuple):
+    """What an update reads of a batch, as samples [N]: validity, advantage, behaviour entropy [N, D], age."""
+
+    valid: Tensor
+    advantage: Tensor
+    entropy: Tensor | None
+    age: Tensor
+
+
+class GIPOModule(PolicyModule):
     """Optimises a policy on batches of stale transitions.
 
     One training step is one iteration: every one of the `rounds` batches is reused `reuse` times; the policy learns
@@ -59,7 +66,6 @@ class GIPOModule(LightningModule):
         cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
     """
 
-    policy: Policy
     skipped: Tensor
     skipped_in_a_row: Tensor
 
@@ -88,66 +94,28 @@ class GIPOModule(LightningModule):
         compile: bool = False,
         cuda_graphs: bool = False,
     ):
-        super().__init__()
+        super().__init__(policy, init_from, optimizer)
         self.automatic_optimization = False
-        self.policy_factory = policy
-        self.init_from = init_from
-        self.critic_warmup = critic_warmup
-        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
-        self._ancestry: dict[str, Any] = {}
-        self.objective = objective
-        self.kl_coef, self.kl_estimator, self.kl_exact = kl_coef, kl_estimator, kl_exact
-        self.entropy_coef, self.value_coef = entropy_coef, value_coef
-        self.normalise_advantages = normalise_advantages
-        self.reuse, self.actor_every = reuse, actor_every
-        self.policy_lr, self.value_lr = policy_lr, value_lr
-        self.lr_warmup, self.lr_final = lr_warmup, lr_final
-        self.max_grad_norm = max_grad_norm
-        self.optimizer_factory = optimizer
-        self.cuda_graphs = cuda_graphs
-        if cuda_graphs and not compile:
-            raise UserError("model.cuda_graphs=true needs model.compile=true")
-        self._policy_terms: Callable[..., PolicyTerms] = self._eager_policy_terms
-        self._value_terms: Callable[..., tuple[Tensor, Tensor]] = self._eager_value_terms
-        if compile:
-            mode = "reduce-overhead" if cuda_graphs else None
-            self._policy_terms = torch.compile(self._eager_policy_terms, mode=mode)
-            self._value_terms = torch.compile(self._eager_value_terms, mode=mode)
+        self.objective, self.losses = objective, Losses(objective, kl_coef, kl_estimator, entropy_coef)
+        self.critic_warmup, self.kl_exact, self.value_coef = critic_warmup, kl_exact, value_coef
+        self.normalise_advantages, self.reuse, self.actor_every = normalise_advantages, reuse, actor_every
+        self.policy_lr, self.value_lr, self.lr_warmup, self.lr_final = policy_lr, value_lr, lr_warmup, lr_final
+        self.max_grad_norm, self.cuda_graphs = max_grad_norm, cuda_graphs
         self._refuse_bad_options()
+        self._choose_terms(compile)
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
 
-    def configure_model(self) -> None:
-        """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
-        if not hasattr(self, "policy"):
-            self.policy = self.build_policy(self._data.spaces)
-        if self.device_mesh is not None:
-            shard(self.policy, self.device_mesh["data_parallel"])
-
-    def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None) -> Policy:
-        """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
-
-        Args:
-            spaces: of the data.
-            resumed: a checkpoint of the run itself.
-
-        Raises:
-            UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
-        """
-        if resumed is None and self.init_from is None:
-            return (self.policy_factory or TokenPolicy)(spaces)
-        found = load_checkpoint(self.init_from) if resumed is None else resumed  # type: ignore[arg-type]
-        policy = policy_from(found).train()
-        wanted = policy.description()
-        wanted["spaces"] = asdict(spaces)
-        if self.policy_factory is not None:
-            wanted = self.policy_factory(spaces).description()
-        refuse_other_policy(policy.description(), wanted)
-        if resumed is None:
-            head = CheckpointHead.of(found)
-            self._remember(head.id, head.task)
-            self.interface = head.interface
-        return policy
+    def _choose_terms(self, compiled: bool) -> None:
+        """The functions that compute the losses: as they are written, or compiled."""
+        self._policy_terms: Callable[..., PolicyTerms] = self.losses.policy_terms
+        self._value_terms: Callable[..., tuple[Tensor, Tensor]] = self.losses.value_terms
+        if compiled:
+            mode = "reduce-overhead" if self.cuda_graphs else None
+            self._policy_terms = torch.compile(self._policy_terms, mode=mode)
+            self._value_terms = torch.compile(self._value_terms, mode=mode)
+        elif self.cuda_graphs:
+            raise UserError("model.cuda_graphs=true needs model.compile=true")
 
     def check_behaviour(self, stored: bool) -> None:
         """Refuse options that need the behaviour distribution where it is not `stored`, or not of the right kind."""
@@ -242,7 +210,30 @@ class GIPOModule(LightningModule):
 
         Value-only updates never run the actor, and encode the batch once between policy updates.
         """
-        # Every step of an action chunk is a sample of its own: [B], or [B, H] as [B·H].
+        samples = self._samples(batch)
+        executed, target = batch.get("executed", None), batch["value_target"]
+        features = None
+        for index in range(self.reuse):
+            if self.cuda_graphs:  # what the last graphs left may be written over from here on
+                torch.compiler.cudagraph_mark_step_begin()
+            if index % self.actor_every == 0 and not critic_only:
+                value_features, features = self._learn_policy(batch, samples, iteration, index), None
+            else:
+                if features is None:
+                    with torch.no_grad():
+                        features = self.policy.features(batch["observation"])
+                value_features = features
+            value, loss = self._value_terms(self.policy, value_features, target, executed)
+            loss = loss if executed is None else ranks.weighed(loss, executed)
+            iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
+            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters))
+        value = value.detach()
+        if executed is not None:
+            value, target = value[executed], target[executed]
+        iteration.explained_variance.append(explained_variance(ranks.joined(value), ranks.joined(target)))
+
+    def _samples(self, batch: TensorDictBase) -> Samples:
+        """Every step of an action chunk is a sample of its own: [B], or [B, H] as [B·H]."""
         advantage, valid = batch["advantage"].flatten(), batch["valid"].flatten()
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage[valid & advantage.isfinite()])
@@ -252,73 +243,20 @@ class GIPOModule(LightningModule):
         if self.objective.needs_entropy:
             entropy = self.policy.entropy(batch["behaviour_params"].float()) / self.policy.max_entropy
             entropy = entropy.flatten(0, -2)
-        executed = batch.get("executed", None)
-        features = None
-        for index in range(self.reuse):
-            if self.cuda_graphs:  # what the last graphs left may be written over from here on
-                torch.compiler.cudagraph_mark_step_begin()
-            if index % self.actor_every == 0 and not critic_only:
-                params = batch["behaviour_params"] if self.kl_exact else None
-                terms = self._policy_terms(
-                    batch["observation"], batch["latent"], batch["log_prob"], valid, advantage, entropy, params
-                )
-                iteration.add(terms.kept(self.cuda_graphs), advantage, age)
-                value_features, features = terms.features.detach(), None
-                loss = ranks.weighed(terms.loss, terms.surrogate.used)
-                norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters)
-                iteration.policy_grad_norm.append(norm)
-            else:
-                if features is None:
-                    with torch.no_grad():
-                        features = self.policy.features(batch["observation"])
-                value_features = features
-            value, loss = self._value_terms(value_features, batch["value_target"], executed)
-            loss = loss if executed is None else ranks.weighed(loss, executed)
-            iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
-            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters))
-        value, target = value.detach(), batch["value_target"]
-        if executed is not None:
-            value, target = value[executed], target[executed]
-        iteration.explained_variance.append(explained_variance(ranks.joined(value), ranks.joined(target)))
+        return Samples(valid, advantage, entropy, age)
 
-    def _eager_policy_terms(
-        self,
-        observation: Tensor,
-        latent: Tensor,
-        behaviour_log_prob: Tensor,
-        valid: Tensor,
-        advantage: Tensor,
-        entropy: Tensor | None,
-        behaviour_params: Tensor | None,
-    ) -> PolicyTerms:
-        """Tensors in, tensors out, so that it can be compiled; `behaviour_params` where the anchor is exact.
-
-        Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
-        """
-        features = self.policy.features(observation)
-        params = self.policy.params_of(features)
-        # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
-        log_ratio = (self.policy.log_prob(params, latent) - behaviour_log_prob).flatten(0, -2)
-        surrogate = policy_loss(self.objective, log_ratio, advantage, valid, entropy)
-        if behaviour_params is not None:
-            kl = masked_mean(self.policy.kl(behaviour_params, params).flatten(0, -2), surrogate.used)
-        else:
-            kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
-        # L = L_policy + β·KL(μ‖π) − η·H(π)
-        loss = surrogate.loss + self.kl_coef * kl
-        if self.entropy_coef:
-            entropies = self.policy.entropy(params).flatten(0, -2)
-            loss = loss - self.entropy_coef * masked_mean(entropies, surrogate.used)
-        return PolicyTerms(loss, features, surrogate, kl, log_ratio)
-
-    def _eager_value_terms(
-        self, features: Tensor, target: Tensor, executed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Values [B] or [B, H], and their squared error, of the chunk steps that were executed."""
-        value = self.policy.value_of(features)
-        if executed is None:
-            return value, F.mse_loss(value, target)
-        return value, masked_mean((value - target) ** 2, executed)
+    def _learn_policy(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, index: int) -> Tensor:
+        """Update the policy on the reuse `index` of the batch; returns the features that its loss was computed from."""
+        valid, advantage, entropy, age = samples
+        params = batch["behaviour_params"] if self.kl_exact else None
+        terms = self._policy_terms(
+            self.policy, batch["observation"], batch["latent"], batch["log_prob"], valid, advantage, entropy, params
+        )
+        iteration.add(terms.kept(self.cuda_graphs), advantage, age)
+        loss = ranks.weighed(terms.loss, terms.surrogate.used)
+        norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters)
+        iteration.policy_grad_norm.append(norm)
+        return terms.features.detach()
 
     def _update(self, index: int, loss: Tensor, parameters: Callable[[], list[nn.Parameter]]) -> Tensor:
         """One optimizer step, or none when the gradient is not finite; returns the gradient norm before clipping."""
@@ -348,61 +286,13 @@ class GIPOModule(LightningModule):
                 )
         return norm
 
-    def validation_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
-        """Figures of finished evaluation episodes [N]."""
-        self._log_episodes("val", episodes)
-
-    def test_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
-        """Figures of finished test episodes [N]."""
-        self._log_episodes("test", episodes)
-
-    def _log_episodes(self, prefix: str, episodes: TensorDictBase) -> None:
-        parts = self._data.evaluated_task.parts if "task" in episodes.keys() else ()
-        figures = episode_figures(episodes, parts)
-        self.log_dict({f"{prefix}/{name}": value for name, value in figures.items()})
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the policy is made of, so that it can be rebuilt without this configuration."""
-        said = self._ancestry | self._data.provenance()
-        note(checkpoint, format=CHECKPOINT_FORMAT, policy=self.policy.description(), **said)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the weights of another policy."""
-        head = CheckpointHead.of(checkpoint)
-        refuse_other_policy(head.policy, self.policy.description())
-        self._refuse_other_optimizer(checkpoint)
-        self._remember(head.init_from, head.task)
-
-    def _remember(self, init_from: str | None, task: str | None) -> None:
-        """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
-        self._ancestry = {key: value for key, value in (("init_from", init_from), ("task", task)) if value is not None}
-
-    def _refuse_other_optimizer(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the state of an optimizer that does not keep what this one asks for."""
-        states = checkpoint.get("optimizer_states")
-        if not states or ranks.count() > 1 or self.trainer.state.fn != "fit":
-            return
-        optimizer = self.optimizer_factory(self.policy.actor_parameters())
-        asked = set(optimizer.param_groups[0])
-        optimizer.load_state_dict({"state": {}, "param_groups": states[0]["param_groups"]})
-        missing = asked - set(optimizer.param_groups[0])
-        if missing:
-            raise UserError(
-                f"the checkpoint is of another optimizer than model.optimizer, {type(optimizer).__name__}: it has no "
-                f"{', '.join(sorted(missing))}; resume with that one, or start a new run with --model.init_from"
-            )
-
-    @property
-    def _data(self) -> Any:
-        """The data module, which Lightning's Trainer has but does not declare."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
-
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
-        not_negative = ("kl_coef", "entropy_coef", "value_coef", "critic_warmup", "lr_warmup", "lr_final")
-        for name in positive:
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
-        for name in not_negative:
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise UserError(f"model.{name} must not be negative, got {getattr(self, name)}")
+        not_negative = (
+            "losses.kl_coef", "losses.entropy_coef", "value_coef", "critic_warmup", "lr_warmup", "lr_final",
+        )  # fmt: skip
+        for name in (*positive, *not_negative):
+            value = attrgetter(name)(self)
+            if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):
+                must = "be positive and finite" if name in positive else "not be negative"
+                raise UserError(f"model.{name.removeprefix('losses.')} must {must}, got {value}")

@@ -12,7 +12,7 @@ from tensordict import TensorDictBase
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
-from gipo.common.checkpoint_head import LearnedLog, Provenance
+from gipo.common.checkpoint_head import LearnedLog, TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
 
@@ -107,7 +107,7 @@ class Logs:
         return self._frames
 
     @cached_property
-    def provenance(self) -> Provenance:
+    def provenance(self) -> TrainedOn:
         """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
         facts = self.store.facts
         sizes = [source.steps for source in facts.sources]

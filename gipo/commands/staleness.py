@@ -16,7 +16,7 @@ from torch import Tensor
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 from gipo.common.tables import table
-from gipo.diagnostics import effective_sample_size, quantile
+from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Objective
 
 

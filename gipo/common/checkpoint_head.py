@@ -34,7 +34,7 @@ class LearnedLog:
     steps: int | None
 
 
-class Provenance(TypedDict, total=False):
+class TrainedOn(TypedDict, total=False):
     """The entries of a head that the data module writes, as `CheckpointHead` describes them."""
 
     task: str

@@ -14,8 +14,10 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
 MOVED = {
+    "gipo.diagnostics": "gipo.learning.diagnostics",
     "gipo.errors": "gipo.common.errors",
     "gipo.lineage": "gipo.commands.lineage",
+    "gipo.metrics": "gipo.learning.metrics",
     "gipo.strategies": "gipo.distributed.strategies",
     "gipo.studies": "gipo.commands.studies",
     "datamodules.libero": "datamodules.envs.libero",

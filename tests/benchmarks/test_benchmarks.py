@@ -11,7 +11,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import collect, ingest, libero, loop, memory, multiseed, scale, update, update_gpu
+from benchmarks import collect, ingest, libero, loop, memory, scale, update, update_gpu
 from benchmarks.turns import Side
 from datamodules.collect.rollouts import InProcessRollouts
 
@@ -87,27 +87,6 @@ def test_update_gpu_does_not_count_the_first_iteration(monkeypatch):
     for _ in range(2):
         timer.on_train_batch_end(None, None)
     assert timer.side.rate == 8.0
-
-
-def test_every_route_of_multiseed_does_the_same_updates():
-    policies, batches = multiseed._seeds(2, 16, "cpu")
-    assert multiseed.disagreement(policies, batches) <= multiseed.AGREEMENT
-
-
-def test_a_seed_that_learns_from_the_batch_of_another_is_noticed(monkeypatch):
-    policies, batches = multiseed._seeds(2, 16, "cpu")
-    update_stacked = multiseed.Stacked.update
-    swapped = {name: values.flip(0) for name, values in batches.items()}
-    monkeypatch.setattr(multiseed.Stacked, "update", lambda self, _: update_stacked(self, swapped))
-    assert multiseed.disagreement(policies, batches) > 10 * multiseed.AGREEMENT
-
-
-@pytest.mark.campaign
-def test_multiseed_reports_every_route():
-    figures = multiseed.run(seeds=2, updates=1, turns=1, batch=16)
-    for name in ("sequential", "stacked", "processes"):
-        assert figures[f"{name}_updates_per_s"] > 0
-    assert figures["worth_a_mode"] == (figures["stacked_to_processes"] >= multiseed.WORTH_IT)
 
 
 def test_a_transition_takes_at_most_600_bytes():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gipo.adaptive import AdaptiveGIPO, effective_share, largest_width, mean_weight
 from gipo.common.errors import UserError
-from gipo.diagnostics import effective_sample_size
+from gipo.learning.diagnostics import effective_sample_size
 from gipo.objectives import GIPO, cauchy, gaussian, laplacian, policy_loss
 
 torch.set_num_threads(1)

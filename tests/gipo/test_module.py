@@ -18,6 +18,7 @@ from gipo.adaptive import AdaptiveGIPO
 from gipo.baselines import ESPO
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, note
 from gipo.common.errors import UserError
+from gipo.learning.losses import Losses
 from gipo.module import MAX_SKIPS_IN_A_ROW, GIPOModule
 from gipo.networks import SharedEncoder
 from gipo.objectives import GIPO, Figures, Terms, masked_mean, policy_loss
@@ -367,7 +368,7 @@ def test_what_is_compiled_computes_the_same(name: str, monkeypatch: pytest.Monke
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", traced_only)
     compiled = fit(data, compile=True, **options)
-    assert {"_eager_policy_terms", "_eager_value_terms"} <= set(traced)
+    assert {"policy_terms", "value_terms"} <= set(traced)
     assert all(map(torch.equal, parameters(plain), parameters(compiled)))
     metrics = [module.trainer.callback_metrics for module in (plain, compiled)]
     assert metrics[0].keys() == metrics[1].keys()
@@ -413,20 +414,20 @@ def test_what_is_kept_of_cuda_graphs_is_a_copy(monkeypatch: pytest.MonkeyPatch) 
         return norm
 
     outputs: dict[int, list[Tensor]] = {}
-    policy_terms, value_terms = GIPOModule._eager_policy_terms, GIPOModule._eager_value_terms
+    policy_terms, value_terms = Losses.policy_terms, Losses.value_terms
 
-    def policy(self: GIPOModule, *args: Any) -> Any:
+    def policy(self: Losses, *args: Any) -> Any:
         found = policy_terms(self, *args)
         outputs[0] = [found.loss, found.kl, found.log_ratio, *found.surrogate[:3]]
         return found
 
-    def value(self: GIPOModule, *args: Any) -> Any:
+    def value(self: Losses, *args: Any) -> Any:
         found = value_terms(self, *args)
         outputs[1] = [found[1]]
         return found
 
     monkeypatch.setattr(GIPOModule, "_update", overwriting)
-    monkeypatch.setattr(GIPOModule, "_eager_policy_terms", policy)
-    monkeypatch.setattr(GIPOModule, "_eager_value_terms", value)
+    monkeypatch.setattr(Losses, "policy_terms", policy)
+    monkeypatch.setattr(Losses, "value_terms", value)
     found = fit(data).trainer.callback_metrics
     assert {key for key in expected if not torch.equal(expected[key], found[key])} == set()

@@ -21,14 +21,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
-from datamodules.replay.values import log_ratios
 from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
 from gipo.callbacks.loggers import CSV, TensorBoard
 from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
-from gipo.commands import staleness
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
+from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness
 from gipo.commands.fit.parser import Parser
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
@@ -174,7 +173,7 @@ class GipoCLI(LightningCLI):
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         path = self.config[self.subcommand].ckpt_path
         checkpoint = None if path is None else load_checkpoint(path)
-        self._build_policy(checkpoint)
+        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
         self.datamodule.check_learners()
         if self.trainer.limit_val_batches:
@@ -183,60 +182,20 @@ class GipoCLI(LightningCLI):
         if checkpoint is not None:
             state = checkpoint.get(type(self.datamodule).__qualname__, {})
             self.datamodule.check(state)
-            self._refuse_a_later_iteration(state["iteration"])
+            refuse_a_later_iteration(state["iteration"], self.trainer.max_epochs)
         elif self.datamodule.logs is not None:
-            self._report_staleness()
+            report_staleness(self.model, self.datamodule, Path(self.trainer.default_root_dir), _speaks())
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
         if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
             notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
         for note in notes if _speaks() else []:
             print(f"gipo: note: {note}", file=sys.stderr)
 
-    def _refuse_a_later_iteration(self, done: int) -> None:
-        """Refuse a checkpoint from beyond the end of this run, which Lightning would tell in its own words."""
-        last = self.trainer.max_epochs
-        if last is not None and -1 < last < done:
-            raise UserError(
-                f"the checkpoint is the end of iteration {done}, and this run ends with iteration {last}; raise "
-                "data.total_frames (or data.iterations, or trainer.max_epochs)"
-            )
-
-    def _report_staleness(self) -> None:
-        """What the logs can say to this policy, printed and kept; refuse them when it is too little."""
-        objective, policy, logs = self.model.objective, self.model.policy, self.datamodule.logs
-        logs.refuse_unlike(policy.spaces, self.model.interface or self.datamodule.interface)
-        frames = logs.frames(policy, objective.needs_behaviour)
-        if not objective.needs_behaviour:
-            return
-        rows = staleness.staleness_report(
-            log_ratios(policy, frames),
-            frames["valid"],
-            frames["policy"],
-            frames["policy_version"],
-            int(policy.version),
-            objective,
-        )
-        names = logs.store.facts.policies
-        if _speaks():
-            print(staleness.text(rows, names))
-        staleness.refuse_unsupported(rows, self.datamodule.min_ess, names)
-        folder = Path(self.trainer.default_root_dir)
-        if _speaks():
-            staleness.write_csv(rows, names, folder / "staleness.csv")
-
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         self.datamodule.check_evaluation()
         checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
-        trained, asked = CheckpointHead.of(checkpoint).task, self.datamodule.evaluated_task.name
-        if trained is not None and trained != asked:
-            raise UserError(
-                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
-                f"(--config RUN/config.yaml) or --data.task={trained}"
-            )
-        self._build_policy(checkpoint)
-
-    def _build_policy(self, checkpoint: dict[str, Any] | None) -> None:
+        refuse_another_task(CheckpointHead.of(checkpoint).task, self.datamodule.evaluated_task.name)
         self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
 
     before_test = before_validate
@@ -307,13 +266,9 @@ def _run(given: list[str], resources: ExitStack) -> None:
 def _task_name(config: Any) -> str:
     """How a run's folder begins: the task's name, the class of a simulation, or logs."""
     task = config.data.get("task")
-    return (
-        task.replace("/", "-")
-        if isinstance(task, str)
-        else "logs"
-        if task is None
-        else task.class_path.rpartition(".")[2]
-    )
+    if task is None:
+        return "logs"
+    return task.replace("/", "-") if isinstance(task, str) else task.class_path.rpartition(".")[2]
 
 
 def _speaks() -> bool:

@@ -20,7 +20,7 @@ from gipo.commands.staleness import (
     write_csv,
 )
 from gipo.common.errors import UserError
-from gipo.diagnostics import effective_sample_size
+from gipo.learning.diagnostics import effective_sample_size
 from gipo.objectives import GIPO, NoClip, PPOClip
 
 torch.set_num_threads(1)

@@ -32,14 +32,9 @@ def staleness(
     if x.numel() == 0:
         return {"staleness/masked": masked}
     rho = x.exp()
-    old = age >= OLD
     pull = (u * advantage).abs()
-    metrics = {
-        "staleness/age_mean": age.mean(),
-        "staleness/age_p95": quantile(age, 0.95),
-        "staleness/age_max": age.max(),
-        "staleness/fresh_share": (age <= FRESH).float().mean(),
-        "staleness/old_share": old.float().mean(),
+    return {
+        **_ages(age),
         "ratio/log_mean": x.mean(),
         "ratio/log_std": x.std(correction=0),
         "ratio/log_abs_p95": quantile(x.abs(), 0.95),
@@ -51,15 +46,31 @@ def staleness(
         "weight/ppo_dead": ppo_dead(x, advantage, PPO_CLIP).float().mean(),
         "contribution/mean": u.mean(),
         "contribution/near_zero": (u < SUPPRESSED).float().mean(),
-        "contribution/old_share": torch.where(old, pull, 0.0).sum() / pull.sum().clamp(min=1e-12),
-        "ess/all": effective_sample_size(u),
+        "contribution/old_share": torch.where(age >= OLD, pull, 0.0).sum() / pull.sum().clamp(min=1e-12),
+        **_effective_sizes(u, age),
         "staleness/masked": masked,
     }
-    for name, inside in {"fresh": age <= FRESH, "middle": (age > FRESH) & ~old, "old": old}.items():
+
+
+def _ages(age: Tensor) -> dict[str, Tensor]:
+    return {
+        "staleness/age_mean": age.mean(),
+        "staleness/age_p95": quantile(age, 0.95),
+        "staleness/age_max": age.max(),
+        "staleness/fresh_share": (age <= FRESH).float().mean(),
+        "staleness/old_share": (age >= OLD).float().mean(),
+    }
+
+
+def _effective_sizes(u: Tensor, age: Tensor) -> dict[str, Tensor]:
+    """Effective sample size of all contributions u [N], and within each of three ranges of their age [N]."""
+    sizes = {"ess/all": effective_sample_size(u)}
+    fresh, old = age <= FRESH, age >= OLD
+    for name, inside in {"fresh": fresh, "middle": ~(fresh | old), "old": old}.items():
         # (Σu)²/(n·Σu²) over the n samples inside, without a data-dependent shape
         share = inside.sum().clamp(min=1) / inside.numel()
-        metrics[f"ess/{name}"] = effective_sample_size(torch.where(inside, u, 0.0)) / share
-    return metrics
+        sizes[f"ess/{name}"] = effective_sample_size(torch.where(inside, u, 0.0)) / share
+    return sizes
 
 
 def effective_sample_size(u: Tensor) -> Tensor:

@@ -1,32 +1,16 @@
 """What is logged: of the updates of one training iteration, and of evaluation episodes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from gipo.common.intervals import wilson_interval
-from gipo.diagnostics import mean_interval, staleness
 from gipo.distributed import ranks
-from gipo.objectives import Figures, PolicyLoss
-
-
-class PolicyTerms(NamedTuple):
-    """What the policy update and the diagnostics read of a batch."""
-
-    loss: Tensor
-    features: Tensor
-    surrogate: PolicyLoss
-    kl: Tensor
-    log_ratio: Tensor
-
-    def kept(self, copied: bool) -> "PolicyTerms":
-        """Without their graph; in memory of their own where `copied`."""
-        detached: PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
-        return detached
+from gipo.learning.diagnostics import mean_interval, staleness
+from gipo.learning.losses import PolicyTerms
+from gipo.objective import Figures
 
 
 class Iteration:

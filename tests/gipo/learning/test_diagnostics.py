@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gipo.diagnostics import (
+from gipo.learning.diagnostics import (
     effective_sample_size,
     explained_variance,
     mean_interval,

@@ -1,0 +1,59 @@
+"""What is held against each other before a run begins: its checkpoint, its task, and what its logs can teach."""
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.replay.values import log_ratios
+from gipo.commands import staleness
+from gipo.common.errors import UserError
+from gipo.module import GIPOModule
+
+
+def refuse_a_later_iteration(done: int, last: int | None) -> None:
+    """Refuse a checkpoint from beyond the end of this run, which Lightning would tell in its own words.
+
+    Args:
+        done: iterations that the checkpoint is the end of.
+        last: iterations of this run; None or -1 for no end.
+    """
+    if last is not None and -1 < last < done:
+        raise UserError(
+            f"the checkpoint is the end of iteration {done}, and this run ends with iteration {last}; raise "
+            "data.total_frames (or data.iterations, or trainer.max_epochs)"
+        )
+
+
+def refuse_another_task(trained: str | None, asked: str) -> None:
+    """Refuse to evaluate on the task that is `asked` for what was trained on another, where that is known."""
+    if trained is not None and trained != asked:
+        raise UserError(
+            f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
+            f"(--config RUN/config.yaml) or --data.task={trained}"
+        )
+
+
+def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -> None:
+    """Say what the logs can teach this policy, and keep it as `staleness.csv`; refuse them when it is too little.
+
+    Args:
+        model: with its policy.
+        data: data module with logs.
+        folder: of the run.
+        speaks: whether this process is the one that prints and writes.
+
+    Raises:
+        UserError: when the logs are of another robot, or the policy can hardly learn from them.
+    """
+    objective, policy, logs = model.objective, model.policy, data.logs
+    logs.refuse_unlike(policy.spaces, model.interface or data.interface)
+    frames = logs.frames(policy, objective.needs_behaviour)
+    if not objective.needs_behaviour:
+        return
+    x, used, who, version = log_ratios(policy, frames), frames["valid"], frames["policy"], frames["policy_version"]
+    rows = staleness.staleness_report(x, used, who, version, int(policy.version), objective)
+    names = logs.store.facts.policies
+    if speaks:
+        print(staleness.text(rows, names))
+    staleness.refuse_unsupported(rows, data.min_ess, names)
+    if speaks:
+        staleness.write_csv(rows, names, folder / "staleness.csv")

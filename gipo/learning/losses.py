@@ -1,0 +1,86 @@
+"""The losses of an update: of tensors alone, so that they can be compiled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_map
+
+from gipo.objective import Objective, PolicyLoss, masked_mean, policy_loss
+from gipo.policies import Policy
+
+
+class PolicyTerms(NamedTuple):
+    """What the policy's loss of a batch is made of.
+
+    Args:
+        loss: to minimise, scalar.
+        features: of the encoder [B, ...], which the critic's loss starts from.
+        surrogate: the objective's part of the loss, and its weights per element.
+        kl: the anchor KL(μ‖π), scalar, nats.
+        log_ratio: x [N, D], nats.
+    """
+
+    loss: Tensor
+    features: Tensor
+    surrogate: PolicyLoss
+    kl: Tensor
+    log_ratio: Tensor
+
+    def kept(self, copied: bool) -> "PolicyTerms":
+        """The same without their graph; in memory of their own where `copied`."""
+        detached: PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
+        return detached
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of the policy and of the critic, with the options of `GIPOModule` that they depend on."""
+
+    objective: Objective
+    kl_coef: float
+    kl_estimator: Callable[[Tensor], Tensor]
+    entropy_coef: float
+
+    def policy_terms(
+        self,
+        policy: Policy,
+        observation: Tensor,
+        latent: Tensor,
+        behaviour_log_prob: Tensor,
+        valid: Tensor,
+        advantage: Tensor,
+        entropy: Tensor | None,
+        behaviour_params: Tensor | None,
+    ) -> PolicyTerms:
+        """The policy's loss; `entropy` where the objective needs it, `behaviour_params` where the anchor is exact.
+
+        Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
+        """
+        features = policy.features(observation)
+        params = policy.params_of(features)
+        # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
+        log_ratio = (policy.log_prob(params, latent) - behaviour_log_prob).flatten(0, -2)
+        surrogate = policy_loss(self.objective, log_ratio, advantage, valid, entropy)
+        if behaviour_params is not None:
+            kl = masked_mean(policy.kl(behaviour_params, params).flatten(0, -2), surrogate.used)
+        else:
+            kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
+        # L = L_policy + β·KL(μ‖π) − η·H(π)
+        loss = surrogate.loss + self.kl_coef * kl
+        if self.entropy_coef:
+            entropies = policy.entropy(params).flatten(0, -2)
+            loss = loss - self.entropy_coef * masked_mean(entropies, surrogate.used)
+        return PolicyTerms(loss, features, surrogate, kl, log_ratio)
+
+    def value_terms(
+        self, policy: Policy, features: Tensor, target: Tensor, executed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Values [B] or [B, H], and their mean squared error, of the chunk steps that were `executed`."""
+        value = policy.value_of(features)
+        if executed is None:
+            return value, functional.mse_loss(value, target)
+        return value, masked_mean((value - target) ** 2, executed)

@@ -1,0 +1,108 @@
+"""A policy as a LightningModule: built for the data or taken from a checkpoint, evaluated, saved with what it is."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from tensordict import TensorDictBase
+from torch import nn
+from torch.optim import Optimizer
+
+from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_optimizer, refuse_other_policy
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
+from gipo.distributed import ranks
+from gipo.distributed.sharding import shard
+from gipo.learning.metrics import episode_figures
+from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
+
+
+class PolicyModule(LightningModule):
+    """Holds a policy, whatever it learns by.
+
+    Args:
+        policy: policy class and its options; None for `TokenPolicy`, or with `init_from` for that of the checkpoint.
+        init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
+        optimizer: makes an optimizer of parameters.
+    """
+
+    policy: Policy
+
+    def __init__(
+        self,
+        policy: PolicyFactory | None,
+        init_from: str | None,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer],
+    ):
+        super().__init__()
+        self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
+        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
+        self._ancestry: dict[str, Any] = {}
+
+    @property
+    def _data(self) -> Any:
+        """The data module, which Lightning's Trainer has but does not declare."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def configure_model(self) -> None:
+        """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
+        if not hasattr(self, "policy"):
+            self.policy = self.build_policy(self._data.spaces)
+        if self.device_mesh is not None:
+            shard(self.policy, self.device_mesh["data_parallel"])
+
+    def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None) -> Policy:
+        """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
+
+        Args:
+            spaces: of the data.
+            resumed: a checkpoint of the run itself.
+
+        Raises:
+            UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
+        """
+        if resumed is None and self.init_from is None:
+            return (self.policy_factory or TokenPolicy)(spaces)
+        found = load_checkpoint(self.init_from) if resumed is None else resumed  # type: ignore[arg-type]
+        policy = policy_from(found).train()
+        wanted = policy.description()
+        wanted["spaces"] = asdict(spaces)
+        if self.policy_factory is not None:
+            wanted = self.policy_factory(spaces).description()
+        refuse_other_policy(policy.description(), wanted)
+        if resumed is None:
+            head = CheckpointHead.of(found)
+            self._remember(head.id, head.task)
+            self.interface = head.interface
+        return policy
+
+    def validation_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
+        """Log the figures of finished evaluation episodes [N] as `val/…`."""
+        self._log_episodes("val", episodes)
+
+    def test_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
+        """Log the figures of finished test episodes [N] as `test/…`."""
+        self._log_episodes("test", episodes)
+
+    def _log_episodes(self, prefix: str, episodes: TensorDictBase) -> None:
+        parts = self._data.evaluated_task.parts if "task" in episodes.keys() else ()
+        figures = episode_figures(episodes, parts)
+        self.log_dict({f"{prefix}/{name}": value for name, value in figures.items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the policy is made of, so that it can be rebuilt without this configuration."""
+        said = self._ancestry | self._data.provenance()
+        note(checkpoint, format=CHECKPOINT_FORMAT, policy=self.policy.description(), **said)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another policy, and the state of another optimizer."""
+        head = CheckpointHead.of(checkpoint)
+        refuse_other_policy(head.policy, self.policy.description())
+        states = checkpoint.get("optimizer_states")
+        if states and ranks.count() == 1 and self.trainer.state.fn == "fit":
+            refuse_other_optimizer(states[0], self.optimizer_factory(self.policy.actor_parameters()))
+        self._remember(head.init_from, head.task)
+
+    def _remember(self, init_from: str | None, task: str | None) -> None:
+        """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
+        self._ancestry = {key: value for key, value in (("init_from", init_from), ("task", task)) if value is not None}
