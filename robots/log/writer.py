@@ -1,5 +1,6 @@
 """The log of one session, written by a thread of its own: the control loop hands over rows and never waits."""
 
+import itertools
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gipo.common.files import sync
 from robots.errors import LogError
-from robots.log.container import MAX_RECORD, ContainerWriter
+from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
 from robots.log.header import SESSION, Session
 from robots.log.images import Image, compressed_image
 from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
@@ -65,6 +66,7 @@ class LogWriter:
         self._closing = threading.Event()
         self._closed = False
         self._written = self._flushed = self._dropped = self._lost = 0
+        self._numbers = itertools.count()  # of messages
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
         self._places = threading.Semaphore(MAX_IMAGES)
@@ -83,9 +85,9 @@ class LogWriter:
     def _begin(self) -> None:
         """Write what comes before the first row; what cannot be begun leaves no file behind."""
         try:
-            self._container = ContainerWriter(self._file, "gipo-robot")
-            self._container.metadata(SESSION, self.session.metadata())
-            self._channels = {topic: self._container.channel(topic, schema) for topic, schema in json_schemas().items()}
+            self._mcap = start_writer(self._file, "gipo-robot")
+            self._mcap.add_metadata(SESSION, self.session.metadata())
+            self._channels = {topic: open_channel(self._mcap, topic, text) for topic, text in json_schemas().items()}
             self._flush()
             sync(self.path.parent)
         except OSError:
@@ -180,7 +182,7 @@ class LogWriter:
         try:
             while not (self._closing.wait(POLL_SECONDS) and not self._queue):
                 flushed = self._drain(flushed)
-            self._container.finish()
+            self._mcap.finish()
             self._flush()
             self._file.close()
         except BaseException as error:  # a full disk, a lost mount: the loop must hear of it, whatever it is
@@ -213,10 +215,9 @@ class LogWriter:
         if len(data) > MAX_RECORD // 2:
             raise LogError(f"a {topic} of {len(data)} bytes is too large for the log")
         # Times of the file follow the monotonic clock: a jump of the wall clock cannot reorder them.
-        self._container.message(self._channels[topic], self._epoch + monotonic_ns, data)
+        add_message(self._mcap, self._channels[topic], next(self._numbers), self._epoch + monotonic_ns, data)
 
     def _flush(self) -> None:
-        self._container.end_chunk()
-        self._file.flush()
+        self._mcap.flush()
         self._sync(self._file.fileno())
         self._flushed = self._written

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
-from robots.log.container import ContainerWriter
+from robots.log.container import add_message, open_channel, start_writer
 from robots.log.header import SESSION, Session, digest
 from robots.log.schema import SCHEMA
 
@@ -30,11 +30,11 @@ def write_of_schema(path: Path, schema: int | str = SCHEMA + 1) -> Path:
     del texts["sha256"]
     texts["schema"] = str(schema)
     with open(path, "wb") as file:
-        container = ContainerWriter(file, "gipo-robot")
-        container.metadata(SESSION, {**texts, "sha256": digest(texts)})
+        writer = start_writer(file, "gipo-robot")
+        writer.add_metadata(SESSION, {**texts, "sha256": digest(texts)})
         if schema == SCHEMA + 1:
-            channel = container.channel("touch", b"{}")
+            channel = open_channel(writer, "touch", b"{}")
             for index in range(20):
-                container.message(channel, index, b'{"form": "of later days"}')
-        container.finish()
+                add_message(writer, channel, index, index, b'{"form": "of later days"}')
+        writer.finish()
     return path

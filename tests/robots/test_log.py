@@ -30,7 +30,7 @@ from robots.log import (
     read_log,
     verify,
 )
-from robots.log.container import CHUNK_TARGET
+from robots.log.container import CHUNK_TARGET, add_message
 from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, step_row
 
@@ -416,7 +416,7 @@ def test_a_damaged_log_is_refused_at_its_byte(written: Write) -> None:
 @pytest.mark.parametrize("topic", ["step", "event", "shadow"])
 def test_rows_that_no_log_holds_are_refused(tmp_path: Path, topic: str, row: bytes) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
-    writer._container.message(writer._channels[topic], time.time_ns(), row)
+    add_message(writer._mcap, writer._channels[topic], next(writer._numbers), time.time_ns(), row)
     writer.close()
     with pytest.raises(LogError, match=r"a\.mcap"):
         read_log(tmp_path / "a.mcap")

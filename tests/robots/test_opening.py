@@ -7,7 +7,7 @@ import pytest
 
 from robots.errors import LogError
 from robots.log import LogWriter, Session, read_log, read_opening
-from robots.log.container import ContainerWriter
+from robots.log.container import add_message, open_channel, start_writer
 from robots.log.header import SESSION
 from robots.log.identity import CHUNKS
 
@@ -58,10 +58,10 @@ def test_the_search_for_an_episode_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("event", [b"[]", b"{", b'{"kind": "episode_start", "data": []}', b"{}"])
 def test_an_event_of_another_form_is_refused(event: bytes, tmp_path: Path) -> None:
     with open(tmp_path / "a.mcap", "wb") as file:
-        container = ContainerWriter(file, "test")
-        container.metadata(SESSION, Session("{}").metadata())
-        container.message(container.channel("event", b"{}"), 0, event)
-        container.finish()
+        writer = start_writer(file, "test")
+        writer.add_metadata(SESSION, Session("{}").metadata())
+        add_message(writer, open_channel(writer, "event", b"{}"), 0, 0, event)
+        writer.finish()
     with pytest.raises(LogError, match="of another form"):
         read_opening(tmp_path / "a.mcap")
 
