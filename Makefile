@@ -7,7 +7,7 @@ RUN ?= runs/demo-$(STAMP)
 ROUNDS ?= 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test campaign lint bench docs clean
+.PHONY: demo test campaign lint dist bench docs clean
 
 demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
@@ -22,6 +22,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: $(VENV)/.installed-dev ## sdist and wheel in dist/, checked; the wheel runs in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m tests.dist dist
 
 bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks

@@ -34,7 +34,7 @@ def test_ci_runs_the_script_that_is_run_here() -> None:
     (python,) = [step["with"]["python-version"] for step in job["steps"] if "python" in step.get("uses", "")]
     assert f"Python {python}" in (ROOT / "constraints.txt").read_text().partition("\n")[0]
     targets = re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M)
-    assert {"lint", "test"} <= set(targets)
+    assert {"lint", "test", "dist"} <= set(targets)
     assert set(targets) <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
 
 
