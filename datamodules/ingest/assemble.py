@@ -1,7 +1,6 @@
 """From the blocks of all sources to one store."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ from datamodules.ingest.convert import BAD, Converted, Span
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
+from datamodules.ingest.sources.base import POLICY
 from datamodules.ingest.store import FACTS, FRAMES, allocate, fill
 from gipo.common.errors import UserError
-
-POLICY_COLUMNS = ("latent", "log_prob")
+from gipo.common.transition import STORED
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
         raise UserError(_nothing_left(kept))
     has_log_prob = all("log_prob" in each.columns for each in filled)
     if not has_log_prob:
-        kept = [_without(each, POLICY_COLUMNS) for each in kept]
+        kept = [replace(each, columns=_without_policy(each.columns)) for each in kept]
         filled = [each for each in kept if each.spans]
     _check_types(filled)
     spans = [span for each in kept for _, span in each.spans]
@@ -132,9 +131,8 @@ def _reward(columns: dict[str, np.ndarray], span: Span, options: IngestOptions) 
     return reward
 
 
-def _without(kept: _Kept, names: Iterable[str]) -> _Kept:
-    columns = {name: values for name, values in kept.columns.items() if name not in names}
-    return _Kept(kept.part, columns, kept.spans, kept.skipped)
+def _without_policy(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values for name, values in columns.items() if name not in POLICY}
 
 
 def _check_types(filled: list[_Kept]) -> None:
@@ -149,7 +147,7 @@ def _check_types(filled: list[_Kept]) -> None:
 
 
 def _fill(frames: TensorDict, filled: list[_Kept], policies: dict[str, int]) -> None:
-    views = {name: frames[name].numpy() for name in ("episode", "policy", "success")}
+    views = {field.name: frames[field.path].numpy() for field in STORED if field.whole_episode}
     number = start = 0
     for each in filled:
         for rows in _runs(each.spans):

@@ -6,26 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.ingest.interface import Interface
-from datamodules.ingest.sources.base import Trajectory
+from datamodules.ingest.sources.base import POLICY, Trajectory
 from gipo.common.errors import UserError
+from gipo.common.transition import COLUMNS, STORED, complete
 
 ROUNDING = 1e-6  # of a dimension's range: what float32 may add to a bound; nats: what it may add to log 1
-
-# Column → how many values a step has (O, D or one), and the type it is stored as.
-KINDS: dict[str, tuple[str, type]] = {
-    "observation": ("O", np.float32),
-    "next_observation": ("O", np.float32),
-    "action": ("D", np.float32),
-    "sent_action": ("D", np.float32),
-    "log_prob": ("D", np.float32),
-    "reward": ("", np.float32),
-    "step": ("", np.int64),
-    "policy_version": ("", np.int64),
-    "valid": ("", np.bool_),
-    "terminated": ("", np.bool_),
-    "truncated": ("", np.bool_),
-}
-OPTIONAL = {"latent", "log_prob"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +40,9 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
         UserError: naming the step and what is wrong there.
     """
     columns = _typed(trajectory, interface)
-    for name in ("observation", "next_observation", "sent_action", "action", "reward"):
-        _refuse(columns, ~np.isfinite(columns[name]), f"{name} is not finite")
+    for field in COLUMNS:
+        if field.finite:
+            _refuse(columns, ~np.isfinite(columns[field.name]), f"{field.name} is not finite")
     _check_order(columns)
     valid = columns["valid"]
     if valid.any():
@@ -72,27 +58,24 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
     found = trajectory.columns
     if "step" not in found:
         raise UserError("it has no step")
-    if len(OPTIONAL & set(found)) == 1:
+    if len(POLICY & set(found)) == 1:
         raise UserError("it has one of latent and log_prob; one is of no use without the other")
-    length = len(found["step"])
-    kinds = {name: kind for name, kind in KINDS.items() if name in found or name not in OPTIONAL}
-    if "latent" in found:
-        kinds["latent"] = ("D", np.int64 if found["latent"].dtype.kind in "iu" else np.float32)
+    sizes = {"O": interface.observation_size, "D": interface.action_size}
     typed: dict[str, np.ndarray] = {}
-    for name, (size, kind) in kinds.items():
-        values = found.get(name)
+    for field in COLUMNS:
+        values = found.get(field.name)
         if values is None:
-            raise UserError(f"it has no {name}")
-        shape: tuple[int, ...] = (length,)
-        if size:
-            shape = (length, interface.observation_size if size == "O" else interface.action_size)
+            if field.default is None and not field.optional:
+                raise UserError(f"it has no {field.name}")
+            continue
+        shape = (len(found["step"]), *(sizes[symbol] for symbol in field.shape.split()))
         if values.shape != shape:
-            raise UserError(f"{name} has shape {list(values.shape)}, it must be {list(shape)}")
-        whole = np.issubdtype(kind, np.integer) or kind is np.bool_
-        if whole and values.dtype.kind not in "biu":
-            raise UserError(f"{name} holds {values.dtype}, it must hold {np.dtype(kind)}")
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
-            typed[name] = values.astype(kind, copy=False)
+            raise UserError(f"{field.name} has shape {list(values.shape)}, it must be {list(shape)}")
+        kind = field.type_for(values.dtype.kind in "iu")
+        if kind.kind in "bi" and values.dtype.kind not in "biu":
+            raise UserError(f"{field.name} holds {values.dtype}, it must hold {kind}")
+        typed[field.name] = field.typed(values)
+    complete(typed, STORED)
     return typed
 
 

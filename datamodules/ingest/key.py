@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gipo.common.errors import UserError
+from gipo.common.transition import STORED
 
-FORMAT = 2  # raised when a store of this version would hold other frames
+FORMAT = 2  # raised when a store of this version would hold other values in the same fields
 
 
 def store_key(
@@ -30,6 +31,7 @@ def store_key(
     """
     parts = {
         "format": FORMAT,
+        "fields": [[field.name, field.shape, field.dtype, field.key] for field in STORED],
         "sources": [[kind, dict(files)] for kind, files in contents],
         "bad_episodes": bad_episodes,
         "audit": audit,

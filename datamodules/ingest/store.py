@@ -10,6 +10,7 @@ from tensordict import TensorDict
 
 from datamodules.ingest.metadata import Facts
 from gipo.common.errors import UserError
+from gipo.common.transition import STORED
 
 FRAMES, FACTS = "frames", "store.json"
 ROWS = 16_384  # copied at once
@@ -21,8 +22,8 @@ class Store:
 
     Args:
         path: of the folder.
-        frames: [M] memory-mapped, episodes contiguous and in time order; not to be written to. Keys as in the data
-            contract, and `policy` (index into `facts.policies`, −1 where unknown) and `success` (1, 0, −1 nobody said).
+        frames: [M] memory-mapped, episodes contiguous and in time order; not to be written to. Keys are those that
+            `gipo.common.transition.FIELDS` gives for the store; `policy` is an index into `facts.policies`.
         facts: what is in it and where it came from.
         left_out: files of the folders that were named and are no logs of ours, or of a newer schema, in words.
     """
@@ -51,29 +52,22 @@ def load_store(path: Path) -> Store:
 
 def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> TensorDict:
     """Frames [steps] on disk, in the types of the columns of one source, to be filled."""
-    rows = {name: torch.from_numpy(np.zeros((1, *values.shape[1:]), values.dtype)) for name, values in columns.items()}
-    following = {name: rows.pop(theirs) for name, theirs in NEXT.items()} | {"done": torch.zeros(1, dtype=torch.bool)}
-    whole = {name: torch.zeros(1, dtype=torch.int64) for name in ("policy", "episode")}
-    example = TensorDict(
-        {**rows, **whole, "success": torch.zeros(1, dtype=torch.int8), "next": TensorDict(following, [1])}, [1]
-    )
+    example = TensorDict({}, [1])
+    for field in STORED:
+        if field.whole_episode:
+            example[field.path] = torch.from_numpy(np.zeros(1, field.dtype))
+        elif field.name in columns:
+            values = columns[field.name]
+            example[field.path] = torch.from_numpy(np.zeros((1, *values.shape[1:]), values.dtype))
     return example.expand(steps).memmap_like(str(folder))
-
-
-# `next` of a frame, by column.
-NEXT = {"observation": "next_observation", "reward": "reward", "terminated": "terminated", "truncated": "truncated"}
 
 
 def fill(frames: TensorDict, columns: dict[str, np.ndarray], rows: slice, start: int) -> None:
     """Copy rows of columns to the frames from `start` on, some at a time."""
-    views = {name: frames[name].numpy() for name in frames.keys() if name in columns and name not in NEXT.values()}
-    following = {name: frames["next", name].numpy() for name in [*NEXT, "done"]}
+    views = [(columns[field.name], frames[field.path].numpy()) for field in STORED if field.name in columns]
     for source, target in _steps(rows, start):
-        for name, view in views.items():
-            view[target] = columns[name][source]
-        for name, theirs in NEXT.items():
-            following[name][target] = columns[theirs][source]
-        following["done"][target] = columns["terminated"][source] | columns["truncated"][source]
+        for values, view in views:
+            view[target] = values[source]
 
 
 def _steps(rows: slice, start: int) -> Iterator[tuple[slice, slice]]:

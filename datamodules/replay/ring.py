@@ -12,11 +12,13 @@ from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 from datamodules.advantages import Estimator
 from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
+from gipo.common.transition import LEARNED, STORE
 from gipo.policies import Policy
 
-# What a learner reads of a transition; the rest stays in the buffer.
-LEARNER_KEYS = ["observation", "latent", "log_prob", "policy_version", "valid", "advantage", "value_target"]
-OPTIONAL_KEYS = ["behaviour_params", "executed"]  # what it reads where there is such a thing
+# What a learner reads of a transition where there is such a thing, and always: what a store lacks of that is modelled
+# (`datamodules.replay.behaviour`). The rest stays in the buffer.
+OPTIONAL_KEYS = [field.key for field in LEARNED if field.optional and STORE not in field.places]
+LEARNER_KEYS = [field.key for field in LEARNED if field.key not in OPTIONAL_KEYS]
 
 
 class Replay:
@@ -68,7 +70,7 @@ class Replay:
             UserError: on a non-finite observation, reward or log-prob; nothing is stored.
         """
         refuse_non_finite(frames)
-        frames = frames.to(self.device)
+        frames = _completed(frames).to(self.device)
         blank = torch.full_like(frames["next", "reward"], torch.nan)
         frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
         if self.advantages == "stored" or not refresh_follows:
@@ -105,7 +107,7 @@ class Replay:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
         capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
-        frames = TensorDict().load_state_dict(state["frames"], strict=False).to(self.device)
+        frames = _completed(TensorDict().load_state_dict(state["frames"], strict=False)).to(self.device)
         count = _count(state)
         moved = capacity != state["capacity"]
         if moved and count == state["capacity"]:
@@ -168,6 +170,17 @@ def check_replay(
 
 def _count(state: dict[str, Any]) -> int:
     return len(state["frames"].get("episode", ()))
+
+
+def _completed(frames: TensorDictBase) -> TensorDictBase:
+    """Frames [M] with the defaults of what a learner reads and nobody said, as in a checkpoint older than the field."""
+    missing = [field for field in LEARNED if field.later and field.key not in frames.keys()]
+    if not missing or not len(frames):
+        return frames
+    said = (field for field in LEARNED if not field.shape and field.key in frames.keys())
+    columns = {field.name: frames[field.key].cpu().numpy() for field in said}
+    found = {field.key: torch.from_numpy(field.default_of(columns)) for field in missing}
+    return frames.clone(recurse=False).update(found)
 
 
 def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[str | tuple[str, ...]]:

@@ -7,30 +7,15 @@ import numpy as np
 import orjson
 from mcap.records import Metadata
 
+from gipo.common.transition import LOGGED, Field, complete
 from robots.errors import LogError
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header
 from robots.log.labels import Label
 from robots.log.scan import Message
 
-# Columns of one value a step, and of a vector a step.
-_SCALARS: dict[str, type] = {
-    "step": np.int64,
-    "wall_ns": np.int64,
-    "monotonic_ns": np.int64,
-    "policy_version": np.int64,
-    "valid": np.bool_,
-    "reward": np.float32,
-    "terminated": np.bool_,
-    "truncated": np.bool_,
-}
-_VECTORS: dict[str, type] = {
-    "observation": np.float32,
-    "action": np.float32,
-    "sent_action": np.float64,
-    "log_prob": np.float32,
-    "timing_us": np.int64,
-}
+# What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
+_ARRAYS = tuple(field for field in LOGGED if field.name not in ("episode", "gate"))
 
 
 class Collector:
@@ -148,24 +133,20 @@ def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.nd
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
-    count = len(rows)
-    columns: dict[str, np.ndarray] = {
-        name: np.array([row[name] for row in rows], kind) for name, kind in _SCALARS.items()
-    }
-    # Logs of policies that knew no chunks do not name it.
-    columns["chunk_step"] = np.array([row.get("chunk_step", 0) for row in rows], np.int64)
-    for name, kind in _VECTORS.items():
-        columns[name] = _matrix([row[name] for row in rows], count, kind)
-    latents = [row["latent"] for row in rows]
-    columns["latent"] = _matrix(latents, count, np.int64 if type(latents[0][0]) is int else np.float32)
+    there = [field for field in _ARRAYS if not field.later or field.name in rows[0]]
+    columns = {field.name: _column(field, [row[field.name] for row in rows]) for field in there}
+    complete(columns, _ARRAYS)
     return columns
 
 
-def _matrix(values: list[list[float]], count: int, kind: type) -> np.ndarray:
+def _column(field: Field, values: list[Any]) -> np.ndarray:
+    if not field.shape:
+        return np.array(values, field.type_for(whole=True, logged=True))
     width = len(values[0])
     if set(map(len, values)) != {width}:
         raise ValueError("rows of unequal length")
-    return np.fromiter(chain.from_iterable(values), kind, width * count).reshape(count, width)
+    kind = field.type_for(whole=type(values[0][0]) is int, logged=True)
+    return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
 
 
 # What the readers of events rely on: kind → key of its data → type.

@@ -13,13 +13,9 @@ from robots.log.labels import Label
 class Episode:
     """One episode of T logged steps, in the order of `step`; gaps in `step` are rows that were dropped.
 
-    Shapes: observation [T, O] f32; latent [T, D] int64 or f32; action, log_prob [T, D] f32; sent_action [T, D] f64;
-    timing_us [T, len(TIMES)]; step, wall_ns, monotonic_ns, policy_version, chunk_step [T] int64;
-    reward [T] f32; valid, terminated, truncated [T] bool.
-
     Args:
         number: of the episode within its session.
-        columns: the arrays, by the names above.
+        columns: [T, …], of the fields of `gipo.common.transition.LOGGED` but `episode` and `gate`.
         gate: index of a row → what the gate changed there.
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.

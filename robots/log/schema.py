@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gipo.common.transition import LOGGED, Field
 from robots.errors import LogError
 
 SCHEMA = 1  # raised when a log of this version cannot be read by older code
@@ -33,26 +34,7 @@ EVENTS = (
 class Step:
     """One control tick, complete: what was seen, chosen, sent, and what came of it.
 
-    Shapes: observation [O] f32; latent [D] int64 or f32; action [D] f32; sent_action [D] f64; log_prob [D] f32.
-
-    Args:
-        episode: number within the session, from 0.
-        step: tick within the episode, from 0; also the index of its noise draw where every step is decided alone.
-        wall_ns: wall clock when the tick began.
-        monotonic_ns: monotonic clock when the tick began.
-        observation: what the policy saw, raw.
-        latent: what `log_prob` is of.
-        action: what the policy asked for.
-        sent_action: what the driver says it sent, after the gate; full precision.
-        log_prob: behaviour log-prob per dimension, nats.
-        policy_version: learner version that acted.
-        valid: the policy chose the action by sampling (not while engaging, not deterministically).
-        reward: from this tick's observation to the next one's.
-        terminated: the task ended at the next observation.
-        truncated: the episode was cut at the next observation.
-        gate: what the gate changed, as a list of reasons.
-        timing_us: microseconds, one for each of TIMES; that of `log` is the previous tick's.
-        chunk_step: which action of its decision's chunk it is; 0 where every step is decided alone.
+    Shapes, types, units and meanings are those that `gipo.common.transition.FIELDS` gives for the log.
     """
 
     episode: int
@@ -127,11 +109,19 @@ def legible(content: Any) -> Any:
 
 def json_schemas() -> dict[str, bytes]:
     """The JSON Schema of every channel."""
-    rows = {"step": Step, "event": Event, "shadow": Shadow}
-    schemas = {topic: {field.name: _TYPES[field.name] for field in fields(kind)} for topic, kind in rows.items()}
-    return {topic: _object(f"gipo.{topic}", properties) for topic, properties in schemas.items()} | {
-        "camera": _object("foxglove.CompressedImage", _IMAGE)
-    }
+    properties = {"step": {field.name: _property(field) for field in LOGGED}}
+    properties |= {topic: {each.name: _TYPES[each.name] for each in fields(row)} for topic, row in _OTHERS.items()}
+    schemas = {topic: _object(f"gipo.{topic}", each) for topic, each in properties.items()}
+    return schemas | {"camera": _object("foxglove.CompressedImage", _IMAGE)}
+
+
+def _property(field: Field) -> dict[str, Any]:
+    """How JSON holds a field of a step: one value, or an array of them."""
+    one = _OF_KIND[field.type_for(whole=False, logged=True).kind]
+    if not field.shape:
+        return one
+    described = {"description": ", ".join(TIMES)} if field.name == "timing_us" else {}
+    return {"type": "array", "items": one, **described}
 
 
 def _object(title: str, properties: dict[str, Any]) -> bytes:
@@ -140,14 +130,12 @@ def _object(title: str, properties: dict[str, Any]) -> bytes:
 
 _INTEGER, _NUMBER, _BOOLEAN, _TEXT = ({"type": kind} for kind in ("integer", "number", "boolean", "string"))
 _NUMBERS = {"type": "array", "items": _NUMBER}
+_OF_KIND = {"i": _INTEGER, "f": _NUMBER, "b": _BOOLEAN, "U": _TEXT}  # by numpy's letter of a type
+_OTHERS: dict[str, Any] = {"event": Event, "shadow": Shadow}
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version", "chunk_step"), _INTEGER),
-    **dict.fromkeys(("observation", "latent", "action", "sent_action", "log_prob", "deterministic_action"), _NUMBERS),
-    **dict.fromkeys(("valid", "terminated", "truncated"), _BOOLEAN),
+    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version"), _INTEGER),
+    **dict.fromkeys(("log_prob", "deterministic_action"), _NUMBERS),
     **dict.fromkeys(("kind", "reason", "policy_id"), _TEXT),
-    "reward": _NUMBER,
-    "gate": {"type": "array", "items": _TEXT},
-    "timing_us": {"type": "array", "items": _INTEGER, "description": ", ".join(TIMES)},
     "data": {"type": "object"},
 }
 _IMAGE = {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gipo.common.extras import install
+from gipo.common.transition import COLUMNS
 from robots.errors import LogError
 from robots.log import Episode, Header, read_logs
 
@@ -100,7 +101,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
 
 def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
     """Refuse what other tools would learn from as it stands."""
-    for name in ("observation", "next_observation", "sent_action", "next_reward"):
+    for name in (field.row for field in COLUMNS if field.finite):
         bad = ~np.isfinite(rows[name]).all(axis=tuple(range(1, rows[name].ndim)))
         if bad.any():
             raise LogError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")

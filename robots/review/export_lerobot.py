@@ -8,27 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gipo.common.transition import EXPORTED
 from robots.log import Header
 from robots.review.export import PROVENANCE, Segment, names, write_provenance
 
 CHUNK = "chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILE = "chunk-000/file-000.parquet"
 
-# Our columns by LeRobot's names; `action` is what the robot really got.
-COLUMNS = {
-    "observation.state": "observation",
-    "action": "sent_action",
-    "policy.action": "action",
-    "policy.latent": "latent",
-    "policy.log_prob": "log_prob",
-    "policy.version": "policy_version",
-    "policy.valid": "valid",
-    "policy.step": "step",
-    "next.reward": "next_reward",
-    "next.terminated": "next_terminated",
-    "next.truncated": "next_truncated",
-    "next.done": "done",
-}
+FIELDS = {field.lerobot: field for field in EXPORTED if field.lerobot}  # by LeRobot's names
 
 
 def write(out: Path, header: Header, segments: list[Segment]) -> None:
@@ -63,9 +50,9 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
 
 def _columns(segments: list[Segment], rate: float, tasks: list[str]) -> dict[str, np.ndarray]:
     columns = {
-        theirs: np.concatenate([segment.columns[ours] for segment in segments]) for theirs, ours in COLUMNS.items()
+        name: field.typed(np.concatenate([segment.columns[field.row] for segment in segments]))
+        for name, field in FIELDS.items()
     }
-    columns["action"] = columns["action"].astype(np.float32)
     lengths = [len(segment.columns["step"]) for segment in segments]
     # 1 success, 0 failure, −1 nobody said.
     success = [-1 if segment.success is None else int(segment.success) for segment in segments]
@@ -82,9 +69,8 @@ def _columns(segments: list[Segment], rate: float, tasks: list[str]) -> dict[str
 
 
 def _feature(header: Header, name: str, values: np.ndarray) -> dict[str, Any]:
-    known = {"observation.state": "observation_names"}
-    known |= dict.fromkeys(("action", "policy.action", "policy.latent", "policy.log_prob"), "action_names")
-    labels = names(header, known[name]) if name in known else None
+    key = {"O": "observation_names", "D": "action_names"}.get(FIELDS[name].shape if name in FIELDS else "")
+    labels = None if key is None else names(header, key)
     return {"dtype": str(values.dtype), "shape": list(values.shape[1:]) or [1], "names": labels}
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gipo.common.transition import EXPORTED
 from robots.log import Header
 from robots.review.export import PROVENANCE, Segment, write_provenance
 
-INFOS = ("latent", "log_prob", "policy_version", "valid", "step")
+INFOS = "infos/"
+FIELDS = {field.minari: field for field in EXPORTED if field.minari}  # by Minari's names
 
 
 def write(out: Path, header: Header, segments: list[Segment]) -> None:
@@ -25,18 +27,10 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
     low, high = np.array(robot["action_low"], np.float32), np.array(robot["action_high"], np.float32)
     buffers = []
     for index, segment in enumerate(segments):
-        rows = segment.columns
-        buffers.append(
-            EpisodeBuffer(
-                id=index,
-                observations=np.concatenate([rows["observation"], rows["next_observation"][-1:]]),
-                actions=rows["sent_action"].astype(np.float32),
-                rewards=rows["next_reward"],
-                terminations=rows["next_terminated"],
-                truncations=rows["next_truncated"],
-                infos={"policy_action": _infos(rows["action"]), **{key: _infos(rows[key]) for key in INFOS}},
-            )
-        )
+        columns = {name: field.typed(segment.columns[field.row]) for name, field in FIELDS.items()}
+        infos = {name.removeprefix(INFOS): _infos(columns.pop(name)) for name in FIELDS if name.startswith(INFOS)}
+        columns["observations"] = np.concatenate([columns["observations"], segment.columns["next_observation"][-1:]])
+        buffers.append(EpisodeBuffer(id=index, infos=infos, **columns))
     out.mkdir(parents=True, exist_ok=True)
     tasks = list(dict.fromkeys(segment.task for segment in segments))
     with datasets_path(out), warnings.catch_warnings():

@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from datamodules.ingest.interface import Interface
+from gipo.common.transition import COLUMNS
+
+POLICY = {field.name for field in COLUMNS if field.optional}  # `latent` and `log_prob`: one is of no use alone
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,8 @@ class Trajectory:
     """T transitions of one episode in the order of `step`; where `step` jumps, the one before is truncated.
 
     Args:
-        columns: `observation`, `next_observation` [T, O] f32; `action`, `sent_action` [T, D] f32; `latent` [T, D] i64
-            or f32 and `log_prob` [T, D] f32 (both or none); `step`, `policy_version` [T] i64; `reward` [T] f32;
-            `valid`, `terminated`, `truncated` [T] bool.
+        columns: [T, …], by the names of `gipo.common.transition.COLUMNS`; those that have a default, and all of
+            POLICY, may be missing.
         policy_id: of the policy that acted, where the source says.
         success: None when nobody said.
         native: the source is, or was made from, a robot log of ours, which names the policy of every sampled action.
@@ -46,6 +48,11 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.columns["step"])
+
+
+def without_half(there: dict[str, Any]) -> dict[str, Any]:
+    """By names of columns, without those of POLICY where one is missing."""
+    return there if set(there) >= POLICY else {name: each for name, each in there.items() if name not in POLICY}
 
 
 class Raw(NamedTuple):

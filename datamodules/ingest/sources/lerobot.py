@@ -9,35 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory, without_half
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.reading import stand_in_at
+from gipo.common.transition import COLUMNS
 
 ROWS = 16_384  # read at once
-VECTORS = {"observation", "action", "sent_action", "latent", "log_prob"}  # of one number, LeRobot stores the number
+VECTORS = {field.name for field in COLUMNS if field.shape}  # of one number, LeRobot stores the number
 
-# The store's columns by those of our export, and by those that other writers may have added.
-NATIVE = {
-    "observation": STATE,
-    "action": "policy.action",
-    "sent_action": ACTION,
-    "latent": "policy.latent",
-    "log_prob": "policy.log_prob",
-    "policy_version": "policy.version",
-    "valid": "policy.valid",
-    "step": "policy.step",
-    "reward": "next.reward",
-    "terminated": "next.terminated",
-    "truncated": "next.truncated",
-}
+# Our columns by those of our exports, of which older ones lack some, and by those that other writers may have added.
+NATIVE = {field.name: field.lerobot for field in COLUMNS if field.lerobot and not field.later}
+LATER = {field.name: field.lerobot for field in COLUMNS if field.lerobot and field.later}
 FOREIGN = {"observation": STATE, "action": ACTION}
-OPTIONAL = {name: name for name in ("latent", "log_prob", "policy_version", "valid")}
 FLAGS = {name: f"next.{name}" for name in ("terminated", "truncated", "done", "success")}
-OPTIONAL |= {"reward": "next.reward", **FLAGS}
+OPTIONAL = {field.name: field.name for field in COLUMNS if field.foreign} | {"reward": "next.reward", **FLAGS}
 FRAME = {"episode_index": "episode_index", "frame_index": "frame_index"}
 Columns = dict[str, np.ndarray]
 
@@ -89,7 +78,7 @@ class LeRobotSource(Source):
                 provenance.check_count(index + 1)
             return provenance.origins[index].key
 
-        for _, segments in groupby(enumerate(self._recorded(NATIVE, {})), entry):
+        for _, segments in groupby(enumerate(self._recorded(NATIVE, LATER)), entry):
             known = [(provenance.origins[index], columns) for index, columns in segments]
             index = int(known[0][1]["episode_index"][0])
             yield Raw(f"{self.path}, episode {index}", partial(_native, known, rate))
@@ -215,7 +204,8 @@ def _native(segments: list[tuple[Origin, Columns]], rate: float) -> Trajectory:
         if origin.final_observation.shape != columns["observation"].shape[1:]:
             raise UserError("its final observation is of another form")
         following = np.concatenate([columns["observation"][1:], origin.final_observation[None]])
-        pieces.append({name: columns[name] for name in NATIVE} | {"next_observation": following})
+        known = {name: values for name, values in columns.items() if name in NATIVE or name in LATER}
+        pieces.append({**known, "next_observation": following})
     return joined(segments[0][0], pieces)
 
 
@@ -229,21 +219,17 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
         raise UserError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
     kept = length if terminated[-1] else length - 1
     observation = columns["observation"]
-    following = np.concatenate([observation[1:], observation[-1:]])
-    policy = {name: columns[name] for name in ("latent", "log_prob") if {"latent", "log_prob"} <= set(columns)}
-    rows = {
+    rows = without_half({name: columns[name] for name in OPTIONAL if name in columns and name not in FLAGS}) | {
         "observation": observation,
-        "next_observation": following,
+        "next_observation": np.concatenate([observation[1:], observation[-1:]]),
         "action": columns["action"],
         "sent_action": columns["action"],
-        "step": columns["frame_index"].astype(np.int64),
-        "policy_version": columns.get("policy_version", np.full(length, -1)).reshape(length),
-        "valid": flags("valid", columns.get("valid", np.ones(length, bool)), length),
-        "reward": columns.get("reward", np.zeros(length)).reshape(length),
+        "step": columns["frame_index"],
         "terminated": terminated,
         "truncated": (np.arange(length) == kept - 1) & ~terminated,
-        **policy,
     }
+    if "valid" in rows:
+        rows["valid"] = flags(OPTIONAL["valid"], rows["valid"], length)
     success = bool(known["success"].any()) if "success" in known else None
     return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
 

@@ -10,15 +10,11 @@ import numpy as np
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
 from gipo.common.errors import UserError
+from gipo.common.transition import COLUMNS
 from robots.errors import LogError
 from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
 
 MAGIC = b"\x89MCAP0\r\n"
-
-# Their columns by the store's names; `next_reward` has the label's in it.
-COLUMNS = {name: name for name in ("observation", "next_observation", "action", "sent_action", "latent", "log_prob")}
-COLUMNS |= {name: name for name in ("step", "policy_version", "valid")}
-COLUMNS |= {name: f"next_{name}" for name in ("reward", "terminated", "truncated")}
 
 
 class McapSource(Source):
@@ -67,8 +63,7 @@ class McapSource(Source):
 def _trajectory(episode: Episode) -> Trajectory:
     _check_steps(episode)
     rows = episode.transitions()
-    columns = {ours: rows[theirs] for ours, theirs in COLUMNS.items()}
-    columns["sent_action"] = columns["sent_action"].astype(np.float32)
+    columns = {field.name: rows[field.row] for field in COLUMNS}
     return Trajectory(columns, episode.policy_id, episode.success, native=True)
 
 

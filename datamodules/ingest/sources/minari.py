@@ -13,29 +13,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory, without_half
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.minari_spaces import interface_of
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.reading import stand_in_at
+from gipo.common.transition import COLUMNS
 
 if TYPE_CHECKING:
     import h5py
 
-# The store's columns by those of an episode's group.
-REQUIRED = {
-    "observation": "observations",
-    "sent_action": "actions",
-    "reward": "rewards",
-    "terminated": "terminations",
-    "truncated": "truncations",
-}
-INFOS = {name: f"infos/{name}" for name in ("latent", "log_prob", "policy_version", "valid", "step")}
-NATIVE = {**REQUIRED, **INFOS, "action": "infos/policy_action"}
-# Of others; a `step` of theirs may count anything.
-OPTIONAL = {name: INFOS[name] for name in ("latent", "log_prob", "policy_version", "valid")}
+# Our columns by those of an episode's group: of our exports, of which older ones lack some, and of other writers.
+NATIVE = {field.name: field.minari for field in COLUMNS if field.minari and not field.later}
+LATER = {field.name: field.minari for field in COLUMNS if field.minari and field.later}
+REQUIRED = {name: theirs for name, theirs in NATIVE.items() if not theirs.startswith("infos/")}
+OPTIONAL = {field.name: field.minari for field in COLUMNS if field.foreign}
+ONE_VALUE = {field.name for field in COLUMNS if not field.shape}
 SUCCESS = ("infos/success", "infos/is_success")  # the first that is there
 INFOS_AHEAD = 1  # format of our exports whose infos stood in row t
 Columns = dict[str, np.ndarray]
@@ -140,7 +135,7 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
             raise UserError(f"its {wanted[ours]} have {len(values)} rows, {rows} must be there: steps are missing")
         if info and len(values) == rows:
             found[ours] = values[:length] if infos_ahead else values[1:]
-    for ours in {"reward", "policy_version", "valid", "step"} & set(found):
+    for ours in ONE_VALUE & set(found):
         if found[ours].size != length:
             raise UserError(f"its {wanted[ours]} have shape {found[ours].shape}; one value a step must be there")
         found[ours] = found[ours].reshape(length)
@@ -148,19 +143,22 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
     return {**found, "observation": observation[:-1], "next_observation": observation[1:]}
 
 
+def _there(group: "h5py.Group", wanted: dict[str, str]) -> dict[str, str]:
+    return {ours: theirs for ours, theirs in wanted.items() if theirs in group}
+
+
 def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:
-    return joined(origin, [_read(file[f"episode_{index}"], NATIVE, infos_ahead) for index in indices])
+    groups = [file[f"episode_{index}"] for index in indices]
+    return joined(origin, [_read(group, NATIVE | _there(group, LATER), infos_ahead) for group in groups])
 
 
 def _foreign(group: "h5py.Group") -> Trajectory:
     """Somebody's steps: valid, of an unknown policy; the end is a truncation unless it terminated."""
-    there = {ours: theirs for ours, theirs in OPTIONAL.items() if theirs in group}
-    if not {"latent", "log_prob"} <= set(there):
-        there = {ours: theirs for ours, theirs in there.items() if ours not in ("latent", "log_prob")}
+    there = without_half(_there(group, OPTIONAL))
     if judged := next((name for name in SUCCESS if name in group), None):
         there["success"] = judged
     columns = _read(group, REQUIRED | there)
@@ -171,9 +169,9 @@ def _foreign(group: "h5py.Group") -> Trajectory:
     columns |= {
         "action": columns["sent_action"],
         "step": np.arange(length),
-        "policy_version": columns.get("policy_version", np.full(length, -1)),
-        "valid": flags("infos/valid", columns.get("valid", np.ones(length, bool)), length),
         "terminated": terminated,
         "truncated": truncated,
     }
+    if "valid" in columns:
+        columns["valid"] = flags(OPTIONAL["valid"], columns["valid"], length)
     return Trajectory(columns, None, None if success is None else bool(success.any()), native=False)

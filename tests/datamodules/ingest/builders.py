@@ -59,6 +59,7 @@ def rows_of(policy: OnnxPolicy, episode: int, steps: int, seed: int = 0) -> list
             terminated=t == steps - 1 and episode % 2 == 1,
             truncated=t == steps - 1 and episode % 2 == 0,
             timing_us=(0,) * 7,
+            chunk_step=t % 3,
         )
         for t in range(steps)
     ]

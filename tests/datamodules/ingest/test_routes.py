@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from datamodules.ingest import Facts, Interface
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
+from gipo.common.transition import EXPORTED
 from robots.log import LogWriter, Session, append_label, read_log
 from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
@@ -74,6 +76,31 @@ def test_an_export_of_the_first_format_is_read_by_its_own_rows(token: OnnxPolicy
         store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder)
 
 
+@pytest.mark.parametrize("kind", ["lerobot", "minari"])
+def test_an_export_older_than_a_field_has_its_default(
+    kind: str, token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path / "a.mcap", [token], (4, 6))
+    direct = store_of(log, cache=tmp_path / "cache", policies=folder)
+    export([log], kind, tmp_path / kind)
+    later = [field for field in EXPORTED if field.later]
+    if kind == "lerobot":
+        file = next((tmp_path / kind / "data").rglob("*.parquet"))
+        pq.write_table(pq.read_table(file).drop_columns([field.lerobot for field in later]), file)
+    else:
+        with h5py.File(next((tmp_path / kind).rglob("*.hdf5")), "a") as data:
+            for episode in data.values():
+                for field in later:
+                    del episode[field.minari]
+    older = store_of(tmp_path / kind, cache=tmp_path / "cache", policies=folder).frames
+    columns = {name: older[name].numpy() for name in ("valid", "policy_version")}
+    for name in direct.frames.keys():
+        if name not in {field.name for field in later}:
+            assert (older[name] == direct.frames[name]).all(), name
+    for field in later:
+        np.testing.assert_array_equal(older[field.name].numpy(), field.default_of(columns), strict=True)
+
+
 def test_frames_are_what_the_logs_hold(logs: list[Path], folder: Path, tmp_path: Path) -> None:
     store = store_of(*logs, cache=tmp_path / "cache", policies=folder)
     frames, start = store.frames, 0
@@ -83,7 +110,7 @@ def test_frames_are_what_the_logs_hold(logs: list[Path], folder: Path, tmp_path:
         rows = episode.transitions()
         part = frames[start : start + len(rows["step"])]
         start += len(part)
-        for name in ("observation", "action", "latent", "step", "policy_version", "valid"):
+        for name in ("observation", "action", "latent", "step", "policy_version", "valid", "chunk_step"):
             np.testing.assert_array_equal(part[name].numpy(), rows[name], err_msg=name, strict=True)
         np.testing.assert_array_equal(part["sent_action"].numpy(), rows["sent_action"].astype(np.float32), strict=True)
         for name in ("observation", "reward", "terminated", "truncated"):

@@ -8,7 +8,9 @@ from torchrl.data.replay_buffers import StalenessAwareSampler
 from datamodules.advantages import GAE, VTrace
 from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay
 from gipo.common.errors import UserError
+from gipo.common.transition import BATCH, REPLAY
 from gipo.policies import Policy, Spaces, TokenPolicy
+from tests.contract import assert_contract
 
 D, BINS = 2, 8
 SPACES = Spaces(3, (-1.0,) * D, (1.0,) * D)
@@ -60,6 +62,14 @@ def reference(frames: TensorDict, policy: Policy, gamma: float, lam: float, scal
         trace = delta + gamma * lam * trace * (1.0 - float(frames["next", "done"][t]))
         advantage[t] = trace
     return advantage.detach()
+
+
+def test_what_is_kept_follows_the_data_contract(policy: Policy) -> None:
+    replay = Replay(100, GAE())
+    replay.extend(episode(0, range(5), "terminated"), policy)
+    kept = replay.buffer[:]
+    assert_contract(kept.exclude("index"), REPLAY, {"O": 3, "D": D})
+    assert_contract(replay.sample(1, 4, 0)[0], BATCH, {"O": 3, "D": D})
 
 
 def by_step(replay: Replay, number: int) -> TensorDict:
