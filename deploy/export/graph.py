@@ -13,9 +13,9 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
-from deploy.runtime.check import MEAN, OPSET, SCALE, normaliser_hash
+from deploy.runtime.check import OPSET
 from deploy.runtime.layout import Layout, Vision
-from deploy.runtime.manifest import Normaliser
+from deploy.runtime.normaliser import MEAN, SCALE, Normaliser, normaliser_hash
 from deploy.runtime.policy import OUTPUTS
 from gipo.common.errors import UserError
 from gipo.policies import Policy

@@ -10,9 +10,9 @@ from deploy.export import probes
 from deploy.export.graph import as_policy, exportable, layout_of, observed
 from deploy.export.probes import Outputs, Run
 from deploy.runtime.layout import Layout
+from deploy.runtime.manifest import MAX_ROUNDING
 from deploy.runtime.ort import rows_at_once
 from deploy.runtime.policy import OUTPUTS
-from deploy.runtime.validation import MAX_ROUNDING
 from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from deploy.runtime.identity import policy_id, required_ids
 from deploy.runtime.manifest import Manifest
+from deploy.runtime.normaliser import MEAN, SCALE, normaliser_hash
 from deploy.runtime.onnx_file import Model, Value, read_model
 from deploy.runtime.protobuf import Span
 from gipo.common.errors import UserError
@@ -27,7 +28,6 @@ OTHERS = {  # files of this package that are given in place of an artifact, by h
     b"\x89MCAP0": "a log",
 }
 DIGEST_KEY = "gipo.digest"  # SHA-256 of the file in which these 64 digits are zeros
-MEAN, SCALE = "normaliser.mean", "normaliser.scale"  # names of the folded normaliser in the graph
 
 # What networks are made of: pure functions of their inputs. No control flow, no randomness of the graph's own, no
 # tensor made from a mere size (ConstantOfShape, Expand, Tile, Range).
@@ -97,11 +97,6 @@ def digest(data: bytes, span: Span) -> str:
     total.update(b"0" * (span.stop - span.start))
     total.update(memoryview(data)[span.stop :])
     return total.hexdigest()
-
-
-def normaliser_hash(mean: np.ndarray, scale: np.ndarray) -> str:
-    """SHA-256 of the little-endian float32 bytes of both, hex."""
-    return hashlib.sha256(mean.astype("<f4").tobytes() + scale.astype("<f4").tobytes()).hexdigest()
 
 
 def _digest(data: bytes, model: Model) -> str:

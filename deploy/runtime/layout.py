@@ -14,7 +14,10 @@ from math import prod
 
 import numpy as np
 
+from deploy.runtime.validation import check_whole, require
+
 MAX_PIXELS = 3 * 1024 * 1024
+MAX_CHUNK, MAX_INSTRUCTION = 1024, 4096
 MAX_PICTURE = 1 << 16
 
 
@@ -31,6 +34,24 @@ class Vision:
     image: tuple[int, int, int]
     instruction_bytes: int
     chunk: int
+
+    def check(self) -> None:
+        """Refuse sizes that a manifest may not have.
+
+        Raises:
+            UserError: naming the size and what it must be.
+        """
+        require(
+            isinstance(self.image, tuple) and len(self.image) == 3,
+            "vision.image", self.image, "channels, height and width",
+        )  # fmt: skip
+        for i, size in enumerate(self.image):
+            check_whole(f"vision.image[{i}]", size, 1)
+        check_whole("vision.chunk", self.chunk, 1)
+        check_whole("vision.instruction_bytes", self.instruction_bytes, 1)
+        allowed = f"at most {MAX_PIXELS} pixels, {MAX_CHUNK} actions and {MAX_INSTRUCTION} bytes"
+        small = self.chunk <= MAX_CHUNK and self.instruction_bytes <= MAX_INSTRUCTION
+        require(small and prod(self.image) <= MAX_PIXELS, "vision", self, allowed)
 
 
 @dataclass(frozen=True)
@@ -54,12 +75,12 @@ class Layout:
 
     @property
     def decision_size(self) -> int:
-        """K."""
+        """K, the numbers of a decision: D, or H·D."""
         return prod(self.decision)
 
     @property
     def row_size(self) -> int:
-        """R."""
+        """R, the numbers of an observation with all that is seen."""
         seen = 0 if self.vision is None else prod(self.vision.image) + self.vision.instruction_bytes
         return self.observation_size + seen
 

@@ -5,31 +5,36 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from deploy.runtime.fields import check_keys, parse_object
-from deploy.runtime.layout import Layout, Vision
-from deploy.runtime.validation import FAMILIES, check_manifest
+from deploy.runtime.layout import MAX_PICTURE, Layout, Vision
+from deploy.runtime.normaliser import Normaliser
+from deploy.runtime.validation import (
+    check_keys,
+    check_names,
+    check_numbers,
+    check_one_of,
+    check_sha256,
+    check_units,
+    check_whole,
+    is_number,
+    is_text,
+    parse_object,
+    require,
+)
 from gipo.common.errors import UserError
 
 SCHEMA = 3  # raised when a manifest of this version cannot be read by older code
 
+FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
+PRECISIONS = ("float32", "int8")
+DISTANCES = tuple(
+    f"{name}_{label}"
+    for name in ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
+    for label in ("mean", "max")
+)
+MAX_GOLDEN = 64  # rows; they are run whenever a policy is loaded
+MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
+
 Row = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Normaliser:
-    """Observation normaliser folded to float32: clip((x − mean) / scale, ±bound).
-
-    Args:
-        mean: [O] observation units.
-        scale: [O] observation units, positive.
-        bound: clamp of the standardised value.
-        sha256: of the little-endian float32 bytes of `mean` then `scale`, hex; the graph's must match.
-    """
-
-    mean: Row
-    scale: Row
-    bound: float
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,27 @@ class Golden:
     deterministic_action: tuple[Row, ...]
     latent: tuple[Row, ...]
     log_prob: tuple[Row, ...]
+
+    def check(self, layout: Layout) -> None:
+        """Refuse vectors that do not fit a policy's layout.
+
+        Raises:
+            UserError: naming the value and what it must be.
+        """
+        rows = self.observation
+        good = isinstance(rows, tuple) and 1 <= len(rows) <= MAX_GOLDEN
+        require(good, "golden.observation", rows, f"1 to {MAX_GOLDEN} rows")
+        for name in _keys(Golden):
+            values = getattr(self, name)
+            good = isinstance(values, tuple) and len(values) == len(rows)
+            require(good, f"golden.{name}", values, f"{len(rows)} rows, as golden.observation")
+            size = layout.question_size if name == "observation" else layout.decision_size
+            for row in values:
+                check_numbers(f"golden.{name}", row, size)
+        pictures = [] if layout.vision is None else [row[-1] for row in rows]
+        good = all(number == int(number) and 0 <= number < MAX_PICTURE for number in pictures)
+        allowed = f"rows that end with the number of a picture, below {MAX_PICTURE}"
+        require(good, "golden.observation", pictures, allowed)
 
 
 @dataclass(frozen=True)
@@ -109,16 +135,67 @@ class Manifest:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
-        check_manifest(self)
+        self._check_interface()
+        if self.vision is not None:
+            self.vision.check()
+        self._check_provenance()
+        self._check_numerics()
+        if self.normaliser is not None:
+            self.normaliser.check(self.observation_size)
+        self.golden.check(self.layout)
+
+    def _check_interface(self) -> None:
+        check_one_of("family", self.family, FAMILIES)
+        for key in ("observation", "action"):
+            names = getattr(self, f"{key}_names")
+            check_names(f"{key}_names", names)
+            require(len(set(names)) == len(names), f"{key}_names", names, "names that differ from each other")
+            check_units(f"{key}_units", getattr(self, f"{key}_units"), len(names))
+        check_numbers("action_low", self.action_low, self.action_size)
+        check_numbers("action_high", self.action_high, self.action_size)
+        for name, low, high in zip(self.action_names, self.action_low, self.action_high, strict=True):
+            require(low < high, f"action_low of {name!r}", low, f"below action_high, {high}")
+        rate, parameters = self.control_rate_hz, self.parameters_per_dimension
+        good = is_number(rate) and 0 < rate <= 100_000
+        require(good, "control_rate_hz", rate, "above 0 and at most 100000; export with --rate")
+        check_whole("parameters_per_dimension", parameters, 2)
+        good = self.family != "gaussian" or parameters == 2
+        require(good, "parameters_per_dimension", parameters, "2 for a gaussian: mean and log-std")
+
+    def _check_provenance(self) -> None:
+        check_whole("policy_version", self.policy_version, 0)
+        if self.frames is not None:
+            check_whole("frames", self.frames, 0)
+        good = self.task == "" or (isinstance(self.task, str) and len(self.task) <= 256 and self.task.isprintable())
+        require(good, "task", self.task, "printable text of at most 256 characters")
+        check_sha256("config_hash", self.config_hash)
+        for key in ("checkpoint", "parent"):
+            if getattr(self, key) is not None:
+                check_sha256(key, getattr(self, key))
+        known = self.versions
+        good = isinstance(known, Mapping) and all(is_text(name) and is_text(found) for name, found in known.items())
+        require(good, "versions", known, "an object from package to version")
+        require(isinstance(self.policy, Mapping), "policy", self.policy, "an object")
+
+    def _check_numerics(self) -> None:
+        check_one_of("precision", self.precision, PRECISIONS)
+        good = is_number(self.rounding) and 0 <= self.rounding <= MAX_ROUNDING
+        require(good, "rounding", self.rounding, f"from 0 to {MAX_ROUNDING}")
+        good = (self.quantisation is None) == (self.precision == "float32")
+        require(good, "quantisation", self.quantisation, "the report of an int8 policy, and null for float32")
+        if self.quantisation is not None:
+            check_keys(self.quantisation, DISTANCES, "manifest.quantisation")
+            for key, value in self.quantisation.items():
+                check_numbers(f"quantisation.{key}", (value,), 1)
 
     @property
     def observation_size(self) -> int:
-        """O."""
+        """O, the numbers of an observation without images."""
         return len(self.observation_names)
 
     @property
     def action_size(self) -> int:
-        """D."""
+        """D, the numbers of one action."""
         return len(self.action_names)
 
     @property
@@ -155,24 +232,20 @@ class Manifest:
         if schema < 3:
             raw = {"vision": None, **raw}  # nor was there any
         check_keys(raw, _keys(cls), "manifest")
-        normaliser = raw["normaliser"]
-        if normaliser is not None:
-            normaliser = Normaliser(**_plain(Normaliser, normaliser, "manifest.normaliser"))
-        vision = raw["vision"]
-        if vision is not None:
-            vision = Vision(**_plain(Vision, vision, "manifest.vision"))
-        golden = Golden(**_plain(Golden, raw["golden"], "manifest.golden"))
-        parsed = {"normaliser": normaliser, "vision": vision, "golden": golden}
-        return cls(**{**{key: _tuples(value) for key, value in raw.items()}, **parsed})
+        parts = {
+            key: raw[key] if raw[key] is None and kind is not Golden else _part(kind, raw[key], f"manifest.{key}")
+            for key, kind in (("normaliser", Normaliser), ("vision", Vision), ("golden", Golden))
+        }
+        return cls(**{key: _tuples(value) for key, value in raw.items()} | parts)
 
 
-def _keys(kind: type) -> set[str]:
-    return {field.name for field in fields(kind)}
+def _keys(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
 
 
-def _plain(kind: type, raw: Any, where: str) -> dict[str, Any]:
+def _part(kind: type, raw: Any, where: str) -> Any:
     check_keys(raw, _keys(kind), where)
-    return {key: _tuples(value) for key, value in raw.items()}
+    return kind(**{key: _tuples(value) for key, value in raw.items()})
 
 
 def _tuples(value: Any) -> Any:

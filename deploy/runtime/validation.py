@@ -1,135 +1,101 @@
-"""What a manifest may say: every value is checked, however the manifest was made."""
+"""Checks of single manifest values: each names the key, what was found, what is allowed and the fix."""
 
-from collections.abc import Mapping
-from dataclasses import fields
-from math import prod
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Collection
+from typing import Any
 
-from deploy.runtime.fields import (
-    check_keys,
-    check_names,
-    check_numbers,
-    check_sha256,
-    check_whole,
-    is_number,
-    is_text,
-    refuse,
-)
-from deploy.runtime.layout import MAX_PICTURE, MAX_PIXELS, Vision
 from gipo.common.errors import UserError
 
-if TYPE_CHECKING:
-    from deploy.runtime.manifest import Manifest, Normaliser
-
-FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
-PRECISIONS = ("float32", "int8")
-DISTANCES = tuple(
-    f"{name}_{label}"
-    for name in ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
-    for label in ("mean", "max")
-)
-MAX_CHUNK, MAX_INSTRUCTION = 1024, 4096
-MAX_GOLDEN = 64  # rows; they are run whenever a policy is loaded
-MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
+MAX_TEXT = 4 << 20  # characters of JSON; the manifest of a thousand-dimensional observation is a tenth of it
 
 
-def check_manifest(m: "Manifest") -> None:
-    """Refuse a manifest with a value that is not allowed.
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object in `text`: no key twice, no NaN or infinity, no runaway nesting."""
 
-    Raises:
-        UserError: naming key, value and what it must be.
-    """
-    _check_interface(m)
-    _check_vision(m.vision)
-    _check_provenance(m)
-    _check_normaliser(m.normaliser, m.observation_size)
-    _check_golden(m)
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise UserError("the manifest names a key twice; export the policy again")
+        return found
 
+    def no_constant(name: str) -> float:
+        raise UserError(f"the manifest holds {name}, which is no number a robot can use; export the policy again")
 
-def _check_interface(m: "Manifest") -> None:
-    if not isinstance(m.family, str) or m.family not in FAMILIES:
-        raise refuse("family", m.family, f"one of {', '.join(FAMILIES)}")
-    check_names("observation_names", m.observation_names, None, unique=True)
-    check_names("observation_units", m.observation_units, m.observation_size)
-    check_names("action_names", m.action_names, None, unique=True)
-    check_names("action_units", m.action_units, m.action_size)
-    check_numbers("action_low", m.action_low, m.action_size)
-    check_numbers("action_high", m.action_high, m.action_size)
-    for name, low, high in zip(m.action_names, m.action_low, m.action_high, strict=True):
-        if not low < high:
-            raise UserError(f"manifest.action_low of {name!r} is {low}; it must be below action_high, {high}")
-    if not is_number(m.control_rate_hz) or not 0 < m.control_rate_hz <= 100_000:
-        raise refuse("control_rate_hz", m.control_rate_hz, "above 0 and at most 100000; export with --rate")
-    check_whole("parameters_per_dimension", m.parameters_per_dimension, 2)
-    if m.family == "gaussian" and m.parameters_per_dimension != 2:
-        raise refuse("parameters_per_dimension", m.parameters_per_dimension, "2 for a gaussian: mean and log-std")
+    if len(text) > MAX_TEXT:
+        raise UserError(f"the manifest has {len(text)} characters, more than the {MAX_TEXT} allowed")
+    try:
+        raw = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the manifest is not JSON: {error}; export the policy again") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"the manifest is a JSON {type(raw).__name__}, it must be an object")
+    return raw
 
 
-def _check_vision(vision: Vision | None) -> None:
-    if vision is None:
-        return
-    sizes = vision.image
-    if not isinstance(sizes, tuple) or len(sizes) != 3:
-        raise refuse("vision.image", sizes, "channels, height and width")
-    for key, value in (*((f"vision.image[{i}]", size) for i, size in enumerate(sizes)), ("vision.chunk", vision.chunk)):
-        check_whole(key, value, 1)
-    check_whole("vision.instruction_bytes", vision.instruction_bytes, 1)
-    if prod(sizes) > MAX_PIXELS or vision.chunk > MAX_CHUNK or vision.instruction_bytes > MAX_INSTRUCTION:
-        allowed = f"at most {MAX_PIXELS} pixels, {MAX_CHUNK} actions and {MAX_INSTRUCTION} bytes"
-        raise refuse("vision", vision, allowed)
+def check_keys(raw: Any, known: Collection[str], where: str) -> None:
+    """Refuse what is no object of exactly the `known` keys."""
+    if not isinstance(raw, dict):
+        raise UserError(f"{where} is {short(raw)}; it must be an object")
+    if missing := sorted(set(known) - set(raw)):
+        raise UserError(f"{where}.{missing[0]} is missing; export the policy again")
+    if unknown := sorted(set(raw) - set(known)):
+        raise UserError(f"{where}.{short(unknown[0])} is not a known key; export the policy again")
 
 
-def _check_provenance(m: "Manifest") -> None:
-    check_whole("policy_version", m.policy_version, 0)
-    if m.frames is not None:
-        check_whole("frames", m.frames, 0)
-    if not isinstance(m.task, str) or len(m.task) > 256 or not (m.task == "" or m.task.isprintable()):
-        raise refuse("task", m.task, "printable text of at most 256 characters")
-    check_sha256("config_hash", m.config_hash)
-    for key in ("checkpoint", "parent"):
-        if getattr(m, key) is not None:
-            check_sha256(key, getattr(m, key))
-    if m.precision not in PRECISIONS:
-        raise refuse("precision", m.precision, f"one of {', '.join(PRECISIONS)}")
-    if not is_number(m.rounding) or not 0 <= m.rounding <= MAX_ROUNDING:
-        raise refuse("rounding", m.rounding, f"from 0 to {MAX_ROUNDING}")
-    if (m.quantisation is None) != (m.precision == "float32"):
-        raise refuse("quantisation", m.quantisation, "the report of an int8 policy, and null for float32")
-    if m.quantisation is not None:
-        check_keys(m.quantisation, DISTANCES, "manifest.quantisation")
-        for key, value in m.quantisation.items():
-            check_numbers(f"quantisation.{key}", (value,), 1)
-    if not isinstance(m.versions, Mapping) or not all(
-        is_text(name) and is_text(version) for name, version in m.versions.items()
-    ):
-        raise refuse("versions", m.versions, "an object from package to version")
-    if not isinstance(m.policy, Mapping):
-        raise refuse("policy", m.policy, "an object")
+def short(value: Any) -> str:
+    """`value` as text that fits a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _check_normaliser(normaliser: "Normaliser | None", size: int) -> None:
-    if normaliser is None:
-        return
-    check_numbers("normaliser.mean", normaliser.mean, size)
-    check_numbers("normaliser.scale", normaliser.scale, size)
-    if not min(normaliser.scale) > 0:
-        raise refuse("normaliser.scale", min(normaliser.scale), "above 0 in every dimension")
-    if not is_number(normaliser.bound) or not normaliser.bound > 0:
-        raise refuse("normaliser.bound", normaliser.bound, "above 0")
-    check_sha256("normaliser.sha256", normaliser.sha256)
+def require(met: bool, key: str, value: Any, allowed: str) -> None:
+    """Refuse the `value` of a key that is not what is `allowed`, unless the condition is `met`."""
+    if not met:
+        raise UserError(f"manifest.{key} is {short(value)}; it must be {allowed}")
 
 
-def _check_golden(m: "Manifest") -> None:
-    rows = m.golden.observation
-    if not isinstance(rows, tuple) or not 1 <= len(rows) <= MAX_GOLDEN:
-        raise refuse("golden.observation", rows, f"1 to {MAX_GOLDEN} rows")
-    for field in fields(m.golden):
-        values = getattr(m.golden, field.name)
-        if not isinstance(values, tuple) or len(values) != len(rows):
-            raise refuse(f"golden.{field.name}", values, f"{len(rows)} rows, as golden.observation")
-        size = m.layout.question_size if field.name == "observation" else m.layout.decision_size
-        for row in values:
-            check_numbers(f"golden.{field.name}", row, size)
-    pictures = [] if m.vision is None else [row[-1] for row in rows]
-    if not all(number == int(number) and 0 <= number < MAX_PICTURE for number in pictures):
-        raise refuse("golden.observation", pictures, f"rows that end with the number of a picture, below {MAX_PICTURE}")
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite int or float that float32 can hold, and not a bool."""
+    return type(value) in (int, float) and abs(value) < 3.4e38
+
+
+def is_text(value: Any) -> bool:
+    """Whether `value` has 1 to 128 characters, all printable: a name cannot drive the terminal of whoever reads it."""
+    return isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable()
+
+
+def check_one_of(key: str, value: Any, known: Collection[str]) -> None:
+    """Refuse what is none of the `known` words."""
+    require(isinstance(value, str) and value in known, key, value, f"one of {', '.join(known)}")
+
+
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number of at least `least`."""
+    require(type(value) is int and least <= value < 2**63, key, value, f"a whole number, at least {least}")
+
+
+def check_sha256(key: str, value: Any) -> None:
+    """Refuse what is no SHA-256 in lower-case hexadecimal."""
+    met = isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+    require(met, key, value, "a SHA-256: 64 lower-case hexadecimal digits")
+
+
+def check_numbers(key: str, values: Any, size: int) -> None:
+    """Refuse what is no tuple of `size` finite numbers that float32 can hold."""
+    require(isinstance(values, tuple) and len(values) == size, key, values, f"a list of {size} numbers")
+    for value in values:
+        require(is_number(value), key, value, "finite numbers that float32 can hold")
+
+
+def check_names(key: str, values: Any) -> None:
+    """Refuse what is no tuple of at least one name."""
+    met = isinstance(values, tuple) and bool(values) and all(map(is_text, values))
+    require(met, key, values, "a list of printable names of 1 to 128 characters")
+
+
+def check_units(key: str, values: Any, size: int) -> None:
+    """Refuse what is no tuple of `size` texts."""
+    check_names(key, values)
+    require(len(values) == size, key, values, f"a list of {size} texts")

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest, normaliser_hash
+from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest
 from deploy.runtime.manifest import SCHEMA
+from deploy.runtime.normaliser import normaliser_hash
 from deploy.runtime.onnx_file import read_model
 
 Edit = Callable[[ModelProto], None]
