@@ -1,18 +1,30 @@
-"""What MkDocs does beside its plugins: mathematics without scripts."""
+"""What MkDocs does beside its plugins: formulas are drawn when the site is built, so that no page needs a script."""
 
 import re
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
-from latex2mathml.converter import convert
+import ziafont
+import ziamath
 
+ziafont.config.svg2 = False  # glyphs as paths: with symbols the formulas of a page would share their ids
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+SIZE = 100  # of the letters, in units of the drawing
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Replaces the formulas of a page by MathML, which browsers draw themselves: no script, nothing loaded."""
-    return FORMULA.sub(_mathml, html)
+    """Replaces the formulas of a page by drawings in the size and colour of the text around them."""
+    return FORMULA.sub(_drawn, html)
 
 
-def _mathml(formula: re.Match[str]) -> str:
-    return convert(unescape(formula[2]), display="block" if formula[1] == "div" else "inline")
+def _drawn(formula: re.Match[str]) -> str:
+    inline, tex = formula[1] == "span", unescape(formula[2]).strip()
+    drawing = ziamath.Latex(tex, size=SIZE, color="currentColor", inline=inline)
+    svg = drawing.svg()
+    box = re.search(r'width="([\d.]+)" height="([\d.]+)" viewBox="[-\d.]+ ([-\d.]+)', svg)
+    assert box is not None
+    width, height, top = map(float, box.groups())
+    style = f"width:{width / SIZE:.3f}em;vertical-align:{-(height + top) / SIZE:.3f}em"
+    svg = svg.replace("<svg ", f'<svg class="formula" role="img" aria-label="{escape(tex)}" style="{style}" ', 1)
+    svg = re.sub(r' width="[\d.]+" height="[\d.]+"', "", svg, count=1)
+    return svg if inline else f'<div class="formula">{svg}</div>'
