@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from gipo.common import boundary, terminal
+from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
-from robots.errors import LogError, RobotError
+from robots.errors import LogError
 from robots.log import Step
 from robots.settings.ranges import RANGES
 from robots.spec import RobotSpec
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     except (OSError, ValueError):  # whether the table could be printed says nothing of the robot
         terminal.give_up(sys.stdout)
     if life.faults:
-        raise RobotError("; ".join(life.faults)) from life.cause
+        raise UserError("; ".join(life.faults)) from life.cause
     if life.signals:
         terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.policy import Decision
+from gipo.common.errors import UserError
 from robots.base import Observation
-from robots.errors import RobotError
 from robots.session.options import Options, Policy
 
 
@@ -18,7 +18,7 @@ class Decider:
         options: instruction and camera of a policy that sees, and when it decides anew.
 
     Raises:
-        RobotError: the options ask for what the policy does not have, or do not say what it needs.
+        UserError: the options ask for what the policy does not have, or do not say what it needs.
     """
 
     def __init__(self, policy: Policy, options: Options):
@@ -29,14 +29,14 @@ class Decider:
         self._step = 0
         if self._vision is None:
             if options.instruction or options.replan:
-                raise RobotError("the policy takes no instruction and decides at every tick; leave both options out")
+                raise UserError("the policy takes no instruction and decides at every tick; leave both options out")
             return
         channels, height, width = self._vision.image
         self._length = options.replan or self._vision.chunk
         if self._length > self._vision.chunk:
-            raise RobotError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
+            raise UserError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
         if not options.instruction:
-            raise RobotError("the policy acts on an instruction; say what it is to do")
+            raise UserError("the policy acts on an instruction; say what it is to do")
         # Whatever is wrong with the words is found before anything moves.
         self._row(np.zeros(policy.manifest.observation_size), np.zeros((height, width, channels), np.uint8))
 
@@ -53,7 +53,7 @@ class Decider:
             rng: one draw a decision.
 
         Raises:
-            RobotError: the policy needs an image that the robot does not give.
+            UserError: the policy needs an image that the robot does not give.
         """
         deterministic = self._options.deterministic
         if self._vision is None:
@@ -70,11 +70,11 @@ class Decider:
         if isinstance(image, np.ndarray):
             return image
         cameras = ", ".join(name for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)) or "none"
-        raise RobotError(f"the policy sees, but there are no pixels of camera {self._options.camera!r}; of: {cameras}")
+        raise UserError(f"the policy sees, but there are no pixels of camera {self._options.camera!r}; of: {cameras}")
 
     def _row(self, values: np.ndarray, image: np.ndarray) -> np.ndarray:
         try:
             row: np.ndarray = self._policy.row(values, image, self._options.instruction)
         except ValueError as error:
-            raise RobotError(str(error)) from error
+            raise UserError(str(error)) from error
         return row

@@ -1,10 +1,8 @@
-"""The errors of this package: the command line prints them as one line and exits with code 2."""
+"""Errors of logs that are told apart from others, which are all `gipo.common.errors.UserError`."""
 
 from gipo.common.errors import UserError
 
-
-class RobotError(UserError):
-    """A robot that must not move, or an option that makes no sense. The message names the value and the fix."""
+RobotError = UserError
 
 
 class LogError(UserError):

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from gipo.common.errors import UserError
 from robots.base import Robot
 from robots.drivers.calls import Call
-from robots.errors import RobotError
 
 IDLE, ENGAGED, STOPPED = "idle", "engaged", "stopped"
 STOP_SECONDS = 1.0  # a driver's own stop may take; one that takes longer has failed
@@ -48,7 +48,7 @@ class Latch:
         """The robot is about to be prepared, which may move it.
 
         Raises:
-            RobotError: when it is stopped; only `reset` undoes that.
+            UserError: when it is stopped; only `reset` undoes that.
         """
         with self._lock:
             self.check()
@@ -58,7 +58,7 @@ class Latch:
         """Let commands pass.
 
         Raises:
-            RobotError: when it is stopped; only `reset` undoes that.
+            UserError: when it is stopped; only `reset` undoes that.
         """
         with self._lock:
             self.check()
@@ -68,10 +68,10 @@ class Latch:
         """Refuse to go on after a stop.
 
         Raises:
-            RobotError: with its reason.
+            UserError: with its reason.
         """
         if self._state == STOPPED:
-            raise RobotError(f"the robot is stopped ({self._reason}); a person must reset it first")
+            raise UserError(f"the robot is stopped ({self._reason}); a person must reset it first")
 
     def disengage(self) -> None:
         """The ordinary end of control; a stop stays a stop."""
@@ -121,11 +121,11 @@ class Latch:
         """Held while a command is sent.
 
         Raises:
-            RobotError: when the robot is not engaged (any more).
+            UserError: when the robot is not engaged (any more).
         """
         with self._sending:
             if self._state != ENGAGED:
-                raise RobotError(self._reason or "the robot is not engaged")
+                raise UserError(self._reason or "the robot is not engaged")
             yield
 
     def _halt(self, reason: str) -> None:
@@ -176,13 +176,13 @@ class Watchdog:
         """The loop begins `section`.
 
         Raises:
-            RobotError: when the section before was over its deadline, or the robot is stopped.
+            UserError: when the section before was over its deadline, or the robot is stopped.
         """
         now = time.monotonic_ns()
         self._check(now)
         self._current = (section, now)
         if self._latch.state == STOPPED:
-            raise RobotError(self._latch.reason)
+            raise UserError(self._latch.reason)
 
     def rest(self) -> None:
         """The loop is at rest: nothing to watch."""

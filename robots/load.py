@@ -9,7 +9,6 @@ from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Robot
 from robots.drivers.contract import check_robot
-from robots.errors import RobotError
 from robots.settings.annotations import arguments, parameters
 from robots.settings.assignments import parse_settings
 
@@ -24,13 +23,13 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
         speed: given to it if it has a parameter of that name.
 
     Raises:
-        RobotError: when there is no such thing, it refuses its arguments, or it is no robot.
+        UserError: when there is no such thing, it refuses its arguments, or it is no robot.
     """
     make = _find(name)
     ours = {"manifest": manifest, "speed": speed}
     texts = parse_settings(settings)
     if taken := sorted(set(ours) & set(texts)):
-        raise RobotError(f"--set {taken[0]} is given by gipo-robot itself, from --policy and --speed")
+        raise UserError(f"--set {taken[0]} is given by gipo-robot itself, from --policy and --speed")
     given = {key: value for key, value in ours.items() if key in parameters(make)}
     read = arguments(make, texts, "--set ", given)
     try:
@@ -38,10 +37,10 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever the robot's author raises
-        raise RobotError(f"--robot {name} cannot be made: {described(error)}") from error
+        raise UserError(f"--robot {name} cannot be made: {described(error)}") from error
     check_robot(robot, f"--robot {name}")
     if speed != 1 and not getattr(robot, "simulated", False):
-        raise RobotError(f"--speed {speed:g} is for simulated robots; {name} runs by the wall clock")
+        raise UserError(f"--speed {speed:g} is for simulated robots; {name} runs by the wall clock")
     return robot
 
 
@@ -52,6 +51,6 @@ def _find(name: str) -> Any:
         return getattr(module, attribute)
     except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
         found = f"{type(error).__name__}: {error}"
-        raise RobotError(
+        raise UserError(
             f"there is no robot {name!r} ({found}); name sim, gym, lerobot, or package.module:Class"
         ) from error

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.policy import Decision
+from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation, Robot
 from robots.decider import Decider
 from robots.drivers.contract import carry_out
-from robots.errors import RobotError
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
 from robots.log.images import check_images
@@ -101,7 +101,7 @@ class ControlLoop:
         except _End as end:
             reason = str(end)
             self.latch.rest(reason)
-        except RobotError as error:
+        except UserError as error:
             self.latch.stop(str(error))
         except BaseException as error:  # drivers and policies raise anything, and some exit
             self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}")
@@ -172,7 +172,7 @@ class ControlLoop:
         fault = fault or safety.check_outcome(found.reward, found.success, found.terminated)
         if fault:
             record.raw = found.values
-            raise RobotError(fault)
+            raise UserError(fault)
         record.seen(found)
         ends = self._ends(record, found)
         with self._timed("log"):
@@ -191,7 +191,7 @@ class ControlLoop:
 
     def _ask_people(self, record: Recorder) -> None:
         if reason := self._unsafe():
-            raise RobotError(reason)
+            raise UserError(reason)
         if self.options.takeover():
             record.event("takeover", "a person took over")
             raise _End("takeover")
@@ -217,13 +217,13 @@ class ControlLoop:
         # A policy that took its time acts on the past.
         fault = fault or self._stale(observation.time_ns, observation.time_ns)
         if fault:
-            raise RobotError(fault)
+            raise UserError(fault)
         hold = safety.held_by(self.spec, observation.hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
         engaged = 1.0 if ticks < 1 else min(1.0, (step + 1) / ticks)
         verdict = safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
         if verdict.command is None:
-            raise RobotError(verdict.stop)
+            raise UserError(verdict.stop)
         return verdict.command, verdict.changed
 
     def _stale(self, measured_ns: int, previous_ns: int) -> str:

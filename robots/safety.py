@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.spec import RobotSpec
 
 BEYOND = 0.5  # of the range: a command or hold further outside of its bounds than this is a fault, not an excess
@@ -131,14 +131,12 @@ def held_by(spec: RobotSpec, hold: np.ndarray | None) -> np.ndarray:
     """[D] the command that keeps the robot where it is: what the driver says, else the spec's numbers.
 
     Raises:
-        RobotError: when the spec says "measured" and the driver does not say what was.
+        UserError: when the spec says "measured" and the driver does not say what was.
     """
     if hold is not None:
         return hold
     if names := spec.measured_hold:
-        raise RobotError(
-            f"the spec holds {names[0]!r} where it is measured, and the driver's observation has no `hold`"
-        )
+        raise UserError(f"the spec holds {names[0]!r} where it is measured, and the driver's observation has no `hold`")
     return spec.hold({})
 
 
@@ -146,14 +144,14 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
     """The state from which the first command continues: the robot as it stands, at rest.
 
     Raises:
-        RobotError: when the robot stands far outside of its bounds, or does not say where.
+        UserError: when the robot stands far outside of its bounds, or does not say where.
     """
     held = held_by(spec, hold)
     if fault := check_numbers("hold", held, spec.action_names):
-        raise RobotError(f"the robot cannot be engaged: {fault}")
+        raise UserError(f"the robot cannot be engaged: {fault}")
     low, high = np.array(spec.action_low, float), np.array(spec.action_high, float)
     if fault := _far_outside("hold", held, low, high, spec.action_names):
-        raise RobotError(f"the robot cannot be engaged: {fault}; move it back by hand")
+        raise UserError(f"the robot cannot be engaged: {fault}; move it back by hand")
     return State(np.clip(held.astype(float), low, high), np.zeros(len(held)))
 
 

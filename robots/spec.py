@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 from gipo.common.precision import alike
-from robots.errors import RobotError
 
 Row = tuple[float, ...]
 Limits = tuple[float | None, ...]  # None: no limit
@@ -41,7 +41,7 @@ class RobotSpec:
         control_rate_hz: rate of the control loop.
 
     Raises:
-        RobotError: naming key, value and what is allowed.
+        UserError: naming key, value and what is allowed.
     """
 
     name: str
@@ -72,7 +72,7 @@ class RobotSpec:
             high = _numbers(f"{kind}_high", getattr(self, f"{kind}_high"), size)
             for name, least, most in zip(getattr(self, f"{kind}_names"), low, high, strict=True):
                 if not least < most:
-                    raise RobotError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
+                    raise UserError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
         _positive("action_rate", self.action_rate, self.action_size)
         _positive("action_acceleration", self.action_acceleration, self.action_size)
         _hold(self.action_hold, self.action_low, self.action_high)
@@ -117,31 +117,31 @@ class RobotSpec:
         """Parse and validate.
 
         Raises:
-            RobotError: when the text is no spec, a value is not allowed, or with all that is missing, unknown or still
+            UserError: when the text is no spec, a value is not allowed, or with all that is missing, unknown or still
                 to be decided.
         """
         try:
             raw = json.loads(text, object_pairs_hook=_once) if len(text) <= MAX_TEXT else None
         except (ValueError, RecursionError) as error:
-            raise RobotError(f"the robot spec is not JSON: {error}") from error
+            raise UserError(f"the robot spec is not JSON: {error}") from error
         if not isinstance(raw, dict):
-            raise RobotError("the robot spec must be one JSON object")
+            raise UserError("the robot spec must be one JSON object")
         known = {field.name for field in fields(cls)}
         found = [f"spec.{key} is missing" for key in sorted(known - set(raw))]
         found += [f"spec.{key} is not a known key" for key in sorted(set(raw) - known)]
         found += undecided(raw)
         if found:
-            raise RobotError("; ".join(found))
+            raise UserError("; ".join(found))
         return cls(**raw)
 
     def check(self, manifest: Manifest) -> None:
         """Refuse a policy that was made for another robot.
 
         Raises:
-            RobotError: listing every difference.
+            UserError: listing every difference.
         """
         if differences := self.differences(manifest):
-            raise RobotError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
+            raise UserError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Where spec and manifest are not equal, in words; numbers to float32, as the manifest has them."""
@@ -171,12 +171,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise RobotError(f"spec.{next(key for key in keys if keys.count(key) > 1)} is there twice")
+        raise UserError(f"spec.{next(key for key in keys if keys.count(key) > 1)} is there twice")
     return found
 
 
-def _refuse(key: str, value: Any, allowed: str) -> RobotError:
-    return RobotError(f"spec.{key} is {value!r:.60}; it must be {allowed}")
+def _refuse(key: str, value: Any, allowed: str) -> UserError:
+    return UserError(f"spec.{key} is {value!r:.60}; it must be {allowed}")
 
 
 def _is_number(value: Any) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 from robots.drivers.lerobot import make_device
-from robots.errors import RobotError
 from robots.load import load_robot
 from robots.settings.assignments import parse_settings
 from robots.spec import MEASURED, mark
@@ -23,7 +23,7 @@ def draft(manifest: Manifest, device: Any = None) -> dict[str, Any]:
         device: a LeRobot device, not connected: its name, and the ranges it normalises readings to.
 
     Raises:
-        RobotError: when the device has other readings or motors than the policy.
+        UserError: when the device has other readings or motors than the policy.
     """
     if device is not None:
         check_names(manifest, device)
@@ -52,17 +52,17 @@ def draft_for(manifest: Manifest, robot: str | None, device: str | None, setting
     """The draft for a robot or a LeRobot device by its name on the command line, or from the policy alone.
 
     Raises:
-        RobotError: when there is no such thing, or the policy is not for it.
+        UserError: when there is no such thing, or the policy is not for it.
     """
     if robot is not None and device is not None:
-        raise RobotError("--robot says its whole spec itself, --device is LeRobot's; name one of them")
+        raise UserError("--robot says its whole spec itself, --device is LeRobot's; name one of them")
     if robot is not None:
         spec = load_robot(robot, manifest, settings).spec
         spec.check(manifest)
         return asdict(spec)
     if device is None:
         if settings:
-            raise RobotError(f"--set {settings[0]} is for --device or --robot, and neither is named")
+            raise UserError(f"--set {settings[0]} is for --device or --robot, and neither is named")
         return draft(manifest)
     return draft(manifest, make_device(device, **parse_settings(settings)))
 
@@ -71,7 +71,7 @@ def check_names(manifest: Manifest, device: Any) -> None:
     """Refuse a device whose readings and motors are not those of the policy.
 
     Raises:
-        RobotError: naming what only one side has.
+        UserError: naming what only one side has.
     """
     readings = {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
     found = []
@@ -83,7 +83,7 @@ def check_names(manifest: Manifest, device: Any) -> None:
             found.append(f"{what}: only in the policy {sorted(policys - devices)}, only in the device "
                          f"{sorted(devices - policys)}")  # fmt: skip
     if found:
-        raise RobotError(f"the policy was made for another robot than this device; {'; '.join(found)}")
+        raise UserError(f"the policy was made for another robot than this device; {'; '.join(found)}")
 
 
 def _range(name: str, unit: str, device: Any) -> tuple[float | str, float | str]:

@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from gipo.common.errors import UserError
 from gipo.common.faults import described
-from robots.errors import RobotError
 from robots.spec import RobotSpec
 
 ARGUMENTS = {"connect": (), "prepare": ("seed",), "observe": (), "act": ("action",), "stop": ("reason",), "close": ()}
@@ -22,21 +22,21 @@ def check_robot(robot: Any, name: str) -> None:
         name: what it is called in messages.
 
     Raises:
-        RobotError: naming the method.
+        UserError: naming the method.
     """
     kind = type(robot).__name__
     for method, arguments in ARGUMENTS.items():
         function = getattr(robot, method, None)
         if not callable(function):
-            raise RobotError(f"{name} gives a {kind} without {method}(); see robots.base.Robot")
+            raise UserError(f"{name} gives a {kind} without {method}(); see robots.base.Robot")
         if fault := _fault(function, arguments):
-            raise RobotError(f"{name}: {kind}.{method} {fault}; see robots.base.Robot")
+            raise UserError(f"{name}: {kind}.{method} {fault}; see robots.base.Robot")
     try:
         spec = robot.spec
     except Exception as error:  # a property runs whatever its author wrote
-        raise RobotError(f"{name} does not say its spec before it is connected: {described(error)}") from error
+        raise UserError(f"{name} does not say its spec before it is connected: {described(error)}") from error
     if not isinstance(spec, RobotSpec):
-        raise RobotError(f"{name}: the spec of {kind} is a {type(spec).__name__}; it must be a robots.spec.RobotSpec")
+        raise UserError(f"{name}: the spec of {kind} is a {type(spec).__name__}; it must be a robots.spec.RobotSpec")
 
 
 def carry_out(method: Callable[..., Any], *arguments: Any) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
 from gipo.common.precision import nearest_in
 from robots.base import Observation
-from robots.errors import RobotError
 from robots.spec import RobotSpec
 
 UNBOUNDED = 1e6  # a sensor bound where the environment names none
@@ -28,12 +28,12 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise RobotError(f"the gym robot needs gymnasium: {install('sim')}") from error
+        raise UserError(f"the gym robot needs gymnasium: {install('sim')}") from error
     name = manifest.task if env is None else env
     try:
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
     except (Exception, SystemExit) as error:  # whatever the module and the author of the environment raise
-        raise RobotError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
+        raise UserError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
     recorded = manifest.observation_names[:1] != ("observation.0",)
     return GymRobot(made, spec_of(made, name, rate, recorded))
 
@@ -48,16 +48,16 @@ def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = Tru
         recorded: False for the names of an artifact whose checkpoint recorded none.
 
     Raises:
-        RobotError: when the spaces are not flat and bounded, or no rate is known.
+        UserError: when the spaces are not flat and bounded, or no rate is known.
     """
     observation, action = env.observation_space, env.action_space
     if not all(hasattr(space, "low") and len(space.shape) == 1 for space in (observation, action)):
-        raise RobotError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
+        raise UserError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
     if not np.isfinite([action.low, action.high]).all():
-        raise RobotError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
+        raise UserError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
     hertz = env.metadata.get("render_fps") if rate is None else rate
     if hertz is None:
-        raise RobotError(f"{name} does not say its control rate; name it with --set rate=HZ")
+        raise UserError(f"{name} does not say its control rate; name it with --set rate=HZ")
     low = np.clip(observation.low.astype(float), -UNBOUNDED, None)
     high = np.clip(observation.high.astype(float), None, UNBOUNDED)
     count, size = len(low), len(action.low)
@@ -112,7 +112,7 @@ class GymRobot:
     def act(self, action: np.ndarray) -> np.ndarray:
         """One step; an environment of whole numbers gets the nearest ones."""
         if self._stopped:
-            raise RobotError("the robot is stopped")
+            raise UserError("the robot is stopped")
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
         values, reward, terminated, _, info = self.env.step(sent)
         success = next((bool(info[key]) for key in SUCCESS_KEYS if info.get(key) is not None), None)

@@ -16,7 +16,6 @@ from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.reading import read_text
 from robots.base import Observation
-from robots.errors import RobotError
 from robots.session import prompt
 from robots.settings.annotations import build
 from robots.settings.assignments import merged
@@ -47,7 +46,7 @@ def make_device(device: str, config: str = "", **fields: Any) -> Any:
         fields: as `robot` has them.
 
     Raises:
-        RobotError: when it refuses its configuration.
+        UserError: when it refuses its configuration.
     """
     kind = find_device(device)
     values = merged(_configuration(config) if config else {}, fields)
@@ -56,7 +55,7 @@ def make_device(device: str, config: str = "", **fields: Any) -> Any:
     except UserError:
         raise
     except Exception as error:  # the driver's author raises anything
-        raise RobotError(f"{device} refuses its configuration: {described(error)}") from error
+        raise UserError(f"{device} refuses its configuration: {described(error)}") from error
 
 
 def find_device(path: str) -> Any:
@@ -66,11 +65,11 @@ def find_device(path: str) -> Any:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing a module runs whatever it holds
         found = f"{type(error).__name__}: {error}"
-        raise RobotError(
+        raise UserError(
             f"there is no LeRobot device {path!r} ({found}); install lerobot beside gipo, and name package.module:Class"
         ) from error
     if not hasattr(kind, "config_class"):
-        raise RobotError(f"{path} is no LeRobot device: it has no config_class")
+        raise UserError(f"{path} is no LeRobot device: it has no config_class")
     return kind
 
 
@@ -84,9 +83,9 @@ def _configuration(path: str) -> dict[str, Any]:
         else:
             found = json.loads(text)
     except Exception as error:  # yaml's errors share no base with json's
-        raise RobotError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
+        raise UserError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
     if not isinstance(found, dict):
-        raise RobotError(f"--set config={path}: it must hold one object, the fields of the device's configuration")
+        raise UserError(f"--set config={path}: it must hold one object, the fields of the device's configuration")
     return found
 
 
@@ -103,7 +102,7 @@ class LeRobotRobot:
         wait: ask for Enter before each episode.
 
     Raises:
-        RobotError: when names differ, or the spec holds a motor by what the device does not measure, or a position by
+        UserError: when names differ, or the spec holds a motor by what the device does not measure, or a position by
             a number.
     """
 
@@ -119,7 +118,7 @@ class LeRobotRobot:
             ("action", set(spec.action_names), set(device.action_features)),
         ):
             if mine != theirs:
-                raise RobotError(
+                raise UserError(
                     f"the spec's {what} names differ from the device's: only in the spec {sorted(mine - theirs)}, "
                     f"only in the device {sorted(theirs - mine)}"
                 )
@@ -128,21 +127,21 @@ class LeRobotRobot:
     def connect(self) -> None:
         """Open the device; nothing moves, so an uncalibrated one is refused."""
         if self._wait and not prompt.attended():
-            raise RobotError(
+            raise UserError(
                 "a person is to place the scene before each episode, and there is no terminal to ask at; "
                 "if nobody has to, say --set wait=false"
             )
         self.device.connect(calibrate=False)
         if not getattr(self.device, "is_calibrated", True):
             self.device.disconnect()
-            raise RobotError("the robot is not calibrated; calibrate it with LeRobot first")
+            raise UserError("the robot is not calibrated; calibrate it with LeRobot first")
 
     def prepare(self, seed: int) -> None:
         """Wait for the person who places the scene."""
         self._measured = {}
         self._stopped, self._held = False, False
         if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
-            raise RobotError("nobody has placed the scene")
+            raise UserError("nobody has placed the scene")
 
     def observe(self) -> Observation:
         """Read every sensor."""
@@ -151,14 +150,14 @@ class LeRobotRobot:
         values = _vector(found, self.spec.observation_names, "the reading")
         self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
         if missing := [name for name in self._cameras if name not in found]:
-            raise RobotError(f"the reading lacks the camera {missing[0]!r}")
+            raise UserError(f"the reading lacks the camera {missing[0]!r}")
         images = {name: np.asarray(found[name]) for name in self._cameras}
         return Observation(values, asked_ns, self.spec.hold(self._measured), images=images)
 
     def act(self, action: np.ndarray) -> np.ndarray:
         """Send every motor its target; LeRobot answers with what it really sent."""
         if self._stopped:
-            raise RobotError("the robot is stopped")
+            raise UserError("the robot is stopped")
         sent = self.device.send_action(dict(zip(self.spec.action_names, action.tolist(), strict=True)))
         if self._stopped:  # meanwhile: this command may have overtaken the one that holds
             self._held = False
@@ -184,11 +183,11 @@ class LeRobotRobot:
 def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
     for name in spec.measured_hold:
         if name not in readings:
-            raise RobotError(f"the spec holds {name!r} where it is measured, and the device does not measure it")
+            raise UserError(f"the spec holds {name!r} where it is measured, and the device does not measure it")
     for name, hold in zip(spec.action_names, spec.action_hold, strict=True):
         # LeRobot's own convention. Sent as a stop, a number would move it there.
         if name.endswith(".pos") and hold != MEASURED:
-            raise RobotError(
+            raise UserError(
                 f"spec.action_hold of {name!r} is {hold}, and a stop would drive this position there; "
                 f'write "{MEASURED}", which holds it where it stands'
             )
@@ -196,13 +195,13 @@ def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
 
 def _vector(found: Any, names: tuple[str, ...], what: str) -> np.ndarray:
     if not isinstance(found, Mapping):
-        raise RobotError(f"{what} is a {type(found).__name__}; LeRobot's are dicts from names to numbers")
+        raise UserError(f"{what} is a {type(found).__name__}; LeRobot's are dicts from names to numbers")
     values = []
     for name in names:
         if name not in found:
-            raise RobotError(f"{what} lacks {name!r}")
+            raise UserError(f"{what} lacks {name!r}")
         try:
             values.append(float(found[name]))
         except (TypeError, ValueError) as error:
-            raise RobotError(f"{what} of {name!r} is {found[name]!r:.60}, no number") from error
+            raise UserError(f"{what} of {name!r} is {found[name]!r:.60}, no number") from error
     return np.array(values)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.metaworld import ACTION_HIGH, ACTION_LOW, ACTIONS, OBSERVATIONS, RATE_HZ, show_goal
 from robots.base import Observation
-from robots.errors import RobotError
 from robots.settings.annotations import arguments
 from robots.spec import RobotSpec
 
@@ -51,9 +51,9 @@ class RealityGap:
             low, high = ranges.get(field.name, (0, 1000))
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise RobotError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
+                raise UserError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
         if self.delay != int(self.delay):
-            raise RobotError(f"the gap's delay is {self.delay}; it must be a whole number of ticks")
+            raise UserError(f"the gap's delay is {self.delay}; it must be a whole number of ticks")
 
 
 def robot(
@@ -76,7 +76,7 @@ def robot(
     """
     known = {field.name for field in fields(RealityGap)}
     if unknown := sorted(set(gap) - known):
-        raise RobotError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        raise UserError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
     # An artifact whose checkpoint recorded no names has numbers in their place: they say nothing that could be wrong.
     numbered = manifest.observation_names[:1] == ("observation.0",)
     return SimRobot(
@@ -172,7 +172,7 @@ class SimRobot:
     def act(self, action: np.ndarray) -> np.ndarray:
         """Give the arm a command; it moves by the next `observe`."""
         if self._stopped:
-            raise RobotError("the arm is stopped")
+            raise UserError("the arm is stopped")
         self._waiting.append(action)
         self._command = self._waiting.popleft()
         self._commanded = True
@@ -213,9 +213,9 @@ def _build(task: str) -> Any:
     try:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
     except ModuleNotFoundError as error:
-        raise RobotError(f"the simulated arm needs MetaWorld ({error.name} is missing): {install('sim')}") from error
+        raise UserError(f"the simulated arm needs MetaWorld ({error.name} is missing): {install('sim')}") from error
     if task not in ALL_V3_ENVIRONMENTS:
-        raise RobotError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
+        raise UserError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
     env = ALL_V3_ENVIRONMENTS[task]()
     show_goal(env)
     env.max_path_length = 2**62  # the loop says when time is up

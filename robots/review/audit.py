@@ -10,7 +10,7 @@ import numpy as np
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.tables import table
-from robots.errors import LogError, RobotError
+from robots.errors import LogError
 from robots.log import Episode, read_logs
 from robots.review.chunks import Decisions, decisions, started
 
@@ -74,10 +74,10 @@ def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
     """Every artifact in a folder by its policy_id; what is no artifact is left out.
 
     Raises:
-        RobotError: when there is no such folder, or nothing in it is an artifact.
+        UserError: when there is no such folder, or nothing in it is an artifact.
     """
     if not Path(folder).is_dir():
-        raise RobotError(f"--policies {folder} is no folder")
+        raise UserError(f"--policies {folder} is no folder")
     found, refused = {}, ""
     for path in sorted(Path(folder).glob("*.onnx")):
         try:
@@ -87,7 +87,7 @@ def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
         else:
             found[policy.policy_id] = policy
     if not found:
-        raise RobotError(f"no artifact in {folder}{refused}")
+        raise UserError(f"no artifact in {folder}{refused}")
     return found
 
 

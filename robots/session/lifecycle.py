@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 
 EXIT_FAULT, EXIT_SIGNAL = 2, 128  # the second is added to the signal's number, as shells do
 # Ctrl-C, kill, a lost terminal, Ctrl-\ and Ctrl-Z: a process that is gone or suspended minds no robot.
@@ -41,7 +41,7 @@ _FOLLOWERS = {
 }
 
 
-class SessionOver(RobotError):
+class SessionOver(UserError):
     """The session is closing: whoever still works for it must not go on."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.policy import Decision
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.settings.ranges import RANGES
 from robots.timing import TimingSummary
 
@@ -73,7 +73,7 @@ class Options:
     def __post_init__(self) -> None:
         for key, (low, high) in RANGES.items():
             if not low <= getattr(self, key) <= high:
-                raise RobotError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")
+                raise UserError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from robots.base import Robot
 from robots.decider import Decider
 from robots.drivers.calls import Call
 from robots.drivers.contract import carry_out, check_robot
-from robots.errors import LogError, RobotError
+from robots.errors import LogError
 from robots.log import LogWriter, Session, Step, log_path
 from robots.loop import ControlLoop
 from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
@@ -59,7 +59,7 @@ class Runner:
         status: where the live line goes; None for nowhere.
 
     Raises:
-        RobotError: when robot, policies and options do not fit each other; nothing is open then.
+        UserError: when robot, policies and options do not fit each other; nothing is open then.
     """
 
     log: LogWriter
@@ -146,7 +146,7 @@ class Runner:
             raise
         except BaseException as error:  # drivers raise anything, and some exit
             what = f"{type(error).__name__}: {error}"
-            raise RobotError(f"cannot connect to {self._robot.spec.name!r}: {what}") from error
+            raise UserError(f"cannot connect to {self._robot.spec.name!r}: {what}") from error
         try:
             self.life.enter(State.CONNECTED)
         except SessionOver:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deploy.runtime.policy import OnnxPolicy
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Shadow, Step
 from robots.session.background import Background
 
@@ -55,15 +55,15 @@ def check_comparable(policy: OnnxPolicy, incumbent: OnnxPolicy) -> None:
     """Refuse a candidate whose log-probs are of something else.
 
     Raises:
-        RobotError: naming the difference.
+        UserError: naming the difference.
     """
     mine, theirs = policy.manifest, incumbent.manifest
     if mine.vision is not None or theirs.vision is not None:
-        raise RobotError("a policy with vision can neither be a shadow nor have one")
+        raise UserError("a policy with vision can neither be a shadow nor have one")
     if (mine.family, mine.action_size) != (theirs.family, theirs.action_size) or (
         mine.family == "token" and mine.parameters_per_dimension != theirs.parameters_per_dimension
     ):
-        raise RobotError(
+        raise UserError(
             f"the shadow policy ({mine.family}, {mine.parameters_per_dimension} parameters a dimension) cannot score "
             f"the latents of the acting one ({theirs.family}, {theirs.parameters_per_dimension})"
         )

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gipo.common.errors import UserError
 from gipo.common.extras import install
-from robots.errors import RobotError
 from robots.log import Step
 from robots.session.background import Background
 from robots.spec import RobotSpec
@@ -20,12 +20,12 @@ def viewer(spec: RobotSpec, spawn: bool = True) -> Iterator[tuple[Callable[[Step
         spawn: open a window; else whoever called chooses where the data go.
 
     Raises:
-        RobotError: when rerun is not installed.
+        UserError: when rerun is not installed.
     """
     try:
         import rerun
     except ModuleNotFoundError as error:
-        raise RobotError(f"--view needs rerun: {install('viewer')}") from error
+        raise UserError(f"--view needs rerun: {install('viewer')}") from error
     rerun.init("gipo-robot", spawn=spawn)
 
     def show(row: Step) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.settings.scalars import SCALARS, describe
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -36,7 +36,7 @@ def arguments(
         given: further arguments, which are taken as they are.
 
     Raises:
-        RobotError: for a name that it does not take, one that it needs, or a value that is no such thing.
+        UserError: for a name that it does not take, one that it needs, or a value that is no such thing.
     """
     known = parameters(make)
     kinds = _kinds(make, known)
@@ -46,12 +46,12 @@ def arguments(
     found = dict(given or {})
     for name, value in texts.items():
         if name not in named and not further:
-            raise RobotError(f"{where}{name} is no setting of {_name(make)}; {options}")
+            raise UserError(f"{where}{name} is no setting of {_name(make)}; {options}")
         found[name] = convert(value, kinds[name if name in named else further[0]], f"{where}{name}")
     try:
         inspect.signature(make).bind(**found)
     except TypeError as error:
-        raise RobotError(f"{_name(make)}: {error}; {options}") from error
+        raise UserError(f"{_name(make)}: {error}; {options}") from error
     return found
 
 
@@ -59,19 +59,19 @@ def parameters(make: Any) -> Mapping[str, inspect.Parameter]:
     """What a function or class takes.
 
     Raises:
-        RobotError: when it is nothing that can be called.
+        UserError: when it is nothing that can be called.
     """
     try:
         return inspect.signature(make).parameters
     except (TypeError, ValueError) as error:
-        raise RobotError(f"{make!r:.80} is nothing that can be called") from error
+        raise UserError(f"{make!r:.80} is nothing that can be called") from error
 
 
 def build(kind: Any, data: Mapping[str, Any], where: str) -> Any:
     """An instance of a class from its fields, as `arguments` reads them; `type` chooses among registered subclasses.
 
     Raises:
-        RobotError: as `arguments`; what the class itself raises comes through.
+        UserError: as `arguments`; what the class itself raises comes through.
     """
     fields = dict(data)
     if hasattr(kind, "get_known_choices"):
@@ -88,7 +88,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         where: what it is called in messages.
 
     Raises:
-        RobotError: naming where, the value and what it must be.
+        UserError: naming where, the value and what it must be.
     """
     kind = getattr(kind, "__supertype__", kind)  # of a NewType
     origin, inner = get_origin(kind), get_args(kind)
@@ -107,13 +107,13 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             return _dict(value, kind, where)
         if (origin or kind) in _SEQUENCES:
             return _sequence(value, kind, where)
-    except RobotError:
+    except UserError:
         raise
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise RobotError(f"{where} is {value!r:.80}; it must be {describe(kind)}") from error
+        raise UserError(f"{where} is {value!r:.80}; it must be {describe(kind)}") from error
     if data is not None:
         return build(kind, data, f"{where}.")
-    raise RobotError(f"{where} must be a {describe(kind)}, which no text can say")
+    raise UserError(f"{where} must be a {describe(kind)}, which no text can say")
 
 
 def _kinds(make: Callable[..., Any], known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:
     kinds.sort(key=_rank)
     may_be_text = isinstance(value, str) and any(map(_is_text, kinds))
     for kind in kinds:
-        with contextlib.suppress(RobotError):
+        with contextlib.suppress(UserError):
             if not may_be_text or _is_text(kind) or _is_written_as(value, kind):
                 return convert(value, kind, where)
-    raise RobotError(f"{where} is {value!r:.80}; it must be {' or '.join(map(describe, kinds))}")
+    raise UserError(f"{where} is {value!r:.80}; it must be {' or '.join(map(describe, kinds))}")
 
 
 def _rank(kind: Any) -> tuple[bool, ...]:
@@ -220,7 +220,7 @@ def _choice(data: dict[str, Any], kind: Any, where: str) -> Any:
     found = kind.get_known_choices().get(name)
     if not inspect.isclass(found) or not issubclass(found, kind):
         known = ", ".join(kind.get_known_choices()) or "none that can be imported"
-        raise RobotError(f"{where}type is {name!r}; it must be one of: {known}")
+        raise UserError(f"{where}type is {name!r}; it must be one of: {known}")
     return found
 
 

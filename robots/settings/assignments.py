@@ -4,21 +4,21 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     """`key=value` texts as a map from key to text; dotted keys as maps within, a later text in place of an earlier.
 
     Raises:
-        RobotError: when a text is no `key=value`, or a key has both a value and keys below it.
+        UserError: when a text is no `key=value`, or a key has both a value and keys below it.
     """
     found: dict[str, Any] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         parts = key.split(".")
         if not separator or not parts[0].isidentifier() or not all(parts):  # names within, of cameras, may be any
-            raise RobotError(f"--set {text!r} must be key=value")
+            raise UserError(f"--set {text!r} must be key=value")
         made: Any = value
         for part in reversed(parts):
             made = {part: made}
@@ -30,7 +30,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any], where: str = "--s
     """Two maps as one: maps within are merged, of two values the one `above` counts.
 
     Raises:
-        RobotError: when one has a value where the other has a map.
+        UserError: when one has a value where the other has a map.
     """
     found = dict(below)
     for key, value in above.items():
@@ -51,5 +51,5 @@ def _map(value: Any, where: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, Mapping):
-        raise RobotError(f"{where} is {value!r:.80}, and settings below it are given too; it must be one or the other")
+        raise UserError(f"{where} is {value!r:.80}, and settings below it are given too; it must be one or the other")
     return found

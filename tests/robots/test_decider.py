@@ -14,7 +14,7 @@ from gipo.common.errors import UserError
 from gipo.vla.policies import VLATokenPolicy
 from robots.base import Observation
 from robots.decider import Decider
-from robots.errors import LogError, RobotError
+from robots.errors import LogError
 from robots.log import Image, LogWriter, Session, pixels_of, read_log
 from robots.log.images import compressed_image
 from robots.log.scan import Scanner
@@ -133,13 +133,13 @@ def test_what_the_policy_cannot_see_stops_the_robot(policy: OnnxPolicy, tmp_path
 def test_what_does_not_fit_is_refused_before_anything_moves(
     policy: OnnxPolicy, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(RobotError, match=said):
+    with pytest.raises(UserError, match=said):
         Runner(Unconnectable(make_seeing_spec()), policy, Options(**{"instruction": "push", **options}), tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"instruction": "push"}, {"replan": 1}])
 def test_a_flat_policy_takes_no_instruction(options: dict[str, Any]) -> None:
-    with pytest.raises(RobotError, match="takes no instruction and decides at every tick"):
+    with pytest.raises(UserError, match="takes no instruction and decides at every tick"):
         Decider(FakePolicy(), Options(**options))
 
 
@@ -201,7 +201,7 @@ def test_nothing_is_learnt_from_its_logs_and_it_has_no_shadow(policy: OnnxPolicy
     run(policy, tmp_path / "log.mcap")
     with pytest.raises(UserError, match="a store holds neither images nor chunks"):
         convert(Job(str(tmp_path / "log.mcap"), str(tmp_path / "blocks"), {}, audit=0.0, skip=False, size=0))
-    with pytest.raises(RobotError, match="neither be a shadow nor have one"):
+    with pytest.raises(UserError, match="neither be a shadow nor have one"):
         check_comparable(policy, policy)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
-from robots.errors import RobotError
 from robots.safety import start
 from robots.spec import RobotSpec
 from tests.robots.builders import make_spec
@@ -102,10 +102,10 @@ def test_a_command_that_overtakes_the_stop_is_held_again() -> None:
 
 
 def test_a_hold_that_would_move_the_robot_is_refused() -> None:
-    with pytest.raises(RobotError, match=r"'lift.pos' is 0.0, and a stop would drive this position there"):
+    with pytest.raises(UserError, match=r"'lift.pos' is 0.0, and a stop would drive this position there"):
         LeRobotRobot(Base(), base_spec((0.0, 0.0)))
     readings = ("y.vel", "lift.pos")
-    with pytest.raises(RobotError, match=r"'x.vel' where it is measured, and the device does not measure it"):
+    with pytest.raises(UserError, match=r"'x.vel' where it is measured, and the device does not measure it"):
         LeRobotRobot(Base(readings), base_spec(("measured", "measured"), readings))
 
 
@@ -114,7 +114,7 @@ def test_the_hold_is_said_by_the_spec() -> None:
     np.testing.assert_array_equal(spec.hold({"x": 0.7, "y": 0.9}), [0.7, 0.0, 0.25])
     assert np.isnan(spec.hold({"y": 0.9})[0])
     assert RobotSpec.from_json(spec.to_json()) == spec
-    with pytest.raises(RobotError, match="holds 'x' where it is measured, and the driver's observation has no `hold`"):
+    with pytest.raises(UserError, match="holds 'x' where it is measured, and the driver's observation has no `hold`"):
         start(spec, None)
     np.testing.assert_array_equal(start(make_spec(), None).command, [0.0, 0.0, 0.0])
 
@@ -135,7 +135,7 @@ def test_a_reading_that_is_none_is_named(found: Any, message: str) -> None:
     device.get_observation = lambda: found  # type: ignore[method-assign]
     robot = LeRobotRobot(device, base_spec())
     robot.prepare(0)
-    with pytest.raises(RobotError, match=message):
+    with pytest.raises(UserError, match=message):
         robot.observe()
 
 
@@ -143,5 +143,5 @@ def test_an_answer_that_is_none_is_named() -> None:
     device = Base()
     robot = observed(device)
     device.send_action = lambda action: None  # type: ignore[method-assign,assignment,return-value]
-    with pytest.raises(RobotError, match="the device's answer is a NoneType"):
+    with pytest.raises(UserError, match="the device's answer is a NoneType"):
         robot.act(np.array([1.5, 30.0]))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.load import load_robot
 from tests.robots.fakes import FakeRobot
 
@@ -57,14 +57,14 @@ def test_a_serial_number_keeps_its_zeros(arm: str) -> None:
     ],
 )
 def test_what_goes_wrong_names_the_place(arm: str, setting: str, message: str) -> None:
-    with pytest.raises(RobotError, match=message):
+    with pytest.raises(UserError, match=message):
         load(arm, "serial_number=1", setting)
 
 
 def test_a_module_that_exits_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_script_without_a_guard.py").write_text("raise SystemExit(0)")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RobotError, match=r"there is no robot 'a_script_without_a_guard:Arm' \(SystemExit: 0\)"):
+    with pytest.raises(UserError, match=r"there is no robot 'a_script_without_a_guard:Arm' \(SystemExit: 0\)"):
         load("a_script_without_a_guard:Arm")
 
 

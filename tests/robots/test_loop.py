@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
 from robots.log import LogWriter, Session, read_log
 from robots.loop import ControlLoop
@@ -370,7 +370,7 @@ def random_actions(seed: int, count: int) -> None:
                 latch.stop("why not")
             else:
                 getattr(latch, action)()
-        except RobotError:
+        except UserError:
             assert (action, state) in {("send", IDLE), ("send", STOPPED), ("engage", STOPPED)}
         moved = len(robot.commands) - before
         assert moved == (action == "send" and state == ENGAGED)
@@ -407,7 +407,7 @@ def test_stops_from_many_threads_while_commands_are_sent() -> None:
         threads = [threading.Thread(target=latch.stop, args=(f"{i}",)) for i in range(4)]
         for thread in threads:
             thread.start()
-        with pytest.raises(RobotError) as raised:
+        with pytest.raises(UserError) as raised:
             send_until_stopped(robot, latch)
         assert str(raised.value) == latch.reason
         for thread in threads:
@@ -460,7 +460,7 @@ def test_a_driver_that_hangs_in_stop_does_not_hold_the_loop(run: Run) -> None:
 
 @pytest.mark.parametrize("option", [{"steps": 0}, {"speed": math.nan}, {"speed": -1.0}, {"deadline": math.inf}])
 def test_options_that_make_no_sense(option: dict[str, Any]) -> None:
-    with pytest.raises(RobotError, match=next(iter(option))):
+    with pytest.raises(UserError, match=next(iter(option))):
         Options(**option)
 
 

@@ -17,7 +17,6 @@ from robots.drivers.lerobot import robot as lerobot_robot
 from robots.drivers.sim import RealityGap, SimRobot
 from robots.drivers.sim import make_spec as sim_spec
 from robots.drivers.sim import robot as sim_robot
-from robots.errors import RobotError
 from robots.load import load_robot
 from tests.robots.builders import make_spec
 
@@ -155,7 +154,7 @@ def test_in_real_time_the_arm_does_not_wait() -> None:
     passed = robot._env.data.time - before
     assert 0.075 <= passed <= 0.4
     robot.stop("enough")
-    with pytest.raises(RobotError, match="stopped"):
+    with pytest.raises(UserError, match="stopped"):
         robot.act(np.zeros(4))
 
 
@@ -163,11 +162,11 @@ def test_in_real_time_the_arm_does_not_wait() -> None:
     "gap", [{"drop": 2}, {"delay": 1.5}, {"delay": -1}, {"action_gain": float("nan")}, {"mass_scale": "x"}]
 )
 def test_gaps_that_make_no_sense(gap: dict[str, Any]) -> None:
-    with pytest.raises(RobotError, match=next(iter(gap))):
+    with pytest.raises(UserError, match=next(iter(gap))):
         RealityGap(**gap)
-    with pytest.raises(RobotError, match="no option 'gain'"):
+    with pytest.raises(UserError, match="no option 'gain'"):
         sim_robot(manifest(sim_spec()), gain=1)
-    with pytest.raises(RobotError, match="no MetaWorld task"):
+    with pytest.raises(UserError, match="no MetaWorld task"):
         SimRobot("reach-v9").connect()
 
 
@@ -182,7 +181,7 @@ def test_the_manifest_arms_the_robot() -> None:
         "action_low": (-2.0, -1.0, -1.0, -1.0),
         "control_rate_hz": 79.9,
     }.items():
-        with pytest.raises(RobotError, match=key.replace("control_rate_hz", "control rate")):
+        with pytest.raises(UserError, match=key.replace("control_rate_hz", "control rate")):
             spec.check(manifest(spec, **{key: value}))
 
 
@@ -207,12 +206,12 @@ def test_any_gymnasium_environment() -> None:
     for _ in range(300):  # longer than the environment's own time limit
         robot.act(np.array([0.1]))
     robot.stop("enough")
-    with pytest.raises(RobotError):
+    with pytest.raises(UserError):
         robot.act(np.array([0.1]))
     robot.close()
-    with pytest.raises(RobotError, match="flat Box"):
+    with pytest.raises(UserError, match="flat Box"):
         spec_of(types.SimpleNamespace(observation_space=None, action_space=None), "odd")
-    with pytest.raises(RobotError, match=r"not bounded|flat Box"):
+    with pytest.raises(UserError, match=r"not bounded|flat Box"):
         spec_of(gymnasium.make("CartPole-v1"), "CartPole-v1")
 
 
@@ -288,7 +287,7 @@ def test_lerobot() -> None:
     robot.stop("again")
     assert device.sent[-1] == {"pan.pos": 12.0, "grip.pos": 60.0}
     assert len(device.sent) == 2
-    with pytest.raises(RobotError):
+    with pytest.raises(UserError):
         robot.act(np.array([0.0, 0.0]))
     robot.close()
     assert not device.is_connected
@@ -296,12 +295,12 @@ def test_lerobot() -> None:
 
 def test_lerobot_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FakeLeRobot(FakeLeRobot.Config("x"))
-    with pytest.raises(RobotError, match=r"only in the device \['grip.pos'"):
+    with pytest.raises(UserError, match=r"only in the device \['grip.pos'"):
         LeRobotRobot(device, make_spec())
     device.is_calibrated = False
-    with pytest.raises(RobotError, match="calibrate"):
+    with pytest.raises(UserError, match="calibrate"):
         LeRobotRobot(device, lerobot_spec()).connect()
-    with pytest.raises(RobotError, match="install lerobot"):
+    with pytest.raises(UserError, match="install lerobot"):
         lerobot_robot("lerobot.robots.none:None", "spec.json")
     module = types.ModuleType("fake_lerobot")
     module.Arm = FakeLeRobot  # type: ignore[attr-defined]
@@ -309,7 +308,7 @@ def test_lerobot_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (tmp_path / "arm.json").write_text(lerobot_spec().to_json())
     made = lerobot_robot("fake_lerobot:Arm", str(tmp_path / "arm.json"), port="/dev/ttyACM0")
     assert made.device.config.port == "/dev/ttyACM0"
-    with pytest.raises(RobotError, match="speed is no setting of Config; its settings are: port, id"):
+    with pytest.raises(UserError, match="speed is no setting of Config; its settings are: port, id"):
         lerobot_robot("fake_lerobot:Arm", str(tmp_path / "arm.json"), speed=3)
     with pytest.raises(UserError, match=r"cannot read .*none\.json"):
         lerobot_robot("fake_lerobot:Arm", str(tmp_path / "none.json"))
@@ -321,14 +320,14 @@ def test_loading_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(robot, SimRobot)
     assert (robot.gap.action_gain, robot.gap.delay, robot.realtime) == (0.5, 2, False)
     for name in ("nothing", "robots.drivers.sim:nothing", "nothing:robot", "..:x"):
-        with pytest.raises(RobotError, match="there is no robot"):
+        with pytest.raises(UserError, match="there is no robot"):
             load_robot(name, known, [])
-    with pytest.raises(RobotError, match="settings are: device, spec"):
+    with pytest.raises(UserError, match="settings are: device, spec"):
         load_robot("lerobot", known, ["port=x"])
-    with pytest.raises(RobotError, match=r"gives a RealityGap without connect\(\)"):
+    with pytest.raises(UserError, match=r"gives a RealityGap without connect\(\)"):
         load_robot("robots.drivers.sim:RealityGap", known, [])
     (tmp_path / "my_real_robot.py").write_text("from tests.robots.fakes import FakeRobot\n")
     monkeypatch.syspath_prepend(tmp_path)  # the commands themselves search the working folder
     assert load_robot("my_real_robot:FakeRobot", known, []).spec.name == "fake"
-    with pytest.raises(RobotError, match="wall clock"):
+    with pytest.raises(UserError, match="wall clock"):
         load_robot("my_real_robot:FakeRobot", known, [], speed=2)

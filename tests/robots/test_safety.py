@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.safety import Limits, State, advance, check_freshness, check_observation, gate, start
 from robots.spec import RobotSpec
 from tests.robots.builders import assert_no_limit_violated, make_spec
@@ -90,7 +90,7 @@ def test_the_first_command_continues_from_where_the_robot_stands() -> None:
 
 @pytest.mark.parametrize("hold", [[math.nan, 0, 0], [5.0, 0, 0], [0, 0]])
 def test_a_robot_that_stands_nowhere_is_not_engaged(hold: list[float]) -> None:
-    with pytest.raises(RobotError, match="cannot be engaged"):
+    with pytest.raises(UserError, match="cannot be engaged"):
         start(SPEC, np.array(hold))
 
 
@@ -219,7 +219,7 @@ def test_observations() -> None:
     ],
 )
 def test_limits_that_make_no_sense_are_refused_at_load(key: str, value: Any) -> None:
-    with pytest.raises(RobotError, match=key.split("_")[-1]):
+    with pytest.raises(UserError, match=key.split("_")[-1]):
         replace(SPEC, **{key: value})
 
 
@@ -230,5 +230,5 @@ def test_spec_survives_json_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 10_000, json.dumps({**asdict(SPEC), "more": 1})])
 def test_what_is_no_spec_is_refused(text: str) -> None:
-    with pytest.raises(RobotError):
+    with pytest.raises(UserError):
         RobotSpec.from_json(text)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.cli import main
-from robots.errors import RobotError
 from robots.log import read_log
 from robots.spec import RobotSpec, is_marked, mark
 
@@ -151,7 +151,7 @@ def test_from_a_device_to_a_run(policy: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_all_that_is_missing_unknown_or_undecided_is_named_at_once() -> None:
-    with pytest.raises(RobotError) as refused:
+    with pytest.raises(UserError) as refused:
         RobotSpec.from_json(json.dumps({
             "name": mark("?"), "nmae": "x", "action_names": ["a", "b"], "action_rate": [1.0, mark("?")],
         }))  # fmt: skip

@@ -13,7 +13,6 @@ from gipo.common.errors import UserError
 from gipo.common.files import locked, write_text
 from gipo.common.intervals import rate_with_interval, wilson_interval
 from robots.drivers.sim import RealityGap
-from robots.errors import LogError, RobotError
 from robots.log import read_log
 from robots.settings.annotations import arguments
 from robots.settings.assignments import parse_settings
@@ -179,12 +178,9 @@ def outcome(folder: Path, episodes: int) -> Outcome:
     """What the logs in a folder say of success.
 
     Raises:
-        UserError: when they do not hold that many judged episodes.
+        UserError: when they do not hold that many judged episodes, or one is damaged.
     """
-    try:
-        found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
-    except LogError as error:
-        raise UserError(str(error)) from error
+    found = [episode for path in sorted(folder.glob("*.mcap")) for episode in read_log(path).episodes]
     judged = [episode for episode in found if episode.success is not None]
     if len(judged) != episodes:
         raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
@@ -203,6 +199,6 @@ def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
     try:
         gap = arguments(RealityGap, parse_settings(settings), "")
         RealityGap(**gap)
-    except RobotError as error:
+    except UserError as error:
         raise UserError(f"--gap {' '.join(settings)}: {error}") from error
     return gap

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from gipo.common.errors import UserError
 from robots.drivers.calls import Call
 from robots.drivers.contract import check_robot
-from robots.errors import RobotError
 from robots.session.options import Options
 from robots.session.runner import Runner
 from tests.robots.fakes import FakeRobot
@@ -37,14 +37,14 @@ def some(*_: Any) -> Any:
 def test_methods_that_are_none(method: str, made: Any, said: str) -> None:
     robot = FakeRobot()
     setattr(robot, method, made)
-    with pytest.raises(RobotError, match=said.format(method)):
+    with pytest.raises(UserError, match=said.format(method)):
         check_robot(robot, "--robot a:B")
 
 
 def test_a_stop_that_takes_no_reason() -> None:
     robot = FakeRobot()
     robot.stop = lambda: None  # type: ignore[method-assign,assignment,misc]
-    with pytest.raises(RobotError, match=r"stop cannot be called with \(reason\): too many positional arguments"):
+    with pytest.raises(UserError, match=r"stop cannot be called with \(reason\): too many positional arguments"):
         check_robot(robot, "the robot")
 
 
@@ -52,7 +52,7 @@ def test_a_stop_that_takes_no_reason() -> None:
 def test_a_spec_that_is_none(spec: Any) -> None:
     robot = FakeRobot()
     robot.spec = spec
-    with pytest.raises(RobotError, match=rf"spec of FakeRobot is a {type(spec).__name__}; it must be a robots.spec"):
+    with pytest.raises(UserError, match=rf"spec of FakeRobot is a {type(spec).__name__}; it must be a robots.spec"):
         check_robot(robot, "the robot")
 
 
@@ -67,7 +67,7 @@ def test_a_spec_that_needs_a_connection() -> None:
 
         def __init__(self) -> None: ...
 
-    with pytest.raises(RobotError, match=r"its spec before it is connected: OSError in spec \(.*: port is closed"):
+    with pytest.raises(UserError, match=r"its spec before it is connected: OSError in spec \(.*: port is closed"):
         check_robot(Late(), "the robot")
 
 
@@ -81,7 +81,7 @@ def test_a_session_refuses_what_is_no_robot(tmp_path: Path) -> None:
     robot = FakeRobot()
     robot.stop = later  # type: ignore[method-assign,assignment]
     policy: Any = Wave(FakeRobot().spec)
-    with pytest.raises(RobotError, match=r"FakeRobot\.stop is async"):
+    with pytest.raises(UserError, match=r"FakeRobot\.stop is async"):
         Runner(robot, policy, Options(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

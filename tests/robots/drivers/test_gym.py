@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 gymnasium = pytest.importorskip("gymnasium")
+from gipo.common.errors import UserError  # noqa: E402
 from robots.cli import main  # noqa: E402
 from robots.drivers.gym import GymRobot, robot, spec_of  # noqa: E402
-from robots.errors import RobotError  # noqa: E402
 from robots.log import Episode, read_log  # noqa: E402
 from tests import typed_env  # noqa: E402
 
@@ -107,11 +107,11 @@ def test_a_bound_that_truly_differs_is_refused() -> None:
 
 @pytest.mark.parametrize(("rate", "message"), [(0.0, "control_rate_hz is 0"), (-5.0, "control_rate_hz is -5")])
 def test_a_rate_of_zero_is_not_taken_for_none(rate: float, message: str) -> None:
-    with pytest.raises(RobotError, match=message):
+    with pytest.raises(UserError, match=message):
         robot(SimpleNamespace(task="", observation_names=("x",)), env="Pendulum-v1", rate=rate)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["Taxi-v3", "Blackjack-v1", "CartPole-v1", "no/such-v0", ""])
 def test_what_is_no_flat_bounded_environment(name: str) -> None:
-    with pytest.raises(RobotError, match=r"needs flat Box spaces|there is no Gymnasium environment"):
+    with pytest.raises(UserError, match=r"needs flat Box spaces|there is no Gymnasium environment"):
         robot(SimpleNamespace(task="Pendulum-v1", observation_names=("x",)), env=name)  # type: ignore[arg-type]

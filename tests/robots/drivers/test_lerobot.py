@@ -13,7 +13,6 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot, find_device
-from robots.errors import RobotError
 from robots.load import load_robot
 from tests.robots.builders import make_spec
 
@@ -155,12 +154,12 @@ def test_refusals_are_one_line(folder: Path, settings: list[str], message: str) 
 
 @pytest.mark.parametrize("device", ["5", "their_arms", "their_arms:Leg", "..:x", ":Arm"])
 def test_a_device_that_is_not_there(folder: Path, device: str) -> None:
-    with pytest.raises(RobotError, match=f"there is no LeRobot device '{device}' .*package.module:Class"):
+    with pytest.raises(UserError, match=f"there is no LeRobot device '{device}' .*package.module:Class"):
         load(device=device)
 
 
 def test_a_class_that_is_no_device(folder: Path) -> None:
-    with pytest.raises(RobotError, match="their_arms:Nothing is no LeRobot device: it has no config_class"):
+    with pytest.raises(UserError, match="their_arms:Nothing is no LeRobot device: it has no config_class"):
         load(device="their_arms:Nothing")
 
 
@@ -187,7 +186,7 @@ def test_a_spec_that_is_none(folder: Path, data: bytes | None, message: str) -> 
 @pytest.mark.parametrize(("text", "named"), [("[", "arm.cfg"), ("[1]", "one object"), ("a: [", "no JSON")])
 def test_a_configuration_file_that_is_none(folder: Path, text: str, named: str) -> None:
     (folder / "arm.cfg").write_text(text)
-    with pytest.raises(RobotError, match=named):
+    with pytest.raises(UserError, match=named):
         load("port=x", "config=arm.cfg")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.session.background import Background
 from robots.session.viewer import viewer
 from tests.robots.builders import make_spec, step_row
@@ -93,5 +93,5 @@ def test_a_viewer_that_fails_says_so(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
-    with pytest.raises(RobotError, match=r"needs rerun: pip install .*\[viewer\]"), viewer(make_spec(), spawn=False):
+    with pytest.raises(UserError, match=r"needs rerun: pip install .*\[viewer\]"), viewer(make_spec(), spawn=False):
         pass

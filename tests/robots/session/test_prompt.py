@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
-from robots.errors import RobotError
 from robots.session import prompt
 from tests.robots.test_hold import Base, base_spec
 
@@ -81,10 +81,10 @@ def test_a_stop_ends_the_wait_for_the_scene(terminal: int) -> None:
     robot.connect()
     later(robot.stop, "SIGINT")
     began = time.monotonic()
-    with pytest.raises(RobotError, match="nobody has placed the scene"):
+    with pytest.raises(UserError, match="nobody has placed the scene"):
         robot.prepare(0)
     assert time.monotonic() - began < 2
-    with pytest.raises(RobotError, match="stopped"):
+    with pytest.raises(UserError, match="stopped"):
         robot.act([])  # type: ignore[arg-type]
     later(os.write, terminal, b"\n")
     robot.prepare(0)
@@ -94,5 +94,5 @@ def test_a_robot_that_waits_for_nobody_is_not_connected(monkeypatch: pytest.Monk
     device: Any = Base()
     device.connect = lambda **_: pytest.fail("nothing may be opened")
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(RobotError, match="--set wait=false"):
+    with pytest.raises(UserError, match="--set wait=false"):
         LeRobotRobot(device, base_spec(), wait=True).connect()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NewType, Optional
 import numpy as np
 import pytest
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.settings.annotations import arguments, build, convert
 
 
@@ -153,7 +153,7 @@ def test_what_a_text_becomes(text: Any, kind: Any, expected: Any) -> None:
     ],
 )
 def test_what_is_no_such_thing_names_place_value_and_kind(text: Any, kind: Any, expected: str) -> None:
-    with pytest.raises(RobotError, match=rf"^x(\[0\])? is .*; it must be {expected}$") as error:
+    with pytest.raises(UserError, match=rf"^x(\[0\])? is .*; it must be {expected}$") as error:
         convert(text, kind, "x")
     assert len(str(error.value)) < 200
 
@@ -173,7 +173,7 @@ def test_what_is_no_such_thing_names_place_value_and_kind(text: Any, kind: Any, 
     ],
 )
 def test_what_is_wrong_inside_is_named(text: str, kind: Any, message: str) -> None:
-    with pytest.raises(RobotError, match=message):
+    with pytest.raises(UserError, match=message):
         convert(text, kind, "x")
 
 
@@ -190,11 +190,11 @@ def test_arguments_of_functions_and_classes() -> None:
     found = arguments(Arm, {"serial": "012", "rate": "3", "id": "01"}, "--set ", {"manifest": 7})
     assert found == {"manifest": 7, "serial": "012", "rate": 3.0, "id": "01"}
     assert arguments(functools.partial(bare, port="x"), {"gain": "2"}, "") == {"gain": 2}
-    with pytest.raises(RobotError, match=r"Arm: missing a required argument: 'serial'; its settings are: serial, rate"):
+    with pytest.raises(UserError, match=r"Arm: missing a required argument: 'serial'; its settings are: serial, rate"):
         arguments(Arm, {}, "--set ", {"manifest": 7})
-    with pytest.raises(RobotError, match="--set speed is no setting of bare; its settings are: gain, offset"):
+    with pytest.raises(UserError, match="--set speed is no setting of bare; its settings are: gain, offset"):
         arguments(bare, {"speed": "1"}, "--set ")
-    with pytest.raises(RobotError, match="nothing that can be called"):
+    with pytest.raises(UserError, match="nothing that can be called"):
         arguments(7, {}, "")  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from robots.errors import RobotError
+from gipo.common.errors import UserError
 from robots.settings.assignments import merged, parse_settings
 
 
@@ -27,13 +27,13 @@ def test_settings(texts: list[str], expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["a", "=1", "a b=1", "a..b=1", ".a=1", ""])
 def test_settings_refused(text: str) -> None:
-    with pytest.raises(RobotError, match="key=value"):
+    with pytest.raises(UserError, match="key=value"):
         parse_settings([text])
 
 
 @pytest.mark.parametrize("texts", [["a=1", "a.b=2"], ["a.b=2", "a=1"], ["a.b=2", "a.b.c=3"]])
 def test_a_value_and_settings_below_it(texts: list[str]) -> None:
-    with pytest.raises(RobotError, match=r"^--set a(\.b)? is '\d', and settings below it are given too"):
+    with pytest.raises(UserError, match=r"^--set a(\.b)? is '\d', and settings below it are given too"):
         parse_settings(texts)
 
 
