@@ -21,7 +21,7 @@ FRAGMENTS = {"gipo": 31, "datamodules": 50, "robots": 12, "deploy": 7}
 CROWDED: dict[str, int] = {}
 LONG_MODULES = {"datamodules/online.py"}
 NAMED_TWICE = {
-    "Copied", "Node", "Origin", "Outcome", "Parser", "Policy", "Provenance", "Run", "Span", "State", "_Encoder",
+    "Copied", "Node", "Policy", "Provenance", "Span", "State",
 }  # fmt: skip
 
 FILES = [

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
 from tqdm.auto import tqdm
 
-from gipo.callbacks.curves import plot_curves, write_table
+from gipo.callbacks.plots import plot_curves, write_table
 from gipo.common.checkpoint_head import note
 from gipo.common.files import remove_partials, whole_file
 

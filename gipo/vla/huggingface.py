@@ -73,7 +73,7 @@ class HuggingFaceNetworks(ActorCritic):
             )
         window = head[tokenizer.vocab_size - outputs : tokenizer.vocab_size].detach().float()
         self.statistics: dict[str, Any] = getattr(model.config, "norm_stats", None) or {}
-        self.encoder = _Encoder(_with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
+        self.encoder = _HuggingFaceEncoder(_with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
         self.actor = _TokenHead(window)
         self.critic = _ChunkCritic(window.shape[1], critic_width)
 
@@ -98,7 +98,7 @@ def _remade(spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: di
     return made
 
 
-class _Encoder(nn.Module):
+class _HuggingFaceEncoder(nn.Module):
     """Observations → hidden states of the action tokens [..., H, D, hidden], float32."""
 
     mean: Tensor
@@ -123,7 +123,7 @@ class _Encoder(nn.Module):
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_pre_hook(_keep_frozen)
 
-    def train(self, mode: bool = True) -> "_Encoder":
+    def train(self, mode: bool = True) -> "_HuggingFaceEncoder":
         """The pretrained model never drops out: its log-probs must be those of the policy that acted."""
         super().train(mode)
         self.model.eval()
@@ -272,13 +272,20 @@ def _frozen(model: Any) -> list[tuple[str, nn.Parameter]]:
     return [(name, value) for name, value in named if not value.requires_grad]
 
 
-def _drop_frozen(module: "_Encoder", state: dict[str, Any], prefix: str, ___: Any) -> None:
+def _drop_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: str, ___: Any) -> None:
     for name, _ in _frozen(module.model):
         state.pop(f"{prefix}model.{name}", None)
 
 
 def _keep_frozen(
-    module: "_Encoder", state: dict[str, Any], prefix: str, _: Any, __: Any, ___: Any, ____: Any, errors: list[str]
+    module: "_HuggingFaceEncoder",
+    state: dict[str, Any],
+    prefix: str,
+    _: Any,
+    __: Any,
+    ___: Any,
+    ____: Any,
+    errors: list[str],
 ) -> None:
     found = state.get(f"{prefix}frozen")
     if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):

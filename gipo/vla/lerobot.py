@@ -39,7 +39,7 @@ class LeRobotNetworks(ActorCritic):
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         self._config = {"pretrained": str(pretrained), "camera": camera, "critic_width": critic_width}
-        self.encoder = _Encoder(load(str(pretrained)), camera, spaces)
+        self.encoder = _LeRobotEncoder(load(str(pretrained)), camera, spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
@@ -112,7 +112,7 @@ def _first_steps(count: int, regressor: _Regressor, batch: dict[str, Any]) -> Te
     return regressor.predict_action_chunk(batch)[:, :count]
 
 
-class _Encoder(nn.Module):
+class _LeRobotEncoder(nn.Module):
     """Observations → [..., H·D + S]: the predicted chunk in units of half the bounds' range, and the state."""
 
     low: Tensor
@@ -131,7 +131,7 @@ class _Encoder(nn.Module):
         self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
         self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)
 
-    def train(self, mode: bool = True) -> "_Encoder":
+    def train(self, mode: bool = True) -> "_LeRobotEncoder":
         """The policy never drops out: its log-probs must be those of the policy that acted."""
         super().train(mode)
         self.wrapper.eval()

@@ -46,7 +46,7 @@ class TinyVLANetworks(ActorCritic):
             text_vocab=text_vocab, text_dim=text_dim,
         )  # fmt: skip
         parts(_blank(spaces))  # its layers find their input sizes at the first call
-        self.encoder = _Encoder(parts, spaces)
+        self.encoder = _TinyVLAEncoder(parts, spaces)
         # Nearly uniform to begin with, as in the other bodies.
         nn.init.orthogonal_(parts.head.weight, 0.01)
         nn.init.zeros_(parts.head.bias)
@@ -58,7 +58,7 @@ class TinyVLANetworks(ActorCritic):
         return {"hidden": self.hidden, "text_vocab": self.text_vocab, "text_dim": self.text_dim}
 
 
-class _Encoder(nn.Module):
+class _TinyVLAEncoder(nn.Module):
     """TinyVLA's encoders and trunk over tensors alone: [..., hidden] features, for the loss and the exported graph."""
 
     weights: Tensor

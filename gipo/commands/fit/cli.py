@@ -28,7 +28,7 @@ from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of,
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
 from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness
-from gipo.commands.fit.parser import Parser
+from gipo.commands.fit.parser import FitParser
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
@@ -257,7 +257,7 @@ def _run(given: list[str], resources: ExitStack) -> None:
             "enable_model_summary": False,
             "callbacks": [EndTogether(), BestCheckpoint(), CollectionMetrics(), Curves(), RunProgress()],
         },
-        parser_class=Parser,
+        parser_class=FitParser,
         parser_kwargs={"prog": "gipo"},
         args=given,
     )

@@ -31,7 +31,7 @@ NO_SUCH_CLASS = {
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent_data(one.value))
 
 
-class Parser(LightningArgumentParser):
+class FitParser(LightningArgumentParser):
     """Lightning's, but a mistake is a UserError for the boundary, and no page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -43,7 +43,7 @@ class Parser(LightningArgumentParser):
             super().error(message, ex)
         raise UserError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex
 
-    def _of_a_command(self) -> "Parser":
+    def _of_a_command(self) -> "FitParser":
         """A parser of a command, which all know almost the same options, where this one only tells commands apart."""
         commands = [action.choices for action in self._actions if isinstance(action.choices, dict)]
         return next(iter(commands[0].values())) if commands else self
@@ -53,7 +53,7 @@ class Parser(LightningArgumentParser):
         return [name for action in self._actions for name in action.option_strings if re.fullmatch(r"--[\w.]+", name)]
 
 
-def explain(parser: Parser, message: str) -> str:
+def explain(parser: FitParser, message: str) -> str:
     """What jsonargparse says in many lines about a mistake, in one that a user can act upon."""
     where, message = _configuration(message)
     if found := re.match(r"unrecognized arguments: (\S+)", message):
@@ -82,7 +82,7 @@ def _configuration(message: str) -> tuple[str, str]:
     return (f"{found[1]}: ", textwrap.dedent(found[2])) if found else ("", message)
 
 
-def _unknown_option(parser: Parser, argument: str) -> str:
+def _unknown_option(parser: FitParser, argument: str) -> str:
     option = argument.partition("=")[0]
     if not option.startswith("-"):
         return f"there is nothing that the argument {argument!r} could be; options are --NAME=VALUE"
@@ -90,7 +90,7 @@ def _unknown_option(parser: Parser, argument: str) -> str:
     return f"there is no option {option}; the nearest: {nearest(option, parser.options())} ({program} --help)"
 
 
-def _reason(parser: Parser, key: str, text: str) -> str:
+def _reason(parser: FitParser, key: str, text: str) -> str:
     """What is wrong with the value of an option."""
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
         named = re.search(r"class_path=?[ ]?'([\w.]+)'", text)
@@ -126,7 +126,7 @@ def _expected(text: str) -> str:
     return "expected " + " or ".join(dict.fromkeys(words)) if words else ""
 
 
-def _unknown_argument(parser: Parser, key: str, name: str, class_path: str) -> str:
+def _unknown_argument(parser: FitParser, key: str, name: str, class_path: str) -> str:
     found = pydoc.locate(class_path)
     known = [one for one in inspect.signature(found).parameters if one != "spaces"] if callable(found) else []
     short = class_path.rpartition(".")[2] or "its class"
@@ -134,7 +134,7 @@ def _unknown_argument(parser: Parser, key: str, name: str, class_path: str) -> s
     return f": {short} has no option {name!r}; the nearest: {nearest(name, known) or 'it has none'}{listed}"
 
 
-def _known(parser: Parser, key: str, name: str = "") -> str:
+def _known(parser: FitParser, key: str, name: str = "") -> str:
     """Classes that an option can name, the nearest to `name` first."""
     names = [path.rpartition(".")[2] for path in _classes(parser, key)]
     shown = nearest(name.rpartition(".")[2], names) if name else ", ".join(names)
@@ -143,7 +143,7 @@ def _known(parser: Parser, key: str, name: str = "") -> str:
     )
 
 
-def _classes(parser: Parser, key: str) -> Iterator[str]:
+def _classes(parser: FitParser, key: str) -> Iterator[str]:
     action = next((action for action in parser._actions if action.dest == key), None)
     for kind in _types(getattr(action, "_typehint", None)):
         yield from get_all_subclass_paths(kind)

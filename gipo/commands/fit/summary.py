@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from gipo.callbacks.curves import AXES
 from gipo.callbacks.last_checkpoint import why_it_stops
+from gipo.callbacks.plots import AXES
 from gipo.callbacks.run_folder import shown
 
 FILES = (

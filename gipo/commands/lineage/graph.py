@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gipo.commands.lineage.records import How, Key, Kind, Origin, Record
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record
 
 _ORDER = {Kind.LOG: 0, Kind.ARTIFACT: 1, Kind.CHECKPOINT: 2}  # of what came from the same origin
 
@@ -23,7 +23,7 @@ class Node:
     key: Key
     files: tuple[str, ...]
     facts: tuple[str, ...]
-    origins: tuple[Origin, ...]
+    origins: tuple[Ancestor, ...]
 
 
 Graph = dict[Key, Node]
@@ -43,7 +43,7 @@ def build(records: Iterable[Record]) -> Graph:
 def _merge(key: Key, found: list[Record]) -> Node:
     """What the files that hold it say, before what others say of it."""
     found = sorted(found, key=lambda record: record.file is None)
-    origins: dict[tuple[Key, How], Origin] = {}
+    origins: dict[tuple[Key, How], Ancestor] = {}
     for origin in (origin for record in found for origin in record.origins):
         origins.setdefault((origin.key, origin.how), origin)
     files = tuple(record.file for record in found if record.file is not None)

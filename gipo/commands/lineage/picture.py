@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
+from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.lineage.graph import Node, walk
 from gipo.commands.lineage.records import How, Key, Kind
-from gipo.common.files import whole_file
 
+plt = pyplot()
 COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4"}
 WIDTH, HEIGHT = 2.7, 0.72  # of a box, inches
 COLUMN, ROW = 3.45, 0.95  # from one box to the next, inches
@@ -65,9 +62,7 @@ def draw(graph: Mapping[Key, Node], path: Path, title: str) -> None:
     axes.set_ylim(min(y, default=0.0) - below - 0.1, max(y, default=0.0) + ROW / 2 + 0.1)
     axes.set_title(title, loc="left", fontsize=11, parse_math=False, pad=16)
     axes.text(0.0, 1.0, NOTE, fontsize=7.5, color="#777777", va="bottom", transform=axes.transAxes)
-    with whole_file(path) as partial:
-        figure.savefig(partial, dpi=min(130, MAX_PIXELS / max(size)), format="png", bbox_inches="tight")
-    plt.close(figure)
+    save_figure(figure, path, dpi=min(130, MAX_PIXELS / max(size)), bbox_inches="tight")
 
 
 def _boxes(graph: Mapping[Key, Node]) -> list[Box]:

@@ -45,7 +45,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Origin:
+class Ancestor:
     """What something came from.
 
     Args:
@@ -73,7 +73,7 @@ class Record:
     key: Key
     file: str | None
     facts: tuple[str, ...] = ()
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[Ancestor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,20 +113,22 @@ def read_checkpoint(path: Path, name: str) -> list[Record]:
     learned, logs = [], []
     for log in head.logs:
         key = Key(Kind.LOG, printable(log.session or log.sha256 or ""))
-        learned.append(Origin(key, How.LEARNED, log.steps))
-        logs.append(Record(key, None, (), tuple(_origin(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids)))
+        learned.append(Ancestor(key, How.LEARNED, log.steps))
+        logs.append(
+            Record(key, None, (), tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids))
+        )
     learned.sort(key=lambda origin: -(origin.steps or 0))
     origins = [
-        *([_origin(Kind.ARTIFACT, head.parent, How.PARENT)] if head.parent else []),
+        *([_ancestor(Kind.ARTIFACT, head.parent, How.PARENT)] if head.parent else []),
         *learned,
-        *([_origin(Kind.CHECKPOINT, head.init_from, How.STARTED)] if head.init_from else []),
+        *([_ancestor(Kind.CHECKPOINT, head.init_from, How.STARTED)] if head.init_from else []),
     ]
     facts = (_count(head.version, "version {}"), _count(head.frames, "{:,} frames"), printable(head.task or ""))
     return [Record(Key(Kind.CHECKPOINT, identity), name, tuple(filter(None, facts)), tuple(origins)), *logs]
 
 
-def _origin(kind: Kind, identity: str, how: How) -> Origin:
-    return Origin(Key(kind, printable(identity)), how)
+def _ancestor(kind: Kind, identity: str, how: How) -> Ancestor:
+    return Ancestor(Key(kind, printable(identity)), how)
 
 
 def read_artifact(path: Path, name: str) -> list[Record]:
@@ -142,7 +144,7 @@ def read_log(path: Path, name: str) -> list[Record]:
     header = opening.header
     manifests = {policy: _manifest(text) for policy, text in header.manifests.items()}
     acting = opening.policy_id or (next(iter(manifests)) if len(manifests) == 1 else None)
-    origins = () if acting is None else (_origin(Kind.ARTIFACT, acting, How.RECORDED),)
+    origins = () if acting is None else (_ancestor(Kind.ARTIFACT, acting, How.RECORDED),)
     robot, created = header.robot.get("name"), header.created.replace("T", " ")[:16]
     beside = [f"shadow {policy[:12]}" for policy in manifests if acting is not None and policy != acting]
     facts = (created, str(robot or ""), *beside)
@@ -168,11 +170,11 @@ def _artifact(policy_id: str, name: str | None, manifest: Mapping[str, Any]) -> 
     precision = "int8" if manifest.get("precision") == "int8" else None
     facts = tuple(filter(None, (_count(manifest.get("policy_version"), "version {}"), precision)))
     checkpoint, parent = _text(manifest, "checkpoint"), _text(manifest, "parent")
-    logs_of = (Origin(Key(Kind.ARTIFACT, parent), How.PARENT),) if parent else ()
+    logs_of = (Ancestor(Key(Kind.ARTIFACT, parent), How.PARENT),) if parent else ()
     if checkpoint is None:
         return [Record(key, name, facts, logs_of)]
     source = Key(Kind.CHECKPOINT, checkpoint)
-    return [Record(key, name, facts, (Origin(source, How.EXPORTED),)), Record(source, None, (), logs_of)]
+    return [Record(key, name, facts, (Ancestor(source, How.EXPORTED),)), Record(source, None, (), logs_of)]
 
 
 def _manifest(text: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from gipo.commands.lineage.graph import Node, walk
-from gipo.commands.lineage.records import How, Key, Origin, Unreadable
+from gipo.commands.lineage.records import Ancestor, How, Key, Unreadable
 
 MANY = 3  # logs that are listed one by one
 
@@ -33,7 +33,7 @@ def lacking(graph: Mapping[Key, Node]) -> list[Node]:
     return [node for node in graph.values() if not node.files]
 
 
-def _origins(origins: Sequence[Origin]) -> list[str]:
+def _origins(origins: Sequence[Ancestor]) -> list[str]:
     learned = [origin for origin in origins if origin.how is How.LEARNED]
     others = [f"{origin.how.value} {origin.key.short}" for origin in origins if origin.how is not How.LEARNED]
     if not learned:

@@ -17,19 +17,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gipo.callbacks.curves import save_figure, write_table
+from gipo.callbacks.plots import pyplot, save_figure, write_table
 from gipo.commands.studies.estimators import ESTIMATORS, GIPOS, SAPOS, SIGMAS, Moments, moments, true_gradient
 from gipo.commands.studies.mdp import ON_POLICY, TARGETS, Cells, cells, values
 from gipo.common.files import write_text
 from gipo.objectives import GIPO, NoClip
+
+plt = pyplot()
 
 SAMPLES = (1, 10, 100, 1000)
 CURVE = np.geomspace(0.05, 20, 400)  # σ of the curve in the figures

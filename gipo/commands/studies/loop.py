@@ -14,7 +14,6 @@ import argparse
 import csv
 import functools
 import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping
@@ -27,9 +26,9 @@ from tqdm.auto import tqdm
 from gipo.commands.studies.headings import Narrator
 from gipo.commands.studies.loop_report import files as files  # `gipo-study` prints them at the end
 from gipo.commands.studies.loop_report import gain, plot, report
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.stages import Stages, parse_gap
 from gipo.common.files import write_text
-from gipo.common.parsing import SEEDS, whole
 
 GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
@@ -37,31 +36,18 @@ COMPARISON, LOGGED = 900_000, 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the study."""
-    parser.add_argument(
-        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22], help="one loop each (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rounds", type=whole(1, 1000), default=1, help="of logging and post-training (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--frames", type=whole(1, 10**10), default=80_000, help="steps of training in simulation (%(default)s)"
-    )
-    parser.add_argument(
-        "--logged", type=whole(1, 10**5), default=60, help="episodes to learn from, a round (%(default)s)"
-    )
-    parser.add_argument("--episodes", type=whole(1, 10**5), default=50, help="episodes of the comparison (%(default)s)")
+    """Say how many loops there are, how long each is, and how the robot differs."""
+    add_runs(parser, [22], "loop")
+    add_numbers(parser, "--rounds", 1, 1000, "rounds of logging and post-training")
+    add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
+    add_numbers(parser, "--logged", 60, 10**5, "episodes to learn from, a round")
+    add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     parser.add_argument(
         "--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE",
         help="how the robot differs from the simulator; fields of robots.drivers.sim.RealityGap (%(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
-    )
-    parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
-    parser.add_argument(
-        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="seeds side by side (%(default)s)"
-    )
+    add_more(parser, "--train", "`gipo fit`")
+    add_more(parser, "--post", "post-training")
 
 
 def run(options: argparse.Namespace) -> None:

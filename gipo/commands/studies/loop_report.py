@@ -6,14 +6,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-from gipo.callbacks.curves import save_figure
+from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.studies.file_tree import tree
 from gipo.common.tables import markdown
+
+plt = pyplot()
 
 
 def gain(result: dict[str, Any]) -> float:

@@ -12,23 +12,20 @@ of such a runs.csv again, and runs nothing.
 """
 
 import argparse
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from tqdm.auto import tqdm
 
-from gipo.callbacks.curves import save_figure, write_table
+from gipo.callbacks.plots import pyplot, save_figure, write_table
 from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
-from gipo.commands.studies.objective_names import refuse_unknown
+from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
 from gipo.commands.studies.run_tables import read_runs
 from gipo.commands.studies.stages import Stages, parse_gap
 from gipo.commands.studies.staleness_figures import INTERVALS
@@ -40,16 +37,18 @@ from gipo.commands.studies.statistics import (
 )
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
-from gipo.common.parsing import SEEDS, path, whole
+from gipo.common.parsing import path
 from gipo.common.tables import markdown
+
+plt = pyplot()
 
 COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
 
 
 @dataclass(frozen=True)
-class Run:
-    """One post-training.
+class PostTraining:
+    """One post-training of the deployed policy.
 
     Args:
         seed: of everything.
@@ -63,34 +62,16 @@ class Run:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the study."""
+    """Say what is post-trained, on logs of which age, and how the robot differs."""
     parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
-    parser.add_argument(
-        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99, 234, 360], help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--back", type=whole(1, 1000), nargs="+", default=[1, 3, 6], help="checkpoints back (%(default)s)"
-    )
-    parser.add_argument(
-        "--objectives",
-        nargs="+",
-        default=["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"],
-        help="(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--frames", type=whole(1, 10**10), default=80_000, help="steps of training in simulation (%(default)s)"
-    )
-    parser.add_argument(
-        "--logged", type=whole(1, 10**5), default=40, help="episodes to learn from (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--episodes", type=whole(1, 10**5), default=50, help="episodes of the comparison (default: %(default)s)"
-    )
+    add_runs(parser, [22, 64, 99, 234, 360], "run")
+    add_objectives(parser, ["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"], "")
+    add_numbers(parser, "--back", [1, 3, 6], 1000, "checkpoints back")
+    add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
+    add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
+    add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
-    parser.add_argument("--post", nargs="*", default=[], metavar="OPTION", help="more options of post-training")
-    parser.add_argument(
-        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
-    )
+    add_more(parser, "--post", "post-training")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
 
@@ -113,47 +94,50 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
     refuse_unknown(options.objectives)
     stages = Stages(parse_gap(options.gap))
-    plan = [Run(s, b, o) for s in options.seeds for b in options.back for o in options.objectives]
-    deployed, acted = options.frames // 1000, {b: options.frames // 1000 - EVERY * b for b in options.back}
     if options.frames % (EVERY * 1000):
         raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
-    if min(acted.values()) < EVERY:
+    if options.frames // 1000 - EVERY * max(options.back) < EVERY:
         raise UserError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
-    workers = options.processes
-
-    def prepare(seed: int) -> float:
-        """Train, deploy, and log with every older version; the deployed policy's success."""
-        folder = options.out / f"seed-{seed}"
-        checkpoints = stages.train(options.loops / f"seed-{seed}" / "train", seed, options.frames)
-        for back, version in acted.items():
-            policy = stages.export(checkpoints / f"version-{version}.ckpt", folder / "policies" / f"{version}.onnx")
-            stages.drive(policy, folder / f"logs-{back}", options.logged, LOGGED)
-        policy = stages.export(checkpoints / "last.ckpt", folder / "policies" / f"{deployed}.onnx")
-        success = stages.drive(policy, folder / "deployed", options.episodes, COMPARISON).rate
-        bar.update()
-        return success
-
-    def post_train(one: Run) -> dict[str, Any]:
-        folder = options.out / f"seed-{one.seed}"
-        where = folder / f"back-{one.back}-{one.objective}"
-        extra = [f"--model.objective={one.objective}", *(f"--{option}" for option in options.post)]
-        init = options.loops / f"seed-{one.seed}" / "train" / "checkpoints" / "last.ckpt"
-        logs = [folder / f"logs-{one.back}"]
-        checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", one.seed, extra)
-        policy = stages.export(checkpoint, where / "policy.onnx")
-        outcome = stages.drive(policy, where / "compared", options.episodes, COMPARISON)
-        bar.update()
-        before = deployed_success[one.seed]
-        label = one.objective.rpartition(".")[2]
-        return {"seed": one.seed, "back": one.back, "objective": label, "before": before,
-                "after": outcome.rate, "gain": outcome.rate - before}  # fmt: skip
-
+    plan = [PostTraining(*each) for each in product(options.seeds, options.back, options.objectives)]
     with (
         tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(options.processes) as pool,
     ):
-        deployed_success = dict(zip(options.seeds, pool.map(prepare, options.seeds), strict=True))
-        return list(pool.map(post_train, plan))
+
+        def counted(work: Callable[..., Any], *arguments: Any) -> Any:
+            found = work(stages, options, *arguments)
+            bar.update()
+            return found
+
+        before = dict(zip(options.seeds, pool.map(partial(counted, prepare), options.seeds), strict=True))
+        return list(pool.map(lambda one: counted(post_train, one, before[one.seed]), plan))
+
+
+def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:
+    """Train, deploy, and log with every older version; the deployed policy's success."""
+    folder, deployed = options.out / f"seed-{seed}", options.frames // 1000
+    checkpoints = stages.train(options.loops / f"seed-{seed}" / "train", seed, options.frames)
+    for back in options.back:
+        version = deployed - EVERY * back
+        policy = stages.export(checkpoints / f"version-{version}.ckpt", folder / "policies" / f"{version}.onnx")
+        stages.drive(policy, folder / f"logs-{back}", options.logged, LOGGED)
+    policy = stages.export(checkpoints / "last.ckpt", folder / "policies" / f"{deployed}.onnx")
+    return stages.drive(policy, folder / "deployed", options.episodes, COMPARISON).rate
+
+
+def post_train(stages: Stages, options: argparse.Namespace, one: PostTraining, before: float) -> dict[str, Any]:
+    """Post-train and drive again; a row, whose gain is over `before`, the success of the deployed policy."""
+    folder = options.out / f"seed-{one.seed}"
+    where = folder / f"back-{one.back}-{one.objective}"
+    extra = [f"--model.objective={one.objective}", *(f"--{option}" for option in options.post)]
+    init = options.loops / f"seed-{one.seed}" / "train" / "checkpoints" / "last.ckpt"
+    logs = [folder / f"logs-{one.back}"]
+    checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", one.seed, extra)
+    policy = stages.export(checkpoint, where / "policy.onnx")
+    after = stages.drive(policy, where / "compared", options.episodes, COMPARISON).rate
+    label = one.objective.rpartition(".")[2]
+    return {"seed": one.seed, "back": one.back, "objective": label, "before": before, "after": after,
+            "gain": after - before}  # fmt: skip
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -182,14 +166,13 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
               f"{INTERVALS}."]  # fmt: skip
     mine = names[0]
     for back in backs:
-        better = [name for name in names[1:] if cells[back, name]["gain"] > cells[back, mine]["gain"]]
-        even = [name for name in names[1:] if cells[back, name]["gain"] == cells[back, mine]["gain"]]
-        if better:
-            verdict = f"{mine} does not win; more gained by {', '.join(better)}."
-        elif even:
-            verdict = f"{mine} does not win; as much gained by {', '.join(even)}."
-        else:
-            verdict = f"{mine} gains most."
+        gained = {name: cells[back, name]["gain"] for name in names}
+        better = [name for name in names if gained[name] > gained[mine]]
+        even = [name for name in names[1:] if gained[name] == gained[mine]]
+        verdict = f"{mine} gains most."
+        if better or even:
+            how = "more" if better else "as much"
+            verdict = f"{mine} does not win; {how} gained by {', '.join(better or even)}."
         lines.append(f"- {back} back: {verdict}")
     for name in names[1:]:
         ours, theirs = (

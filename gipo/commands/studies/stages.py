@@ -19,7 +19,7 @@ from robots.settings.assignments import parse_settings
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RobotScore:
     """How a policy did on the robot.
 
     Args:
@@ -74,7 +74,7 @@ class Stages:
         self._once(out.parent, out.stem, "gipo-deploy", "export", str(checkpoint), "--out", str(out))
         return out
 
-    def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> Outcome:
+    def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> RobotScore:
         """Episodes of the robot, logged in `folder`; episode e has the goal of seed + e."""
         settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
         words = (
@@ -82,7 +82,7 @@ class Stages:
             "--speed", f"{self.speed:g}", "--log", str(folder), *settings,
         )  # fmt: skip
         self._once(folder, "drive", "gipo-robot", *words, "--table", fresh=True, identity=words)
-        return outcome(folder, episodes)
+        return robot_score(folder, episodes)
 
     def audit(self, logs: Sequence[Path], policies: Path, folder: Path) -> None:
         """Recompute every logged log-prob from the artifacts; refuse logs that are not reproduced."""
@@ -114,7 +114,7 @@ class Stages:
 
     def is_fitted(self, folder: Path) -> bool:
         """Whether a `fit` in this folder has come to its end."""
-        return (folder / "fit.done.json").exists()
+        return _marker(folder, "fit", "done").exists()
 
     def _once(
         self,
@@ -144,25 +144,37 @@ class Stages:
             UserError: when the folder is of another command, or it fails, with the end of what it said.
         """
         words = json.dumps(list(identity or args))
-        started, done = (folder / f"{name}.{state}.json" for state in ("started", "done"))
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder) as lock:
-            begun = next((marker for marker in (done, started) if marker.exists()), None)
-            if begun is not None and begun.read_text() != words:
-                raise UserError(f"{folder} was made with other options; name another --out, or delete it")
-            if begun == done:
+            begun = _begun(folder, name, words)
+            if begun == "done":
                 return
             if resume is not None and resume[0].exists():
                 args = (*resume[1],)
             elif fresh:
                 if begun is None and any(folder.iterdir()):
                     raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")
-                _clear(folder, started)
+                _clear(folder, _marker(folder, name, "started"))
             if self.ended.is_set():
                 raise UserError("the study has ended")
-            write_text(words, started)
+            write_text(words, _marker(folder, name, "started"))
             run(command, args, folder / f"{name}.txt", lock, self.bars)
-            write_text(words, done)
+            write_text(words, _marker(folder, name, "done"))
+
+
+def _marker(folder: Path, name: str, state: str) -> Path:
+    return folder / f"{name}.{state}.json"
+
+
+def _begun(folder: Path, name: str, words: str) -> str | None:
+    """How far a command has come in its folder: `done`, `started`, or None; refuse another command than `words`."""
+    for state in ("done", "started"):
+        marker = _marker(folder, name, state)
+        if marker.exists():
+            if marker.read_text() != words:
+                raise UserError(f"{folder} was made with other options; name another --out, or delete it")
+            return state
+    return None
 
 
 def _clear(folder: Path, keep: Path) -> None:
@@ -174,7 +186,7 @@ def _clear(folder: Path, keep: Path) -> None:
             path.unlink()
 
 
-def outcome(folder: Path, episodes: int) -> Outcome:
+def robot_score(folder: Path, episodes: int) -> RobotScore:
     """What the logs in a folder say of success.
 
     Raises:
@@ -184,7 +196,7 @@ def outcome(folder: Path, episodes: int) -> Outcome:
     judged = [episode for episode in found if episode.success is not None]
     if len(judged) != episodes:
         raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
-    return Outcome(
+    return RobotScore(
         tuple(bool(episode.success) for episode in judged),
         tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
     )

@@ -19,7 +19,6 @@ objectives, so that studies of the same tasks can be compared on one scale.
 
 import argparse
 import csv
-import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +28,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gipo.callbacks.curves import write_table
-from gipo.commands.studies.objective_names import refuse_unknown
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
 from gipo.commands.studies.run_tables import read_runs
 from gipo.commands.studies.stages import Stages
 from gipo.commands.studies.staleness_figures import (
@@ -46,7 +45,6 @@ from gipo.commands.studies.staleness_figures import (
 )
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
-from gipo.common.parsing import SEEDS, whole
 
 # Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
 RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "data.collector.stagger=true", "checkpoint.every=64")
@@ -96,34 +94,16 @@ class Run:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the study."""
+    """Say which runs are compared, and how long each is."""
     parser.add_argument("--tasks", nargs="+", default=["reach-v3"], help="tasks (default: %(default)s)")
-    parser.add_argument(
-        "--seeds", type=whole(0, SEEDS), nargs="+", default=[22, 64, 99], help="runs of each (%(default)s)"
-    )
-    parser.add_argument(
-        "--objectives", nargs="+", default=["GIPO", "PPOClip", "SAPO", "NoClip"],
-        help="the first is compared with the others; options after a colon, GIPO:sigma=0.5 (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ages", type=whole(1, 10**6), nargs="+", default=[1, 16, 128],
-        help="iterations of data, which is policy versions, that the buffer holds (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--frames", type=whole(1, 10**10), default=32_000, help="environment steps of a run (%(default)s)"
-    )
-    parser.add_argument(
-        "--frames-per-iteration", type=whole(1, 10**7), default=250, help="steps between updates (%(default)s)"
-    )
-    parser.add_argument(
-        "--episodes", type=whole(1, 10**5), default=20, help="of the final evaluation (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--train", nargs="*", default=[], metavar="OPTION", help="more options of `gipo fit`, without --"
-    )
-    parser.add_argument(
-        "--processes", type=whole(1, 1024), default=os.cpu_count() or 1, help="runs side by side (%(default)s)"
-    )
+    add_runs(parser, [22, 64, 99], "run")
+    add_objectives(parser, ["GIPO", "PPOClip", "SAPO", "NoClip"], "; options after a colon, GIPO:sigma=0.5")
+    ages = "iterations of data, which is policy versions, that the buffer holds"
+    add_numbers(parser, "--ages", [1, 16, 128], 10**6, ages)
+    add_numbers(parser, "--frames", 32_000, 10**10, "environment steps of a run")
+    add_numbers(parser, "--frames-per-iteration", 250, 10**7, "steps between updates")
+    add_numbers(parser, "--episodes", 20, 10**5, "episodes of the final evaluation")
+    add_more(parser, "--train", "`gipo fit`")
     parser.add_argument(
         "--runs", nargs="+", default=[], metavar="[LABEL=]FILE", help="runs.csv: write what they come to, run nothing"
     )

@@ -4,13 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from gipo.callbacks.curves import save_figure
+from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.studies.statistics import (
     Array,
     improvement_interval,
@@ -22,6 +18,8 @@ from gipo.commands.studies.statistics import (
     share_interval,
 )
 from gipo.common.tables import markdown
+
+plt = pyplot()
 
 Row = dict[str, Any]
 # Columns of runs.csv, and the columns of a run's curves.csv that they come from.

@@ -14,22 +14,22 @@ Writes
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from gipo.baselines import ASPO, CISPO, ESPO
-from gipo.callbacks.curves import save_figure, write_table
+from gipo.callbacks.plots import pyplot, save_figure, write_table
 from gipo.commands.studies.concentration import HalfWidths, coverage
 from gipo.commands.studies.estimators import SIGMAS, response
 from gipo.commands.studies.interval_coverage import interval_coverage
+from gipo.commands.studies.options import add_numbers
 from gipo.common.files import write_text
-from gipo.common.parsing import SEEDS, number, whole
+from gipo.common.parsing import SEEDS, number
 from gipo.common.tables import markdown
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, cauchy, laplacian
+
+plt = pyplot()
 
 OBJECTIVES: dict[str, tuple[Objective, str]] = {  # with the line to draw it by
     "No-Clip": (NoClip(), "k:"),
@@ -47,22 +47,17 @@ OBJECTIVES: dict[str, tuple[Objective, str]] = {  # with the line to draw it by
 LOG_RATIOS = np.linspace(-4, 8, 481)  # with σ = 2 the contribution rises until 4, and has all but fallen off at 8
 SAMPLES = (50, 200, 1000)
 ROUNDING = 1e-12  # excess over the bound that float64 explains
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Size and confidence of the coverage check."""
-    parser.add_argument(
-        "--draws", type=whole(1, 10**8), default=10_000, help="experiments for each cell and n (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--studies", type=whole(1, 10**6), default=4_000,
-        help="simulated studies for each kind of interval (default: %(default)s)",
-    )  # fmt: skip
+    """Say how large the checks of coverage are, and at which confidence."""
+    add_numbers(parser, "--draws", 10_000, 10**8, "experiments for each cell and n")
+    add_numbers(parser, "--studies", 4_000, 10**6, "simulated studies for each kind of interval")
     parser.add_argument(
         "--delta", type=number(1e-6, 1 - 1e-6), default=0.05, help="1 − nominal coverage (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=whole(0, SEEDS), default=22, help="of the experiments (default: %(default)s)")
+    add_numbers(parser, "--seed", 22, SEEDS, "seed of the experiments", least=0)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -155,7 +150,7 @@ def plot_coverage(rows: Rows, path: Path) -> None:
             low, mean = [lowest(group, name) for group in chosen], [mean_half_width(group, name) for group in chosen]
             covered.plot(SIGMAS, low, colour + style, marker=".", label=f"{name}, n = {n}")
             width.semilogy(SIGMAS, mean, colour + style, marker=".")
-    covered.axhline(_number(rows[0]["nominal"]), color="k", lw=0.8)
+    covered.axhline(rows[0]["nominal"], color="k", lw=0.8)
     covered.set_ylabel("lowest coverage over the cells")
     width.set_ylabel("mean half-width")
     for axes in (covered, width):
@@ -167,8 +162,8 @@ def plot_coverage(rows: Rows, path: Path) -> None:
 
 def report(bounds: Rows, covered: Rows) -> str:
     """What holds and what does not, from the numbers."""
-    nominal, draws = _number(covered[0]["nominal"]), covered[0]["draws"]
-    excess = max(_number(row["largest"]) / _number(row["bound"]) - 1 for row in bounds)
+    nominal, draws = covered[0]["nominal"], covered[0]["draws"]
+    excess = max(row["largest"] / row["bound"] - 1 for row in bounds)
     lines = [
         "# Bounds of GIPO",
         "",
@@ -222,8 +217,8 @@ def report_intervals(intervals: Rows) -> str:
                 (
                     row["figure"],
                     f"{row['strata']} × {row['runs']}",
-                    f"{_number(row['coverage']):.3f}",
-                    f"{_number(row['width']):.2f}",
+                    f"{row['coverage']:.3f}",
+                    f"{row['width']:.2f}",
                 )
                 for row in intervals
             ],
@@ -244,14 +239,9 @@ def groups(covered: Rows) -> dict[tuple[float, int], Rows]:
 
 def lowest(rows: Rows, name: str) -> float:
     """Lowest coverage of the interval `name`."""
-    return min(_number(row[name]) for row in rows)
+    return min(row[name] for row in rows)
 
 
 def mean_half_width(rows: Rows, name: str) -> float:
     """Mean half-width of the interval `name`."""
-    return float(np.mean([_number(row[f"{name}_half_width"]) for row in rows]))
-
-
-def _number(value: object) -> float:
-    assert isinstance(value, (int, float))
-    return float(value)
+    return float(np.mean([row[f"{name}_half_width"] for row in rows]))

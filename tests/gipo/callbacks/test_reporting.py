@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gipo.callbacks.curves import plot_curves, write_table
 from gipo.callbacks.last_checkpoint import LastCheckpoint
+from gipo.callbacks.plots import plot_curves, write_table
 from gipo.cli import main
 from gipo.common.errors import UserError
 

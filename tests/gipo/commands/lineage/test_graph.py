@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.lineage.graph import build, walk
-from gipo.commands.lineage.records import How, Key, Kind, Origin, Record, Unreadable, scan
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, Unreadable, scan
 from gipo.commands.lineage.text import lacking, text
 
 Chain = tuple[Path, dict[str, str]]
@@ -67,15 +67,15 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 
 def test_many_logs_are_counted_not_listed() -> None:
-    logs = [Origin(Key(Kind.LOG, f"log{i}"), How.LEARNED, i) for i in range(9, 0, -1)]
+    logs = [Ancestor(Key(Kind.LOG, f"log{i}"), How.LEARNED, i) for i in range(9, 0, -1)]
     checkpoint = Record(Key(Kind.CHECKPOINT, "c"), "c.ckpt", (), tuple(logs))
     line = next(line for line in text(build([checkpoint])).splitlines() if "c.ckpt" in line)
     assert line.endswith("learned from log9 (9 steps), log8 (8 steps), log7 (7 steps) and 6 more")
 
 
 def test_one_node_with_two_names_and_what_its_files_say_first() -> None:
-    key, origin = Key(Kind.ARTIFACT, "a"), Origin(Key(Kind.CHECKPOINT, "c"), How.EXPORTED)
-    said = Origin(Key(Kind.ARTIFACT, "p"), How.PARENT)
+    key, origin = Key(Kind.ARTIFACT, "a"), Ancestor(Key(Kind.CHECKPOINT, "c"), How.EXPORTED)
+    said = Ancestor(Key(Kind.ARTIFACT, "p"), How.PARENT)
     records = [
         Record(key, None, ("hearsay",), (said,)),
         Record(key, "b.onnx", ("fact",), (origin,)),
@@ -88,7 +88,9 @@ def test_one_node_with_two_names_and_what_its_files_say_first() -> None:
 
 
 KEYS = st.builds(Key, st.sampled_from(Kind), st.sampled_from("abcd"))
-ORIGINS = st.lists(st.builds(Origin, KEYS, st.sampled_from(How), st.none() | st.integers(0, 9)), max_size=3).map(tuple)
+ORIGINS = st.lists(st.builds(Ancestor, KEYS, st.sampled_from(How), st.none() | st.integers(0, 9)), max_size=3).map(
+    tuple
+)
 RECORDS = st.lists(st.builds(Record, KEYS, st.none() | st.sampled_from(["x", "y"]), st.just(()), ORIGINS), max_size=8)
 
 
@@ -109,6 +111,6 @@ def test_a_chain_of_a_thousand_rounds_is_no_deeper_than_the_stack() -> None:
     records, before = [], None
     for number in range(3000):
         key = Key(list(Kind)[number % 3], str(number))
-        records.append(Record(key, str(number), (), (Origin(before, How.EXPORTED),) if before else ()))
+        records.append(Record(key, str(number), (), (Ancestor(before, How.EXPORTED),) if before else ()))
         before = key
     assert len(text(build(records)).splitlines()) == 3000

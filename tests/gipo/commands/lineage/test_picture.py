@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gipo.commands.lineage import picture
 from gipo.commands.lineage.graph import build
 from gipo.commands.lineage.picture import _apart, _boxes, _columns, _edges, _rows, draw
-from gipo.commands.lineage.records import How, Key, Kind, Origin, Record, scan
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, scan
 from tests.gipo.commands.lineage.test_graph import RECORDS
 
 Chain = tuple[Path, dict[str, str]]
@@ -47,9 +47,9 @@ def test_time_goes_from_left_to_right(made: Chain) -> None:
 
 
 def test_a_crowd_of_logs_with_the_same_neighbours_is_one_box() -> None:
-    artifact = Origin(Key(Kind.ARTIFACT, "a"), How.RECORDED)
+    artifact = Ancestor(Key(Kind.ARTIFACT, "a"), How.RECORDED)
     logs = [Record(Key(Kind.LOG, f"l{i}"), f"logs/l{i}.mcap", (), (artifact,)) for i in range(7)]
-    used = tuple(Origin(log.key, How.LEARNED) for log in logs[:5])
+    used = tuple(Ancestor(log.key, How.LEARNED) for log in logs[:5])
     boxes, edges, *_ = layout([*logs, Record(Key(Kind.CHECKPOINT, "c"), "c.ckpt", (), used)])
     sizes = sorted(len(box.nodes) for box in boxes)
     assert sizes == [1, 1, 1, 1, 5]  # two logs that nobody learned from stand alone
@@ -110,7 +110,7 @@ def test_a_chain_too_long_for_a_picture_is_drawn_smaller(tmp_path: Path, monkeyp
     monkeypatch.setattr(picture, "MAX_PIXELS", 900)
     records = [
         Record(
-            Key(Kind.ARTIFACT, str(i)), str(i), (), (Origin(Key(Kind.ARTIFACT, str(i - 1)), How.PARENT),) if i else ()
+            Key(Kind.ARTIFACT, str(i)), str(i), (), (Ancestor(Key(Kind.ARTIFACT, str(i - 1)), How.PARENT),) if i else ()
         )
         for i in range(9)
     ]

@@ -11,10 +11,10 @@ import torch
 
 from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
 from gipo.commands.lineage.records import (
+    Ancestor,
     How,
     Key,
     Kind,
-    Origin,
     Record,
     printable,
     read_artifact,
@@ -50,13 +50,13 @@ def test_a_checkpoint_names_what_it_learned_from_most_steps_first(made: Chain) -
         "round1.ckpt",
         ("version 17", "17,000 frames", "reach-v3"),
         (
-            Origin(artifact(ids["first"]), How.PARENT),
-            Origin(log(ids["aaaa"]), How.LEARNED, 1200),
-            Origin(log(ids["bbbb"]), How.LEARNED, 400),
-            Origin(checkpoint(ids["sim"]), How.STARTED),
+            Ancestor(artifact(ids["first"]), How.PARENT),
+            Ancestor(log(ids["aaaa"]), How.LEARNED, 1200),
+            Ancestor(log(ids["bbbb"]), How.LEARNED, 400),
+            Ancestor(checkpoint(ids["sim"]), How.STARTED),
         ),
     )
-    recorded = (Origin(artifact(ids["first"]), How.RECORDED),)
+    recorded = (Ancestor(artifact(ids["first"]), How.RECORDED),)
     assert {record.key: (record.file, record.origins) for record in logs} == {
         log(ids["aaaa"]): (None, recorded),
         log(ids["bbbb"]): (None, recorded),
@@ -73,20 +73,20 @@ def test_an_artifact_names_its_checkpoint_and_knows_what_that_learned_from(made:
     (first, source) = read_artifact(folder / "second.onnx", "second.onnx")
     assert first.key == artifact(ids["second"])
     assert (first.file, first.facts) == ("second.onnx", ("version 17",))
-    assert first.origins == (Origin(checkpoint(ids["round1"]), How.EXPORTED),)
-    assert source == Record(checkpoint(ids["round1"]), None, (), (Origin(artifact(ids["first"]), How.PARENT),))
+    assert first.origins == (Ancestor(checkpoint(ids["round1"]), How.EXPORTED),)
+    assert source == Record(checkpoint(ids["round1"]), None, (), (Ancestor(artifact(ids["first"]), How.PARENT),))
 
 
 def test_a_log_names_who_acted_not_who_looked_on(made: Chain) -> None:
     folder, ids = made
     first, *others = read_log(folder / "cccc.mcap", "cccc.mcap")
     assert first.key == log(ids["cccc"])
-    assert first.origins == (Origin(artifact(ids["second"]), How.RECORDED),)
+    assert first.origins == (Ancestor(artifact(ids["second"]), How.RECORDED),)
     assert first.facts == ("2026-03-01 12:00", "fake", f"shadow {ids['first'][:12]}")
     # it carries the manifests of both, so both are known without their files
     known = {record.key: record.origins for record in others}
-    assert known[artifact(ids["second"])] == (Origin(checkpoint(ids["round1"]), How.EXPORTED),)
-    assert known[artifact(ids["first"])] == (Origin(checkpoint(ids["sim"]), How.EXPORTED),)
+    assert known[artifact(ids["second"])] == (Ancestor(checkpoint(ids["round1"]), How.EXPORTED),)
+    assert known[artifact(ids["first"])] == (Ancestor(checkpoint(ids["sim"]), How.EXPORTED),)
 
 
 def rewritten(path: Path, **recorded: Any) -> Path:
@@ -106,7 +106,7 @@ def test_a_checkpoint_from_before_ids_is_known_by_its_file(chain: Chain) -> None
 def test_a_log_may_be_named_by_the_hash_of_a_data_set(chain: Chain) -> None:
     entry = {"sha256": "d" * 64, "policy_ids": ["e" * 64, "f" * 64], "steps": 5}
     first, data = read_checkpoint(rewritten(chain[0] / "round1.ckpt", logs=[entry]), "x")
-    assert Origin(log("d" * 64), How.LEARNED, 5) in first.origins
+    assert Ancestor(log("d" * 64), How.LEARNED, 5) in first.origins
     assert [origin.key.id for origin in data.origins] == ["e" * 64, "f" * 64]
 
 
@@ -185,7 +185,7 @@ def test_a_torn_log_that_holds_no_episode_yet_still_says_whose_it_is(tmp_path: P
         return tmp_path / name
 
     record, *_ = read_log(written("one.mcap", a="{}"), "x")
-    assert record.origins == (Origin(artifact("a" * 64), How.RECORDED),)
+    assert record.origins == (Ancestor(artifact("a" * 64), How.RECORDED),)
     record, *_ = read_log(written("two.mcap", a="{}", b="[]"), "x")
     assert record.origins == ()  # either may have acted
     with pytest.raises(Exception, match="not JSON"):
@@ -226,4 +226,4 @@ def test_the_opening_skips_what_is_no_start(tmp_path: Path) -> None:
     writer.event("episode_start", episode=1, data={"policy_id": "a" * 64})
     writer.close()
     record, *_ = read_log(tmp_path / "a.mcap", "a.mcap")
-    assert record.origins == (Origin(artifact("b" * 64), How.RECORDED),)
+    assert record.origins == (Ancestor(artifact("b" * 64), How.RECORDED),)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gipo.commands.studies import stages as module
-from gipo.commands.studies.stages import Outcome, Stages, outcome, parse_gap
+from gipo.commands.studies.stages import RobotScore, Stages, parse_gap, robot_score
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from tests.offline import Robot
@@ -117,19 +117,19 @@ def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
 def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:
     log = robot.log(tmp_path / "a.mcap", (12, 10, 15), seed=3)  # unknown, success, failure
     with pytest.raises(UserError, match="holds 2 judged episodes of 3"):
-        outcome(tmp_path, 3)
+        robot_score(tmp_path, 3)
     append_label(log, read_log(log).header.session, 0, success=True, reward=None)
-    found = outcome(tmp_path, 3)
+    found = robot_score(tmp_path, 3)
     assert found.successes == (True, True, False)
     rewards = [episode["reward"].sum(dtype=float) for episode in read_log(log).episodes]
     assert found.returns == pytest.approx(rewards)
     (tmp_path / "b.mcap").write_bytes(b"no log")
     with pytest.raises(UserError, match=r"b\.mcap"):
-        outcome(tmp_path, 3)
+        robot_score(tmp_path, 3)
 
 
 def test_the_summary_by_hand() -> None:
-    found = Outcome((True, False, True, True), (1.0, 2.0, 3.0, 6.0))
+    found = RobotScore((True, False, True, True), (1.0, 2.0, 3.0, 6.0))
     assert found.text() == "success 0.75 [0.30, 0.95], mean return 3"
     summary = found.summary()
     assert (summary["episodes"], summary["success"], summary["return"]) == (4, 0.75, 3.0)

@@ -1,4 +1,4 @@
-"""Plots and tables of a run."""
+"""Figures and tables as files: the curves of a run, and what the studies draw."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ AXES = {"frames": "environment steps", "iterations": "iterations"}
 
 def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> None:
     """Success, return, age of the data, and how much of it still moves the policy, against one of AXES."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
     figure.suptitle(title)
     evaluated = [row for row in rows if "val/success_low" in row]
@@ -58,15 +58,15 @@ def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> Non
     save_figure(figure, path)
 
 
-def save_figure(figure: Any, path: Path, dpi: int = 130) -> None:
-    """Write a matplotlib figure as PNG, and close it."""
+def save_figure(figure: Any, path: Path, dpi: float = 130, **options: Any) -> None:
+    """Write a matplotlib figure as PNG, with options of its `savefig`, and close it."""
     with whole_file(path) as partial:
-        figure.savefig(partial, dpi=dpi, format="png")
-    _pyplot().close(figure)
+        figure.savefig(partial, dpi=dpi, format="png", **options)
+    pyplot().close(figure)
 
 
-def _pyplot() -> Any:
-    """matplotlib's, for files alone; it takes half a second to import, which a run does not need to begin."""
+def pyplot() -> Any:
+    """The `pyplot` of matplotlib, for files alone; its import takes half a second, which a run does not begin with."""
     import matplotlib
 
     matplotlib.use("Agg")

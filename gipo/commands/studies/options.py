@@ -1,0 +1,74 @@
+"""Options that several studies have, and objectives as they name them: `GIPO:sigma=0.5`."""
+
+import argparse
+import dataclasses
+import os
+import pydoc
+from collections.abc import Iterable
+
+from gipo import baselines, objectives
+from gipo.common.errors import UserError, nearest
+from gipo.common.parsing import SEEDS, whole
+from gipo.objective import Objective
+
+
+def add_numbers(
+    parser: argparse.ArgumentParser, name: str, default: int | list[int], most: int, words: str, least: int = 1
+) -> None:
+    """An option that is a whole number from `least` to `most`, or several of them where the default is a list."""
+    several = "+" if isinstance(default, list) else None
+    kind, shown = whole(least, most), f"{words} (default: %(default)s)"
+    parser.add_argument(name, type=kind, nargs=several, default=default, help=shown)
+
+
+def add_runs(parser: argparse.ArgumentParser, seeds: list[int], each: str) -> None:
+    """`--seeds` of the runs, and `--processes`: how many of them, each a command of its own, go at a time."""
+    add_numbers(parser, "--seeds", seeds, SEEDS, f"{each} of each", least=0)
+    add_numbers(parser, "--processes", os.cpu_count() or 1, 1024, f"{each}s side by side")
+
+
+def add_objectives(parser: argparse.ArgumentParser, default: list[str], words: str) -> None:
+    """`--objectives`, of which the first is compared with the others."""
+    shown = f"the first is compared with the others{words} (default: %(default)s)"
+    parser.add_argument("--objectives", nargs="+", default=default, help=shown)
+
+
+def add_more(parser: argparse.ArgumentParser, name: str, words: str) -> None:
+    """An option that is handed on: options of a command, without their dashes."""
+    parser.add_argument(name, nargs="*", default=[], metavar="OPTION", help=f"more options of {words}, without --")
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse, before a first run is trained, objectives that there are not, and options that they do not have.
+
+    Args:
+        names: bare names of ours or class paths, options after a colon: `my.Objective:margin=1,other=2`.
+
+    Raises:
+        UserError: naming the nearest ones.
+    """
+    for each in names:
+        name, _, settings = each.partition(":")
+        found = _find(name)
+        known: list[str] = (
+            [field.name for field in dataclasses.fields(found)] if dataclasses.is_dataclass(found) else []
+        )
+        for setting in filter(None, settings.split(",")):
+            option = setting.partition("=")[0]
+            if known and option.partition(".")[0] not in known:
+                raise UserError(f"--objectives {each}: {name} has no option {option!r}; it has {', '.join(known)}")
+
+
+def _find(name: str) -> type[Objective]:
+    ours = {key: value for module in (objectives, baselines) for key, value in vars(module).items() if _is_one(value)}
+    try:
+        found = ours.get(name) or pydoc.locate(name)
+    except pydoc.ErrorDuringImport as error:
+        raise UserError(f"--objectives {name} cannot be imported: {error}") from error
+    if not _is_one(found):
+        raise UserError(f"--objectives {name}: there is no such objective; the nearest: {nearest(name, ours)}")
+    return found  # type: ignore[return-value]
+
+
+def _is_one(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Objective) and value is not Objective
