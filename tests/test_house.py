@@ -21,7 +21,7 @@ FRAGMENTS = {"gipo": 31, "datamodules": 50, "robots": 12, "deploy": 7}
 CROWDED: dict[str, int] = {}
 LONG_MODULES = {"datamodules/online.py"}
 NAMED_TWICE = {
-    "Copied", "Node", "Policy", "Provenance", "Span", "State",
+    "Copied", "Policy", "Span", "State",
 }  # fmt: skip
 
 FILES = [

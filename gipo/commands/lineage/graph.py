@@ -10,8 +10,8 @@ _ORDER = {Kind.LOG: 0, Kind.ARTIFACT: 1, Kind.CHECKPOINT: 2}  # of what came fro
 
 
 @dataclass(frozen=True)
-class Node:
-    """A checkpoint, artifact or log.
+class LineageNode:
+    """A checkpoint, artifact or log, and what it came from.
 
     Args:
         key: its kind and id.
@@ -26,7 +26,7 @@ class Node:
     origins: tuple[Ancestor, ...]
 
 
-Graph = dict[Key, Node]
+Graph = dict[Key, LineageNode]
 
 
 def build(records: Iterable[Record]) -> Graph:
@@ -40,7 +40,7 @@ def build(records: Iterable[Record]) -> Graph:
     return {node.key: node for node in sorted(nodes, key=lambda node: (not node.files, node.files, node.key.id))}
 
 
-def _merge(key: Key, found: list[Record]) -> Node:
+def _merge(key: Key, found: list[Record]) -> LineageNode:
     """What the files that hold it say, before what others say of it."""
     found = sorted(found, key=lambda record: record.file is None)
     origins: dict[tuple[Key, How], Ancestor] = {}
@@ -48,12 +48,12 @@ def _merge(key: Key, found: list[Record]) -> Node:
         origins.setdefault((origin.key, origin.how), origin)
     files = tuple(record.file for record in found if record.file is not None)
     facts = next((record.facts for record in found if record.facts), ())
-    return Node(key, files, facts, tuple(origins.values()))
+    return LineageNode(key, files, facts, tuple(origins.values()))
 
 
-def children(graph: Mapping[Key, Node]) -> dict[Key, list[Node]]:
+def children(graph: Mapping[Key, LineageNode]) -> dict[Key, list[LineageNode]]:
     """What hangs below each node: logs first, then artifacts, then the checkpoints that learned from the logs."""
-    below: dict[Key, list[Node]] = {key: [] for key in graph}
+    below: dict[Key, list[LineageNode]] = {key: [] for key in graph}
     for node in graph.values():
         if node.origins:
             below[node.origins[0].key].append(node)
@@ -62,7 +62,7 @@ def children(graph: Mapping[Key, Node]) -> dict[Key, list[Node]]:
     return below
 
 
-def walk(graph: Mapping[Key, Node]) -> Iterator[tuple[Node, tuple[bool, ...]]]:
+def walk(graph: Mapping[Key, LineageNode]) -> Iterator[tuple[LineageNode, tuple[bool, ...]]]:
     """Every node once, each after what it hangs below, with whether each of its ancestors and itself is a last child.
 
     What names itself as its own ancestor, which only a forged file can, begins a tree of its own.
@@ -70,7 +70,7 @@ def walk(graph: Mapping[Key, Node]) -> Iterator[tuple[Node, tuple[bool, ...]]]:
     below, seen = children(graph), set()
     roots = [node for node in graph.values() if not node.origins]
     for root in [*roots, *graph.values()]:
-        waiting: list[tuple[Node, tuple[bool, ...]]] = [(root, ())]
+        waiting: list[tuple[LineageNode, tuple[bool, ...]]] = [(root, ())]
         while waiting:
             node, lasts = waiting.pop()
             if node.key in seen:

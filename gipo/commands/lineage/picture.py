@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 
 from gipo.callbacks.plots import pyplot, save_figure
-from gipo.commands.lineage.graph import Node, walk
+from gipo.commands.lineage.graph import LineageNode, walk
 from gipo.commands.lineage.records import How, Key, Kind
 
 plt = pyplot()
@@ -28,7 +28,7 @@ MAX_PIXELS = 30_000  # of a side
 class Box:
     """One node, or several logs that have the same neighbours."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[LineageNode, ...]
 
     @property
     def lines(self) -> tuple[str, str, str]:
@@ -42,7 +42,7 @@ class Box:
         return title, _without_middle(files), _without_end(", ".join(first.facts))
 
 
-def draw(graph: Mapping[Key, Node], path: Path, title: str) -> None:
+def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:
     """Write the picture as a PNG; what is not in the folder has a dashed outline."""
     boxes = _boxes(graph)
     place = {node.key: index for index, box in enumerate(boxes) for node in box.nodes}
@@ -65,13 +65,13 @@ def draw(graph: Mapping[Key, Node], path: Path, title: str) -> None:
     save_figure(figure, path, dpi=min(130, MAX_PIXELS / max(size)), bbox_inches="tight")
 
 
-def _boxes(graph: Mapping[Key, Node]) -> list[Box]:
+def _boxes(graph: Mapping[Key, LineageNode]) -> list[Box]:
     """In the order of the tree; a crowd of logs with the same neighbours is one box."""
     learners: dict[Key, set[Key]] = defaultdict(set)
     for node in graph.values():
         for origin in node.origins:
             learners[origin.key].add(node.key)
-    crowds: dict[Any, list[Node]] = defaultdict(list)
+    crowds: dict[Any, list[LineageNode]] = defaultdict(list)
     for node, _ in walk(graph):
         alike = node.key.kind is Kind.LOG and bool(node.files)
         neighbours = (tuple(origin.key for origin in node.origins), frozenset(learners[node.key]))
@@ -80,7 +80,7 @@ def _boxes(graph: Mapping[Key, Node]) -> list[Box]:
     return [Box(tuple(nodes)) for part in parts for nodes in part]
 
 
-def _edges(graph: Mapping[Key, Node], place: Mapping[Key, int]) -> dict[tuple[int, int], How]:
+def _edges(graph: Mapping[Key, LineageNode], place: Mapping[Key, int]) -> dict[tuple[int, int], How]:
     """From box to box. That a checkpoint learned from an artifact's logs is told by the logs, where they are known."""
     edges: dict[tuple[int, int], How] = {}
     for node in graph.values():

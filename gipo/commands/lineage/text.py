@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gipo.commands.lineage.graph import Node, walk
+from gipo.commands.lineage.graph import LineageNode, walk
 from gipo.commands.lineage.records import Ancestor, How, Key, Unreadable
 
 MANY = 3  # logs that are listed one by one
 
 
-def text(graph: Mapping[Key, Node], unreadable: Sequence[Unreadable] = ()) -> str:
+def text(graph: Mapping[Key, LineageNode], unreadable: Sequence[Unreadable] = ()) -> str:
     """The tree, one node a line; then what is missing and what could not be read."""
     lines = [_branch(lasts) + describe(node, below_first=bool(lasts)) for node, lasts in walk(graph)]
     missing = [(f"{node.key.kind.value} {node.key.short}", _mentioned(graph, node)) for node in lacking(graph)]
@@ -17,7 +17,7 @@ def text(graph: Mapping[Key, Node], unreadable: Sequence[Unreadable] = ()) -> st
     return "\n".join(lines) if lines else "no checkpoint, artifact or log"
 
 
-def describe(node: Node, below_first: bool = True) -> str:
+def describe(node: LineageNode, below_first: bool = True) -> str:
     """Kind, id, files, facts, and the origins that its place below the first of them does not show."""
     title = f"{node.key.kind.value} {node.key.short}"
     if node.key.id.startswith("none:"):
@@ -28,7 +28,7 @@ def describe(node: Node, below_first: bool = True) -> str:
     return " · ".join([f"{title}  {files}", *filter(None, [", ".join(node.facts)]), *_origins(origins)])
 
 
-def lacking(graph: Mapping[Key, Node]) -> list[Node]:
+def lacking(graph: Mapping[Key, LineageNode]) -> list[LineageNode]:
     """What is mentioned, and held by no file of the folder."""
     return [node for node in graph.values() if not node.files]
 
@@ -45,7 +45,7 @@ def _origins(origins: Sequence[Ancestor]) -> list[str]:
     return [f"learned from {names}{f' and {len(learned) - MANY} more' if len(learned) > MANY else ''}", *others]
 
 
-def _mentioned(graph: Mapping[Key, Node], missing: Node) -> str:
+def _mentioned(graph: Mapping[Key, LineageNode], missing: LineageNode) -> str:
     """By whom."""
     by = [node for node in graph.values() if any(origin.key == missing.key for origin in node.origins)]
     names = [node.files[0] if node.files else f"{node.key.kind.value} {node.key.short}" for node in by]
