@@ -1,13 +1,25 @@
 """What the policy says at a tick: a flat policy is asked at every one, a policy over chunks whenever one is used up."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from deploy.runtime.manifest import Manifest
 from deploy.runtime.policy import Decision
 from gipo.common.errors import UserError
 from robots.base import Observation
-from robots.session.options import Options, Policy
+from robots.session.options import Options
+
+
+class ActingPolicy(Protocol):
+    """What acts: `deploy.runtime.policy.OnnxPolicy`, or a stand-in of a test."""
+
+    manifest: Manifest
+    policy_id: str
+
+    def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:
+        """Choose an action [D] for observation [O]; a policy with vision [H, D] for a row [R]."""
+        ...
 
 
 class Decider:
@@ -21,7 +33,7 @@ class Decider:
         UserError: the options ask for what the policy does not have, or do not say what it needs.
     """
 
-    def __init__(self, policy: Policy, options: Options):
+    def __init__(self, policy: ActingPolicy, options: Options):
         self._policy: Any = policy  # one with vision also has `row`
         self._options = options
         self._vision = policy.manifest.vision

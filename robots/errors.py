@@ -2,8 +2,6 @@
 
 from gipo.common.errors import UserError
 
-RobotError = UserError
-
 
 class LogError(UserError):
     """A log that cannot be written or must not be trusted. The message names the file and the byte, where known."""

@@ -14,7 +14,7 @@ from deploy.runtime.policy import Decision
 from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation, Robot
-from robots.decider import Decider
+from robots.decider import ActingPolicy, Decider
 from robots.drivers.contract import carry_out
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
@@ -22,7 +22,7 @@ from robots.log.images import check_images
 from robots.log.schema import SECTIONS
 from robots.recorder import Listener, Recorder
 from robots.session.lifecycle import State
-from robots.session.options import Options, Policy, Result
+from robots.session.options import Options, Result
 from robots.timing import Clock, Pacer
 
 
@@ -46,7 +46,7 @@ class ControlLoop:
     def __init__(
         self,
         robot: Robot,
-        policy: Policy,
+        policy: ActingPolicy,
         log: LogWriter,
         options: Options,
         clock: Clock | None = None,
@@ -140,7 +140,7 @@ class ControlLoop:
 
     def _tick_for_ever(self, record: Recorder, rng: np.random.Generator) -> None:
         pacer = Pacer(self._clock, record.timing.period_ns, self.options.speed == 1)
-        state: safety.State | None = None
+        state: safety.Motion | None = None
         while True:
             with self._timed("wait"):
                 late = pacer.wait()
@@ -204,13 +204,13 @@ class ControlLoop:
             return "the deadman was released"
         return "" if self.log.error is None else f"the log failed: {self.log.error}"
 
-    def _engage(self, record: Recorder, observation: Observation) -> safety.State:
+    def _engage(self, record: Recorder, observation: Observation) -> safety.Motion:
         state = safety.start(self.spec, observation.hold)
         record.event("engage", data={"hold": state.command.tolist()})
         return state
 
     def _gate(
-        self, state: safety.State, observation: Observation, decision: Decision, step: int
+        self, state: safety.Motion, observation: Observation, decision: Decision, step: int
     ) -> tuple[np.ndarray, tuple[str, ...]]:
         fault = safety.check_numbers("log-prob", decision.log_prob, self.spec.action_names)
         fault = fault or safety.check_latent(decision.latent, self.spec.action_size)

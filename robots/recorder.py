@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from deploy.runtime.policy import Decision
+from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation
-from robots.errors import RobotError
+from robots.decider import ActingPolicy
 from robots.log import Image, LogWriter, Step, plain
 from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
-from robots.session.options import Options, Policy, Result
+from robots.session.options import Options, Result
 from robots.spec import RobotSpec
 from robots.timing import Timing
 
@@ -48,7 +50,7 @@ class Recorder:
         self._row = [0] * (2 + len(SECTIONS))
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
 
-    def start(self, policy: Policy, seed: int) -> None:
+    def start(self, policy: ActingPolicy, seed: int) -> None:
         """Who acts, and where its noise comes from."""
         data = {
             "policy_id": policy.policy_id,
@@ -91,10 +93,10 @@ class Recorder:
         """A command that went out.
 
         Raises:
-            RobotError: when the driver says it sent what is no command.
+            UserError: when the driver says it sent what is no command.
         """
         if fault := safety.check_sent(self._spec, self._limits, sent):
-            raise RobotError(f"the driver reports nonsense: {fault}")
+            raise UserError(f"the driver reports nonsense: {fault}")
         self._pending = Step(
             episode=self.episode,
             step=self.step,
@@ -160,7 +162,7 @@ class Recorder:
             "steps": self.step,
             "return": self.total,
             "final_observation": None if final is None else final.values.astype(np.float32).tolist(),
-            "timing": timing.data(),
+            "timing": asdict(timing),
         }
         self.event("episode_end", reason, data)
         return Result(self.episode, self.step, self.total, self.success, reason, stopped, timing)

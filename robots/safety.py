@@ -43,7 +43,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class State:
+class Motion:
     """What was sent last: `command` [D], and the step `velocity` [D] it was from the one before."""
 
     command: np.ndarray
@@ -140,7 +140,7 @@ def held_by(spec: RobotSpec, hold: np.ndarray | None) -> np.ndarray:
     return spec.hold({})
 
 
-def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
+def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
     """The state from which the first command continues: the robot as it stands, at rest.
 
     Raises:
@@ -152,10 +152,10 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> State:
     low, high = np.array(spec.action_low, float), np.array(spec.action_high, float)
     if fault := _far_outside("hold", held, low, high, spec.action_names):
         raise UserError(f"the robot cannot be engaged: {fault}; move it back by hand")
-    return State(np.clip(held.astype(float), low, high), np.zeros(len(held)))
+    return Motion(np.clip(held.astype(float), low, high), np.zeros(len(held)))
 
 
-def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.ndarray, engaged: float) -> Verdict:
+def gate(spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.ndarray, engaged: float) -> Verdict:
     """Decide about one command.
 
     Args:
@@ -193,9 +193,9 @@ def gate(spec: RobotSpec, limits: Limits, state: State, target: Any, hold: np.nd
     return Verdict(command, tuple(changed))
 
 
-def advance(state: State, sent: np.ndarray) -> State:
+def advance(state: Motion, sent: np.ndarray) -> Motion:
     """The state after `sent` [D] went out."""
-    return State(sent.astype(float), sent - state.command)
+    return Motion(sent.astype(float), sent - state.command)
 
 
 def _is_float32(value: Any) -> bool:
@@ -221,7 +221,7 @@ def _far_outside(what: str, values: np.ndarray, low: np.ndarray, high: np.ndarra
     return f"{what} {names[i]!r} is {values[i]:.6g}, far outside of {low[i]:g} to {high[i]:g}"
 
 
-def _accelerate(limits: Limits, state: State, step: np.ndarray) -> np.ndarray:
+def _accelerate(limits: Limits, state: Motion, step: np.ndarray) -> np.ndarray:
     """The step nearest to `step` that changes the velocity by no more than allowed, now and when braking at a bound.
 
     From a velocity v, a braking robot still travels (v − a) + (v − 2a) + …, so a step u is allowed only while

@@ -1,8 +1,7 @@
 """Pacing at a fixed rate, and what it cost: rate, overruns, worst tick, time of every section."""
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -114,7 +113,3 @@ class TimingSummary:
     work_p99_share: float
     section_p50_ms: dict[str, float]
     section_p99_ms: dict[str, float]
-
-    def data(self) -> dict[str, Any]:
-        """Plain data for the log."""
-        return asdict(self)

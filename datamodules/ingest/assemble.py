@@ -7,7 +7,7 @@ import numpy as np
 from tensordict import TensorDict
 
 from datamodules.ingest.columns import mapped
-from datamodules.ingest.convert import BAD, Converted, Span
+from datamodules.ingest.convert import Converted, Span
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
@@ -104,7 +104,7 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
             reward = np.zeros(span.rows, np.float32)
             try:
                 reward = _reward(episode, span, options)
-            except BAD as error:
+            except UserError as error:
                 if options.bad_episodes == "refuse":
                     raise UserError(f"{span.where}: {error}") from error
                 skipped.append((span.where, str(error)))

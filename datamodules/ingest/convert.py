@@ -13,9 +13,6 @@ from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from robots.errors import LogError, RobotError
-
-BAD = (UserError, LogError, RobotError)  # what is wrong with data, as opposed to with this code
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,7 @@ def convert(job: Job) -> Converted:
     Raises:
         UserError: naming the source, and the episode and step where one is bad.
     """
-    try:
-        return _Conversion(job).run()
-    except UserError:
-        raise
-    except BAD as error:
-        raise UserError(str(error)) from error
+    return _Conversion(job).run()
 
 
 class _Conversion:
@@ -123,7 +115,7 @@ class _Conversion:
             for raw in self._source.episodes():
                 try:
                     self._take(raw, blocks)
-                except BAD as error:
+                except UserError as error:
                     if not self._job.skip:
                         raise UserError(_named(raw.where, str(error))) from error
                     self._skipped.append((raw.where, str(error)))

@@ -50,7 +50,7 @@ class Interface:
         """Of a robot's spec, as plain data.
 
         Raises:
-            RobotError: when it is no spec.
+            UserError: when it is no spec.
         """
         return cls._of(RobotSpec.from_json(json.dumps(dict(raw))))
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from datamodules.ingest.assemble import Part, assemble
 from datamodules.ingest.cache import cache_folder, making, publish
-from datamodules.ingest.convert import BAD, Job
+from datamodules.ingest.convert import Job
 from datamodules.ingest.hashes import Hashes
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.key import store_key
@@ -50,10 +50,6 @@ def ingest(
                 if not target.is_dir():
                     plan.make(folder, target, progress)
         return replace(load_store(target), left_out=tuple(plan.left_out))
-    except UserError:
-        raise
-    except BAD as error:
-        raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
 

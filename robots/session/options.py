@@ -2,38 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-
-from deploy.runtime.manifest import Manifest
-from deploy.runtime.policy import Decision
 from gipo.common.errors import UserError
 from robots.settings.ranges import RANGES
 from robots.timing import TimingSummary
-
-
-class Policy(Protocol):
-    """What acts: `deploy.runtime.policy.OnnxPolicy`, or a stand-in of a test."""
-
-    manifest: Manifest
-    policy_id: str
-
-    def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:
-        """Choose an action [D] for observation [O]; a policy with vision [H, D] for a row [R]."""
-        ...
-
-
-def _never() -> bool:
-    return False
-
-
-def _always() -> bool:
-    return True
-
-
-def _no_reason() -> str:
-    return ""
 
 
 @dataclass(frozen=True)
@@ -66,9 +38,9 @@ class Options:
     instruction: str = ""
     camera: str = "image"
     replan: int = 0
-    deadman: Callable[[], bool] = _always
-    takeover: Callable[[], bool] = _never
-    quit: Callable[[], str] = _no_reason
+    deadman: Callable[[], bool] = lambda: True
+    takeover: Callable[[], bool] = lambda: False
+    quit: Callable[[], str] = lambda: ""
 
     def __post_init__(self) -> None:
         for key, (low, high) in RANGES.items():

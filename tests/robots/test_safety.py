@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.common.errors import UserError
-from robots.safety import Limits, State, advance, check_freshness, check_observation, gate, start
+from robots.safety import Limits, Motion, advance, check_freshness, check_observation, gate, start
 from robots.spec import RobotSpec
 from tests.robots.builders import assert_no_limit_violated, make_spec
 
@@ -20,7 +20,7 @@ LIMITS = Limits.of(SPEC)
 HOLD = np.array(SPEC.action_hold)
 
 
-def decide(target: Any, state: State | None = None, engaged: float = 1.0, spec: RobotSpec = SPEC) -> Any:
+def decide(target: Any, state: Motion | None = None, engaged: float = 1.0, spec: RobotSpec = SPEC) -> Any:
     return gate(spec, Limits.of(spec), state or start(spec, None), target, HOLD, engaged)
 
 

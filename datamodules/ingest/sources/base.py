@@ -89,7 +89,7 @@ class Source(ABC):
         """Read what the source says of itself.
 
         Raises:
-            LogError, RobotError, UserError: when that cannot be read.
+            UserError: when that cannot be read.
         """
 
     @abstractmethod
