@@ -10,16 +10,18 @@ mean something only where two cores are idle, so read them beside `load_average_
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
 from datamodules.collect.processes import WorkerRollouts
-from datamodules.collect.rollouts import InProcessRollouts, Rollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
 from datamodules.envs.metaworld import MetaWorldEnv
 from datamodules.envs.simulation import spaces_of
 from datamodules.envs.tasks import simulation
+from datamodules.options import CollectorOptions
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy
 
@@ -56,7 +58,7 @@ def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
     with ExitStack() as stack:
         slices = {"bare": _bare(env, steps)}
         for name, policy in policies.items():
-            source = InProcessRollouts(TASK, num_envs, num_envs * steps, policy, store_params=False, seed=1)
+            source = InProcessRollouts(Collection(TASK, num_envs, num_envs * steps, policy, seed=1))
             slices[name] = _chunk(stack.enter_context(closing(source)))
         return take_turns(slices, turns)
 
@@ -64,10 +66,11 @@ def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
 def _workers(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
     policy, per_worker = TokenPolicy(spaces_of(env)), len(env.simulators) // WORKERS
     frames = per_worker * steps
-    sync = WorkerRollouts(TASK, per_worker, WORKERS * frames, policy, store_params=False, seed=1, workers=WORKERS)
+    whole = Collection(TASK, per_worker, WORKERS * frames, policy, seed=1)
+    sync = WorkerRollouts(whole, CollectorOptions(workers=WORKERS))
     with closing(sync):
         asynchronous = WorkerRollouts(
-            TASK, per_worker, frames, policy, store_params=False, seed=1, workers=WORKERS, asynchronous=True
+            replace(whole, frames=frames), CollectorOptions(workers=WORKERS, asynchronous=True)
         )
         with closing(asynchronous):
             shipped = MetaWorldEnv(TASK.name, len(env.simulators))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.states import LiberoStateEnv
 from datamodules.envs.simulation import spaces_of
@@ -29,7 +29,7 @@ def run(turns: int = 8, num_envs: int = 4, steps: int = 8) -> dict[str, Any]:
         env.reset()
         simulators = [env.simulator(index) for index in range(num_envs)]
         policy = TokenPolicy(spaces_of(env))
-        with closing(InProcessRollouts(TASK, num_envs, num_envs * steps, policy, store_params=False, seed=1)) as source:
+        with closing(InProcessRollouts(Collection(TASK, num_envs, num_envs * steps, policy, seed=1))) as source:
 
             def collect(side: Side) -> None:
                 side.start()

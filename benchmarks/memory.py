@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from datamodules.advantages import GAE
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.replay.ring import Replay
@@ -32,7 +32,7 @@ def _bytes_per_transition(capacity: int, store_params: bool) -> float:
     task = simulation("reach-v3")
     with closing(task.make(1, seed=0)) as env:
         policy = TokenPolicy(spaces_of(env))
-    with closing(InProcessRollouts(task, 4, capacity, policy, store_params, seed=0)) as rollouts:
+    with closing(InProcessRollouts(Collection(task, 4, capacity, policy, store_params))) as rollouts:
         replay = Replay(capacity, GAE())
         replay.extend(rollouts.collect().exclude(("next", "success")), policy)
     assert len(replay) == capacity

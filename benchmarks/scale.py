@@ -19,10 +19,10 @@ from tensordict import TensorDict
 from benchmarks.turns import Side, take_turns
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.ray_actors import RayRollouts
-from datamodules.collect.rollouts import Rollouts
+from datamodules.collect.rollouts import Collection, Rollouts
 from datamodules.envs.simulation import spaces_of
 from datamodules.envs.tasks import simulation
-from datamodules.options import RayOptions
+from datamodules.options import CollectorOptions, RayOptions
 from gipo.policies import Policy, TokenPolicy
 
 TASK = simulation("reach-v3")
@@ -37,11 +37,11 @@ def run(turns: int = 8, num_envs: int = 16, steps: int = 32) -> dict[str, Any]:
     sources: dict[str, Rollouts] = {}
     with ExitStack() as stack:
         for workers in WORKERS:
-            shared = (TASK, num_envs, workers * num_envs * steps, policy, False, 1, 0, workers, False, 120.0)
+            what = Collection(TASK, num_envs, workers * num_envs * steps, policy, seed=1)
             # More places than cores, so that both groups of actors fit on one machine.
-            options = RayOptions(cpus=0.1)
-            sources[f"processes_{workers}"] = stack.enter_context(closing(WorkerRollouts(*shared)))
-            sources[f"ray_{workers}"] = stack.enter_context(closing(RayRollouts(*shared, options)))
+            options = CollectorOptions(workers=workers, worker_timeout=120.0, ray=RayOptions(cpus=0.1))
+            for kind, rollouts in (("processes", WorkerRollouts), ("ray", RayRollouts)):
+                sources[f"{kind}_{workers}"] = stack.enter_context(closing(rollouts(what, options)))
         sides = take_turns({name: _chunk(source, policy) for name, source in sources.items()}, turns)
         frames = sources["ray_1"].collect()
     ratios = {f"{name}_ratio": side.ratio(sides["processes_1"]) for name, side in sides.items()}

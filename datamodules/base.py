@@ -1,6 +1,5 @@
 """What every data module shares: evaluation in a simulator, where there is one, and the figures of a run."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
+from datamodules.collect.actor import on_processor
 from datamodules.collect.evaluation import evaluate
 from datamodules.envs.simulation import Simulation
 from datamodules.envs.tasks import simulation
@@ -34,6 +34,8 @@ class PolicyDataModule(LightningDataModule, ABC):
     """
 
     axis: ClassVar[str]  # what `position` counts, and the x-axis of every logger
+    iterations: int  # training iterations of the whole run
+    total: int  # `position` at its end
     divided: ClassVar[tuple[str, ...]] = ("batch",)  # options of all learners together, of which each has a part
     store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
     logs: Logs | None = None  # what the run learns from beside what it collects
@@ -50,11 +52,6 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def iterations(self) -> int:
-        """Training iterations of the whole run."""
-
-    @property
-    @abstractmethod
     def spaces(self) -> Spaces:
         """What a policy for this data is built for."""
 
@@ -64,14 +61,9 @@ class PolicyDataModule(LightningDataModule, ABC):
         """How far the run is, counted in `axis`."""
 
     @property
-    @abstractmethod
-    def total(self) -> int:
-        """`position` at the end of the run."""
-
-    @property
-    @abstractmethod
     def title(self) -> str:
-        """What the run is about, in a word or two."""
+        """What the run is about, in a word or two: its task's name."""
+        return self.evaluated_task.name
 
     @property
     def interface(self) -> dict[str, Any] | None:
@@ -197,6 +189,18 @@ class PolicyDataModule(LightningDataModule, ABC):
         finally:
             self._noticed = True
 
+    def check_logs(self, key: str | None) -> None:
+        """Refuse the state of a run that learned from other logs, which have another `key`; None is none.
+
+        Raises:
+            UserError: saying what to do with the checkpoint.
+        """
+        if key != (None if self.logs is None else self.logs.store.facts.key):
+            raise UserError(
+                "the checkpoint was trained on other logs than data.logs, or on logs ingested in another way; "
+                "to start a new run from its policy, give it as --model.init_from"
+            )
+
     def check_as_many(self, state_dict: dict[str, Any]) -> None:
         """Refuse the state of more or fewer learners.
 
@@ -235,9 +239,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         return self._whole_policy(self.policy)
 
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
-        policy = self.whole_policy()
-        if policy.version.device.type != "cpu":
-            policy = copy.deepcopy(policy).cpu()
+        policy = on_processor(self.whole_policy())
         how = self.evaluation.deterministic, self.evaluation.max_steps
         found = evaluate(self.evaluation_env, policy, episodes, seed, *how)
         # All ranks act on the same figures, also where their machines round differently.

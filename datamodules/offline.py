@@ -72,7 +72,7 @@ class OfflineDataModule(PolicyDataModule):
     ):
         super().__init__(task, evaluation, seed)
         self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high)
-        self._iterations = iterations
+        self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
         self.min_ess = min_ess
@@ -84,11 +84,6 @@ class OfflineDataModule(PolicyDataModule):
         self._restored: dict[str, Any] = {}
 
     @property
-    def iterations(self) -> int:
-        """Training iterations of the whole run."""
-        return self._iterations
-
-    @property
     def spaces(self) -> Spaces:
         """What a policy for these logs is built for."""
         return self.logs.spaces
@@ -97,11 +92,6 @@ class OfflineDataModule(PolicyDataModule):
     def position(self) -> int:
         """Iterations so far."""
         return self.iteration
-
-    @property
-    def total(self) -> int:
-        """Iterations of the whole run."""
-        return self._iterations
 
     @property
     def title(self) -> str:
@@ -151,11 +141,7 @@ class OfflineDataModule(PolicyDataModule):
                 f"the checkpoint has no training state of logs to resume from: {', '.join(missing)} missing; "
                 "to start from its policy, give it as --model.init_from"
             )
-        if state_dict["key"] != self.logs.store.facts.key:
-            raise UserError(
-                "the checkpoint was trained on other logs than data.logs, or on logs ingested in another way; "
-                "to start a new run from its policy, give it as --model.init_from"
-            )
+        self.check_logs(state_dict["key"])
         self.check_as_many(state_dict)
 
     def restore(self, state_dict: dict[str, Any]) -> None:

@@ -27,12 +27,8 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
-from datamodules.collect import sources
-from datamodules.collect.episode_returns import EpisodeTracker
-from datamodules.collect.random_state import generator_states, restore_generators
-from datamodules.collect.rollouts import Rollouts
-from datamodules.envs.gymnasium import GymnasiumTask
-from datamodules.envs.interface import gymnasium_interface
+from datamodules.collect.sources import Source
+from datamodules.envs.interface import recorded_interface
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
@@ -92,6 +88,7 @@ class OnlineDataModule(PolicyDataModule):
     axis = "frames"
     divided = ("frames_per_iteration", "warmup_frames", "capacity", "batch")
     task: Simulation
+    advantages: Literal["recompute", "stored"]
 
     def __init__(
         self,
@@ -120,39 +117,20 @@ class OnlineDataModule(PolicyDataModule):
         seed: int | None = None,
     ):
         super().__init__(task, evaluation, seed)
-        self.total_frames = total_frames
-        self.frames_per_iteration = frames_per_iteration
-        self.warmup_frames = warmup_frames
-        self.capacity = capacity
-        self.rounds = rounds
-        self.batch = batch
-        self.advantages: Literal["recompute", "stored"] = advantages
-        self.refresh_every = refresh_every
-        self.estimator = estimator
-        self.sampler = sampler
-        self.reward_scale = reward_scale
-        self.freeze_moments = freeze_moments
-        self.store_params = store_params
-        self.replay_device: Literal["cpu", "learner"] = replay_device
-        self.collector = collector
+        self.total_frames, self.frames_per_iteration = total_frames, frames_per_iteration
+        self.warmup_frames, self.capacity, self.rounds, self.batch = warmup_frames, capacity, rounds, batch
+        self.advantages, self.refresh_every, self.estimator = advantages, refresh_every, estimator
+        self.sampler, self.reward_scale, self.freeze_moments = sampler, reward_scale, freeze_moments
+        self.store_params, self.replay_device, self.collector = store_params, replay_device, collector
         self.logs = None if logs is None else Logs(logs, ingest, behaviour, self.seed)
         self.min_ess = min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
-        self.collector.simulated(self.task)  # refuses what cannot be done with this task
-        self.frames = 0  # environment steps collected so far
+        self.total, self.iterations = total_frames, -(-total_frames // frames_per_iteration)
         self.iteration = 0
-        self.episodes = EpisodeTracker()
+        self._source = Source(collector, self.task)
         self._replay: Replay | None = None
-        self._rollouts: Rollouts | None = None
         self._restored: dict[str, Any] = {}
-        self._next_episode = 0
-        self._at_boundary = False
-
-    @property
-    def iterations(self) -> int:
-        """Training iterations of the whole run."""
-        return -(-self.total_frames // self.frames_per_iteration)
 
     @property
     def spaces(self) -> Spaces:
@@ -169,41 +147,18 @@ class OnlineDataModule(PolicyDataModule):
     @property
     def position(self) -> int:
         """Environment steps so far."""
-        return self.frames
-
-    @property
-    def total(self) -> int:
-        """Environment steps of the whole run."""
-        return self.total_frames
-
-    @property
-    def title(self) -> str:
-        """The task."""
-        return self.task.name
+        return self._source.frames
 
     @property
     def interface(self) -> dict[str, Any] | None:
-        """Those of the task."""
+        """Names, units and rate of the task that is collected from, where it has true ones."""
         return self.task.interface
 
     def notes(self, every: int) -> list[str]:
         """Whether checkpoints, `every` so many iterations, would cut episodes short."""
-        steps = every * self.part("frames_per_iteration") // self.collector.simulators_together
-        horizon = self.collector.simulated(self.task).horizon
-        if self.collector.workers or horizon is None or self.iterations <= every:
+        if self.iterations <= every:
             return []
-        if self.collector.stagger and steps < 2 * horizon:
-            return [
-                f"with data.collector.stagger a checkpoint begins new short episodes, here every {steps} steps of a "
-                f"simulator, whose episodes have {horizon}: hardly one is whole, and late phases are rarely seen; "
-                f"choose checkpoint.every of at least {-(-2 * horizon * every // steps)}"
-            ]
-        if self.collector.stagger or steps % horizon == 0:
-            return []
-        return [
-            f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside an episode's {horizon}; "
-            "choose checkpoint.every so that it falls on their ends"
-        ]
+        return self.collector.notes(self._source.task.horizon, self.part("frames_per_iteration"), every)
 
     def setup(self, stage: str) -> None:
         """Make room for a run; simulators start with the first batch."""
@@ -222,33 +177,27 @@ class OnlineDataModule(PolicyDataModule):
 
     def metrics(self) -> dict[str, float]:
         """Running figures of collection, for the loggers and the progress bar."""
-        others = ranks.others((len(self._replay or []), list(self.episodes.finished)))
+        others = ranks.others((len(self._replay or []), list(self._source.episodes.finished)))
         size = len(self._replay or []) + sum(size for size, _ in others)
-        return {"replay/size": float(size), **self.episodes.means([one for _, some in others for one in some])}
+        return {"replay/size": float(size), **self._source.episodes.means([one for _, some in others for one in some])}
 
     def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
-        interface = self.interface
-        if isinstance(self.task, GymnasiumTask):
-            sizes = self.spaces
-            interface = gymnasium_interface(self.task.name, sizes.observation_size, len(sizes.action_low))
-        found: TrainedOn = {"task": self.task.name, "frames": self.frames, "interface": interface}
+        interface = recorded_interface(self.task, self.spaces)
+        found: TrainedOn = {"task": self.task.name, "frames": self.position, "interface": interface}
         return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, replay and generators. Taking it is an episode boundary, unless it is `unnoticed`."""
-        if self._replay is None or self._rollouts is None:
+        if self._replay is None or self._source.rollouts is None:
             return self._restored
-        self._at_boundary = self._at_boundary or self._noticed
+        self._source.at_boundary = self._source.at_boundary or self._noticed
         own = {
             "task": self.task.name,
-            "frames": self.frames,
             "iteration": self.iteration,
-            "next_episode": self._rollouts.next_episode,
-            "episodes": self.episodes.state_dict(),
             "replay": self._replay.state_dict(),
             "logs": None if self._logged is None else self._logged.state_dict(),
-            "generators": generator_states(),
+            **self._source.state_dict(),
         }
         return of_all_ranks(own)
 
@@ -269,70 +218,54 @@ class OnlineDataModule(PolicyDataModule):
             )
         self.check_as_many(state_dict)
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
-        trained_on = (state_dict.get("logs") or {}).get("key")
-        if trained_on != (None if self._logged is None else self._logged.key):
-            raise UserError(
-                "the checkpoint was trained with other logs than data.logs, or with logs ingested in another way; "
-                "to start a new run from its policy, give it as --model.init_from"
-            )
+        self.check_logs((state_dict.get("logs") or {}).get("key"))
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `check` accepts."""
-        self.frames, self.iteration = state_dict["frames"], state_dict["iteration"]
-        self.episodes.load_state_dict(state_dict["episodes"])
-        self._next_episode = state_dict["next_episode"]
+        self.iteration = state_dict["iteration"]
+        self._source.load_state_dict(state_dict)
         self._restored = state_dict
         if self._logged is not None:
             self._logged.load_state_dict(state_dict.get("logs"))
-        self._at_boundary = True
         if self._replay is not None:
             self._replay.load_state_dict(state_dict["replay"])
 
     def teardown(self, stage: str) -> None:
         """Close simulators and workers."""
-        if self._rollouts is not None:
-            self._rollouts.close()
-            self._rollouts = None
+        self._source.close()
         super().teardown(stage)
 
     def _iterate(self) -> TensorDict:
         policy = self.whole_policy()
         if self._replay is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
-        if self._rollouts is None:
-            seen = max(self.part("frames_per_iteration"), self.part("warmup_frames"))
-            look_around(policy, self.evaluation_env, seen, self.own_seed)
-            self._rollouts = sources.start(
-                self.collector, self.task, self.part("frames_per_iteration"), policy, self.store_params,
-                self.own_seed, self._next_episode, self.iteration,
-            )  # fmt: skip
-        if self._at_boundary:
-            self._begin_again(self._rollouts)
-        self._rollouts.update(policy)
+        if self._source.rollouts is None:
+            frames, seed = self.part("frames_per_iteration"), self.own_seed
+            look_around(policy, self.evaluation_env, max(frames, self.part("warmup_frames")), seed)
+            self._source.start(frames, policy, self.store_params, seed, self.iteration)
+        self._source.act_by(policy, seed_of(self.seed, self.iteration))
+        self._restored, replay = {}, self._replay
         refresh_follows = self.iteration % self.refresh_every == 0
-        self._collect(self._rollouts, self._replay, policy, refresh_follows)
-        while len(self._replay) < min(self.part("warmup_frames"), self.part("capacity")):
-            self._collect(self._rollouts, self._replay, policy, refresh_follows)
+        self._collect(replay, policy, refresh_follows)
+        while len(replay) < min(self.part("warmup_frames"), self.part("capacity")):
+            self._collect(replay, policy, refresh_follows)
         if refresh_follows:
-            self._replay.refresh(policy)
+            replay.refresh(policy)
         self.iteration += 1
         version, batch = int(policy.version), self.part("batch")
         if self._logged is None:
-            return self._replay.sample(self.rounds, batch, version)
-        logged = self._logged.sample(
-            policy, self.rounds, batch, refresh_follows, self.needs_behaviour, self.own_seed
-        ).to(self._device or "cpu")
-        collected = self._replay.sample(self.rounds, batch - self._logged.part(batch), version)
-        return torch.cat((logged, collected), 1)
+            return replay.sample(self.rounds, batch, version)
+        logged = self._logged.sample(policy, self.rounds, batch, refresh_follows, self.needs_behaviour, self.own_seed)
+        collected = replay.sample(self.rounds, batch - self._logged.part(batch), version)
+        return torch.cat((logged.to(replay.device), collected), 1)
 
-    def _collect(self, rollouts: Rollouts, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
-        frames = rollouts.collect()
+    def _collect(self, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
+        segment = self._source.collect()
         # First, because it refuses what is not finite.
-        replay.extend(frames.exclude(("next", "success"), ("next", "staggered")), policy, refresh_follows)
+        replay.extend(segment.exclude(("next", "success"), ("next", "staggered")), policy, refresh_follows)
         if not self._moments_frozen:
-            policy.learn_moments(frames["observation"].to(policy.version.device), pool=ranks.joined)
-        self.episodes.add(frames)
-        self.frames += len(frames) * ranks.count()
+            policy.learn_moments(segment["observation"].to(policy.version.device), pool=ranks.joined)
+        self._source.count(segment)
 
     @property
     def _moments_frozen(self) -> bool:
@@ -342,15 +275,6 @@ class OnlineDataModule(PolicyDataModule):
         warming_up = self.trainer.current_epoch < module.critic_warmup
         return bool(warming_up or (self.freeze_moments and module.init_from is not None))
 
-    def _begin_again(self, rollouts: Rollouts) -> None:
-        """New episodes whose goals and noise depend on the seed and the iteration alone."""
-        if rollouts.restart(seed_of(self.seed, self.iteration)):
-            self.episodes.drop_unfinished()
-        if self._restored:
-            restore_generators(self._restored["generators"])
-            self._restored = {}
-        self._at_boundary = False
-
     def check_learners(self) -> None:
         """Refuse options that cannot be divided between the learners, nor between the simulators of each.
 
@@ -358,14 +282,9 @@ class OnlineDataModule(PolicyDataModule):
             UserError: naming the option.
         """
         super().check_learners()
-        together = self.collector.simulators_together * self.learners
-        if self.frames_per_iteration % together:
-            raise UserError(
-                f"data.frames_per_iteration={self.frames_per_iteration} must be a multiple of the {together} "
-                "simulators that step together (data.collector.num_envs × workers × learners)"
-            )
+        self.collector.refuse_uneven(self.frames_per_iteration, self.learners)
         if self._logged is not None:
-            self._logged.refuse_bad_mix(self.part("batch"))
+            self._logged.refuse_bad_mix(self.part("batch"), self.store_params)
 
     def _refuse_bad_sizes(self) -> None:
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
@@ -378,8 +297,3 @@ class OnlineDataModule(PolicyDataModule):
             )
         if self.advantages == "stored" and self.estimator.needs_log_ratio:
             raise UserError("V-trace needs data.advantages=recompute: its ratios change with the policy")
-        if self.logs is not None and self.store_params:
-            raise UserError(
-                "data.store_params=true cannot be mixed with data.logs, which hold no parameters of the distributions "
-                "that acted; leave one of the two out"
-            )

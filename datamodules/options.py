@@ -17,7 +17,7 @@ class RayOptions:
         address: `host:port` of the cluster's head, `auto` for the cluster this machine belongs to; null starts one here
             that ends with the run.
         cpus: cores that an actor asks for.
-        max_staleness: with `asynchronous`, how many updates the weights behind a chunk may lag when it is used; 0 is
+        max_staleness: with `asynchronous`, how many updates the weights behind a segment may lag when it is used; 0 is
             synchronous collection.
         replacements: actors that may be lost and replaced in a run; the next one lost ends it with an error.
         start_timeout: seconds that an actor may take to start.
@@ -78,9 +78,42 @@ class CollectorOptions:
         shortened = task if self.max_steps is None else Shortened(task, self.max_steps)
         return Staggered(shortened) if self.stagger else shortened
 
+    def refuse_uneven(self, frames: int, learners: int) -> None:
+        """Raise a UserError when an iteration's `frames` are no whole steps of all simulators of all learners."""
+        together = self.simulators_together * learners
+        if frames % together:
+            raise UserError(
+                f"data.frames_per_iteration={frames} must be a multiple of the {together} "
+                "simulators that step together (data.collector.num_envs × workers × learners)"
+            )
+
+    def notes(self, horizon: int | None, frames: int, every: int) -> list[str]:
+        """What checkpoints do to episodes, where they end ones that are running.
+
+        Args:
+            horizon: decisions of a training episode, where it has a limit.
+            frames: transitions of an iteration.
+            every: iterations between two checkpoints.
+        """
+        steps = every * frames // self.simulators_together
+        if self.workers or horizon is None:
+            return []
+        if self.stagger and steps < 2 * horizon:
+            return [
+                f"with data.collector.stagger a checkpoint begins new short episodes, here every {steps} steps of a "
+                f"simulator, whose episodes have {horizon}: hardly one is whole, and late phases are rarely seen; "
+                f"choose checkpoint.every of at least {-(-2 * horizon * every // steps)}"
+            ]
+        if self.stagger or steps % horizon == 0:
+            return []
+        return [
+            f"a checkpoint ends all episodes, here every {steps} steps of a simulator, inside an episode's {horizon}; "
+            "choose checkpoint.every so that it falls on their ends"
+        ]
+
     @property
     def simulators_together(self) -> int:
-        """Simulators behind one chunk of transitions."""
+        """Simulators behind one segment of transitions."""
         one_worker_each = self.asynchronous and self.backend == "process"
         return self.num_envs * (1 if one_worker_each else max(self.workers, 1))
 

@@ -45,7 +45,7 @@ def test_resuming_needs_the_same_logs(
     assert (recorded["task"], len(recorded["logs"])) == ("Tiny-v0", 2)
     for logs in (json.dumps([str(robot.logs[1])]), None):
         args = tiny("run", ckpt_path=last(tmp_path / "run"), **chosen | {"data__logs": logs})
-        assert "trained with other logs than data.logs" in refused(capsys, args, tmp_path / "run")
+        assert "trained on other logs than data.logs" in refused(capsys, args, tmp_path / "run")
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -11,6 +11,11 @@ from torch import Tensor
 from gipo.policies import Policy
 
 
+def on_processor(policy: Policy) -> Policy:
+    """The policy itself where it is on the CPU, where simulators are; else a copy that is."""
+    return policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
+
+
 class Actor(TensorDictModuleBase):
     """Samples an action and writes what the data contract asks of the behaviour policy.
 

@@ -1,4 +1,4 @@
-"""Returns and successes of training episodes, put together from chunks."""
+"""Returns and successes of training episodes, put together from segments."""
 
 from collections import deque
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 
 
 class EpisodeTracker:
-    """Follows unfinished episodes across chunks and keeps the last `window` finished ones.
+    """Follows unfinished episodes across segments and keeps the last `window` finished ones.
 
     Args:
         window: finished episodes that the running means cover.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -16,9 +17,10 @@ from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import ReceivingActor
-from datamodules.collect.rollouts import EpisodeNumbers, Rollouts, transitions
+from datamodules.collect.rollouts import ENDLESS, Collection, EpisodeNumbers, Rollouts, transitions
 from datamodules.collect.weight_transfer import BoundedWeightSync, count_down
 from datamodules.envs.simulation import Simulation
+from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 
@@ -29,60 +31,38 @@ class WorkerRollouts(Rollouts):
     A worker that dies, or sends nothing for `timeout` seconds, ends the run with an error that names it.
 
     Args:
-        task: what to simulate.
-        num_envs: simulators per worker.
-        frames: transitions per chunk; a chunk joins all workers, or is one worker's when asynchronous.
-        policy: acts, as a copy.
-        store_params: keep the behaviour policy's distribution parameters.
-        seed: of goals and sampling noise.
-        first_episode: number of the first episode.
-        workers: number of processes.
-        asynchronous: workers go on collecting while the learner learns.
-        timeout: seconds without a chunk after which the workers count as stuck.
+        what: to collect; a segment joins all workers, or is one worker's when asynchronous.
+        options: how many workers, whether they are asynchronous, and how long they may be silent.
     """
 
-    def __init__(
-        self,
-        task: Simulation,
-        num_envs: int,
-        frames: int,
-        policy: Policy,
-        store_params: bool,
-        seed: int,
-        first_episode: int = 0,
-        workers: int = 2,
-        asynchronous: bool = False,
-        timeout: float = 30.0,
-    ):
-        self._timeout = timeout
-        self._actor = ReceivingActor(copy.deepcopy(policy).cpu(), store_params)
-        options = {} if asynchronous else {"cat_results": 0, "use_buffers": True}
-        self._collector = (MultiAsyncCollector if asynchronous else MultiSyncCollector)(
-            [partial(_worker_env, task, num_envs)] * workers,
+    def __init__(self, what: Collection, options: CollectorOptions):
+        self._timeout = options.worker_timeout
+        self._actor = ReceivingActor(copy.deepcopy(what.policy).cpu(), what.store_params)
+        kind: Any = MultiAsyncCollector if options.asynchronous else MultiSyncCollector
+        self._collector = kind(
+            [partial(_worker_env, what.task, what.num_envs)] * options.workers,
             self._actor,
-            frames_per_batch=frames,
-            total_frames=-1,
-            trust_policy=True,
-            auto_register_policy_transforms=False,
-            weight_sync_schemes={"policy": BoundedWeightSync(timeout)},
-            **options,
+            frames_per_batch=what.frames,
+            weight_sync_schemes={"policy": BoundedWeightSync(self._timeout)},
+            **ENDLESS,
+            **({} if options.asynchronous else {"cat_results": 0, "use_buffers": True}),
         )
         self._processes = list(self._collector.procs)
-        self._collector.set_seed(seed)
+        self._collector.set_seed(what.seed)
         self._iterator: Iterator[TensorDictBase] = iter(self._collector)
-        self._episodes = EpisodeNumbers(first_episode, contiguous=False)
+        self._episodes = EpisodeNumbers(what.first_episode, contiguous=False)
         self._silences = {process.pid: _Silence(time.monotonic()) for process in self._processes}
 
     def collect(self) -> TensorDict:
-        """The next chunk [M].
+        """The next segment of transitions [M].
 
         Raises:
             UserError: when a worker died or is stuck; all workers are gone then.
         """
         with self._watched():
-            chunk = next(self._iterator)
-            self._refuse_silence(set(chunk["process"].flatten().tolist()))
-        return transitions(chunk, self._episodes)
+            segment = next(self._iterator)
+            self._refuse_silence(set(segment["process"].flatten().tolist()))
+        return transitions(segment, self._episodes)
 
     def update(self, policy: Policy) -> None:
         """Send the weights to every worker.
@@ -123,13 +103,13 @@ class WorkerRollouts(Rollouts):
             done.set()
 
     def _refuse_silence(self, heard: set[int]) -> None:
-        """Notice a stuck worker behind others that go on: chunks come first in, first out, so each has its turn."""
+        """Notice a stuck worker behind others that go on: segments come first in, first out, so each has its turn."""
         for pid, silence in self._silences.items():
             if pid in heard:
                 self._silences[pid] = _Silence(time.monotonic())
                 continue
-            silence.chunks += 1
-            if silence.chunks > 2 * len(self._processes) and time.monotonic() - silence.since > self._timeout:
+            silence.segments += 1
+            if silence.segments > 2 * len(self._processes) and time.monotonic() - silence.since > self._timeout:
                 raise RuntimeError(f"process {pid} sent nothing for {self._timeout:g} s while others did")
 
     def _give_up(self, stuck: threading.Event) -> None:
@@ -150,10 +130,10 @@ class WorkerRollouts(Rollouts):
 
 @dataclass
 class _Silence:
-    """Since when (monotonic seconds), and for how many chunks of other workers, a worker has sent nothing."""
+    """Since when (monotonic seconds), and for how many segments of other workers, a worker has sent nothing."""
 
     since: float
-    chunks: int = 0
+    segments: int = 0
 
 
 def _worker_env(task: Simulation, num_envs: int) -> EnvBase:

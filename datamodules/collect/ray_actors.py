@@ -2,7 +2,7 @@
 
 TorchRL's `RayCollector` (0.14.1) is not used: it waits for its actors without a limit of time, cannot put another
 actor in the place of a dead one (the process group of its weight transfer is fixed when it starts), sends weights to
-a busy actor only when its chunk is done, and knows no limit of staleness. So each actor is our `InProcessRollouts`,
+a busy actor only when its segment is done, and knows no limit of staleness. So each actor is our `InProcessRollouts`,
 which is TorchRL's `Collector`, and the weights travel with the requests, as one immutable object of Ray's store.
 """
 
@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,74 +21,50 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from datamodules.collect.ray_cluster import RayCluster
-from datamodules.collect.rollouts import InProcessRollouts, Rollouts
-from datamodules.envs.simulation import Simulation
-from datamodules.options import RayOptions
+from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
+from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
 class RayRollouts(Rollouts):
-    """Several Ray actors, each with `num_envs` simulators; a chunk joins a part from every actor.
+    """Several Ray actors, each with `num_envs` simulators; a segment joins a part from every actor.
 
-    Every request carries the weights to act with. `max_staleness` requests are under way ahead of the one whose chunk
-    is waited for, so that actors collect while the learner learns: a chunk is at most that many calls of `update` old,
-    at most `max_staleness` + 1 chunks exist at a time, and which weights collect which chunk does not depend on time.
-    With 0, asynchronous collection is synchronous collection. One actor collects what `InProcessRollouts` would.
+    Every request carries the weights to act with. `max_staleness` requests are under way ahead of the one whose segment
+    is waited for, so that actors collect while the learner learns: a segment is at most that many calls of `update`
+    old, at most `max_staleness` + 1 segments exist at a time, and which weights collect which segment does not depend
+    on time. With 0, asynchronous collection is synchronous. One actor collects what `InProcessRollouts` would.
 
     An actor that dies, or sends nothing for `timeout` seconds, is replaced, with new episodes and noise of its own, and
     repeats what it owed; the run ends with an error when `ray.replacements` are used up.
 
     Args:
-        task: what to simulate; it must be known on every machine.
-        num_envs: simulators per actor.
-        frames: transitions per chunk, of all actors together.
-        policy: acts, as a copy.
-        store_params: keep the behaviour policy's distribution parameters.
-        seed: of goals and sampling noise.
-        first_episode: number of the first episode.
-        workers: number of actors.
-        asynchronous: actors go on collecting while the learner learns.
-        timeout: seconds without a chunk after which an actor counts as stuck.
-        options: where the cluster is, and what an actor may do.
+        what: to collect; a segment joins a part from every actor, and the task must be known on every machine.
+        options: how many actors, whether they are asynchronous, how long they may be silent, and the cluster's.
 
     Raises:
         UserError: when there is no Ray or no cluster, or the actors cannot start.
     """
 
-    def __init__(
-        self,
-        task: Simulation,
-        num_envs: int,
-        frames: int,
-        policy: Policy,
-        store_params: bool,
-        seed: int,
-        first_episode: int = 0,
-        workers: int = 2,
-        asynchronous: bool = False,
-        timeout: float = 30.0,
-        options: RayOptions = RayOptions(),  # noqa: B008 - read only
-    ):
-        self._seed, self._timeout, self._options = seed, timeout, options
-        self._ahead = options.max_staleness if asynchronous else 0
+    def __init__(self, what: Collection, options: CollectorOptions):
+        self._seed, self._timeout, self._options = what.seed, options.worker_timeout, options.ray
+        self._ahead = options.ray.max_staleness if options.asynchronous else 0
         self._replaced = 0
-        self._next_episode = first_episode
-        self._cluster = RayCluster(options.address, workers * options.cpus)
+        self._next_episode = what.first_episode
+        self._cluster = RayCluster(options.ray.address, options.workers * options.ray.cpus)
         self._ray = self._cluster.ray
-        self._make = (
-            self._ray.remote(_Collecting).options(num_cpus=options.cpus, max_restarts=0, max_task_retries=0).remote
-        )
-        acting = copy.deepcopy(policy).cpu()
-        self._arguments = self._ray.put((task, num_envs, frames // workers, acting, store_params))
+        collecting = self._ray.remote(_Collecting)
+        self._make = collecting.options(num_cpus=options.ray.cpus, max_restarts=0, max_task_retries=0).remote
+        part = what.frames // options.workers
+        self._what = self._ray.put(replace(what, frames=part, policy=copy.deepcopy(what.policy).cpu(), first_episode=0))
         self._workers: list[_Worker] = []
         try:
-            self._workers = [_Worker(index) for index in range(workers)]
+            self._workers = [_Worker(index) for index in range(options.workers)]
             for worker in self._workers:
                 self._begin(worker)
             for worker in self._workers:
                 self._meet(worker)
-            self.update(policy)
+            self.update(what.policy)
         except BaseException:
             self.close()
             raise
@@ -98,7 +75,7 @@ class RayRollouts(Rollouts):
         return self._next_episode
 
     def collect(self) -> TensorDict:
-        """The next chunk [M], part by part in the order of the actors.
+        """The next segment [M], part by part in the order of the actors.
 
         Raises:
             UserError: when an actor failed and cannot be replaced; all actors are gone then.
@@ -131,7 +108,7 @@ class RayRollouts(Rollouts):
         self._cluster.close()
 
     def _begin(self, worker: "_Worker") -> None:
-        worker.actor = self._make(self._arguments, self._seed_of(worker))
+        worker.actor = self._make(self._what, self._seed_of(worker))
         worker.hello = worker.actor.hello.remote()
 
     def _meet(self, worker: "_Worker") -> None:
@@ -156,7 +133,7 @@ class RayRollouts(Rollouts):
         worker.restart = None
 
     def _oldest(self, worker: "_Worker", deadline: float) -> TensorDict:
-        """The part of a chunk that was asked for first."""
+        """The part of a segment that was asked for first."""
         errors = self._ray.exceptions
         while True:
             try:
@@ -245,18 +222,18 @@ class _Worker:
 class _Collecting:
     """What runs in an actor: collection in one process, with the weights that come with a request."""
 
-    def __init__(self, arguments: tuple[Simulation, int, int, Policy, bool], seed: int):
+    def __init__(self, what: Collection, seed: int):
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
-        task, num_envs, frames, self._policy, store_params = arguments
-        self._rollouts = InProcessRollouts(task, num_envs, frames, self._policy, store_params, seed)
+        self._policy = what.policy
+        self._rollouts = InProcessRollouts(replace(what, seed=seed))
 
     def hello(self) -> int:
         """The number of this process, once its simulators stand."""
         return os.getpid()
 
     def collect(self, weights: dict[str, Tensor], restart: int | None) -> TensorDict:
-        """The next part of a chunk, of new episodes where a seed to `restart` with is given."""
+        """The next part of a segment, of new episodes where a seed to `restart` with is given."""
         self._policy.load_state_dict(weights)
         if restart is not None:
             self._rollouts.restart(restart)

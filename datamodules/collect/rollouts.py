@@ -1,21 +1,48 @@
 """Collection in this process, and what every source of transitions has in common."""
 
-import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.collectors import Collector
 
-from datamodules.collect.actor import Actor
+from datamodules.collect.actor import Actor, on_processor
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.simulation import Simulation
 from gipo.policies import Policy
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)
+
+# Options of TorchRL's collectors, which go on until they are closed.
+ENDLESS: dict[str, Any] = {"total_frames": -1, "trust_policy": True, "auto_register_policy_transforms": False}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is to be collected, wherever that happens.
+
+    Args:
+        task: what to simulate; workers and actors make their own simulators from it.
+        num_envs: simulators, of every process.
+        frames: transitions of a segment.
+        policy: acts; where it is not in this process and on its processor, as a copy.
+        store_params: keep the behaviour policy's distribution parameters.
+        seed: of goals and sampling noise.
+        first_episode: number of the first episode.
+    """
+
+    task: Simulation
+    num_envs: int
+    frames: int
+    policy: Policy
+    store_params: bool = False
+    seed: int = 0
+    first_episode: int = 0
 
 
 class Rollouts(ABC):
@@ -25,7 +52,7 @@ class Rollouts(ABC):
 
     @abstractmethod
     def collect(self) -> TensorDict:
-        """The next chunk of transitions [M], in time order within each episode."""
+        """The next segment of transitions [M], in time order within each episode."""
 
     @abstractmethod
     def update(self, policy: Policy) -> None:
@@ -53,40 +80,19 @@ class InProcessRollouts(Rollouts):
     """N simulators in this process; on a CPU learner the policy is shared, not copied.
 
     Args:
-        task: what to simulate.
-        num_envs: N.
-        frames: transitions per chunk.
-        policy: acts.
-        store_params: keep the behaviour policy's distribution parameters.
-        seed: of goals and sampling noise.
-        first_episode: number of the first episode.
+        what: to collect; `num_envs` is N, `frames` N·T.
     """
 
-    def __init__(
-        self,
-        task: Simulation,
-        num_envs: int,
-        frames: int,
-        policy: Policy,
-        store_params: bool,
-        seed: int,
-        first_episode: int = 0,
-    ):
-        self._acting = policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
-        self._actor = Actor(self._acting, torch.Generator().manual_seed(seed), store_params)
-        self._collector = Collector(
-            task.make(num_envs, seed),
-            self._actor,
-            frames_per_batch=frames,
-            total_frames=-1,
-            trust_policy=True,
-            auto_register_policy_transforms=False,
-        )
+    def __init__(self, what: Collection):
+        self._acting = on_processor(what.policy)
+        self._actor = Actor(self._acting, torch.Generator().manual_seed(what.seed), what.store_params)
+        env = what.task.make(what.num_envs, what.seed)
+        self._collector = Collector(env, self._actor, frames_per_batch=what.frames, **ENDLESS)
         self._iterator: Iterator[TensorDictBase] = iter(self._collector)
-        self._episodes = EpisodeNumbers(first_episode, contiguous=True)
+        self._episodes = EpisodeNumbers(what.first_episode, contiguous=True)
 
     def collect(self) -> TensorDict:
-        """The next chunk [N·T]."""
+        """The next segment [N·T], simulator by simulator."""
         return transitions(next(self._iterator), self._episodes)
 
     def update(self, policy: Policy) -> None:
@@ -111,7 +117,7 @@ class InProcessRollouts(Rollouts):
 class EpisodeNumbers:
     """Turns TorchRL's trajectory ids into episode numbers that go on across restarts and resumed runs.
 
-    In one process the first chunk after a restart holds a frame of every simulator, so its smallest id is where the
+    In one process the first segment after a restart holds a frame of every simulator, so its smallest id is where the
     collector began counting; with workers ids only ever grow from 0.
     """
 
@@ -121,7 +127,7 @@ class EpisodeNumbers:
         self._offset: int | None = None if contiguous else first
 
     def begin_again(self) -> None:
-        """The collector was restarted: the next chunk says where it counts from."""
+        """The collector was restarted: the next segment says where it counts from."""
         self._offset = None
 
     def __call__(self, trajectory: Tensor) -> Tensor:
@@ -133,20 +139,20 @@ class EpisodeNumbers:
         return episode
 
 
-def transitions(chunk: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
-    """A collector's chunk [N, T] as transitions [N·T] with the keys of the data contract."""
-    following = chunk["next"]
-    steps = chunk["log_prob"].shape[:-1]  # [N, T], or [N, T, H] with action chunks
+def transitions(segment: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
+    """A collector's segment [N, T] as transitions [N·T] with the keys of the data contract."""
+    following = segment["next"]
+    steps = segment["log_prob"].shape[:-1]  # [N, T], or [N, T, H] with action chunks
     chosen = following["executed"] if "executed" in following.keys() else torch.ones(steps, dtype=torch.bool)
     frames = {
-        "observation": chunk["observation"],
-        "latent": chunk["latent"],
-        "action": chunk["action"],
-        "log_prob": chunk["log_prob"],
-        "policy_version": chunk["policy_version"],
+        "observation": segment["observation"],
+        "latent": segment["latent"],
+        "action": segment["action"],
+        "log_prob": segment["log_prob"],
+        "policy_version": segment["policy_version"],
         "valid": chosen,
-        "episode": episodes(chunk["collector", "traj_ids"]),
-        "step": chunk["step"].squeeze(-1),
+        "episode": episodes(segment["collector", "traj_ids"]),
+        "step": segment["step"].squeeze(-1),
         "next": {
             "observation": following["observation"],
             "reward": following["reward"].reshape(steps),
@@ -155,9 +161,9 @@ def transitions(chunk: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:
     }
     if "executed" in following.keys():
         frames["executed"] = chosen.clone()
-    if "behaviour_params" in chunk.keys():
-        frames["behaviour_params"] = chunk["behaviour_params"]
+    if "behaviour_params" in segment.keys():
+        frames["behaviour_params"] = segment["behaviour_params"]
     for key in ("success", "staggered"):
         if key in following.keys():
             frames["next"][key] = following[key].squeeze(-1)
-    return TensorDict(frames, batch_size=chunk.shape).flatten()
+    return TensorDict(frames, batch_size=segment.shape).flatten()

@@ -5,6 +5,17 @@ from typing import Any
 
 import gymnasium
 
+from datamodules.envs.gymnasium import GymnasiumTask
+from datamodules.envs.simulation import Simulation
+from gipo.policies import Spaces
+
+
+def recorded_interface(task: Simulation, spaces: Spaces) -> dict[str, Any] | None:
+    """Names, units and rate as a checkpoint keeps them: a Gymnasium id, which has none, gets generic ones."""
+    if not isinstance(task, GymnasiumTask):
+        return task.interface
+    return gymnasium_interface(task.name, spaces.observation_size, len(spaces.action_low))
+
 
 def gymnasium_interface(task: str, observation_size: int, action_size: int) -> dict[str, Any]:
     """Generic names for a Gymnasium id; the rate only where the environment states one."""

@@ -31,12 +31,21 @@ class LoggedShare:
         """Logged transitions of a batch."""
         return round(self.share * batch)
 
-    def refuse_bad_mix(self, batch: int) -> None:
-        """Refuse a batch that is of one kind alone.
+    def refuse_bad_mix(self, batch: int, store_params: bool) -> None:
+        """Refuse a batch that is of one kind alone, or that logs cannot have part in.
+
+        Args:
+            batch: transitions of a batch.
+            store_params: whether collected ones hold the behaviour policy's distribution parameters.
 
         Raises:
             UserError: naming the option.
         """
+        if store_params:
+            raise UserError(
+                "data.store_params=true cannot be mixed with data.logs, which hold no parameters of the distributions "
+                "that acted; leave one of the two out"
+            )
         if not 0 < self.part(batch) < batch:
             raise UserError(
                 f"data.logs_share={self.share} makes {self.part(batch)} of {batch} transitions of a batch logged "

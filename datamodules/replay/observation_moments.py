@@ -1,12 +1,10 @@
 """The observation moments of a policy that has seen nothing yet: from data that was there before it, or by looking."""
 
-import copy
-
 import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from datamodules.collect.actor import Actor
+from datamodules.collect.actor import Actor, on_processor
 from datamodules.envs.seeding import seed_env
 from datamodules.replay.values import CHUNK
 from gipo.distributed import ranks
@@ -43,9 +41,8 @@ def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
     """
     if not policy.wants_moments:
         return
-    acting = policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
     seed_env(env, seed)
-    actor = Actor(acting, torch.Generator().manual_seed(seed))
+    actor = Actor(on_processor(policy), torch.Generator().manual_seed(seed))
     state = env.reset()
     for _ in range(-(-frames // env.batch_size[0])):
         policy.learn_moments(state["observation"].to(policy.version.device), pool=ranks.joined)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchrl.envs import check_env_specs
 
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.vla import ToyVLA
 from gipo.cli import main
 from gipo.common.errors import UserError
@@ -39,7 +39,7 @@ def test_impossible_options_are_refused(options: dict[str, float]) -> None:
 
 def test_collected_chunks_follow_the_data_contract() -> None:
     policy = VLATokenPolicy(TASK.spaces(TASK.make(1, 0)), 8, lambda s, o: TinyVLANetworks(s, o, 16))
-    rollouts = InProcessRollouts(TASK, 4, 24, policy, store_params=True, seed=0)
+    rollouts = InProcessRollouts(Collection(TASK, 4, 24, policy, store_params=True))
     frames = rollouts.collect()
     rollouts.close()
     assert frames.batch_size == (24,)

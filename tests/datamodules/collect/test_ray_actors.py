@@ -13,10 +13,10 @@ from tensordict import TensorDict
 
 from datamodules.collect.ray_actors import RayRollouts
 from datamodules.collect.ray_cluster import RayCluster
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Simulation, spaces_of
 from datamodules.envs.tasks import simulation
-from datamodules.options import RayOptions
+from datamodules.options import CollectorOptions, RayOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 from tests.runs import living, within
@@ -49,9 +49,8 @@ def make(cluster: Cluster, policy: Policy) -> Iterator[Make]:
         **options: Any,
     ) -> RayRollouts:
         ray = RayOptions(address=cluster.address, **options)
-        made.append(
-            RayRollouts(task, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE, workers, asynchronous, timeout, ray)
-        )
+        collector = CollectorOptions(workers=workers, asynchronous=asynchronous, worker_timeout=timeout, ray=ray)
+        made.append(RayRollouts(Collection(task, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE), collector))
         return made[-1]
 
     yield make
@@ -145,7 +144,7 @@ def test_staleness_is_bounded_and_the_same_after_every_restart(pair: RayRollouts
 
 def test_one_actor_at_zero_staleness_collects_what_one_process_does(make: Make, policy: Policy) -> None:
     ray = make(workers=1, asynchronous=True, max_staleness=0, cpus=0.5)
-    here = InProcessRollouts(TASK, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE)
+    here = InProcessRollouts(Collection(TASK, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE))
     for seed in (7, 8):
         for version in range(2):
             ray.update(learner(policy, version))

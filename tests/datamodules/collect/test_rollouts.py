@@ -11,9 +11,10 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.collect.processes import WorkerRollouts
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Simulation, spaces_of
 from datamodules.envs.tasks import simulation
+from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
 from gipo.common.transition import REPLAY
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
@@ -36,7 +37,7 @@ def policy() -> Policy:
 
 
 def in_process(policy: Policy, task: Simulation = TASK, seed: int = SEED, **options: Any) -> InProcessRollouts:
-    return InProcessRollouts(task, ENVS, FRAMES, policy, seed=seed, **{"store_params": False} | options)
+    return InProcessRollouts(Collection(task, ENVS, FRAMES, policy, seed=seed, **options))
 
 
 class Workers:
@@ -44,7 +45,8 @@ class Workers:
 
     def __init__(self, policy: Policy, asynchronous: bool):
         self.rollouts = WorkerRollouts(
-            TASK, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE, WORKERS, asynchronous, timeout=3.0
+            Collection(TASK, ENVS, FRAMES, policy, False, SEED, FIRST_EPISODE),
+            CollectorOptions(workers=WORKERS, asynchronous=asynchronous, worker_timeout=3.0),
         )
         self.pids = {process.pid for process in self.rollouts._processes}
         # An asynchronous chunk is of one worker, so that several may pass before one has come from each.

@@ -1,35 +1,35 @@
 """Which source of transitions is started, and with what."""
 
-import inspect
 from typing import Any
 
 import pytest
 
 from datamodules.collect import sources
-from datamodules.envs.simulation import Shortened
+from datamodules.collect.rollouts import Collection
+from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, RayOptions
 
-TASK, POLICY, RAY = simulation("Pendulum-v1"), object(), RayOptions(max_staleness=2)
-SHARED = {"task": TASK, "num_envs": 3, "frames": 12, "policy": POLICY, "store_params": True, "first_episode": 5}
-MANY = {"workers": 2, "asynchronous": True, "timeout": 7.0}
+TASK, POLICY = simulation("Pendulum-v1"), object()
 SHORT = Shortened(TASK, 9)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "expected"),
+    ("name", "options", "seed", "task"),
     [
-        ("InProcessRollouts", {"workers": 0}, {"seed": 40}),
-        ("WorkerRollouts", {"workers": 2}, {"seed": 49, **MANY}),
-        ("RayRollouts", {"workers": 2, "backend": "ray"}, {"seed": 40, "options": RAY, **MANY}),
-        ("InProcessRollouts", {"max_steps": 9}, {"seed": 40, "task": SHORT}),
+        ("InProcessRollouts", {"workers": 0}, 40, TASK),
+        ("WorkerRollouts", {"workers": 2}, 49, TASK),  # the iteration's
+        ("RayRollouts", {"workers": 2, "backend": "ray", "ray": RayOptions(max_staleness=2)}, 40, TASK),
+        ("InProcessRollouts", {"max_steps": 9}, 40, SHORT),
     ],
 )
 def test_the_options_choose_the_source(
-    name: str, options: dict[str, Any], expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str, options: dict[str, Any], seed: int, task: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signature = inspect.signature(getattr(sources, name))
-    monkeypatch.setattr(sources, name, lambda *given: signature.bind(*given).arguments)
-    collector = CollectorOptions(num_envs=3, asynchronous=True, worker_timeout=7.0, ray=RAY, **options)
-    started: Any = sources.start(collector, TASK, 12, POLICY, True, 40, 5, 9)  # type: ignore[arg-type]
-    assert started == SHARED | expected
+    collector = CollectorOptions(num_envs=3, asynchronous=True, worker_timeout=7.0, **options)
+    monkeypatch.setattr(sources, name, lambda *given: given)
+    source = sources.Source(collector, TASK)
+    source.load_state_dict({"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}})
+    source.start(12, POLICY, True, 40, 9)  # type: ignore[arg-type]
+    what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)  # type: ignore[arg-type]
+    assert source.rollouts == ((what, collector) if collector.workers else (what,))  # type: ignore[comparison-overlap]

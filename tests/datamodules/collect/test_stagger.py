@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.collect.stagger import Staggered, first_lengths
 from datamodules.envs.gymnasium import GymnasiumTask
 from datamodules.envs.simulation import Simulation
@@ -27,7 +27,7 @@ def rollouts(task: Simulation, family: type = TokenPolicy) -> InProcessRollouts:
     with closing(task.make(1, 0)) as env:
         torch.manual_seed(0)
         policy = family(task.spaces(env), bins=4)
-    return InProcessRollouts(task, ENVS, ENVS * STEPS, policy, store_params=False, seed=5)
+    return InProcessRollouts(Collection(task, ENVS, ENVS * STEPS, policy, seed=5))
 
 
 def chunk(source: InProcessRollouts) -> TensorDict:

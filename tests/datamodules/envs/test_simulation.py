@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules.collect.rollouts import InProcessRollouts
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Shortened, Simulation, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions
@@ -23,7 +23,7 @@ def collected(task: Simulation) -> TensorDict:
     with closing(TASK.make(1, 0)) as env:
         torch.manual_seed(0)
         policy = TokenPolicy(spaces_of(env), bins=8)
-    with closing(InProcessRollouts(task, ENVS, ENVS * STEPS, policy, store_params=False, seed=4)) as rollouts:
+    with closing(InProcessRollouts(Collection(task, ENVS, ENVS * STEPS, policy, seed=4))) as rollouts:
         return rollouts.collect().reshape(ENVS, STEPS)
 
 
