@@ -62,7 +62,7 @@ def decision(policy: OnnxPolicy, seed: int = 0) -> Callable[[], object]:
 
 
 def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
-    """The same decision by torch eager; None where torch or the policy's class is not to be had."""
+    """One sampled decision by torch eager, with fresh weights; None where torch or the policy's class is missing."""
     parts = [policy.manifest.policy.get("class_path"), (policy.manifest.policy.get("network") or {}).get("class_path")]
     # An artifact must not choose what is imported here.
     ours = all(

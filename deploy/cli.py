@@ -94,21 +94,7 @@ def _read_observations(path: str, size: int) -> np.ndarray:
 def _parser() -> Parser:
     parser = Parser(prog="gipo-deploy", description=__doc__, epilog=boundary.DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    export = commands.add_parser("export", help="checkpoint → one ONNX file, if torch and ONNX Runtime agree on it")
-    export.add_argument("checkpoint", type=words, help="a checkpoint of gipo")
-    export.add_argument(
-        "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
-    )
-    export.add_argument(
-        "--rate",
-        type=number(0, 100_000, positive=True),
-        metavar="HZ",
-        help="control rate, where the checkpoint does not say",
-    )
-    export.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
-    export.set_defaults(run=_export)
-
+    _add_export(commands.add_parser("export", help="checkpoint → one ONNX file, if torch and ONNX Runtime agree on it"))
     check = commands.add_parser("check", help="every check of an artifact, one a line; exit 2 at the first that fails")
     info = commands.add_parser("info", help="what an artifact says of itself")
     info.add_argument("--json", action="store_true", help="print the manifest instead of tables")
@@ -123,16 +109,29 @@ def _parser() -> Parser:
             "--require-id", type=words, metavar="ID", help="policy id it must have, or a file that lists those allowed"
         )
         command.set_defaults(run=run)
+    _add_diff(commands.add_parser("diff", help="how far artifact B is from artifact A on the same observations"))
+    return parser
 
-    diff = commands.add_parser("diff", help="how far artifact B is from artifact A on the same observations")
-    diff.add_argument("first", type=words, metavar="A")
-    diff.add_argument("second", type=words, metavar="B")
-    diff.add_argument(
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=words, help="a checkpoint of gipo")
+    parser.add_argument(
+        "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
+    )
+    rate = number(0, 100_000, positive=True)
+    parser.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
+    parser.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
+    parser.set_defaults(run=_export)
+
+
+def _add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=words, metavar="A")
+    parser.add_argument("second", type=words, metavar="B")
+    parser.add_argument(
         "--observations", type=words, metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says"
     )
-    diff.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
-    diff.set_defaults(run=_diff)
-    return parser
+    parser.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
+    parser.set_defaults(run=_diff)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def exported(done: "Exported", path: PathLike) -> str:
 
 
 def section(body: str, title: str = "") -> str:
-    """A table, set in below its title where it has one."""
+    """`body` set in, below its title where it has one."""
     return (f"{title}\n" if title else "") + textwrap.indent(body, "  ")
 
 

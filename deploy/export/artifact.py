@@ -16,10 +16,9 @@ from deploy.export.quantize import quantise
 from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest
 from deploy.runtime.compare import shift
 from deploy.runtime.identity import policy_id
-from deploy.runtime.layout import Layout
+from deploy.runtime.inference import new_session, rows_at_once, run
 from deploy.runtime.manifest import Golden, Manifest
 from deploy.runtime.onnx_file import read_model
-from deploy.runtime.ort import new_session, rows_at_once, run
 from deploy.runtime.policy import OUTPUTS, OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CheckpointHead
@@ -65,19 +64,15 @@ def export(
     head, policy = CheckpointHead.of(loaded), policy_from(loaded)
     interface = _interface(head, policy, rate)
     model = graph.trace(policy)
-    graph.check(model)
     asked = parity.probe(policy, observations, seed)
-    layout = graph.layout_of(policy)
-    answers = _runtime(model, "float32", layout)(asked.observation, asked.noise)
+    answers = _runtime(model, "float32", policy)(asked.observation, asked.noise)
     agreed = parity.compare(policy, asked, answers)
     report, reference = None, parity.torch_run(policy)
     if quantize:
         model = quantise(model)
-        graph.check(model)
-        reference = _runtime(model, "int8", layout)
+        reference = _runtime(model, "int8", policy)
         report = shift(_family(policy), answers, reference(asked.observation, asked.noise))
-    golden = golden_vectors(policy, reference, seed + 1)
-    manifest = _manifest(head, policy, interface, golden, agreed.rounding, report)
+    manifest = _manifest(head, policy, interface, golden_vectors(policy, reference, seed + 1), agreed.rounding, report)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
     write_bytes(data, out)
@@ -93,8 +88,8 @@ def assemble(model: ModelProto, manifest: Manifest) -> bytes:
     return data[: span.start] + digest(data, span).encode() + data[span.stop :]
 
 
-def _runtime(model: ModelProto, precision: str, layout: Layout) -> Run:
-    session = new_session(model.SerializeToString())
+def _runtime(model: ModelProto, precision: str, policy: Policy) -> Run:
+    session, layout = new_session(model.SerializeToString()), graph.layout_of(policy)
     chunk = rows_at_once(precision, layout)
     return lambda observation, noise: dict(
         zip(OUTPUTS, run(session, OUTPUTS, observation, noise, chunk, layout), strict=True)

@@ -26,7 +26,7 @@ def decision(manifest: Manifest, observation: np.ndarray) -> Callable[[], object
 
     @torch.inference_mode()
     def step() -> tuple[np.ndarray, ...]:
-        params = policy.params(as_policy(layout, observed(layout, observation[None])))
+        params = policy.params(as_policy(observed(layout, observation[None]).values()))
         latent = policy.sample(params, policy.noise((1,), generator))
         chosen = (policy.to_env(latent), latent, policy.log_prob(params, latent), params)
         return tuple(value[0].numpy() for value in chosen)

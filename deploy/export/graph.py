@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,10 @@ class StochasticPolicy(nn.Module):
         super().__init__()
         self.policy = policy
 
-    def forward(self, observation: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        """`deploy.runtime.policy.OUTPUTS` of observation [B, O] and noise [B, D]."""
-        return self.decide(observation, noise)
-
-    def decide(self, observation: Any, noise: Tensor) -> tuple[Tensor, ...]:
-        """The same, of whatever the policy takes for an observation."""
-        policy = self.policy
-        params = policy.params(observation)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """`deploy.runtime.policy.OUTPUTS` of the graph's inputs in their order, as `Layout.feeds` names them."""
+        policy, (*seen, noise) = self.policy, inputs
+        params = policy.params(as_policy(seen))
         latent = policy.sample(params, noise)
         return (
             policy.to_env(latent),
@@ -50,14 +46,6 @@ class StochasticPolicy(nn.Module):
             policy.log_prob(params, latent),
             params,
         )
-
-
-class StochasticVisionPolicy(StochasticPolicy):
-    """A policy over images, states and instructions as one function."""
-
-    def forward(self, observation: Tensor, image: Tensor, instruction: Tensor, noise: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        """`runtime.policy.OUTPUTS` of state [B, O], image [B, C, H, W], instruction [B, L] and noise [B, H, D]."""
-        return self.decide({"state": observation, "image": image, "instruction": instruction}, noise)
 
 
 def layout_of(policy: Policy) -> Layout:
@@ -69,30 +57,23 @@ def layout_of(policy: Policy) -> Layout:
     return Layout(spaces.observation_size, policy.action_size, vision)
 
 
-def exportable(policy: Policy) -> StochasticPolicy:
-    """The policy as the function that is exported."""
-    kind = StochasticPolicy if layout_of(policy).vision is None else StochasticVisionPolicy
-    return kind(policy)
-
-
 def observed(layout: Layout, rows: np.ndarray) -> dict[str, Tensor]:
     """The graph's inputs but noise, for rows [B, R]."""
     feeds = layout.feeds(rows, np.zeros((len(rows), layout.decision_size), np.float32))
     return {name: torch.from_numpy(value) for name, value in feeds.items() if name != "noise"}
 
 
-def as_policy(layout: Layout, seen: dict[str, Tensor]) -> Any:
-    """What the policy itself takes for an observation, from the graph's inputs."""
-    if layout.vision is None:
-        return seen["observation"]
-    return {"state": seen["observation"], "image": seen["image"], "instruction": seen["instruction"]}
+def as_policy(seen: Iterable[Tensor]) -> Any:
+    """What the policy itself takes for an observation, from the graph's inputs but noise, in their order."""
+    state, *vision = seen
+    return {"state": state, "image": vision[0], "instruction": vision[1]} if vision else state
 
 
 def trace(policy: Policy) -> ModelProto:
     """The ONNX graph of a policy: one opset, dynamic batch, every constant a named weight, no notes of the exporter.
 
     Raises:
-        UserError: when the policy cannot be exported.
+        UserError: when the policy cannot be exported, or the ONNX checker finds a fault in its graph.
     """
     if not policy.network.exportable:
         raise UserError(
@@ -106,13 +87,13 @@ def trace(policy: Policy) -> ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                exportable(policy).eval(),
+                StochasticPolicy(policy).eval(),
                 example,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[*seen, "noise"],
                 output_names=list(OUTPUTS),
-                dynamic_shapes=tuple({0: batch} for _ in example),
+                dynamic_shapes=(tuple({0: batch} for _ in example),),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -123,7 +104,7 @@ def trace(policy: Policy) -> ModelProto:
     if policy.normaliser is not None:
         mean, scale = folded_normaliser(policy)
         _name_weights(model, {MEAN: (mean, "Sub"), SCALE: (scale, "Div")})
-    return model
+    return checked(model)
 
 
 def strip(model: ModelProto) -> ModelProto:
@@ -152,7 +133,7 @@ def folded_normaliser(policy: Policy) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normaliser_of(policy: Policy) -> Normaliser | None:
-    """What the manifest says of the normaliser."""
+    """The normaliser of a policy as the manifest lists it; None where it has none."""
     if policy.normaliser is None:
         return None
     mean, scale = folded_normaliser(policy)
@@ -200,8 +181,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check(model: ModelProto) -> None:
-    """The ONNX package's own checker, with shape inference.
+def checked(model: ModelProto) -> ModelProto:
+    """`model`, in which the ONNX package's own checker finds no fault, its inference of shapes included.
 
     Raises:
         UserError: when it finds a fault.
@@ -210,3 +191,4 @@ def check(model: ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UserError(f"the ONNX checker refuses the graph: {error}") from error
+    return model

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from deploy.export import probes
-from deploy.export.graph import as_policy, exportable, layout_of, observed
+from deploy.export.graph import StochasticPolicy, as_policy, layout_of, observed
 from deploy.export.probes import Outputs, Run
+from deploy.runtime.inference import rows_at_once
 from deploy.runtime.layout import Layout
 from deploy.runtime.manifest import MAX_ROUNDING
-from deploy.runtime.ort import rows_at_once
 from deploy.runtime.policy import OUTPUTS
 from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
@@ -24,7 +24,7 @@ SLACK = 8
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared and how far apart it was.
+    """How far torch and ONNX Runtime were apart, and on what.
 
     Args:
         observations: rows compared, extreme ones included.
@@ -73,8 +73,8 @@ def probe(policy: Policy, count: int, seed: int) -> Probe:
 
 
 def torch_run(policy: Policy) -> Run:
-    """The torch policy as a function of arrays."""
-    module, layout = exportable(policy).eval(), layout_of(policy)
+    """The torch policy as a function from observation [N, R] and noise [N, K] to the outputs, all numpy."""
+    module, layout = StochasticPolicy(policy).eval(), layout_of(policy)
 
     def run(observation: np.ndarray, noise: np.ndarray) -> Outputs:
         parts = []
@@ -137,7 +137,7 @@ def _rounding(policy: Policy, observation: np.ndarray, params: np.ndarray) -> fl
         state = seen["observation"]
         with torch.no_grad():
             normalised = state if policy.normaliser is None else policy.normaliser(state)
-            parts.append(exact.params(as_policy(layout, seen | {"observation": normalised.double()})))
+            parts.append(exact.params(as_policy((seen | {"observation": normalised.double()}).values())))
     reference = layout.flat(np.concatenate(parts))
     rounding = float(np.abs(params.astype(np.float64) - reference).max())
     if not rounding <= MAX_ROUNDING:

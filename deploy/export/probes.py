@@ -14,12 +14,12 @@ Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
 def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count + extremes, R] float32: such states, with random images and instructions where the policy sees any."""
+    """Rows [count + extremes, R] float32: `states`, with random images and instructions where the policy sees any."""
     return with_vision(layout_of(policy), states(policy, count, rng), rng)
 
 
 def states(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count + extremes, O] float32: as the normaliser has seen them, every fourth five times wider, then far outside.
+    """[count + extremes, O] float32: as the normaliser saw them, every fourth five times wider, then far outside.
 
     Without a normaliser the network sees raw values, so there the extremes stay within what float32 can multiply.
     """
@@ -37,7 +37,7 @@ def states(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def noise(policy: Policy, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """[rows, K] float32, as the policy's sampling head takes it."""
+    """Noise [rows, K] float32, as the policy's sampling head takes it."""
     shape = (rows, layout_of(policy).decision_size)
     if policy.noise_kind == "uniform":
         return rng.random(shape, dtype=np.float32)

@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from deploy.export.graph import strip
+from deploy.export.graph import checked, strip
 
 
 def quantise(model: ModelProto) -> ModelProto:
@@ -27,7 +27,7 @@ def quantise(model: ModelProto) -> ModelProto:
             reduce_range=True,
             weight_type=QuantType.QInt8,
         )
-        return strip(onnx.load(target))
+        return checked(strip(onnx.load(target)))
 
 
 @contextlib.contextmanager

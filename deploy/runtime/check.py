@@ -13,7 +13,6 @@ from deploy.runtime.identity import policy_id, required_ids
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.normaliser import MEAN, SCALE, normaliser_hash
 from deploy.runtime.onnx_file import Model, Value, read_model
-from deploy.runtime.protobuf import Span
 from gipo.common.errors import UserError
 from gipo.common.files import PathLike
 from gipo.common.reading import read_bytes
@@ -70,7 +69,7 @@ def check_file(path: PathLike, require_id: str | None = None, report: Report = s
 
 
 def check_bytes(data: bytes, require_id: str | None = None, report: Report = silent) -> Artifact:
-    """Check the bytes of an artifact, as `check_file` does."""
+    """Check an artifact that is in memory, as `check_file` does with a file."""
     if other := next((words for magic, words in OTHERS.items() if data.startswith(magic)), None):
         raise UserError(f"this file is no exported policy, but {other}")
     identity = policy_id(data)
@@ -91,7 +90,7 @@ def check_bytes(data: bytes, require_id: str | None = None, report: Report = sil
     return Artifact(data, identity, manifest, model)
 
 
-def digest(data: bytes, span: Span) -> str:
+def digest(data: bytes, span: slice) -> str:
     """SHA-256 of the file with the bytes of `span` as zeros: the digest can then stand in the file itself."""
     total = hashlib.sha256(memoryview(data)[: span.start])
     total.update(b"0" * (span.stop - span.start))

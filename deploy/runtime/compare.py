@@ -33,7 +33,7 @@ def shift(family: str, before: Outputs, after: Outputs) -> dict[str, float]:
 
 
 def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """`shift` from the first artifact to the second.
+    """Distances of the second artifact from the first, as `shift` gives them, on the same observations and noise.
 
     Args:
         first: of which the distances are.

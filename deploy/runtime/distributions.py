@@ -29,7 +29,7 @@ def log_prob(family: str, params: np.ndarray, latent: np.ndarray) -> np.ndarray:
 
 
 def mode(family: str, params: np.ndarray) -> np.ndarray:
-    """Most likely latent: int64 tokens, or float32 means."""
+    """Most likely latent [..., D] for params [..., D, P]: int64 tokens, or float32 means."""
     return params[..., 0] if family == "gaussian" else params.argmax(-1)
 
 
@@ -43,6 +43,6 @@ def kl(family: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis, float64."""
+    """log softmax(logits) over the last axis, float64."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

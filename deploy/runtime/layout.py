@@ -56,7 +56,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class Layout:
-    """Rows ↔ the graph's tensors.
+    """How flat rows outside become the named tensors of the graph, and back.
 
     Args:
         observation_size: O.

@@ -76,7 +76,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What travels with the weights.
+    """All that an artifact says of its policy, beside the weights.
 
     Args:
         family: `token` (categorical over bins) or `gaussian`; the graph's noise is uniform [0, 1) or standard normal.
@@ -214,7 +214,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Parse and validate.
+        """The manifest in a text of JSON, of this schema or an older one.
 
         Raises:
             UserError: when the text is no manifest, a key is missing or unknown, or a value is not allowed.

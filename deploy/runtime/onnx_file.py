@@ -5,6 +5,7 @@ first, and only the plain subset that the exporter writes comes through.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from deploy.runtime.onnx_schema import (
     TYPE,
     VALUE,
 )
-from deploy.runtime.protobuf import Reader, Span
+from deploy.runtime.protobuf import Message, Reader
 from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
 
@@ -62,7 +63,7 @@ class Model:
     inputs: list[Value]
     outputs: list[Value]
     metadata: dict[str, str]
-    entries: dict[str, Span]
+    entries: dict[str, slice]
 
 
 def read_model(data: bytes) -> Model:
@@ -73,115 +74,73 @@ def read_model(data: bytes) -> Model:
     """
     if instead := stand_in(data[:64]):
         raise UserError(f"the file is no artifact: {instead}")
-    reader = Reader(data)
-    model = reader.message(Span(0, len(data)), MODEL, "model")
-    if not model["graph"]:
+    model = Reader(data).message(slice(0, len(data)), MODEL, "model")
+    if not model.holds("graph"):
         raise UserError("the file holds no graph; it is not an ONNX model")
-    graph = reader.message(_span(model["graph"][0]), GRAPH, "graph")
-    metadata, entries = _metadata(reader, model["metadata_props"])
+    graph = next(model.each("graph", GRAPH, "graph"))
+    metadata = _by_name(model.each("metadata_props", ENTRY, "metadata"), "key", "metadata {!r}")
+    if without := [key for key, entry in metadata.items() if not entry.holds("value")]:
+        raise UserError(f"metadata {without[0][:60]!r} has no value; the file is damaged or forged")
+    opsets = _by_name(model.each("opset_import", OPSET, "opset_import"), "domain", "the opset of domain {!r}")
+    weights = _by_name(graph.each("initializer", TENSOR, "weight {}"), "name", "weight {!r}")
     return Model(
-        ir_version=_int(model["ir_version"]),
-        opsets=_opsets(reader, model["opset_import"]),
-        nodes=[_node(reader, _span(span), f"node {i}") for i, span in enumerate(graph["node"])],
-        weights=_weights(reader, graph["initializer"]),
-        inputs=[_value(reader, _span(span), f"input {i}") for i, span in enumerate(graph["input"])],
-        outputs=[_value(reader, _span(span), f"output {i}") for i, span in enumerate(graph["output"])],
-        metadata=metadata,
-        entries=entries,
+        ir_version=model.number("ir_version"),
+        opsets={domain: entry.number("version") for domain, entry in opsets.items()},
+        nodes=[_node(node) for node in graph.each("node", NODE, "node {}")],
+        weights={name: _array(tensor, f"weight {name[:60]!r}") for name, tensor in weights.items()},
+        inputs=[_value(value) for value in graph.each("input", VALUE, "input {}")],
+        outputs=[_value(value) for value in graph.each("output", VALUE, "output {}")],
+        metadata={key: entry.text("value") for key, entry in metadata.items()},
+        entries={key: entry.span("value") for key, entry in metadata.items()},
     )
 
 
-def _span(value: int | Span) -> Span:
-    assert isinstance(value, Span)
-    return value
+def _by_name(messages: Iterable[Message], field: str, what: str) -> dict[str, Message]:
+    """The messages by the text of one of their fields, which no two may share."""
+    found: dict[str, Message] = {}
+    for message in messages:
+        name = message.text(field)
+        if name in found:
+            raise UserError(f"{what.format(name[:60])} appears twice; the file is damaged or forged")
+        found[name] = message
+    return found
 
 
-def _int(values: list[int | Span], default: int = 0) -> int:
-    return values[0] if values and isinstance(values[0], int) else default
+def _node(node: Message) -> Node:
+    operator = node.text("op_type")
+    for _ in node.each("attribute", ATTRIBUTE, f"attribute {{}} of {node.where}"):
+        pass  # it is checked when it is read, and nothing in it matters here
+    inputs, outputs = (tuple(node.texts(end)) for end in ("input", "output"))
+    return Node(operator, node.text("domain"), inputs, outputs, node.where)
 
 
-def _text(reader: Reader, values: list[int | Span], where: str) -> str:
-    return reader.text(values[0], where) if values else ""
-
-
-def _metadata(reader: Reader, spans: list[int | Span]) -> tuple[dict[str, str], dict[str, Span]]:
-    metadata: dict[str, str] = {}
-    entries: dict[str, Span] = {}
-    for span in spans:
-        entry = reader.message(_span(span), ENTRY, "metadata")
-        key = _text(reader, entry["key"], "metadata key")
-        if key in metadata or not entry["value"]:
-            raise UserError(f"metadata {key[:60]!r} appears twice or without a value; the file is damaged or forged")
-        metadata[key] = _text(reader, entry["value"], f"metadata {key[:60]!r}")
-        entries[key] = _span(entry["value"][0])
-    return metadata, entries
-
-
-def _opsets(reader: Reader, spans: list[int | Span]) -> dict[str, int]:
-    opsets: dict[str, int] = {}
-    for span in spans:
-        entry = reader.message(_span(span), OPSET, "opset_import")
-        domain = _text(reader, entry["domain"], "opset domain")
-        if domain in opsets:
-            raise UserError(f"opset_import names the domain {domain[:60]!r} twice; the file is damaged or forged")
-        opsets[domain] = _int(entry["version"])
-    return opsets
-
-
-def _node(reader: Reader, span: Span, where: str) -> Node:
-    node = reader.message(span, NODE, where)
-    operator = _text(reader, node["op_type"], where)
-    for attribute in node["attribute"]:
-        reader.message(_span(attribute), ATTRIBUTE, f"an attribute of {where} ({operator[:60]!r})")
-    domain = _text(reader, node["domain"], where)
-    inputs, outputs = (tuple(reader.text(name, where) for name in node[end]) for end in ("input", "output"))
-    return Node(operator, domain, inputs, outputs, where)
-
-
-def _weights(reader: Reader, spans: list[int | Span]) -> dict[str, np.ndarray]:
-    weights: dict[str, np.ndarray] = {}
-    for i, span in enumerate(spans):
-        tensor = reader.message(_span(span), TENSOR, f"weight {i}")
-        name = _text(reader, tensor["name"], f"weight {i}")
-        if name in weights:
-            raise UserError(f"weight {name[:60]!r} appears twice; the file is damaged or forged")
-        weights[name] = _array(reader, tensor, f"weight {name[:60]!r}")
-    return weights
-
-
-def _array(reader: Reader, tensor: dict[str, list[int | Span]], where: str) -> np.ndarray:
-    if tensor["external_data"] or _int(tensor["data_location"]):
+def _array(tensor: Message, where: str) -> np.ndarray:
+    if tensor.holds("external_data") or tensor.number("data_location"):
         raise UserError(f"{where} lies in another file; an artifact is one file, export the policy again")
-    dtype = DTYPES.get(_int(tensor["data_type"]))
+    dtype = DTYPES.get(tensor.number("data_type"))
     if dtype is None:
-        raise UserError(f"{where} has ONNX data type {_int(tensor['data_type'])}, which no exported policy uses")
-    dims = _dims(tensor["dims"], where)
-    raw = _span(tensor["raw_data"][0]) if tensor["raw_data"] else Span(0, 0)
+        raise UserError(f"{where} has ONNX data type {tensor.number('data_type')}, which no exported policy uses")
+    dims = tuple(value for value in tensor.values["dims"] if isinstance(value, int))
+    if len(dims) > MAX_RANK or len(dims) != len(tensor.values["dims"]):
+        raise UserError(f"{where} has a damaged shape, or more than {MAX_RANK} dimensions")
+    raw = tensor.span("raw_data")
     declared = math.prod(dims) * dtype.itemsize
     if not declared or declared != raw.stop - raw.start:
         raise UserError(f"{where} declares {declared} bytes in shape {dims} and holds {raw.stop - raw.start}")
-    return np.frombuffer(reader.data, dtype, math.prod(dims), raw.start).reshape(dims)
+    return np.frombuffer(tensor.reader.data, dtype, math.prod(dims), raw.start).reshape(dims)
 
 
-def _dims(values: list[int | Span], where: str) -> tuple[int, ...]:
-    if len(values) > MAX_RANK or not all(isinstance(value, int) for value in values):
-        raise UserError(f"{where} has a damaged shape, or more than {MAX_RANK} dimensions")
-    return tuple(value for value in values if isinstance(value, int))
-
-
-def _value(reader: Reader, span: Span, where: str) -> Value:
-    value = reader.message(span, VALUE, where)
-    name = _text(reader, value["name"], where)
-    if not value["type"]:
+def _value(value: Message) -> Value:
+    name, where = value.text("name"), value.where
+    kind = next(value.each("type", TYPE, f"the type of {where}"), None)
+    if kind is None:
         raise UserError(f"{where} {name[:60]!r} has no type; export the policy again")
-    kind = reader.message(_span(value["type"][0]), TYPE, f"the type of {where}")
-    if not kind["tensor_type"]:
+    tensor = next(kind.each("tensor_type", TENSOR_TYPE, kind.where), None)
+    if tensor is None:
         raise UserError(f"{where} {name[:60]!r} is no tensor; export the policy again")
-    tensor = reader.message(_span(kind["tensor_type"][0]), TENSOR_TYPE, f"the type of {where}")
-    shape: list[int | str] = []
-    for dims in tensor["shape"]:
-        for dim in reader.message(_span(dims), SHAPE, f"the shape of {where}")["dim"]:
-            entry = reader.message(_span(dim), DIMENSION, f"the shape of {where}")
-            symbolic = not entry["dim_value"]
-            shape.append(_text(reader, entry["dim_param"], where) if symbolic else _int(entry["dim_value"]))
-    return Value(name, _int(tensor["elem_type"]), tuple(shape))
+    shape = [
+        dimension.number("dim_value") if dimension.holds("dim_value") else dimension.text("dim_param")
+        for dims in tensor.each("shape", SHAPE, f"the shape of {where}")
+        for dimension in dims.each("dim", DIMENSION, dims.where)
+    ]
+    return Value(name, tensor.number("elem_type"), tuple(shape))

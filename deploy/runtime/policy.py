@@ -8,7 +8,7 @@ import onnxruntime
 from deploy.runtime import distributions
 from deploy.runtime.check import Artifact, Report, check_bytes, check_file, silent
 from deploy.runtime.golden import compare
-from deploy.runtime.ort import new_session, rows_at_once, run
+from deploy.runtime.inference import new_session, rows_at_once, run
 from gipo.common.files import PathLike
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
@@ -77,7 +77,7 @@ class OnnxPolicy:
 
     @classmethod
     def from_bytes(cls, data: bytes, threads: int = 1) -> "OnnxPolicy":
-        """As `load`, from memory."""
+        """Verify and arm an artifact that is in memory, as `load` does with a file."""
         return cls(check_bytes(data), threads)
 
     def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:

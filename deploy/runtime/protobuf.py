@@ -4,7 +4,8 @@ Strict, because two readers that disagree on a file are how a checked model beco
 field that appears twice where one is expected, or that this format does not use, is an error and never a guess.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gipo.common.errors import UserError
@@ -14,15 +15,8 @@ MAX_FIELDS = 200_000  # in one file; an exported policy has some two thousand
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-class Span(NamedTuple):
-    """A piece of the file: bytes `start` to `stop`."""
-
-    start: int
-    stop: int
-
-
-class Field(NamedTuple):
-    """What a message may hold under a field number.
+class FieldDescriptor(NamedTuple):
+    """What a message may hold under a field's number.
 
     Args:
         name: key of the decoded values.
@@ -35,19 +29,81 @@ class Field(NamedTuple):
     repeated: bool = False
 
 
-def number(name: str, repeated: bool = False) -> Field:
+def number(name: str, repeated: bool = False) -> FieldDescriptor:
     """A varint field."""
-    return Field(name, _VARINT, repeated)
+    return FieldDescriptor(name, _VARINT, repeated)
 
 
-def many(name: str) -> Field:
+def one(name: str) -> FieldDescriptor:
+    """A message or text field."""
+    return FieldDescriptor(name)
+
+
+def many(name: str) -> FieldDescriptor:
     """A repeated message or text field."""
-    return Field(name, _BYTES, True)
+    return FieldDescriptor(name, _BYTES, True)
 
 
-def anything(name: str) -> Field:
-    """A field of which only the presence matters."""
-    return Field(name, None, True)
+def anything(name: str) -> FieldDescriptor:
+    """A repeated field of any wire type."""
+    return FieldDescriptor(name, None, True)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A decoded message of a protobuf file.
+
+    Args:
+        reader: of the file that holds it.
+        values: by the name of their field, in file order: numbers, or where in the file the bytes are.
+        where: what it is, for messages to a user.
+    """
+
+    reader: "Reader"
+    values: dict[str, list[int | slice]]
+    where: str
+
+    def holds(self, name: str) -> bool:
+        """Whether the field is there."""
+        return bool(self.values[name])
+
+    def number(self, name: str) -> int:
+        """The number in a field; 0 where it is not there, as protobuf has it."""
+        value = self.values[name][0] if self.holds(name) else 0
+        return value if isinstance(value, int) else 0
+
+    def span(self, name: str) -> slice:
+        """Where in the file the bytes of a field are; nowhere when the field is not there."""
+        value = self.values[name][0] if self.holds(name) else slice(0, 0)
+        assert isinstance(value, slice)
+        return value
+
+    def text(self, name: str) -> str:
+        """The UTF-8 text of a field; empty where it is not there.
+
+        Raises:
+            UserError: when the bytes are not UTF-8.
+        """
+        return next(self.texts(name), "")
+
+    def texts(self, name: str) -> Iterator[str]:
+        """The UTF-8 texts of a repeated field, which may raise as `text` does."""
+        for span in self.values[name]:
+            assert isinstance(span, slice)
+            try:
+                yield self.reader.data[span].decode()
+            except UnicodeDecodeError as error:
+                raise UserError(f"{self.where} at byte {span.start} is not UTF-8; the file is damaged") from error
+
+    def each(self, name: str, schema: Mapping[int, FieldDescriptor], where: str) -> Iterator["Message"]:
+        """The messages in a field, each checked when it is asked for; `{}` in `where` stands for its number.
+
+        Raises:
+            UserError: when one is cut short, malformed, or holds what `schema` does not list.
+        """
+        for i, span in enumerate(self.values[name]):
+            assert isinstance(span, slice)
+            yield self.reader.message(span, schema, where.format(i))
 
 
 class Reader:
@@ -61,13 +117,13 @@ class Reader:
         self.data = data
         self._fields = 0
 
-    def message(self, span: Span, schema: Mapping[int, Field], where: str) -> dict[str, list[int | Span]]:
-        """The values of every field of a message, by name, in file order.
+    def message(self, span: slice, schema: Mapping[int, FieldDescriptor], where: str) -> Message:
+        """Decode bytes `span` of the file.
 
         Raises:
             UserError: when the bytes are cut short, malformed, or hold what `schema` does not list.
         """
-        found: dict[str, list[int | Span]] = {field.name: [] for field in schema.values()}
+        found: dict[str, list[int | slice]] = {field.name: [] for field in schema.values()}
         position = span.start
         while position < span.stop:
             self._fields += 1
@@ -84,21 +140,9 @@ class Reader:
                 raise UserError(f"{where}.{field.name} appears twice; the file is damaged or forged")
             value, position = self._value(wire, position, span.stop)
             found[field.name].append(value)
-        return found
+        return Message(self, found, where)
 
-    def text(self, value: int | Span, where: str) -> str:
-        """UTF-8 text of a field.
-
-        Raises:
-            UserError: when the bytes are not UTF-8.
-        """
-        assert isinstance(value, Span)
-        try:
-            return self.data[value.start : value.stop].decode()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where} at byte {value.start} is not UTF-8; the file is damaged") from error
-
-    def _value(self, wire: int, position: int, stop: int) -> tuple[int | Span, int]:
+    def _value(self, wire: int, position: int, stop: int) -> tuple[int | slice, int]:
         if wire == _VARINT:
             return self._varint(position, stop)
         if wire == _BYTES:
@@ -109,7 +153,7 @@ class Reader:
             raise UserError(f"wire type {wire} at byte {position}; the file is damaged or not an ONNX model")
         if size > stop - position:
             raise UserError(f"a field at byte {position} claims {size} bytes, {stop - position} are left; truncated?")
-        return Span(position, position + size), position + size
+        return slice(position, position + size), position + size
 
     def _varint(self, position: int, stop: int) -> tuple[int, int]:
         value = 0

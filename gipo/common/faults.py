@@ -28,12 +28,12 @@ Translator = Callable[[BaseException], str | None]
 
 
 def of_a_user(error: BaseException) -> str | None:
-    """An error that is already told as a user needs it."""
+    """The line of an error that is already told as a user needs it; None for others."""
     return str(error) if isinstance(error, UserError) else None
 
 
 def of_the_system(error: BaseException) -> str | None:
-    """A file, device, port or folder that the operating system refuses."""
+    """The line about a file, device, port or folder that the operating system refuses; None for other errors."""
     if not isinstance(error, OSError):
         return None
     where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
@@ -42,14 +42,14 @@ def of_the_system(error: BaseException) -> str | None:
 
 
 def of_a_shadow(error: BaseException) -> str | None:
-    """A module of the working folder that was imported in place of a library, where something is missing in it."""
+    """The line about a module of the working folder that was imported in a library's place and lacks something."""
     if not isinstance(error, (ImportError, AttributeError)):
         return None
     return shadowing({*extras.OF, *BASE, *sys.stdlib_module_names})
 
 
 def of_a_missing_package(error: BaseException) -> str | None:
-    """A library that an extra brings."""
+    """The line about a library that is not installed and comes with an extra; None for other errors."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     package = error.name.partition(".")[0]
@@ -59,7 +59,7 @@ def of_a_missing_package(error: BaseException) -> str | None:
 
 
 def of_a_users_class(error: BaseException) -> str | None:
-    """An exception out of code that is neither ours nor installed: named with its file and line.
+    """The line about an exception out of code that is neither ours nor installed, with its file and line.
 
     What an installed library raises is put down to whoever called it, the user's code or ours.
     """

@@ -15,7 +15,7 @@ SEEDS = 2**31 - 1  # numbers of episodes and workers are added, and the sum is a
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but what it refuses is a `UserError` for the boundary and no page of usage."""
+    """An `argparse` parser of which a refusal is a `UserError` for the boundary, and no page of usage."""
 
     def error(self, message: str) -> NoReturn:
         """Name the mistake, and where all options are listed."""
@@ -54,12 +54,12 @@ def number(least: float, most: float, positive: bool = False) -> Callable[[str],
 
 
 def words(text: str) -> str:
-    """A text that says something."""
+    """`text` as it is, if it says something."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text
 
 
 def path(text: str) -> Path:
-    """The name of a file or folder; an empty one is none, and not the folder at hand."""
+    """`text` as the path of a file or folder; an empty one is refused, and not taken for the folder at hand."""
     return Path(words(text))

@@ -62,7 +62,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """One operation."""
+        """Do what one opcode of the pickle says to the stack."""
         if name in _CONSTANTS or name in _LITERALS:
             self.stack.append(_CONSTANTS.get(name, argument))
         elif name in _EMPTY:

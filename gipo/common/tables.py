@@ -6,7 +6,7 @@ from gipo.common.terminal import one_line
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as their widest cell; what looks like a number goes to the right."""
+    """The table for a terminal: columns as wide as their widest cell, what looks like a number to the right."""
     cells = [tuple(head), *(tuple(one_line(str(cell)) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     right = [all(row[i][:1].isdigit() or row[i][:1] in "-–" for row in cells[1:]) for i in range(len(head))]

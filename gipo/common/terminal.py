@@ -12,7 +12,7 @@ _said: set[str] = set()
 
 
 def tell(text: str) -> None:
-    """Lines on standard error, if anybody still reads it: what cannot be told does not change how a command ends."""
+    """Print lines on standard error, if anybody still reads it: what cannot be told changes no exit code."""
     try:
         print(text, file=sys.stderr, flush=True)
     except (OSError, ValueError):  # full, gone, or closed
@@ -20,7 +20,7 @@ def tell(text: str) -> None:
 
 
 def say_once(line: str) -> None:
-    """One line on standard error, the first time in a process that it is said."""
+    """Print a line on standard error, the first time in a process that it is said."""
     if line not in _said:
         _said.add(line)
         tell(f"gipo: {line}")
@@ -80,6 +80,6 @@ def reader_has_gone(stream: TextIO | None) -> bool:
 
 
 def give_up(stream: TextIO) -> None:
-    """What is still to be written there goes nowhere, as the interpreter would complain at its end (with exit 120)."""
+    """Have what is still to be written to `stream` go nowhere: the interpreter would complain at its end (exit 120)."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -13,7 +13,7 @@ import pytest
 
 import deploy.runtime.policy
 from deploy.runtime.check import MAX_BYTES
-from deploy.runtime.ort import new_session
+from deploy.runtime.inference import new_session
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from tests.deploy.forge import ARMED, STATIC, edited, opset
