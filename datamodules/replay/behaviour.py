@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from datamodules.ingest import Store
 from datamodules.options import refuse_not_positive
 from datamodules.replay.observation_moments import learn_moments
-from datamodules.replay.values import CHUNK
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, build
 
@@ -66,9 +65,14 @@ def complete(
             "its actions with --model.objective=BehaviourCloning (bc.yaml)"
         )
     frames["latent"] = _latents(policy, frames["action"])
-    if not needs_behaviour:
-        frames["log_prob"] = torch.zeros_like(frames["action"])
-        return frames
+    frames["log_prob"] = (
+        _modelled(frames, policy, options, seed) if needs_behaviour else torch.zeros_like(frames["action"])
+    )
+    return frames
+
+
+def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions | None, seed: int) -> Tensor:
+    """Log-probs [M, D] of frames [M] under a model of who acted, of which is told how good it is."""
     if options is None:
         raise UserError(
             "the logs hold no behaviour log-probs, which ratios need; set data.behaviour.epochs=10 to fit a model of "
@@ -85,8 +89,7 @@ def complete(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "
             "nats a dimension); give data.behaviour more epochs, or the data is too little for ratios"
         )
-    frames["log_prob"] = _log_prob(model, frames["observation"], frames["latent"])
-    return frames
+    return _log_prob(model, frames["observation"], frames["latent"])
 
 
 def fit(
@@ -129,7 +132,7 @@ def fit(
 
 @torch.no_grad()
 def _log_prob(model: Policy, observation: Tensor, latent: Tensor) -> Tensor:
-    parts = zip(observation.split(CHUNK), latent.split(CHUNK), strict=True)
+    parts = zip(observation.split(model.rows_at_once), latent.split(model.rows_at_once), strict=True)
     return torch.cat([model.log_prob(model.params(seen), chosen) for seen, chosen in parts])
 
 
@@ -158,7 +161,7 @@ def _are_latents_of(policy: Policy, frames: TensorDictBase) -> bool:
     if frames["latent"].dtype != policy.latent_dtype:
         return False
     width = policy.action_high - policy.action_low
-    for rows in torch.arange(len(frames)).split(CHUNK):
+    for rows in torch.arange(len(frames)).split(policy.rows_at_once):
         latent, action, valid = (frames[key][rows].to(width.device) for key in ("latent", "action", "valid"))
         if (((policy.to_env(latent) - action).abs() > 1e-4 * width)[valid]).any():
             return False

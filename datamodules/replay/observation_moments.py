@@ -6,7 +6,6 @@ from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import Actor, on_processor
 from datamodules.envs.seeding import seed_env
-from datamodules.replay.values import CHUNK
 from gipo.distributed import ranks
 from gipo.policies import Policy
 
@@ -21,7 +20,8 @@ def learn_moments(policy: Policy, observation: Tensor, rows: Tensor | None = Non
     """
     if not policy.wants_moments:
         return
-    parts = observation.split(CHUNK) if rows is None else (observation[part] for part in rows.split(CHUNK))
+    size = policy.rows_at_once
+    parts = observation.split(size) if rows is None else (observation[part] for part in rows.split(size))
     for part in parts:
         policy.learn_moments(part.to(policy.version.device))
         policy.take_moments()  # at once, part by part: nobody acts with this policy

@@ -7,8 +7,6 @@ from torch import Tensor
 from datamodules.advantages import Estimate, Estimator, Trajectories
 from gipo.policies import Policy
 
-CHUNK = Policy.rows_at_once  # transitions of flat observations that go through the networks at once
-
 
 @torch.no_grad()
 def value_frames(
@@ -34,6 +32,28 @@ def value_frames(
         [M] indices in episode and time order, and the estimates in that order: [M], or [M, H] with action chunks,
         0 for steps that were not executed.
     """
+    order, linked = _episodes(frames, chronological)
+    value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio)
+    terminated = frames["next", "terminated"][order]
+    reward = frames["next", "reward"][order] * reward_scale
+    steps = _Steps(frames["executed"][order]) if "executed" in frames.keys() else None
+    seen = order  # the frame that each value is of
+    if steps is not None:
+        value, log_ratio, reward = steps.flat(value), steps.flat(log_ratio), steps.flat(reward)
+        linked, terminated = ~steps.last | steps.of_decision(linked), steps.last & steps.of_decision(terminated)
+        seen = steps.of_decision(order)
+    # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
+    next_value = torch.cat((value[1:], value[:1]))
+    device = policy.version.device  # the learner's, which need not be the buffer's
+    for rows in (~linked).nonzero().squeeze(-1).split(policy.rows_at_once):
+        found = policy.value(frames["next", "observation"][seen[rows]].to(device)).to(value.device)
+        next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
+    estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
+    return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
+
+
+def _episodes(frames: TensorDictBase, chronological: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Indices [M] in episode and time order, and in that order whether the next frame continues the episode."""
     episode = frames["episode"]
     if chronological is None:
         chronological = torch.arange(len(frames), device=episode.device)
@@ -41,28 +61,7 @@ def value_frames(
     order = chronological[episode[chronological].argsort(stable=True)]
     episode, step = episode[order], frames["step"][order]
     follows = (episode[1:] == episode[:-1]) & (step[1:] == step[:-1] + 1)
-    done = frames["next", "done"][order]
-    linked = torch.cat((follows, follows.new_zeros(1))) & ~done
-    terminated = frames["next", "terminated"][order]
-    reward = frames["next", "reward"][order] * reward_scale
-    values, log_ratios = _networks(frames, policy, order, estimator.needs_log_ratio)
-    steps = _Steps(frames["executed"][order]) if "executed" in frames.keys() else None
-    value, log_ratio = values, log_ratios
-    if steps is not None:
-        value, log_ratio, reward = steps.flat(values), steps.flat(log_ratios), steps.flat(reward)
-        linked, terminated = ~steps.last | steps.of_decision(linked), steps.last & steps.of_decision(terminated)
-    # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
-    next_value = torch.cat((value[1:], value[:1]))
-    cut = (~linked).nonzero().squeeze(-1)
-    device = policy.version.device  # the learner's, which need not be the buffer's
-    for rows in cut.split(policy.rows_at_once):
-        seen = order[rows if steps is None else steps.decision[rows]]
-        found = policy.value(frames["next", "observation"][seen].to(device)).to(value.device)
-        next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
-    estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
-    if steps is not None:
-        estimate = Estimate(*(steps.chunked(found) for found in estimate))
-    return order, estimate
+    return order, torch.cat((follows, follows.new_zeros(1))) & ~frames["next", "done"][order]
 
 
 class _Steps:
@@ -95,13 +94,9 @@ class _Steps:
 @torch.no_grad()
 def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
     """x = log π(a|s) − log μ(a|s) of frames [M]: [M, D] nats, on the frames' device."""
-    device = policy.version.device
     found = []
     for rows in torch.arange(len(frames)).split(policy.rows_at_once):
-        log_pi = policy.log_prob(
-            policy.params(frames["observation"][rows].to(device)), frames["latent"][rows].to(device)
-        )
-        found.append(log_pi.to(frames["log_prob"].device) - frames["log_prob"][rows])
+        found.append(_log_ratio(policy, _features(policy, frames, rows), frames, rows))
     return torch.cat(found)
 
 
@@ -110,14 +105,22 @@ def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: boo
 
     Frames that the policy did not choose have ratio 1: nothing is known of how they were chosen.
     """
-    device = policy.version.device
     values, log_ratios = [], []
     for rows in order.split(policy.rows_at_once):
-        features = policy.features(frames["observation"][rows].to(device))
+        features = _features(policy, frames, rows)
         values.append(policy.value_of(features).to(order.device))
         if ratios:
-            log_pi = policy.log_prob(policy.params_of(features), frames["latent"][rows].to(device))
-            x = (log_pi.to(order.device) - frames["log_prob"][rows]).sum(-1)
+            x = _log_ratio(policy, features, frames, rows).sum(-1)
             log_ratios.append(torch.where(frames["valid"][rows], x, 0.0))
     value = torch.cat(values)
     return value, torch.cat(log_ratios) if ratios else torch.zeros_like(value)
+
+
+def _features(policy: Policy, frames: TensorDictBase, rows: Tensor) -> Tensor:
+    return policy.features(frames["observation"][rows].to(policy.version.device))
+
+
+def _log_ratio(policy: Policy, features: Tensor, frames: TensorDictBase, rows: Tensor) -> Tensor:
+    log_mu = frames["log_prob"][rows]
+    log_pi = policy.log_prob(policy.params_of(features), frames["latent"][rows].to(policy.version.device))
+    return log_pi.to(log_mu.device) - log_mu

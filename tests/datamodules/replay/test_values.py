@@ -69,9 +69,9 @@ def test_ratios_by_definition() -> None:
 
 
 def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datamodules.replay.observation_moments.CHUNK", 4)
     observation, rows = frames()["observation"], torch.tensor([5, 1, 8, 13, 2])
     policy = make_policy(normalise=True)
+    monkeypatch.setattr(policy, "rows_at_once", 4)
     learn_moments(policy, observation, rows)
     learn_moments(policy, observation)  # it has moments now
     assert policy.normaliser is not None
