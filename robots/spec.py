@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,21 @@ class RobotSpec:
         """
         pairs = zip(self.action_names, self.action_hold, strict=True)
         return np.array([measured.get(name, np.nan) if hold == MEASURED else hold for name, hold in pairs], float)
+
+    def nameless(self) -> "RobotSpec":
+        """The same robot as an artifact names it whose checkpoint recorded neither names nor units."""
+        observations, actions = range(self.observation_size), range(self.action_size)
+        return replace(
+            self,
+            observation_names=tuple(f"observation.{i}" for i in observations),
+            observation_units=("unspecified",) * len(observations),
+            action_names=tuple(f"action.{i}" for i in actions),
+            action_units=("unspecified",) * len(actions),
+        )
+
+    def named_as(self, manifest: Manifest) -> "RobotSpec":
+        """This robot, nameless where the policy is: numbers in the place of names say nothing that could be wrong."""
+        return self.nameless() if manifest.observation_names[:1] == ("observation.0",) else self
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""

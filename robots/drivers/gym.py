@@ -34,51 +34,52 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
     except (Exception, SystemExit) as error:  # whatever the module and the author of the environment raise
         raise UserError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
-    recorded = manifest.observation_names[:1] != ("observation.0",)
-    return GymRobot(made, spec_of(made, name, rate, recorded))
+    return GymRobot(made, spec_of(made, name, rate).named_as(manifest))
 
 
-def spec_of(env: Any, name: str, rate: float | None = None, recorded: bool = True) -> RobotSpec:
+def spec_of(env: Any, name: str, rate: float | None = None) -> RobotSpec:
     """What an environment's spaces say, under the names training records.
 
     Args:
         env: with flat Box spaces.
         name: of the environment.
         rate: Hz; the environment's `render_fps` unless given.
-        recorded: False for the names of an artifact whose checkpoint recorded none.
 
     Raises:
         UserError: when the spaces are not flat and bounded, or no rate is known.
     """
-    observation, action = env.observation_space, env.action_space
-    if not all(hasattr(space, "low") and len(space.shape) == 1 for space in (observation, action)):
-        raise UserError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
+    observation, action, hertz = _flat(env.observation_space, name), _flat(env.action_space, name), rate
     if not np.isfinite([action.low, action.high]).all():
         raise UserError(f"the actions of {name} are not bounded; wrap it in gymnasium.wrappers.RescaleAction")
-    hertz = env.metadata.get("render_fps") if rate is None else rate
-    if hertz is None:
+    if hertz is None and (hertz := env.metadata.get("render_fps")) is None:
         raise UserError(f"{name} does not say its control rate; name it with --set rate=HZ")
-    low = np.clip(observation.low.astype(float), -UNBOUNDED, None)
-    high = np.clip(observation.high.astype(float), None, UNBOUNDED)
-    count, size = len(low), len(action.low)
-    separator, unit = ("_", "1") if recorded else (".", "unspecified")
-    # Only a start for soft engagement: time of an environment stands still between steps, so nothing moves on its own.
-    hold = np.clip(np.zeros(size), action.low, action.high)
+    count, size = len(observation.low), len(action.low)
     return RobotSpec(
         name="".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name),
-        observation_names=tuple(f"observation{separator}{i}" for i in range(count)),
-        observation_units=(unit,) * count,
-        observation_low=tuple(low.tolist()),
-        observation_high=tuple(high.tolist()),
-        action_names=tuple(f"action{separator}{i}" for i in range(size)),
-        action_units=(unit,) * size,
-        action_low=tuple(action.low.astype(float).tolist()),
-        action_high=tuple(action.high.astype(float).tolist()),
+        observation_names=tuple(f"observation_{i}" for i in range(count)),
+        observation_units=("1",) * count,
+        observation_low=_row(observation.low, -UNBOUNDED),
+        observation_high=_row(observation.high, high=UNBOUNDED),
+        action_names=tuple(f"action_{i}" for i in range(size)),
+        action_units=("1",) * size,
+        action_low=_row(action.low),
+        action_high=_row(action.high),
         action_rate=(None,) * size,
         action_acceleration=(None,) * size,
-        action_hold=tuple(hold.tolist()),
+        # Only a start for soft engagement: an environment's time stands still between steps, so nothing moves alone.
+        action_hold=_row(np.clip(0, action.low, action.high)),
         control_rate_hz=float(hertz),
     )
+
+
+def _flat(space: Any, name: str) -> Any:
+    if not hasattr(space, "low") or len(space.shape) != 1:
+        raise UserError(f"{name} needs flat Box spaces; wrap it in gymnasium.wrappers.FlattenObservation")
+    return space
+
+
+def _row(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> tuple[float, ...]:
+    return tuple(np.clip(values.astype(float), low, high).tolist())
 
 
 class GymRobot:

@@ -77,27 +77,25 @@ def robot(
     known = {field.name for field in fields(RealityGap)}
     if unknown := sorted(set(gap) - known):
         raise UserError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    # An artifact whose checkpoint recorded no names has numbers in their place: they say nothing that could be wrong.
-    numbered = manifest.observation_names[:1] == ("observation.0",)
     return SimRobot(
         manifest.task if task is None else task,
         RealityGap(**arguments(RealityGap, gap, "--set ")),
         speed == 1,
-        make_spec(numbered, rate, acceleration),
+        make_spec(rate, acceleration).named_as(manifest),
     )
 
 
-def make_spec(numbered: bool = False, rate: float | None = None, acceleration: float | None = None) -> RobotSpec:
-    """The Sawyer's interface; `numbered` leaves names and units out."""
+def make_spec(rate: float | None = None, acceleration: float | None = None) -> RobotSpec:
+    """The Sawyer as training knows it, with limits of rate and acceleration as `robot` takes them."""
     observations, actions = len(OBSERVATIONS), len(ACTIONS)
     return RobotSpec(
         name="sim",
-        observation_names=tuple(f"observation.{i}" for i in range(observations)) if numbered else tuple(OBSERVATIONS),
-        observation_units=("unspecified",) * observations if numbered else tuple(OBSERVATIONS.values()),
+        observation_names=tuple(OBSERVATIONS),
+        observation_units=tuple(OBSERVATIONS.values()),
         observation_low=(-REACH,) * observations,
         observation_high=(REACH,) * observations,
-        action_names=tuple(f"action.{i}" for i in range(actions)) if numbered else tuple(ACTIONS),
-        action_units=("unspecified",) * actions if numbered else tuple(ACTIONS.values()),
+        action_names=tuple(ACTIONS),
+        action_units=tuple(ACTIONS.values()),
         action_low=(ACTION_LOW,) * actions,
         action_high=(ACTION_HIGH,) * actions,
         action_rate=(rate,) * actions,

@@ -186,7 +186,7 @@ def test_the_manifest_arms_the_robot() -> None:
 
 
 def test_a_policy_without_names_gets_a_robot_without_names() -> None:
-    numbered = manifest(sim_spec(numbered=True))
+    numbered = manifest(sim_spec().nameless())
     sim_robot(numbered).spec.check(numbered)
     assert sim_robot(manifest(sim_spec())).spec.observation_names == tuple(metaworld.OBSERVATIONS)
 
