@@ -97,10 +97,8 @@ def _spec(options: argparse.Namespace) -> None:
     from robots.spec_draft import draft_for
 
     found = draft_for(OnnxPolicy.load(options.policy).manifest, options.robot, options.device, options.set)
-    escaped = (sys.stdout.encoding or "").lower() not in (
-        "utf-8",
-        "utf8",
-    )  # the file is to be UTF-8, whatever writes it
+    # The file is to be UTF-8, whatever writes it.
+    escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
     print(json.dumps(found, allow_nan=False, indent=1, ensure_ascii=escaped))
     if questions := undecided(found):
         print(f"gipo-robot: a person must replace every {MARK} in it before it drives a robot:", file=sys.stderr)
@@ -172,6 +170,14 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run episodes and log them")
     run.set_defaults(run=_run)
+    _who_acts(run)
+    _how_episodes_run(run)
+    _add_spec(commands)
+    _add_log_commands(commands)
+    return parser
+
+
+def _who_acts(run: Parser) -> None:
     run.add_argument(
         "--robot", type=words, default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)"
     )
@@ -188,6 +194,9 @@ def _parser() -> Parser:
         "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
     )
     run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
+
+
+def _how_episodes_run(run: Parser) -> None:
     run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
     run.add_argument(
         "--steps", type=_whole("steps"), default=500, metavar="N", help="after which an episode is cut (%(default)s)"
@@ -216,29 +225,43 @@ def _parser() -> Parser:
     run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
+
+
+def _add_spec(commands: "argparse._SubParsersAction[Parser]") -> None:
     spec = commands.add_parser("spec", help="write what a policy and a device say of a robot, as JSON to be completed")
     spec.set_defaults(run=_spec)
     spec.add_argument("--policy", required=True, metavar="FILE", help="artifact that is to drive it")
     spec.add_argument("--device", metavar="CLASS", help="LeRobot device, package.module:Class; it is not connected")
     spec.add_argument("--robot", metavar="NAME", help="robot that says its own spec: sim, gym or package.module:Class")
     spec.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of it; repeatable")
-    _log_command(commands, "info", _info, "what a log holds", many=False)
-    verify = _log_command(commands, "verify", _verify, "check every byte of logs")
+
+
+def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
+    def about_logs(name: str, function: Callable[[argparse.Namespace], None], text: str, many: bool = True) -> Parser:
+        parser = commands.add_parser(name, help=text)
+        parser.set_defaults(run=function)
+        if many:
+            parser.add_argument("logs", type=words, nargs="+", metavar="LOG", help="file, or folder of *.mcap files")
+        else:
+            parser.add_argument("log", type=words, metavar="LOG")
+        return parser
+
+    about_logs("info", _info, "what a log holds", many=False)
+    verify = about_logs("verify", _verify, "check every byte of logs")
     verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there, with their labels")
-    label = _log_command(commands, "label", _label, "say how an episode went; appended beside the log", many=False)
+    label = about_logs("label", _label, "say how an episode went; appended beside the log", many=False)
     label.add_argument("--episode", type=whole(0, 10**6), required=True)
     verdict = label.add_mutually_exclusive_group()
     verdict.add_argument("--success", action="store_true")
     verdict.add_argument("--failure", action="store_true")
     label.add_argument("--reward", type=number(-1e30, 1e30), help="added to the reward of the last step that is kept")
-    audit = _log_command(commands, "audit", _audit, "recompute every log-prob from the artifacts")
+    audit = about_logs("audit", _audit, "recompute every log-prob from the artifacts")
     audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
-    report = _log_command(commands, "report", _report, "one HTML page that opens offline")
+    report = about_logs("report", _report, "one HTML page that opens offline")
     report.add_argument("--out", type=words, default="report.html", metavar="FILE", help="(%(default)s)")
-    export = _log_command(commands, "export", _export, "as a dataset of another format")
+    export = about_logs("export", _export, "as a dataset of another format")
     export.add_argument("--format", required=True, choices=("lerobot", "minari"))
     export.add_argument("--out", type=words, required=True, metavar="FOLDER")
-    return parser
 
 
 def _whole(key: str) -> Callable[[str], int]:
@@ -248,22 +271,6 @@ def _whole(key: str) -> Callable[[str], int]:
 
 def _number(key: str) -> Callable[[str], float]:
     return number(*RANGES[key])
-
-
-def _log_command(
-    commands: "argparse._SubParsersAction[Parser]",
-    name: str,
-    function: Callable[[argparse.Namespace], None],
-    text: str,
-    many: bool = True,
-) -> Parser:
-    parser = commands.add_parser(name, help=text)
-    parser.set_defaults(run=function)
-    if many:
-        parser.add_argument("logs", type=words, nargs="+", metavar="LOG", help="file, or folder of *.mcap files")
-    else:
-        parser.add_argument("log", type=words, metavar="LOG")
-    return parser
 
 
 if __name__ == "__main__":

@@ -67,18 +67,8 @@ def plot(
         f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         for x in place_x(np.array(cuts, float))
     ]
-    for rule in rules:
-        if math.isfinite(rule.y):
-            at = float(place_y(np.array(rule.y)))
-            parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-            beside = at + (10 if at > HEIGHT / 3 else -3)
-            parts.append(f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{_text(rule.name)}</text>')
-    for each in series:
-        finite = (np.abs(each.x) < HUGE) & (np.abs(each.y) < HUGE)  # false for NaN, too
-        x, y = each.x[finite], each.y[finite]
-        if each.kind == "line":
-            x, y = thin(x, y)
-        parts.append(_draw(each, place_x(x), place_y(y), float(place_y(np.zeros(())))))
+    parts += [_rule(rule, float(place_y(np.array(rule.y)))) for rule in rules if math.isfinite(rule.y)]
+    parts += [_draw(each, place_x, place_y) for each in series]
     parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}">{_text(x_label)}</text>')
     parts.append(f'<text class="label" transform="translate(12 {HEIGHT / 2 - 10}) rotate(-90)">{_text(y_label)}</text>')
     parts.append("</svg>")
@@ -133,7 +123,20 @@ def _grid(x_low: float, x_high: float, y_low: float, y_high: float, place_x: Pla
     return parts
 
 
-def _draw(series: Series, x: np.ndarray, y: np.ndarray, base: float) -> str:
+def _rule(rule: Rule, at: float) -> str:
+    beside = at + (10 if at > HEIGHT / 3 else -3)
+    return (
+        f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{_text(rule.name)}</text>'
+    )
+
+
+def _draw(series: Series, place_x: Place, place_y: Place) -> str:
+    finite = (np.abs(series.x) < HUGE) & (np.abs(series.y) < HUGE)  # false for NaN, too
+    x, y = series.x[finite], series.y[finite]
+    if series.kind == "line":
+        x, y = thin(x, y)
+    x, y, base = place_x(x), place_y(y), float(place_y(np.zeros(())))
     if series.kind == "bars":
         width = max(2.0, min(40.0, 0.7 * (WIDTH - LEFT - RIGHT) / max(len(x), 1)))
         bars = "".join(
