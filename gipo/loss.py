@@ -114,12 +114,7 @@ class GIPOLoss(PPOLoss):
         if self.kl_coeff:
             out.set("loss_kl", self.kl_coeff * k3(torch.where(used, x, 0.0)).unsqueeze(-1))
         if self.entropy_bonus:
-            entropy = self._get_entropy(dist, adv_shape=batch)
-            if is_tensor_collection(entropy):
-                out.set("composite_entropy", entropy.detach())
-            total = entropy.sum(dim="feature", reduce=True) if is_tensor_collection(entropy) else entropy
-            out.set("entropy", total.detach().mean())
-            out.set("loss_entropy", self._weighted_loss_entropy(entropy))
+            out.update(self._entropy_terms(self._get_entropy(dist, adv_shape=batch)))
         if self._has_critic:
             names = ("loss_critic", "value_clip_fraction", "explained_variance")
             out.update({k: v for k, v in zip(names, self.loss_critic(tensordict), strict=True) if v is not None})
@@ -130,6 +125,12 @@ class GIPOLoss(PPOLoss):
                 else value
             )
         )
+
+    def _entropy_terms(self, entropy: Any) -> dict[str, Any]:
+        """The entropy bonus as a loss, and the mean entropy; of a composite distribution that of each part too."""
+        parts = {"composite_entropy": entropy.detach()} if is_tensor_collection(entropy) else {}
+        total = entropy.sum(dim="feature", reduce=True) if is_tensor_collection(entropy) else entropy
+        return {**parts, "entropy": total.detach().mean(), "loss_entropy": self._weighted_loss_entropy(entropy)}
 
     def _advantage(self, tensordict: TensorDictBase) -> Tensor:
         """The advantage [*B, 1], computed where the batch has none, standardised where asked for."""

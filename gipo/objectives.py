@@ -122,7 +122,7 @@ class GIPO(Objective):
         require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        """Loss and trust weight per element."""
+        """Loss, trust weight w and contribution w·ρ per element."""
         sigma = by_sign(advantage, self.sigma, self.sigma * self.sigma_neg_ratio)
         log_weight = self.kernel(log_ratio.detach() / sigma)
         return weighted(log_weight, log_ratio, advantage, self.log_ratio_bound)
@@ -154,7 +154,7 @@ class NoClip(Objective):
         require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        """Loss and trust weight per element."""
+        """Loss, trust weight w and contribution w·ρ per element."""
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
         return Terms(-rho * advantage, torch.ones_like(rho), rho.detach())
 
@@ -183,7 +183,7 @@ class PPOClip(Objective):
             )
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        """Loss and trust weight per element."""
+        """Loss, trust weight w and contribution w·ρ per element."""
         rho = importance_ratio(log_ratio, self.log_ratio_bound)
         # min(ρA, clip(ρ)·A) is clip(ρ)·A where PPO is dead, and ρA elsewhere
         cut = ppo_dead(log_ratio, advantage, self.clip)
@@ -217,7 +217,7 @@ class SAPO(Objective):
         require_bound(self.log_ratio_bound)
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        """Loss and trust weight per element."""
+        """Loss, trust weight w and contribution w·ρ per element."""
         tau = by_sign(advantage, self.tau_pos, self.tau_neg)
         z = tau * torch.expm1(log_ratio.detach().clamp(max=MAX_LOG_RATIO_BOUND))
         # log 4p(1−p), with 1 − p = sigmoid(−z), which float32 rounds to 0 where p is near 1

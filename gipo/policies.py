@@ -48,7 +48,7 @@ class TokenPolicy(Policy):
 
     @property
     def max_entropy(self) -> float:
-        """Log V, of the uniform distribution."""
+        """Log V, the entropy of the uniform distribution over tokens, nats."""
         return math.log(self.bins)
 
     def config(self) -> dict[str, Any]:
@@ -63,28 +63,28 @@ class TokenPolicy(Policy):
         return (cdf <= threshold).sum(-1)
 
     def mode(self, params: Tensor) -> Tensor:
-        """The most likely token."""
+        """The most likely token of each dimension, [..., D]."""
         return params.argmax(-1)
 
     def log_prob(self, params: Tensor, latent: Tensor) -> Tensor:
-        """log softmax(logits)[token]."""
+        """log softmax(logits)[token] of each dimension, nats."""
         return params.log_softmax(-1).gather(-1, latent.unsqueeze(-1)).squeeze(-1)
 
     def to_env(self, latent: Tensor) -> Tensor:
-        """Centre of the bin."""
+        """The action of each token, [..., D] in environment units: bins lie evenly from bound to bound."""
         return self._within_bounds(latent.to(self.action_low.dtype) / (self.bins - 1))
 
     def from_env(self, action: Tensor) -> Tensor:
-        """Nearest bin."""
+        """The token [..., D] whose action is nearest to `action` [..., D]."""
         return (self._fraction(action) * (self.bins - 1)).round().to(self.latent_dtype)
 
     def entropy(self, params: Tensor) -> Tensor:
-        """−Σ π(k)·log π(k)."""
+        """−Σ π(k)·log π(k) of each dimension, nats."""
         log_pi = params.log_softmax(-1)
         return -(log_pi.exp() * log_pi).sum(-1)
 
     def kl(self, behaviour: Tensor, params: Tensor) -> Tensor:
-        """Σ μ(k)·(log μ(k) − log π(k))."""
+        """Σ μ(k)·(log μ(k) − log π(k)) of each dimension, nats."""
         log_mu = behaviour.float().log_softmax(-1)
         return (log_mu.exp() * (log_mu - params.log_softmax(-1))).sum(-1)
 
@@ -147,12 +147,12 @@ class GaussianPolicy(Policy):
         return torch.stack((self.mean_max * torch.tanh(mean / self.mean_max), log_std), -1)
 
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
-        """Mean + std·noise."""
+        """The latent mean + std·noise, [..., D] before squashing."""
         mean, log_std = params.unbind(-1)
         return mean + log_std.exp() * noise
 
     def mode(self, params: Tensor) -> Tensor:
-        """The mean."""
+        """The mean of the Gaussian, [..., D] before squashing."""
         return params[..., 0]
 
     def log_prob(self, params: Tensor, latent: Tensor) -> Tensor:

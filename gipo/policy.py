@@ -96,11 +96,11 @@ class Policy(nn.Module, ABC):
         self.register_buffer("version", torch.zeros((), dtype=torch.int64))
 
     def _body(self, network: NetworkFactory) -> ActorCritic:
-        """The network for these spaces."""
+        """The network body for the spaces of the policy."""
         return network(self.spaces.observation_size, self.action_size * self.parameters_per_dimension)
 
     def features(self, observation: Tensor) -> Tensor:
-        """Shared features of the actor and the critic."""
+        """Features of observations [..., O], shared by the actor and the critic."""
         normalised = observation if self.normaliser is None else self.normaliser(observation)
         return self.network.encoder(normalised)
 
@@ -120,7 +120,7 @@ class Policy(nn.Module, ABC):
 
     @property
     def wants_moments(self) -> bool:
-        """Whether it standardises, and knows nothing of the observations yet."""
+        """Whether the policy standardises observations, and knows nothing of them yet."""
         return self.normaliser is not None and not bool(self.normaliser.count > 0)
 
     def next_version(self) -> None:
@@ -146,12 +146,12 @@ class Policy(nn.Module, ABC):
         return self.value_of(self.features(observation))
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        """What the policy loss moves."""
+        """The parameters that the policy loss moves: encoder and actor."""
         parameters = [*self.network.encoder.parameters(), *self.network.actor.parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """What the value loss moves."""
+        """The parameters that the value loss moves: the critic."""
         return list(self.network.critic.parameters())
 
     def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:

@@ -81,7 +81,7 @@ class LastCheckpoint(PatientCheckpoint):
             listener.patient = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on."""
+        """Have a signal wait for the end of an iteration again: training goes on."""
         super().on_validation_end(trainer, pl_module)
         listener.patient = self._whole is not None
 
@@ -97,11 +97,11 @@ class LastCheckpoint(PatientCheckpoint):
                 self.copy_gib = 0.0  # a run does not get smaller
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run is done, or something stopped it in good order."""
+        """Write what a run that ended in good order has not written yet."""
         self.end(trainer, None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Something ended the run."""
+        """Write what a run that an error or a signal ended has not written yet."""
         if self._whole is not None:
             self.end(trainer, exception)
 
@@ -176,7 +176,7 @@ class BestCheckpoint(PatientCheckpoint):
         super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Pick what to watch."""
+        """Watch `val/return` where the task knows no success."""
         super().setup(trainer, pl_module, stage)
         if not trainer.datamodule.has_success:  # type: ignore[attr-defined]
             self.monitor = "val/return"
@@ -221,7 +221,7 @@ def say(trainer: Trainer, line: str) -> None:
 
 
 def _iterations(trainer: Trainer) -> int:
-    """Those that are done, also within the hooks at the end of one."""
+    """How many iterations are done, also within the hooks at the end of one."""
     return int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
 
 
@@ -235,6 +235,6 @@ def _told(cause: BaseException, whole: int) -> str:
 
 
 def reason(error: OSError) -> str:
-    """What could not be written, and why."""
+    """Which file could not be written, and why."""
     where = "" if error.filename is None else f"{shown(Path(os.path.abspath(error.filename)))}: "
     return f"{where}{error.strerror or error}"

@@ -22,7 +22,7 @@ class CSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "Rows":
-        """Writes the file."""
+        """The writer of the file, made when it is first asked for."""
         if self._experiment is None:
             self._experiment = Rows(self.log_dir)
         return self._experiment  # type: ignore[return-value]
@@ -32,7 +32,7 @@ class Rows(ExperimentWriter):
     """A file of which only the last rows are missing, whatever could not be written."""
 
     def save(self) -> None:
-        """Write the rows that wait."""
+        """Write the rows that wait; keep them where the disk takes none."""
         path, rows, columns = Path(self.metrics_file_path), list(self.metrics), list(self.metrics_keys)
         try:
             super().save()
@@ -55,19 +55,19 @@ class TensorBoard(TensorBoardLogger):
     """`tensorboard/version_N`; what cannot be written is lost to it, and a new file begins when it can."""
 
     def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        """Write them, if that is possible."""
+        """Write metrics, unless the disk is full."""
         self._unless_full(super().log_metrics, *args, **kwargs)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Write them, if that is possible."""
+        """Write hyper-parameters, unless the disk is full."""
         self._unless_full(super().log_hyperparams, *args, **kwargs)
 
     def save(self) -> None:
-        """Write what waits, if that is possible."""
+        """Write what waits, unless the disk is full."""
         self._unless_full(super().save)
 
     def finalize(self, status: str) -> None:
-        """Write what waits, if that is possible."""
+        """Write what waits, unless the disk is full."""
         self._unless_full(super().finalize, status)
 
     def _unless_full(self, write: Callable[..., None], *args: Any, **kwargs: Any) -> None:

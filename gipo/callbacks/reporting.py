@@ -119,7 +119,7 @@ class Curves(Callback):
         plot_curves(self.rows, folder / "curves.png", _data(trainer).title, _data(trainer).axis)
 
     def state_dict(self) -> dict[str, Any]:
-        """All rows so far."""
+        """The rows that are kept so far."""
         return {"rows": tuple(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

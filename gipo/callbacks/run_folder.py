@@ -118,7 +118,7 @@ def folder_of(checkpoint: str | Path) -> Path | None:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether there are checkpoints in it."""
+    """Whether a folder has checkpoints where a run keeps them."""
     return any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 

@@ -4,7 +4,6 @@ Trust weights and contributions depend on the sign of the advantage, which is no
 the objective says of A = +1 and A = −1.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
-from gipo.common.files import whole_file
 from gipo.common.tables import table
 from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Objective
@@ -78,29 +77,35 @@ def staleness_report(
     order, sizes = group.argsort(stable=True), counts.tolist()
     whole_weight, whole_contribution = (float(part.sum()) for part in (weight, contribution))
     pieces = [part[order].split(sizes) for part in (log_ratio, finite, weight, contribution)]
-    rows = []
-    for (who, when), steps, x, kept, w, u in zip(keys.tolist(), sizes, *pieces, strict=True):
-        x, w, u = x[kept], w[kept], u[kept]
-        known = x.numel() > 0
-        rows.append(
-            VersionRow(
-                policy=who,
-                version=when,
-                age=learner_version - when,
-                steps=steps,
-                elements=x.numel(),
-                masked=kept.numel() - x.numel(),
-                ess=float(effective_sample_size(u)) if known else 0.0,
-                log_ratio_p5=float(quantile(x, 0.05)) if known else math.nan,
-                log_ratio_p50=float(quantile(x, 0.5)) if known else math.nan,
-                log_ratio_p95=float(quantile(x, 0.95)) if known else math.nan,
-                log_ratio_abs_p95=float(quantile(x.abs(), 0.95)) if known else math.nan,
-                weight=float(w.mean()) if known else 0.0,
-                weight_share=_share(float(w.sum()), whole_weight),
-                contribution_share=_share(float(u.sum()), whole_contribution),
-            )
+    return [
+        VersionRow(
+            policy=who,
+            version=when,
+            age=learner_version - when,
+            steps=steps,
+            elements=int(kept.sum()),
+            masked=int((~kept).sum()),
+            weight_share=_share(float(w[kept].sum()), whole_weight),
+            contribution_share=_share(float(u[kept].sum()), whole_contribution),
+            **_spread(x[kept], w[kept], u[kept]),
         )
-    return rows
+        for (who, when), steps, x, kept, w, u in zip(keys.tolist(), sizes, *pieces, strict=True)
+    ]
+
+
+def _spread(x: Tensor, weight: Tensor, u: Tensor) -> dict[str, float]:
+    """Figures of log-ratios, trust weights and contributions [N]; of none at all, what says that nothing is known."""
+    if not x.numel():
+        unknown = dict.fromkeys(("log_ratio_p5", "log_ratio_p50", "log_ratio_p95", "log_ratio_abs_p95"), math.nan)
+        return {"ess": 0.0, "weight": 0.0} | unknown
+    return {
+        "ess": float(effective_sample_size(u)),
+        "log_ratio_p5": float(quantile(x, 0.05)),
+        "log_ratio_p50": float(quantile(x, 0.5)),
+        "log_ratio_p95": float(quantile(x, 0.95)),
+        "log_ratio_abs_p95": float(quantile(x.abs(), 0.95)),
+        "weight": float(weight.mean()),
+    }
 
 
 def _terms(objective: Objective, log_ratio: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,10 +189,7 @@ def text(rows: Sequence[VersionRow], names: Sequence[str]) -> str:
 
 def write_csv(rows: Iterable[VersionRow], names: Sequence[str], path: Path) -> None:
     """The report as CSV: the fields of `VersionRow`, with whole policy ids."""
-    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(VersionRow.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows({**asdict(row), "policy": _id(row, names)} for row in rows)
+    write_table([{**asdict(row), "policy": _id(row, names)} for row in rows], path)
 
 
 def _name(row: VersionRow, names: Sequence[str]) -> str:

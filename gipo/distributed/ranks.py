@@ -17,7 +17,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """The number of this learner, from 0."""
     return dist.get_rank() if count() > 1 else 0
 
 
@@ -66,7 +66,7 @@ def moments(x: Tensor) -> Tensor:
 
 
 def gathered(own: Any) -> list[Any]:
-    """Plain data of every rank, on the first; elsewhere this rank's alone."""
+    """Plain data of every rank, on the first rank; on the others their own alone."""
     if count() == 1:
         return [own]
     collected: list[Any] | None = [None] * count() if rank() == 0 else None
@@ -75,7 +75,7 @@ def gathered(own: Any) -> list[Any]:
 
 
 def others(own: Any) -> list[Any]:
-    """What the other ranks give, plain data too."""
+    """Plain data of every rank but this one, in their order."""
     if count() == 1:
         return []
     collected: list[Any] = [None] * count()
@@ -93,12 +93,12 @@ def of_the_first(own: Any) -> Any:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether it is so on at least one rank."""
+    """Whether `flag` is set on at least one rank."""
     return any([flag, *others(flag)])
 
 
 def is_loss_of_a_rank(error: BaseException) -> bool:
-    """Whether this is how the collectives of the others end when a rank dies or hangs."""
+    """Whether an error is how the collectives of the others end when a rank dies or hangs."""
     # gloo raises plain RuntimeErrors, which only their text tells from others; alone nobody can be lost
     signs = ("onnection closed", "onnection reset", "Socket closed", "imed out", "gloo/transport", "Broken pipe")
     return isinstance(error, dist.DistError) or (

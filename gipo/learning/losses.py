@@ -31,7 +31,7 @@ class PolicyTerms(NamedTuple):
     log_ratio: Tensor
 
     def kept(self, copied: bool) -> "PolicyTerms":
-        """The same without their graph; in memory of their own where `copied`."""
+        """These tensors without their graph; in memory of their own where `copied`."""
         detached: PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
         return detached
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
@@ -131,9 +131,7 @@ class _HuggingFaceEncoder(nn.Module):
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         batch = observation["state"].shape[:-1]
-        image, state, instruction = (
-            observation[name].flatten(0, -1 - own) for name, own in (("image", 3), ("state", 1), ("instruction", 1))
-        )
+        image, state, instruction = flattened(observation)
         embed = self.model.get_input_embeddings()
         dtype = embed.weight.dtype
         seen = torch.stack(

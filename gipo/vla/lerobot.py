@@ -12,7 +12,7 @@ from torchrl.modules.vla import LeRobotPolicyWrapper
 
 from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
 
 
@@ -61,7 +61,8 @@ class LeRobotPolicy(VLAGaussianPolicy):
     """
 
     def __init__(self, spaces: VLASpaces, network: VLANetworkFactory, std_min: float = 0.02, std_max: float = 0.5):
-        super().__init__(spaces, False, std_min, std_max, network=network, normalise=False)
+        options = {"squash": False, "std_min": std_min, "std_max": std_max, "normalise": False}
+        super().__init__(spaces, network=network, **options)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""
@@ -139,9 +140,7 @@ class _LeRobotEncoder(nn.Module):
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         batch = observation["state"].shape[:-1]
-        image, state, instruction = (
-            observation[name].flatten(0, -1 - own) for name, own in (("image", 3), ("state", 1), ("instruction", 1))
-        )
+        image, state, instruction = flattened(observation)
         seen = TensorDict(
             {
                 "observation": {"image": image.float() / 255, "state": state},

@@ -4,7 +4,7 @@ An instruction travels as its UTF-8 bytes, padded with zeros to a fixed length, 
 buffer or an artifact, and whatever tokenizer a policy has can be applied to the very words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -59,6 +59,13 @@ class VLASpaces:
     def observation_size(self) -> int:
         """Numbers of an observation that have units, and that a policy standardises: the state."""
         return self.state_size
+
+
+def flattened(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Image [B, C, H, W], state [B, S] and instruction [B, L] of observations [..., *], as one batch."""
+    own = {"image": 3, "state": 1, "instruction": 1}  # dimensions of each alone
+    image, state, instruction = (observation[name].flatten(0, -1 - count) for name, count in own.items())
+    return image, state, instruction
 
 
 def encode_instructions(texts: Sequence[str], length: int = INSTRUCTION_BYTES) -> Tensor:

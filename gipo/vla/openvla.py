@@ -37,7 +37,7 @@ class VocabTailPolicy(VLATokenPolicy):
         gripper_binarize: bool = False,
         gripper_invert: bool = False,
     ):
-        super().__init__(spaces, bins, network, normalise)
+        super().__init__(spaces, network=network, bins=bins, normalise=normalise)
         self.options = {
             "unnorm_key": unnorm_key, "gripper_binarize": gripper_binarize, "gripper_invert": gripper_invert,
         }  # fmt: skip
@@ -60,12 +60,12 @@ class VocabTailPolicy(VLATokenPolicy):
         return super().config() | self.options
 
     def to_env(self, latent: Tensor) -> Tensor:
-        """Centre of the bin, un-normalised, within the bounds."""
+        """Actions [..., H, D] of tokens: centres of their bins, un-normalised, within the bounds."""
         action = self.tokenizer.decode(latent).to(self.action_low.dtype)
         return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
 
     def from_env(self, action: Tensor) -> Tensor:
-        """The bin that holds the action."""
+        """The tokens whose bins hold actions [..., H, D], environment units."""
         if self.options["gripper_invert"]:
             action = torch.where(self.tokenizer.norm_mask, action, -action)
         tokens: Tensor = self.tokenizer.encode(action)

@@ -6,7 +6,7 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from gipo.networks import OBSERVATION_FLOOR, ActorCritic
+from gipo.networks import ActorCritic
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from gipo.vla.observations import VLASpaces
 from gipo.vla.tiny import TinyVLANetworks
@@ -49,25 +49,16 @@ class VisionLanguage(Policy):
 
 
 class VLATokenPolicy(VisionLanguage, TokenPolicy):
-    """A chunk of actions, each dimension of each a categorical over `bins` uniform bins.
+    """A chunk of actions, each dimension of each a categorical over uniform bins.
 
     Args:
         spaces: what the policy is built for.
-        bins: V, bins per action dimension.
         network: the body, from spaces and V.
-        normalise: standardise the state by running moments that are part of the policy.
-        observation_floor: least standard deviation that a state is divided by, in its own unit.
+        options: of `TokenPolicy`; of an observation, the state alone is standardised.
     """
 
-    def __init__(
-        self,
-        spaces: VLASpaces,
-        bins: int = 256,
-        network: VLANetworkFactory = TinyVLANetworks,
-        normalise: bool = True,
-        observation_floor: float = OBSERVATION_FLOOR,
-    ):
-        super().__init__(spaces, bins, network, normalise, observation_floor)  # type: ignore[arg-type]
+    def __init__(self, spaces: VLASpaces, *, network: VLANetworkFactory = TinyVLANetworks, **options: Any):
+        super().__init__(spaces, network=network, **options)  # type: ignore[arg-type]
 
 
 class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
@@ -75,26 +66,9 @@ class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
 
     Args:
         spaces: what the policy is built for.
-        squash: True for tanh, False for clipping to [−1, 1] before scaling to the bounds.
-        std_min: floor of the standard deviation, latent units.
-        std_max: ceiling of the standard deviation, latent units.
-        mean_max: soft bound of |mean|, latent units.
         network: the body, from spaces and 2.
-        normalise: standardise the state by running moments that are part of the policy.
-        observation_floor: least standard deviation that a state is divided by, in its own unit.
+        options: of `GaussianPolicy`; of an observation, the state alone is standardised.
     """
 
-    def __init__(
-        self,
-        spaces: VLASpaces,
-        squash: bool = True,
-        std_min: float = 0.1,
-        std_max: float = 1.0,
-        mean_max: float = 2.0,
-        network: VLANetworkFactory = TinyVLANetworks,
-        normalise: bool = True,
-        observation_floor: float = OBSERVATION_FLOOR,
-    ):
-        # of spaces and networks of another kind than `GaussianPolicy` names
-        own: Any = (spaces, squash, std_min, std_max, mean_max, network, normalise, observation_floor)
-        super().__init__(*own)
+    def __init__(self, spaces: VLASpaces, *, network: VLANetworkFactory = TinyVLANetworks, **options: Any):
+        super().__init__(spaces, network=network, **options)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def test_impossible_options_are_refused(options: dict[str, float]) -> None:
 
 
 def test_collected_chunks_follow_the_data_contract() -> None:
-    policy = VLATokenPolicy(TASK.spaces(TASK.make(1, 0)), 8, lambda s, o: TinyVLANetworks(s, o, 16))
+    policy = VLATokenPolicy(TASK.spaces(TASK.make(1, 0)), bins=8, network=lambda s, o: TinyVLANetworks(s, o, 16))
     rollouts = InProcessRollouts(Collection(TASK, 4, 24, policy, store_params=True))
     frames = rollouts.collect()
     rollouts.close()

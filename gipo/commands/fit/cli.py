@@ -57,7 +57,7 @@ class GipoCLI(LightningCLI):
         super().__init__(*classes, args=args, **options)  # type: ignore[misc] # no more than two of them
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The one that is asked for, as those of each take a while to parse; and what is not the user's to give."""
+        """The subcommand that is asked for, alone, as options take a while to parse; without what is ours to give."""
         return {self._asked: SUBCOMMANDS[self._asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -149,7 +149,7 @@ class GipoCLI(LightningCLI):
         return instance
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run it; that a library or a simulator called `sys.exit` is an error here, whatever it said."""
+        """Run a subcommand; a library or a simulator that calls `sys.exit` is an error here, whatever it says."""
         try:
             super()._run_subcommand(subcommand)
         except SIGTERMException as error:  # how Lightning ends after an iteration in which a signal was heard

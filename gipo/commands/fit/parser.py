@@ -32,13 +32,13 @@ yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, one: dumper.represent
 
 
 class FitParser(LightningArgumentParser):
-    """Lightning's, but a mistake is a UserError for the boundary, and no page of usage."""
+    """The parser of Lightning's command line, but a mistake is a UserError for the boundary, and no page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, epilog=DEBUG_HELP, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say it in one line; a parser within a parser tells the outer one."""
+        """Refuse a mistake in one line; a parser within a parser tells the outer one."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise UserError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex

@@ -14,10 +14,6 @@ MAX_SEED = 2**32 - 1
 STRATEGIES = ("auto", "ddp", "fsdp")
 
 
-def _none(value: Any, options: Mapping[str, Any]) -> str | None:
-    return None
-
-
 def _unless(*allowed: Any, instead: str) -> Check:
     """Only these values, the defaults of Lightning among them; and what to do instead of any other."""
     return lambda value, options: None if value in allowed else instead
@@ -78,20 +74,20 @@ def _plugins(value: Any, options: Mapping[str, Any]) -> str | None:
 ONE_BATCH = (
     "an iteration is one batch, all of it; data.total_frames, or data.iterations on logs, says how many there are"
 )
+AS_LIGHTNING_SAYS = {
+    "logger", "callbacks", "min_epochs", "min_steps", "max_time", "enable_progress_bar", "enable_model_summary",
+    "deterministic", "benchmark", "inference_mode", "use_distributed_sampler", "profiler", "detect_anomaly",
+    "sync_batchnorm", "default_root_dir", "enable_autolog_hparams",
+}  # fmt: skip
 CHECKS: dict[str, Check] = {
     "accelerator": _accelerator,
     "strategy": _strategy,
     "devices": _devices,
     "num_nodes": _at_least(1),
     "precision": _precision,
-    "logger": _none,
-    "callbacks": _none,
     "fast_dev_run": _unless(False, 0, instead="it would save nothing; for a quick look take a small data.total_frames"),
     "max_epochs": _at_least(-1),
-    "min_epochs": _none,
     "max_steps": _at_least(-1),
-    "min_steps": _none,
-    "max_time": _none,
     "limit_train_batches": _unless(None, 1, instead=ONE_BATCH),
     "limit_val_batches": _whole_or_nothing,
     "limit_test_batches": _whole_or_nothing,
@@ -102,23 +98,12 @@ CHECKS: dict[str, Check] = {
     "num_sanity_val_steps": _at_least(-1),
     "log_every_n_steps": _at_least(0),
     "enable_checkpointing": _unless(None, True, instead="gipo always keeps checkpoints; leave it out"),
-    "enable_progress_bar": _none,
-    "enable_model_summary": _none,
     "accumulate_grad_batches": _unless(1, instead="an update is of one batch; raise data.batch instead"),
     "gradient_clip_val": _unless(None, instead="model.max_grad_norm is the clip, of the policy and of the critic each"),
     "gradient_clip_algorithm": _unless(None, instead="gradients are clipped by their norm, at model.max_grad_norm"),
-    "deterministic": _none,
-    "benchmark": _none,
-    "inference_mode": _none,
-    "use_distributed_sampler": _none,
-    "profiler": _none,
-    "detect_anomaly": _none,
     "barebones": _unless(False, instead="it would save and log nothing; trainer.logger=false logs nothing"),
     "plugins": _plugins,
-    "sync_batchnorm": _none,
     "reload_dataloaders_every_n_epochs": _at_least(0),
-    "default_root_dir": _none,
-    "enable_autolog_hparams": _none,
     "model_registry": _unless(None, instead="gipo keeps a run's checkpoints in its own folder"),
 }
 
@@ -130,7 +115,7 @@ def refuse_what_is_not_honoured(options: Mapping[str, Any]) -> None:
         options: of `Trainer`, plugins and callbacks built.
     """
     for name, value in options.items():
-        advice = CHECKS.get(name, _none)(value, options)
+        advice = CHECKS[name](value, options) if name in CHECKS else None
         if advice is not None:
             raise UserError(f"trainer.{name}={value}: {advice}")
 

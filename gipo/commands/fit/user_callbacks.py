@@ -22,7 +22,7 @@ FOUND = (
 
 
 def spare_the_run(callback: Callback) -> None:
-    """Have what fails in it at the end of a run be told, and not keep the run from ending as it should.
+    """Have what fails in a callback at the end of a run be told, and not keep the run from ending as it should.
 
     A `ModelCheckpoint` that cannot save stays as it was, with its files, and tries again when the next save is due.
     """

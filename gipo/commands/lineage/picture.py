@@ -32,7 +32,7 @@ class Box:
 
     @property
     def lines(self) -> tuple[str, str, str]:
-        """What stands in it, as long as it is wide."""
+        """Title, files and facts, each cut to the width of the box."""
         first, kind = self.nodes[0], self.nodes[0].key.kind.value
         if len(self.nodes) > 1:
             names = [node.files[0].rpartition("/")[2] if node.files else node.key.short for node in self.nodes]
@@ -66,7 +66,7 @@ def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:
 
 
 def _boxes(graph: Mapping[Key, LineageNode]) -> list[Box]:
-    """In the order of the tree; a crowd of logs with the same neighbours is one box."""
+    """Boxes in the order of the tree; a crowd of logs with the same neighbours is one of them."""
     learners: dict[Key, set[Key]] = defaultdict(set)
     for node in graph.values():
         for origin in node.origins:
@@ -81,7 +81,10 @@ def _boxes(graph: Mapping[Key, LineageNode]) -> list[Box]:
 
 
 def _edges(graph: Mapping[Key, LineageNode], place: Mapping[Key, int]) -> dict[tuple[int, int], How]:
-    """From box to box. That a checkpoint learned from an artifact's logs is told by the logs, where they are known."""
+    """How boxes came from each other, by their indices.
+
+    That a checkpoint learned from an artifact's logs is told by the logs, where they are known.
+    """
     edges: dict[tuple[int, int], How] = {}
     for node in graph.values():
         known = any(origin.how is How.LEARNED for origin in node.origins)
@@ -156,7 +159,7 @@ def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:
 
 
 def _draw_edge(axes: Any, how: How, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """From box to box; behind the boxes, so that what it passes stays readable."""
+    """Draw an arrow between two places, behind the boxes, so that what it passes stays readable."""
     style = {"arrowstyle": "-|>", "color": "#444444", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
     leaves, reaches = (start[0] + WIDTH, start[1]), end
     if how is How.STARTED:
@@ -166,7 +169,7 @@ def _draw_edge(axes: Any, how: How, start: tuple[float, float], end: tuple[float
 
 
 def _without_middle(line: str) -> str:
-    """A file's name ends with what tells it from others."""
+    """A line cut to the width of a box in its middle: a file's name ends with what tells it from others."""
     half = (LETTERS - 1) // 2
     return line if len(line) <= LETTERS else f"{line[:half]}…{line[-half:]}"
 

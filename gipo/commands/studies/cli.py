@@ -75,7 +75,7 @@ def names(folder: Path) -> str:
 
 
 def _docstring(module: str) -> str:
-    """Of a module, without importing what it imports."""
+    """The docstring of a module, without importing what the module imports."""
     spec = importlib.util.find_spec(module)
     assert spec is not None, module
     assert spec.origin is not None, module

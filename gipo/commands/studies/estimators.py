@@ -49,7 +49,7 @@ def estimates(objective: Objective, cells: Cells) -> Array:
 
 
 class Moments(NamedTuple):
-    """Of an estimator in every cell, [C] each."""
+    """Exact moments of an estimator in every cell of the study, [C] each."""
 
     mean: Array
     bias: Array

@@ -49,7 +49,7 @@ class RobotScore:
 
 @dataclass(frozen=True)
 class Stages:
-    """Runs stages.
+    """The stages of loops with one robot.
 
     Args:
         gap: settings of the simulated robot that make it unlike the simulator of training.
@@ -117,15 +117,9 @@ class Stages:
         return _marker(folder, "fit", "done").exists()
 
     def _once(
-        self,
-        folder: Path,
-        name: str,
-        command: str,
-        *args: str,
-        fresh: bool = False,
-        identity: Sequence[str] = (),
-        resume: tuple[Path, Sequence[str]] | None = None,
-    ) -> None:
+        self, folder: Path, name: str, command: str, *args: str, fresh: bool = False,
+        identity: Sequence[str] = (), resume: tuple[Path, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
         """Run a command unless this folder says that the same one has been run to its end.
 
         The command holds the folder's lock: where a study was killed and what it had started goes on, that is waited

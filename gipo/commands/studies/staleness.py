@@ -72,7 +72,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept, within the study's folder."""
+        """The folder of this run within that of the study."""
         return Path(self.task) / f"age-{self.age}" / self.objective / f"seed-{self.seed}"
 
     def options(self, frames: int, frames_per_iteration: int, episodes: int) -> list[str]:

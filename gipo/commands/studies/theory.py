@@ -162,7 +162,6 @@ def plot_coverage(rows: Rows, path: Path) -> None:
 
 def report(bounds: Rows, covered: Rows) -> str:
     """What holds and what does not, from the numbers."""
-    nominal, draws = covered[0]["nominal"], covered[0]["draws"]
     excess = max(row["largest"] / row["bound"] - 1 for row in bounds)
     lines = [
         "# Bounds of GIPO",
@@ -176,6 +175,19 @@ def report(bounds: Rows, covered: Rows) -> str:
         "",
         f"It {'holds' if excess <= ROUNDING else '**fails**'}: largest excess {excess:.1e}, relative.",
         "",
+        *_coverage(covered),
+        "The intervals are around the estimator's own mean: they say nothing of its bias (see `gipo-study gridworld`).",
+        "They hold more often than they promise, and where n is small they are wider than the values themselves: the",
+        "price of needing no more than a bound, which grows as exp(σ²/2).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _coverage(covered: Rows) -> list[str]:
+    """How often the intervals around a mean of gradients hold, as lines of a table and of verdicts."""
+    nominal, draws = covered[0]["nominal"], covered[0]["draws"]
+    lines = [
         f"## Coverage of {nominal:.0%} intervals, {draws} draws in each of the GridWorld's cells",
         "",
         "Lowest over the cells, and mean half-width:",
@@ -193,14 +205,7 @@ def report(bounds: Rows, covered: Rows) -> str:
         low = lowest(covered, name)
         verdict = f"at least {nominal:.0%} everywhere" if low >= nominal else f"**below {nominal:.0%} somewhere**"
         lines.append(f"- {name}: {verdict}, lowest {low:.4f}.")
-    lines += [
-        "",
-        "The intervals are around the estimator's own mean: they say nothing of its bias (see `gipo-study gridworld`).",
-        "They hold more often than they promise, and where n is small they are wider than the values themselves: the",
-        "price of needing no more than a bound, which grows as exp(σ²/2).",
-        "",
-    ]
-    return "\n".join(lines)
+    return [*lines, ""]
 
 
 def report_intervals(intervals: Rows) -> str:

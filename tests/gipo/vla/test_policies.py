@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,11 @@ H, D = SPACES.decision
 
 def tokens(bins: int = 6, normalise: bool = True) -> VLATokenPolicy:
     torch.manual_seed(0)
-    return VLATokenPolicy(SPACES, bins, lambda spaces, outputs: TinyVLANetworks(spaces, outputs, 16), normalise)
+
+    def network(spaces: Any, outputs: int) -> TinyVLANetworks:
+        return TinyVLANetworks(spaces, outputs, 16)
+
+    return VLATokenPolicy(SPACES, bins=bins, network=network, normalise=normalise)
 
 
 def gaussian() -> VLAGaussianPolicy:
