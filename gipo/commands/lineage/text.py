@@ -46,7 +46,7 @@ def _origins(origins: Sequence[Ancestor]) -> list[str]:
 
 
 def _mentioned(graph: Mapping[Key, LineageNode], missing: LineageNode) -> str:
-    """Which files, or what else, name something that lies in no file."""
+    """Say, in words, who names something that lies in no file of the folder."""
     by = [node for node in graph.values() if any(origin.key == missing.key for origin in node.origins)]
     names = [node.files[0] if node.files else f"{node.key.kind.value} {node.key.short}" for node in by]
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
