@@ -65,7 +65,9 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
     for field in COLUMNS:
         values = found.get(field.name)
         if values is None:
-            if field.default is None and not field.optional:
+            # Ours says all that there was to say when it was written; of others much is missing.
+            completed = field.default is not None and (field.later or not trajectory.native)
+            if not completed and not field.optional:
                 raise UserError(f"it has no {field.name}")
             continue
         shape = (len(found["step"]), *(sizes[symbol] for symbol in field.shape.split()))
@@ -75,6 +77,8 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
         if kind.kind in "bi" and values.dtype.kind not in "biu":
             raise UserError(f"{field.name} holds {values.dtype}, it must hold {kind}")
         typed[field.name] = field.typed(values)
+        if kind.kind == "i" and (typed[field.name] != values).any():
+            raise UserError(f"{field.name} holds numbers beyond {kind}")
     complete(typed, STORED)
     return typed
 

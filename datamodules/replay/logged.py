@@ -8,7 +8,7 @@ from torchrl.data import RandomSampler, TensorDictReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
-from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, draw
+from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw
 from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
 from gipo.policies import Policy
@@ -33,7 +33,7 @@ class LogReplay:
         reward_scale: float = 1.0,
         seed: int = 0,
     ):
-        self.frames = frames
+        self.frames = frames = completed(frames)
         self.estimator = estimator
         self.reward_scale = reward_scale
         stored = [key for key in (*LEARNER_KEYS, *OPTIONAL_KEYS) if key in frames.keys()]

@@ -70,7 +70,7 @@ class Replay:
             UserError: on a non-finite observation, reward or log-prob; nothing is stored.
         """
         refuse_non_finite(frames)
-        frames = _completed(frames).to(self.device)
+        frames = completed(frames).to(self.device)
         blank = torch.full_like(frames["next", "reward"], torch.nan)
         frames = frames.clone(recurse=False).update({"advantage": blank, "value_target": blank.clone()})
         if self.advantages == "stored" or not refresh_follows:
@@ -107,7 +107,7 @@ class Replay:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
         capacity, cursor = self.buffer.storage.max_size, state["buffer"]["_writer"]["_cursor"]
-        frames = _completed(TensorDict().load_state_dict(state["frames"], strict=False)).to(self.device)
+        frames = completed(TensorDict().load_state_dict(state["frames"], strict=False)).to(self.device)
         count = _count(state)
         moved = capacity != state["capacity"]
         if moved and count == state["capacity"]:
@@ -172,7 +172,7 @@ def _count(state: dict[str, Any]) -> int:
     return len(state["frames"].get("episode", ()))
 
 
-def _completed(frames: TensorDictBase) -> TensorDictBase:
+def completed(frames: TensorDictBase) -> TensorDictBase:
     """Frames [M] with the defaults of what a learner reads and nobody said, as in a checkpoint older than the field."""
     missing = [field for field in LEARNED if field.later and field.key not in frames.keys()]
     if not missing or not len(frames):

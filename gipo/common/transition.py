@@ -11,6 +11,8 @@ policy over action chunks decides on H steps at once. Then whatever is of one st
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import Flag, auto
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -93,8 +95,21 @@ class Field:
 
     def type_for(self, whole: bool, logged: bool = False) -> np.dtype[Any]:
         """The type of its column [T, …], where `whole` numbers are given or not; `logged` in a log."""
-        types = (self.log_dtype if logged else self.dtype).split("|")
-        return np.dtype(types[0] if whole else types[-1])
+        return _types(self.log_dtype if logged else self.dtype)[0 if whole else -1]
+
+    def parsed(self, values: list[Any]) -> np.ndarray:
+        """Its column [T] or [T, n] of what T rows of a log say.
+
+        Raises:
+            ValueError, TypeError, IndexError, OverflowError: when they are ragged, or are no such values.
+        """
+        if not self.shape:
+            return np.array(values, self.type_for(whole=True, logged=True))
+        width = len(values[0])
+        if set(map(len, values)) != {width}:
+            raise ValueError("rows of unequal length")
+        kind = self.type_for(whole=type(values[0][0]) is int, logged=True)
+        return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
 
     def typed(self, values: np.ndarray) -> np.ndarray:
         """Its column [T, …] in its type; what does not fit into a float becomes infinite."""
@@ -107,6 +122,11 @@ class Field:
         if callable(self.default):
             return np.asarray(self.default(columns), kind)
         return np.full(len(next(iter(columns.values()))), self.default, kind)
+
+
+@cache
+def _types(names: str) -> tuple[np.dtype[Any], ...]:
+    return tuple(map(np.dtype, names.split("|")))
 
 
 def complete(columns: MutableMapping[str, np.ndarray], fields: Iterable[Field]) -> None:

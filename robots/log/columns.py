@@ -1,13 +1,12 @@
 """From the rows of a log to columns: blocks of arrays, one a chunk, so that parsed JSON never piles up."""
 
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 from mcap.records import Metadata
 
-from gipo.common.transition import LOGGED, Field, complete
+from gipo.common.transition import LOGGED, complete
 from robots.errors import LogError
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header
@@ -134,19 +133,9 @@ def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.nd
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
     there = [field for field in _ARRAYS if not field.later or field.name in rows[0]]
-    columns = {field.name: _column(field, [row[field.name] for row in rows]) for field in there}
+    columns = {field.name: field.parsed([row[field.name] for row in rows]) for field in there}
     complete(columns, _ARRAYS)
     return columns
-
-
-def _column(field: Field, values: list[Any]) -> np.ndarray:
-    if not field.shape:
-        return np.array(values, field.type_for(whole=True, logged=True))
-    width = len(values[0])
-    if set(map(len, values)) != {width}:
-        raise ValueError("rows of unequal length")
-    kind = field.type_for(whole=type(values[0][0]) is int, logged=True)
-    return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
 
 
 # What the readers of events rely on: kind → key of its data → type.
