@@ -111,6 +111,7 @@ class Recorder:
             valid=not self._options.deterministic and "engage" not in changed,
             gate=changed,
             chunk_step=chunk_step,
+            source="hold" if "engage" in changed else "policy",
         )
 
     def complete(self, reward: float, terminated: bool, truncated: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import POLICY, Trajectory
 from gipo.common.errors import UserError
-from gipo.common.transition import COLUMNS, STORED, complete
+from gipo.common.transition import COLUMNS, NOBODY_SAID, SOURCES, STORED, complete
 
 ROUNDING = 1e-6  # of a dimension's range: what float32 may add to a bound; nats: what it may add to log 1
 
@@ -47,6 +47,8 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
     valid = columns["valid"]
     if valid.any():
         _check_policy(trajectory, columns, interface, behaviour)
+    _refuse(columns, ~np.isin(columns["source"], (NOBODY_SAID, *range(len(SOURCES)))), "source is none that there is")
+    _refuse(columns, valid & (columns["source"] > SOURCES.index("policy")), "valid, yet the policy did not choose")
     _check_bounds(columns, interface)
     if "log_prob" in columns:
         _check_log_prob(columns, interface if behaviour is None else behaviour.interface)

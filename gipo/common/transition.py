@@ -32,6 +32,8 @@ class Place(Flag):
 LOG, STORE, REPLAY, BATCH = Place
 EVERYWHERE = LOG | STORE | REPLAY | BATCH
 DERIVED = "derived"
+SOURCES = ("policy", "person", "hold")  # who may have chosen an action; their places are the numbers in columns
+NOBODY_SAID = -1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Field:
         row: in `robots.log.Episode.transitions`; its name unless given.
         lerobot: its column in a LeRobot dataset of ours.
         minari: its place in an episode of a Minari dataset of ours.
+        choices: the texts that it is one of in the log; a column holds their numbers.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Field:
     row: str = ""
     lerobot: str = ""
     minari: str = ""
+    choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, usual in (("key", self.name), ("row", self.name), ("log_dtype", self.dtype)):
@@ -103,6 +107,8 @@ class Field:
         Raises:
             ValueError, TypeError, IndexError, OverflowError: when they are ragged, or are no such values.
         """
+        if self.choices:
+            values = list(map(self.choices.index, values))
         if not self.shape:
             return np.array(values, self.type_for(whole=True, logged=True))
         width = len(values[0])
@@ -138,6 +144,16 @@ def complete(columns: MutableMapping[str, np.ndarray], fields: Iterable[Field]) 
 
 def _done(columns: Columns) -> np.ndarray:
     return columns["terminated"] | columns["truncated"]
+
+
+def _source(columns: Columns) -> np.ndarray:
+    """The policy, where it is said to have sampled and which version it was; nobody knows of the other steps.
+
+    A foreign dataset calls its steps valid and names no version: a person may have shown them.
+    """
+    # With action chunks `valid` is [T, H] and the version [T].
+    known = columns["valid"].T & (columns["policy_version"] >= 0)
+    return np.where(known, SOURCES.index("policy"), NOBODY_SAID).T
 
 
 FIELDS = (
@@ -182,6 +198,9 @@ FIELDS = (
           "tick's", "recorder", LOG, "µs"),
     Field("chunk_step", "", "int64", "which action of its decision's chunk it is; 0 where every step is decided alone",
           "recorder", LOG | STORE, default=0, later=True, lerobot="policy.chunk_step", minari="infos/chunk_step"),
+    Field("source", "", "int8", "who chose the action: 0 `policy`, also deterministically; 1 `person`; 2 `hold`, while "
+          "engaging from where the robot was held; −1 where nobody says. Only the policy's are `valid`", "recorder",
+          EVERYWHERE, default=_source, later=True, lerobot="policy.source", minari="infos/source", choices=SOURCES),
     Field("next_observation", "O", "float32", "what was seen after the action", "robot, simulator", STORE | REPLAY,
           "robot's", finite=True, key="next/observation"),
     Field("done", "", "bool", "terminated or truncated", DERIVED, STORE | REPLAY, default=_done, key="next/done",

@@ -54,6 +54,7 @@ class Step:
     gate: tuple[str, ...] = ()
     timing_us: tuple[int, ...] = (0,) * len(TIMES)
     chunk_step: int = 0
+    source: str = "policy"
 
 
 @dataclass(slots=True)
@@ -118,6 +119,8 @@ def json_schemas() -> dict[str, bytes]:
 def _property(field: Field) -> dict[str, Any]:
     """How JSON holds a field of a step: one value, or an array of them."""
     one = _OF_KIND[field.type_for(whole=False, logged=True).kind]
+    if field.choices:
+        return {**_TEXT, "enum": list(field.choices)}
     if not field.shape:
         return one
     described = {"description": ", ".join(TIMES)} if field.name == "timing_us" else {}

@@ -68,10 +68,11 @@ def test_batches_hold_what_was_logged(robot: Robot) -> None:
     frames = data.logs.store.frames
     rows = {tuple(row.tolist()): index for index, row in enumerate(frames["observation"])}
     index = torch.tensor([rows[tuple(row.tolist())] for row in found["observation"].flatten(0, 1)])
-    for key in ("latent", "log_prob", "policy_version", "valid"):
+    for key in ("latent", "log_prob", "policy_version", "valid", "source"):
         assert torch.equal(found[key].flatten(0, 1), frames[key][index]), key
     assert found.shape == (2, 16)
     assert 0 < int((~found["valid"]).sum()) < 32  # steps while the policy was given control
+    assert torch.equal(found["source"], torch.where(found["valid"], 0, 2))
 
 
 def test_advantages_are_recomputed_when_due(robot: Robot) -> None:

@@ -53,6 +53,7 @@ def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
         truncated=index % EPISODE == EPISODE - 1,
         gate=("rate",) if index % 11 == 0 else (),
         timing_us=tuple(range(len(TIMES))),
+        source="policy" if index % 7 else ("person", "hold")[index % 2],
     )
 
 
@@ -61,7 +62,8 @@ def expected_columns(count: int, observations: int, actions: int) -> dict[str, n
     """What a log of rows 0 to `count` must read as, without the times."""
     rows = [step_row(index, observations, actions) for index in range(count)]
     known = [field.name for field in fields(Step) if field.name not in ("wall_ns", "monotonic_ns", "gate")]
-    return {name: np.array([getattr(row, name) for row in rows]) for name in known}
+    columns = {name: np.array([getattr(row, name) for row in rows]) for name in known}
+    return columns | {"source": np.array([{"policy": 0, "person": 1, "hold": 2}[row.source] for row in rows], np.int8)}
 
 
 def assert_prefix(log: Log) -> int:

@@ -85,6 +85,7 @@ def test_a_clean_episode(run: Run) -> None:
     assert episode["truncated"].tolist() == [False] * 29 + [True]
     assert episode["valid"].tolist() == [False] * 3 + [True] * 27
     assert all("engage" in episode.gate[index] for index in range(3))
+    assert episode["source"].tolist() == [2] * 3 + [0] * 27
     assert episode.complete
     assert len(episode.transitions()["step"]) == 30
     assert [event["kind"] for event in episode.events] == ["episode_start", "engage", "episode_end"]

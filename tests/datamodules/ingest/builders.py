@@ -60,6 +60,7 @@ def rows_of(policy: OnnxPolicy, episode: int, steps: int, seed: int = 0) -> list
             truncated=t == steps - 1 and episode % 2 == 0,
             timing_us=(0,) * 7,
             chunk_step=t % 3,
+            source="policy" if t >= 2 else "hold",
         )
         for t in range(steps)
     ]

@@ -67,7 +67,7 @@ def test_lerobot_states_and_actions(files: int, tmp_path: Path) -> None:
     assert frames["next", "truncated"].nonzero().flatten().tolist() == [3, 9, 12]
     assert not frames["next", "terminated"].any()
     assert frames["valid"].all()
-    for name in ("policy", "policy_version", "success"):
+    for name in ("policy", "policy_version", "success", "source"):
         assert (frames[name] == -1).all()
     assert (facts.has_log_prob, "log_prob" in frames.keys(), facts.judged) == (False, False, 0)
     assert any("no log-probs of behaviour policies" in note for note in facts.notes)

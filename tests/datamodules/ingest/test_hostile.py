@@ -57,6 +57,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "action too large": (element("action", 1.001), "step 5: action is outside of its bounds"),
     "other version": (setting(policy_version=6), "step 5: policy_version is not 7"),
     "done too early": (setting(terminated=True), "step 5: the episode is done and yet goes on"),
+    "valid and a person's": (setting(source="person"), "step 5: valid, yet the policy did not choose"),
     "step repeated": (setting(step=4), "step 4 is out of order"),
 }
 
@@ -342,7 +343,8 @@ def rows(token: OnnxPolicy) -> dict[str, np.ndarray]:
     found = {name: np.array([getattr(row, name) for row in steps]) for name in NAMES if name != "next_observation"}
     found |= {name: np.array([getattr(row, name) for row in steps]) for name in ("policy_version", "valid")}
     ends = {name: np.array([getattr(row, name) for row in steps]) for name in ("terminated", "truncated")}
-    return {**found, **ends, "next_observation": found["observation"][::-1].copy()}
+    source = np.where(found["valid"], 0, 2)
+    return {**found, **ends, "source": source, "next_observation": found["observation"][::-1].copy()}
 
 
 @given(data=st.data())
@@ -374,12 +376,14 @@ def test_columns_are_refused_or_keep_every_promise(rows: dict[str, np.ndarray], 
         for name, values in given_.items():
             np.testing.assert_array_equal(columns[name], values)
     assert all(np.isfinite(found[name]).all() for name in found if found[name].dtype.kind == "f")
-    assert all(values.dtype in (np.float32, np.int64, np.bool_) for values in found.values())
+    assert all(values.dtype in (np.float32, np.int64, np.int8, np.bool_) for values in found.values())
     assert all(len(values) == len(found["step"]) for values in found.values())
     assert (np.diff(found["step"]) > 0).all()
     assert found["terminated"][-1] or found["truncated"][-1]
     valid = found["valid"]
     assert (found["policy_version"][valid] == 7).all()
+    assert (found["source"][valid] <= 0).all()
+    assert np.isin(found["source"], (-1, 0, 1, 2)).all()
     assert (np.abs(found["action"][valid]) <= 1 + 1e-5).all()
     if "log_prob" in found:
         assert (found["log_prob"][valid] <= 1e-6).all()

@@ -110,7 +110,7 @@ def test_frames_are_what_the_logs_hold(logs: list[Path], folder: Path, tmp_path:
         rows = episode.transitions()
         part = frames[start : start + len(rows["step"])]
         start += len(part)
-        for name in ("observation", "action", "latent", "step", "policy_version", "valid", "chunk_step"):
+        for name in ("observation", "action", "latent", "step", "policy_version", "valid", "chunk_step", "source"):
             np.testing.assert_array_equal(part[name].numpy(), rows[name], err_msg=name, strict=True)
         np.testing.assert_array_equal(part["sent_action"].numpy(), rows["sent_action"].astype(np.float32), strict=True)
         for name in ("observation", "reward", "terminated", "truncated"):

@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torchrl.data.replay_buffers import StalenessAwareSampler
 
 from datamodules.advantages import GAE, VTrace
-from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay
+from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay, completed
 from gipo.common.errors import UserError
 from gipo.common.transition import BATCH, REPLAY
 from gipo.policies import Policy, Spaces, TokenPolicy
@@ -70,6 +70,25 @@ def test_what_is_kept_follows_the_data_contract(policy: Policy) -> None:
     kept = replay.buffer[:]
     assert_contract(kept.exclude("index"), REPLAY, {"O": 3, "D": D})
     assert_contract(replay.sample(1, 4, 0)[0], BATCH, {"O": 3, "D": D})
+
+
+def test_who_chose_is_the_policy_also_in_frames_of_an_older_checkpoint(policy: Policy) -> None:
+    frames = episode(0, range(5), "terminated")
+    frames["valid"][2] = False
+    older, newer = Replay(100, GAE()), Replay(100, GAE())
+    older.extend(frames, policy)
+    state = older.state_dict()
+    del state["frames"]["source"]
+    newer.load_state_dict(state)
+    newer.extend(episode(1, range(3)), policy)
+    kept = newer.buffer[:]
+    assert (kept["source"].dtype, kept["source"].tolist()) == (torch.int8, [0, 0, -1, 0, 0, 0, 0, 0])
+
+
+def test_of_a_chunk_who_chose_is_said_for_each_step() -> None:
+    executed = torch.tensor([[True, True], [True, False], [True, True]])
+    frames = TensorDict({"valid": executed, "policy_version": torch.tensor([0, 5, -1])}, [3])
+    assert completed(frames)["source"].tolist() == [[0, 0], [0, -1], [-1, -1]]
 
 
 def by_step(replay: Replay, number: int) -> TensorDict:

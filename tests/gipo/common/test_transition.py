@@ -44,6 +44,19 @@ def test_what_nobody_says_is_completed() -> None:
     assert not {"observation", "latent", "log_prob", "episode", "policy", "success"} & set(columns)
 
 
+def test_who_chose_is_a_word_in_the_log_and_a_number_in_columns() -> None:
+    source = BY_NAME["source"]
+    found = source.parsed(["hold", "policy", "person"])
+    assert (found.dtype, found.tolist()) == (np.int8, [2, 0, 1])
+    with pytest.raises(ValueError, match="not in tuple"):
+        source.parsed(["policy", "robot"])
+
+
+def test_who_chose_is_known_where_a_version_sampled_and_nowhere_else() -> None:
+    columns = {"valid": np.array([True, False, True]), "policy_version": np.array([3, 3, -1])}
+    assert BY_NAME["source"].default_of(columns).tolist() == [0, -1, -1]
+
+
 def test_what_follows_from_other_fields_is_no_column_of_a_source() -> None:
     assert {"done", "episode", "policy", "success"} == {field.name for field in STORED} - {f.name for f in COLUMNS}
 
