@@ -11,6 +11,7 @@ from functools import partial
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.wrappers import TransformAction, TransformObservation
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from datamodules.envs.gymnasium_checks import Checked
@@ -105,37 +106,13 @@ def _single(task: str) -> EnvBase:
         if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
             raise UserError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
     if env.observation_space.dtype != np.float32:
-        env = FloatObservations(env)
+        env = TransformObservation(env, partial(np.asarray, dtype=np.float32), _float(env.observation_space))
     if env.action_space.dtype != np.float32:
-        env = FloatActions(env)
+        # It gets the nearest values that it can hold. What was sampled stays what is learnt from; a robot of the same
+        # environment rounds alike.
+        nearest_held = partial(nearest_in, low=env.action_space.low, high=env.action_space.high)
+        env = TransformAction(env, nearest_held, _float(env.action_space))
     return TransformedEnv(GymWrapper(Checked(env, task)), StepCounter(step_count_key="step"))
-
-
-class FloatObservations(gymnasium.ObservationWrapper):
-    """An environment whose observations are of another type, seen as float32."""
-
-    def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
-        self.observation_space = _float(env.observation_space)
-
-    def observation(self, observation: np.ndarray) -> np.ndarray:
-        """Observation [O] as float32."""
-        return np.asarray(observation, np.float32)
-
-
-class FloatActions(gymnasium.ActionWrapper):
-    """An environment whose actions are of another type, driven by float32: it gets the nearest values it can hold.
-
-    What was sampled stays what is learnt from; a robot of the same environment rounds alike.
-    """
-
-    def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
-        self.action_space = _float(env.action_space)
-
-    def action(self, action: np.ndarray) -> np.ndarray:
-        """What the environment is sent for float32 `action` [D]."""
-        return nearest_in(action, self.env.action_space.low, self.env.action_space.high)
 
 
 def _float(space: gymnasium.spaces.Box) -> gymnasium.spaces.Box:

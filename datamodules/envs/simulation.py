@@ -13,6 +13,7 @@ Truncation and termination stay apart: a time limit sets `truncated` alone.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
@@ -113,41 +114,26 @@ class Wrapped(Simulation):
     """A task with something else about its training episodes; what is not overridden is the task's own.
 
     Args:
-        task: that it is otherwise.
+        task: the one that it is but for that.
     """
 
     task: Simulation
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The task's."""
-        return self.task.name
-
-    @property
-    def horizon(self) -> int | None:
-        """The task's."""
-        return self.task.horizon
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The task's."""
-        return self.task.parts
-
-    @property
-    def interface(self) -> dict[str, Any] | None:
-        """The task's."""
-        return self.task.interface
+    name = property(attrgetter("task.name"))
+    horizon = property(attrgetter("task.horizon"))
+    parts = property(attrgetter("task.parts"))
+    interface = property(attrgetter("task.interface"))
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """The task's."""
+        """As the task's `make`."""
         return self.task.make(num_envs, seed)
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """The task's."""
+        """As the task's `make_evaluation`."""
         return self.task.make_evaluation(num_envs, seed)
 
     def spaces(self, env: EnvBase) -> Spaces:
-        """The task's."""
+        """As the task's `spaces`."""
         return self.task.spaces(env)
 
 
@@ -156,7 +142,7 @@ class Shortened(Wrapped):
     """A task whose training episodes are truncated earlier; evaluation is the task's own.
 
     Args:
-        task: that it is otherwise.
+        task: the one that it is but for that.
         steps: decisions after which an episode is truncated, unless the task does so before.
     """
 
@@ -164,9 +150,9 @@ class Shortened(Wrapped):
 
     @property
     def horizon(self) -> int:
-        """The earlier of both limits."""
+        """Decisions after which a training episode is truncated: the earlier of both limits."""
         return self.steps if self.task.horizon is None else min(self.steps, self.task.horizon)
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """The task's simulators, with a counter."""
+        """The task's simulators, with a counter that truncates."""
         return TransformedEnv(self.task.make(num_envs, seed), StepCounter(max_steps=self.steps))

@@ -5,7 +5,6 @@ Needs an offscreen OpenGL: `apt-get install libgl1 libegl1 libegl-mesa0 libgl1-m
 
 import contextlib
 import io
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -16,8 +15,8 @@ from tensordict import TensorDictBase
 from torchrl.envs import LiberoEnv, ParallelEnv
 
 from datamodules.envs.libero import graphics
-from datamodules.envs.libero.simulator import SETTLE
-from datamodules.envs.libero.tasks import LiberoTask, find
+from datamodules.envs.libero.simulator import SETTLE, quieten, release_gripper
+from datamodules.envs.libero.tasks import LiberoTask, find_one
 from datamodules.envs.seeding import episode_seed
 from datamodules.envs.simulation import refuse_no_simulators
 from gipo.common.errors import UserError
@@ -80,8 +79,7 @@ class LiberoCameraEnv(LiberoEnv):
         return self.init_states[number % len(self.init_states)]
 
     def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
-        # robosuite's quick reset leaves the gripper's last command to the next episode.
-        self._env.robots[0].gripper.current_action = np.zeros(1)
+        release_gripper(self._env)
         return super()._reset(tensordict, **options)
 
     def close(self, **options: Any) -> None:
@@ -111,17 +109,15 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) ->
         UserError: when `name` is no task, or several.
     """
     refuse_no_simulators(num_envs)
-    tasks = find(name)
-    if len(tasks) > 1:
-        raise UserError(f"{name} has {len(tasks)} tasks; a camera environment has one: name it, such as {name}/0")
+    task = find_one(name)
     graphics.refuse_none()
-    places = [partial(_camera, tasks[0], size, place, num_envs, evaluating) for place in range(num_envs)]
+    places = [partial(_camera, task, size, place, num_envs, evaluating) for place in range(num_envs)]
     return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 
 
 def _camera(*arguments: Any) -> LiberoCameraEnv:
     torch.set_num_threads(1)
-    # robosuite advises its users, and LIBERO tells of its order of tasks; ours must stay readable.
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    quieten()
+    # LIBERO tells of its order of tasks, too.
     with contextlib.redirect_stdout(io.StringIO()):
         return LiberoCameraEnv(*arguments)

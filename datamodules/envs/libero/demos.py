@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from datamodules.envs.libero.hdf5 import recorded
 from datamodules.envs.libero.script import PickAndPlace
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
-from datamodules.envs.libero.tasks import LiberoTask, find
+from datamodules.envs.libero.tasks import LiberoTask, find_one
 from gipo.common import boundary
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, path, whole, words
@@ -122,19 +122,17 @@ def _command(args: list[str]) -> None:
     parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of the noise (%(default)s)")
     parser.add_argument("--file", type=path, help="LIBERO's demonstrations (HDF5) in place of the script")
     options = parser.parse_args(args)
-    tasks = find(options.task)
-    if len(tasks) > 1:
-        raise UserError(f"{options.task} has {len(tasks)} tasks; name one, such as {options.task}/0")
+    task = find_one(options.task)
     found: Iterable[Demonstration] = (
-        scripted(tasks[0], options.noise, options.seed)
+        scripted(task, options.noise, options.seed)
         if options.file is None
-        else (Demonstration(*each) for each in recorded(tasks[0], options.file))
+        else (Demonstration(*each) for each in recorded(task, options.file))
     )
     bar = tqdm(zip(range(options.episodes), found, strict=False), total=options.episodes, unit="episode")
     kept = [each for _, each in bar]
-    written = write(options.out, tasks[0], kept)
+    written = write(options.out, task, kept)
     steps = sum(len(each.actions) for each in kept)
-    print(f"{written}: {len(kept)} demonstrations of {tasks[0].name}, {steps} steps")
+    print(f"{written}: {len(kept)} demonstrations of {task.name}, {steps} steps")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ from datamodules.envs.libero.tasks import CONTROL_RATE_HZ, LiberoTask
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 
-ACTION_SIZE = 7
+# Name → unit of the actions: 1 asks for that much; the gripper closes above 0.
+ACTIONS = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
+ACTIONS["gripper"] = "1"
+ACTION_SIZE = len(ACTIONS)
 SETTLE = 10  # steps in which objects come to rest before an episode begins, as TorchRL's LiberoEnv does
 # Millimetres and milliradians: standardising would blow up the jitter, some 1e-5, of what lies still.
 DECIMALS = 3
@@ -69,13 +72,11 @@ class LiberoSimulator:
         """
         with _numpy_seeded(int(generator.integers(2**32))):
             self.domain.reset()
-        robot = self.domain.robots[0]
-        # robosuite's quick reset leaves the gripper's last command to the next episode.
-        robot.gripper.current_action = np.zeros(1)
+        release_gripper(self.domain)
         self.observe(self.states[init_state])
         # The controller must not compute again what `step` has computed.
         sim = self.domain.sim
-        robot.controller.sim = SimpleNamespace(model=sim.model, data=sim.data, forward=lambda: None)
+        self.domain.robots[0].controller.sim = SimpleNamespace(model=sim.model, data=sim.data, forward=lambda: None)
         for _ in range(SETTLE):
             self._control(REST)
         return self.observation()
@@ -160,9 +161,8 @@ def units_of(tasks: Sequence[LiberoTask]) -> dict[str, str]:
 
 
 def interface(tasks: Sequence[LiberoTask]) -> dict[str, Any]:
-    """Names, units and rate: an action of 1 asks for 5 cm or half a radian; the gripper closes above 0."""
-    action = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
-    return named(units_of(tasks), action | {"gripper": "1"}) | {"control_rate_hz": CONTROL_RATE_HZ}
+    """Names, units and control rate of a task, or of several together, as a checkpoint keeps them."""
+    return named(units_of(tasks), ACTIONS) | {"control_rate_hz": CONTROL_RATE_HZ}
 
 
 def _axes(rotation: np.ndarray) -> np.ndarray:
@@ -179,7 +179,7 @@ def _domain(task: LiberoTask, compiled: mujoco.MjModel | None) -> Any:
 
     base = kinds[get_problem(task.bddl_file)["problem_name"]]
 
-    class Copied(base):  # type: ignore[misc, valid-type]
+    class CopiedDomain(base):  # type: ignore[misc, valid-type]
         """The task with a copy of the model compiled once: fixtures are placed in the model itself."""
 
         def _initialize_sim(self, xml_string: str | None = None) -> None:
@@ -190,9 +190,9 @@ def _domain(task: LiberoTask, compiled: mujoco.MjModel | None) -> Any:
             self.sim.forward()
             self.initialize_time(self.control_freq)
 
-    Copied.__name__ = base.__name__  # which LIBERO holds against the task's description
+    CopiedDomain.__name__ = base.__name__  # which LIBERO holds against the task's description
     with _numpy_seeded(0):
-        return Copied(
+        return CopiedDomain(
             task.bddl_file,
             robots=["Panda"],
             controller_configs=load_controller_config(default_controller="OSC_POSE"),
@@ -206,10 +206,19 @@ def _domain(task: LiberoTask, compiled: mujoco.MjModel | None) -> Any:
         )
 
 
+def release_gripper(domain: Any) -> None:
+    """Undo the gripper's last command, which robosuite's quick reset leaves to the next episode."""
+    domain.robots[0].gripper.current_action = np.zeros(1)
+
+
+def quieten() -> None:
+    """Spare our users what robosuite advises its own; the progress bar must stay readable."""
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+
 def _libero() -> tuple[Any, Any, Any]:
     """LIBERO's class of a kind of thing, its parser of descriptions, its environment of a kind of problem."""
-    # It advises users of robosuite; ours must stay readable beside the progress bar.
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    quieten()
     try:
         with graphics.not_needed():
             from libero.libero.envs import TASK_MAPPING

@@ -84,6 +84,18 @@ def find(name: str) -> tuple[LiberoTask, ...]:
     return tuple(found)
 
 
+def find_one(name: str) -> LiberoTask:
+    """The one task that `name` stands for.
+
+    Raises:
+        UserError: as `find`, and when it stands for several.
+    """
+    found = find(name)
+    if len(found) > 1:
+        raise UserError(f"{name} has {len(found)} tasks; name one, such as {name}/0")
+    return found[0]
+
+
 def known(name: str) -> bool:
     """Whether `find` would find `name`; False where LIBERO is not installed and the name is not plainly one of its."""
     if name.startswith("libero_"):

@@ -7,6 +7,7 @@ from torchrl.envs import EnvBase
 
 from datamodules.envs.interface import named
 from datamodules.envs.libero.cameras import make
+from datamodules.envs.libero.simulator import ACTIONS
 from datamodules.envs.libero.tasks import CONTROL_RATE_HZ
 from datamodules.options import refuse_not_positive
 from datamodules.vla import VLATask
@@ -38,9 +39,7 @@ class LiberoVLA(VLATask):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """The hand's pose and the fingers; an action of 1 asks for 5 cm or half a radian."""
+        """Names, units and rate: the state is the hand's pose and the fingers."""
         state = {f"hand_{axis}": "m" for axis in "xyz"} | {f"hand_q{index}": "1" for index in range(4)}
         state |= {"finger_1": "m", "finger_2": "m"}
-        action = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
-        action |= {"gripper": "1"}
-        return named(state, action) | {"control_rate_hz": CONTROL_RATE_HZ}
+        return named(state, ACTIONS) | {"control_rate_hz": CONTROL_RATE_HZ}
