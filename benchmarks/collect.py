@@ -59,7 +59,7 @@ def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
         slices = {"bare": _bare(env, steps)}
         for name, policy in policies.items():
             source = InProcessRollouts(Collection(TASK, num_envs, num_envs * steps, policy, seed=1))
-            slices[name] = _chunk(stack.enter_context(closing(source)))
+            slices[name] = _segment(stack.enter_context(closing(source)))
         return take_turns(slices, turns)
 
 
@@ -79,8 +79,8 @@ def _workers(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
             slices = {
                 "bare": _bare(env, steps),
                 "as_shipped": _bare(shipped, steps),
-                "two_workers_sync": _chunk(sync),
-                "two_workers_async": _two_chunks_each(asynchronous),
+                "two_workers_sync": _segment(sync),
+                "two_workers_async": _two_segments_each(asynchronous),
             }
             return take_turns(slices, turns)
 
@@ -102,8 +102,8 @@ def _bare(env: MetaWorldEnv, steps: int) -> Callable[[Side], None]:
     return work
 
 
-def _chunk(source: Rollouts) -> Callable[[Side], None]:
-    """One chunk of a source that rests between two chunks."""
+def _segment(source: Rollouts) -> Callable[[Side], None]:
+    """One segment of a source that rests between two segments."""
 
     def work(side: Side) -> None:
         side.start()
@@ -112,8 +112,8 @@ def _chunk(source: Rollouts) -> Callable[[Side], None]:
     return work
 
 
-def _two_chunks_each(source: Rollouts) -> Callable[[Side], None]:
-    """Two chunks of every asynchronous worker.
+def _two_segments_each(source: Rollouts) -> Callable[[Side], None]:
+    """Two segments of every asynchronous worker.
 
     What the workers had ready does not count, and the next side waits until they rest again.
     """

@@ -1,7 +1,7 @@
 """Environment steps per second with more actors: one and two worker processes, one and two Ray actors, in one run.
 
 Every side acts with the default network in the same number of simulators per worker; the sides take turns. Ratios are
-to one worker process, of the same kind of chunk. Two can only be twice as fast where two cores are idle: read them
+to one worker process, of the same kind of segment. Two can only be twice as fast where two cores are idle: read them
 beside `load_average_before` and `cores`. The rest are inputs of the throughput model in docs/scale.md: bytes of a
 transition and of a policy, and the seconds to pack the latter.
 """
@@ -31,7 +31,7 @@ WORKERS = (1, 2)
 
 
 def run(turns: int = 8, num_envs: int = 16, steps: int = 32) -> dict[str, Any]:
-    """Ratios over `turns` turns of chunks of `steps` steps in each of `num_envs` simulators a worker."""
+    """Ratios over `turns` turns of segments of `steps` steps in each of `num_envs` simulators a worker."""
     with closing(TASK.make(1, seed=0)) as env:
         policy = TokenPolicy(spaces_of(env))
     sources: dict[str, Rollouts] = {}
@@ -42,7 +42,7 @@ def run(turns: int = 8, num_envs: int = 16, steps: int = 32) -> dict[str, Any]:
             options = CollectorOptions(workers=workers, worker_timeout=120.0, ray=RayOptions(cpus=0.1))
             for kind, rollouts in (("processes", WorkerRollouts), ("ray", RayRollouts)):
                 sources[f"{kind}_{workers}"] = stack.enter_context(closing(rollouts(what, options)))
-        sides = take_turns({name: _chunk(source, policy) for name, source in sources.items()}, turns)
+        sides = take_turns({name: _segment(source, policy) for name, source in sources.items()}, turns)
         frames = sources["ray_1"].collect()
     ratios = {f"{name}_ratio": side.ratio(sides["processes_1"]) for name, side in sides.items()}
     return {
@@ -56,8 +56,8 @@ def run(turns: int = 8, num_envs: int = 16, steps: int = 32) -> dict[str, Any]:
     }
 
 
-def _chunk(source: Rollouts, policy: Policy) -> Callable[[Side], None]:
-    """New weights to every worker, and a chunk from all of them."""
+def _segment(source: Rollouts, policy: Policy) -> Callable[[Side], None]:
+    """New weights to every worker, and a segment from all of them."""
 
     def work(side: Side) -> None:
         side.start()

@@ -48,13 +48,13 @@ def discounted_sums(x: Tensor, decay: Tensor) -> Tensor:
 
 
 class Estimator(ABC):
-    """Turns trajectories into advantages and value targets."""
+    """Turns trajectories [M] into advantages and value targets [M]; `needs_log_ratio` where it reads the ratios too."""
 
     needs_log_ratio: ClassVar[bool]
 
     @abstractmethod
     def __call__(self, frames: Trajectories) -> Estimate:
-        """Advantage and value target of every frame."""
+        """Advantage and value target [M] of frames in episode order."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class GAE(Estimator):
         _require_unit(self, "gamma", "lam")
 
     def __call__(self, frames: Trajectories) -> Estimate:
-        """Advantage A_t = Σ (γλ)ᵏ δ_{t+k} and target A + V."""
+        """Advantage A_t = Σ (γλ)ᵏ δ_{t+k} and target A_t + V(s_t), each [M]."""
         # δ = r + γ·V(s') − V(s);  A_t = δ_t + γλ·A_{t+1}
         delta = frames.reward + self.gamma * frames.next_value * ~frames.terminated - frames.value
         advantage = discounted_sums(delta, self.gamma * self.lam * frames.linked)
@@ -106,7 +106,7 @@ class VTrace(Estimator):
             raise UserError(f"VTrace needs 0 < c_bar <= rho_bar, got c_bar={self.c_bar}, rho_bar={self.rho_bar}")
 
     def __call__(self, frames: Trajectories) -> Estimate:
-        """Advantage and V-trace target."""
+        """Advantage r_t + γ·v_{t+1} − V(s_t) and V-trace target v_t, each [M]."""
         alive = (~frames.terminated).to(frames.value.dtype)
         ratio = frames.log_ratio.exp()
         # v_t − V_t = ρ_t·δ_t + γ·λ·c_t·(v_{t+1} − V_{t+1})

@@ -76,7 +76,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
-        """Running figures of the data, for the loggers and the progress bar."""
+        """Running figures of the data by name, such as `replay/size`, for the loggers and the progress bar."""
 
     @abstractmethod
     def check(self, state_dict: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @property
     def learners(self) -> int:
-        """Learners (ranks) of the run."""
+        """Number of learners (ranks) that share the run."""
         return 1 if self.trainer is None else self.trainer.num_devices * self.trainer.num_nodes
 
     def part(self, option: str) -> int:
@@ -112,7 +112,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @property
     def has_success(self) -> bool:
-        """Whether evaluation has a notion of success."""
+        """Whether episodes of evaluation say if they succeeded."""
         return self.task is not None and "success" in self.evaluation_env.observation_spec.keys()
 
     @property
@@ -128,7 +128,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @property
     def evaluation_env(self) -> EnvBase:
-        """The simulators of evaluation, of `evaluated_task`."""
+        """The simulators of `evaluated_task`, batch size [evaluation.num_envs]; made when first asked for."""
         if self._evaluation_env is None:
             self._evaluation_env = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
         return self._evaluation_env
@@ -146,7 +146,7 @@ class PolicyDataModule(LightningDataModule, ABC):
             )
 
     def notes(self, every: int) -> list[str]:
-        """What a user should know before a run that saves a checkpoint `every` so many iterations."""
+        """Sentences that a user should read before a run that saves a checkpoint every `every` iterations."""
         return []
 
     def val_dataloader(self) -> "Once | list[Any]":
@@ -160,13 +160,13 @@ class PolicyDataModule(LightningDataModule, ABC):
         return Once(lambda: self._evaluate(self.evaluation.test_episodes, self.evaluation.seed + 1))
 
     def teardown(self, stage: str) -> None:
-        """Close the simulators."""
+        """Close the simulators of evaluation."""
         if self._evaluation_env is not None:
             self._evaluation_env.close()
             self._evaluation_env = None
 
     def on_exception(self, exception: BaseException) -> None:
-        """Leave nothing running behind."""
+        """Close simulators and workers when a run fails, so that nothing is left running."""
         self.teardown("fit")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -182,7 +182,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @contextmanager
     def unnoticed(self) -> Iterator[None]:
-        """Within it `state_dict` changes nothing, so that a run goes on as if it had not been taken."""
+        """A context in which taking `state_dict` changes nothing, so that a run goes on as if it had not been taken."""
         self._noticed = False
         try:
             yield
@@ -216,7 +216,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def restore(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state that `check` accepts."""
+        """Continue from this learner's state, which `check` accepts."""
 
     @property
     def needs_behaviour(self) -> bool:
@@ -253,7 +253,7 @@ def of_all_ranks(own: dict[str, Any]) -> dict[str, Any]:
 
 
 def seed_of(*entropy: int) -> int:
-    """A seed made from others; each rank gets its own."""
+    """A 32-bit seed made from other numbers; each rank gets its own."""
     key = (ranks.rank(),) if ranks.rank() else ()
     return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
 

@@ -90,16 +90,16 @@ class OfflineDataModule(PolicyDataModule):
 
     @property
     def position(self) -> int:
-        """Iterations so far."""
+        """Training iterations done so far."""
         return self.iteration
 
     @property
     def title(self) -> str:
-        """How much there is to learn from."""
+        """What the run is about: how many logged steps there are to learn from."""
         return f"{self.logs.store.facts.steps:,} logged steps"
 
     def setup(self, stage: str) -> None:
-        """Every learner reads all logs and draws its part of a batch."""
+        """Refuse what cannot be divided: every learner reads all logs, and draws its part of a batch."""
         if stage == "fit":
             self.check_learners()
 
@@ -108,7 +108,7 @@ class OfflineDataModule(PolicyDataModule):
         return Once(self._iterate)
 
     def metrics(self) -> dict[str, float]:
-        """Nothing changes while training."""
+        """No figures: logs do not change while the policy learns from them."""
         return {}
 
     def provenance(self) -> TrainedOn:
@@ -118,7 +118,7 @@ class OfflineDataModule(PolicyDataModule):
         return found if self.task is None else {**found, "task": self.task.name}
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, estimates and generators."""
+        """Iteration, advantages, and the state of sampler and generators; of all learners, on the first."""
         if self._replay is None:
             return self._restored
         own = {
@@ -145,7 +145,7 @@ class OfflineDataModule(PolicyDataModule):
         self.check_as_many(state_dict)
 
     def restore(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state that `check` accepts."""
+        """Continue from this learner's state, which `check` accepts."""
         self.iteration = state_dict["iteration"]
         self._restored = state_dict
 

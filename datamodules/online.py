@@ -146,7 +146,7 @@ class OnlineDataModule(PolicyDataModule):
 
     @property
     def position(self) -> int:
-        """Environment steps so far."""
+        """Environment steps collected so far, of all learners."""
         return self._source.frames
 
     @property
@@ -155,7 +155,7 @@ class OnlineDataModule(PolicyDataModule):
         return self.task.interface
 
     def notes(self, every: int) -> list[str]:
-        """Whether checkpoints, `every` so many iterations, would cut episodes short."""
+        """What a checkpoint every `every` iterations would do to training episodes, where it cuts them short."""
         if self.iterations <= every:
             return []
         return self.collector.notes(self._source.task.horizon, self.part("frames_per_iteration"), every)
@@ -176,7 +176,7 @@ class OnlineDataModule(PolicyDataModule):
         return Once(self._iterate)
 
     def metrics(self) -> dict[str, float]:
-        """Running figures of collection, for the loggers and the progress bar."""
+        """`replay/size`, and return and success of the last training episodes, of all learners."""
         others = ranks.others((len(self._replay or []), list(self._source.episodes.finished)))
         size = len(self._replay or []) + sum(size for size, _ in others)
         return {"replay/size": float(size), **self._source.episodes.means([one for _, some in others for one in some])}
@@ -221,7 +221,7 @@ class OnlineDataModule(PolicyDataModule):
         self.check_logs((state_dict.get("logs") or {}).get("key"))
 
     def restore(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a state that `check` accepts."""
+        """Continue from this learner's state, which `check` accepts."""
         self.iteration = state_dict["iteration"]
         self._source.load_state_dict(state_dict)
         self._restored = state_dict

@@ -74,7 +74,7 @@ class CollectorOptions:
             raise UserError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
 
     def simulated(self, task: Simulation) -> Simulation:
-        """The task as it is collected from."""
+        """The task as training simulates it: shortened to `max_steps`, and out of phase with `stagger`."""
         shortened = task if self.max_steps is None else Shortened(task, self.max_steps)
         return Staggered(shortened) if self.stagger else shortened
 
@@ -113,7 +113,7 @@ class CollectorOptions:
 
     @property
     def simulators_together(self) -> int:
-        """Simulators behind one segment of transitions."""
+        """Simulators that step together, and are behind one segment of transitions."""
         one_worker_each = self.asynchronous and self.backend == "process"
         return self.num_envs * (1 if one_worker_each else max(self.workers, 1))
 

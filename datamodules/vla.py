@@ -29,7 +29,7 @@ class VLATask(SeededSimulation):
 
     @property
     def horizon(self) -> int | None:
-        """Decisions of an episode that is not cut short."""
+        """Decisions after which an episode is truncated: the chunks that `max_steps` steps take."""
         return -(-self.max_steps // self.chunk)
 
     def environment(self, num_envs: int, evaluating: bool) -> ChunkEnv:
@@ -37,7 +37,7 @@ class VLATask(SeededSimulation):
         return ChunkEnv(self.simulators(num_envs, evaluating), self.chunk, self.max_steps)
 
     def spaces(self, env: EnvBase) -> Any:
-        """Sizes and bounds for a policy."""
+        """Sizes of image, state and chunk, and bounds of an action, read off the specs of `env`."""
         seen, action = env.observation_spec["observation"], env.action_spec
         return VLASpaces(
             tuple(seen["image"].shape[1:]),
@@ -76,7 +76,7 @@ class ToyVLA(VLATask):
             raise UserError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
-        """One environment that is a batch by itself."""
+        """TorchRL's toy environment of batch size [num_envs], a batch by itself; evaluation has it too."""
         return ToyVLAEnv(
             self.action_dim,
             2 * self.action_dim,
@@ -88,7 +88,7 @@ class ToyVLA(VLATask):
 
     @property
     def interface(self) -> dict[str, Any]:
-        """The last action, the target, and the action."""
+        """Names and units: the state is the last action and the target; there is no true control rate."""
         axes = range(self.action_dim)
         state = [f"{part}_{axis}" for part in ("action", "target") for axis in axes]
         return {

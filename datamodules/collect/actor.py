@@ -52,7 +52,7 @@ class Actor(TensorDictModuleBase):
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Act on a batch of observations."""
+        """Act on observations [..., O]: the same TensorDict, with `out_keys` written into it."""
         params = self.policy.params(tensordict.get("observation"))
         batch = params.shape[: -1 - len(self.policy.spaces.decision)]
         latent = self.policy.mode(params) if self.deterministic else self.policy.sample(params, self._noise(batch))
@@ -92,7 +92,7 @@ class ReceivingActor(Actor):
         self.checksum.copy_(_checksum(self.policy.state_dict()))
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Act on a batch of observations by the newest whole weights."""
+        """Act on observations [..., O] by the newest weights that have arrived whole."""
         while not self._renew():
             pass
         return self._acting[0](tensordict)

@@ -22,7 +22,7 @@ class EpisodeTracker:
         self._open: dict[int, tuple[float, bool]] = {}
 
     def add(self, frames: TensorDictBase) -> None:
-        """Take in transitions [M], keys as in the data contract."""
+        """Take in a segment of transitions [M], keys as in the data contract."""
         following = frames["next"]
         episodes, index = frames["episode"].unique(return_inverse=True)
         reward = following["reward"].reshape(len(frames), -1).sum(-1)  # of an action chunk, that of all its steps
@@ -59,7 +59,7 @@ class EpisodeTracker:
         return {"finished": [list(episode) for episode in self.finished]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore the finished episodes of a `state_dict`."""
         self.finished = deque(((total, success) for total, success in state["finished"]), maxlen=self.window)
 
     @staticmethod

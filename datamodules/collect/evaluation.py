@@ -45,7 +45,7 @@ def evaluate(
 def _wave(
     env: EnvBase, policy: Policy, numbers: range, seed: int, deterministic: bool, max_steps: int | None
 ) -> TensorDict:
-    """One episode in every simulator."""
+    """Run one numbered episode in every simulator, until all have ended: [N], as `evaluate` returns them."""
     begin_episodes(env, numbers, seed)
     actor = _NumberedActor(policy, [episode_seed(seed, number) for number in numbers], deterministic)
     state = env.reset()

@@ -71,7 +71,7 @@ class RayRollouts(Rollouts):
 
     @property
     def next_episode(self) -> int:
-        """The number the next new episode gets."""
+        """The number that the next new episode gets."""
         return self._next_episode
 
     def collect(self) -> TensorDict:
@@ -87,7 +87,7 @@ class RayRollouts(Rollouts):
         return torch.cat([self._numbered(worker, self._oldest(worker, deadline)) for worker in self._workers])
 
     def update(self, policy: Policy) -> None:
-        """Act with these weights in what is requested from now on."""
+        """Send these weights, and their version, with every request from now on."""
         weights = {name: value.detach().cpu() for name, value in policy.state_dict().items()}
         self._weights = self._ray.put(weights)
 
@@ -177,7 +177,7 @@ class RayRollouts(Rollouts):
         worker.actor = None
 
     def _seed_of(self, worker: "_Worker") -> int:
-        """The run's own for the first actor, another for every other actor and every one in its place."""
+        """The run's own seed for the first actor, another for every other actor and every one in its place."""
         if worker.index == worker.generation == 0:
             return self._seed
         return int(np.random.SeedSequence([self._seed, worker.index, worker.generation]).generate_state(1)[0])
@@ -215,7 +215,7 @@ class _Worker:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """What messages call this actor, with the number of its process."""
         return f"Ray actor {self.index} (process {self.process})"
 
 
@@ -241,6 +241,6 @@ class _Collecting:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what an actor raised."""
+    """The last line of what an actor raised, without the traceback that Ray puts before it."""
     lines = str(getattr(error, "cause", None) or error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__

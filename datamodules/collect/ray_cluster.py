@@ -57,7 +57,7 @@ class RayCluster:
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Ray itself would try for minutes."""
+    """Refuse an address where nobody answers, which Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=10):

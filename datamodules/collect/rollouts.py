@@ -68,7 +68,7 @@ class Rollouts(ABC):
 
     @property
     def next_episode(self) -> int:
-        """The number the next new episode gets."""
+        """The number that the next new episode gets."""
         return self._episodes.next
 
     @abstractmethod
@@ -96,12 +96,12 @@ class InProcessRollouts(Rollouts):
         return transitions(next(self._iterator), self._episodes)
 
     def update(self, policy: Policy) -> None:
-        """Copy the weights, unless they are shared."""
+        """Act with these weights: they are copied, unless the policy is shared with the learner."""
         if self._acting is not policy:
             self._acting.load_state_dict(policy.state_dict())
 
     def restart(self, seed: int) -> bool:
-        """Reset all simulators with new goals."""
+        """Reset all simulators, with goals and noise that depend on `seed` alone; running episodes are cut."""
         seed_env(self._collector.env, seed)
         assert self._actor.generator is not None
         self._actor.generator.manual_seed(seed)
@@ -131,7 +131,7 @@ class EpisodeNumbers:
         self._offset = None
 
     def __call__(self, trajectory: Tensor) -> Tensor:
-        """Episode numbers of trajectory ids, the same shape."""
+        """Episode numbers of TorchRL's trajectory ids, the same shape."""
         if self._offset is None:
             self._offset = self.next - int(trajectory.min())
         episode = trajectory + self._offset

@@ -38,7 +38,7 @@ class Staggered(Wrapped):
             )
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """The task's simulators, out of phase."""
+        """`num_envs` simulators of the task whose first episodes have a length of their own each."""
         assert self.task.horizon is not None
         env = StaggeredEnv(self.task.make(num_envs, seed), FirstEpisodes(self.task.horizon), auto_unwrap=False)
         env.transform.arm(num_envs, seed)
@@ -68,11 +68,11 @@ class FirstEpisodes(Transform):
         self._left = torch.empty(0, dtype=torch.int64)  # decisions until the cut [N, 1]
 
     def arm(self, count: int, seed: int | None) -> None:
-        """Draw the lengths of `count` first episodes."""
+        """Draw the lengths of the episodes that `count` simulators begin with."""
         self._left = first_lengths(count, self.horizon, 0 if seed is None else seed).unsqueeze(-1)
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
-        """With `staggered`: whether the episode ends here for no reason but this one."""
+        """Add `staggered` [N, 1] bool: whether an episode ends here only because it was the first."""
         shape = (*observation_spec.shape, 1)
         observation_spec["staggered"] = Binary(1, shape=shape, dtype=torch.bool)
         return observation_spec

@@ -11,7 +11,7 @@ from torchrl.envs import EnvBase
 
 
 class Outcome(NamedTuple):
-    """What a simulator answers to an action; the observation is [O]."""
+    """What one simulator answers to an action; the observation is [O]."""
 
     observation: np.ndarray
     reward: float

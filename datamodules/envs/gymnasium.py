@@ -65,7 +65,7 @@ class GymnasiumTask(SeededSimulation):
 
 
 class GymnasiumEnv(SerialEnv):
-    """N simulators one after another."""
+    """N environments of a Gymnasium id in this process, stepped one after another."""
 
     def begin_with(self, numbers: Sequence[int], seed: int) -> None:
         """The next reset begins these episodes of the evaluation with this seed."""

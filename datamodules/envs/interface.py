@@ -18,7 +18,7 @@ def recorded_interface(task: Simulation, spaces: Spaces) -> dict[str, Any] | Non
 
 
 def gymnasium_interface(task: str, observation_size: int, action_size: int) -> dict[str, Any]:
-    """Generic names for a Gymnasium id; the rate only where the environment states one."""
+    """Generic names and unit 1 for a Gymnasium id; the rate (Hz) only where the environment states one."""
     interface = named(
         {f"observation_{index}": "1" for index in range(observation_size)},
         {f"action_{index}": "1" for index in range(action_size)},

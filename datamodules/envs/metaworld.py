@@ -87,7 +87,7 @@ class MetaWorldEnv(BatchedEnv):
         return Outcome(observation, reward, terminated, truncated, info["success"])
 
     def close(self, **kwargs: Any) -> None:
-        """Release the simulators."""
+        """Release the simulators of all places."""
         for simulator in self.simulators:
             simulator.close()
         super().close(**kwargs)
@@ -125,5 +125,5 @@ class _Rotation:
 
 
 def _without_checks(method: FunctionType) -> FunctionType:
-    """`method`, which finds `_Rotation` under the name of scipy's."""
+    """A copy of `method` that finds `_Rotation` under the name of scipy's."""
     return FunctionType(method.__code__, method.__globals__ | {"Rotation": _Rotation}, closure=method.__closure__)

@@ -82,7 +82,7 @@ class SeededSimulation(Simulation):
         return self._seeded(num_envs, seed, evaluating=False)
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As `make`, for evaluation."""
+        """As `make`, of the simulators that evaluation has."""
         return self._seeded(num_envs, seed, evaluating=True)
 
     def _seeded(self, num_envs: int, seed: int, evaluating: bool) -> EnvBase:

@@ -125,7 +125,7 @@ class Logs:
 
     @property
     def interface(self) -> dict[str, Any]:
-        """Names, units and rate, as a checkpoint keeps them."""
+        """Names, units and rate that the logs say, as a checkpoint keeps them."""
         found = asdict(self.store.facts.interface)
         return {name: found[name] for name in NAMES if found[name] is not None}
 

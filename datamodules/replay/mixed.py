@@ -28,7 +28,7 @@ class LoggedShare:
         self._restored: dict[str, Any] | None = None
 
     def part(self, batch: int) -> int:
-        """Logged transitions of a batch."""
+        """How many of the `batch` transitions of a batch are logged ones."""
         return round(self.share * batch)
 
     def refuse_bad_mix(self, batch: int, store_params: bool) -> None:
@@ -78,11 +78,11 @@ class LoggedShare:
 
     @property
     def key(self) -> str:
-        """Which logs, and how they were ingested."""
+        """Hash of which logs are drawn from, and of how they were ingested."""
         return self.logs.store.facts.key
 
     def state_dict(self) -> dict[str, Any]:
-        """Which logs, and the state of drawing from them."""
+        """The `key` of the logs, and the state of drawing from them, as plain data."""
         if self._replay is None:
             return self._restored or {"key": self.key}
         return {"key": self.key, "replay": self._replay.state_dict()}

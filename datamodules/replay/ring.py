@@ -184,7 +184,7 @@ def completed(frames: TensorDictBase) -> TensorDictBase:
 
 
 def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[str | tuple[str, ...]]:
-    """The keys, those of nested tensordicts in their place."""
+    """The keys given, with those of a nested tensordict in the place of its own."""
     for key in keys:
         if is_tensor_collection(frames[key]):
             path = (key,) if isinstance(key, str) else key

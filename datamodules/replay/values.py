@@ -77,15 +77,15 @@ class _Steps:
         self.last = step == executed.sum(-1)[self.decision] - 1
 
     def flat(self, values: Tensor) -> Tensor:
-        """[M, H] → [S]."""
+        """Values [M, H] of all steps of chunks, as those [S] of the executed ones."""
         return values[self._executed]
 
     def of_decision(self, values: Tensor) -> Tensor:
-        """[M] → [S]: that of each step's decision."""
+        """Values [M] of decisions, as those [S] of each step's decision."""
         return values[self.decision]
 
     def chunked(self, values: Tensor) -> Tensor:
-        """[S] → [M, H], 0 elsewhere."""
+        """Values [S] of executed steps, as those [M, H] of all steps of chunks; 0 elsewhere."""
         found = values.new_zeros(self._executed.shape)
         found[self._executed] = values
         return found

@@ -90,7 +90,7 @@ class LiberoCameraEnv(LiberoEnv):
 
 
 class Cameras(ParallelEnv):
-    """Camera environments, each in a process of its own."""
+    """N LIBERO camera environments of one task, each in a process of its own."""
 
     def begin_with(self, numbers: Sequence[int], seed: int) -> None:
         """The next full reset begins these episodes of the evaluation with this seed."""

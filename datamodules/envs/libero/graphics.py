@@ -37,7 +37,7 @@ def refuse_none() -> None:
 
 @contextmanager
 def not_needed() -> Iterator[None]:
-    """Within it robosuite can be imported also where nothing can be drawn."""
+    """A context in which robosuite can be imported also where nothing can be drawn."""
     if can_draw():
         yield
         return

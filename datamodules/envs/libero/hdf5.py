@@ -48,14 +48,14 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
 
 
 def _check_task(path: Path, task: LiberoTask, attributes: Mapping[str, Any]) -> None:
-    """Tasks of one suite have states of one size: which task a file is of, its description file alone tells."""
+    """Refuse a file of another task, by its description file: states of one size tell no tasks of a suite apart."""
     stated = _text(attributes.get("bddl_file_name", ""))
     if stated and Path(stated).stem != Path(task.bddl_file).stem:
         raise UserError(f"{path} is of the task {Path(stated).stem}, not of {task.suite}/{task.index}, {task.name}")
 
 
 def _text(value: Any) -> str:
-    """An attribute's text, which HDF5 gives as bytes where its length was fixed."""
+    """The text of an HDF5 attribute, which comes as bytes where its length was fixed."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 

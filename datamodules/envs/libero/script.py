@@ -50,7 +50,7 @@ class PickAndPlace:
         self._phase, self._closing = 0, 0
 
     def __call__(self) -> np.ndarray:
-        """The next action [7], not clipped."""
+        """The next action [7] of the script, not clipped to [−1, 1]."""
         hand = self._simulator.data.site_xpos[self._simulator._hand]
         grasp = self._position(self._thing) + self._grasp
         goal = self._position(self._target) + self._grasp
@@ -80,7 +80,7 @@ class PickAndPlace:
 
     @property
     def _container(self) -> str:
-        """What the target is a region of, or the target itself."""
+        """Name of the thing that the target is a region of, or of the target itself."""
         site = self._simulator.domain.object_states_dict[self._target]
         return getattr(site, "parent_name", self._target)
 
@@ -88,7 +88,7 @@ class PickAndPlace:
         return np.array(self._simulator.domain.object_states_dict[name].get_geom_state()["pos"])
 
     def _extent(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Corners [3] of the box around what can be touched of it, world coordinates."""
+        """Lowest and highest corner [3] of the box around what can be touched of a thing, world coordinates (m)."""
         model, data = self._simulator.model, self._simulator.data
         root = self._simulator.domain.obj_body_id[name]
         corners = []

@@ -56,12 +56,12 @@ class LiberoSimulator:
 
     @property
     def model(self) -> mujoco.MjModel:
-        """MuJoCo's model."""
+        """MuJoCo's model of the task, in which fixtures are placed at every reset."""
         return self.domain.sim.model._model
 
     @property
     def data(self) -> mujoco.MjData:
-        """MuJoCo's data."""
+        """MuJoCo's state of the simulation."""
         return self.domain.sim.data._data
 
     def reset(self, init_state: int, generator: np.random.Generator) -> np.ndarray:
@@ -93,7 +93,7 @@ class LiberoSimulator:
         return self.observation()
 
     def observation(self) -> np.ndarray:
-        """[O] f32; `interface` names its numbers."""
+        """The observation [O] f32 of the state that the simulator is in; `units` names its numbers."""
         data = self.data
         hand = data.site_xpos[self._hand]
         positions = data.xpos[self._bodies]
@@ -109,12 +109,12 @@ class LiberoSimulator:
         return np.concatenate([part.ravel() for part in parts]).round(DECIMALS).astype(np.float32)
 
     def close(self) -> None:
-        """Let go of the simulator."""
+        """Let go of the simulator; its compiled model is no longer copied by others."""
         _living.discard(self)
         self.domain.close()
 
     def _joint_names(self) -> list[str]:
-        """Of drawers, doors and knobs."""
+        """Names of the joints that fixtures have: of drawers, doors and knobs."""
         return [joint for fixture in self.fixtures for joint in self.domain.fixtures_dict[fixture].joints or ()]
 
     def _control(self, action: np.ndarray) -> None:
@@ -217,7 +217,7 @@ def quieten() -> None:
 
 
 def _libero() -> tuple[Any, Any, Any]:
-    """LIBERO's class of a kind of thing, its parser of descriptions, its environment of a kind of problem."""
+    """From LIBERO: the class of a kind of thing, the parser of descriptions, the environments by kind of problem."""
     quieten()
     try:
         with graphics.not_needed():
@@ -230,7 +230,7 @@ def _libero() -> tuple[Any, Any, Any]:
 
 
 def _without_textures(xml: str) -> str:
-    """The same physics in a third of the memory: nobody looks at it."""
+    """A model's XML without textures: the same physics in a third of the memory, as nobody looks at it."""
     root = ElementTree.fromstring(xml)
     assets = root.find("asset")
     assert assets is not None
@@ -243,7 +243,7 @@ def _without_textures(xml: str) -> str:
 
 @contextlib.contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """robosuite draws from numpy's global generator: seed it, and leave it as it was."""
+    """A context in which numpy's global generator, from which robosuite draws, is seeded; it is left as it was."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:

@@ -85,7 +85,7 @@ class LiberoStateEnv(BatchedEnv):
         self._set_seed(None)
 
     def simulator(self, index: int) -> LiberoSimulator:
-        """The simulator in place `index`, of the task it is at."""
+        """The simulator in place `index` of the task that this place is at, made when first asked for."""
         at = int(self._task[index])
         if (index, at) not in self._simulators:
             self._simulators[index, at] = LiberoSimulator(self.tasks[at])
@@ -130,7 +130,7 @@ class LiberoStateEnv(BatchedEnv):
         return Outcome(self._whole(index, observation), float(success), success, truncated, success)
 
     def _whole(self, index: int, observation: np.ndarray) -> np.ndarray:
-        """`observation` of one task as that of all of them."""
+        """An observation in place `index`, padded to the largest task's and followed by the one-hot of the task."""
         whole = np.zeros(self._observation.shape[1], np.float32)
         whole[: len(observation)] = observation
         if len(self.tasks) > 1:
@@ -142,7 +142,7 @@ class LiberoStateEnv(BatchedEnv):
         return found | {"task": torch.tensor(self._task[:, None])} if len(self.tasks) > 1 else found
 
     def close(self, **kwargs: object) -> None:
-        """Let go of the simulators."""
+        """Let go of all simulators, of every place and task."""
         for simulator in self._simulators.values():
             simulator.close()
         self._simulators.clear()

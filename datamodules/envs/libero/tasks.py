@@ -24,7 +24,7 @@ OTHER_HORIZON = 600
 
 @dataclass(frozen=True)
 class LiberoTask:
-    """One task.
+    """One task of a LIBERO suite.
 
     Args:
         suite: its suite.
@@ -44,7 +44,7 @@ class LiberoTask:
 
     @property
     def horizon(self) -> int:
-        """Steps after which an episode is truncated."""
+        """Steps after which an episode of this task is truncated, by the suite that its suite is derived from."""
         origin = next((suite for suite in HORIZONS if f"{self.suite}_".startswith(f"{suite}_")), None)
         return OTHER_HORIZON if origin is None else HORIZONS[origin]
 

@@ -1,4 +1,4 @@
-"""Returns and successes of training episodes across chunks."""
+"""Returns and successes of training episodes across segments."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def frames(rows: list[tuple[int, float, bool, bool]], knows_success: bool = True
     return TensorDict({"episode": episode, "next": following}, batch_size=[len(rows)])
 
 
-def test_figures_cross_chunks_and_interleave() -> None:
+def test_figures_cross_segments_and_interleave() -> None:
     tracker = EpisodeTracker()
     tracker.add(frames([(0, 1.0, False, False), (1, 10.0, False, True), (0, 2.0, False, False)]))
     assert tracker.means() == {}

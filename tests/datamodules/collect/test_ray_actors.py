@@ -93,18 +93,18 @@ def assert_same(one: TensorDict, other: TensorDict) -> None:
         assert torch.equal(one[key], other[key]), key
 
 
-def collected(rollouts: RayRollouts, policy: Policy, chunks: int = 4) -> list[TensorDict]:
-    """Chunks, an update of the policy before each."""
+def collected(rollouts: RayRollouts, policy: Policy, segments: int = 4) -> list[TensorDict]:
+    """Segments, an update of the policy before each."""
     found = []
-    for version in range(chunks):
+    for version in range(segments):
         rollouts.update(learner(policy, version))
         found.append(rollouts.collect())
     return found
 
 
-def assert_episodes_go_on(chunks: list[TensorDict]) -> None:
+def assert_episodes_go_on(segments: list[TensorDict]) -> None:
     """Within each episode steps count up by one, and each observation is what the step before led to."""
-    frames = torch.cat(chunks)
+    frames = torch.cat(segments)
     for episode in frames["episode"].unique():
         mine = frames[frames["episode"] == episode]
         assert (mine["step"].diff() == 1).all()
@@ -125,18 +125,18 @@ def test_actors_are_on_both_nodes_and_draw_different_goals_and_noise(pair: RayRo
 
 def test_staleness_is_bounded_and_the_same_after_every_restart(pair: RayRollouts, policy: Policy) -> None:
     assert pair.restart(11)
-    chunks = collected(pair, policy, 6)
+    segments = collected(pair, policy, 6)
     # The first three were asked for before the first update, every other one two updates before it was used.
-    assert [frames["policy_version"].unique().tolist() for frames in chunks] == [[0], [0], [0], [1], [2], [3]]
+    assert [frames["policy_version"].unique().tolist() for frames in segments] == [[0], [0], [0], [1], [2], [3]]
     assert [len(worker.requests) for worker in pair._workers] == [2] * WORKERS
-    for frames in chunks:
+    for frames in segments:
         acted = learner(policy, int(frames["policy_version"][0]))
         expected = acted.log_prob(acted.params(frames["observation"]), frames["latent"])
         assert torch.allclose(frames["log_prob"], expected, atol=1e-6)
-    assert_episodes_go_on(chunks)
+    assert_episodes_go_on(segments)
     before = pair.next_episode
     pair.restart(11)
-    for again, frames in zip(collected(pair, policy, 6), chunks, strict=True):
+    for again, frames in zip(collected(pair, policy, 6), segments, strict=True):
         assert again["episode"].min() >= before
         again["episode"] -= again["episode"].min() - frames["episode"].min()
         assert_same(again, frames)
@@ -166,25 +166,25 @@ def assert_a_lost_actor_is_replaced(
     rollouts.restart(12)
     undisturbed = collected(rollouts, policy, 5)
     rollouts.restart(12)
-    chunks = collected(rollouts, policy, 1)
+    segments = collected(rollouts, policy, 1)
     lost, kept = processes(rollouts)
     os.kill(lost, number)
     began = time.monotonic()
     for version in range(1, 5):  # the third of them was asked for after the loss
         rollouts.update(learner(policy, version))
-        chunks.append(rollouts.collect())
+        segments.append(rollouts.collect())
     assert time.monotonic() - began < 30
     new, same = processes(rollouts)
     assert (same, new in (lost, kept)) == (kept, False)
     assert within(10, lambda: lost not in living(lambda _: True))
     assert f"process {lost})" in capfd.readouterr().err
     half = FRAMES // WORKERS
-    for frames, whole in zip(chunks, undisturbed, strict=True):
+    for frames, whole in zip(segments, undisturbed, strict=True):
         assert len(frames) == FRAMES
         # Who takes its place acts with the weights that it was asked to act with, and the others notice nothing.
         assert torch.equal(frames["policy_version"], whole["policy_version"])
         assert torch.equal(frames["latent"][half:], whole["latent"][half:])
-    assert_episodes_go_on(chunks)
+    assert_episodes_go_on(segments)
 
 
 def test_a_stuck_actor_is_replaced(pair: RayRollouts, policy: Policy, capfd: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,7 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
     os.kill(mine[1], signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(UserError, match=r"Ray actor 1 \(process \d+\) died, and 1 actors were replaced before it"):
-        list(iter(pair.collect, None))  # until it fails: chunks may be waiting already
+        list(iter(pair.collect, None))  # until it fails: segments may be waiting already
     assert time.monotonic() - began < 10
     assert within(10, lambda: not set(mine) & set(living(lambda _: True)))
 

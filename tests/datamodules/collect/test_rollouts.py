@@ -49,12 +49,12 @@ class Workers:
             CollectorOptions(workers=WORKERS, asynchronous=asynchronous, worker_timeout=3.0),
         )
         self.pids = {process.pid for process in self.rollouts._processes}
-        # An asynchronous chunk is of one worker, so that several may pass before one has come from each.
-        self.chunks = 3 * WORKERS if asynchronous else 1
+        # An asynchronous segment is of one worker, so that several may pass before one has come from each.
+        self.segments = 3 * WORKERS if asynchronous else 1
 
     def collect(self) -> TensorDict:
         """Frames of all workers."""
-        return torch.cat([self.rollouts.collect() for _ in range(self.chunks)])
+        return torch.cat([self.rollouts.collect() for _ in range(self.segments)])
 
     def are_gone(self) -> bool:
         """Whether no worker process lives."""
@@ -112,14 +112,14 @@ def test_a_task_without_success_says_nothing_of_it() -> None:
     rollouts.close()
 
 
-def test_episode_numbers_go_on_across_chunks_ends_and_restarts() -> None:
+def test_episode_numbers_go_on_across_segments_ends_and_restarts() -> None:
     task = simulation("Tiny-v0")
     env = task.make(1, 0)
     rollouts = in_process(TokenPolicy(spaces_of(env), bins=4), task, first_episode=100)
     seen: set[int] = set()
     for restart in range(3):
-        chunks = [rollouts.collect() for _ in range(3)]
-        frames = torch.cat(chunks)
+        segments = [rollouts.collect() for _ in range(3)]
+        frames = torch.cat(segments)
         order = frames["episode"].argsort(stable=True)
         assert_episodes_are_whole(frames[order])
         numbers = set(frames["episode"].tolist())
@@ -133,9 +133,9 @@ def test_episode_numbers_go_on_across_chunks_ends_and_restarts() -> None:
 
 
 def test_a_restart_depends_on_its_seed_alone(policy: Policy) -> None:
-    def after(chunks: int, seed: int) -> TensorDict:
-        rollouts = in_process(policy, seed=chunks)
-        for _ in range(chunks):
+    def after(segments: int, seed: int) -> TensorDict:
+        rollouts = in_process(policy, seed=segments)
+        for _ in range(segments):
             rollouts.collect()
         rollouts.restart(seed)
         frames = rollouts.collect()
@@ -173,7 +173,7 @@ def test_workers_act_with_the_weights_and_version_they_are_sent(workers: Workers
         assert len(mine) >= len(frames) / 2
         expected = learner.log_prob(learner.params(mine["observation"]), mine["latent"])
         assert torch.allclose(mine["log_prob"], expected, atol=1e-5)
-        if workers.chunks == 1:
+        if workers.segments == 1:
             assert len(mine) == len(frames)
 
 
@@ -207,14 +207,14 @@ def assert_the_run_ends_when_a_worker_is_sent(number: int, workers: Workers) -> 
     os.kill(min(workers.pids), number)
     began = time.monotonic()
     with pytest.raises(UserError, match=r"collection failed: .*worker"):
-        list(iter(workers.rollouts.collect, None))  # until it fails: chunks may be waiting already
+        list(iter(workers.rollouts.collect, None))  # until it fails: segments may be waiting already
     assert time.monotonic() - began < 12
     assert workers.are_gone()
 
 
 def test_a_stuck_or_dead_worker_is_an_error_in_seconds(workers: Workers) -> None:
     # One kind each here, the other pairings in the campaign.
-    number = signal.SIGKILL if workers.chunks == 1 else signal.SIGSTOP
+    number = signal.SIGKILL if workers.segments == 1 else signal.SIGSTOP
     assert_the_run_ends_when_a_worker_is_sent(number, workers)
 
 

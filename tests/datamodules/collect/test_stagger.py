@@ -30,7 +30,7 @@ def rollouts(task: Simulation, family: type = TokenPolicy) -> InProcessRollouts:
     return InProcessRollouts(Collection(task, ENVS, ENVS * STEPS, policy, seed=5))
 
 
-def chunk(source: InProcessRollouts) -> TensorDict:
+def segment(source: InProcessRollouts) -> TensorDict:
     return source.collect().reshape(ENVS, STEPS)
 
 
@@ -54,7 +54,7 @@ def test_first_lengths_are_spread_over_the_whole_limit(count: int) -> None:
 def test_only_first_episodes_are_short_and_they_are_truncated_not_terminated() -> None:
     task = CollectorOptions(stagger=True, max_steps=9).simulated(simulation("Pendulum-v1"))
     with closing(rollouts(task)) as source:
-        frames = chunk(source)
+        frames = segment(source)
     lengths = first_ends(frames)
     assert len(set(lengths)) == ENVS
     assert lengths == first_lengths(ENVS, 9, seed=5).tolist()
@@ -71,12 +71,12 @@ def test_only_first_episodes_are_short_and_they_are_truncated_not_terminated() -
 def test_a_restart_staggers_again_and_by_its_seed_alone() -> None:
     task = CollectorOptions(stagger=True, max_steps=9).simulated(simulation("Pendulum-v1"))
     with closing(rollouts(task)) as source:
-        begun = first_ends(chunk(source))
+        begun = first_ends(segment(source))
         source.restart(8)
-        again = chunk(source)
-        chunk(source)
+        again = segment(source)
+        segment(source)
         source.restart(8)
-        once_more = chunk(source)
+        once_more = segment(source)
     assert first_ends(again) == first_lengths(ENVS, 9, seed=8).tolist() != begun
     for key in ("observation", "action", ("next", "reward"), ("next", "staggered")):
         assert torch.equal(again[key], once_more[key])
@@ -84,8 +84,8 @@ def test_a_restart_staggers_again_and_by_its_seed_alone() -> None:
 
 def test_an_episode_that_ends_by_itself_is_not_cut_later() -> None:
     with closing(rollouts(TINY)) as source:
-        chunks = [chunk(source) for _ in range(3)]
-    frames = torch.cat(chunks, 1)
+        segments = [segment(source) for _ in range(3)]
+    frames = torch.cat(segments, 1)
     for row in frames:
         first = int(row["next", "done"].long().argmax())
         assert not row["next", "staggered"][first + 1 :].any()
@@ -95,7 +95,7 @@ def test_action_chunks_are_staggered_by_decisions() -> None:
     task = Staggered(ToyVLA(chunk=2, max_steps=8))
     assert task.horizon == 4
     with closing(rollouts(task, VLATokenPolicy)) as source:
-        frames = chunk(source)
+        frames = segment(source)
     cut = frames["next", "staggered"]
     assert cut.any()
     assert (cut.sum(1) <= 1).all()
