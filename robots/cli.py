@@ -12,7 +12,6 @@ from pathlib import Path
 from gipo.common import boundary, terminal
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
-from robots.errors import LogError
 from robots.log import Step
 from robots.settings.ranges import RANGES
 from robots.spec import RobotSpec
@@ -126,7 +125,7 @@ def _label(options: argparse.Namespace) -> None:
     known = [episode.number for episode in log.episodes]
     if options.episode not in known:
         there = f"{known[0]}–{known[-1]}" if known else "none"
-        raise LogError(f"{options.log} has no episode {options.episode}; it has {there}")
+        raise UserError(f"{options.log} has no episode {options.episode}; it has {there}")
     if log.unused_labels:
         print(f"gipo-robot: note: {labels_path(options.log)}: {log.unused_labels}", file=sys.stderr)
     success = True if options.success else False if options.failure else None

@@ -10,8 +10,8 @@ import pytest
 from mcap.reader import make_reader
 
 from datamodules.ingest import IngestOptions, ingest
+from gipo.common.errors import UserError
 from gipo.common.transition import FIELDS, LOGGED, STORE, Field, tables
-from robots.errors import LogError
 from robots.log import Step
 from robots.log.columns import Collector
 from robots.log.schema import json_schemas
@@ -60,7 +60,7 @@ def test_rows_older_than_a_field_mean_its_default(field: Field) -> None:
 def test_rows_without_any_other_field_are_of_no_log_of_ours(field: Field) -> None:
     row = orjson.loads(orjson.dumps(step_row(0), option=orjson.OPT_SERIALIZE_NUMPY))
     del row[field.name]
-    with pytest.raises(LogError, match=f"KeyError '{field.name}'"):
+    with pytest.raises(UserError, match=f"KeyError '{field.name}'"):
         Collector().messages([("step", orjson.dumps(row))])
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import orjson
 from mcap.records import Metadata
 
+from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, complete
-from robots.errors import LogError
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header
 from robots.log.labels import Label
@@ -33,16 +33,22 @@ class Collector:
         self._shadows: dict[int, list[dict[str, Any]]] = {}
         self.events: list[dict[str, Any]] = []
 
-    def metadata(self, metadata: Metadata) -> None:
-        """Take the session's metadata; later ones are not the session's."""
-        if self.header is None:
-            self.header = parse_header(metadata)
+    def take(self, item: Metadata | list[Message]) -> None:
+        """Take what a scanner gives: metadata, of which the first are the session's, or the messages of one chunk.
+
+        Raises:
+            UserError: when they are of another form than the writer's.
+        """
+        if isinstance(item, list):
+            self.messages(item)
+        elif self.header is None:
+            self.header = parse_header(item)
 
     def messages(self, messages: list[Message]) -> None:
         """Take the messages of one chunk.
 
         Raises:
-            LogError: when a row is of another form than the writer's.
+            UserError: when a row is of another form than the writer's.
         """
         steps = [data for topic, data in messages if topic == "step"]
         try:
@@ -54,10 +60,10 @@ class Collector:
                 elif topic == "shadow" and self._keep_shadows:
                     row = _shadow(orjson.loads(data))
                     self._shadows.setdefault(row["episode"], []).append(row)
-        except LogError:
+        except UserError:
             raise
         except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise LogError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
+            raise UserError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
 
     def _steps(self, rows: list[dict[str, Any]]) -> None:
         numbers = [row["episode"] for row in rows]
@@ -73,7 +79,9 @@ class Collector:
             block = _columns(rows)
         except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
             where = f"episode {episode}, from step {rows[0].get('step')}"
-            raise LogError(f"{where}: a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
+            raise UserError(
+                f"{where}: a row that no log of gipo-robot holds: {type(error).__name__} {error}"
+            ) from error
         self._blocks.setdefault(episode, []).append(block)
         for index, row in enumerate(rows):
             if row["gate"]:
@@ -84,7 +92,7 @@ class Collector:
         """What was taken, in the order of the episodes' numbers.
 
         Raises:
-            LogError: when an episode changes its shape half-way.
+            UserError: when an episode changes its shape half-way.
         """
         return self._made(sorted(self._blocks), labels)
 
@@ -92,7 +100,7 @@ class Collector:
         """The episodes that a later one follows, in the order they began; they, and their events, are forgotten here.
 
         Raises:
-            LogError: when an episode changes its shape half-way.
+            UserError: when an episode changes its shape half-way.
         """
         if len(self._blocks) < 2:
             return []
@@ -127,7 +135,7 @@ def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.nd
     try:
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     except ValueError as error:
-        raise LogError(f"episode {number} changes its shape half-way: {error}") from error
+        raise UserError(f"episode {number} changes its shape half-way: {error}") from error
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

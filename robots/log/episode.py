@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log.labels import Label
 
 
@@ -71,7 +71,7 @@ class Episode:
         """[O] f32 seen after the last step; None when the log ends before, or the steps in between were dropped.
 
         Raises:
-            LogError: when it is no such vector.
+            UserError: when it is no such vector.
         """
         end = self.event("episode_end")
         values = None if end is None else end["data"].get("final_observation")
@@ -80,9 +80,9 @@ class Episode:
         try:
             found = np.array(values, np.float32)
         except (TypeError, ValueError) as error:
-            raise LogError(f"episode {self.number} ends with an observation of another form") from error
+            raise UserError(f"episode {self.number} ends with an observation of another form") from error
         if found.shape != self["observation"].shape[1:] or not np.isfinite(found).all():
-            raise LogError(f"episode {self.number} ends with an observation of another form")
+            raise UserError(f"episode {self.number} ends with an observation of another form")
         return found
 
     @property

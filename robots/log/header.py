@@ -12,7 +12,7 @@ from typing import Any
 
 from mcap.records import Metadata
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log.schema import SCHEMA
 
 SESSION = "gipo.session"
@@ -94,18 +94,18 @@ def parse_header(metadata: Metadata) -> Header:
     """The session metadata of a log.
 
     Raises:
-        LogError: when it is not what the writer wrote, or of a later schema.
+        UserError: when it is not what the writer wrote, or of a later schema.
     """
     texts = dict(metadata.metadata)
     found = texts.pop("sha256", None)
     if metadata.name != SESSION or found != digest(texts):
-        raise LogError("the session's metadata do not match their digest")
+        raise UserError("the session's metadata do not match their digest")
     if reason := newer_schema(metadata):
-        raise LogError(reason)
+        raise UserError(reason)
     try:
         int(texts["schema"])
         manifests = {key.removeprefix("manifest."): text for key, text in texts.items() if key.startswith("manifest.")}
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
         return Header(texts["session"], texts["created"], robot, settings, manifests)
     except (KeyError, ValueError, RecursionError) as error:
-        raise error if isinstance(error, LogError) else LogError(f"the session's metadata miss {error}") from error
+        raise UserError(f"the session's metadata miss {error}") from error

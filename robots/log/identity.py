@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import orjson
 from mcap.records import Metadata
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log.header import Header, parse_header
-from robots.log.reader import refuse_unreadable
+from robots.log.reader import naming, refuse_unreadable
 from robots.log.scan import FOREIGN, NEWER, Scanner, open_regular
 
 CHUNKS = 8  # that are searched for the start of the first episode; it stands in the first, unless a robot idles long
@@ -31,7 +31,7 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
     """Read the session's metadata and the start of the first episode, and nothing behind them.
 
     Raises:
-        LogError: when the file is no log, or one of a later schema, or its beginning is damaged or missing.
+        UserError: when the file is no log, or one of a later schema, or its beginning is damaged or missing.
     """
     header, chunks = None, 0
     with open_regular(path) as file:
@@ -39,25 +39,19 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
         for item in scanner.items():
             if isinstance(item, Metadata):
                 if header is None:
-                    header = _header(path, item)
+                    with naming(path):
+                        header = parse_header(item)
                 continue
             acting = next((who for topic, data in item if topic == "event" for who in _acting(path, data)), None)
-            chunks += bool(item)  # the first holds the channels alone
+            chunks += bool(item)  # in logs of version 0.1 the first holds the channels alone
             if header is not None and (acting is not None or chunks == CHUNKS):
                 return Opening(header, acting)
     if header is None:
         assert scanner.integrity is not None
         if scanner.integrity.status in (FOREIGN, NEWER):
             refuse_unreadable(path, scanner.integrity)
-        raise LogError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")
+        raise UserError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")
     return Opening(header, None)
-
-
-def _header(path: str | os.PathLike[str], item: Metadata) -> Header:
-    try:
-        return parse_header(item)
-    except LogError as error:
-        raise LogError(f"{path}: {error}") from error
 
 
 def _acting(path: str | os.PathLike[str], data: bytes) -> list[str]:
@@ -66,5 +60,5 @@ def _acting(path: str | os.PathLike[str], data: bytes) -> list[str]:
         event = orjson.loads(data)
         found = event["data"].get("policy_id") if event["kind"] == "episode_start" else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LogError(f"{path}: an event of another form than the writer's: {error}") from error
+        raise UserError(f"{path}: an event of another form than the writer's: {error}") from error
     return [found] if isinstance(found, str) else []

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log.container import MAX_RECORD
 from robots.log.scan import Scanner, open_regular
 
@@ -74,7 +74,7 @@ def _fault(camera: Any, pixels: Any) -> str:
 def png(pixels: np.ndarray) -> bytes:
     """[H, W, 3], [H, W, 1] or [H, W], uint8 or uint16, as a PNG file, without loss."""
     if fault := _fault("", pixels):
-        raise LogError(f"an image {fault}")
+        raise UserError(f"an image {fault}")
     height, width = pixels.shape[:2]
     colour = 2 if pixels.shape[2:] == (3,) else 0
     rows = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder(">"))).view(np.uint8).reshape(height, -1)
@@ -104,7 +104,7 @@ def read_images(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """Rows of the `camera` channel, in order; one at a time, because all of them may not fit into memory.
 
     Raises:
-        LogError: when there is no such file, or a row is none.
+        UserError: when there is no such file, or a row is none.
     """
     with open_regular(path) as file:
         for item in Scanner(file).items():
@@ -119,7 +119,7 @@ def _row(data: bytes) -> dict[str, Any]:
         if not all(type(row[name]) is int for name in ("episode", "step")):
             raise TypeError("its place is none")
     except (ValueError, TypeError) as error:
-        raise LogError(f"an image that no log of gipo-robot holds: {error}") from error
+        raise UserError(f"an image that no log of gipo-robot holds: {error}") from error
     return row
 
 
@@ -127,7 +127,7 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
     """[H, W, 3] or [H, W], uint8 or uint16, of a row whose PNG is as `png` writes it.
 
     Raises:
-        LogError: when it is not.
+        UserError: when it is not.
     """
     try:
         data = base64.b64decode(row["data"], validate=True)
@@ -145,6 +145,6 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
         if lines[:, 0].any():
             raise ValueError("its rows are filtered")
     except (KeyError, TypeError, ValueError, struct.error, zlib.error) as error:
-        raise LogError(f"an image that gipo-robot did not encode: {error}") from error
+        raise UserError(f"an image that gipo-robot did not encode: {error}") from error
     values = np.ascontiguousarray(lines[:, 1:]).view(kind).astype(kind.newbyteorder("="), copy=False)
     return values.reshape((height, width, 3) if channels == 3 else (height, width))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import orjson
 
+from gipo.common.errors import UserError
 from gipo.common.files import sync
-from robots.errors import LogError
 
 MAX_BYTES = 64 << 20
 MAX_REWARD = 1e30
@@ -58,12 +58,12 @@ def append_label(
     """Append one label and sync it.
 
     Raises:
-        LogError: when it says nothing, its reward is not finite, or the file cannot be written.
+        UserError: when it says nothing, its reward is not finite, or the file cannot be written.
     """
     if success is None and reward is None:
-        raise LogError("a label needs --success, --failure or --reward")
+        raise UserError("a label needs --success, --failure or --reward")
     if not _is_reward(reward):
-        raise LogError(f"--reward is {reward}; it must be a number up to {MAX_REWARD:g}")
+        raise UserError(f"--reward is {reward}; it must be a number up to {MAX_REWARD:g}")
     label = Label(session, episode, success, reward, time.time_ns())
     path = labels_path(log)
     try:
@@ -77,7 +77,7 @@ def append_label(
             file.write((b"\n" if torn else b"") + _line(label))
         sync(path)
     except OSError as error:
-        raise LogError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return label
 
 
@@ -85,13 +85,13 @@ def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, La
     """What the labels of every labelled episode say together, and how many lines are not readable.
 
     Raises:
-        LogError: when they belong to another log, or are no labels.
+        UserError: when they belong to another log, or are no labels.
     """
     path = labels_path(log)
     if not path.is_file():
         return {}, 0
     if path.stat().st_size > MAX_BYTES:
-        raise LogError(f"{path} has more than {MAX_BYTES} bytes; it is no file of labels")
+        raise UserError(f"{path} has more than {MAX_BYTES} bytes; it is no file of labels")
     found: dict[int, Label] = {}
     unreadable = 0
     for line in path.read_bytes().splitlines():
@@ -99,7 +99,7 @@ def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, La
         if label is None:
             unreadable += 1
         elif label.session != session:
-            raise LogError(f"{path} belongs to another log (session {label.session[:8]}…, this is {session[:8]}…)")
+            raise UserError(f"{path} belongs to another log (session {label.session[:8]}…, this is {session[:8]}…)")
         else:
             known = found.get(label.episode)
             found[label.episode] = label if known is None else known.merged(label)

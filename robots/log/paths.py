@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from robots.errors import LogError, StrangeLog
+from gipo.common.errors import UserError
 from robots.log.reader import read_header, verify
-from robots.log.scan import TORN
+from robots.log.scan import TORN, StrangeLog
 
 Named = str | os.PathLike[str]
 
@@ -24,14 +24,14 @@ def logs_below(named: Iterable[Named]) -> list[Path]:
     """Files as they are named; for a folder, those of `files_below`.
 
     Raises:
-        LogError: when there is none in a folder.
+        UserError: when there is none in a folder.
     """
     found: list[Path] = []
     for path in map(Path, named):
         if path.is_dir():
             below = files_below(path)
             if not below:
-                raise LogError(f"no log at or below {path}: it holds no *.mcap")
+                raise UserError(f"no log at or below {path}: it holds no *.mcap")
             found += below
         else:
             found.append(path)
@@ -42,7 +42,7 @@ def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
     """The logs that are meant, and why others of several files were left out: foreign, newer, or torn before any row.
 
     Raises:
-        LogError: when a file is missing, or nothing is left; a single file is never left out.
+        UserError: when a file is missing, or nothing is left; a single file is never left out.
     """
     paths = logs_below(named)
     if len(paths) == 1:
@@ -52,7 +52,7 @@ def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
         kept.remove(path)
         left_out.append(f"{path} ends before it says whose log it is")
     if not kept:
-        raise LogError("; ".join(left_out) or "no log is named")
+        raise UserError("; ".join(left_out) or "no log is named")
     return kept, left_out
 
 
@@ -65,7 +65,7 @@ def without_strangers(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             read_header(path)
         except StrangeLog as error:
             left_out.append(str(error))
-        except LogError:
+        except UserError:
             kept.append(path)  # its reader says what is wrong, and where
         else:
             kept.append(path)
@@ -76,5 +76,5 @@ def _is_empty(path: Path) -> bool:
     """Whether nothing of a log reached the disk but its beginning, as when power fails at once."""
     try:
         return read_header(path) is None and verify(path)[0].status == TORN
-    except LogError:
+    except UserError:
         return False  # its reader says what is wrong

@@ -13,12 +13,12 @@ from typing import Any
 
 from mcap.records import Metadata
 
-from robots.errors import LogError, StrangeLog
+from gipo.common.errors import UserError
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header
 from robots.log.labels import read_labels, unused_labels
-from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, open_regular
+from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, StrangeLog, open_regular
 
 
 @dataclass
@@ -45,30 +45,23 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
         salvage: take what precedes the damage of a damaged file instead of refusing it.
 
     Raises:
-        LogError: naming the byte, when the file is damaged; or when it is no log, or one of a later schema.
+        UserError: naming the byte, when the file is damaged; or when it is no log, or one of a later schema.
     """
     with open_regular(path) as file, no_garbage_collection():
         scanner = Scanner(file)
         collector = Collector()
-        try:
+        with naming(path):
             for item in scanner.items():
-                if isinstance(item, Metadata):
-                    collector.metadata(item)
-                else:
-                    collector.messages(item)
-        except LogError as error:
-            raise LogError(f"{path}: {error}") from error
+                collector.take(item)
     integrity = scanner.integrity
     assert integrity is not None
     if integrity.status != DAMAGED or not salvage:
         refuse_unreadable(path, integrity)
     if collector.header is None:
-        raise LogError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
+        raise UserError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
     labels, unreadable = read_labels(path, collector.header.session)
-    try:
+    with naming(path):
         episodes = collector.episodes(labels)
-    except LogError as error:
-        raise LogError(f"{path}: {error}") from error
     unused = unused_labels(labels, unreadable, {episode.number for episode in episodes})
     return Log(collector.header, episodes, collector.events, integrity, unused)
 
@@ -77,13 +70,13 @@ def read_logs(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, Log]]:
     """Read one log after the other, so that memory holds as many as the caller keeps.
 
     Raises:
-        LogError: as `read_log` does, and where two paths lead to the same session.
+        UserError: as `read_log` does, and where two paths lead to the same session.
     """
     seen: dict[str, str | Path] = {}
     for path in paths:
         log = read_log(path)
         if log.header.session in seen:
-            raise LogError(f"{seen[log.header.session]} and {path} are the same session; name one of them")
+            raise UserError(f"{seen[log.header.session]} and {path} are the same session; name one of them")
         seen[log.header.session] = path
         yield path, log
 
@@ -92,17 +85,15 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     """What a log says of itself at its start; None when it ends, or is damaged, before that.
 
     Raises:
-        LogError: when there is no such file, or it is no log, or one of a later schema.
+        UserError: when there is no such file, or it is no log, or one of a later schema.
     """
     with open_regular(path) as file:
         scanner = Scanner(file)
         first = next(iter(scanner.items()), None)
     if scanner.integrity is not None and scanner.integrity.status in (FOREIGN, NEWER):
         refuse_unreadable(path, scanner.integrity)
-    try:
+    with naming(path):
         return parse_header(first) if isinstance(first, Metadata) else None
-    except LogError as error:
-        raise LogError(f"{path}: {error}") from error
 
 
 def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
@@ -110,21 +101,21 @@ def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
 
     Raises:
         StrangeLog: about a foreign file, or one of a later schema.
-        LogError: about a damaged one, naming the byte.
+        UserError: about a damaged one, naming the byte.
     """
     if found.status == FOREIGN:
         raise StrangeLog(f"{path} is no log of gipo-robot: {found.reason}")
     if found.status == NEWER:
         raise StrangeLog(f"{path}: {found.reason}")
     if found.status == DAMAGED:
-        raise LogError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
+        raise UserError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
 
 
 def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
     """Check every byte without parsing the rows.
 
     Raises:
-        LogError: when there is no such file.
+        UserError: when there is no such file.
     """
     header = None
     with open_regular(path) as file:
@@ -133,10 +124,23 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
             if isinstance(item, Metadata) and header is None:
                 try:
                     header = parse_header(item)
-                except LogError as error:
+                except UserError as error:
                     return Integrity(DAMAGED, os.fstat(file.fileno()).st_size, 0, 0, str(error)), None
     assert scanner.integrity is not None
     return scanner.integrity, header
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever is found wrong within is told with the path of the log.
+
+    Raises:
+        UserError: what was raised, behind the path.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, Header, Metadata
 
+from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
-from robots.errors import LogError
 from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
 from robots.log.header import SESSION, newer_schema
 from robots.log.torn_end import chunk_behind, ends_whole, zeros_from
@@ -56,6 +56,10 @@ class Integrity:
     def tail(self) -> int:
         """Bytes behind the valid ones."""
         return self.size - self.valid
+
+
+class StrangeLog(UserError):
+    """A file that is not a damaged log but none that this version reads: another writer's, or of a later schema."""
 
 
 class _Fault(Exception):
@@ -252,13 +256,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a log for reading.
 
     Raises:
-        LogError: when it is missing or no regular file.
+        UserError: when it is missing or no regular file.
     """
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; name one log")
+    if not os.path.isfile(path):
+        raise UserError(f"no log at {path}")
     try:
-        if os.path.isdir(path):
-            raise LogError(f"{path} is a folder; name one log")
-        if not os.path.isfile(path):
-            raise LogError(f"no log at {path}")
         return open(path, "rb")
-    except (OSError, ValueError) as error:
-        raise error if isinstance(error, LogError) else LogError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, Field
-from robots.errors import LogError
 
 SCHEMA = 1  # raised when a log of this version cannot be read by older code
 SECTIONS = ("observe", "policy", "gate", "act", "log")  # of a tick, in order
@@ -86,12 +86,12 @@ def encode(row: Any) -> bytes:
     """A row as JSON; arrays as shortest decimals that give the same number back.
 
     Raises:
-        LogError: when it cannot be written as JSON.
+        UserError: when it cannot be written as JSON.
     """
     try:
         return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
-        raise LogError(f"a {type(row).__name__} cannot be logged: {error}") from error
+        raise UserError(f"a {type(row).__name__} cannot be logged: {error}") from error
 
 
 def plain(values: Any) -> Any:

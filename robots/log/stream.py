@@ -3,14 +3,12 @@
 import os
 from collections.abc import Iterator
 
-from mcap.records import Metadata
-
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header
 from robots.log.labels import Label, read_labels, unused_labels
-from robots.log.reader import no_garbage_collection, refuse_unreadable
+from robots.log.reader import naming, no_garbage_collection, refuse_unreadable
 from robots.log.scan import Integrity, Scanner, open_regular
 
 
@@ -33,7 +31,7 @@ class LogStream:
         """Read the file from its start.
 
         Raises:
-            LogError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
+            UserError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
         """
         collector = Collector(shadows=False)
         labels: dict[int, Label] = {}
@@ -47,14 +45,9 @@ class LogStream:
                     item = next(items, None)
                     if item is None:
                         break
-                    try:
-                        if isinstance(item, Metadata):
-                            collector.metadata(item)
-                        else:
-                            collector.messages(item)
+                    with naming(self.path):
+                        collector.take(item)
                         finished = collector.followed(labels)
-                    except LogError as error:
-                        raise LogError(f"{self.path}: {error}") from error
                 if self.header is None and collector.header is not None:
                     self.header = collector.header
                     labels, unreadable = read_labels(self.path, self.header.session)
@@ -62,16 +55,14 @@ class LogStream:
         self.integrity = scanner.integrity
         assert self.integrity is not None
         refuse_unreadable(self.path, self.integrity)
-        try:
+        with naming(self.path):
             last = collector.episodes(labels)
-        except LogError as error:
-            raise LogError(f"{self.path}: {error}") from error
         yield from self._new(last, seen)
         self.unused_labels = unused_labels(labels, unreadable, seen)
 
     def _new(self, episodes: list[Episode], seen: set[int]) -> Iterator[Episode]:
         for episode in episodes:
             if episode.number in seen:
-                raise LogError(f"{self.path}: episode {episode.number} goes on after a later one began")
+                raise UserError(f"{self.path}: episode {episode.number} goes on after a later one began")
             seen.add(episode.number)
             yield episode

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gipo.common.errors import UserError
 from gipo.common.files import sync
-from robots.errors import LogError
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
 from robots.log.header import SESSION, Session
 from robots.log.images import Image, compressed_image
@@ -44,7 +44,7 @@ class LogWriter:
         sync: of a file descriptor to disk.
 
     Raises:
-        LogError: when the file cannot be created.
+        UserError: when the file cannot be created.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LogWriter:
         sync: Callable[[int], None] = os.fsync,
     ):
         if capacity < 1 or not 0 < flush_seconds <= 1:
-            raise LogError("a log needs room for at least one step, and must be flushed at least once a second")
+            raise UserError("a log needs room for at least one step, and must be flushed at least once a second")
         self.path = Path(path)
         self.session = session
         self.error: str | None = None
@@ -76,7 +76,7 @@ class LogWriter:
             self._file = open(self.path, "xb")  # noqa: SIM115 (closed by the thread)
             self._begin()
         except OSError as error:
-            raise LogError(f"cannot create the log {self.path}: {error.strerror or error}") from error
+            raise UserError(f"cannot create the log {self.path}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         known = hasattr(time, "pthread_getcpuclockid")
@@ -131,7 +131,7 @@ class LogWriter:
         """Write what waits, seal the file, and say what became of every row.
 
         Raises:
-            LogError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
+            UserError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
         """
         if not self._closed:
             with self._lock:
@@ -141,9 +141,9 @@ class LogWriter:
             self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise LogError(f"the disk of {self.path} does not answer; {len(self._queue)} rows are not written")
+            raise UserError(f"the disk of {self.path} does not answer; {len(self._queue)} rows are not written")
         if self.error is not None:
-            raise LogError(f"the log {self.path} is incomplete, {self.statistics.lost} rows are lost: {self.error}")
+            raise UserError(f"the log {self.path} is incomplete, {self.statistics.lost} rows are lost: {self.error}")
         return self.statistics
 
     @property
@@ -213,7 +213,7 @@ class LogWriter:
             monotonic_ns = row.monotonic_ns
         data = encode(content)
         if len(data) > MAX_RECORD // 2:
-            raise LogError(f"a {topic} of {len(data)} bytes is too large for the log")
+            raise UserError(f"a {topic} of {len(data)} bytes is too large for the log")
         # Times of the file follow the monotonic clock: a jump of the wall clock cannot reorder them.
         add_message(self._mcap, self._channels[topic], next(self._numbers), self._epoch + monotonic_ns, data)
 

@@ -10,7 +10,6 @@ import numpy as np
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.tables import table
-from robots.errors import LogError
 from robots.log import Episode, read_logs
 from robots.review.chunks import Decisions, decisions, started
 
@@ -52,10 +51,10 @@ class Audit:
         """Refuse what was not reproduced.
 
         Raises:
-            LogError: naming the worst step.
+            UserError: naming the worst step.
         """
         if max(self.log_prob.values(), default=0.0) > TOLERANCE:
-            raise LogError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
+            raise UserError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
 
     def text(self) -> str:
         """One line per policy and version."""
@@ -95,7 +94,7 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
     """Recompute every log-prob and every sampled action.
 
     Raises:
-        LogError: when a log is damaged or named twice, or names a policy or version that is not there.
+        UserError: when a log is damaged or named twice, or names a policy or version that is not there.
     """
     found = Audit()
     for path, log in read_logs(logs):
@@ -143,12 +142,12 @@ def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) 
     """The policy that acted.
 
     Raises:
-        LogError: when nobody says which, or it is not there.
+        UserError: when nobody says which, or it is not there.
     """
     if name is None:
-        raise LogError(f"{where}: the log does not say which policy acted")
+        raise UserError(f"{where}: the log does not say which policy acted")
     if name not in policies:
-        raise LogError(f"{where}: policy {name} is unknown; put its artifact into the folder")
+        raise UserError(f"{where}: policy {name} is unknown; put its artifact into the folder")
     return policies[name]
 
 
@@ -156,11 +155,11 @@ def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None
     """Refuse versions [T] that are not the policy's.
 
     Raises:
-        LogError: listing them.
+        UserError: listing them.
     """
     found, known = sorted(set(versions.tolist())), policy.manifest.policy_version
     if found != [known]:
-        raise LogError(f"{where}: logged versions {found}, the artifact is {known}")
+        raise UserError(f"{where}: logged versions {found}, the artifact is {known}")
 
 
 def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -171,10 +170,10 @@ def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> n
         rows: `observation` [T, O], `latent` [T, D] and `log_prob` [T, D].
 
     Raises:
-        LogError: the policy sees more than the observation.
+        UserError: the policy sees more than the observation.
     """
     if policy.manifest.vision is not None:
-        raise LogError(f"policy {policy.policy_id} sees a camera: vectors alone do not give its log-probs again")
+        raise UserError(f"policy {policy.policy_id} sees a camera: vectors alone do not give its log-probs again")
     again = policy.log_prob_of(rows["observation"], rows["latent"])
     return np.abs(again - rows["log_prob"]).max(1)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deploy.runtime.policy import OnnxPolicy
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log import Episode, pixels_of, read_images
 
 AT_ONCE = 64  # decisions; images take memory
@@ -37,7 +37,7 @@ def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, O
         acted: number → an episode, and the policy with vision that acted in it.
 
     Raises:
-        LogError: when an image or what an episode says of itself is of another form.
+        UserError: when an image or what an episode says of itself is of another form.
     """
     if not acted:
         return  # images are most of a log: it is not gone through again for nothing
@@ -56,7 +56,7 @@ def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, O
                     for first, image in zip(steps[:, 0], some, strict=True)
                 ]
             except ValueError as error:
-                raise LogError(f"{path}, episode {number}: {error}") from error
+                raise UserError(f"{path}, episode {number}: {error}") from error
             yield Decisions(number, np.stack(seen), steps)
 
 
@@ -64,13 +64,13 @@ def started(episode: Episode) -> dict[str, Any]:
     """What the log says of how an episode was begun: `instruction`, `camera` and `replan` among it.
 
     Raises:
-        LogError: when it does not.
+        UserError: when it does not.
     """
     event = episode.event("episode_start")
     data: dict[str, Any] = {} if event is None else event["data"]
     kinds = {"instruction": str, "camera": str, "replan": int}
     if not all(type(data.get(name)) is kind for name, kind in kinds.items()):
-        raise LogError(f"episode {episode.number} does not say by which camera and instruction its policy acted")
+        raise UserError(f"episode {episode.number} does not say by which camera and instruction its policy acted")
     return data
 
 
@@ -80,6 +80,6 @@ def _chunks(episode: Episode, policy: OnnxPolicy) -> dict[int, np.ndarray]:
     found: dict[int, np.ndarray] = {}
     for index, (step, place) in enumerate(zip(episode["step"].tolist(), episode["chunk_step"].tolist(), strict=True)):
         if not 0 <= place < length:
-            raise LogError(f"episode {episode.number}, step {step}: its policy decides on {length} steps, not {place}")
+            raise UserError(f"episode {episode.number}, step {step}: its policy decides on {length} steps, not {place}")
         found.setdefault(step - place, np.full(length, -1))[place] = index
     return {step: indices for step, indices in found.items() if indices[0] >= 0}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.transition import COLUMNS
-from robots.errors import LogError
 from robots.log import Episode, Header, read_logs
 
 NO_TASK = "robot session"
@@ -45,20 +45,20 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
     """Write logs as one dataset; one line about it.
 
     Raises:
-        LogError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
+        UserError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
             missing.
     """
     header, found = segments(logs)
     target = Path(out)
     if target.exists() and any(target.iterdir()):
-        raise LogError(f"{out} exists and is not empty; name another folder")
+        raise UserError(f"{out} exists and is not empty; name another folder")
     try:
         writer = importlib.import_module(FORMATS[kind])
         writer.write(target, header, found)
     except ModuleNotFoundError as error:
-        raise LogError(f"--format {kind} needs {error.name}: {install('export')}") from error
+        raise UserError(f"--format {kind} needs {error.name}: {install('export')}") from error
     except OSError as error:
-        raise LogError(f"cannot write {out}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""
     return f"written {out}: {len(found)} episodes, {sum(len(each.columns['step']) for each in found):,} steps{left}"
 
@@ -75,13 +75,13 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
     """All that can be exported, and the header of the first log with the manifests of all.
 
     Raises:
-        LogError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
+        UserError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
     """
     header: Header | None = None
     found: list[Segment] = []
     for path, log in read_logs(logs):
         if header is not None and (other := _difference(header.robot, log.header.robot)):
-            raise LogError(f"{path} is of another robot than the logs before it: {other}; export them apart")
+            raise UserError(f"{path} is of another robot than the logs before it: {other}; export them apart")
         header = header or log.header
         header.manifests |= log.header.manifests
         for episode in log.episodes:
@@ -95,7 +95,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
                     who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
                     found.append(Segment(columns, *who, _task(log.header, episode)))
     if header is None or not found:
-        raise LogError("the logs hold no complete step; there is nothing to export")
+        raise UserError("the logs hold no complete step; there is nothing to export")
     return header, found
 
 
@@ -104,7 +104,7 @@ def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
     for name in (field.row for field in COLUMNS if field.finite):
         bad = ~np.isfinite(rows[name]).all(axis=tuple(range(1, rows[name].ndim)))
         if bad.any():
-            raise LogError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")
+            raise UserError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")
 
 
 def _difference(robot: dict[str, Any], other: dict[str, Any]) -> str:
@@ -147,5 +147,5 @@ def names(header: Header, key: str) -> list[str]:
     """Names of the robot's spec."""
     values: Any = header.robot.get(key)
     if not isinstance(values, list):
-        raise LogError(f"the log's robot spec has no {key}")
+        raise UserError(f"the log's robot spec has no {key}")
     return [str(value) for value in values]

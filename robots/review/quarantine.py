@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from gipo.common.errors import UserError
 from gipo.common.files import sync, whole_file
-from robots.errors import LogError
 from robots.log import labels_path
 
 
@@ -15,11 +15,11 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
     Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on.
 
     Raises:
-        LogError: when a file of that name is there already, the folder cannot be written, or the log is a link; then
+        UserError: when a file of that name is there already, the folder cannot be written, or the log is a link; then
             nothing moved.
     """
     if log.is_symlink():
-        raise LogError(f"{log} is a link to {log.resolve()}, which stays where it is; name the file itself")
+        raise UserError(f"{log} is a link to {log.resolve()}, which stays where it is; name the file itself")
     files = [path for path in (log, labels_path(log)) if path.exists()]
     targets = [folder / path.name for path in files]
     made: list[Path] = []
@@ -34,7 +34,7 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
         for target in made:
             target.unlink()
         reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
-        raise LogError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
+        raise UserError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
     for path in files:
         path.unlink()
     return targets

@@ -46,7 +46,7 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
     """Write the page about logs to `out`, whole or not at all.
 
     Raises:
-        LogError: when a log is damaged or named twice.
+        UserError: when a log is damaged or named twice.
         UserError: when the page cannot be written.
     """
     write_text(render([(str(path), log) for path, log in read_logs(paths)]), out)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, verify
 from robots.review.quarantine import set_aside
 
@@ -17,7 +17,7 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
         quarantine: folder that damaged logs are moved to, with their labels; files in it are not looked at.
 
     Raises:
-        LogError: after the last line, when a file is neither sealed nor torn or could not be moved, naming how many.
+        UserError: after the last line, when a file is neither sealed nor torn or could not be moved, naming how many.
     """
     aside = None if quarantine is None else Path(quarantine)
     paths = [path for path in logs_below(named) if aside is None or aside.resolve() not in path.resolve().parents]
@@ -30,10 +30,10 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
         if found.status == DAMAGED and aside is not None:
             try:
                 yield f"         moved to {', '.join(map(str, set_aside(path, aside)))}, unaltered"
-            except LogError as error:
+            except UserError as error:
                 stayed = f"; {error}"
     if reason := summary(counts):
-        raise LogError(f"{reason}{stayed}")
+        raise UserError(f"{reason}{stayed}")
 
 
 def line(path: Path, found: Integrity) -> str:

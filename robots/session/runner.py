@@ -22,7 +22,6 @@ from robots.base import Robot
 from robots.decider import Decider
 from robots.drivers.calls import Call
 from robots.drivers.contract import carry_out, check_robot
-from robots.errors import LogError
 from robots.log import LogWriter, Session, Step, log_path
 from robots.loop import ControlLoop
 from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
@@ -101,7 +100,7 @@ class Runner:
         """Run up to `episodes` episodes; episode e is prepared with seed + e.
 
         Raises:
-            LogError: when the log cannot be created; the robot is not connected then.
+            UserError: when the log cannot be created; the robot is not connected then.
         """
         with signals(self.life.heard) as listen:
             self._open()
@@ -213,7 +212,7 @@ class Runner:
             self.life.fault(error and f"the shadow policy failed: {error}")
         try:
             self.log.close()
-        except LogError as error:
+        except UserError as error:
             self.life.fault(str(error), error)
         self.life.enter(State.SEALED)
 

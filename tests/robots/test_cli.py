@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.cli import _deadman, main
-from robots.errors import LogError
 from robots.log import LogWriter, Session, read_log
 from robots.log.labels import labels_path
 
@@ -315,7 +315,7 @@ def has_steps(path: Path) -> bool:
     """The log is opened before the arm is built; signals of these tests are for an episode."""
     try:
         return any(len(episode) for episode in read_log(path).episodes)
-    except LogError:  # it was only just created
+    except UserError:  # it was only just created
         return False
 
 

@@ -14,7 +14,6 @@ from gipo.common.errors import UserError
 from gipo.vla.policies import VLATokenPolicy
 from robots.base import Observation
 from robots.decider import Decider
-from robots.errors import LogError
 from robots.log import Image, LogWriter, Session, pixels_of, read_log
 from robots.log.images import compressed_image
 from robots.log.scan import Scanner
@@ -163,7 +162,7 @@ def test_an_image_that_the_policy_did_not_see_is_found(
     true = LogWriter.image
     monkeypatch.setattr(LogWriter, "image", lambda log, row: true(log, row._replace(pixels=255 - row.pixels)))
     run(policy, tmp_path / "log.mcap")
-    with pytest.raises(LogError, match="log-probs are not reproduced"):
+    with pytest.raises(UserError, match="log-probs are not reproduced"):
         audited(policy, tmp_path).check()
 
 
@@ -193,7 +192,7 @@ def test_logs_that_do_not_say_which_camera_are_refused(
 
     monkeypatch.setattr(LogWriter, "event", event)
     run(policy, tmp_path / "log.mcap")
-    with pytest.raises(LogError, match="does not say by which camera"):
+    with pytest.raises(UserError, match="does not say by which camera"):
         audited(policy, tmp_path)
 
 
@@ -221,7 +220,7 @@ def test_an_image_comes_back_as_it_was(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(pixels_of(row), pixels)
     data = base64.b64decode(row["data"])
     for spoiled in (data[:60], b"x" + data[1:], data.replace(b"IDAT", b"iDAT"), data[:24] + b"\x10" + data[25:]):
-        with pytest.raises(LogError, match="did not encode"):
+        with pytest.raises(UserError, match="did not encode"):
             pixels_of(row | {"data": base64.b64encode(spoiled).decode()})
 
 

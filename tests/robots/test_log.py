@@ -16,7 +16,7 @@ import orjson
 import pytest
 from mcap.reader import make_reader
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log import (
     DAMAGED,
     SEALED,
@@ -131,13 +131,13 @@ def test_labels_are_appended_and_the_log_is_not_touched(written: Write) -> None:
     np.testing.assert_allclose(shaped - raw, [0.0] * (EPISODE - 1) + [2.5], atol=1e-6)
     other = written(1, "b.mcap")
     labels_path(other).write_bytes(labels_path(path).read_bytes())
-    with pytest.raises(LogError, match="another log"):
+    with pytest.raises(UserError, match="another log"):
         read_log(other)
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), 1e38])
 def test_labels_refuse_what_is_no_number(written: Write, reward: float) -> None:
-    with pytest.raises(LogError, match=r"it must be a number up to 1e\+30"):
+    with pytest.raises(UserError, match=r"it must be a number up to 1e\+30"):
         append_label(written(1), "x", 0, None, reward)
 
 
@@ -194,14 +194,14 @@ def test_a_failing_disk_is_reported_and_every_row_counted(tmp_path: Path) -> Non
         time.sleep(0.02)
     assert writer.error is not None
     assert "No space left" in writer.error
-    with pytest.raises(LogError, match="11 rows are lost"):
+    with pytest.raises(UserError, match="11 rows are lost"):
         writer.close()
     assert writer.statistics == (0, 0, 11)
 
 
 def test_a_log_is_never_overwritten(written: Write) -> None:
     path = written(1)
-    with pytest.raises(LogError, match="exists"):
+    with pytest.raises(UserError, match="exists"):
         LogWriter(path, Session("{}"))
 
 
@@ -216,7 +216,7 @@ def test_a_torn_file_gives_its_prefix(written: Write, cut: int) -> None:
     if cut < 0:
         assert assert_prefix(read_log(path)) == 2 * EPISODE
     else:
-        with pytest.raises(LogError, match="ends before it says whose log it is"):
+        with pytest.raises(UserError, match="ends before it says whose log it is"):
             read_log(path)
 
 
@@ -362,7 +362,7 @@ def fuzz(path: Path, count: int) -> dict[str, int]:
         start = time.process_time()
         try:
             log = read_log(path, salvage=True)
-        except LogError:
+        except UserError:
             outcomes["refused"] += 1
         else:
             outcomes[log.integrity.status] += 1
@@ -396,7 +396,7 @@ def test_a_damaged_log_is_refused_at_its_byte(written: Write) -> None:
     integrity, header = verify(path)
     assert integrity.status == DAMAGED
     assert header is not None
-    with pytest.raises(LogError, match=f"damaged from byte {integrity.valid} of {len(data)}"):
+    with pytest.raises(UserError, match=f"damaged from byte {integrity.valid} of {len(data)}"):
         read_log(path)
 
 
@@ -418,7 +418,7 @@ def test_rows_that_no_log_holds_are_refused(tmp_path: Path, topic: str, row: byt
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
     add_message(writer._mcap, writer._channels[topic], next(writer._numbers), time.time_ns(), row)
     writer.close()
-    with pytest.raises(LogError, match=r"a\.mcap"):
+    with pytest.raises(UserError, match=r"a\.mcap"):
         read_log(tmp_path / "a.mcap")
 
 
@@ -428,7 +428,7 @@ def test_a_final_observation_of_another_form(tmp_path: Path, final: object) -> N
     writer.step(step_row(0))
     writer.event("episode_end", episode=0, data={"final_observation": final})
     writer.close()
-    with pytest.raises(LogError, match="another form"):
+    with pytest.raises(UserError, match="another form"):
         read_log(writer.path).episodes[0].transitions()
 
 
@@ -444,8 +444,8 @@ def test_images_wait_in_small_numbers_only(tmp_path: Path) -> None:
 
 def test_no_such_log(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "none.mcap", "no log at"), (tmp_path, "is a folder; name one log")):
-        with pytest.raises(LogError, match=words):
+        with pytest.raises(UserError, match=words):
             read_log(path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(LogError, match="no log"):
+    with pytest.raises(UserError, match="no log"):
         verify(tmp_path / "pipe")

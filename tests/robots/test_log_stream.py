@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log import DAMAGED, TORN, Episode, LogStream, LogWriter, Session, append_label, read_log, verify
 from tests.robots.builders import EPISODE, step_row
 
@@ -70,7 +70,7 @@ def test_damage_ends_the_stream_with_its_byte(written: Write) -> None:
     data[len(data) * 3 // 4] ^= 1
     path.write_bytes(data)
     stream = LogStream(path)
-    with pytest.raises(LogError, match=r"damaged from byte \d+ of"):
+    with pytest.raises(UserError, match=r"damaged from byte \d+ of"):
         list(stream)
     assert stream.integrity is not None
     assert stream.integrity.status == DAMAGED
@@ -83,7 +83,7 @@ def test_an_episode_that_comes_back_is_refused(tmp_path: Path) -> None:
     writer._thread.join(0.3)  # so that what follows stands in another chunk
     writer.step(step_row(1))
     writer.close()
-    with pytest.raises(LogError, match="episode 0 goes on after a later one began"):
+    with pytest.raises(UserError, match="episode 0 goes on after a later one began"):
         list(LogStream(writer.path))
 
 

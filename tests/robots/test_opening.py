@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, read_log, read_opening
 from robots.log.container import add_message, open_channel, start_writer
 from robots.log.header import SESSION
@@ -27,7 +27,7 @@ def test_damage_further_on_is_not_seen_and_damage_at_the_beginning_is_refused(wr
     assert read_opening(path).policy_id == "0" * 64
     content[content.index(b"gipo.session") + 40] ^= 1
     path.write_bytes(content)
-    with pytest.raises(LogError, match=f"{path.name}: the session's metadata"):
+    with pytest.raises(UserError, match=f"{path.name}: the session's metadata"):
         read_opening(path)
 
 
@@ -35,7 +35,7 @@ def test_damage_further_on_is_not_seen_and_damage_at_the_beginning_is_refused(wr
 def test_a_file_that_ends_before_its_session_is_refused(size: int, written: Callable[..., Path]) -> None:
     path = written(10)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(LogError, match="ends before it says whose log it is"):
+    with pytest.raises(UserError, match="ends before it says whose log it is"):
         read_opening(path)
 
 
@@ -62,12 +62,12 @@ def test_an_event_of_another_form_is_refused(event: bytes, tmp_path: Path) -> No
         writer.add_metadata(SESSION, Session("{}").metadata())
         add_message(writer, open_channel(writer, "event", b"{}"), 0, 0, event)
         writer.finish()
-    with pytest.raises(LogError, match="of another form"):
+    with pytest.raises(UserError, match="of another form"):
         read_opening(tmp_path / "a.mcap")
 
 
 def test_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match=f"^{tmp_path} is a folder; name one log$"):
+    with pytest.raises(UserError, match=f"^{tmp_path} is a folder; name one log$"):
         read_opening(tmp_path)
-    with pytest.raises(LogError, match="no log at"):
+    with pytest.raises(UserError, match="no log at"):
         read_opening(tmp_path / "x.mcap")

@@ -11,7 +11,6 @@ from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
-from robots.errors import LogError
 from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -49,9 +48,11 @@ class McapSource(Source):
             for episode in stream:
                 where = f"{self.path}, episode {episode.number}"
                 yield Raw(where, partial(_trajectory, episode))
-        except LogError as error:
+        except UserError as error:
             if stream.integrity is not None and stream.integrity.status == DAMAGED:
-                raise LogError(f"{error}; `gipo-robot verify --quarantine FOLDER {self.path}` sets it aside") from error
+                raise UserError(
+                    f"{error}; `gipo-robot verify --quarantine FOLDER {self.path}` sets it aside"
+                ) from error
             raise
         found = stream.integrity
         if found is not None and found.status == TORN:

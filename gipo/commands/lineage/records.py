@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from deploy.runtime.check import check_file
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
-from robots.errors import LogError
 from robots.log import read_opening
 
 
@@ -181,7 +180,7 @@ def _manifest(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LogError(f"the log carries a manifest that is not JSON: {error}") from error
+        raise UserError(f"the log carries a manifest that is not JSON: {error}") from error
     return found if isinstance(found, dict) else {}
 
 

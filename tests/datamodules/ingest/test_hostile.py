@@ -16,7 +16,6 @@ from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Trajectory
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from robots.errors import LogError
 from robots.log import LogWriter, Session, Step, labels_path
 from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
@@ -97,7 +96,7 @@ def test_exports_are_checked_alike(name: str, kind: str, token: OnnxPolicy, fold
     spoil, reason = SPOILT[name]
     log = spoilt(tmp_path / "a.mcap", token, spoil)
     if name == "NaN observed":
-        with pytest.raises(LogError, match=rf"a\.mcap, episode 1, {reason}"):
+        with pytest.raises(UserError, match=rf"a\.mcap, episode 1, {reason}"):
             export([log], kind, tmp_path / "out")
         assert not (tmp_path / "out").exists()
         return

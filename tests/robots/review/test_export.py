@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.cli import main
-from robots.errors import LogError
 from robots.log import LogWriter, Session, append_label, read_log
 from robots.review.export import segments
 from tests.robots.builders import make_spec, step_row
@@ -112,14 +112,14 @@ def test_minari_round_trip(session: Path, gappy: Path, tmp_path: Path, monkeypat
 
 
 def test_refusals(gappy: Path, session: Path, tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="another robot"):
+    with pytest.raises(UserError, match="another robot"):
         segments([gappy, session])
     (tmp_path / "full").mkdir()
     shutil.copy(gappy, tmp_path / "full" / "x")
     assert main(["export", str(gappy), "--format", "lerobot", "--out", str(tmp_path / "full")]) == 2
     writer = LogWriter(tmp_path / "none.mcap", Session(make_spec().to_json()))
     writer.close()
-    with pytest.raises(LogError, match="nothing to export"):
+    with pytest.raises(UserError, match="nothing to export"):
         segments([writer.path])
     assert read_log(gappy).episodes[0].label is not None
 
@@ -186,9 +186,9 @@ def test_logs_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path
     first = say(tmp_path / "a.mcap", "t", "")
     slower = say(tmp_path / "b.mcap", "t", "", control_rate_hz=40.0)
     wider = say(tmp_path / "c.mcap", "t", "", action_high=(2.0, 1.0, 1.0))
-    with pytest.raises(LogError, match=r"b\.mcap is of another robot .*: its control_rate_hz is 40\.0 against 80\.0"):
+    with pytest.raises(UserError, match=r"b\.mcap is of another robot .*: its control_rate_hz is 40\.0 against 80\.0"):
         segments([first, slower])
-    with pytest.raises(LogError, match=r"c\.mcap is of another robot .*: its action_high is \[2\.0"):
+    with pytest.raises(UserError, match=r"c\.mcap is of another robot .*: its action_high is \[2\.0"):
         segments([first, wider])
 
 
@@ -202,7 +202,7 @@ def test_one_session_by_two_paths_is_refused(copied: bool, gappy: Path, tmp_path
         lambda: write_report([gappy, other], tmp_path / "r.html"),
     ]
     for command in again:
-        with pytest.raises(LogError, match=r"gappy\.mcap and .* are the same session; name one of them"):
+        with pytest.raises(UserError, match=r"gappy\.mcap and .* are the same session; name one of them"):
             command()
     assert not (tmp_path / "r.html").exists()
 
@@ -231,7 +231,7 @@ def test_a_reward_that_is_no_number_is_refused_before_anything_is_written(tmp_pa
         row.log_prob = np.full(3, np.nan, np.float32)  # of a step that no policy chose: nothing to refuse
         writer.step(row)
     writer.close()
-    with pytest.raises(LogError, match=r"a\.mcap, episode 0, step 2: its next_reward is not finite"):
+    with pytest.raises(UserError, match=r"a\.mcap, episode 0, step 2: its next_reward is not finite"):
         segments([writer.path])
     assert main(["export", str(writer.path), "--format", "lerobot", "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gipo.common.errors import UserError
 from robots.cli import main
-from robots.errors import LogError, StrangeLog
 from robots.log import (
     DAMAGED,
     FOREIGN,
@@ -24,6 +24,7 @@ from robots.log import (
     read_opening,
     verify,
 )
+from robots.log.scan import StrangeLog
 from robots.log.stream import LogStream
 from robots.review.quarantine import set_aside
 from tests.robots.builders import EPISODE
@@ -171,7 +172,7 @@ def test_strangers_in_a_folder_do_not_stop_a_command(
     written(1, "sealed.mcap").unlink()
     write_rosbag(tmp_path / "bag.mcap")
     write_of_schema(tmp_path / "newer.mcap")
-    with pytest.raises(LogError, match=r"bag\.mcap is no log of gipo-robot.*; .*newer\.mcap: the log has schema 2"):
+    with pytest.raises(UserError, match=r"bag\.mcap is no log of gipo-robot.*; .*newer\.mcap: the log has schema 2"):
         find_logs([tmp_path])
     with pytest.raises(StrangeLog, match="profile 'ros2'"):
         read_log(*find_logs([tmp_path / "bag.mcap"])[0])
@@ -234,7 +235,7 @@ def test_a_link_to_a_damaged_log_is_not_set_aside_in_its_place(written: Write, t
     spoilt(log, log.stat().st_size // 2)
     link.symlink_to("../b.mcap")
     with pytest.raises(
-        LogError, match=r"a\.mcap is a link to .*b\.mcap, which stays where it is; name the file itself"
+        UserError, match=r"a\.mcap is a link to .*b\.mcap, which stays where it is; name the file itself"
     ):
         set_aside(link, tmp_path / "aside")
     assert log.exists()

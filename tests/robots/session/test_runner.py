@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robots.errors import LogError
+from gipo.common.errors import UserError
 from robots.latch import Latch
 from robots.log import LogWriter, Session, Step, pixels_of, read_images, read_log
 from robots.session.options import Options
@@ -146,17 +146,17 @@ def test_a_driver_that_fails_to_connect_is_closed(tmp_path: Path, error: BaseExc
 def test_a_log_that_cannot_be_created_leaves_the_robot_alone(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     robot = Called()
-    with pytest.raises(LogError, match="cannot create the log"):
+    with pytest.raises(UserError, match="cannot create the log"):
         run(robot, tmp_path / "file" if folder == "a file" else tmp_path / "file" / "logs")
     assert robot.calls == []
 
 
 def test_a_log_that_cannot_be_begun_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(LogError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         LogWriter(tmp_path / "a.mcap", Session("{}"), sync=die(OSError(28, "No space left on device")))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "a.mcap").write_text("somebody's")
-    with pytest.raises(LogError, match="File exists"):
+    with pytest.raises(UserError, match="File exists"):
         LogWriter(tmp_path / "a.mcap", Session("{}"))
     assert (tmp_path / "a.mcap").read_text() == "somebody's"
 
