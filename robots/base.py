@@ -36,7 +36,7 @@ class Observation:
 
 
 class Robot(Protocol):
-    """What a driver implements.
+    """A robot, as its driver presents it to the control loop.
 
     `connect`; for each episode `prepare`, then `observe` and `act` in turn at the control rate; `close`: all but
     `stop` are called in this order, one at a time, `stop` and `close` from threads of their own. Any of them may raise,

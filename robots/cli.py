@@ -78,7 +78,7 @@ def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Call
 
 
 def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
-    """Held while something keeps touching a file, e.g. the reader of a pedal."""
+    """A deadman that is held while something keeps touching a file, e.g. the reader of a pedal."""
     file = os.path.abspath(path)  # a driver may change the working folder
 
     def held() -> bool:

@@ -53,7 +53,7 @@ class Decider:
         self._row(np.zeros(policy.manifest.observation_size), np.zeros((height, width, channels), np.uint8))
 
     def begin(self) -> None:
-        """A new episode: nothing is left of the last one's chunk."""
+        """Begin a new episode: forget the chunk of the last one."""
         self._chunk = None
 
     def next(self, found: Observation, values: np.ndarray, rng: np.random.Generator) -> tuple[Decision, int]:

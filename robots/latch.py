@@ -36,12 +36,12 @@ class Latch:
 
     @property
     def state(self) -> str:
-        """`idle`, `engaged` or `stopped`."""
+        """Who may move the robot: nobody (`idle`, `stopped`), or the policy (`engaged`)."""
         return self._state
 
     @property
     def reason(self) -> str:
-        """Why it is stopped; empty when it is not."""
+        """Why the robot is stopped; empty when it is not."""
         return self._reason
 
     def begin(self) -> None:
@@ -55,7 +55,7 @@ class Latch:
             self._resting = False
 
     def engage(self) -> None:
-        """Let commands pass.
+        """Let commands pass to the robot.
 
         Raises:
             UserError: when it is stopped; only `reset` undoes that.
@@ -74,7 +74,7 @@ class Latch:
             raise UserError(f"the robot is stopped ({self._reason}); a person must reset it first")
 
     def disengage(self) -> None:
-        """The ordinary end of control; a stop stays a stop."""
+        """Let no further command pass, at the ordinary end of control; a stop stays a stop."""
         with self._lock:
             if self._state == ENGAGED:
                 self._state = IDLE
@@ -112,13 +112,13 @@ class Latch:
         self.settle(self._reason)
 
     def reset(self) -> None:
-        """What only a person may decide, after looking: back to idle."""
+        """Undo a stop, which only a person may decide, after looking at the robot."""
         with self._lock:
             self._state, self._reason, self.failure = IDLE, "", ""
 
     @contextmanager
     def permission(self) -> Iterator[None]:
-        """Held while a command is sent.
+        """The right to send one command, held while it is sent.
 
         Raises:
             UserError: when the robot is not engaged (any more).
@@ -173,7 +173,7 @@ class Watchdog:
         self._thread.start()
 
     def enter(self, section: str) -> None:
-        """The loop begins `section`.
+        """Note that the loop begins `section`, whose deadline runs from now on.
 
         Raises:
             UserError: when the section before was over its deadline, or the robot is stopped.
@@ -185,11 +185,11 @@ class Watchdog:
             raise UserError(self._latch.reason)
 
     def rest(self) -> None:
-        """The loop is at rest: nothing to watch."""
+        """Note that the loop is at rest, and nothing is to be watched."""
         self._current = None
 
     def close(self) -> None:
-        """End the thread."""
+        """End the watchdog's thread."""
         self._closed.set()
         self._thread.join(2 * STOP_SECONDS)  # a guard may hang, on a file of a network that is down
 

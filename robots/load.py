@@ -14,7 +14,7 @@ from robots.settings.assignments import parse_settings
 
 
 def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: float = 1.0) -> Robot:
-    """Make a robot.
+    """Make a robot by its name on the command line.
 
     Args:
         name: `package.module:Class` or `package.module:function`; `NAME` alone is `robots.NAME:robot`.

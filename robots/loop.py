@@ -70,12 +70,12 @@ class ControlLoop:
         self._watchdog = Watchdog(self.latch, deadlines, period / 4, {"prepare": self._unsafe})
 
     def close(self) -> None:
-        """End the watchdog."""
+        """End the watchdog; the loop runs no further episode."""
         self._watchdog.close()
 
     @property
     def hanging(self) -> bool:
-        """Stopped, but the driver or the policy has not returned yet."""
+        """Whether the robot is stopped, but the driver or the policy has not returned yet."""
         return self._running and self.latch.state == STOPPED
 
     def run(self, episode: int, seed: int) -> Result:

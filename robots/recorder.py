@@ -23,7 +23,7 @@ Listener = Callable[[Step], None]
 
 
 class Recorder:
-    """The record of one episode.
+    """Writes what happens in one episode to the log.
 
     A step is logged when the next observation says what came of it; until then it is pending.
 
@@ -51,7 +51,7 @@ class Recorder:
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
 
     def start(self, policy: ActingPolicy, seed: int) -> None:
-        """Who acts, and where its noise comes from."""
+        """Log the start of the episode: who acts, and where its noise comes from."""
         data = {
             "policy_id": policy.policy_id,
             "policy_version": policy.manifest.policy_version,
@@ -65,15 +65,15 @@ class Recorder:
         self.event("episode_start", data=data)
 
     def event(self, kind: str, reason: str = "", data: dict[str, Any] | None = None) -> None:
-        """An event at this step."""
+        """Log an event at the present step."""
         self._log.event(kind, reason, self.episode, self.step, data)
 
     def stopped(self, reason: str) -> None:
-        """A stop, from whatever thread saw its reason."""
+        """Log a stop, from whatever thread saw its reason."""
         self.event("stop", reason, {"raw": plain(self.raw)})
 
     def seen(self, found: Observation) -> None:
-        """A good observation: note its outcome."""
+        """Take an observation that passed its checks: note its outcome."""
         self.last = found
         if found.success and not self.success:
             self.event("outcome", "reported by the robot", {"success": True})
@@ -90,7 +90,7 @@ class Recorder:
         version: int,
         chunk_step: int = 0,
     ) -> None:
-        """A command that went out.
+        """Note a command that went out; it is logged once the next observation says what came of it.
 
         Raises:
             UserError: when the driver says it sent what is no command.
@@ -134,13 +134,13 @@ class Recorder:
             self._log.image(Image(camera, time.time_ns(), found.time_ns, kept, encoding, self.episode, self.step))
 
     def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
-        """Time in a section of the tick."""
+        """Add to the time that a section of this tick took, nanoseconds of the wall and of the processor."""
         self._row[2 + SECTIONS.index(section)] += wall_ns
         if section in ("gate", "log"):
             self._own += cpu_ns
 
     def tick(self, late_ns: int, work_ns: int) -> None:
-        """The end of a tick."""
+        """End a tick: keep how late it began and what its work took, nanoseconds."""
         self._row[0], self._row[1] = late_ns, work_ns
         self.timing.rows.append(tuple(self._row))
         cpu, log_cpu = time.thread_time_ns(), self._log.cpu_ns
@@ -151,7 +151,7 @@ class Recorder:
         self.step += 1
 
     def finish(self, reason: str, stopped: bool) -> Result:
-        """The end of the episode."""
+        """Log the end of the episode, and say how it went."""
         # The last observation came after the last command, unless that one still waits for it.
         final = self.last if self._pending is None else None
         self.complete(0.0, False, True)

@@ -156,7 +156,7 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
 
 
 def gate(spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.ndarray, engaged: float) -> Verdict:
-    """Decide about one command.
+    """Let one command pass as it is, reduce it, or stop the robot.
 
     Args:
         spec: of the robot.

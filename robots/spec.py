@@ -81,17 +81,17 @@ class RobotSpec:
 
     @property
     def observation_size(self) -> int:
-        """O."""
+        """O, how many numbers the robot measures."""
         return len(self.observation_names)
 
     @property
     def action_size(self) -> int:
-        """D."""
+        """D, how many numbers a command has."""
         return len(self.action_names)
 
     @property
     def period_ns(self) -> int:
-        """Of the control loop."""
+        """Period of the control loop, nanoseconds."""
         return round(1e9 / self.control_rate_hz)
 
     @property
@@ -124,12 +124,12 @@ class RobotSpec:
         return self.nameless() if manifest.observation_names[:1] == ("observation.0",) else self
 
     def to_json(self) -> str:
-        """JSON; every float survives the round trip exactly."""
+        """The spec as JSON; every float survives the round trip exactly."""
         return json.dumps(asdict(self), allow_nan=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "RobotSpec":
-        """Parse and validate.
+        """Parse a spec, and check its values.
 
         Raises:
             UserError: when the text is no spec, a value is not allowed, or with all that is missing, unknown or still

@@ -12,7 +12,7 @@ class Clock:
     """The monotonic clock of this machine; a test may bring another one."""
 
     def now_ns(self) -> int:
-        """Nanoseconds since some moment."""
+        """Now, in nanoseconds since some moment of the past."""
         return time.monotonic_ns()
 
     def sleep_until(self, moment_ns: int) -> None:
@@ -47,7 +47,7 @@ class Pacer:
 
 @dataclass
 class Timing:
-    """Ticks of an episode.
+    """What the ticks of an episode took.
 
     Args:
         period_ns: what a tick may take.
@@ -61,7 +61,7 @@ class Timing:
     ended_ns: int = 0
 
     def summary(self) -> "TimingSummary":
-        """Statistics of the ticks so far."""
+        """What the pace was, over the ticks so far."""
         rows = np.array(self.rows or [(0,) * (2 + len(SECTIONS))], np.int64)
         late, work, sections = rows[:, 0], rows[:, 1], rows[:, 2:]
         needed, own = np.array(self.cpu or [(0, 0)], np.int64).T

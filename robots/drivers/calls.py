@@ -8,7 +8,7 @@ from robots.drivers.contract import carry_out
 
 
 class Call:
-    """A call that has begun.
+    """A call of a driver that has begun, in a thread of its own, and may never return.
 
     Args:
         function: of a driver, which may raise anything or hang.
@@ -25,7 +25,7 @@ class Call:
 
     @property
     def running(self) -> bool:
-        """It has neither returned nor raised."""
+        """Whether the call has neither returned nor raised yet."""
         return self._thread.is_alive()
 
     def wait(self, seconds: float) -> str:

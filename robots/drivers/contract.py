@@ -40,7 +40,7 @@ def check_robot(robot: Any, name: str) -> None:
 
 
 def carry_out(method: Callable[..., Any], *arguments: Any) -> None:
-    """Call a driver's method that returns nothing.
+    """Call a method of a driver that is to return nothing, and see that it does.
 
     Raises:
         TypeError: when it returned work that nobody will do, as where a decorator hides that it is `async`.

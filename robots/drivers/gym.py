@@ -18,7 +18,7 @@ SUCCESS_KEYS = ("success", "is_success")  # of `info`, where environments report
 
 
 def robot(manifest: Manifest, env: str | None = None, rate: float | None = None) -> "GymRobot":
-    """A registered environment as a robot.
+    """A registered Gymnasium environment as a robot.
 
     Args:
         manifest: of the policy that will drive it.
@@ -83,7 +83,7 @@ def _row(values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> tupl
 
 
 class GymRobot:
-    """An environment behind the robot's interface.
+    """A Gymnasium environment behind the robot's interface.
 
     Args:
         env: with flat Box spaces; its own truncation is not asked for.
@@ -98,7 +98,7 @@ class GymRobot:
         self._latest: dict[str, Any] = {}
 
     def connect(self) -> None:
-        """Nothing to open."""
+        """Do nothing: an environment is open once it is made."""
 
     def prepare(self, seed: int) -> None:
         """Reset the environment."""
@@ -107,11 +107,11 @@ class GymRobot:
         self._stopped = False
 
     def observe(self) -> Observation:
-        """What the last step gave."""
+        """What the environment's last step gave, as if it were measured now."""
         return Observation(time_ns=time.monotonic_ns(), **self._latest)
 
     def act(self, action: np.ndarray) -> np.ndarray:
-        """One step; an environment of whole numbers gets the nearest ones."""
+        """Step the environment; one of whole numbers gets those nearest to the action [D]."""
         if self._stopped:
             raise UserError("the robot is stopped")
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
@@ -126,7 +126,7 @@ class GymRobot:
         return sent.astype(float)
 
     def stop(self, reason: str) -> None:
-        """No further steps until `prepare`."""
+        """Take no further step until `prepare`."""
         self._stopped = True
 
     def close(self) -> None:

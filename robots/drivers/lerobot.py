@@ -23,7 +23,7 @@ from robots.spec import MEASURED, RobotSpec
 
 
 def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields: Any) -> "LeRobotRobot":
-    """A LeRobot robot by its class.
+    """A LeRobot robot, named by its class and configured by its fields.
 
     Args:
         device: `package.module:Class` of a `lerobot.robots.Robot`.
@@ -38,7 +38,7 @@ def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields:
 
 
 def make_device(device: str, config: str = "", **fields: Any) -> Any:
-    """An object of LeRobot's, not yet connected.
+    """A LeRobot device, made from its configuration and not yet connected.
 
     Args:
         device: as `robot` has it.
@@ -90,7 +90,7 @@ def _configuration(path: str) -> dict[str, Any]:
 
 
 class LeRobotRobot:
-    """LeRobot's `Robot` behind ours.
+    """A LeRobot device behind the robot's interface.
 
     Readings that are numbers become the observation, images go to the log. LeRobot stamps nothing, so a reading is as
     old as the call that asked for it. What holds each motor still is said by the spec, by the kind of its command.
@@ -144,7 +144,7 @@ class LeRobotRobot:
             raise UserError("nobody has placed the scene")
 
     def observe(self) -> Observation:
-        """Read every sensor."""
+        """Read every sensor and camera of the device."""
         asked_ns = time.monotonic_ns()
         found = self.device.get_observation()
         values = _vector(found, self.spec.observation_names, "the reading")

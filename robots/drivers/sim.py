@@ -140,7 +140,7 @@ class SimRobot:
         model.dof_frictionloss[:] *= self.gap.friction_scale
 
     def prepare(self, seed: int) -> None:
-        """A new goal and a new constant error, both from `seed`."""
+        """Begin with a new goal and a new constant error of the sensors, both drawn from `seed`."""
         self._env.np_random = np.random.default_rng(seed)
         self._rng = np.random.default_rng([seed, 1])
         values, _ = self._env.reset()
@@ -177,7 +177,7 @@ class SimRobot:
         return action
 
     def stop(self, reason: str) -> None:
-        """Hold still."""
+        """Hold the arm still until `prepare`."""
         self._stopped = True
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Episode:
 
     @property
     def policy_id(self) -> str | None:
-        """Of the policy that acted."""
+        """Identity of the policy that acted; None where the log does not say."""
         start = self.event("episode_start")
         return None if start is None else start["data"].get("policy_id")
 

@@ -20,7 +20,7 @@ SESSION = "gipo.session"
 
 @dataclass(frozen=True)
 class Session:
-    """What every row of a log shares.
+    """What all rows of a log share: robot, policies, settings.
 
     Args:
         robot: the robot's spec as JSON.
@@ -55,7 +55,7 @@ def digest(texts: Mapping[str, str]) -> str:
 
 
 def log_path(folder: str | os.PathLike[str], robot: str, session: Session) -> Path:
-    """A name that sorts by time and never meets another."""
+    """Where the log of a session goes: a file name that sorts by time and never meets another."""
     moment = session.created.split("+")[0].replace("-", "").replace(":", "")
     return Path(folder) / f"{moment}-{robot}-{session.identity[:8]}.mcap"
 

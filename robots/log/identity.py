@@ -16,7 +16,7 @@ CHUNKS = 8  # that are searched for the start of the first episode; it stands in
 
 @dataclass(frozen=True)
 class Opening:
-    """The beginning of a log.
+    """What the beginning of a log says: whose it is, and who acts first.
 
     Args:
         header: the session's metadata.

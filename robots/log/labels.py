@@ -23,7 +23,7 @@ MAX_REWARD = 1e30
 
 @dataclass(frozen=True)
 class Label:
-    """What a person says of an episode.
+    """What a person says of an episode after the fact.
 
     Args:
         session: identity of the log it belongs to.
@@ -34,7 +34,7 @@ class Label:
     """
 
     def merged(self, later: "Label") -> "Label":
-        """What both say together; `later` wins where both say something."""
+        """What two labels of an episode say together; `later` wins where both say something."""
         success = self.success if later.success is None else later.success
         return replace(later, success=success, reward=self.reward if later.reward is None else later.reward)
 

@@ -23,7 +23,7 @@ from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, Strange
 
 @dataclass
 class Log:
-    """A whole log."""
+    """A whole log in memory: header, episodes, events, and whether the file was sound."""
 
     header: Header
     episodes: list[Episode]
@@ -97,7 +97,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
 
 
 def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
-    """Let sealed and torn logs pass.
+    """Refuse a log that is not to be read; sealed and torn ones pass.
 
     Raises:
         StrangeLog: about a foreign file, or one of a later schema.
@@ -112,7 +112,7 @@ def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
 
 
 def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
-    """Check every byte without parsing the rows.
+    """Check every byte of a log without parsing its rows.
 
     Raises:
         UserError: when there is no such file.
@@ -132,7 +132,7 @@ def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever is found wrong within is told with the path of the log.
+    """Put the path of a log before whatever is found wrong within.
 
     Raises:
         UserError: what was raised, behind the path.

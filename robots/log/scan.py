@@ -36,7 +36,7 @@ _BEGINNING = 4096  # bytes among which a log of ours names its session, whatever
 
 @dataclass(frozen=True)
 class Integrity:
-    """What a file turned out to be.
+    """What a file turned out to be: a sealed, torn or damaged log, or none.
 
     Args:
         status: `sealed`, `torn`, `damaged`, `foreign` or `newer`.
@@ -54,7 +54,7 @@ class Integrity:
 
     @property
     def tail(self) -> int:
-        """Bytes behind the valid ones."""
+        """How many bytes stand behind the valid ones."""
         return self.size - self.valid
 
 
@@ -71,7 +71,7 @@ class _Fault(Exception):
 
 
 class Scanner:
-    """Reads one file; `integrity` is known once `items` is exhausted.
+    """Reads one log front to back, checking everything; `integrity` is known once `items` is exhausted.
 
     Args:
         file: opened for reading; neither written nor closed here.

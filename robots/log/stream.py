@@ -28,7 +28,7 @@ class LogStream:
         self.unused_labels = ""  # which labels say nothing of these episodes, in words; known after the last
 
     def __iter__(self) -> Iterator[Episode]:
-        """Read the file from its start.
+        """Read the log from its start, episode by episode.
 
         Raises:
             UserError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.

@@ -111,13 +111,13 @@ class LogWriter:
     def event(
         self, kind: str, reason: str = "", episode: int = -1, step: int = -1, data: Mapping[str, Any] | None = None
     ) -> None:
-        """Hand over one event; stamped here."""
+        """Hand over one event; it gets the present time."""
         now = time.time_ns(), time.monotonic_ns()
         row = Event(kind, legible(reason), episode, step, *now, legible(dict(data or {})))
         self._offer(row, self._capacity + RESERVE)
 
     def shadow(self, row: Shadow) -> None:
-        """Hand over what a shadow policy thought."""
+        """Hand over what a shadow policy thought of a step."""
         self._offer(row, self._capacity)
 
     def image(self, row: Image) -> None:
@@ -155,7 +155,7 @@ class LogWriter:
 
     @property
     def statistics(self) -> Statistics:
-        """What became of the rows so far."""
+        """How many rows were written, dropped and lost so far."""
         if self.error is None:
             return Statistics(self._written, self._dropped, 0)
         return Statistics(self._flushed, self._dropped, self._lost + self._written - self._flushed + len(self._queue))

@@ -18,7 +18,7 @@ TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed 
 
 @dataclass
 class Audit:
-    """Differences over everything audited.
+    """How far logs are from what their artifacts give again, over everything audited.
 
     Args:
         log_prob: policy_id → largest |Δ log-prob|, nats.
@@ -48,7 +48,7 @@ class Audit:
         self.action[policy.policy_id] = max(self.action[policy.policy_id], float(np.abs(difference).max()))
 
     def check(self) -> None:
-        """Refuse what was not reproduced.
+        """Refuse logs whose log-probs the artifacts do not reproduce.
 
         Raises:
             UserError: naming the worst step.
@@ -57,7 +57,7 @@ class Audit:
             raise UserError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
 
     def text(self) -> str:
-        """One line per policy and version."""
+        """The audit as a table for a terminal: a row for each policy and version."""
         head = ("policy", "version", "steps", "max |Δ log-prob|", "max |Δ action|")
         rows = [
             (f"{name[:12]}…", version, f"{count:,}", f"{self.log_prob[name]:.1e}", f"{self.action[name]:.1e}")
@@ -139,7 +139,7 @@ def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: E
 
 
 def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
-    """The policy that acted.
+    """The artifact of the policy that acted, among those given.
 
     Raises:
         UserError: when nobody says which, or it is not there.
@@ -152,7 +152,7 @@ def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) 
 
 
 def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None:
-    """Refuse versions [T] that are not the policy's.
+    """Refuse logged policy versions [T] that are not the artifact's.
 
     Raises:
         UserError: listing them.

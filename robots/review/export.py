@@ -144,7 +144,7 @@ def write_provenance(path: Path, header: Header, segments: list[Segment]) -> Non
 
 
 def names(header: Header, key: str) -> list[str]:
-    """Names of the robot's spec."""
+    """The names under `key` in the spec of the log's robot."""
     values: Any = header.robot.get(key)
     if not isinstance(values, list):
         raise UserError(f"the log's robot spec has no {key}")

@@ -58,7 +58,7 @@ def _infos(values: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def datasets_path(path: Path) -> Iterator[None]:
-    """Minari finds its folder by the environment alone."""
+    """Have Minari write to `path`, which it finds by an environment variable alone."""
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(path.resolve())
     try:

@@ -10,7 +10,7 @@ from robots.log import SECTIONS, TIMES, Episode, Log
 
 
 def info(path: str | Path, log: Log) -> str:
-    """Header, integrity, episodes, events and timing of a log."""
+    """A log in words and tables: header, integrity, episodes, events and timing."""
     found = log.integrity
     state = found.status if found.status == "sealed" else f"{found.status} at byte {found.valid:,}: {found.reason}"
     overview = [

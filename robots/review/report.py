@@ -53,7 +53,7 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
 
 
 def render(logs: Sequence[tuple[str, Log]]) -> str:
-    """The page."""
+    """The HTML page about logs, each given with its path."""
     episodes = [episode for _, log in logs for episode in log.episodes]
     body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes)]
     for path, log in logs:

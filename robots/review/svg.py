@@ -16,7 +16,7 @@ POINTS = 1200  # of a line; more than the page has pixels
 
 @dataclass(frozen=True)
 class Series:
-    """What is drawn.
+    """One curve, cloud of dots or row of bars in a plot.
 
     Args:
         name: in the legend; empty for none.

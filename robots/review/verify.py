@@ -10,7 +10,7 @@ from robots.review.quarantine import set_aside
 
 
 def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) -> Iterator[str]:
-    """A line about every file as soon as it is read.
+    """A line about every file's integrity, as soon as it is read.
 
     Args:
         named: files, and folders of logs.
@@ -37,7 +37,7 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
 
 
 def line(path: Path, found: Integrity) -> str:
-    """Verdict, path, what is good, and what is wrong."""
+    """One file's line: verdict, path, what is good, and what is wrong."""
     if found.status in (FOREIGN, NEWER):
         return f"{found.status:<8} {path}: {found.reason}"
     tail = f", {found.tail:,} bytes behind byte {found.valid:,}" if found.status != SEALED else ""

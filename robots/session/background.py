@@ -26,7 +26,7 @@ class Background(Generic[Item]):
         self._thread.start()
 
     def __call__(self, item: Item) -> None:
-        """Hand over one item."""
+        """Hand over one item; dropped and counted when too many wait."""
         try:
             self._queue.put_nowait(item)
         except queue.Full:

@@ -19,7 +19,7 @@ SIGNALS = tuple(
 
 
 class State(str, Enum):
-    """What a session is doing."""
+    """What a session is doing, from its open log to its sealed one."""
 
     LOGGED = "logged"  # the log is open, and the driver connects
     CONNECTED = "connected"  # between episodes; nothing moves
@@ -57,11 +57,11 @@ class LifeCycle:
 
     @property
     def state(self) -> State:
-        """The present one."""
+        """What the session is doing now."""
         return self.history[-1]
 
     def enter(self, state: State) -> State:
-        """Go to `state`; returns the one that was left.
+        """Go to `state`; returns the state that was left.
 
         Raises:
             SessionOver: when it cannot follow, because another thread has closed the session.
