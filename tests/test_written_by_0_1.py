@@ -15,6 +15,7 @@ from deploy.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common import moved
+from gipo.common.errors import UserError
 from robots.log import read_log
 from robots.review.audit import audit
 
@@ -77,6 +78,13 @@ def test_a_module_inside_of_a_package_that_moved_is_found_and_runs(capsys: pytes
         with pytest.raises(SystemExit):
             runpy.run_module("gipo.studies.cli", run_name="__main__", alter_sys=True)
     assert "gipo-study" in capsys.readouterr().err
+
+
+def test_the_errors_of_an_artifact_and_of_gipo_are_caught_by_their_old_names() -> None:
+    for module, name in (("deploy.errors", "ArtifactError"), ("gipo.errors", "GipoError")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert getattr(importlib.import_module(module), name) is UserError
 
 
 def test_a_name_that_never_was_is_no_module() -> None:

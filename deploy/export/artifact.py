@@ -90,9 +90,9 @@ def assemble(model: ModelProto, manifest: Manifest) -> bytes:
 
 def _runtime(model: ModelProto, precision: str, policy: Policy) -> Run:
     session, layout = new_session(model.SerializeToString()), graph.layout_of(policy)
-    chunk = rows_at_once(precision, layout)
+    most = rows_at_once(precision, layout)
     return lambda observation, noise: dict(
-        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, chunk, layout), strict=True)
+        zip(OUTPUTS, run(session, OUTPUTS, observation, noise, most, layout), strict=True)
     )
 
 

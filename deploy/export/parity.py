@@ -89,8 +89,8 @@ def torch_run(policy: Policy) -> Run:
 
 def _parts(layout: Layout, count: int) -> list[slice]:
     """Rows that go through torch together: as many as through ONNX Runtime."""
-    chunk = rows_at_once("float32", layout)
-    return [slice(start, start + chunk) for start in range(0, count, chunk)]
+    most = rows_at_once("float32", layout)
+    return [slice(start, start + most) for start in range(0, count, most)]
 
 
 def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:

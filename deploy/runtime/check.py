@@ -82,7 +82,7 @@ def check_bytes(data: bytes, require_id: str | None = None, report: Report = sil
     report("opset", _opset(model))
     report("operators", _operators(model))
     report("weights", _weights(model))
-    manifest = _manifest(model)
+    manifest = Manifest.from_json(_metadata(model, MANIFEST_KEY))
     report("manifest", f"schema {manifest.schema}, {manifest.family} policy, version {manifest.policy_version}")
     report("inputs", _values("input", model.inputs, _inputs(manifest)))
     report("outputs", _values("output", model.outputs, _outputs(manifest)))
@@ -99,10 +99,7 @@ def digest(data: bytes, span: slice) -> str:
 
 
 def _digest(data: bytes, model: Model) -> str:
-    found = model.metadata.get(DIGEST_KEY)
-    if found is None:
-        raise UserError(f"the file has no metadata {DIGEST_KEY!r}; it was not written by `gipo-deploy export`")
-    if found != digest(data, model.entries[DIGEST_KEY]):
+    if _metadata(model, DIGEST_KEY) != digest(data, model.entries[DIGEST_KEY]):
         raise UserError("the file's bytes do not match its digest: it was damaged or edited; copy it again")
     return "the bytes match the digest that the exporter wrote"
 
@@ -150,11 +147,10 @@ def _weights(model: Model) -> str:
     return f"{held:,} numbers, all finite"
 
 
-def _manifest(model: Model) -> Manifest:
-    text = model.metadata.get(MANIFEST_KEY)
-    if text is None:
-        raise UserError(f"the file has no metadata {MANIFEST_KEY!r}; it was not written by `gipo-deploy export`")
-    return Manifest.from_json(text)
+def _metadata(model: Model, key: str) -> str:
+    if key not in model.metadata:
+        raise UserError(f"the file has no metadata {key!r}; it was not written by `gipo-deploy export`")
+    return model.metadata[key]
 
 
 def _inputs(m: Manifest) -> list[Value]:

@@ -13,8 +13,8 @@ from gipo.common.errors import UserError
 MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
 # that a row's answer would depend on its neighbours: there each row goes alone.
-CHUNKS = {"float32": 4096, "int8": 1}
-VISION_CHUNK = 64  # images take more memory than vectors
+MOST_ROWS = {"float32": 4096, "int8": 1}
+VISION_ROWS = 64  # images take more memory than vectors
 # In messages of ONNX Runtime: the versions of a file that is newer, and the C++ function that complains.
 _IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
 _OPSET = re.compile(r"Opset (\d+) is under development.* till opset (\d+)")
@@ -26,7 +26,7 @@ _arena_made = False
 
 def rows_at_once(precision: str, layout: Layout) -> int:
     """How many rows a policy is asked about together."""
-    return CHUNKS[precision] if layout.vision is None else min(CHUNKS[precision], VISION_CHUNK)
+    return MOST_ROWS[precision] if layout.vision is None else min(MOST_ROWS[precision], VISION_ROWS)
 
 
 def run(
@@ -34,18 +34,18 @@ def run(
     names: tuple[str, ...],
     rows: np.ndarray,
     noise: np.ndarray,
-    chunk: int,
+    at_once: int,
     layout: Layout,
 ) -> list[np.ndarray]:
-    """The named outputs [B, K] for observation [B, R] and noise [B, K], `chunk` rows at a time.
+    """The named outputs [B, K] for observation [B, R] and noise [B, K], `at_once` rows together.
 
     Raises:
         UserError: when the graph cannot be run.
     """
     try:
-        if len(rows) <= chunk:
+        if len(rows) <= at_once:
             return [layout.flat(value) for value in session.run(names, layout.feeds(rows, noise))]
-        cuts = range(chunk, len(rows), chunk)
+        cuts = range(at_once, len(rows), at_once)
         parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
         runs = [session.run(names, layout.feeds(part, drawn)) for part, drawn in parts]
     except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
