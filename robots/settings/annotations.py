@@ -16,7 +16,7 @@ from types import NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gipo.common.errors import UserError
-from robots.settings.scalars import SCALARS, describe
+from robots.settings.scalars import SCALARS, describe, is_class
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _UNKNOWN = (Any, object, inspect.Parameter.empty)
@@ -92,7 +92,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     """
     kind = getattr(kind, "__supertype__", kind)  # of a NewType
     origin, inner = get_origin(kind), get_args(kind)
-    if kind in _UNKNOWN or isinstance(kind, TypeVar) or (inspect.isclass(kind) and _is_made(value, kind)):
+    if kind in _UNKNOWN or isinstance(kind, TypeVar) or (is_class(kind) and _is_made(value, kind)):
         return value
     if origin is Annotated:
         return convert(value, inner[0], where)
@@ -168,7 +168,7 @@ def _rank(kind: Any) -> tuple[bool, ...]:
 
 
 def _is_text(kind: Any) -> bool:
-    return inspect.isclass(kind) and issubclass(kind, str | os.PathLike) and not issubclass(kind, Enum)
+    return is_class(kind) and issubclass(kind, str | os.PathLike) and not issubclass(kind, Enum)
 
 
 def _is_plain(kind: Any) -> bool:

@@ -1,6 +1,5 @@
 """Single values of the command line or of a file as what they must be; each reader refuses by a ValueError."""
 
-import inspect
 import math
 import os
 from collections.abc import Callable
@@ -13,13 +12,18 @@ Reader = Callable[[Any, Any], Any]  # value and kind
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
+def is_class(kind: Any) -> bool:
+    """Whether an annotation is a class; a generic of one is none, which Python 3.10 says of `list[int]`."""
+    return isinstance(kind, type) and get_origin(kind) is None
+
+
 def describe(kind: Any) -> str:
     """What a value must be, in words."""
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(describe, get_args(kind)))
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    if inspect.isclass(kind) and issubclass(kind, Enum):
+    if is_class(kind) and issubclass(kind, Enum):
         return f"one of {', '.join(str(member.value) for member in kind)} ({kind.__name__})"
     words = {
         bool: "true or false",
@@ -28,7 +32,7 @@ def describe(kind: Any) -> str:
         str: "text (in quotes, in a file)",
         NoneType: "null",
     }
-    return words.get(kind) or (kind.__name__ if inspect.isclass(kind) and not get_args(kind) else str(kind))
+    return words.get(kind) or (kind.__name__ if is_class(kind) else str(kind))
 
 
 def _none(value: Any, kind: Any) -> None:
@@ -82,7 +86,7 @@ def _is(kind: Any) -> Callable[[Any], bool]:
 
 
 def _is_sub(base: type) -> Callable[[Any], bool]:
-    return lambda given: inspect.isclass(given) and issubclass(given, base)
+    return lambda given: is_class(given) and issubclass(given, base)
 
 
 # Whether a reader is for a kind, without its arguments, and the reader.
