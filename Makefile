@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 RUN ?= runs/demo-$(STAMP)
 ROUNDS ?= 1
+BASE ?= 3.10 3.11 3.12 3.13
+TRAIN ?= 3.12
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test campaign lint dist bench docs clean
+.PHONY: demo test campaign lint dist pythons bench docs clean
 
 demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
@@ -29,6 +31,9 @@ dist: $(VENV)/.installed-dev ## sdist and wheel in dist/, checked; the wheel run
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/python -m tests.dist dist
 
+pythons: $(VENV)/.installed-dev ## base install and its tests on every Python, the training extra on 3.12 (torch may be 3 GB: TRAIN= leaves it out)
+	$(BIN)/python -m tests.pythons build/pythons --base $(BASE) --train $(TRAIN)
+
 bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks
 
@@ -36,7 +41,7 @@ docs: $(VENV)/.installed-docs ## the site, into site/: strict, and from local fi
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) build site *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
 
 # `train` is what the demo needs; `dev` adds the tests' tools and every extra, 3 GB of it LIBERO's assets.
 $(VENV)/.installed-%: pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from deploy.export.artifact import export
 from gipo.networks import ActorCritic, SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
@@ -47,3 +48,21 @@ def save(policy: Policy, path: Path, **recorded: Any) -> Path:
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
     torch.save({"gipo": entries, "state_dict": weights}, path)
     return path
+
+
+def small_policy() -> Policy:
+    """A token policy of 32 hidden units for 5 observations and 2 actions."""
+    spaces = Spaces(5, (-1.0, 0.0), (1.0, 2.0))
+    torch.manual_seed(3)
+    policy = TokenPolicy(spaces, bins=16, network=lambda i, o: SeparateNetworks(i, o, hidden=(32, 32)))
+    with torch.no_grad():
+        policy.network.actor[-1].weight *= 100.0  # type: ignore[index,operator]
+    assert policy.normaliser is not None
+    policy.normaliser.update(torch.randn(500, 5) * torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0]) + 1)
+    return policy
+
+
+def write_artifacts(folder: Path) -> None:
+    """`small.ckpt` and `small.onnx`, 50 Hz and without names."""
+    checkpoint = save(small_policy(), folder / "small.ckpt", interface=None)
+    export(checkpoint, folder / "small.onnx", rate=50.0)

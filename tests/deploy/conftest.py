@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from deploy.export.artifact import Exported, export
 from deploy.runtime.policy import OnnxPolicy
-from gipo.networks import SeparateNetworks
-from gipo.policies import Spaces, TokenPolicy
-from tests.deploy.builders import make_policy, save
+from tests.artifacts import artifacts
 
 Kit = dict[str, Any]
 
@@ -25,6 +21,10 @@ PACKAGES = ("gipo", "datamodules", "robots", "deploy")
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Kit]:
     """Policy, checkpoint, artifact and report of each kind (`KINDS`, and with `-int8`), made once when first asked."""
+    pytest.importorskip("torch", reason="exported with torch")
+    from deploy.export.artifact import Exported, export
+    from tests.deploy.builders import make_policy, save
+
     made: dict[str, Kit] = {}
     folder = tmp_path_factory.mktemp("artifacts")
 
@@ -42,17 +42,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Kit]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     """A small artifact (32 hidden units), for tests that read or damage it many times."""
-    folder = tmp_path_factory.mktemp("small")
-    spaces = Spaces(5, (-1.0, 0.0), (1.0, 2.0))
-    torch.manual_seed(3)
-    policy = TokenPolicy(spaces, bins=16, network=lambda i, o: SeparateNetworks(i, o, hidden=(32, 32)))
-    with torch.no_grad():
-        policy.network.actor[-1].weight *= 100.0  # type: ignore[index,operator]
-    assert policy.normaliser is not None
-    policy.normaliser.update(torch.randn(500, 5) * torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0]) + 1)
-    checkpoint, file = save(policy, folder / "small.ckpt", interface=None), folder / "small.onnx"
-    export(checkpoint, file, rate=50.0)
-    return {"policy": policy, "checkpoint": checkpoint, "file": file, "loaded": OnnxPolicy.load(file)}
+    folder = artifacts("deploy", tmp_path_factory.mktemp("small"))
+    file = folder / "small.onnx"
+    return {"checkpoint": folder / "small.ckpt", "file": file, "loaded": OnnxPolicy.load(file)}
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.cli import main
 from tests.deploy.forge import golden
+from tests.needs import needs_torch
 
 
 def run(capsys, *arguments):
@@ -59,6 +60,7 @@ def test_info_is_a_table_and_the_manifest(exported, capsys):
     assert json.loads(out)["action_names"] == ["x", "y", "z", "gripper"]
 
 
+@needs_torch
 def test_bench_compares_with_torch(small, capsys):
     code, out, _ = run(capsys, "bench", small["file"], "--count", "50")
     assert code == 0
@@ -110,6 +112,7 @@ def test_observations_that_are_none_are_one_line(small, tmp_path, capsys):
         assert message in err
 
 
+@needs_torch
 def test_export_reports_parity(small, tmp_path, capsys):
     code, out, err = run(capsys, "export", small["checkpoint"], "--out", tmp_path / "p.onnx", "--rate", 50)
     assert (code, err) == (0, "")

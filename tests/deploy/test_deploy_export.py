@@ -15,7 +15,7 @@ from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
-from tests.deploy.builders import INTERFACE, make_policy, save
+from tests.deploy.builders import INTERFACE, make_policy, save, small_policy
 from tests.deploy.forge import manifest
 
 
@@ -33,7 +33,7 @@ def test_the_manifest_says_what_the_checkpoint_says(exported):
 
 def test_the_manifest_names_the_checkpoint_and_the_parent(small, tmp_path):
     assert small["loaded"].manifest.checkpoint is None  # the checkpoint of this fixture has no id
-    checkpoint = save(small["policy"], tmp_path / "p.ckpt", interface=None, id="a" * 64, parent="b" * 64)
+    checkpoint = save(small_policy(), tmp_path / "p.ckpt", interface=None, id="a" * 64, parent="b" * 64)
     m = export(checkpoint, tmp_path / "p.onnx", rate=50.0).manifest
     assert (m.checkpoint, m.parent) == ("a" * 64, "b" * 64)
 
@@ -160,9 +160,9 @@ def test_refuses_unusable_checkpoints(small, tmp_path):
 def test_refuses_a_missing_or_contradicting_rate_and_wrong_names(small, tmp_path):
     refused(small["checkpoint"], tmp_path, "--rate HZ")
     refused(small["checkpoint"], tmp_path, "control rate is -5", rate=-5.0)
-    checkpoint = save(small["policy"], tmp_path / "p.ckpt", interface={"control_rate_hz": 20.0})
+    checkpoint = save(small_policy(), tmp_path / "p.ckpt", interface={"control_rate_hz": 20.0})
     refused(checkpoint, tmp_path, "trained at 20.0 Hz", rate=50.0)
-    names = save(small["policy"], tmp_path / "q.ckpt", interface={"observation_names": ["a"], "control_rate_hz": 20.0})
+    names = save(small_policy(), tmp_path / "q.ckpt", interface={"observation_names": ["a"], "control_rate_hz": 20.0})
     refused(names, tmp_path, "lists 1 names")
     refused(small["checkpoint"], tmp_path, "must be dynamic", rate=50.0, quantize="static")
 

@@ -12,6 +12,7 @@ from deploy.runtime.check import check_file
 from gipo.common import metaworld
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+from robots.cli import main
 
 SAWYER = metaworld.interface()
 
@@ -52,3 +53,19 @@ def without_names(artifact: Path, path: Path) -> Path:
         action_names=tuple(f"action.{i}" for i in range(actions)),
         action_units=("unspecified",) * actions,
     )
+
+
+def write_artifacts(folder: Path) -> None:
+    """Two versions of a token policy, a gaussian one, and one without names."""
+    token = make_artifact(folder / "token.onnx")
+    changed(token, folder / "newer.onnx", policy_version=8)
+    make_artifact(folder / "gaussian.onnx", "gaussian", seed=1)
+    without_names(token, folder / "numbered.onnx")
+
+
+def write_session(policies: Path, folder: Path) -> Path:
+    """A log of three episodes of the simulated arm, with a shadow policy."""
+    command = ["run", "--policy", str(policies / "token.onnx"), "--shadow", str(policies / "newer.onnx")]
+    assert main([*command, "--log", str(folder), "--episodes", "3", "--steps", "60", "--speed", "20"]) == 0
+    (path,) = folder.glob("*.mcap")
+    return path

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from robots.log import LogWriter, Session
+from tests.artifacts import GIVEN, artifacts
 from tests.robots.builders import EPISODE, step_row
 
 
@@ -32,26 +33,17 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Artifacts for the simulated arm: two versions of a token policy, a gaussian one, and one without names."""
-    pytest.importorskip("torch", reason="artifacts are exported with torch")
-    from tests.robots.artifacts import changed, make_artifact, without_names
-
-    folder = tmp_path_factory.mktemp("policies")
-    token = make_artifact(folder / "token.onnx")
-    return {
-        "token": token,
-        "newer": changed(token, folder / "newer.onnx", policy_version=8),
-        "gaussian": make_artifact(folder / "gaussian.onnx", "gaussian", seed=1),
-        "numbered": without_names(token, folder / "numbered.onnx"),
-    }
+    folder = artifacts("robots", tmp_path_factory.mktemp("policies"))
+    return {name: folder / f"{name}.onnx" for name in ("token", "newer", "gaussian", "numbered")}
 
 
 @pytest.fixture(scope="session")
 def session(policies: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of three episodes of the simulated arm, with a shadow policy."""
-    from robots.cli import main
+    if GIVEN:
+        (path,) = (GIVEN / "robots").glob("*.mcap")
+        return path
+    pytest.importorskip("metaworld", reason="the arm is simulated with MetaWorld")
+    from tests.robots.artifacts import write_session
 
-    folder = tmp_path_factory.mktemp("logs")
-    command = ["run", "--policy", str(policies["token"]), "--shadow", str(policies["newer"]), "--log", str(folder)]
-    assert main([*command, "--episodes", "3", "--steps", "60", "--speed", "20"]) == 0
-    (path,) = folder.glob("*.mcap")
-    return path
+    return write_session(policies["token"].parent, tmp_path_factory.mktemp("logs"))

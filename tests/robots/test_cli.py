@@ -19,6 +19,7 @@ from gipo.common.errors import UserError
 from robots.cli import _deadman, main
 from robots.log import LogWriter, Session, read_log
 from robots.log.labels import labels_path
+from tests.needs import needs_sim
 
 ROOT = Path(__file__).parents[2]
 Out = Callable[[], Any]
@@ -61,6 +62,7 @@ def test_what_a_run_leaves(session: Path, policies: dict[str, Path]) -> None:
     assert json.loads(log.header.manifests[first.policy_id])["task"] == "reach-v3"
 
 
+@needs_sim
 @pytest.mark.parametrize("family", ["token", "gaussian", "numbered"])
 def test_every_log_prob_and_action_is_reproduced(
     policies: dict[str, Path], tmp_path: Path, family: str, capsys: pytest.CaptureFixture[str]
@@ -187,9 +189,9 @@ def test_a_torn_log_is_taken_and_its_tail_named(copied: Path, capsys: pytest.Cap
         (["--robot", "nowhere"], "no robot"),
         (["--set", "x"], "key=value"),
         (["--set", "gain=1"], "no option 'gain'"),
-        (["--set", "task=reach-v9"], "no MetaWorld task"),
-        (["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot"),
-        (["--robot", "gym", "--set", "env=Nothing-v1"], "no Gymnasium environment"),
+        pytest.param(["--set", "task=reach-v9"], "no MetaWorld task", marks=needs_sim),
+        pytest.param(["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot", marks=needs_sim),
+        pytest.param(["--robot", "gym", "--set", "env=Nothing-v1"], "no Gymnasium environment", marks=needs_sim),
         (["--robot", "lerobot"], "settings are"),
         (["--require-id", "0" * 64], "required"),
         (["--speed", "nan"], "speed"),
@@ -278,6 +280,7 @@ def test_a_deadman_is_where_it_was_named_wherever_a_driver_goes(
     assert not held()
 
 
+@needs_sim
 def test_a_run_that_is_stopped_ends_with_an_error(
     policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,6 +322,7 @@ def has_steps(path: Path) -> bool:
         return False
 
 
+@needs_sim
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_in_good_order(policies: dict[str, Path], tmp_path: Path, number: signal.Signals) -> None:
     process = start(policies, tmp_path)
@@ -335,6 +339,7 @@ def test_signals_end_a_run_in_good_order(policies: dict[str, Path], tmp_path: Pa
     assert last.transitions()["next_truncated"][-1]
 
 
+@needs_sim
 def test_a_driver_that_hangs_for_ever_does_not_keep_the_process(policies: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "hanging_robot.py").write_text(
         "import time\n"
@@ -360,6 +365,7 @@ def test_a_driver_that_hangs_for_ever_does_not_keep_the_process(policies: dict[s
     assert "act takes" in next(event["reason"] for event in log.events if event["kind"] == "stop")
 
 
+@needs_sim
 def test_sigkill_leaves_a_log_that_reads(policies: dict[str, Path], tmp_path: Path) -> None:
     process = start(policies, tmp_path)
     process.kill()

@@ -18,6 +18,7 @@ from robots.drivers.sim import RealityGap, SimRobot
 from robots.drivers.sim import make_spec as sim_spec
 from robots.drivers.sim import robot as sim_robot
 from robots.load import load_robot
+from tests.needs import needs_sim
 from tests.robots.builders import make_spec
 
 
@@ -42,6 +43,7 @@ ACTIONS = np.random.default_rng(0).uniform(-1, 1, (25, 4))
 
 @pytest.fixture(scope="module")
 def plain() -> SimRobot:
+    pytest.importorskip("metaworld")
     robot = SimRobot("reach-v3", realtime=False)
     robot.connect()
     return robot
@@ -128,6 +130,7 @@ def test_a_delay_is_a_delay(plain: SimRobot) -> None:
     np.testing.assert_array_equal(late, shifted)
 
 
+@needs_sim
 def test_dropped_readings_are_seen_again_with_their_time() -> None:
     robot = arm(drop=0.5)
     robot.prepare(0)
@@ -142,6 +145,7 @@ def test_dropped_readings_are_seen_again_with_their_time() -> None:
         np.testing.assert_array_equal(found[index].values, found[index + 1].values)
 
 
+@needs_sim
 def test_in_real_time_the_arm_does_not_wait() -> None:
     robot = SimRobot("reach-v3", realtime=True)
     robot.connect()
@@ -158,6 +162,7 @@ def test_in_real_time_the_arm_does_not_wait() -> None:
         robot.act(np.zeros(4))
 
 
+@needs_sim
 @pytest.mark.parametrize(
     "gap", [{"drop": 2}, {"delay": 1.5}, {"delay": -1}, {"action_gain": float("nan")}, {"mass_scale": "x"}]
 )

@@ -68,8 +68,7 @@ class Device:
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of the device: a joint by its position, the base by its velocity."""
-    import torch
-
+    torch = pytest.importorskip("torch", reason="its policy is exported with torch")
     from deploy.export.artifact import export
     from gipo.networks import SeparateNetworks
     from gipo.policies import GaussianPolicy, Spaces

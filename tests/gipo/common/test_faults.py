@@ -9,6 +9,7 @@ import pytest
 
 from gipo.cli import main
 from gipo.common import faults
+from tests.needs import needs_torch
 
 MODULE = """from dataclasses import dataclass
 import torch
@@ -66,6 +67,7 @@ AT_FAULT = {
 }
 
 
+@needs_torch
 @pytest.mark.usefixtures("no_plot")
 @pytest.mark.parametrize("option", AT_FAULT)
 def test_it_is_named_in_one_line(

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from gipo.cli import main
 from gipo.common import boundary
 from gipo.common.working_folder import PACKAGES, searched_last
+from tests.needs import needs_torch
 
 Capture = pytest.CaptureFixture[str]
 OBJECTIVE = """
@@ -35,6 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@needs_torch
 def test_a_class_of_the_working_folder_needs_no_installation(here: Path, capsys: Capture) -> None:
     (here / "mine_of_test.py").write_text(OBJECTIVE)
     with pytest.raises(SystemExit) as ended:
@@ -45,19 +46,19 @@ def test_a_class_of_the_working_folder_needs_no_installation(here: Path, capsys:
 
 @pytest.mark.parametrize("program", ["gipo", "gipo-study", "gipo-deploy", "gipo-robot"])
 def test_every_command_finds_it_after_what_is_installed(program: str, here: Path) -> None:
-    for name in ("tqdm.py", "only_here.py"):
+    for name in ("packaging.py", "only_here.py"):
         (here / name).write_text("")
     found = {}
 
     def command(_: list[str]) -> None:
-        for name in ("tqdm", "only_here"):
+        for name in ("packaging", "only_here"):
             spec = importlib.util.find_spec(name)
             found[name] = spec is not None and spec.origin == str(here / f"{name}.py")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(sys.modules, "tqdm", raising=False)
+        patch.delitem(sys.modules, "packaging", raising=False)
         assert boundary.run(program, command, []) == 0
-    assert found == {"tqdm": False, "only_here": True}
+    assert found == {"packaging": False, "only_here": True}
     assert str(here) not in sys.path
 
 
@@ -113,6 +114,7 @@ def test_as_installed_robot_and_deploy_know_it_before_they_are_imported(
 
 
 def test_that_is_how_they_are_installed() -> None:
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     scripts = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["gipo-robot"] == "gipo.cli:robot"
     assert scripts["gipo-deploy"] == "gipo.cli:deploy"
