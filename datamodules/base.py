@@ -36,6 +36,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     axis: ClassVar[str]  # what `position` counts, and the x-axis of every logger
     iterations: int  # training iterations of the whole run
     total: int  # `position` at its end
+    iteration = 0  # training iterations done
     divided: ClassVar[tuple[str, ...]] = ("batch",)  # options of all learners together, of which each has a part
     store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
     logs: Logs | None = None  # what the run learns from beside what it collects
@@ -49,6 +50,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         self._evaluation_env: EnvBase | None = None
         self._whole_policy = WholePolicy()
         self._noticed = True  # that `state_dict` is taken
+        self._restored: dict[str, Any] = {}  # the state to go on from, until the first iteration has done so
 
     @property
     @abstractmethod

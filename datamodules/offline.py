@@ -79,9 +79,7 @@ class OfflineDataModule(PolicyDataModule):
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
         refuse_not_positive("data.", sizes)
         refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})
-        self.iteration = 0
         self._replay: LogReplay | None = None
-        self._restored: dict[str, Any] = {}
 
     @property
     def spaces(self) -> Spaces:

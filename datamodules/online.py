@@ -10,7 +10,7 @@ The whole loop, step by step:
     value       value_frames                          datamodules/replay/values.py        … by the critic as it is now
     sample      Replay.sample                         datamodules/replay/ring.py          one TensorDict [rounds, batch]
     learn       GIPOModule.training_step              gipo/module.py                      from every batch, by …
-    objective   policy_loss                           gipo/objectives.py                  … one loss per update
+    objective   policy_loss                           gipo/objective.py                   … one loss per update
     log         CollectionMetrics.on_train_batch_end  gipo/callbacks/reporting.py         figures, to the loggers
     evaluate    evaluate                              datamodules/collect/evaluation.py   when due: fixed episodes
     checkpoint  LastCheckpoint.on_train_epoch_end     gipo/callbacks/last_checkpoint.py   when due: all a run needs
@@ -127,10 +127,8 @@ class OnlineDataModule(PolicyDataModule):
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
         self.total, self.iterations = total_frames, -(-total_frames // frames_per_iteration)
-        self.iteration = 0
         self._source = Source(collector, self.task)
         self._replay: Replay | None = None
-        self._restored: dict[str, Any] = {}
 
     @property
     def spaces(self) -> Spaces:

@@ -13,6 +13,8 @@ from datamodules.envs.seeding import begin_episodes
 from gipo.common.errors import UserError
 from gipo.vla.observations import INSTRUCTION_BYTES, encode_instructions
 
+SEEN = ("image", "state")  # of an observation, beside the instruction
+
 
 class ChunkEnv(EnvBase):
     """An environment with TorchRL's VLA keys, stepped by chunks of H actions, as the data contract has it.
@@ -39,8 +41,7 @@ class ChunkEnv(EnvBase):
         seen, action = env.observation_spec["observation"], env.action_spec
         self.observation_spec = Composite(
             observation=Composite(
-                image=seen["image"].clone(),
-                state=seen["state"].clone(),
+                **{key: seen[key].clone() for key in SEEN},
                 instruction=Unbounded((n, INSTRUCTION_BYTES), dtype=torch.int64),
                 shape=(n,),
             ),
@@ -111,14 +112,9 @@ class ChunkEnv(EnvBase):
 
     def _tensordict(self, executed: Tensor, truncated: Tensor) -> TensorDict:
         assert self._state is not None
-        seen = self._state["observation"]
         terminated = self._state["terminated"] & ~truncated
         fields = {
-            "observation": {
-                "image": seen["image"].clone(),
-                "state": seen["state"].clone(),
-                "instruction": self._instruction(),
-            },
+            "observation": self._state["observation"].select(*SEEN).clone().set("instruction", self._instruction()),
             "success": self._state["success"].clone(),
             "step": self._decisions.clone(),
             "executed": executed,
