@@ -59,6 +59,7 @@ BUILDS_ON = {
     "Run it, and learn from what happened": [RESUMED, EXPORTED],
     "The log": [RESUMED, EXPORTED, DRIVEN],
     "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
+    "In simulation": [RESUMED],
     "On the robot": [RESUMED],
     "Lineage": [RESUMED, EXPORTED, DRIVEN],
     "Does post-training help?": ["gipo fit --config metaworld.yaml --seed_everything=SEED", EXPORTED],
