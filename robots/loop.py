@@ -12,6 +12,7 @@ import numpy as np
 
 from deploy.runtime.policy import Decision
 from gipo.common.errors import UserError
+from gipo.common.garbage import no_garbage_collection
 from robots import safety
 from robots.base import Observation, Robot
 from robots.decider import ActingPolicy, Decider
@@ -258,13 +259,11 @@ def _copy(values: Any) -> Any:
 def _undisturbed() -> Iterator[None]:
     """Threads that want Python's lock wait half a millisecond for it, not five; garbage waits for the episode's end."""
     gc.freeze()
-    enabled, interval = gc.isenabled(), sys.getswitchinterval()
-    gc.disable()
+    interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
     try:
-        yield
+        with no_garbage_collection():
+            yield
     finally:
         sys.setswitchinterval(interval)
         gc.unfreeze()
-        if enabled:
-            gc.enable()

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from robots.drivers.lerobot import make_device
+from robots.drivers.lerobot import differences, make_device
 from robots.load import load_robot
 from robots.settings.assignments import parse_settings
 from robots.spec import MEASURED, mark
@@ -25,8 +25,10 @@ def draft(manifest: Manifest, device: Any = None) -> dict[str, Any]:
     Raises:
         UserError: when the device has other readings or motors than the policy.
     """
-    if device is not None:
-        check_names(manifest, device)
+    if device is not None and (found := differences(manifest, "policy", device)):
+        kinds = {"observation": "readings", "action": "motors"}
+        differing = "; ".join(f"{kinds[what]}: {difference}" for what, difference in found.items())
+        raise UserError(f"the policy was made for another robot than this device; {differing}")
     sensors = list(zip(manifest.observation_names, manifest.observation_units, strict=True))
     motors = list(zip(manifest.action_names, manifest.action_units, strict=True))
     low, high = zip(*(_range(name, unit, device) for name, unit in sensors), strict=True)
@@ -65,25 +67,6 @@ def draft_for(manifest: Manifest, robot: str | None, device: str | None, setting
             raise UserError(f"--set {settings[0]} is for --device or --robot, and neither is named")
         return draft(manifest)
     return draft(manifest, make_device(device, **parse_settings(settings)))
-
-
-def check_names(manifest: Manifest, device: Any) -> None:
-    """Refuse a device whose readings and motors are not those of the policy.
-
-    Raises:
-        UserError: naming what only one side has.
-    """
-    readings = {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
-    found = []
-    for what, policys, devices in (
-        ("readings", set(manifest.observation_names), readings),
-        ("motors", set(manifest.action_names), set(device.action_features)),
-    ):
-        if policys != devices:
-            found.append(f"{what}: only in the policy {sorted(policys - devices)}, only in the device "
-                         f"{sorted(devices - policys)}")  # fmt: skip
-    if found:
-        raise UserError(f"the policy was made for another robot than this device; {'; '.join(found)}")
 
 
 def _range(name: str, unit: str, device: Any) -> tuple[float | str, float | str]:

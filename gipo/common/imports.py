@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gipo.common.garbage import no_garbage_collection
+
 
 @contextlib.contextmanager
 def without(packages: Sequence[str], refused: Sequence[str] = ()) -> Iterator[None]:
@@ -46,11 +48,8 @@ def uncollected() -> Iterator[None]:
 
     What was imported is not looked through later either.
     """
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        yield
+        with no_garbage_collection():
+            yield
     finally:
         gc.freeze()
-        if collecting:
-            gc.enable()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.reading import read_text
@@ -73,6 +74,23 @@ def find_device(path: str) -> Any:
     return kind
 
 
+def readings_of(device: Any) -> set[str]:
+    """Names of what a LeRobot device measures in numbers; its other features are images of cameras."""
+    return {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
+
+
+def differences(named: RobotSpec | Manifest, side: str, device: Any) -> dict[str, str]:
+    """`observation` and `action`, where the names of a spec or policy are not the device's: which only one side has."""
+    found = {}
+    for what, mine, theirs in (
+        ("observation", set(named.observation_names), readings_of(device)),
+        ("action", set(named.action_names), set(device.action_features)),
+    ):
+        if mine != theirs:
+            found[what] = f"only in the {side} {sorted(mine - theirs)}, only in the device {sorted(theirs - mine)}"
+    return found
+
+
 def _configuration(path: str) -> dict[str, Any]:
     text = read_text(path)
     try:
@@ -111,18 +129,10 @@ class LeRobotRobot:
         self._wait = wait
         self._stopped, self._held = True, False
         self._measured: dict[str, float] = {}
-        readings = {name for name, kind in device.observation_features.items() if not isinstance(kind, tuple)}
-        self._cameras = sorted(set(device.observation_features) - readings)
-        for what, mine, theirs in (
-            ("observation", set(spec.observation_names), readings),
-            ("action", set(spec.action_names), set(device.action_features)),
-        ):
-            if mine != theirs:
-                raise UserError(
-                    f"the spec's {what} names differ from the device's: only in the spec {sorted(mine - theirs)}, "
-                    f"only in the device {sorted(theirs - mine)}"
-                )
-        _check_hold(spec, readings)
+        self._cameras = sorted(set(device.observation_features) - readings_of(device))
+        for what, difference in differences(spec, "spec", device).items():
+            raise UserError(f"the spec's {what} names differ from the device's: {difference}")
+        _check_hold(spec, readings_of(device))
 
     def connect(self) -> None:
         """Open the device; nothing moves, so an uncalibrated one is refused."""

@@ -3,7 +3,6 @@
 `read_log` takes what is good of a torn file and refuses a damaged one; nothing here ever writes to a log.
 """
 
-import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from mcap.records import Metadata
 
 from gipo.common.errors import UserError
+from gipo.common.garbage import no_garbage_collection
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header
@@ -141,15 +141,3 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Parsing makes millions of short-lived objects and no cycles; collecting in between triples the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

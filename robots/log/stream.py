@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 
 from gipo.common.errors import UserError
+from gipo.common.garbage import no_garbage_collection
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header
 from robots.log.labels import Label, read_labels, unused_labels
-from robots.log.reader import naming, no_garbage_collection, refuse_unreadable
+from robots.log.reader import naming, refuse_unreadable
 from robots.log.scan import Integrity, Scanner, open_regular
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from gipo.common.tables import outcome, pairs, table
 from robots.log import SECTIONS, TIMES, Episode, Log
 
+EPISODE = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
+
 
 def info(path: str | Path, log: Log) -> str:
     """A log in words and tables: header, integrity, episodes, events and timing."""
@@ -27,25 +29,25 @@ def info(path: str | Path, log: Log) -> str:
         overview.append(("labels", log.unused_labels))
     parts = [pairs(overview)]
     if log.episodes:
-        head = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
-        parts.append(table(head, map(_episode, log.episodes)))
+        parts.append(table(EPISODE, map(episode_row, log.episodes)))
         parts.append(_timing(log.episodes))
     kinds = Counter(event["kind"] for event in log.events)
     parts.append("events: " + (", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) or "none"))
     return "\n\n".join(parts)
 
 
-def _episode(episode: Episode) -> tuple[object, ...]:
+def episode_row(episode: Episode) -> tuple[str, ...]:
+    """An episode in the columns of EPISODE, for a terminal or a page."""
     end = episode.event("episode_end")
     return (
-        episode.number,
+        str(episode.number),
         (episode.policy_id or "?")[:12],
         "/".join(map(str, sorted(set(episode["policy_version"].tolist())))),
-        len(episode),
-        f"{episode.total:.1f}",
+        f"{len(episode):,}",
+        f"{episode.total:.2f}",
         outcome(episode.success) + (" (label)" if episode.label is not None else ""),
-        len(episode.gate),
-        "the log ends" if end is None else end["reason"],
+        f"{len(episode.gate):,}",
+        "the log ends" if end is None else str(end["reason"]),
     )
 
 

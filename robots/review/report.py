@@ -11,8 +11,8 @@ import numpy as np
 
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
-from gipo.common.tables import outcome
 from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
+from robots.review.info import EPISODE, episode_row
 from robots.review.svg import Rule, Series, plot
 
 STYLE = """
@@ -92,7 +92,14 @@ def _section(path: str, log: Log) -> str:
     if log.unused_labels:
         parts.append(f'<p class="bad">labels: {_escape(log.unused_labels)}</p>')
     if log.episodes:
-        parts += [_episodes(log), _returns(log), *_commands(log), *_changes(log), _pace(log), _sections(log)]
+        parts += [
+            _table(EPISODE, map(episode_row, log.episodes)),
+            _returns(log),
+            *_commands(log),
+            *_changes(log),
+            _pace(log),
+            _sections(log),
+        ]
     parts.append(_events(log))
     return "".join(parts)
 
@@ -105,26 +112,6 @@ def _headline(log: Log) -> str:
         f"{log.header.created} · robot {robot.get('name', '?')} at {robot.get('control_rate_hz', '?')} Hz · {task} · "
         f"policy {policies} · {log.integrity.status}, {log.integrity.size:,} bytes"
     )
-
-
-def _episodes(log: Log) -> str:
-    head = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
-    rows = []
-    for episode in log.episodes:
-        end = episode.event("episode_end")
-        rows.append(
-            (
-                str(episode.number),
-                (episode.policy_id or "?")[:12],
-                "/".join(map(str, np.unique(episode["policy_version"]).tolist())),
-                f"{len(episode):,}",
-                f"{episode.total:.2f}",
-                outcome(episode.success),
-                f"{len(episode.gate):,}",
-                "the log ends" if end is None else str(end["reason"]),
-            )
-        )
-    return _table(head, rows)
 
 
 def _returns(log: Log) -> str:

@@ -38,10 +38,6 @@ DEFAULT_COLUMNS = 80  # of a terminal that does not say how wide it is
 Reset = Callable[[str, Callable[[], bool]], bool]
 
 
-def _never(reason: str, withdrawn: Callable[[], bool]) -> bool:
-    return False
-
-
 class Runner:
     """Runs the control loop in a thread of its own, so that signals are heard even while a driver hangs.
 
@@ -71,7 +67,7 @@ class Runner:
         folder: str | Path,
         shadow: OnnxPolicy | None = None,
         settings: dict[str, Any] | None = None,
-        reset: Reset = _never,
+        reset: Reset = lambda reason, withdrawn: False,
         listeners: tuple[Callable[[Step], None], ...] = (),
         status: TextIO | None = None,
     ):
