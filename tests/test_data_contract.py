@@ -50,7 +50,7 @@ def test_rows_older_than_a_field_mean_its_default(field: Field) -> None:
     for row in rows:
         del row[field.name]
     collector = Collector()
-    collector.messages([("step", orjson.dumps(row)) for row in rows])
+    collector.take([("step", orjson.dumps(row)) for row in rows])
     (episode,) = collector.episodes({})
     np.testing.assert_array_equal(episode[field.name], field.default_of(episode.columns))
     assert episode[field.name].dtype == field.type_for(whole=True)
@@ -61,7 +61,7 @@ def test_rows_without_any_other_field_are_of_no_log_of_ours(field: Field) -> Non
     row = orjson.loads(orjson.dumps(step_row(0), option=orjson.OPT_SERIALIZE_NUMPY))
     del row[field.name]
     with pytest.raises(UserError, match=f"KeyError '{field.name}'"):
-        Collector().messages([("step", orjson.dumps(row))])
+        Collector().take([("step", orjson.dumps(row))])
 
 
 def test_a_store_of_a_log_of_version_0_1(tmp_path: Path) -> None:

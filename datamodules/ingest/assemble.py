@@ -1,4 +1,4 @@
-"""From the blocks of all sources to one store."""
+"""Makes one store from the blocks of all sources."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from tensordict import TensorDict
 
 from datamodules.ingest.columns import mapped
-from datamodules.ingest.convert import Converted, Span
+from datamodules.ingest.convert import Converted, EpisodeRows
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
@@ -44,7 +44,7 @@ class _Kept:
 
     part: Part
     columns: dict[str, np.ndarray]
-    spans: list[tuple[int, Span]]  # first row in the blocks
+    spans: list[tuple[int, EpisodeRows]]  # first row in the blocks
     skipped: list[tuple[str, str]]
 
     @property
@@ -116,7 +116,7 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
     return _Kept(part, {**columns, "reward": given}, spans, skipped)
 
 
-def _reward(columns: dict[str, np.ndarray], span: Span, options: IngestOptions) -> np.ndarray:
+def _reward(columns: dict[str, np.ndarray], span: EpisodeRows, options: IngestOptions) -> np.ndarray:
     found = np.asarray(options.reward(columns, span.success))
     name = getattr(options.reward, "__name__", repr(options.reward))
     if found.shape != (span.rows,) or found.dtype.kind not in "biuf":
@@ -163,7 +163,7 @@ def _fill(frames: TensorDict, filled: list[_Kept], policies: dict[str, int]) -> 
             number, start = number + 1, rows.stop
 
 
-def _runs(spans: list[tuple[int, Span]]) -> list[slice]:
+def _runs(spans: list[tuple[int, EpisodeRows]]) -> list[slice]:
     """The rows of the blocks that are kept, as few slices."""
     runs: list[slice] = []
     for start, span in spans:

@@ -37,7 +37,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Span:
+class EpisodeRows:
     """The rows of one episode in the blocks.
 
     Args:
@@ -68,7 +68,7 @@ class Converted:
     """
 
     layout: Layout
-    spans: list[Span]
+    spans: list[EpisodeRows]
     interface: Interface | None
     skipped: list[tuple[str, str]]
     notes: list[str]
@@ -77,12 +77,12 @@ class Converted:
 
     @classmethod
     def from_data(cls, raw: dict[str, Any]) -> "Converted":
-        """From `asdict` after JSON."""
+        """Take back what `asdict` and JSON made of one."""
         interface = raw["interface"]
         return cls(
             **{
                 **raw,
-                "spans": [Span(**span) for span in raw["spans"]],
+                "spans": [EpisodeRows(**span) for span in raw["spans"]],
                 "interface": None if interface is None else Interface.from_data(interface),
                 "skipped": [(where, reason) for where, reason in raw["skipped"]],
             }
@@ -106,7 +106,7 @@ class _Conversion:
         self._interface = self._description.interface
         self._auditor = Auditor(job.artifacts, job.audit)
         self._behaviours: dict[str, Behaviour] = {}
-        self._spans: list[Span] = []
+        self._spans: list[EpisodeRows] = []
         self._skipped: list[tuple[str, str]] = []
         self._notes: list[str] = []
 
@@ -144,7 +144,7 @@ class _Conversion:
         blocks.append(columns)
         self._interface = interface
         policy_id = None if behaviour is None else behaviour.policy_id
-        self._spans.append(Span(raw.where, len(trajectory), policy_id, trajectory.success))
+        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success))
 
     def _behaviour(self, policy_id: str | None) -> Behaviour | None:
         """What the source's manifest says of a policy; None when it has none."""

@@ -26,7 +26,7 @@ class Stamp(NamedTuple):
 
 
 def stamp(path: Path) -> Stamp:
-    """Of a file.
+    """Size, time and inode of a file.
 
     Raises:
         UserError: when it is not there.

@@ -47,7 +47,7 @@ class Interface:
 
     @classmethod
     def of_spec(cls, raw: Mapping[str, Any]) -> "Interface":
-        """Of a robot's spec, as plain data.
+        """What a robot's spec, as plain data, says.
 
         Raises:
             UserError: when it is no spec.
@@ -56,7 +56,7 @@ class Interface:
 
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> "Interface":
-        """Of the policy in an artifact."""
+        """What the manifest of an artifact says of its policy."""
         return replace(
             cls._of(manifest),
             family=manifest.family,
@@ -65,7 +65,7 @@ class Interface:
 
     @classmethod
     def from_data(cls, raw: Mapping[str, Any]) -> "Interface":
-        """From `asdict` after JSON."""
+        """Take back what `asdict` and JSON made of one."""
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
         return cls(**values)
 

@@ -20,7 +20,7 @@ def store_key(
     reward: Any,
     artifacts: Iterable[str],
 ) -> str:
-    """SHA-256, hex.
+    """The key of the store that these inputs make: SHA-256, hex.
 
     Args:
         contents: kind and hashes of the files, by what they are within it, of each source in order.

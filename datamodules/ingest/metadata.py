@@ -10,7 +10,7 @@ from datamodules.ingest.interface import Interface
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """One source.
+    """Which source a store was made of, and how much was taken from it.
 
     Args:
         path: where it was when it was ingested.

@@ -33,7 +33,7 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
             found.append(convert(job))
             tick()
         return found
-    with _crew(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
+    with _working(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
         try:
             # The largest first, so that none is left over for one worker alone at the end.
             order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
@@ -54,7 +54,7 @@ def _failed(answer: "Future[Converted]") -> bool:
     return answer.done() and not answer.cancelled() and answer.exception() is not None
 
 
-class _Crew:
+class _Workers:
     """Worker processes; each serves one caller's thread at a time."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class _Crew:
         self._free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
 
     def start(self, count: int) -> None:
-        """Start `count` of them."""
+        """Start `count` processes."""
         for _ in range(count):
             process = _start()
             self._all.append(process)
@@ -99,14 +99,14 @@ class _Crew:
 
 
 @contextmanager
-def _crew(count: int) -> Iterator[_Crew]:
-    crew = _Crew()
+def _working(count: int) -> Iterator[_Workers]:
+    workers = _Workers()
     try:
-        crew.start(count)
-        yield crew
+        workers.start(count)
+        yield workers
     finally:
-        crew.stop()
-        for process in crew._all:
+        workers.stop()
+        for process in workers._all:
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 with suppress(OSError):  # what was to be flushed to it is of no use to anybody

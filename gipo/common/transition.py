@@ -89,7 +89,7 @@ class Field:
 
     @property
     def derived(self) -> bool:
-        """It follows from other fields, and is never read."""
+        """Whether the field follows from others, and is never read."""
         return self.writer == DERIVED
 
     @property
@@ -102,7 +102,7 @@ class Field:
         return _types(self.log_dtype if logged else self.dtype)[0 if whole else -1]
 
     def parsed(self, values: list[Any]) -> np.ndarray:
-        """Its column [T] or [T, n] of what T rows of a log say.
+        """Column [T] or [T, n] of what T rows of a log say.
 
         Raises:
             ValueError, TypeError, IndexError, OverflowError: when they are ragged, or are no such values.
@@ -118,12 +118,12 @@ class Field:
         return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
 
     def typed(self, values: np.ndarray) -> np.ndarray:
-        """Its column [T, …] in its type; what does not fit into a float becomes infinite."""
+        """Values [T, …] in the type of the field; what does not fit into a float becomes infinite."""
         with np.errstate(over="ignore"):
             return values.astype(self.type_for(values.dtype.kind in "iu"), copy=False)
 
     def default_of(self, columns: Columns) -> np.ndarray:
-        """Its column [T] where nobody says it, by the other columns of the same steps."""
+        """Column [T] where nobody says anything, by the other columns of the same steps."""
         kind = self.type_for(whole=True)
         if callable(self.default):
             return np.asarray(self.default(columns), kind)

@@ -1,5 +1,7 @@
-"""From the rows of a log to columns: blocks of arrays, one a chunk, so that parsed JSON never piles up."""
+"""From the rows of a log to columns: arrays of each block of the file, so that parsed JSON never piles up."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ _ARRAYS = tuple(field for field in LOGGED if field.name not in ("episode", "gate
 
 
 class Collector:
-    """Sorts rows into episodes, as blocks of arrays: one block a chunk, so that parsed JSON never piles up.
+    """Sorts the rows of a log into episodes, as arrays of each block of the file.
 
     Args:
         shadows: whether rows of shadow policies are kept.
@@ -34,24 +36,19 @@ class Collector:
         self.events: list[dict[str, Any]] = []
 
     def take(self, item: Metadata | list[Message]) -> None:
-        """Take what a scanner gives: metadata, of which the first are the session's, or the messages of one chunk.
+        """Take the messages of one block, or the session's metadata; later metadata are not the session's.
 
         Raises:
             UserError: when they are of another form than the writer's.
         """
         if isinstance(item, list):
-            self.messages(item)
+            self._messages(item)
         elif self.header is None:
             self.header = parse_header(item)
 
-    def messages(self, messages: list[Message]) -> None:
-        """Take the messages of one chunk.
-
-        Raises:
-            UserError: when a row is of another form than the writer's.
-        """
+    def _messages(self, messages: list[Message]) -> None:
         steps = [data for topic, data in messages if topic == "step"]
-        try:
+        with _of_our_writer():
             if steps:
                 self._steps(orjson.loads(b"[" + b",".join(steps) + b"]"))
             for topic, data in messages:
@@ -60,10 +57,6 @@ class Collector:
                 elif topic == "shadow" and self._keep_shadows:
                     row = _shadow(orjson.loads(data))
                     self._shadows.setdefault(row["episode"], []).append(row)
-        except UserError:
-            raise
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise UserError(f"a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
 
     def _steps(self, rows: list[dict[str, Any]]) -> None:
         numbers = [row["episode"] for row in rows]
@@ -75,13 +68,8 @@ class Collector:
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
         length = self._lengths.get(episode, 0)
-        try:
+        with _of_our_writer(f"episode {episode}, from step {rows[0].get('step')}: "):
             block = _columns(rows)
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            where = f"episode {episode}, from step {rows[0].get('step')}"
-            raise UserError(
-                f"{where}: a row that no log of gipo-robot holds: {type(error).__name__} {error}"
-            ) from error
         self._blocks.setdefault(episode, []).append(block)
         for index, row in enumerate(rows):
             if row["gate"]:
@@ -129,6 +117,16 @@ class Collector:
             )
             for number in numbers
         ]
+
+
+@contextmanager
+def _of_our_writer(where: str = "") -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise UserError(f"{where}a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
 
 
 def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from robots.log.header import Header, parse_header
 from robots.log.reader import naming, refuse_unreadable
 from robots.log.scan import FOREIGN, NEWER, Scanner, open_regular
 
-CHUNKS = 8  # that are searched for the start of the first episode; it stands in the first, unless a robot idles long
+BLOCKS = 8  # that are searched for the start of the first episode; it stands in the first, unless a robot idles long
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
     Raises:
         UserError: when the file is no log, or one of a later schema, or its beginning is damaged or missing.
     """
-    header, chunks = None, 0
+    header, blocks = None, 0
     with open_regular(path) as file:
         scanner = Scanner(file)
         for item in scanner.items():
@@ -43,8 +43,8 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
                         header = parse_header(item)
                 continue
             acting = next((who for topic, data in item if topic == "event" for who in _acting(path, data)), None)
-            chunks += bool(item)  # in logs of version 0.1 the first holds the channels alone
-            if header is not None and (acting is not None or chunks == CHUNKS):
+            blocks += bool(item)  # in logs of version 0.1 the first holds the channels alone
+            if header is not None and (acting is not None or blocks == BLOCKS):
                 return Opening(header, acting)
     if header is None:
         assert scanner.integrity is not None

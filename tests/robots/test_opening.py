@@ -9,7 +9,7 @@ from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, read_log, read_opening
 from robots.log.container import add_message, open_channel, start_writer
 from robots.log.header import SESSION
-from robots.log.identity import CHUNKS
+from robots.log.identity import BLOCKS
 
 
 def test_it_says_what_the_whole_log_says(written: Callable[..., Path]) -> None:
@@ -51,8 +51,8 @@ def test_the_search_for_an_episode_ends(tmp_path: Path) -> None:
         writer.close()
         return read_opening(path).policy_id
 
-    assert idle(CHUNKS) == "a" * 64
-    assert idle(CHUNKS + 1) is None
+    assert idle(BLOCKS) == "a" * 64
+    assert idle(BLOCKS + 1) is None
 
 
 @pytest.mark.parametrize("event", [b"[]", b"{", b'{"kind": "episode_start", "data": []}', b"{}"])

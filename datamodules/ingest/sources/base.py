@@ -51,7 +51,7 @@ class Trajectory:
 
 
 def without_half(there: dict[str, Any]) -> dict[str, Any]:
-    """By names of columns, without those of POLICY where one is missing."""
+    """What is there, by names of columns, but no part of POLICY where another part is missing."""
     return there if set(there) >= POLICY else {name: each for name, each in there.items() if name not in POLICY}
 
 

@@ -41,7 +41,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of a dataset that was made from robot logs.
+    """What a dataset says of the robot logs that it was made from.
 
     Args:
         path: of the file that says it.

@@ -48,7 +48,7 @@ class LeRobotSource(Source):
         return {path.relative_to(self.path).as_posix(): path for path in found}
 
     def describe(self) -> Description:
-        """From our own metadata, else from the features of the dataset."""
+        """What our own metadata say, else the features of the dataset."""
         provenance = read_provenance(self._provenance_path)
         return (
             Description(interface_of(self.path, read_info(self.path))) if provenance is None else provenance.description

@@ -1,4 +1,4 @@
-"""From paths to sources, by what is there."""
+"""Finds the sources at paths, by what is there."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -35,7 +35,7 @@ class McapSource(Source):
         return {"log": self.path} | ({"labels": labels} if labels.is_file() else {})
 
     def describe(self) -> Description:
-        """From the session's metadata at the start of the file."""
+        """What the session's metadata at the start of the file say."""
         header = read_header(self.path)
         if header is None:
             return Description(None)

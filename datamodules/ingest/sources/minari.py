@@ -52,7 +52,7 @@ class MinariSource(Source):
         return {path.relative_to(self.path).as_posix(): path for path in found if path.is_file()}
 
     def describe(self) -> Description:
-        """From our own metadata, else from the spaces of the dataset."""
+        """What our own metadata say, else the spaces of the dataset."""
         provenance = read_provenance(self._provenance_path)
         return Description(interface_of(self._metadata_path)) if provenance is None else provenance.description
 
