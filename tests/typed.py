@@ -105,6 +105,12 @@ def measures(line: str) -> None:
     assert set(line.split()[3:]) <= {*BENCHMARKS, "…"}, line
 
 
+def tests(line: str) -> None:
+    """Tests, or a module of theirs, that there are."""
+    for word in line.split()[2:]:
+        assert (ROOT / word).exists() or (ROOT / word.replace(".", "/")).with_suffix(".py").exists() or word == "pytest"
+
+
 def builds(line: str) -> None:
     """Folders that the C++ example has."""
     for word in line.split():
@@ -119,6 +125,8 @@ NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
     r"^pip install": ("would change the environment of the tests; a test installs the clone elsewhere", installs),
     r"^make ": ("would test within tests, and `make demo` is `gipo-study loop`, which is typed", makes),
     r"^python -m benchmarks": ("minutes each; the benchmarks' own tests run them", measures),
+    r"^python -m (pytest|tests\.)": ("would test within tests", tests),
+    r"^(\. |pre-commit )": ("the reader's own shell and clone", nothing),
     r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
     r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),
     r"^(ssh-keygen|gpg|apt-get) ": ("another program, named for what it is good for", nothing),
