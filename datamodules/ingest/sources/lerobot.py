@@ -50,19 +50,14 @@ class LeRobotSource(Source):
     def describe(self) -> Description:
         """What our own metadata say, else the features of the dataset."""
         provenance = read_provenance(self._provenance_path)
-        return (
-            Description(interface_of(self.path, read_info(self.path))) if provenance is None else provenance.description
-        )
+        if provenance is not None:
+            return provenance.description
+        return Description(interface_of(self.path, read_info(self.path)))
 
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
-        info, provenance = read_info(self.path), read_provenance(self._provenance_path)
-        rate = float(info["fps"])
-        if provenance is None:
-            episodes: Iterator[Raw] = self._foreign(rate)
-        else:
-            episodes = self._native(rate, provenance)
-        yield from episodes
+        rate, provenance = float(read_info(self.path)["fps"]), read_provenance(self._provenance_path)
+        yield from self._foreign(rate) if provenance is None else self._native(rate, provenance)
 
     @property
     def _provenance_path(self) -> Path:
