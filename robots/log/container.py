@@ -1,7 +1,7 @@
 """MCAP framing: what the writer of a log and its reader agree on. The writer is mcap's own, the reader is `Scanner`.
 
 `mcap.reader` refuses a file without a footer, and its stream reader takes the sizes within a record on trust; a test
-fails once that has changed.
+fails once that has changed. A block of messages, compressed together, is what MCAP calls a chunk.
 """
 
 import struct
@@ -13,20 +13,20 @@ MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "gipo"
 MAX_RECORD = 64 << 20  # bytes of one record, compressed or not
 MESSAGE = struct.Struct("<BQHIQQ")  # opcode, length, channel, sequence, log time, publish time
-CHUNK = struct.Struct("<QQQII")  # start, end, uncompressed size, CRC, length of the compression's name
-CHUNK_TARGET = 256 << 10  # uncompressed; a chunk also ends whenever the log is flushed
+BLOCK = struct.Struct("<QQQII")  # start, end, uncompressed size, CRC, length of the compression's name
+BLOCK_TARGET = 256 << 10  # uncompressed; a block also ends whenever the log is flushed
 COMPRESSION = b"zstd"
 
 
 def start_writer(file: BinaryIO, library: str) -> Writer:
-    """A writer that has begun a log: every byte is under a CRC, and a chunk ends by size or with `flush`.
+    """A writer that has begun a log: every byte is under a CRC, and a block ends by size or with `flush`.
 
     Args:
         file: buffered binary file, at its start.
         library: what wrote it.
     """
     indexes = IndexType.CHUNK | IndexType.MESSAGE | IndexType.METADATA
-    writer = Writer(file, CHUNK_TARGET, CompressionType.ZSTD, indexes, enable_data_crcs=True)
+    writer = Writer(file, BLOCK_TARGET, CompressionType.ZSTD, indexes, enable_data_crcs=True)
     writer.start(PROFILE, library)
     return writer
 

@@ -1,7 +1,7 @@
 """The tolerant reader of the container: front to back, everything checked, nothing altered.
 
 A file is *sealed* when its footer and every CRC are right, *torn* when it simply stops (a kill, a power cut, whether or
-not the file system left zeros or old blocks behind the last record), and *damaged* when a byte is not what was written.
+not the disk has zeros or old contents behind the last record), and *damaged* when a byte is not what was written.
 What was read before the fault is good in all three. Files that are not to be judged by these rules are *foreign* (no
 log of this writer) or *newer* (of a schema that this version does not read).
 """
@@ -22,12 +22,12 @@ from mcap.records import Channel, Header, Metadata
 
 from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
-from robots.log.container import CHUNK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
+from robots.log.container import BLOCK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
 from robots.log.header import SESSION, newer_schema
-from robots.log.torn_end import chunk_behind, ends_whole, zeros_from
+from robots.log.torn_end import block_behind, ends_whole, zeros_from
 
 SEALED, TORN, DAMAGED, FOREIGN, NEWER = "sealed", "torn", "damaged", "foreign", "newer"
-Message = tuple[str, bytes]  # topic and JSON of one message of a checked chunk
+Message = tuple[str, bytes]  # topic and JSON of one message of a checked block
 _DATA_SECTION = {Opcode.HEADER, Opcode.METADATA, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.DATA_END}
 _Record = TypeVar("_Record", Header, Metadata, Channel)
 _HEAD = struct.Struct("<BQ")
@@ -88,7 +88,7 @@ class Scanner:
         self.integrity: Integrity | None = None
 
     def items(self) -> Iterator[Metadata | list[Message]]:
-        """Metadata, and the messages of one chunk after the other, in file order."""
+        """Metadata, and the messages of one block after the other, in file order."""
         status, reason = SEALED, ""
         try:
             yield from self._data_section()
@@ -108,7 +108,7 @@ class Scanner:
             return TORN, f"zeros from byte {max(zeros, self._offset)} on: the file system never wrote what follows"
         if self._offset <= len(MAGIC) and not self._names_session():
             return FOREIGN, str(fault)
-        if fault.frame and not whole and not chunk_behind(self._file, self._offset):
+        if fault.frame and not whole and not block_behind(self._file, self._offset):
             return TORN, f"no record begins at byte {self._offset} or behind it: what follows was never written"
         return DAMAGED, str(fault)
 
@@ -140,7 +140,7 @@ class Scanner:
             if opcode == Opcode.METADATA:
                 found = _metadata(body)
             elif opcode == Opcode.CHUNK:
-                found = self._chunk(body)
+                found = self._block(body)
             self._accept(raw)
             if found is not None:
                 yield found
@@ -165,17 +165,17 @@ class Scanner:
         self._end = self._offset + len(raw)
         return opcode, memoryview(raw)[_HEAD.size :], raw
 
-    def _chunk(self, body: memoryview) -> list[Message]:
-        head = CHUNK.size + len(COMPRESSION)
-        if len(body) < head + 8 or body[CHUNK.size : head] != COMPRESSION:
-            raise _Fault(DAMAGED, "a chunk that this log's writer does not write")
-        _, _, size, crc, name_length = CHUNK.unpack_from(body)
+    def _block(self, body: memoryview) -> list[Message]:
+        head = BLOCK.size + len(COMPRESSION)
+        if len(body) < head + 8 or body[BLOCK.size : head] != COMPRESSION:
+            raise _Fault(DAMAGED, "a block that this log's writer does not write")
+        _, _, size, crc, name_length = BLOCK.unpack_from(body)
         data = body[head + 8 :]
         if name_length != len(COMPRESSION) or struct.unpack_from("<Q", body, head)[0] != len(data):
-            raise _Fault(DAMAGED, "a chunk whose sizes do not fit")
+            raise _Fault(DAMAGED, "a block whose sizes do not fit")
         content = _decompress(data, size)
         if zlib.crc32(content) != crc:
-            raise _Fault(DAMAGED, "the CRC of a chunk is wrong")
+            raise _Fault(DAMAGED, "the CRC of a block is wrong")
         return self._split(content)
 
     def _split(self, content: bytes) -> list[Message]:
@@ -189,17 +189,17 @@ class Scanner:
                 break
             if opcode == Opcode.MESSAGE and length >= MESSAGE.size - _HEAD.size:
                 if number != sequence & 0xFFFFFFFF or channel not in channels:
-                    raise _Fault(DAMAGED, f"message {number} where {sequence} must be: a chunk is missing or repeated")
+                    raise _Fault(DAMAGED, f"message {number} where {sequence} must be: a block is missing or repeated")
                 found.append((channels[channel], content[position + MESSAGE.size : stop]))
                 sequence += 1
             elif opcode == Opcode.CHANNEL:
                 opened = _parse(Channel, memoryview(content)[position + _HEAD.size : stop])
                 channels[opened.id] = opened.topic.removeprefix("/")
             elif opcode != Opcode.SCHEMA:
-                raise _Fault(DAMAGED, f"a record of kind {opcode} inside a chunk")
+                raise _Fault(DAMAGED, f"a record of kind {opcode} inside a block")
             position = stop
         if position != end:
-            raise _Fault(DAMAGED, "a chunk that ends inside a record")
+            raise _Fault(DAMAGED, "a block that ends inside a record")
         self._messages = sequence
         return found
 
@@ -230,10 +230,10 @@ def _decompress(data: memoryview, size: int) -> bytes:
     """Exactly `size` bytes; the frame's own claim is checked first, because the library allocates what it claims."""
     try:
         if size > MAX_RECORD or zstandard.frame_content_size(data) != size:
-            raise _Fault(DAMAGED, f"a chunk claims {size} bytes, its compression another number")
+            raise _Fault(DAMAGED, f"a block claims {size} bytes, its compression another number")
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
     except zstandard.ZstdError as error:
-        raise _Fault(DAMAGED, f"a chunk cannot be decompressed: {error}") from error
+        raise _Fault(DAMAGED, f"a block cannot be decompressed: {error}") from error
 
 
 def _metadata(body: memoryview) -> Metadata:

@@ -4,8 +4,8 @@ from typing import BinaryIO
 
 from robots.log.container import COMPRESSION, MAGIC
 
-BLOCK = 1 << 20
-_CHUNK = len(COMPRESSION).to_bytes(4, "little") + COMPRESSION  # in the head of every chunk, and of nothing else
+PIECE = 1 << 20
+_BLOCK = len(COMPRESSION).to_bytes(4, "little") + COMPRESSION  # in the head of every block, and of nothing else
 
 
 def ends_whole(file: BinaryIO, size: int) -> bool:
@@ -17,7 +17,7 @@ def ends_whole(file: BinaryIO, size: int) -> bool:
 def zeros_from(file: BinaryIO, size: int) -> int:
     """Byte from which on a file of `size` bytes holds zeros alone; `size` where its last byte is none."""
     while size:
-        start = max(0, size - BLOCK)
+        start = max(0, size - PIECE)
         file.seek(start)
         if kept := len(file.read(size - start).rstrip(b"\0")):
             return start + kept
@@ -25,12 +25,12 @@ def zeros_from(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def chunk_behind(file: BinaryIO, start: int) -> bool:
-    """Whether the head of a chunk stands anywhere from byte `start` on: then the log went on behind the fault."""
+def block_behind(file: BinaryIO, start: int) -> bool:
+    """Whether the head of a block stands anywhere from byte `start` on: then the log went on behind the fault."""
     file.seek(start)
     kept = b""
-    while block := file.read(BLOCK):
-        if _CHUNK in kept + block:
+    while piece := file.read(PIECE):
+        if _BLOCK in kept + piece:
             return True
-        kept = block[1 - len(_CHUNK) :]
+        kept = piece[1 - len(_BLOCK) :]
     return False

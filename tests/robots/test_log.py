@@ -30,7 +30,7 @@ from robots.log import (
     read_log,
     verify,
 )
-from robots.log.container import CHUNK_TARGET, add_message
+from robots.log.container import BLOCK_TARGET, add_message
 from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, step_row
 
@@ -249,8 +249,8 @@ def _data_section(whole: bytes) -> bytes:
     return whole[: end - 13]
 
 
-def _chunks(whole: bytes) -> list[tuple[int, int]]:
-    """Start and end of every chunk record."""
+def _blocks(whole: bytes) -> list[tuple[int, int]]:
+    """Start and end of every block record."""
     position, found = 8, []
     while position < len(whole) - 9:
         stop = position + 9 + int.from_bytes(whole[position + 1 : position + 9], "little")
@@ -260,16 +260,16 @@ def _chunks(whole: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def test_a_chunk_that_is_missing_or_repeated_is_found_without_a_footer(tmp_path: Path) -> None:
+def test_a_block_that_is_missing_or_repeated_is_found_without_a_footer(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"), flush_seconds=0.1)
     for index in range(30):
         writer.step(step_row(index))
         time.sleep(0.02)
     writer.close()
     torn = _data_section(writer.path.read_bytes())
-    chunks = _chunks(torn)
-    assert len(chunks) >= 4
-    (start, stop), (_, after) = chunks[2], chunks[3]
+    blocks = _blocks(torn)
+    assert len(blocks) >= 4
+    (start, stop), (_, after) = blocks[2], blocks[3]
     for spoilt in (torn[:start] + torn[stop:], torn[:after] + torn[start:stop] + torn[after:]):
         writer.path.write_bytes(spoilt)
         integrity, _ = verify(writer.path)
@@ -281,7 +281,7 @@ def test_a_chunk_that_is_missing_or_repeated_is_found_without_a_footer(tmp_path:
 def test_a_finished_file_with_a_wrong_length_inside_is_damaged_not_torn(written: Write) -> None:
     path = written(EPISODE)
     data = bytearray(path.read_bytes())
-    start, _ = _chunks(bytes(data))[-1]
+    start, _ = _blocks(bytes(data))[-1]
     data[start + 1 : start + 9] = (len(data)).to_bytes(8, "little")
     path.write_bytes(data)
     assert verify(path)[0].status == DAMAGED
@@ -384,7 +384,7 @@ def test_mutated_logs(written: Write) -> None:
 @pytest.mark.campaign
 def test_5000_mutated_logs(written: Write) -> None:
     path = written(1000, observations=12, actions=2)
-    assert path.stat().st_size > CHUNK_TARGET // 4
+    assert path.stat().st_size > BLOCK_TARGET // 4
     fuzz(path, 5000)
 
 

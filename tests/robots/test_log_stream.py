@@ -80,7 +80,7 @@ def test_an_episode_that_comes_back_is_refused(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"), flush_seconds=0.1)
     for index in (0, EPISODE, 2 * EPISODE):
         writer.step(step_row(index))
-    writer._thread.join(0.3)  # so that what follows stands in another chunk
+    writer._thread.join(0.3)  # so that what follows stands in another block
     writer.step(step_row(1))
     writer.close()
     with pytest.raises(UserError, match="episode 0 goes on after a later one began"):

@@ -40,13 +40,13 @@ def test_a_file_that_ends_before_its_session_is_refused(size: int, written: Call
 
 
 def test_the_search_for_an_episode_ends(tmp_path: Path) -> None:
-    def idle(chunks: int) -> str | None:
-        path = tmp_path / f"{chunks}.mcap"
+    def idle(blocks: int) -> str | None:
+        path = tmp_path / f"{blocks}.mcap"
         writer = LogWriter(path, Session("{}", {"a" * 64: "{}"}), flush_seconds=1)
-        for index in range(chunks):
-            # each of its own fills a chunk
+        for index in range(blocks):
+            # each of its own fills a block
             writer.event(
-                "reset" if index < chunks - 1 else "episode_start", "x" * 300_000, data={"policy_id": "a" * 64}
+                "reset" if index < blocks - 1 else "episode_start", "x" * 300_000, data={"policy_id": "a" * 64}
             )
         writer.close()
         return read_opening(path).policy_id

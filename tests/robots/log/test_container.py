@@ -15,7 +15,7 @@ from mcap.stream_reader import StreamReader
 from robots.log.container import MAGIC, PROFILE, add_message, open_channel, start_writer
 
 
-def test_a_chunk_ends_when_told_to_and_what_precedes_it_is_whole() -> None:
+def test_a_block_ends_when_told_to_and_what_precedes_it_is_whole() -> None:
     file = io.BytesIO()
     writer = start_writer(file, "test")
     channel = open_channel(writer, "step", b"{}")
