@@ -27,7 +27,7 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
-from datamodules.collect.sources import Source
+from datamodules.collect.sources import RolloutSource
 from datamodules.envs.interface import recorded_interface
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
@@ -127,7 +127,7 @@ class OnlineDataModule(PolicyDataModule):
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
         self.total, self.iterations = total_frames, -(-total_frames // frames_per_iteration)
-        self._source = Source(collector, self.task)
+        self._source = RolloutSource(collector, self.task)
         self._replay: Replay | None = None
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gipo.common.boundary import DEBUG_HELP, run
 from gipo.common.errors import UserError, nearest
-from gipo.common.imports import uncollected, without
+from gipo.common.interpreter import uncollected, without
 from gipo.common.working_folder import refuse_shadows
 
 # Lightning and TorchRL import these, where they are installed, for metrics of texts and sounds, plots and collectors

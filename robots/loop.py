@@ -12,7 +12,7 @@ import numpy as np
 
 from deploy.runtime.policy import Decision
 from gipo.common.errors import UserError
-from gipo.common.garbage import no_garbage_collection
+from gipo.common.interpreter import no_garbage_collection
 from robots import safety
 from robots.base import Observation, Robot
 from robots.decider import ActingPolicy, Decider

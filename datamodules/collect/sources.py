@@ -16,7 +16,7 @@ from gipo.distributed import ranks
 from gipo.policies import Policy
 
 
-class Source:
+class RolloutSource:
     """The rollouts of a run, which start with its first segment, and what is to be kept of them in a checkpoint.
 
     Args:

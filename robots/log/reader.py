@@ -13,7 +13,7 @@ from typing import Any
 from mcap.records import Metadata
 
 from gipo.common.errors import UserError
-from gipo.common.garbage import no_garbage_collection
+from gipo.common.interpreter import no_garbage_collection
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header, parse_header

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from gipo.common.errors import UserError
-from gipo.common.garbage import no_garbage_collection
+from gipo.common.interpreter import no_garbage_collection
 from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header

@@ -28,7 +28,7 @@ def test_the_options_choose_the_source(
 ) -> None:
     collector = CollectorOptions(num_envs=3, asynchronous=True, worker_timeout=7.0, **options)
     monkeypatch.setattr(sources, name, lambda *given: given)
-    source = sources.Source(collector, TASK)
+    source = sources.RolloutSource(collector, TASK)
     source.load_state_dict({"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}})
     source.start(12, POLICY, True, 40, 9)  # type: ignore[arg-type]
     what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)  # type: ignore[arg-type]

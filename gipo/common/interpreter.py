@@ -1,4 +1,4 @@
-"""Importing what a command needs without what that would import on the off chance, and without garbage collection."""
+"""What is asked of the interpreter: no import on the off chance, no garbage collection where there is no garbage."""
 
 import contextlib
 import gc
@@ -7,8 +7,6 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-from gipo.common.garbage import no_garbage_collection
 
 
 @contextlib.contextmanager
@@ -40,6 +38,18 @@ def without(packages: Sequence[str], refused: Sequence[str] = ()) -> Iterator[No
         importlib.util.find_spec, importlib.metadata.version = find_spec, version
         for name in stopped:
             del sys.modules[name]
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect no garbage within: parsing makes millions of objects and no cycles, and looking would triple its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gipo.common.imports import uncollected, without
+from gipo.common.interpreter import uncollected, without
 
 
 def test_who_looks_finds_nothing_and_who_imports_does() -> None:
