@@ -29,14 +29,14 @@ class Checked(gymnasium.Wrapper):
         self._task = task
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment does."""
+        """Reset the environment, which must observe what its space has."""
         with self._by_name():
             observation, info = self.env.reset(seed=seed, options=options)
         self._refuse_other_shape(observation)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment does."""
+        """Step the environment, which must give one number as its reward, and flags that are true or false."""
         with self._by_name():
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._refuse_other_shape(observation)

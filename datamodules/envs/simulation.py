@@ -82,7 +82,7 @@ class SeededSimulation(Simulation):
         return self._seeded(num_envs, seed, evaluating=False)
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As `make`, of the simulators that evaluation has."""
+        """Simulators of evaluation, otherwise as `make` has them."""
         return self._seeded(num_envs, seed, evaluating=True)
 
     def _seeded(self, num_envs: int, seed: int, evaluating: bool) -> EnvBase:
@@ -125,15 +125,15 @@ class Wrapped(Simulation):
     interface = property(attrgetter("task.interface"))
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
-        """As the task's `make`."""
+        """Simulators that the task makes."""
         return self.task.make(num_envs, seed)
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As the task's `make_evaluation`."""
+        """Simulators that the task makes for evaluation."""
         return self.task.make_evaluation(num_envs, seed)
 
     def spaces(self, env: EnvBase) -> Spaces:
-        """As the task's `spaces`."""
+        """Sizes and bounds that the task says."""
         return self.task.spaces(env)
 
 

@@ -108,7 +108,7 @@ class Logs:
 
     @cached_property
     def provenance(self) -> TrainedOn:
-        """Which logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
+        """The logs, and the policy that acted in most of them, for the lineage of a checkpoint."""
         facts = self.store.facts
         sizes = [source.steps for source in facts.sources]
         valid = self.store.frames["valid"]

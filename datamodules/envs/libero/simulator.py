@@ -153,7 +153,7 @@ def units(task: LiberoTask) -> dict[str, str]:
 
 
 def units_of(tasks: Sequence[LiberoTask]) -> dict[str, str]:
-    """As `units`; of several tasks what an observation padded to the largest holds, and then a one-hot of the task."""
+    """Name → unit of what a task observes; of several, the largest one's count of numbers and a one-hot of the task."""
     if len(tasks) == 1:
         return units(tasks[0])
     largest = max(len(units(task)) for task in tasks)
