@@ -131,13 +131,8 @@ class GaussianPolicy(Policy):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""
-        return {
-            "squash": self.squash,
-            "std_min": self.std_min,
-            "std_max": self.std_max,
-            "mean_max": self.mean_max,
-            "normalise": self.normalise,
-        }
+        names = ("squash", "std_min", "std_max", "mean_max", "normalise")
+        return {name: getattr(self, name) for name in names}
 
     def _constrain(self, params: Tensor) -> Tensor:
         mean, raw = params.unbind(-1)

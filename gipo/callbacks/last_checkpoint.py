@@ -1,8 +1,10 @@
 """How a run ends: whatever ends it, `LastCheckpoint.end` writes `last.ckpt` and says what it holds."""
 
+import copy
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +20,46 @@ from gipo.common.files import remove_partials, whole_file
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
 
+STATE = (
+    "best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score", "current_score",
+    "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved",
+)  # fmt: skip
+
+
+def save_or_stay(
+    callback: ModelCheckpoint, save: Callable[..., None], trainer: Trainer, *arguments: Any, who: str
+) -> OSError | None:
+    """Call `save`; where it cannot write, to a full disk above all, the run goes on and the callback is as it was.
+
+    Args:
+        callback: whose method `save` is; with its files it stays as it was.
+        save: takes the trainer and the arguments.
+        trainer: of the run.
+        arguments: of `save`.
+        who: saves again when the next save is due, as the user is told.
+
+    Returns:
+        Why nothing was saved.
+    """
+    before = {name: copy.copy(getattr(callback, name)) for name in STATE}
+    try:
+        save(trainer, *arguments)
+    except OSError as error:
+        trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
+        vars(callback).update(before)
+        say(trainer, f"{reason(error)}; the run goes on, and {who} when it can")
+        return error
+    return None
+
 
 class PatientCheckpoint(ModelCheckpoint):
-    """A checkpoint that cannot be written, to a full disk above all, does not end the run."""
+    """A checkpoint that cannot be written does not end the run."""
 
     unwritten: OSError | None = None  # why the newest is not on disk
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        self.unwritten = None
-        try:
-            self._write(trainer, filepath)
-        except OSError as error:
-            trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
-            self.unwritten = error
-            say(trainer, f"{reason(error)}; the run goes on, and saves when it can")
-
-    def _write(self, trainer: Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        save = super()._save_topk_checkpoint
+        self.unwritten = save_or_stay(self, save, trainer, monitor_candidates, who="saves")
 
 
 class LastCheckpoint(PatientCheckpoint):
@@ -89,7 +114,7 @@ class LastCheckpoint(PatientCheckpoint):
         """Save when due, when a save is overdue, and when this iteration is the last."""
         self._whole = iteration = _iterations(trainer)
         due = iteration % self._every_n_epochs == 0 or self.unwritten is not None
-        if due or trainer.received_sigterm or is_last(trainer):
+        if due or trainer.received_sigterm or why_it_stops(trainer) is not None:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if self._saved != iteration and self.copy_gib and ranks.count() == 1:
             self._copy = kept(trainer, self.copy_gib)
@@ -138,8 +163,8 @@ class LastCheckpoint(PatientCheckpoint):
             return error
         return None
 
-    def _write(self, trainer: Trainer, filepath: str) -> None:
-        super()._write(trainer, filepath)
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
         self._written(trainer, filepath, trainer.datamodule.policy.version)  # type: ignore[attr-defined]
 
     def _written(self, trainer: Trainer, filepath: str, version: Tensor) -> None:
@@ -170,8 +195,6 @@ class BestCheckpoint(PatientCheckpoint):
     Of equally good policies the latest is kept: it has learned from more.
     """
 
-    SCORES = ("best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score")
-
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
 
@@ -185,19 +208,6 @@ class BestCheckpoint(PatientCheckpoint):
         """Whether the policy just evaluated is to be kept."""
         equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
         return equal or super().check_monitor_top_k(trainer, current)
-
-    def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        before = {name: getattr(self, name) for name in self.SCORES}
-        self.best_k_models = dict(self.best_k_models)
-        super()._update_best_and_save(current, trainer, monitor_candidates)
-        if self.unwritten is not None:  # the best is still the one on disk
-            for name, value in before.items():
-                setattr(self, name, value)
-
-
-def is_last(trainer: Trainer) -> bool:
-    """At the end of an iteration: whether the run ends with it."""
-    return why_it_stops(trainer) is not None
 
 
 def why_it_stops(trainer: Trainer) -> str | None:

@@ -1,6 +1,7 @@
 """The loggers of a run, which go on when they cannot write: a full disk ends no training."""
 
 import csv
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -51,35 +52,31 @@ class Rows(ExperimentWriter):
             writer.writerows(csv.DictReader(old))
 
 
-class TensorBoard(TensorBoardLogger):
-    """`tensorboard/version_N`; what cannot be written is lost to it, and a new file begins when it can."""
+def _unless_full(write: Callable[..., None]) -> Callable[..., None]:
+    """A method of TensorBoard's logger that gives up what it writes where the disk is full."""
 
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        """Write metrics, unless the disk is full."""
-        self._unless_full(super().log_metrics, *args, **kwargs)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Write hyper-parameters, unless the disk is full."""
-        self._unless_full(super().log_hyperparams, *args, **kwargs)
-
-    def save(self) -> None:
-        """Write what waits, unless the disk is full."""
-        self._unless_full(super().save)
-
-    def finalize(self, status: str) -> None:
-        """Write what waits, unless the disk is full."""
-        self._unless_full(super().finalize, status)
-
-    def _unless_full(self, write: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    @functools.wraps(write)
+    def patient(self: "TensorBoard", *args: Any, **kwargs: Any) -> None:
         threading.excepthook = _excepthook
         try:
-            write(*args, **kwargs)
+            write(self, *args, **kwargs)
         except Exception as error:  # Lightning tells it as a ValueError
             found = of_the_disk(error)
             if found is None:
                 raise
             self._experiment = None  # its thread has ended, and would raise the same error for ever
             say_once(f"{shown(Path(self.log_dir))}: {found.strerror}; it misses what is logged meanwhile")
+
+    return patient
+
+
+class TensorBoard(TensorBoardLogger):
+    """`tensorboard/version_N`; what cannot be written is lost to it, and a new file begins when it can."""
+
+    log_metrics = _unless_full(TensorBoardLogger.log_metrics)
+    log_hyperparams = _unless_full(TensorBoardLogger.log_hyperparams)
+    save = _unless_full(TensorBoardLogger.save)
+    finalize = _unless_full(TensorBoardLogger.finalize)
 
 
 def _excepthook(args: Any) -> None:

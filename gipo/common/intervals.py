@@ -3,7 +3,7 @@
 import math
 
 
-def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float, float]:
+def wilson_interval(successes: float, trials: int, z: float = 1.96) -> tuple[float, float, float]:
     """Rate of success and its Wilson score interval (95 % at z = 1.96), which stays sensible for few trials.
 
     Of no trials nothing is known: the rate is NaN, the interval 0 to 1.

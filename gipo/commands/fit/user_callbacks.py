@@ -1,6 +1,5 @@
 """Callbacks and loggers that a user names: what goes wrong in them is told by their name, and costs no checkpoint."""
 
-import copy
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,16 +8,12 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gipo.callbacks.last_checkpoint import reason, say
+from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
 from gipo.common.errors import UserError
 from gipo.common.faults import OURS, described, of_a_users_class
 
 SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
-FOUND = (
-    "best_k_models", "kth_best_model_path", "kth_value", "best_model_path", "best_model_score", "current_score",
-    "last_model_path", "_last_global_step_saved", "_last_checkpoint_saved",
-)  # fmt: skip
 
 
 def spare_the_run(callback: Callback) -> None:
@@ -28,8 +23,9 @@ def spare_the_run(callback: Callback) -> None:
     """
     setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
     if isinstance(callback, ModelCheckpoint):
+        who = f"{type(callback).__name__} saves"
         for method in SAVING:
-            setattr(callback, method, partial(_try, callback, getattr(callback, method)))
+            setattr(callback, method, partial(save_or_stay, callback, getattr(callback, method), who=who))
 
 
 def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
@@ -52,13 +48,3 @@ def _end_too(callback: Callback, end: Callable[..., None], trainer: Trainer, *ar
         end(trainer, *arguments)
     except Exception as error:
         say(trainer, f"{type(callback).__name__} failed at the end of the run: {described(error)}")
-
-
-def _try(callback: ModelCheckpoint, save: Callable[..., None], trainer: Trainer, *arguments: Any) -> None:
-    before = {name: copy.copy(getattr(callback, name)) for name in FOUND}
-    try:
-        save(trainer, *arguments)
-    except OSError as error:
-        trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
-        vars(callback).update(before)
-        say(trainer, f"{reason(error)}; the run goes on, and {type(callback).__name__} saves when it can")

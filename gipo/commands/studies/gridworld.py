@@ -13,7 +13,7 @@ two temperatures τ₋ that are in use for bad actions. Writes
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,31 +79,18 @@ def run(options: argparse.Namespace) -> None:
 def rows(result: Study) -> list[dict[str, object]]:
     """One row for each target, behaviour and estimator."""
     return [
-        {
-            "target": target,
-            "behaviour": behaviour,
-            "estimator": name,
-            "mean": float(found.mean[cell]),
-            "bias": float(found.bias[cell]),
-            "variance": float(found.variance[cell]),
-            "mse": float(found.mse(1)[cell]),
-        }
-        for cell, (target, behaviour) in enumerate(result.cells.names)
+        where | {"estimator": name, **{key: float(value[cell]) for key, value in figures.items()}}
+        for cell, where in _cells(result)
         for name, found in result.found.items()
+        for figures in [{"mean": found.mean, "bias": found.bias, "variance": found.variance, "mse": found.mse(1)}]
     ]
 
 
 def sample_rows(result: Study) -> list[dict[str, object]]:
     """Mean squared error of the mean of N samples, for each N."""
     return [
-        {
-            "target": target,
-            "behaviour": behaviour,
-            "samples": n,
-            "estimator": name,
-            "mse": float(found.mse(n)[cell]),
-        }
-        for cell, (target, behaviour) in enumerate(result.cells.names)
+        where | {"samples": n, "estimator": name, "mse": float(found.mse(n)[cell])}
+        for cell, where in _cells(result)
         for n in SAMPLES
         for name, found in result.found.items()
     ]
@@ -112,20 +99,25 @@ def sample_rows(result: Study) -> list[dict[str, object]]:
 def best_rows(result: Study) -> list[dict[str, object]]:
     """The best σ and the best estimator for each N, off-policy: on policy all are the same."""
     return [
-        {
-            "target": target,
-            "behaviour": behaviour,
+        where
+        | {
             "samples": n,
             "best_sigma": SIGMAS[list(GIPOS).index(sigma)],
             "best_sigma_mse": float(result.found[sigma].mse(n)[cell]),
             "best_estimator": best,
             "best_estimator_mse": float(result.found[best].mse(n)[cell]),
         }
-        for cell, (target, behaviour) in enumerate(result.cells.names)
-        if behaviour != ON_POLICY
+        for cell, where in _cells(result)
+        if where["behaviour"] != ON_POLICY
         for n in SAMPLES
         for sigma, best in [(lowest(result, cell, n, GIPOS), lowest(result, cell, n, ESTIMATORS))]
     ]
+
+
+def _cells(result: Study) -> Iterator[tuple[int, dict[str, object]]]:
+    """The index of each cell, and its names as the first columns of a row."""
+    for cell, (target, behaviour) in enumerate(result.cells.names):
+        yield cell, {"target": target, "behaviour": behaviour}
 
 
 def lowest(result: Study, cell: int, n: int, among: Mapping[str, object]) -> str:

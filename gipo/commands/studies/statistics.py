@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, trim_mean
 from scipy.stats import t as student
 
+from gipo.common.intervals import wilson_interval
+
 Array = NDArray[np.float64]
 DRAWS, LEVEL = 10_000, 0.95
 GRID = 10_001  # probabilities that are tried as ends of an interval
@@ -81,10 +83,9 @@ def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> tu
 
 def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
     """Wilson score interval of a share [T] of so many independent trials, pointwise."""
-    z = norm.ppf((1 + level) / 2)
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / (1 + z**2 / trials)
-    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
+    z = float(norm.ppf((1 + level) / 2))
+    _, low, high = np.vectorize(wilson_interval)(share * trials, trials, z)
+    return low, high
 
 
 def _resample(scores: Array, draws: int, rng: np.random.Generator) -> Array:

@@ -13,6 +13,7 @@ Writes
 
 import argparse
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,21 +81,12 @@ def run(options: argparse.Namespace) -> None:
 def objective_rows() -> Rows:
     """Every objective at every log-ratio, for a good (A = 1) and a bad (A = −1) action."""
     found: Rows = []
-    for name, (objective, _) in OBJECTIVES.items():
-        for advantage in (1.0, -1.0):
-            x = LOG_RATIOS[:, None]  # each in a group of its own
-            columns = response(objective, x, np.full_like(x, advantage))
-            for log_ratio, weight, contribution, gradient in zip(LOG_RATIOS, *map(np.ravel, columns), strict=True):
-                found.append(
-                    {
-                        "objective": name,
-                        "advantage": advantage,
-                        "log_ratio": float(log_ratio),
-                        "weight": float(weight),
-                        "contribution": float(contribution),
-                        "gradient": float(gradient),
-                    }
-                )
+    x = LOG_RATIOS[:, None]  # each in a group of its own
+    for (name, (objective, _)), advantage in product(OBJECTIVES.items(), (1.0, -1.0)):
+        figures = response(objective, x, np.full_like(x, advantage))
+        columns = ("log_ratio", "weight", "contribution", "gradient")
+        for values in np.hstack((x, *figures)).tolist():
+            found.append({"objective": name, "advantage": advantage, **dict(zip(columns, values, strict=True))})
     return found
 
 
@@ -105,14 +97,8 @@ def bound_rows() -> Rows:
     for sigma in (*SIGMAS, 3.0):
         contribution = response(GIPO(sigma=sigma), x, np.ones_like(x)).contribution
         peak = int(contribution.argmax())
-        found.append(
-            {
-                "sigma": sigma,
-                "largest": float(contribution[peak]),
-                "bound": math.exp(sigma**2 / 2),
-                "at_log_ratio": float(x[peak]),
-            }
-        )
+        largest, bound = float(contribution[peak]), math.exp(sigma**2 / 2)
+        found.append({"sigma": sigma, "largest": largest, "bound": bound, "at_log_ratio": float(x[peak])})
     return found
 
 
