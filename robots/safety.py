@@ -100,7 +100,7 @@ def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
 
 
 def check_outcome(reward: Any, success: Any, terminated: Any) -> str:
-    """Why these cannot be what came of a command; empty when they can. A text or NaN must not pass for True."""
+    """Why these outcomes of a command cannot be; empty when they can. A text or NaN must not pass for True."""
     if not _is_float32(reward):
         return f"the reward is {reward!r:.60}, no finite float32"
     if success is not None and not _is_truth(success):

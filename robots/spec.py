@@ -13,7 +13,7 @@ from gipo.common.errors import UserError
 from gipo.common.precision import alike
 
 Row = tuple[float, ...]
-Limits = tuple[float | None, ...]  # None: no limit
+Largest = tuple[float | None, ...]  # None: no limit
 Hold = tuple[float | str, ...]
 MEASURED = "measured"  # of a hold: repeat what was measured
 MAX_TEXT = 4 << 20
@@ -53,8 +53,8 @@ class RobotSpec:
     action_units: tuple[str, ...]
     action_low: Row
     action_high: Row
-    action_rate: Limits
-    action_acceleration: Limits
+    action_rate: Largest
+    action_acceleration: Largest
     action_hold: Hold
     control_rate_hz: float
 
@@ -109,7 +109,7 @@ class RobotSpec:
         return np.array([measured.get(name, np.nan) if hold == MEASURED else hold for name, hold in pairs], float)
 
     def nameless(self) -> "RobotSpec":
-        """The same robot as an artifact names it whose checkpoint recorded neither names nor units."""
+        """This robot as an artifact names it whose checkpoint recorded neither names nor units."""
         observations, actions = range(self.observation_size), range(self.action_size)
         return replace(
             self,

@@ -142,7 +142,7 @@ def _name(make: Any) -> str:
 
 
 def _is_made(value: Any, kind: type) -> bool:
-    """Whether it is one already, which a text or plain data is for the plain types alone."""
+    """Whether `value` is a `kind` already, which a text or plain data is for the plain types alone."""
     return isinstance(value, kind) and not isinstance(value, bool | int | float | str | list | dict)
 
 
