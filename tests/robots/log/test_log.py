@@ -35,7 +35,7 @@ from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, step_row
 
 Write = Callable[..., Path]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("logging_process.py")
 
 
