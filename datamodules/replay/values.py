@@ -34,8 +34,7 @@ def value_frames(
     """
     order, linked = _episodes(frames, chronological)
     value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio)
-    terminated = frames["next", "terminated"][order]
-    reward = frames["next", "reward"][order] * reward_scale
+    terminated, reward = frames["next", "terminated"][order], frames["next", "reward"][order] * reward_scale
     steps = _Steps(frames["executed"][order]) if "executed" in frames.keys() else None
     seen = order  # the frame that each value is of
     if steps is not None:
@@ -44,9 +43,8 @@ def value_frames(
         seen = steps.of_decision(order)
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.cat((value[1:], value[:1]))
-    device = policy.version.device  # the learner's, which need not be the buffer's
     for rows in (~linked).nonzero().squeeze(-1).split(policy.rows_at_once):
-        found = policy.value(frames["next", "observation"][seen[rows]].to(device)).to(value.device)
+        found = policy.value(frames["next", "observation"][seen[rows]].to(policy.version.device)).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
     return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
