@@ -84,7 +84,7 @@ def test_refuses_what_is_no_plain_file(small, tmp_path, usable):
         (tmp_path, "not a regular file|Is a directory"),
         (tmp_path / "missing.onnx", "No such file"),
         ("/dev/zero", "not a regular file"),
-        ("nul\0byte", "null byte"),
+        ("nul\0byte", "embedded null"),
     ]:
         refused(path, message)
 

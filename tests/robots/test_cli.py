@@ -114,6 +114,7 @@ def test_audit_finds_what_was_changed(
             row |= {
                 "timing_us": tuple(map(int, row["timing_us"])),
                 "valid": True,
+                "source": "policy",
                 "terminated": False,
                 "truncated": False,
             }
