@@ -9,12 +9,18 @@ import ziamath
 
 ziafont.config.svg2 = False  # glyphs as paths: with symbols the formulas of a page would share their ids
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
+CODE = re.compile(r"<code>([^<]*)</code>")
 SIZE = 100  # of the letters, in units of the drawing
 
 
 def on_page_content(html: str, **_: Any) -> str:
     """Replaces the formulas of a page by drawings in the size and colour of the text around them."""
-    return FORMULA.sub(_drawn, html)
+    return CODE.sub(_with_whole_options, FORMULA.sub(_drawn, html))
+
+
+def _with_whole_options(code: re.Match[str]) -> str:
+    """No line ends between the dashes of an option and its name, where browsers would end it."""
+    return "<code>" + re.sub(r"(?<!\S)--\w+", r'<span class="option">\g<0></span>', code[1]) + "</code>"
 
 
 def _drawn(formula: re.Match[str]) -> str:
