@@ -1,16 +1,26 @@
-"""What MkDocs does beside its plugins: formulas are drawn when the site is built, so that no page needs a script."""
+"""What MkDocs does beside its plugins: formulas are drawn, so no page needs a script; CONTRIBUTING.md is a page."""
 
 import re
 from html import escape, unescape
+from pathlib import Path
 from typing import Any
 
 import ziafont
 import ziamath
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 ziafont.config.svg2 = False  # glyphs as paths: with symbols the formulas of a page would share their ids
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.S)
 CODE = re.compile(r"<code>([^<]*)</code>")
 SIZE = 100  # of the letters, in units of the drawing
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds CONTRIBUTING.md of the repository as a page; its links into docs/ become links between pages."""
+    text = (Path(config.config_file_path).parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files.append(File.generated(config, "contributing.md", content=text.replace("](docs/", "](")))
+    return files
 
 
 def on_page_content(html: str, **_: Any) -> str:
