@@ -108,6 +108,8 @@ class Field:
             ValueError, TypeError, IndexError, OverflowError: when they are ragged, or are no such values.
         """
         if self.choices:
+            if unknown := set(values) - set(self.choices):
+                raise ValueError(f"{self.name} {unknown.pop()!r:.40} is none of {', '.join(self.choices)}")
             values = list(map(self.choices.index, values))
         if not self.shape:
             return np.array(values, self.type_for(whole=True, logged=True))

@@ -48,7 +48,7 @@ def test_who_chose_is_a_word_in_the_log_and_a_number_in_columns() -> None:
     source = BY_NAME["source"]
     found = source.parsed(["hold", "policy", "person"])
     assert (found.dtype, found.tolist()) == (np.int8, [2, 0, 1])
-    with pytest.raises(ValueError, match="not in tuple"):
+    with pytest.raises(ValueError, match="source 'robot' is none of policy, person, hold"):
         source.parsed(["policy", "robot"])
 
 
