@@ -41,7 +41,6 @@ FORMULA = re.compile(r"[=·→−(\[]")
 class Fragment:
     """The first line of a docstring, and the pattern it follows."""
 
-    package: str
     place: str
     line: str
     pattern: str
@@ -69,11 +68,7 @@ def docstrings(root: Path = ROOT) -> Iterator[tuple[str, str]]:
 
 def fragments(root: Path = ROOT) -> list[Fragment]:
     """Every first line that follows a pattern."""
-    return [
-        Fragment(place.partition("/")[0], place, line, pattern)
-        for place, line in docstrings(root)
-        if (pattern := pattern_of(line))
-    ]
+    return [Fragment(place, line, pattern) for place, line in docstrings(root) if (pattern := pattern_of(line))]
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ def usable(small):
 
 
 def refused(file, message):
-    start = time.perf_counter()
+    start = time.process_time()  # others may be using the machine
     with pytest.raises(UserError, match=message) as error:
         OnnxPolicy.load(file)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert len(str(error.value)) < 600
     assert str(error.value).isprintable()
 
