@@ -35,7 +35,7 @@ def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
 def test_scale_reports_every_side_by_one_worker_process(monkeypatch):
     class Here(InProcessRollouts):  # processes and actors take seconds to start; their own tests start them
         def __init__(self, *arguments):
-            super().__init__(*arguments[:7])
+            super().__init__(arguments[0])
 
     for source in ("WorkerRollouts", "RayRollouts"):
         monkeypatch.setattr(scale, source, Here)
