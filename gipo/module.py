@@ -225,12 +225,12 @@ class GIPOModule(PolicyModule):
                 value_features = features
             value, loss = self._value_terms(self.policy, value_features, target, executed)
             loss = loss if executed is None else ranks.weighed(loss, executed)
-            iteration.value_loss.append(loss.detach().clone() if self.cuda_graphs else loss.detach())
-            iteration.value_grad_norm.append(self._update(1, self.value_coef * loss, self.policy.critic_parameters))
+            iteration.keep("loss/value", loss.detach().clone() if self.cuda_graphs else loss.detach())
+            iteration.keep("grad_norm/value", self._update(1, self.value_coef * loss, self.policy.critic_parameters))
         value = value.detach()
         if executed is not None:
             value, target = value[executed], target[executed]
-        iteration.explained_variance.append(explained_variance(ranks.joined(value), ranks.joined(target)))
+        iteration.keep("explained_variance", explained_variance(ranks.joined(value), ranks.joined(target)))
 
     def _samples(self, batch: TensorDictBase) -> Samples:
         """Every step of an action chunk is a sample of its own: [B], or [B, H] as [B·H]."""
@@ -254,8 +254,7 @@ class GIPOModule(PolicyModule):
         )
         iteration.add(terms.kept(self.cuda_graphs), advantage, age)
         loss = ranks.weighed(terms.loss, terms.surrogate.used)
-        norm = self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters)
-        iteration.policy_grad_norm.append(norm)
+        iteration.keep("grad_norm/policy", self._update(0, loss / math.sqrt(index + 1), self.policy.actor_parameters))
         return terms.features.detach()
 
     def _update(self, index: int, loss: Tensor, parameters: Callable[[], list[nn.Parameter]]) -> Tensor:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from gipo.common.tables import markdown
+
 Columns = Mapping[str, np.ndarray]
 
 
@@ -241,15 +243,10 @@ def tables() -> str:
         columns = [field.name if LOG in field.places else "", field.lerobot, field.minari]
         columns += [field.key if place in field.places else "" for place in (STORE, REPLAY, BATCH)]
         where.append((f"`{field.name}`", *(f"`{name}`" if name else "" for name in columns)))
-    return "\n\n".join("\n".join(_lines(rows)) for rows in (what, where))
+    return "\n\n".join(markdown(head, rows) for head, *rows in (what, where))
 
 
 def _missing(field: Field) -> str:
     if callable(field.default):
         return DERIVED
     return "may be missing" if field.optional else "" if field.default is None else f"{field.default}"
-
-
-def _lines(rows: list[tuple[str, ...]]) -> Iterable[str]:
-    head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
-    return [head, "|" + "---|" * len(rows[0]), *others]

@@ -1,5 +1,6 @@
 """What is logged: of the updates of one training iteration, and of evaluation episodes."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -10,45 +11,34 @@ from gipo.common.intervals import wilson_interval
 from gipo.distributed import ranks
 from gipo.learning.diagnostics import mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
-from gipo.objective import Figures
 
 
 class Iteration:
     """What one iteration leaves on the device, made into metrics once at its end."""
 
     def __init__(self) -> None:
-        self.policy_loss: list[Tensor] = []
-        self.value_loss: list[Tensor] = []
-        self.kl: list[Tensor] = []
-        self.policy_grad_norm: list[Tensor] = []
-        self.value_grad_norm: list[Tensor] = []
-        self.explained_variance: list[Tensor] = []
-        self.figures: list[Figures] = []
-        self.samples: list[tuple[Tensor, ...]] = []
+        self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._samples: list[tuple[Tensor, ...]] = []
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Keep a scalar of one update; its mean over the iteration is the metric `name`."""
+        self._values[name].append(value)
 
     def add(self, terms: PolicyTerms, advantage: Tensor, age: Tensor) -> None:
         """Keep what a policy update leaves."""
-        _, weight, contribution, used, figures = terms.surrogate
-        self.policy_loss.append(ranks.weighed(terms.surrogate.loss, used))
-        self.kl.append(ranks.weighed(terms.kl, used))
-        self.figures.append(figures)
-        self.samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
+        loss, weight, contribution, used, figures = terms.surrogate
+        self.keep("loss/policy", ranks.weighed(loss, used))
+        self.keep("kl", ranks.weighed(terms.kl, used))
+        for name, value in figures.items():
+            self.keep(name, value)
+        self._samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
 
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
-        means = {
-            "loss/policy": self.policy_loss,
-            "loss/value": self.value_loss,
-            "kl": self.kl,
-            "grad_norm/policy": self.policy_grad_norm,
-            "grad_norm/value": self.value_grad_norm,
-            "explained_variance": self.explained_variance,
-            **{name: [figures[name] for figures in self.figures] for name in (self.figures or [{}])[0]},
-        }
-        metrics = {name: ranks.averaged(torch.stack(values)).nanmean() for name, values in means.items() if values}
-        if not self.samples:  # the critic learned alone
+        metrics = {name: ranks.averaged(torch.stack(values)).nanmean() for name, values in self._values.items()}
+        if not self._samples:  # the critic learned alone
             return metrics
-        return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self.samples, strict=True)))
+        return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self._samples, strict=True)))
 
 
 def episode_figures(episodes: TensorDictBase, parts: Sequence[str] = ()) -> dict[str, float]:

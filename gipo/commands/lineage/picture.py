@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
+from scipy.optimize import isotonic_regression
 
 from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.lineage.graph import LineageNode, walk
@@ -37,9 +40,8 @@ class Box:
         if len(self.nodes) > 1:
             names = [node.files[0].rpartition("/")[2] if node.files else node.key.short for node in self.nodes]
             return f"{len(self.nodes)} {kind}s", _without_middle(names[0]), _without_middle(f"to {names[-1]}")
-        title = f"{kind} {'without an id' if first.key.id.startswith('none:') else first.key.short}"
         files = ", ".join(first.files) or "not in this folder"
-        return title, _without_middle(files), _without_end(", ".join(first.facts))
+        return first.key.title, _without_middle(files), _without_end(", ".join(first.facts))
 
 
 def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:
@@ -97,18 +99,14 @@ def _edges(graph: Mapping[Key, LineageNode], place: Mapping[Key, int]) -> dict[t
 
 def _columns(count: int, edges: Mapping[tuple[int, int], How]) -> list[int]:
     """The number of steps on the longest way to each box; a circle, which only a forged file can make, ends it."""
-    waiting = [sum(end == index for _, end in edges) for index in range(count)]
-    after = defaultdict(list)
-    for start, end in edges:
-        after[start].append(end)
-    columns, ready = [0] * count, [index for index in range(count) if not waiting[index]]
-    while ready:
-        start = ready.pop()
-        for end in after[start]:
-            columns[end] = max(columns[end], columns[start] + 1)
-            waiting[end] -= 1
-            if not waiting[end]:
-                ready.append(end)
+    before = {index: [start for start, end in edges if end == index] for index in range(count)}
+    columns, order = [0] * count, TopologicalSorter(before)
+    with suppress(CycleError):
+        order.prepare()
+    while ready := order.get_ready():
+        for index in ready:
+            columns[index] = max((columns[start] + 1 for start in before[index]), default=0)
+        order.done(*ready)
     return columns
 
 
@@ -132,15 +130,10 @@ def _rows(columns: Sequence[int], edges: Mapping[tuple[int, int], How]) -> np.nd
 
 def _apart(wanted: np.ndarray) -> np.ndarray:
     """The places nearest to `wanted` [N], in least squares, that keep the order and are at least 1 apart."""
-    # With y_i = z_i + i the constraint is z_i ≤ z_{i+1}: isotonic regression, by pooling neighbours that violate it
-    pools: list[tuple[float, int]] = []
-    for value in wanted - np.arange(len(wanted)):
-        mean, size = float(value), 1
-        while pools and pools[-1][0] > mean:
-            other, many = pools.pop()
-            mean, size = (mean * size + other * many) / (size + many), size + many
-        pools.append((mean, size))
-    return np.concatenate([np.full(size, mean) for mean, size in pools]) + np.arange(len(wanted))
+    # With y_i = z_i + i the constraint is z_i ≤ z_{i+1}
+    places = np.arange(len(wanted))
+    found: np.ndarray = isotonic_regression(wanted - places).x + places
+    return found
 
 
 def _draw_box(axes: Any, box: Box, x: float, y: float) -> None:

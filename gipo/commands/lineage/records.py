@@ -42,6 +42,11 @@ class Key(NamedTuple):
         """The id as far as a person reads it."""
         return self.id[:12]
 
+    @property
+    def title(self) -> str:
+        """Kind and id; a checkpoint that was written before checkpoints had ids is named by its file alone."""
+        return f"{self.kind.value} {'without an id' if self.id.startswith('none:') else self.short}"
+
 
 @dataclass(frozen=True)
 class Ancestor:
@@ -75,16 +80,10 @@ class Record:
     origins: tuple[Ancestor, ...] = ()
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """A file that could not be read, and why."""
+def scan(folder: Path) -> tuple[list[Record], list[tuple[str, str]]]:
+    """What the checkpoints, artifacts and logs under `folder` say, in the order of their names.
 
-    file: str
-    reason: str
-
-
-def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
-    """Everything that the checkpoints, artifacts and logs under `folder` say, in the order of their names.
+    Beside it, names of files that could not be read, and why.
 
     Raises:
         UserError: when there is no such folder.
@@ -101,7 +100,7 @@ def scan(folder: Path) -> tuple[list[Record], list[Unreadable]]:
         try:
             records += read(path, name)
         except (UserError, OSError) as error:
-            unreadable.append(Unreadable(name, printable(str(error).replace(str(path), "the file"))))
+            unreadable.append((name, printable(str(error).replace(str(path), "the file"))))
     return records, unreadable
 
 

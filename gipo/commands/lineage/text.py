@@ -3,29 +3,26 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from gipo.commands.lineage.graph import LineageNode, walk
-from gipo.commands.lineage.records import Ancestor, How, Key, Unreadable
+from gipo.commands.lineage.records import Ancestor, How, Key
 
 MANY = 3  # logs that are listed one by one
 
 
-def text(graph: Mapping[Key, LineageNode], unreadable: Sequence[Unreadable] = ()) -> str:
-    """The tree, one node a line; then what is missing and what could not be read."""
+def text(graph: Mapping[Key, LineageNode], unreadable: Iterable[tuple[str, str]] = ()) -> str:
+    """The tree, one node a line; then what is missing, and which files could not be read and why."""
     lines = [_branch(lasts) + describe(node, below_first=bool(lasts)) for node, lasts in walk(graph)]
-    missing = [(f"{node.key.kind.value} {node.key.short}", _mentioned(graph, node)) for node in lacking(graph)]
+    missing = [(node.key.title, _mentioned(graph, node)) for node in lacking(graph)]
     lines += _list("not in this folder", missing)
-    lines += _list("not readable", [(each.file, each.reason) for each in unreadable])
+    lines += _list("not readable", unreadable)
     return "\n".join(lines) if lines else "no checkpoint, artifact or log"
 
 
 def describe(node: LineageNode, below_first: bool = True) -> str:
     """Kind, id, files, facts, and the origins that its place below the first of them does not show."""
-    title = f"{node.key.kind.value} {node.key.short}"
-    if node.key.id.startswith("none:"):
-        title = f"{node.key.kind.value} without an id"
     files = ", ".join(node.files) or "(not in this folder)"
     shown = node.origins[:1] if below_first and node.origins[0].how is not How.LEARNED else ()
     origins = [origin for origin in node.origins if origin not in shown]
-    return " · ".join([f"{title}  {files}", *filter(None, [", ".join(node.facts)]), *_origins(origins)])
+    return " · ".join([f"{node.key.title}  {files}", *filter(None, [", ".join(node.facts)]), *_origins(origins)])
 
 
 def lacking(graph: Mapping[Key, LineageNode]) -> list[LineageNode]:
@@ -48,7 +45,7 @@ def _origins(origins: Sequence[Ancestor]) -> list[str]:
 def _mentioned(graph: Mapping[Key, LineageNode], missing: LineageNode) -> str:
     """Say, in words, who names something that lies in no file of the folder."""
     by = [node for node in graph.values() if any(origin.key == missing.key for origin in node.origins)]
-    names = [node.files[0] if node.files else f"{node.key.kind.value} {node.key.short}" for node in by]
+    names = [node.files[0] if node.files else node.key.title for node in by]
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return f"named by {', '.join(names[:MANY])}{more}" if names else "named by a log that carries its manifest"
 

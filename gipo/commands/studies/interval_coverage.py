@@ -4,7 +4,7 @@ Scores are normal with unit deviation, the strata at different means, so that th
 or for the interquartile mean from a million draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -37,41 +37,32 @@ def interval_coverage(draws: int, seed: int) -> list[dict[str, object]]:
         seed: of the scores.
     """
     rng = np.random.default_rng(seed)
-    rows: list[dict[str, object]] = []
+    shapes = tqdm(SHAPES, desc="intervals", unit="shape", delay=2)
+    return [row for strata, runs in shapes for row in _of_shape(strata, runs, draws, rng)]
 
-    def measure(figure: str, strata: int, runs: int, truth: float, once: Callable[[], Interval]) -> None:
+
+def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> Iterator[dict[str, object]]:
+    means = OFFSETS[:strata]
+
+    def scores(shift: float = 0.0) -> Array:
+        return rng.normal(size=(strata, runs)) + means + shift
+
+    def improvement(shift: float) -> Interval:
+        return improvement_interval(scores(shift), scores())
+
+    def share() -> Interval:
+        (found,) = performance_profile(scores(), np.array([THRESHOLD]))
+        return share_interval(found, strata * runs)
+
+    def row(figure: str, truth: float, once: Callable[[], Interval]) -> dict[str, object]:
         low, high = np.array([once() for _ in range(draws)]).T
         held, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
-        rows.append({"figure": figure, "strata": strata, "runs": runs, "draws": draws, "nominal": 0.95,
-                     "coverage": float(held), "width": float(width)})  # fmt: skip
+        return {"figure": figure, "strata": strata, "runs": runs, "draws": draws, "nominal": 0.95,
+                "coverage": float(held), "width": float(width)}  # fmt: skip
 
-    for strata, runs in tqdm(SHAPES, desc="intervals", unit="shape", delay=2):
-        means = OFFSETS[:strata]
-        scores = partial(_scores, rng, means, runs)
-        truth = float(interquartile_mean(rng.normal(size=(strata, TRUTH_DRAWS // strata)) + means))
-        measure("interquartile mean", strata, runs, truth, partial(_of_iqm, scores))
-        for shift in SHIFTS:
-            truth = float(norm.cdf(shift / 2**0.5))
-            figure = f"probability of improvement, shift {shift:g}"
-            measure(figure, strata, runs, truth, partial(_of_improvement, scores, shift))
-        truth = float(norm.sf(THRESHOLD - means).mean())
-        measure(f"share of runs above {THRESHOLD:g}", strata, runs, truth, partial(_of_share, scores))
-    return rows
-
-
-def _scores(rng: np.random.Generator, means: Array, runs: int, shift: float = 0.0) -> Array:
-    return rng.normal(size=(len(means), runs)) + means + shift
-
-
-def _of_iqm(scores: Callable[..., Array]) -> Interval:
-    return iqm_interval(scores(), RESAMPLINGS)
-
-
-def _of_improvement(scores: Callable[..., Array], shift: float) -> Interval:
-    return improvement_interval(scores(shift), scores())
-
-
-def _of_share(scores: Callable[..., Array]) -> Interval:
-    drawn = scores()
-    (share,) = performance_profile(drawn, np.array([THRESHOLD]))
-    return share_interval(share, drawn.size)
+    truth = float(interquartile_mean(rng.normal(size=(strata, TRUTH_DRAWS // strata)) + means))
+    yield row("interquartile mean", truth, lambda: iqm_interval(scores(), RESAMPLINGS))
+    for shift in SHIFTS:
+        truth = float(norm.cdf(shift / 2**0.5))
+        yield row(f"probability of improvement, shift {shift:g}", truth, partial(improvement, shift))
+    yield row(f"share of runs above {THRESHOLD:g}", float(norm.sf(THRESHOLD - means).mean()), share)

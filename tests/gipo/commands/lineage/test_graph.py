@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.lineage.graph import build, walk
-from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, Unreadable, scan
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, scan
 from gipo.commands.lineage.text import lacking, text
 
 Chain = tuple[Path, dict[str, str]]
@@ -34,7 +34,7 @@ def test_what_is_missing_keeps_its_place_and_is_listed(chain: Chain) -> None:
     folder, ids = chain
     for name in ("first.onnx", "bbbb.mcap", "sim/best.ckpt", "sim/last.ckpt", "round1.ckpt"):
         (folder / name).unlink()
-    found = text(build(scan(folder)[0]), [Unreadable("x.ckpt", "the file is damaged")])
+    found = text(build(scan(folder)[0]), [("x.ckpt", "the file is damaged")])
     tree, missing, unreadable = found.split("\n\n")
     # The logs carry the manifest of the first artifact; with it, the first checkpoint is known by its id.
     # Of the one in the middle the second artifact's manifest tells the id, and whose logs it learned from.

@@ -126,9 +126,9 @@ def test_a_checkpoint_with_odd_entries_is_listed_with_its_reason(
     entries: dict[str, Any], words: str, chain: Chain
 ) -> None:
     rewritten(chain[0] / "round1.ckpt", **entries)
-    records, (unreadable,) = scan(chain[0])
-    assert unreadable.file == "round1.ckpt"
-    assert words in unreadable.reason
+    records, ((file, reason),) = scan(chain[0])
+    assert file == "round1.ckpt"
+    assert words in reason
     assert chain[1]["round2"] in {record.key.id for record in records}
 
 
@@ -141,7 +141,7 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     torch.save({"weights": torch.ones(2)}, folder / "foreign.ckpt")
     (folder / "folder.onnx").mkdir()
     records, unreadable = scan(folder)
-    reasons = {each.file: each.reason for each in unreadable}
+    reasons = dict(unreadable)
     assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt"]
     assert "the file is truncated, damaged" in reasons["other.ckpt"]
     assert "no 'gipo' entry" in reasons["foreign.ckpt"]
@@ -157,7 +157,7 @@ def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
     write_of_schema(tmp_path / "older.mcap", 0)
     records, unreadable = scan(tmp_path)
     assert [record.file for record in records] == ["older.mcap"]
-    assert {each.file: each.reason for each in unreadable} == {
+    assert dict(unreadable) == {
         "bag.mcap": "the file is no log of gipo-robot: an MCAP file of profile 'ros2'",
         "newer.mcap": "the file: the log has schema 2, this gipo reads up to 1; upgrade gipo",
         "zeros.mcap": "the file ends before it says whose log it is: zeros from byte 0 on: the file system never wrote "
