@@ -1,80 +1,75 @@
 """From the rows of a log to columns: arrays of each block of the file, so that parsed JSON never piles up."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import orjson
-from mcap.records import Metadata
 
 from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, complete
 from robots.log.episode import Episode
-from robots.log.header import Header, parse_header
 from robots.log.labels import Label
 from robots.log.scan import Message
 
 # What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
-_ARRAYS = tuple(field for field in LOGGED if field.name not in ("episode", "gate"))
+_ARRAYS = tuple(each for each in LOGGED if each.name not in ("episode", "gate"))
+
+
+@dataclass
+class _Rows:
+    """What was taken of one episode so far: its `length` rows as columns of each block, and what stands beside them."""
+
+    blocks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    length: int = 0
+    gate: dict[int, list[str]] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    shadows: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Collector:
     """Sorts the rows of a log into episodes, as arrays of each block of the file.
 
     Args:
-        shadows: whether rows of shadow policies are kept.
+        whole: whether rows of shadow policies are kept, and the events of all episodes together, in `events`.
     """
 
-    def __init__(self, shadows: bool = True) -> None:
-        self._keep_shadows = shadows
-        self.header: Header | None = None
-        self._blocks: dict[int, list[dict[str, np.ndarray]]] = {}
-        self._gates: dict[int, dict[int, list[str]]] = {}
-        self._lengths: dict[int, int] = {}
-        self._shadows: dict[int, list[dict[str, Any]]] = {}
+    def __init__(self, whole: bool = True) -> None:
+        self._whole = whole
+        self._rows: defaultdict[int, _Rows] = defaultdict(_Rows)
         self.events: list[dict[str, Any]] = []
 
-    def take(self, item: Metadata | list[Message]) -> None:
-        """Take the messages of one block, or the session's metadata; later metadata are not the session's.
+    def take(self, messages: list[Message]) -> None:
+        """Take the messages of one block.
 
         Raises:
             UserError: when they are of another form than the writer's.
         """
-        if isinstance(item, list):
-            self._messages(item)
-        elif self.header is None:
-            self.header = parse_header(item)
-
-    def _messages(self, messages: list[Message]) -> None:
         steps = [data for topic, data in messages if topic == "step"]
         with _of_our_writer():
-            if steps:
-                self._steps(orjson.loads(b"[" + b",".join(steps) + b"]"))
+            for number, rows in groupby(orjson.loads(b"[" + b",".join(steps) + b"]"), itemgetter("episode")):
+                self._block(int(number), list(rows))
             for topic, data in messages:
                 if topic == "event":
-                    self.events.append(_event(orjson.loads(data)))
-                elif topic == "shadow" and self._keep_shadows:
+                    event = _event(orjson.loads(data))
+                    self._rows[event["episode"]].events.append(event)
+                    if self._whole:
+                        self.events.append(event)
+                elif topic == "shadow" and self._whole:
                     row = _shadow(orjson.loads(data))
-                    self._shadows.setdefault(row["episode"], []).append(row)
-
-    def _steps(self, rows: list[dict[str, Any]]) -> None:
-        numbers = [row["episode"] for row in rows]
-        start = 0
-        for stop in range(1, len(rows) + 1):
-            if stop == len(rows) or numbers[stop] != numbers[start]:
-                self._block(int(numbers[start]), rows[start:stop])
-                start = stop
+                    self._rows[row["episode"]].shadows.append(row)
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
-        length = self._lengths.get(episode, 0)
+        found = self._rows[episode]
         with _of_our_writer(f"episode {episode}, from step {rows[0].get('step')}: "):
-            block = _columns(rows)
-        self._blocks.setdefault(episode, []).append(block)
-        for index, row in enumerate(rows):
-            if row["gate"]:
-                self._gates.setdefault(episode, {})[length + index] = row["gate"]
-        self._lengths[episode] = length + len(rows)
+            found.blocks.append(_columns(rows))
+        found.gate |= {found.length + index: row["gate"] for index, row in enumerate(rows) if row["gate"]}
+        found.length += len(rows)
 
     def episodes(self, labels: dict[int, Label]) -> list[Episode]:
         """What was taken, in the order of the episodes' numbers.
@@ -82,7 +77,7 @@ class Collector:
         Raises:
             UserError: when an episode changes its shape half-way.
         """
-        return self._made(sorted(self._blocks), labels)
+        return [_episode(number, rows, labels) for number, rows in sorted(self._rows.items()) if rows.blocks]
 
     def followed(self, labels: dict[int, Label]) -> list[Episode]:
         """The episodes that a later one follows, in the order they began; they, and their events, are forgotten here.
@@ -90,33 +85,13 @@ class Collector:
         Raises:
             UserError: when an episode changes its shape half-way.
         """
-        if len(self._blocks) < 2:
-            return []
-        numbers = list(self._blocks)[:-1]
-        found = self._made(numbers, labels)
-        for number in numbers:
-            del self._blocks[number], self._lengths[number]
-            self._gates.pop(number, None)
-            self._shadows.pop(number, None)
-        gone = set(numbers)
-        self.events = [event for event in self.events if event["episode"] not in gone]
-        return found
+        numbers = [number for number, rows in self._rows.items() if rows.blocks][:-1]
+        return [_episode(number, self._rows.pop(number), labels) for number in numbers]
 
-    def _made(self, numbers: list[int], labels: dict[int, Label]) -> list[Episode]:
-        of_episode: dict[int, list[dict[str, Any]]] = {}
-        for event in self.events:
-            of_episode.setdefault(event["episode"], []).append(event)
-        return [
-            Episode(
-                number,
-                _joined(number, self._blocks[number]),
-                self._gates.get(number, {}),
-                of_episode.get(number, []),
-                self._shadows.get(number, []),
-                labels.get(number),
-            )
-            for number in numbers
-        ]
+
+def _episode(number: int, rows: _Rows, labels: dict[int, Label]) -> Episode:
+    columns = _joined(number, rows.blocks)
+    return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number))
 
 
 @contextmanager
@@ -138,8 +113,8 @@ def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.nd
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
-    there = [field for field in _ARRAYS if not field.later or field.name in rows[0]]
-    columns = {field.name: field.parsed([row[field.name] for row in rows]) for field in there}
+    there = [each for each in _ARRAYS if not each.later or each.name in rows[0]]
+    columns = {each.name: each.parsed([row[each.name] for row in rows]) for each in there}
     complete(columns, _ARRAYS)
     return columns
 

@@ -79,31 +79,26 @@ class Header:
     manifests: dict[str, str]
 
 
-def newer_schema(metadata: Metadata) -> str:
-    """Why this version cannot read a log, in words; empty where it can, or where these are no session's metadata."""
-    texts = dict(metadata.metadata)
-    whole = texts.pop("sha256", None) == digest(texts)
-    schema = texts.get("schema", "")
-    number = int(schema) if schema.isdecimal() and len(schema) < 10 else SCHEMA
-    if metadata.name != SESSION or not whole or number <= SCHEMA:
-        return ""
-    return f"the log has schema {schema}, this gipo reads up to {SCHEMA}; upgrade gipo"
+class NewerSchema(UserError):
+    """A log of a schema that this version cannot read."""
 
 
 def parse_header(metadata: Metadata) -> Header:
     """The session metadata of a log.
 
     Raises:
-        UserError: when it is not what the writer wrote, or of a later schema.
+        NewerSchema: when it is of a later schema.
+        UserError: when it is not what the writer wrote.
     """
     texts = dict(metadata.metadata)
     found = texts.pop("sha256", None)
     if metadata.name != SESSION or found != digest(texts):
         raise UserError("the session's metadata do not match their digest")
-    if reason := newer_schema(metadata):
-        raise UserError(reason)
+    schema = texts.get("schema", "")
+    if schema.isdecimal() and len(schema) < 10 and int(schema) > SCHEMA:
+        raise NewerSchema(f"the log has schema {schema}, this gipo reads up to {SCHEMA}; upgrade gipo")
     try:
-        int(texts["schema"])
+        int(schema)
         manifests = {key.removeprefix("manifest."): text for key, text in texts.items() if key.startswith("manifest.")}
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
         return Header(texts["session"], texts["created"], robot, settings, manifests)

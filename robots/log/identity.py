@@ -4,12 +4,11 @@ import os
 from dataclasses import dataclass
 
 import orjson
-from mcap.records import Metadata
 
 from gipo.common.errors import UserError
-from robots.log.header import Header, parse_header
-from robots.log.reader import naming, refuse_unreadable
-from robots.log.scan import FOREIGN, NEWER, Scanner, open_regular
+from robots.log.header import Header
+from robots.log.reader import header_of
+from robots.log.scan import Scanner, open_regular
 
 BLOCKS = 8  # that are searched for the start of the first episode; it stands in the first, unless a robot idles long
 
@@ -33,25 +32,15 @@ def read_opening(path: str | os.PathLike[str]) -> Opening:
     Raises:
         UserError: when the file is no log, or one of a later schema, or its beginning is damaged or missing.
     """
-    header, blocks = None, 0
+    blocks = 0
     with open_regular(path) as file:
         scanner = Scanner(file)
-        for item in scanner.items():
-            if isinstance(item, Metadata):
-                if header is None:
-                    with naming(path):
-                        header = parse_header(item)
-                continue
-            acting = next((who for topic, data in item if topic == "event" for who in _acting(path, data)), None)
-            blocks += bool(item)  # in logs of version 0.1 the first holds the channels alone
-            if header is not None and (acting is not None or blocks == BLOCKS):
-                return Opening(header, acting)
-    if header is None:
-        assert scanner.integrity is not None
-        if scanner.integrity.status in (FOREIGN, NEWER):
-            refuse_unreadable(path, scanner.integrity)
-        raise UserError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")
-    return Opening(header, None)
+        for block in scanner.blocks():
+            acting = next((who for topic, data in block if topic == "event" for who in _acting(path, data)), None)
+            blocks += bool(block)  # in logs of version 0.1 the first holds the channels alone
+            if scanner.header is not None and (acting is not None or blocks == BLOCKS):
+                return Opening(scanner.header, acting)
+    return Opening(header_of(path, scanner), None)
 
 
 def _acting(path: str | os.PathLike[str], data: bytes) -> list[str]:

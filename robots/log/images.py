@@ -107,8 +107,8 @@ def read_images(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         UserError: when there is no such file, or a row is none.
     """
     with open_regular(path) as file:
-        for item in Scanner(file).items():
-            for topic, data in item if isinstance(item, list) else ():
+        for block in Scanner(file).blocks():
+            for topic, data in block:
                 if topic == "camera":
                     yield _row(data)
 

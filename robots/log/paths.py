@@ -65,16 +65,16 @@ def without_strangers(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             read_header(path)
         except StrangeLog as error:
             left_out.append(str(error))
+            continue
         except UserError:
-            kept.append(path)  # its reader says what is wrong, and where
-        else:
-            kept.append(path)
+            pass  # its reader says what is wrong, and where
+        kept.append(path)
     return kept, left_out
 
 
 def _is_empty(path: Path) -> bool:
     """Whether nothing of a log reached the disk but its beginning, as when power fails at once."""
     try:
-        return read_header(path) is None and verify(path)[0].status == TORN
+        return read_header(path) is None and verify(path).status == TORN
     except UserError:
         return False  # its reader says what is wrong

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcap.records import Metadata
-
 from gipo.common.errors import UserError
 from gipo.common.interpreter import no_garbage_collection
 from robots.log.columns import Collector
 from robots.log.episode import Episode
-from robots.log.header import Header, parse_header
+from robots.log.header import Header
 from robots.log.labels import read_labels, unused_labels
 from robots.log.scan import DAMAGED, FOREIGN, NEWER, Integrity, Scanner, StrangeLog, open_regular
 
@@ -51,19 +49,14 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
         scanner = Scanner(file)
         collector = Collector()
         with naming(path):
-            for item in scanner.items():
-                collector.take(item)
-    integrity = scanner.integrity
-    assert integrity is not None
-    if integrity.status != DAMAGED or not salvage:
-        refuse_unreadable(path, integrity)
-    if collector.header is None:
-        raise UserError(f"{path} ends before it says whose log it is: {integrity.reason or 'no session'}")
-    labels, unreadable = read_labels(path, collector.header.session)
+            for block in scanner.blocks():
+                collector.take(block)
+    header, integrity = header_of(path, scanner, salvage), scanner.integrity
+    labels, unreadable = read_labels(path, header.session)
     with naming(path):
         episodes = collector.episodes(labels)
     unused = unused_labels(labels, unreadable, {episode.number for episode in episodes})
-    return Log(collector.header, episodes, collector.events, integrity, unused)
+    return Log(header, episodes, collector.events, integrity, unused)
 
 
 def read_logs(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, Log]]:
@@ -89,11 +82,25 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     """
     with open_regular(path) as file:
         scanner = Scanner(file)
-        first = next(iter(scanner.items()), None)
-    if scanner.integrity is not None and scanner.integrity.status in (FOREIGN, NEWER):
+        for _ in scanner.blocks():
+            if scanner.header is not None:
+                return scanner.header
+    if scanner.integrity.status in (FOREIGN, NEWER):
         refuse_unreadable(path, scanner.integrity)
-    with naming(path):
-        return parse_header(first) if isinstance(first, Metadata) else None
+    return None
+
+
+def header_of(path: str | os.PathLike[str], scanner: Scanner, salvage: bool = False) -> Header:
+    """What a log says of itself, once it is read as far as it goes; `salvage` takes one that is damaged behind that.
+
+    Raises:
+        UserError: as `refuse_unreadable` does, and where the log ends before it says whose it is.
+    """
+    if scanner.integrity.status != DAMAGED or not salvage:
+        refuse_unreadable(path, scanner.integrity)
+    if scanner.header is None:
+        raise UserError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")
+    return scanner.header
 
 
 def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
@@ -111,23 +118,17 @@ def refuse_unreadable(path: str | os.PathLike[str], found: Integrity) -> None:
         raise UserError(f"{path} is damaged from byte {found.valid} of {found.size}: {found.reason}")
 
 
-def verify(path: str | os.PathLike[str]) -> tuple[Integrity, Header | None]:
+def verify(path: str | os.PathLike[str]) -> Integrity:
     """Check every byte of a log without parsing its rows.
 
     Raises:
         UserError: when there is no such file.
     """
-    header = None
     with open_regular(path) as file:
         scanner = Scanner(file)
-        for item in scanner.items():
-            if isinstance(item, Metadata) and header is None:
-                try:
-                    header = parse_header(item)
-                except UserError as error:
-                    return Integrity(DAMAGED, os.fstat(file.fileno()).st_size, 0, 0, str(error)), None
-    assert scanner.integrity is not None
-    return scanner.integrity, header
+        for _ in scanner.blocks():
+            pass
+    return scanner.integrity
 
 
 @contextmanager

@@ -18,18 +18,19 @@ import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Header, Metadata
+from mcap.records import Channel, Metadata
+from mcap.records import Header as FileHeader
 
 from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
 from robots.log.container import BLOCK, COMPRESSION, MAGIC, MAX_RECORD, MESSAGE, PROFILE
-from robots.log.header import SESSION, newer_schema
+from robots.log.header import SESSION, Header, NewerSchema, parse_header
 from robots.log.torn_end import block_behind, ends_whole, zeros_from
 
 SEALED, TORN, DAMAGED, FOREIGN, NEWER = "sealed", "torn", "damaged", "foreign", "newer"
 Message = tuple[str, bytes]  # topic and JSON of one message of a checked block
 _DATA_SECTION = {Opcode.HEADER, Opcode.METADATA, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.DATA_END}
-_Record = TypeVar("_Record", Header, Metadata, Channel)
+_Record = TypeVar("_Record", FileHeader, Metadata, Channel)
 _HEAD = struct.Struct("<BQ")
 _BEGINNING = 4096  # bytes among which a log of ours names its session, whatever else is wrong with them
 
@@ -71,11 +72,15 @@ class _Fault(Exception):
 
 
 class Scanner:
-    """Reads one log front to back, checking everything; `integrity` is known once `items` is exhausted.
+    """Reads one log front to back, checking everything.
+
+    `header` is known with the first of `blocks`, and `integrity` once they are exhausted.
 
     Args:
         file: opened for reading; neither written nor closed here.
     """
+
+    integrity: Integrity
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -85,10 +90,10 @@ class Scanner:
         self._crc = 0
         self._messages = 0
         self._channels: dict[int, str] = {}
-        self.integrity: Integrity | None = None
+        self.header: Header | None = None
 
-    def items(self) -> Iterator[Metadata | list[Message]]:
-        """Metadata, and the messages of one block after the other, in file order."""
+    def blocks(self) -> Iterator[list[Message]]:
+        """The messages of one block after the other, in file order; none for metadata, the session's among them."""
         status, reason = SEALED, ""
         try:
             yield from self._data_section()
@@ -117,7 +122,7 @@ class Scanner:
         self._file.seek(0)
         return SESSION.encode() in self._file.read(_BEGINNING)
 
-    def _data_section(self) -> Iterator[Metadata | list[Message]]:
+    def _data_section(self) -> Iterator[list[Message]]:
         if (magic := self._file.read(len(MAGIC))) != MAGIC:
             if MAGIC.startswith(magic):
                 raise _Fault(TORN, f"the file stops after byte {len(magic)}")
@@ -129,20 +134,18 @@ class Scanner:
             if opcode not in expected:
                 zeros = not any(raw)  # which something follows, or the file would be torn
                 raise _Fault(DAMAGED, f"a record of kind {opcode} where none may be", frame=not zeros)
-            if opcode == Opcode.HEADER and (profile := _parse(Header, body).profile) != PROFILE:
+            if opcode == Opcode.HEADER and (profile := _parse(FileHeader, body).profile) != PROFILE:
                 raise _Fault(DAMAGED, f"an MCAP file of profile {profile[:40]!r}")
             if opcode == Opcode.DATA_END:
                 if len(body) != 4 or struct.unpack("<I", body)[0] != self._crc:
                     raise _Fault(DAMAGED, "the CRC of the data section is wrong")
                 self._offset += len(raw)
                 return
-            found: Metadata | list[Message] | None = None
-            if opcode == Opcode.METADATA:
-                found = _metadata(body)
-            elif opcode == Opcode.CHUNK:
-                found = self._block(body)
+            found = self._block(body) if opcode == Opcode.CHUNK else []
+            if opcode == Opcode.METADATA and self.header is None:  # later metadata are not the session's
+                self.header = _header(body)
             self._accept(raw)
-            if found is not None:
+            if opcode in (Opcode.METADATA, Opcode.CHUNK):
                 yield found
             expected = _DATA_SECTION - {Opcode.HEADER}
 
@@ -236,13 +239,11 @@ def _decompress(data: memoryview, size: int) -> bytes:
         raise _Fault(DAMAGED, f"a block cannot be decompressed: {error}") from error
 
 
-def _metadata(body: memoryview) -> Metadata:
-    found = _parse(Metadata, body)
-    if body[-1:] == b"\0":  # it ends with a text
-        raise _Fault(DAMAGED, "a metadata record that ends in zeros")
-    if reason := newer_schema(found):
-        raise _Fault(NEWER, reason)
-    return found
+def _header(body: memoryview) -> Header:
+    try:
+        return parse_header(_parse(Metadata, body))
+    except UserError as error:
+        raise _Fault(NEWER if isinstance(error, NewerSchema) else DAMAGED, str(error)) from error
 
 
 def _parse(kind: type[_Record], body: memoryview) -> _Record:

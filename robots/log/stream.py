@@ -34,27 +34,26 @@ class LogStream:
         Raises:
             UserError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
         """
-        collector = Collector(shadows=False)
+        collector = Collector(whole=False)
         labels: dict[int, Label] = {}
         unreadable = 0
         seen: set[int] = set()
         with open_regular(self.path) as file:
             scanner = Scanner(file)
-            items = scanner.items()
+            blocks = scanner.blocks()
             while True:
                 with no_garbage_collection():
-                    item = next(items, None)
-                    if item is None:
+                    block = next(blocks, None)
+                    if block is None:
                         break
                     with naming(self.path):
-                        collector.take(item)
+                        collector.take(block)
                         finished = collector.followed(labels)
-                if self.header is None and collector.header is not None:
-                    self.header = collector.header
+                if self.header is None and scanner.header is not None:
+                    self.header = scanner.header
                     labels, unreadable = read_labels(self.path, self.header.session)
                 yield from self._new(finished, seen)
         self.integrity = scanner.integrity
-        assert self.integrity is not None
         refuse_unreadable(self.path, self.integrity)
         with naming(self.path):
             last = collector.episodes(labels)

@@ -24,7 +24,7 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
     counts: Counter[str] = Counter()
     stayed = ""
     for path in paths:
-        found, _ = verify(path)
+        found = verify(path)
         counts[found.status] += 1
         yield line(path, found)
         if found.status == DAMAGED and aside is not None:

@@ -110,7 +110,7 @@ def test_a_chunk_is_gone_through_before_the_next_is_decided(
 def test_images_are_logged_beside_the_steps(policy: OnnxPolicy, tmp_path: Path) -> None:
     run(policy, tmp_path / "log.mcap")
     with open(tmp_path / "log.mcap", "rb") as file:
-        topics = [topic for item in Scanner(file).items() if isinstance(item, list) for topic, _ in item]
+        topics = [topic for block in Scanner(file).blocks() for topic, _ in block]
     assert topics.count("camera") == STEPS + 1  # also what followed the last command
 
 

@@ -77,5 +77,5 @@ def test_every_reader_of_data_says_so(tmp_path):
         read_head(tmp_path / "a.ckpt")
     with pytest.raises(UserError, match=r"the file is no artifact: it is a pointer of Git LFS"):
         check_bytes(POINTER)
-    found, _ = verify(tmp_path / "a.mcap")
+    found = verify(tmp_path / "a.mcap")
     assert (found.status, found.reason[:30]) == ("foreign", "it is a pointer of Git LFS, an")

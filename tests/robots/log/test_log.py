@@ -27,6 +27,7 @@ from robots.log import (
     Shadow,
     append_label,
     labels_path,
+    read_header,
     read_log,
     verify,
 )
@@ -210,7 +211,7 @@ def test_a_torn_file_gives_its_prefix(written: Write, cut: int) -> None:
     path = written(2 * EPISODE)
     whole = path.read_bytes()
     path.write_bytes(whole[:cut])
-    integrity, _ = verify(path)
+    integrity = verify(path)
     assert integrity.status == TORN
     assert integrity.size == len(whole[:cut])
     if cut < 0:
@@ -226,9 +227,9 @@ def test_every_cut_gives_a_prefix(written: Write) -> None:
     generator = random.Random(0)
     for cut in generator.sample(range(len(whole)), 150):
         path.write_bytes(whole[:cut])
-        integrity, header = verify(path)
+        integrity = verify(path)
         assert (integrity.status, integrity.size) == (TORN, cut)
-        if header is not None:
+        if read_header(path) is not None:
             log = read_log(path)
             assert assert_prefix(log) == sum(map(len, log.episodes))
 
@@ -237,9 +238,9 @@ def test_a_tail_of_zeros_is_torn(written: Write) -> None:
     path = written(EPISODE)
     whole = path.read_bytes()
     path.write_bytes(whole[:-200] + bytes(5000))
-    assert verify(path)[0].status in (TORN, DAMAGED)
+    assert verify(path).status in (TORN, DAMAGED)
     path.write_bytes(_data_section(whole) + bytes(5000))
-    integrity, _ = verify(path)
+    integrity = verify(path)
     assert (integrity.status, integrity.tail) == (TORN, 5000)
 
 
@@ -272,7 +273,7 @@ def test_a_block_that_is_missing_or_repeated_is_found_without_a_footer(tmp_path:
     (start, stop), (_, after) = blocks[2], blocks[3]
     for spoilt in (torn[:start] + torn[stop:], torn[:after] + torn[start:stop] + torn[after:]):
         writer.path.write_bytes(spoilt)
-        integrity, _ = verify(writer.path)
+        integrity = verify(writer.path)
         assert integrity.status == DAMAGED
         assert "missing or repeated" in integrity.reason
         assert 0 < assert_prefix(read_log(writer.path, salvage=True)) < 30
@@ -284,9 +285,9 @@ def test_a_finished_file_with_a_wrong_length_inside_is_damaged_not_torn(written:
     start, _ = _blocks(bytes(data))[-1]
     data[start + 1 : start + 9] = (len(data)).to_bytes(8, "little")
     path.write_bytes(data)
-    assert verify(path)[0].status == DAMAGED
+    assert verify(path).status == DAMAGED
     path.write_bytes(data[:-8])
-    assert verify(path)[0].status == TORN
+    assert verify(path).status == TORN
 
 
 def kill_once(path: Path, generator: random.Random) -> float:
@@ -393,9 +394,9 @@ def test_a_damaged_log_is_refused_at_its_byte(written: Write) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    integrity, header = verify(path)
+    integrity = verify(path)
     assert integrity.status == DAMAGED
-    assert header is not None
+    assert read_header(path) is not None
     with pytest.raises(UserError, match=f"damaged from byte {integrity.valid} of {len(data)}"):
         read_log(path)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robots.log import DAMAGED, TORN, LogWriter, Session, read_log, verify
+from robots.log import DAMAGED, TORN, LogWriter, Session, read_header, read_log, verify
 from robots.log.container import MAGIC
 from robots.log.torn_end import PIECE, block_behind, ends_whole, zeros_from
 from tests.robots.builders import EPISODE, assert_prefix, step_row
@@ -29,7 +29,7 @@ def many_blocks(tmp_path: Path) -> Path:
 
 def rows_when_cut(path: Path, whole: bytes, cut: int) -> int:
     path.write_bytes(whole[:cut])
-    if verify(path)[1] is None:
+    if read_header(path) is None:
         return -1
     return assert_prefix(read_log(path))
 
@@ -51,8 +51,8 @@ def test_zeros_from_anywhere_on_are_a_cut_there(many_blocks: Path) -> None:
         zeros = (len(whole) - cut, len(whole) - cut + 4096, 4096)[turn % 3]  # as long as it was, a page longer, a page
         wanted = rows_when_cut(many_blocks, whole, cut)
         many_blocks.write_bytes(whole[:cut] + bytes(zeros))
-        found, header = verify(many_blocks)
-        assert (found.status, header is not None) == (TORN, wanted >= 0), (cut, found)
+        found = verify(many_blocks)
+        assert (found.status, read_header(many_blocks) is not None) == (TORN, wanted >= 0), (cut, found)
         if wanted >= 0:
             assert assert_prefix(read_log(many_blocks)) == wanted, cut
 
@@ -66,7 +66,7 @@ def test_zeros_in_the_middle_are_damage(many_blocks: Path) -> None:
         for start in (blocks[2], blocks[2] + 300):
             spoilt = whole_or_torn[:start] + bytes(64) + whole_or_torn[start + 64 :]
             many_blocks.write_bytes(spoilt)
-            found, _ = verify(many_blocks)
+            found = verify(many_blocks)
             assert found.status == DAMAGED, start
             salvaged = assert_prefix(read_log(many_blocks, salvage=True))
             assert 0 < salvaged < 18 * EPISODE
@@ -78,25 +78,25 @@ def test_old_contents_behind_the_last_record_are_a_cut_there(many_blocks: Path) 
     for cut in [at for at in starts(whole)[:-1] if whole[at] == 6][2:]:
         wanted = rows_when_cut(many_blocks, whole, cut)
         many_blocks.write_bytes(whole[:cut] + b"\xee" + rubbish)
-        found, _ = verify(many_blocks)
+        found = verify(many_blocks)
         assert (found.status, found.valid) == (TORN, cut)
         assert assert_prefix(read_log(many_blocks)) == wanted > 0
         many_blocks.write_bytes(whole[:cut] + b"\xee" + rubbish + whole[cut:])  # the log goes on behind them
-        assert verify(many_blocks)[0].status == DAMAGED
+        assert verify(many_blocks).status == DAMAGED
 
 
 @pytest.mark.parametrize("tail", [bytes(1), bytes(4096), b"\xee" * 700])
 def test_what_stands_behind_a_sealed_log_costs_no_row(written: Write, tail: bytes) -> None:
     path = written(2 * EPISODE)
     path.write_bytes(path.read_bytes() + tail)
-    assert verify(path)[0].status == TORN
+    assert verify(path).status == TORN
     assert assert_prefix(read_log(path)) == 2 * EPISODE
 
 
 def test_a_file_of_zeros_alone_is_torn(tmp_path: Path) -> None:
     (tmp_path / "a.mcap").write_bytes(bytes(4096))
-    found, header = verify(tmp_path / "a.mcap")
-    assert (found.status, found.valid, header) == (TORN, 0, None)
+    found = verify(tmp_path / "a.mcap")
+    assert (found.status, found.valid, read_header(tmp_path / "a.mcap")) == (TORN, 0, None)
 
 
 @given(st.binary(max_size=40), st.integers(0, 3), st.integers(-2, 2))

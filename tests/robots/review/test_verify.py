@@ -138,7 +138,7 @@ def test_a_kill_in_between_is_made_good_by_the_next_call(folder: Path, tmp_path:
 
 @pytest.mark.parametrize("byte", [0, 5, 8, 10, 17, 22, 40, 200])
 def test_a_log_of_ours_with_a_wrong_byte_at_its_start_is_damaged_and_never_foreign(written: Write, byte: int) -> None:
-    assert verify(spoilt(written(EPISODE), byte))[0].status == DAMAGED
+    assert verify(spoilt(written(EPISODE), byte)).status == DAMAGED
 
 
 @pytest.mark.parametrize(("name", "reason"), [("bag", "is no log of gipo-robot: an MCAP file"), ("newer", "schema 2")])
@@ -148,20 +148,20 @@ def test_every_reader_says_so(folder: Path, name: str, reason: str) -> None:
     for read in (*readers, lambda path: read_log(path, salvage=True)):
         with pytest.raises(StrangeLog, match=reason):
             read(path)
-    assert verify(path)[0].status == {"bag": FOREIGN, "newer": NEWER}[name]
+    assert verify(path).status == {"bag": FOREIGN, "newer": NEWER}[name]
 
 
 @pytest.mark.parametrize("schema", ["9" * 5000, "-1", "two", ""])
 def test_a_schema_that_is_no_number_of_a_version_is_refused_or_read(schema: str, tmp_path: Path) -> None:
     path = write_of_schema(tmp_path / "odd.mcap", schema)
-    assert verify(path)[0].status == (SEALED if schema == "-1" else DAMAGED)
+    assert verify(path).status == (SEALED if schema == "-1" else DAMAGED)
 
 
 @pytest.mark.parametrize("cut", [30, 200, -20])
 def test_a_foreign_file_that_is_cut_stays_foreign_or_is_too_short_to_tell(tmp_path: Path, cut: int) -> None:
     path = write_rosbag(tmp_path / "bag.mcap")
     path.write_bytes(path.read_bytes()[:cut])
-    assert verify(path)[0].status == (TORN if cut == 30 else FOREIGN)
+    assert verify(path).status == (TORN if cut == 30 else FOREIGN)
 
 
 def test_strangers_in_a_folder_do_not_stop_a_command(
@@ -178,7 +178,7 @@ def test_strangers_in_a_folder_do_not_stop_a_command(
         read_log(*find_logs([tmp_path / "bag.mcap"])[0])
     log = _sound(tmp_path / "ours.mcap", make_spec().to_json())
     assert find_logs([tmp_path])[0] == [log]
-    assert verify(log)[0].status == SEALED
+    assert verify(log).status == SEALED
     for command in (["report", "--out", str(tmp_path / "r.html")], ["export", "--format", "lerobot", "--out", "x"]):
         if command[0] == "export":
             pytest.importorskip("pyarrow")
