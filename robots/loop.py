@@ -222,10 +222,7 @@ class ControlLoop:
         hold = safety.held_by(self.spec, observation.hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
         engaged = 1.0 if ticks < 1 else min(1.0, (step + 1) / ticks)
-        verdict = safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
-        if verdict.command is None:
-            raise UserError(verdict.stop)
-        return verdict.command, verdict.changed
+        return safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
 
     def _stale(self, measured_ns: int, previous_ns: int) -> str:
         allowed = round(self.options.max_age * self.spec.period_ns)

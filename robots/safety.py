@@ -50,21 +50,6 @@ class Motion:
     velocity: np.ndarray
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The gate's answer: either a command [D] float64 within every limit, or a reason to stop.
-
-    Args:
-        command: what may be sent; None when `stop` says why nothing may.
-        changed: what was reduced: `bounds`, `rate`, `acceleration`, `engage`.
-        stop: why the robot must stop; empty otherwise.
-    """
-
-    command: np.ndarray | None
-    changed: tuple[str, ...] = ()
-    stop: str = ""
-
-
 def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
     """Why `values` is not a finite float vector with one entry per name; empty when it is."""
     if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):  # what is masked was not measured
@@ -155,8 +140,10 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
     return Motion(np.clip(held.astype(float), low, high), np.zeros(len(held)))
 
 
-def gate(spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.ndarray, engaged: float) -> Verdict:
-    """Let one command pass as it is, reduce it, or stop the robot.
+def gate(
+    spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.ndarray, engaged: float
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A command [D] float64 within every limit, and what was reduced: `bounds`, `engage`, `rate`, `acceleration`.
 
     Args:
         spec: of the robot.
@@ -165,18 +152,20 @@ def gate(spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.n
         target: [D] what the policy asks for; checked here, so anything may come.
         hold: [D] what would keep the robot as it is.
         engaged: 0 when control was just handed over, 1 when the policy has all of it.
+
+    Raises:
+        UserError: why the robot must stop, and nothing may be sent.
     """
-    if fault := check_numbers("action", target, spec.action_names):
-        return Verdict(None, stop=fault)
-    if fault := _far_outside("action", target, limits.low, limits.high, spec.action_names):
-        return Verdict(None, stop=fault)
+    fault = check_numbers("action", target, spec.action_names)
+    if fault := fault or _far_outside("action", target, limits.low, limits.high, spec.action_names):
+        raise UserError(fault)
     changed = []
     wanted = np.clip(target.astype(float), limits.low, limits.high)
     if (wanted.astype(np.float32) != target.astype(np.float32)).any():  # a bound of .1 is float32's, to a policy
         changed.append("bounds")
     if engaged < 1:
         if fault := check_numbers("hold", hold, spec.action_names):
-            return Verdict(None, stop=fault)
+            raise UserError(fault)
         changed.append("engage")
         wanted = np.clip(hold + engaged * (wanted - hold), limits.low, limits.high)
     step = wanted - state.command
@@ -189,8 +178,8 @@ def gate(spec: RobotSpec, limits: Limits, state: Motion, target: Any, hold: np.n
     untouched = smooth == step
     command = np.where(untouched, wanted, np.clip(state.command + smooth, limits.low, limits.high))
     if not np.isfinite(command).all():  # cannot be, by all of the above; and must not be
-        return Verdict(None, stop=f"the gate itself gives {command.tolist()}")
-    return Verdict(command, tuple(changed))
+        raise UserError(f"the gate itself gives {command.tolist()}")
+    return command, tuple(changed)
 
 
 def advance(state: Motion, sent: np.ndarray) -> Motion:

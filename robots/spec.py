@@ -1,7 +1,6 @@
 """What a robot is, as far as a policy is concerned; equality with the artifact's manifest is what arms it."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
+from deploy.runtime.validation import MAX_TEXT, check_bounds, check_names, is_number, require
 from gipo.common.errors import UserError
 from gipo.common.precision import alike
 
@@ -16,7 +16,6 @@ Row = tuple[float, ...]
 Largest = tuple[float | None, ...]  # None: no limit
 Hold = tuple[float | str, ...]
 MEASURED = "measured"  # of a hold: repeat what was measured
-MAX_TEXT = 4 << 20
 MARK = "DECIDE"  # of what a person must still decide; a spec that has such a mark drives nothing
 
 
@@ -63,21 +62,17 @@ class RobotSpec:
             value = getattr(self, key)
             if isinstance(value, list):
                 object.__setattr__(self, key, tuple(value))
-        if not isinstance(self.name, str) or not self.name.replace("-", "").replace("_", "").isalnum():
-            raise _refuse("name", self.name, "letters, digits, - and _")
+        good = isinstance(self.name, str) and self.name.replace("-", "").replace("_", "").isalnum()
+        require(good, "name", self.name, "letters, digits, - and _", "spec")
         for kind in ("observation", "action"):
-            size = len(_names(f"{kind}_names", getattr(self, f"{kind}_names")))
-            _names(f"{kind}_units", getattr(self, f"{kind}_units"), size)
-            low = _numbers(f"{kind}_low", getattr(self, f"{kind}_low"), size)
-            high = _numbers(f"{kind}_high", getattr(self, f"{kind}_high"), size)
-            for name, least, most in zip(getattr(self, f"{kind}_names"), low, high, strict=True):
-                if not least < most:
-                    raise UserError(f"spec.{kind}_low of {name!r} is {least}; it must be below the high, {most}")
+            names, units, low, high = (getattr(self, f"{kind}_{key}") for key in ("names", "units", "low", "high"))
+            check_names(kind, names, units, "spec")
+            check_bounds(kind, names, low, high, "spec")
         _positive("action_rate", self.action_rate, self.action_size)
         _positive("action_acceleration", self.action_acceleration, self.action_size)
         _hold(self.action_hold, self.action_low, self.action_high)
-        if not _is_number(self.control_rate_hz) or not 0 < self.control_rate_hz <= 10_000:
-            raise _refuse("control_rate_hz", self.control_rate_hz, "above 0 and at most 10000")
+        good = is_number(self.control_rate_hz) and 0 < self.control_rate_hz <= 10_000
+        require(good, "control_rate_hz", self.control_rate_hz, "above 0 and at most 10000", "spec")
 
     @property
     def observation_size(self) -> int:
@@ -190,45 +185,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse(key: str, value: Any, allowed: str) -> UserError:
-    return UserError(f"spec.{key} is {value!r:.60}; it must be {allowed}")
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
-
-
-def _names(key: str, values: Any, size: int | None = None) -> tuple[str, ...]:
-    if not isinstance(values, tuple) or not values or not all(isinstance(v, str) and v.isprintable() for v in values):
-        raise _refuse(key, values, "a list of printable texts")
-    if size is not None and len(values) != size:
-        raise _refuse(key, values, f"a list of {size} texts")
-    if size is None and len(set(values)) != len(values):
-        raise _refuse(key, values, "names that differ from each other")
-    return values
-
-
-def _numbers(key: str, values: Any, size: int) -> Row:
-    if not isinstance(values, tuple) or len(values) != size or not all(map(_is_number, values)):
-        raise _refuse(key, values, f"a list of {size} finite numbers")
-    return values
-
-
 def _hold(values: Any, low: Row, high: Row) -> None:
-    if not isinstance(values, tuple) or len(values) != len(low):
-        raise _refuse("action_hold", values, f'a list of {len(low)} numbers, or "{MEASURED}"')
+    good = isinstance(values, tuple) and len(values) == len(low)
+    require(good, "action_hold", values, f'a list of {len(low)} numbers, or "{MEASURED}"', "spec")
     for value, least, most in zip(values, low, high, strict=True):
-        if value != MEASURED and not (_is_number(value) and least <= value <= most):
-            allowed = f'"{MEASURED}" (a position), or a number within its bounds, {least} to {most}'
-            raise _refuse("action_hold", value, allowed)
+        good = value == MEASURED or (is_number(value) and least <= value <= most)
+        allowed = f'"{MEASURED}" (a position), or a number within its bounds, {least} to {most}'
+        require(good, "action_hold", value, allowed, "spec")
 
 
 def _positive(key: str, values: Any, size: int) -> None:
-    if not isinstance(values, tuple) or len(values) != size:
-        raise _refuse(key, values, f"a list of {size} numbers above 0, or null for no limit")
+    good = isinstance(values, tuple) and len(values) == size
+    require(good, key, values, f"a list of {size} numbers above 0, or null for no limit", "spec")
     for value in values:
-        if value is not None and not (_is_number(value) and value > 0):
-            raise _refuse(key, value, "a finite number above 0, or null for no limit")
+        good = value is None or (is_number(value) and value > 0)
+        require(good, key, value, "a finite number above 0, or null for no limit", "spec")
 
 
 def mark(question: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from deploy.runtime.layout import MAX_PICTURE, Layout, Vision
 from deploy.runtime.normaliser import Normaliser
 from deploy.runtime.validation import (
+    check_bounds,
     check_keys,
     check_names,
     check_numbers,
     check_one_of,
     check_sha256,
-    check_units,
     check_whole,
     is_number,
     is_text,
@@ -147,14 +147,8 @@ class Manifest:
     def _check_interface(self) -> None:
         check_one_of("family", self.family, FAMILIES)
         for key in ("observation", "action"):
-            names = getattr(self, f"{key}_names")
-            check_names(f"{key}_names", names)
-            require(len(set(names)) == len(names), f"{key}_names", names, "names that differ from each other")
-            check_units(f"{key}_units", getattr(self, f"{key}_units"), len(names))
-        check_numbers("action_low", self.action_low, self.action_size)
-        check_numbers("action_high", self.action_high, self.action_size)
-        for name, low, high in zip(self.action_names, self.action_low, self.action_high, strict=True):
-            require(low < high, f"action_low of {name!r}", low, f"below action_high, {high}")
+            check_names(key, getattr(self, f"{key}_names"), getattr(self, f"{key}_units"))
+        check_bounds("action", self.action_names, self.action_low, self.action_high)
         rate, parameters = self.control_rate_hz, self.parameters_per_dimension
         good = is_number(rate) and 0 < rate <= 100_000
         require(good, "control_rate_hz", rate, "above 0 and at most 100000; export with --rate")

@@ -1,4 +1,4 @@
-"""Checks of single manifest values: each names the key, what was found, what is allowed and the fix."""
+"""Checks of single values of a manifest or a robot's spec: each names the key, what was found and what is allowed."""
 
 import json
 from collections.abc import Collection
@@ -50,10 +50,10 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def require(met: bool, key: str, value: Any, allowed: str) -> None:
-    """Refuse the `value` of a key that is not what is `allowed`, unless the condition is `met`."""
+def require(met: bool, key: str, value: Any, allowed: str, of: str = "manifest") -> None:
+    """Refuse the `value` of a key `of` something that is not what is `allowed`, unless the condition is `met`."""
     if not met:
-        raise UserError(f"manifest.{key} is {short(value)}; it must be {allowed}")
+        raise UserError(f"{of}.{key} is {short(value)}; it must be {allowed}")
 
 
 def is_number(value: Any) -> bool:
@@ -82,20 +82,25 @@ def check_sha256(key: str, value: Any) -> None:
     require(met, key, value, "a SHA-256: 64 lower-case hexadecimal digits")
 
 
-def check_numbers(key: str, values: Any, size: int) -> None:
+def check_numbers(key: str, values: Any, size: int, of: str = "manifest") -> None:
     """Refuse what is no tuple of `size` finite numbers that float32 can hold."""
-    require(isinstance(values, tuple) and len(values) == size, key, values, f"a list of {size} numbers")
+    require(isinstance(values, tuple) and len(values) == size, key, values, f"a list of {size} numbers", of)
     for value in values:
-        require(is_number(value), key, value, "finite numbers that float32 can hold")
+        require(is_number(value), key, value, "finite numbers that float32 can hold", of)
 
 
-def check_names(key: str, values: Any) -> None:
-    """Refuse what is no tuple of at least one name."""
-    met = isinstance(values, tuple) and bool(values) and all(map(is_text, values))
-    require(met, key, values, "a list of printable names of 1 to 128 characters")
+def check_names(kind: str, names: Any, units: Any, of: str = "manifest") -> None:
+    """Refuse names of observations or actions that are no tuple of different texts, or have not as many units."""
+    for key, values in ((f"{kind}_names", names), (f"{kind}_units", units)):
+        met = isinstance(values, tuple) and bool(values) and all(map(is_text, values))
+        require(met, key, values, "a list of printable names of 1 to 128 characters", of)
+    require(len(set(names)) == len(names), f"{kind}_names", names, "names that differ from each other", of)
+    require(len(units) == len(names), f"{kind}_units", units, f"a list of {len(names)} texts", of)
 
 
-def check_units(key: str, values: Any, size: int) -> None:
-    """Refuse what is no tuple of `size` texts."""
-    check_names(key, values)
-    require(len(values) == size, key, values, f"a list of {size} texts")
+def check_bounds(kind: str, names: tuple[str, ...], low: Any, high: Any, of: str = "manifest") -> None:
+    """Refuse what are no lower and upper bounds of what is named."""
+    check_numbers(f"{kind}_low", low, len(names), of)
+    check_numbers(f"{kind}_high", high, len(names), of)
+    for name, least, most in zip(names, low, high, strict=True):
+        require(least < most, f"{kind}_low of {name!r}", least, f"below {kind}_high, {most}", of)
