@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gipo.common.files import whole_file
 
 Rows = list[dict[str, float]]
@@ -56,6 +58,15 @@ def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> Non
     ):
         _draw(axes, rows, axis, LINES[label], label, limits)
     save_figure(figure, path)
+
+
+def draw_intervals(axes: Any, lines: Mapping[str, Sequence[Mapping[str, Any]]], middle: str) -> None:
+    """Draw a line with error bars for each label, side by side: of each row `middle`, from its `low` to its `high`."""
+    for number, (label, rows) in enumerate(lines.items()):
+        x = np.arange(len(rows)) + 0.05 * (number - (len(lines) - 1) / 2)
+        y, low, high = (np.array([row[key] for row in rows]) for key in (middle, "low", "high"))
+        axes.errorbar(x, y, (y - low, high - y), marker="o", capsize=3, label=label)
+    axes.grid(alpha=0.3)
 
 
 def save_figure(figure: Any, path: Path, dpi: float = 130, **options: Any) -> None:

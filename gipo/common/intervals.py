@@ -16,7 +16,11 @@ def wilson_interval(successes: float, trials: int, z: float = 1.96) -> tuple[flo
     return p, max(0.0, centre - half), min(1.0, centre + half)
 
 
+def with_interval(middle: float, low: float, high: float, form: str = ".2f") -> str:
+    """`0.80 [0.49, 0.94]`: a figure with its interval, as every table of this project shows it."""
+    return f"{middle:{form}} [{low:{form}}, {high:{form}}]"
+
+
 def rate_with_interval(successes: int, trials: int) -> str:
-    """`0.80 [0.49, 0.94]`: rate of success with its 95 % interval, as every table of this project shows it."""
-    rate, low, high = wilson_interval(successes, trials)
-    return f"{rate:.2f} [{low:.2f}, {high:.2f}]"
+    """Rate of success with its 95 % interval, in words."""
+    return with_interval(*wilson_interval(successes, trials))

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from gipo.callbacks.last_checkpoint import why_it_stops
 from gipo.callbacks.plots import AXES
 from gipo.callbacks.run_folder import shown
+from gipo.common.intervals import with_interval
 
 FILES = (
     "checkpoints/best.ckpt", "checkpoints/last.ckpt", "curves.png", "curves.csv", "staleness.csv", "config.yaml",
@@ -35,8 +36,7 @@ def episode_summary(metrics: Mapping[str, Any], prefix: str, episodes: int) -> s
         key = f"{prefix}/{name}"
         if key in metrics:
             mean, low, high = (float(metrics[key + end]) for end in ("", "_low", "_high"))
-            digits = 0 if name == "return" else 2
-            parts.append(f"{words} {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+            parts.append(f"{words} {with_interval(mean, low, high, '.0f' if name == 'return' else '.2f')}")
     start = f"{prefix}/success/"
     tasks = [f"\n  {float(metrics[key]):.2f}  {key.removeprefix(start)}" for key in metrics if key.startswith(start)]
     return f"over {episodes} episodes (95 % intervals): " + ", ".join(parts) + "".join(tasks)

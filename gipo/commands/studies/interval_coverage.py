@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gipo.commands.studies.statistics import (
     Array,
+    Interval,
     improvement_interval,
     interquartile_mean,
     iqm_interval,
@@ -26,7 +27,6 @@ SHIFTS = (0.0, 1.0, 2.0, 3.0)  # by which ours are better, in deviations
 RESAMPLINGS = 1000  # of each interval: enough for its deviation
 TRUTH_DRAWS = 1_000_000
 THRESHOLD = 0.5  # of the share
-Interval = tuple[Array, Array]
 
 
 def interval_coverage(draws: int, seed: int) -> list[dict[str, object]]:
@@ -51,11 +51,12 @@ def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> I
         return improvement_interval(scores(shift), scores())
 
     def share() -> Interval:
-        (found,) = performance_profile(scores(), np.array([THRESHOLD]))
-        return share_interval(found, strata * runs)
+        found = performance_profile(scores(), np.array([THRESHOLD]))
+        ((low,), (high,)) = share_interval(found, strata * runs)
+        return float(found[0]), low, high
 
     def row(figure: str, truth: float, once: Callable[[], Interval]) -> dict[str, object]:
-        low, high = np.array([once() for _ in range(draws)]).T
+        _, low, high = np.array([once() for _ in range(draws)]).T
         held, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
         return {"figure": figure, "strata": strata, "runs": runs, "draws": draws, "nominal": 0.95,
                 "coverage": float(held), "width": float(width)}  # fmt: skip

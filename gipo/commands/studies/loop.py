@@ -29,6 +29,7 @@ from gipo.commands.studies.loop_report import gain, plot, report
 from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.stages import Stages, parse_gap
 from gipo.common.files import write_text
+from gipo.common.intervals import with_interval
 
 GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
@@ -134,8 +135,8 @@ def evaluated(folder: Path) -> str:
         rows = [row for row in csv.DictReader(file) if row.get("val/success")]
     if not rows:
         return ""
-    rate, low, high = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
-    return f"success {rate:.2f} [{low:.2f}, {high:.2f}] in simulation"
+    success = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
+    return f"success {with_interval(*success)} in simulation"
 
 
 def _flags(options: list[str]) -> list[str]:

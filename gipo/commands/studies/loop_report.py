@@ -6,8 +6,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from gipo.callbacks.plots import pyplot, save_figure
+from gipo.callbacks.plots import draw_intervals, pyplot, save_figure
 from gipo.commands.studies.file_tree import tree
+from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
 
 plt = pyplot()
@@ -23,7 +24,7 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
     last = len(results[0]["rounds"]) - 1
     rows = []
     for result in results:
-        cells = [f"{each['success']:.2f} [{each['low']:.2f}, {each['high']:.2f}]" for each in result["rounds"]]
+        cells = [with_interval(each["success"], each["low"], each["high"]) for each in result["rounds"]]
         rows.append((result["seed"], *cells, f"{gain(result):+.2f}"))
     lines = [
         f"Any-step success on the robot with {' '.join(options.gap)}, {options.episodes} goals, 95 % intervals:",
@@ -58,20 +59,11 @@ def files(options: argparse.Namespace) -> str:
 def plot(results: list[dict[str, Any]], path: Path) -> None:
     """Success before and after every round, one line a seed."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for shift, result in enumerate(results):
-        rounds = result["rounds"]
-        x = [index + 0.04 * (shift - (len(results) - 1) / 2) for index in range(len(rounds))]
-        y = [each["success"] for each in rounds]
-        error = [
-            [each["success"] - each["low"] for each in rounds],
-            [each["high"] - each["success"] for each in rounds],
-        ]
-        axes.errorbar(x, y, error, marker="o", capsize=3, label=f"seed {result['seed']}")
+    draw_intervals(axes, {f"seed {result['seed']}": result["rounds"] for result in results}, "success")
     count = len(results[0]["rounds"])
     axes.set_xticks(range(count), ["deployed", *(f"post-trained\nround {index}" for index in range(1, count))])
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("any-step success, 95 % interval")
     axes.set_title("The robot, before and after learning from its logs")
-    axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
     save_figure(figure, path)

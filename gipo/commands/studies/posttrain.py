@@ -23,20 +23,16 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import pyplot, save_figure, write_table
+from gipo.callbacks.plots import draw_intervals, pyplot, save_figure, write_table
 from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
 from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
-from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.run_tables import distinct, read_runs
 from gipo.commands.studies.stages import Stages, parse_gap
 from gipo.commands.studies.staleness_figures import INTERVALS
-from gipo.commands.studies.statistics import (
-    improvement_interval,
-    interquartile_mean,
-    iqm_interval,
-    probability_of_improvement,
-)
+from gipo.commands.studies.statistics import improvement_interval, iqm_interval
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
+from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
 from gipo.common.tables import markdown
 
@@ -143,23 +139,23 @@ def post_train(stages: Stages, options: argparse.Namespace, one: PostTraining, b
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Interquartile mean of the gain with its bootstrap interval, for every objective and staleness."""
     table = []
-    for back in dict.fromkeys(row["back"] for row in rows):
-        for objective in dict.fromkeys(row["objective"] for row in rows):
-            gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
-            low, high = map(float, iqm_interval(gains))
-            table.append({"back": back, "objective": objective, "seeds": gains.size,
-                          "gain": float(interquartile_mean(gains)), "low": low, "high": high})  # fmt: skip
+    for back, objective in product(distinct(rows, "back"), distinct(rows, "objective")):
+        gains = np.array([[r["gain"] for r in rows if (r["back"], r["objective"]) == (back, objective)]])
+        gain, low, high = iqm_interval(gains)
+        table.append(
+            {"back": back, "objective": objective, "seeds": gains.size, "gain": gain, "low": low, "high": high}
+        )
     return table
 
 
 def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> str:
     """The table in Markdown, and where the first objective does not win."""
-    backs, names = (list(dict.fromkeys(row[key] for row in table)) for key in ("back", "objective"))
+    backs, names = distinct(table, "back"), distinct(table, "objective")
     cells = {(row["back"], row["objective"]): row for row in table}
     shown = []
     for back in backs:
         found = [cells[back, name] for name in names]
-        gains = [f"{each['gain']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for each in found]
+        gains = [with_interval(each["gain"], each["low"], each["high"], "+.2f") for each in found]
         shown.append((f"{back} back", *gains))
     lines = [markdown(("logs from", *names), shown), ""]
     lines += [f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
@@ -179,8 +175,7 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
             np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
             for each in (mine, name)
         )
-        low, high = improvement_interval(ours, theirs)
-        chance = f"{probability_of_improvement(ours, theirs):.2f} [{low:.2f}, {high:.2f}]"
+        chance = with_interval(*improvement_interval(ours, theirs))
         lines.append(f"- Probability that {mine} gains more than {name}: {chance}.")
     return "\n".join(lines)
 
@@ -188,18 +183,11 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
 def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
     """Gain against staleness, one line an objective."""
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    names = list(dict.fromkeys(row["objective"] for row in table))
-    backs = list(dict.fromkeys(row["back"] for row in table))
-    for shift, name in enumerate(names):
-        found = [row for row in table if row["objective"] == name]
-        x = [index + 0.06 * (shift - (len(names) - 1) / 2) for index in range(len(found))]
-        y = [row["gain"] for row in found]
-        error = [[row["gain"] - row["low"] for row in found], [row["high"] - row["gain"] for row in found]]
-        axes.errorbar(x, y, error, marker="o", capsize=3, label=name)
+    backs, names = distinct(table, "back"), distinct(table, "objective")
+    draw_intervals(axes, {name: [row for row in table if row["objective"] == name] for name in names}, "gain")
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xticks(range(len(backs)), [f"{back} back" for back in backs])
     axes.set_xlabel("version that logged, checkpoints before the deployed one")
     axes.set_ylabel("gain in any-step success (IQM)")
-    axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     save_figure(figure, path)

@@ -1,7 +1,8 @@
-"""Tables of runs that a study has written, read again."""
+"""Tables of runs: read again as a study has written them, and by the values of their columns."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,8 @@ def read_runs(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[d
     if not rows:
         raise UserError(f"--runs {path} has no rows")
     return rows
+
+
+def distinct(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[Any]:
+    """The values of a column, or tuples of those of several, in the order in which they come."""
+    return list(dict.fromkeys(map(itemgetter(*columns), rows)))

@@ -1,22 +1,23 @@
 """What the runs of `gipo-study staleness` come to: tables, a text and figures, from the rows of runs.csv alone."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gipo.callbacks.plots import pyplot, save_figure
+from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import (
     Array,
     improvement_interval,
-    interquartile_mean,
     iqm_interval,
     min_max,
     performance_profile,
-    probability_of_improvement,
     share_interval,
 )
+from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
 
 plt = pyplot()
@@ -46,7 +47,7 @@ def scores(rows: Sequence[Row]) -> dict[str, dict[tuple[int, str], Array]]:
     The normalised return is min-max over all runs of its task, as in the paper. Raw returns of several tasks are on
     scales of their own and are left out.
     """
-    tasks, cells = _distinct(rows, "task"), _cells(rows)
+    tasks, cells = distinct(rows, "task"), distinct(rows, "age", "objective")
     found = {}
     names = [name for name in SCORES if all(name in row for row in rows) and (name != "return" or len(tasks) == 1)]
     for name in (NORMALISED, *names):
@@ -65,15 +66,14 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     """For every age and objective: interquartile means with their intervals, and mean staleness figures."""
     by_score = scores(rows)
     table = []
-    for age, objective in _cells(rows):
+    for age, objective in distinct(rows, "age", "objective"):
         inside = [row for row in rows if (row["age"], row["objective"]) == (age, objective)]
         found: Row = {"age": age, "objective": objective, "runs": len(inside)}
         for name, cells in by_score.items():
-            low, high = iqm_interval(cells[age, objective])
+            middle, *ends = iqm_interval(cells[age, objective])
             if name != "return":
-                low, high = np.clip((low, high), 0, 1)
-            middle = interquartile_mean(cells[age, objective])
-            found |= {name: float(middle), f"{name} low": float(low), f"{name} high": float(high)}
+                ends = np.clip(ends, 0, 1).tolist()
+            found |= {name: middle, f"{name} low": ends[0], f"{name} high": ends[1]}
         found |= {name: float(np.mean([row[name] for row in inside])) for name in MECHANISM}
         table.append(found)
     return table
@@ -82,15 +82,12 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 def improvements(rows: Sequence[Row]) -> list[Row]:
     """For every age: the probability that a run of the first objective returns more than one of another."""
     cells = scores(rows)[NORMALISED]
-    first, *others = _distinct(rows, "objective")
+    first, *others = distinct(rows, "objective")
     table = []
-    for age in _distinct(rows, "age"):
-        for other in others:
-            ours, theirs = cells[age, first], cells[age, other]
-            low, high = improvement_interval(ours, theirs)
-            middle = probability_of_improvement(ours, theirs)
-            found = {"probability": float(middle), "low": float(low), "high": float(high)}
-            table.append({"age": age, "objective": first, "other": other, **found})
+    for age, other in product(distinct(rows, "age"), others):
+        probability, low, high = improvement_interval(cells[age, first], cells[age, other])
+        found = {"probability": probability, "low": low, "high": high}
+        table.append({"age": age, "objective": first, "other": other, **found})
     return table
 
 
@@ -108,7 +105,7 @@ def profiles(rows: Sequence[Row]) -> list[Row]:
 
 def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int) -> str:
     """The tables in Markdown, and where the first objective does not win."""
-    ages, names = _distinct(table, "age"), _distinct(table, "objective")
+    ages, names = distinct(table, "age"), distinct(table, "objective")
     cells = {(row["age"], row["objective"]): row for row in table}
 
     def by_age(corner: str, shown: Mapping[tuple[int, str], str]) -> str:
@@ -122,9 +119,9 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
         "between acting and learning, measured."
     ]
     for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
-        digits = 0 if score == "return" else 2
+        form = ".0f" if score == "return" else ".2f"
         intervals = {
-            cell: f"{row[score]:.{digits}f} [{row[f'{score} low']:.{digits}f}, {row[f'{score} high']:.{digits}f}]"
+            cell: with_interval(row[score], row[f"{score} low"], row[f"{score} high"], form)
             for cell, row in cells.items()
         }
         lines += ["", by_age(score, intervals)]
@@ -137,7 +134,7 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
         better = [name for name in names[1:] if cells[age, name][NORMALISED] >= own]
         won = f"{first} does not win, {', '.join(better)} came out no lower" if better else f"{first} returns most"
         chances = ", ".join(
-            f"{row['other']} {row['probability']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            f"{row['other']} {with_interval(row['probability'], row['low'], row['high'])}"
             for row in compared
             if row["age"] == age
         )
@@ -151,9 +148,9 @@ def plot_staleness(table: Sequence[Row], path: Path) -> None:
     """Final scores, and what becomes of the samples, against the measured age; one line an objective."""
     panels = [name for name in (NORMALISED, "success") if name in table[0]] + list(SHARES)
     figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.8), layout="constrained")
-    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in _distinct(table, "age")]
+    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in distinct(table, "age")]
     for axes, panel in zip(grid, panels, strict=True):
-        for name in _distinct(table, "objective"):
+        for name in distinct(table, "objective"):
             found = sorted((row for row in table if row["objective"] == name), key=lambda row: float(row["age_mean"]))
             x, y = ([row[column] for row in found] for column in ("age_mean", panel))
             (line,) = axes.plot(x, y, marker="o", label=name)
@@ -173,12 +170,12 @@ def plot_staleness(table: Sequence[Row], path: Path) -> None:
 
 def plot_profiles(table: Sequence[Row], path: Path) -> None:
     """Performance profiles, one panel an age."""
-    ages = _distinct(table, "age")
+    ages = distinct(table, "age")
     figure, grid = plt.subplots(
         1, len(ages), figsize=(3.8 * len(ages), 3.6), layout="constrained", sharey=True, squeeze=False
     )
     for axes, age in zip(grid[0], ages, strict=True):
-        for name in _distinct(table, "objective"):
+        for name in distinct(table, "objective"):
             found = [row for row in table if (row["age"], row["objective"]) == (age, name)]
             x, y, low, high = ([row[key] for row in found] for key in ("threshold", "share", "low", "high"))
             (line,) = axes.step(x, y, where="post", label=name)
@@ -189,15 +186,6 @@ def plot_profiles(table: Sequence[Row], path: Path) -> None:
     grid[0][0].set_ylabel("share of runs above τ")
     grid[0][0].legend(fontsize="small")
     save_figure(figure, path)
-
-
-def _distinct(rows: Sequence[Row], column: str) -> list[Any]:
-    """Values of a column in the order they come."""
-    return list(dict.fromkeys(row[column] for row in rows))
-
-
-def _cells(rows: Sequence[Row]) -> list[tuple[int, str]]:
-    return list(dict.fromkeys((row["age"], row["objective"]) for row in rows))
 
 
 def _age(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from gipo.common.intervals import wilson_interval
 
 Array = NDArray[np.float64]
+Interval = tuple[float, float, float]  # a figure, and the low and the high end around it
 DRAWS, LEVEL = 10_000, 0.95
 GRID = 10_001  # probabilities that are tried as ends of an interval
 
@@ -49,36 +50,38 @@ def min_max(scores: Array) -> Array:
     return found
 
 
-def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> tuple[Array, Array]:
-    """Interval of the `interquartile_mean` of scores [S, R], from its spread under resampling within strata.
+def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+    """The `interquartile_mean` of scores [S, R] and its interval, from its spread under resampling within strata.
 
     IQM ± t·s·√(R/(R−1)), s the deviation over resamplings, t of S·(R−1) degrees of freedom. Percentiles of the same
     resamplings, which rliable takes, are too narrow for so few runs: see `gipo.commands.studies.interval_coverage`.
     """
     strata, runs = scores.shape
-    middle = interquartile_mean(scores)
+    middle = float(interquartile_mean(scores))
     if runs < 2:
-        return np.full_like(middle, -np.inf), np.full_like(middle, np.inf)
-    spread = interquartile_mean(_resample(scores, draws, np.random.default_rng(seed))).std()
-    half = student.ppf((1 + level) / 2, strata * (runs - 1)) * spread * math.sqrt(runs / (runs - 1))
-    return middle - half, middle + half
+        return middle, -math.inf, math.inf
+    # [draws, S, R]: runs drawn with replacement within each stratum
+    chosen = np.random.default_rng(seed).integers(runs, size=(draws, strata, runs))
+    spread = interquartile_mean(np.take_along_axis(scores[None], chosen, axis=2)).std()
+    half = float(student.ppf((1 + level) / 2, strata * (runs - 1)) * spread * math.sqrt(runs / (runs - 1)))
+    return middle, middle - half, middle + half
 
 
-def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> tuple[Array, Array]:
-    """Interval of the `probability_of_improvement` of ours [S, R] over theirs [S, Q], a score interval.
+def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> Interval:
+    """The `probability_of_improvement` of ours [S, R] over theirs [S, Q] and its interval, a score interval.
 
     All P with |P̂ − P| ≤ z·√(V(P)/S), V the variance of a Mann-Whitney statistic (method 5 of Newcombe, Statistics in
     Medicine 25, 2006), at equal P in every stratum, which is the widest. It does not shrink to a point at 0 and 1, as
     an interval from resampling does.
     """
     strata, runs, others = *ours.shape, theirs.shape[-1]
-    found = probability_of_improvement(ours, theirs)
+    found = float(probability_of_improvement(ours, theirs))
     z, half_n = norm.ppf((1 + level) / 2), (runs + others) / 2 - 1
     # V(P) = P(1−P)·[1 + (N−1)·((1−P)/(2−P) + P/(1+P))]/(R·Q), N = (R+Q)/2
     p = np.linspace(0, 1, GRID)
     variance = p * (1 - p) * (1 + half_n * ((1 - p) / (2 - p) + p / (1 + p))) / (runs * others * strata)
     inside = p[np.abs(found - p) <= z * np.sqrt(variance) + 1 / GRID]
-    return inside.min(), inside.max()
+    return found, float(inside.min()), float(inside.max())
 
 
 def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
@@ -86,9 +89,3 @@ def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Arr
     z = float(norm.ppf((1 + level) / 2))
     _, low, high = np.vectorize(wilson_interval)(share * trials, trials, z)
     return low, high
-
-
-def _resample(scores: Array, draws: int, rng: np.random.Generator) -> Array:
-    """[draws, S, R]: runs drawn with replacement within each stratum."""
-    strata, runs = scores.shape
-    return np.take_along_axis(scores[None], rng.integers(runs, size=(draws, strata, runs)), axis=2)

@@ -56,26 +56,27 @@ def test_figures_are_those_of_rliable() -> None:
 def test_the_interval_of_a_mean_of_one_stratum_is_students() -> None:
     # below four runs the interquartile mean is the mean: 2 ± t(2)·s/√3, t(2) = 4.302653, s = 1
     half = 4.302653 / 3**0.5
-    assert iqm_interval(np.array([[1.0, 2.0, 3.0]])) == pytest.approx((2 - half, 2 + half), abs=0.05)
-    assert iqm_interval(np.array([[1.0, 2.0, 3.0]]), level=0.5) == pytest.approx((2 - 0.4714, 2 + 0.4714), abs=0.01)
-    assert iqm_interval(np.array([[1.0], [2.0]])) == (-np.inf, np.inf)  # one run says nothing of its spread
+    assert iqm_interval(np.array([[1.0, 2.0, 3.0]])) == pytest.approx((2, 2 - half, 2 + half), abs=0.05)
+    assert iqm_interval(np.array([[1.0, 2.0, 3.0]]), level=0.5) == pytest.approx((2, 2 - 0.4714, 2 + 0.4714), abs=0.01)
+    assert iqm_interval(np.array([[1.0], [2.0]])) == (1.5, -np.inf, np.inf)  # one run says nothing of its spread
 
 
 def test_runs_are_resampled_within_their_stratum() -> None:
-    assert iqm_interval(np.array([[0.0, 0, 0], [1, 1, 1]])) == (0.5, 0.5)
+    assert iqm_interval(np.array([[0.0, 0, 0], [1, 1, 1]])) == (0.5, 0.5, 0.5)
 
 
 def test_the_interval_of_an_improvement_is_a_score_interval() -> None:
     # at its ends the difference is z standard deviations: N = 5, P(1−P)(1 + 4((1−P)/(2−P) + P/(1+P)))/25 over 2 strata
-    found = probability_of_improvement(OURS, THEIRS)
-    for end in improvement_interval(OURS, THEIRS):
+    found, *ends = improvement_interval(OURS, THEIRS)
+    assert found == probability_of_improvement(OURS, THEIRS)
+    for end in ends:
         variance = end * (1 - end) * (1 + 4 * ((1 - end) / (2 - end) + end / (1 + end))) / 50
         assert abs(found - end) == pytest.approx(1.959964 * variance**0.5, abs=2e-3)
     # all wins are no certainty, and both sides mirror each other
-    low, high = improvement_interval(OURS + 9, THEIRS)
+    _, low, high = improvement_interval(OURS + 9, THEIRS)
     assert high == 1
     assert 0.75 < low < 0.85
-    assert improvement_interval(THEIRS, OURS + 9) == pytest.approx((1 - high, 1 - low))
+    assert improvement_interval(THEIRS, OURS + 9) == pytest.approx((0, 1 - high, 1 - low))
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
@@ -89,9 +90,9 @@ def test_intervals_hold_about_as_often_as_they_say(strata: int, runs: int) -> No
     # percentiles of a bootstrap hold in 90 to 92 % of such studies, and in 57 % where ours nearly always win
     rng = np.random.default_rng(5)
     scores = rng.normal(size=(500, 2, strata, runs))
-    means = np.array([low <= 0 <= high for low, high in (iqm_interval(x[0], draws=300) for x in scores)])
+    means = np.array([low <= 0 <= high for _, low, high in (iqm_interval(x[0], draws=300) for x in scores)])
     truth = norm.cdf(3 / 2**0.5)
-    wins = np.array([low <= truth <= high for low, high in (improvement_interval(x[0] + 3, x[1]) for x in scores)])
+    wins = np.array([low <= truth <= high for _, low, high in (improvement_interval(x[0] + 3, x[1]) for x in scores)])
     assert 0.935 <= means.mean() <= 0.99
     assert 0.94 <= wins.mean() <= 0.995
 
