@@ -135,14 +135,12 @@ class AdaptiveGIPO(Objective):
     def _sigma(self, scaled: Tensor, x: Tensor, used: Tensor) -> Tensor:
         at_once = max(1, BLOCK // max(1, x.numel()))
 
-        def slack_of(sigmas: Tensor) -> Tensor:
-            log_weight = self.kernel(scaled / sigmas.unsqueeze(-1))
-            found: Tensor = self.statistic(
-                log_weight, log_contribution(log_weight, x, self.log_ratio_bound), used, self.target
-            )
-            return found
-
         def slack(sigmas: Tensor) -> Tensor:
-            return torch.cat([slack_of(some) for some in sigmas.split(at_once)])
+            found = []
+            for some in sigmas.split(at_once):
+                log_weight = self.kernel(scaled / some.unsqueeze(-1))
+                log_u = log_contribution(log_weight, x, self.log_ratio_bound)
+                found.append(self.statistic(log_weight, log_u, used, self.target))
+            return torch.cat(found)
 
         return largest_width(slack, self.sigma_min, self.sigma_max, x)

@@ -62,17 +62,14 @@ class RunProgress(ProgressBar):
             self._bar.set_postfix(_headline(trainer), refresh=False)
 
     def on_train_end(self, *_: Any) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_exception(self, *_: Any) -> None:
-        """Close the bar, so that the error has a line of its own."""
-        self._close()
-
-    def _close(self) -> None:
+        """Close the bar, so that what is said next has a line of its own."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def on_exception(self, *_: Any) -> None:
+        """The error has a line of its own too."""
+        self.on_train_end()
 
 
 class Curves(Callback):

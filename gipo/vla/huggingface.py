@@ -117,7 +117,7 @@ class _HuggingFaceEncoder(nn.Module):
         self.register_buffer("std", statistics[1], persistent=False)
         begin = tokenizer.bos_token_id
         self._begin = [] if begin is None else [begin]
-        self._tokens = _Tokens(tokenizer, prompt)
+        self._tokenizer, self._prompt = tokenizer, prompt
         frozen = [value.double().sum() for value in model.parameters() if not value.requires_grad]
         self.register_buffer("frozen", torch.stack(frozen).sum())
         self.register_state_dict_post_hook(_drop_frozen)
@@ -168,7 +168,8 @@ class _HuggingFaceEncoder(nn.Module):
     def _prompts(self, instruction: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids of the prompts, [B, T], and which of them are no padding."""
         different, which = instruction.unique(dim=0, return_inverse=True)
-        tokens = [torch.tensor(self._tokens(text)) for text in decode_instructions(different)]
+        texts = [self._prompt.format(instruction=text) for text in decode_instructions(different)]
+        tokens = [torch.tensor(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
         ids = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         given = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True)
         return ids.to(instruction.device)[which], given.to(instruction.device)[which].bool()
@@ -187,20 +188,6 @@ def parallel_mask(known: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
     sees = position[:, None] >= position[None, :].clamp(max=length - queries)
     sees = sees & known[:, None, None, :]
     return torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)
-
-
-class _Tokens:
-    """Instruction → ids of the prompt around it, remembered: tasks have few instructions."""
-
-    def __init__(self, tokenizer: Any, prompt: str):
-        self._tokenizer, self._prompt = tokenizer, prompt
-        self._known: dict[str, list[int]] = {}
-
-    def __call__(self, instruction: str) -> list[int]:
-        if instruction not in self._known:
-            text = self._prompt.format(instruction=instruction)
-            self._known[instruction] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._known[instruction]
 
 
 class _TokenHead(nn.Module):

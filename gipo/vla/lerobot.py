@@ -1,7 +1,6 @@
 """LeRobot policies that regress a chunk of actions (ACT and its like), post-trained as the mean of a Gaussian."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +38,7 @@ class LeRobotNetworks(ActorCritic):
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         self._config = {"pretrained": str(pretrained), "camera": camera, "critic_width": critic_width}
-        self.encoder = _LeRobotEncoder(load(str(pretrained)), camera, spaces)
+        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), camera, spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
@@ -73,8 +72,8 @@ class LeRobotPolicy(VLAGaussianPolicy):
         return torch.stack((params[..., 0], super()._constrain(params)[..., 1]), -1)
 
 
-def load(pretrained: str) -> "_Regressor":
-    """A LeRobot policy between its processors.
+def load(pretrained: str, steps: int) -> "_Regressor":
+    """A LeRobot policy between its processors, of whose chunks the first `steps` are taken.
 
     Raises:
         UserError: lerobot is not installed, or cannot read it.
@@ -90,27 +89,23 @@ def load(pretrained: str) -> "_Regressor":
         before, after = make_pre_post_processors(config, pretrained_path=pretrained)
     except Exception as error:  # lerobot raises anything
         raise UserError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
-    return _Regressor(policy, before, after)
+    return _Regressor(policy, before, after, steps)
 
 
 class _Regressor(nn.Module):
     """A batch of LeRobot's → chunks in environment units, with a gradient."""
 
-    def __init__(self, policy: nn.Module, before: Any, after: Any):
+    def __init__(self, policy: nn.Module, before: Any, after: Any, steps: int):
         super().__init__()
-        self.policy, self._before, self._after = policy, before, after
+        self.policy, self._before, self._after, self._steps = policy, before, after, steps
         # LeRobot predicts without a gradient; the function it decorates has one.
         predict = getattr(type(policy), "predict_action_chunk")  # noqa: B009 - a method no base class declares
         self._predict = getattr(predict, "__wrapped__", predict)
 
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
-        """[B, policy's own chunk, D]."""
+        """The first steps of the policy's own chunk, [B, steps, D]."""
         chunk: Tensor = self._after(self._predict(self.policy, self._before(batch)))
-        return chunk
-
-
-def _first_steps(count: int, regressor: _Regressor, batch: dict[str, Any]) -> Tensor:
-    return regressor.predict_action_chunk(batch)[:, :count]
+        return chunk[:, : self._steps]
 
 
 class _LeRobotEncoder(nn.Module):
@@ -123,11 +118,7 @@ class _LeRobotEncoder(nn.Module):
         super().__init__()
         self.spaces = spaces
         self.wrapper = LeRobotPolicyWrapper(
-            regressor,
-            action_dim=len(spaces.action_low),
-            chunk_size=spaces.chunk,
-            camera_name=camera,
-            predict_fn=partial(_first_steps, spaces.chunk),
+            regressor, action_dim=len(spaces.action_low), chunk_size=spaces.chunk, camera_name=camera
         )
         self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
         self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)

@@ -135,8 +135,8 @@ def evaluated(folder: Path) -> str:
         rows = [row for row in csv.DictReader(file) if row.get("val/success")]
     if not rows:
         return ""
-    success = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
-    return f"success {with_interval(*success)} in simulation"
+    rate, low, high = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
+    return f"success {with_interval(rate, low, high)} in simulation"
 
 
 def _flags(options: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 Array = NDArray[np.float64]
 
@@ -32,16 +33,10 @@ NOISY: dict[str, Array] = {
 ON_POLICY = "D"  # the behaviour that is the target itself
 
 
-def softmax(logits: list[float]) -> Array:
-    """Probabilities of logits [A]."""
-    raised = np.exp(np.array(logits, dtype=np.float64))
-    return raised / raised.sum()
-
-
 def behaviours(target: Array) -> dict[str, Array]:
     """The behaviour policies A to G [S, A] of a target: mixtures, state by state."""
     uniform = np.full_like(target, 0.25)
-    right, down = softmax([0, 0, 0, 1]), softmax([0, 1, 0, 0])
+    right, down = softmax([0.0, 0.0, 0.0, 1.0]), softmax([0.0, 1.0, 0.0, 0.0])
     return {
         "A": uniform,
         "B": 0.4 * uniform + 0.3 * right + 0.3 * down,

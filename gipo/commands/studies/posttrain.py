@@ -14,7 +14,6 @@ of such a runs.csv again, and runs nothing.
 import argparse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,21 +39,6 @@ plt = pyplot()
 
 COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
-
-
-@dataclass(frozen=True)
-class PostTraining:
-    """One post-training of the deployed policy.
-
-    Args:
-        seed: of everything.
-        back: saved checkpoints between the version that acted and the deployed one.
-        objective: class path or bare name.
-    """
-
-    seed: int
-    back: int
-    objective: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +78,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
     if options.frames // 1000 - EVERY * max(options.back) < EVERY:
         raise UserError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
-    plan = [PostTraining(*each) for each in product(options.seeds, options.back, options.objectives)]
+    plan = list(product(options.seeds, options.back, options.objectives))
     with (
         tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
         ThreadPoolExecutor(options.processes) as pool,
@@ -106,7 +90,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             return found
 
         before = dict(zip(options.seeds, pool.map(partial(counted, prepare), options.seeds), strict=True))
-        return list(pool.map(lambda one: counted(post_train, one, before[one.seed]), plan))
+        return list(pool.map(lambda one: counted(post_train, *one, before[one[0]]), plan))
 
 
 def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:
@@ -121,19 +105,23 @@ def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:
     return stages.drive(policy, folder / "deployed", options.episodes, COMPARISON).rate
 
 
-def post_train(stages: Stages, options: argparse.Namespace, one: PostTraining, before: float) -> dict[str, Any]:
-    """Post-train and drive again; a row, whose gain is over `before`, the success of the deployed policy."""
-    folder = options.out / f"seed-{one.seed}"
-    where = folder / f"back-{one.back}-{one.objective}"
-    extra = [f"--model.objective={one.objective}", *(f"--{option}" for option in options.post)]
-    init = options.loops / f"seed-{one.seed}" / "train" / "checkpoints" / "last.ckpt"
-    logs = [folder / f"logs-{one.back}"]
-    checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", one.seed, extra)
+def post_train(
+    stages: Stages, options: argparse.Namespace, seed: int, back: int, objective: str, before: float
+) -> dict[str, Any]:
+    """Post-train on the logs of `back` checkpoints ago and drive again; a row.
+
+    Its gain is over `before`, the success of the deployed policy.
+    """
+    folder = options.out / f"seed-{seed}"
+    where = folder / f"back-{back}-{objective}"
+    extra = [f"--model.objective={objective}", *(f"--{option}" for option in options.post)]
+    init = options.loops / f"seed-{seed}" / "train" / "checkpoints" / "last.ckpt"
+    logs = [folder / f"logs-{back}"]
+    checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", seed, extra)
     policy = stages.export(checkpoint, where / "policy.onnx")
     after = stages.drive(policy, where / "compared", options.episodes, COMPARISON).rate
-    label = one.objective.rpartition(".")[2]
-    return {"seed": one.seed, "back": one.back, "objective": label, "before": before, "after": after,
-            "gain": after - before}  # fmt: skip
+    label = objective.rpartition(".")[2]
+    return {"seed": seed, "back": back, "objective": label, "before": before, "after": after, "gain": after - before}
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
