@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gipo.common.errors import UserError
-from gipo.common.extras import install
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 
@@ -144,14 +143,7 @@ class _HuggingFaceEncoder(nn.Module):
             begin, seen.to(dtype), embed(prompt), self.state(state).to(dtype).unsqueeze(1),
             begin.new_zeros(len(state), queries, begin.shape[-1]),
         ]  # fmt: skip
-        known = torch.cat(
-            [
-                given.new_ones(len(state), begin.shape[1] + seen.shape[1]),
-                given,
-                given.new_ones(len(state), 1 + queries),
-            ],
-            1,
-        )
+        known = F.pad(given, (begin.shape[1] + seen.shape[1], 1 + queries), value=True)  # all else is no padding
         hidden = self.model.model.language_model(
             inputs_embeds=torch.cat(parts, 1),
             attention_mask=parallel_mask(known, queries, dtype),
@@ -218,13 +210,11 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
     """Model, tokenizer and image statistics.
 
     Raises:
-        UserError: a package or a file is missing, or the model is of another kind.
+        UserError: a file is missing, or the model is of another kind.
     """
-    try:
-        from transformers import AutoModelForImageTextToText, AutoTokenizer
-        from transformers.image_processing_base import ImageProcessingMixin
-    except ModuleNotFoundError as error:
-        raise UserError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
+    from transformers import AutoModelForImageTextToText, AutoTokenizer
+    from transformers.image_processing_base import ImageProcessingMixin
+
     options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
     try:
         model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
@@ -244,10 +234,8 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
 
 def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     """The model, frozen, with trainable float32 low-rank adapters in its linear layers."""
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        raise UserError(f"a Hugging Face policy needs {error.name}: {install('vla')}") from error
+    from peft import LoraConfig, get_peft_model
+
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
 
 
@@ -262,16 +250,8 @@ def _drop_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: s
         state.pop(f"{prefix}model.{name}", None)
 
 
-def _keep_frozen(
-    module: "_HuggingFaceEncoder",
-    state: dict[str, Any],
-    prefix: str,
-    _: Any,
-    __: Any,
-    ___: Any,
-    ____: Any,
-    errors: list[str],
-) -> None:
+def _keep_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: str, *others: Any) -> None:
+    *_, errors = others  # of which torch makes the message that refuses the weights
     found = state.get(f"{prefix}frozen")
     if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):
         errors.append("the pretrained model's frozen weights are not those that the checkpoint was trained with")

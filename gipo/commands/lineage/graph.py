@@ -2,36 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
-from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, LineageNode
 
 _ORDER = {Kind.LOG: 0, Kind.ARTIFACT: 1, Kind.CHECKPOINT: 2}  # of what came from the same origin
-
-
-@dataclass(frozen=True)
-class LineageNode:
-    """A checkpoint, artifact or log, and what it came from.
-
-    Args:
-        key: its kind and id.
-        files: that hold it, relative to the folder; none where it is only mentioned.
-        facts: a few words each.
-        origins: what it came from; it hangs below the first in the tree.
-    """
-
-    key: Key
-    files: tuple[str, ...]
-    facts: tuple[str, ...]
-    origins: tuple[Ancestor, ...]
 
 
 Graph = dict[Key, LineageNode]
 
 
-def build(records: Iterable[Record]) -> Graph:
+def build(records: Iterable[LineageNode]) -> Graph:
     """One node for each key that is held or mentioned, in the order of its first file, those without a file last."""
-    known: dict[Key, list[Record]] = defaultdict(list)
+    known: dict[Key, list[LineageNode]] = defaultdict(list)
     for record in records:
         known[record.key].append(record)
         for origin in record.origins:
@@ -40,13 +22,13 @@ def build(records: Iterable[Record]) -> Graph:
     return {node.key: node for node in sorted(nodes, key=lambda node: (not node.files, node.files, node.key.id))}
 
 
-def _merge(key: Key, found: list[Record]) -> LineageNode:
+def _merge(key: Key, found: list[LineageNode]) -> LineageNode:
     """What the files that hold it say, before what others say of it."""
-    found = sorted(found, key=lambda record: record.file is None)
+    found = sorted(found, key=lambda record: not record.files)
     origins: dict[tuple[Key, How], Ancestor] = {}
     for origin in (origin for record in found for origin in record.origins):
         origins.setdefault((origin.key, origin.how), origin)
-    files = tuple(record.file for record in found if record.file is not None)
+    files = tuple(file for record in found for file in record.files)
     facts = next((record.facts for record in found if record.facts), ())
     return LineageNode(key, files, facts, tuple(origins.values()))
 

@@ -13,8 +13,8 @@ from matplotlib.patches import FancyBboxPatch
 from scipy.optimize import isotonic_regression
 
 from gipo.callbacks.plots import pyplot, save_figure
-from gipo.commands.lineage.graph import LineageNode, walk
-from gipo.commands.lineage.records import How, Key, Kind
+from gipo.commands.lineage.graph import walk
+from gipo.commands.lineage.records import How, Key, Kind, LineageNode
 
 plt = pyplot()
 COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4"}

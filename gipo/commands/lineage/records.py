@@ -64,23 +64,23 @@ class Ancestor:
 
 
 @dataclass(frozen=True)
-class Record:
-    """What one file says of one node.
+class LineageNode:
+    """A checkpoint, artifact or log: what one file says of it, or all files of a folder together.
 
     Args:
-        key: of the node.
-        file: that holds it, relative to the folder; None where the file only mentions it.
+        key: its kind and id.
+        files: that hold it, relative to the folder; none where it is only mentioned.
         facts: a few words each.
-        origins: what it came from, the most telling first.
+        origins: what it came from, the most telling first; it hangs below the first in the tree.
     """
 
     key: Key
-    file: str | None
+    files: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     origins: tuple[Ancestor, ...] = ()
 
 
-def scan(folder: Path) -> tuple[list[Record], list[tuple[str, str]]]:
+def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     """What the checkpoints, artifacts and logs under `folder` say, in the order of their names.
 
     Beside it, names of files that could not be read, and why.
@@ -90,7 +90,7 @@ def scan(folder: Path) -> tuple[list[Record], list[tuple[str, str]]]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
-    records: list[Record] = []
+    records: list[LineageNode] = []
     unreadable = []
     for path in sorted(folder.rglob("*")):
         read = READERS.get(path.suffix)
@@ -104,7 +104,7 @@ def scan(folder: Path) -> tuple[list[Record], list[tuple[str, str]]]:
     return records, unreadable
 
 
-def read_checkpoint(path: Path, name: str) -> list[Record]:
+def read_checkpoint(path: Path, name: str) -> list[LineageNode]:
     """The checkpoint, and the logs it learned from."""
     head = read_head(path)
     identity = printable(head.id or f"none:{name}")  # written before checkpoints had ids
@@ -113,7 +113,7 @@ def read_checkpoint(path: Path, name: str) -> list[Record]:
         key = Key(Kind.LOG, printable(log.session or log.sha256 or ""))
         learned.append(Ancestor(key, How.LEARNED, log.steps))
         logs.append(
-            Record(key, None, (), tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids))
+            LineageNode(key, (), (), tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids))
         )
     learned.sort(key=lambda origin: -(origin.steps or 0))
     origins = [
@@ -122,21 +122,21 @@ def read_checkpoint(path: Path, name: str) -> list[Record]:
         *([_ancestor(Kind.CHECKPOINT, head.init_from, How.STARTED)] if head.init_from else []),
     ]
     facts = (_count(head.version, "version {}"), _count(head.frames, "{:,} frames"), printable(head.task or ""))
-    return [Record(Key(Kind.CHECKPOINT, identity), name, tuple(filter(None, facts)), tuple(origins)), *logs]
+    return [LineageNode(Key(Kind.CHECKPOINT, identity), (name,), tuple(filter(None, facts)), tuple(origins)), *logs]
 
 
 def _ancestor(kind: Kind, identity: str, how: How) -> Ancestor:
     return Ancestor(Key(kind, printable(identity)), how)
 
 
-def read_artifact(path: Path, name: str) -> list[Record]:
+def read_artifact(path: Path, name: str) -> list[LineageNode]:
     """The artifact, every check of its bytes included."""
     artifact = check_file(path)
     manifest = json.loads(artifact.manifest.to_json())
-    return _artifact(artifact.policy_id, name, manifest)
+    return _artifact(artifact.policy_id, (name,), manifest)
 
 
-def read_log(path: Path, name: str) -> list[Record]:
+def read_log(path: Path, name: str) -> list[LineageNode]:
     """The log, and the artifacts whose manifests it carries: they are known even where their files are gone."""
     opening = read_opening(path)
     header = opening.header
@@ -146,11 +146,12 @@ def read_log(path: Path, name: str) -> list[Record]:
     robot, created = header.robot.get("name"), header.created.replace("T", " ")[:16]
     beside = [f"shadow {policy[:12]}" for policy in manifests if acting is not None and policy != acting]
     facts = (created, str(robot or ""), *beside)
-    log = Record(Key(Kind.LOG, printable(header.session)), name, tuple(map(printable, filter(None, facts))), origins)
-    return [log, *(known for policy, manifest in manifests.items() for known in _artifact(policy, None, manifest))]
+    shown = tuple(map(printable, filter(None, facts)))
+    log = LineageNode(Key(Kind.LOG, printable(header.session)), (name,), shown, origins)
+    return [log, *(known for policy, manifest in manifests.items() for known in _artifact(policy, (), manifest))]
 
 
-READERS: dict[str, Callable[[Path, str], list[Record]]] = {
+READERS: dict[str, Callable[[Path, str], list[LineageNode]]] = {
     ".ckpt": read_checkpoint,
     ".onnx": read_artifact,
     ".mcap": read_log,
@@ -162,7 +163,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def _artifact(policy_id: str, name: str | None, manifest: Mapping[str, Any]) -> list[Record]:
+def _artifact(policy_id: str, files: tuple[str, ...], manifest: Mapping[str, Any]) -> list[LineageNode]:
     """The artifact, and what its manifest knows of its checkpoint."""
     key = Key(Kind.ARTIFACT, printable(policy_id))
     precision = "int8" if manifest.get("precision") == "int8" else None
@@ -170,9 +171,10 @@ def _artifact(policy_id: str, name: str | None, manifest: Mapping[str, Any]) -> 
     checkpoint, parent = _text(manifest, "checkpoint"), _text(manifest, "parent")
     logs_of = (Ancestor(Key(Kind.ARTIFACT, parent), How.PARENT),) if parent else ()
     if checkpoint is None:
-        return [Record(key, name, facts, logs_of)]
+        return [LineageNode(key, files, facts, logs_of)]
     source = Key(Kind.CHECKPOINT, checkpoint)
-    return [Record(key, name, facts, (Ancestor(source, How.EXPORTED),)), Record(source, None, (), logs_of)]
+    exported = LineageNode(key, files, facts, (Ancestor(source, How.EXPORTED),))
+    return [exported, LineageNode(source, (), (), logs_of)]
 
 
 def _manifest(text: str) -> dict[str, Any]:

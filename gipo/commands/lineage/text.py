@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gipo.commands.lineage.graph import LineageNode, walk
-from gipo.commands.lineage.records import Ancestor, How, Key
+from gipo.commands.lineage.graph import walk
+from gipo.commands.lineage.records import Ancestor, How, Key, LineageNode
 
 MANY = 3  # logs that are listed one by one
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.lineage.graph import build, walk
-from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, scan
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, LineageNode, scan
 from gipo.commands.lineage.text import lacking, text
 
 Chain = tuple[Path, dict[str, str]]
@@ -68,7 +68,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 def test_many_logs_are_counted_not_listed() -> None:
     logs = [Ancestor(Key(Kind.LOG, f"log{i}"), How.LEARNED, i) for i in range(9, 0, -1)]
-    checkpoint = Record(Key(Kind.CHECKPOINT, "c"), "c.ckpt", (), tuple(logs))
+    checkpoint = LineageNode(Key(Kind.CHECKPOINT, "c"), ("c.ckpt",), (), tuple(logs))
     line = next(line for line in text(build([checkpoint])).splitlines() if "c.ckpt" in line)
     assert line.endswith("learned from log9 (9 steps), log8 (8 steps), log7 (7 steps) and 6 more")
 
@@ -77,9 +77,9 @@ def test_one_node_with_two_names_and_what_its_files_say_first() -> None:
     key, origin = Key(Kind.ARTIFACT, "a"), Ancestor(Key(Kind.CHECKPOINT, "c"), How.EXPORTED)
     said = Ancestor(Key(Kind.ARTIFACT, "p"), How.PARENT)
     records = [
-        Record(key, None, ("hearsay",), (said,)),
-        Record(key, "b.onnx", ("fact",), (origin,)),
-        Record(key, "a.onnx"),
+        LineageNode(key, (), ("hearsay",), (said,)),
+        LineageNode(key, ("b.onnx",), ("fact",), (origin,)),
+        LineageNode(key, ("a.onnx",)),
     ]
     node = build(records)[key]
     assert set(node.files) == {"a.onnx", "b.onnx"}
@@ -91,18 +91,20 @@ KEYS = st.builds(Key, st.sampled_from(Kind), st.sampled_from("abcd"))
 ORIGINS = st.lists(st.builds(Ancestor, KEYS, st.sampled_from(How), st.none() | st.integers(0, 9)), max_size=3).map(
     tuple
 )
-RECORDS = st.lists(st.builds(Record, KEYS, st.none() | st.sampled_from(["x", "y"]), st.just(()), ORIGINS), max_size=8)
+RECORDS = st.lists(
+    st.builds(LineageNode, KEYS, st.sampled_from([(), ("x",), ("y",)]), st.just(()), ORIGINS), max_size=8
+)
 
 
 @given(RECORDS)
 @settings(deadline=None, max_examples=200, derandomize=True, database=None)
-def test_every_node_stands_once_even_where_forged_files_make_circles(records: list[Record]) -> None:
+def test_every_node_stands_once_even_where_forged_files_make_circles(records: list[LineageNode]) -> None:
     graph = build(records)
     mentioned = {record.key for record in records} | {origin.key for record in records for origin in record.origins}
     visited = [node.key for node, _ in walk(graph)]
     assert len(visited) == len(set(visited))
     assert set(visited) == set(graph) == mentioned
-    assert {node.key for node in lacking(graph)} == mentioned - {r.key for r in records if r.file is not None}
+    assert {node.key for node in lacking(graph)} == mentioned - {r.key for r in records if r.files}
     tree = text(graph).partition("\n\n")[0].splitlines()
     assert len(tree) == max(1, len(graph))
 
@@ -111,6 +113,6 @@ def test_a_chain_of_a_thousand_rounds_is_no_deeper_than_the_stack() -> None:
     records, before = [], None
     for number in range(3000):
         key = Key(list(Kind)[number % 3], str(number))
-        records.append(Record(key, str(number), (), (Ancestor(before, How.EXPORTED),) if before else ()))
+        records.append(LineageNode(key, (str(number),), (), (Ancestor(before, How.EXPORTED),) if before else ()))
         before = key
     assert len(text(build(records)).splitlines()) == 3000

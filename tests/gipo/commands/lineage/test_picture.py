@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from gipo.commands.lineage import picture
 from gipo.commands.lineage.graph import build
 from gipo.commands.lineage.picture import _apart, _boxes, _columns, _edges, _rows, draw
-from gipo.commands.lineage.records import Ancestor, How, Key, Kind, Record, scan
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, LineageNode, scan
 from tests.gipo.commands.lineage.test_graph import RECORDS
 
 Chain = tuple[Path, dict[str, str]]
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 
 
-def layout(records: list[Record]) -> tuple[list[picture.Box], dict[tuple[int, int], How], list[int], np.ndarray]:
+def layout(records: list[LineageNode]) -> tuple[list[picture.Box], dict[tuple[int, int], How], list[int], np.ndarray]:
     graph = build(records)
     boxes = _boxes(graph)
     edges = _edges(graph, {node.key: index for index, box in enumerate(boxes) for node in box.nodes})
@@ -48,9 +48,9 @@ def test_time_goes_from_left_to_right(made: Chain) -> None:
 
 def test_a_crowd_of_logs_with_the_same_neighbours_is_one_box() -> None:
     artifact = Ancestor(Key(Kind.ARTIFACT, "a"), How.RECORDED)
-    logs = [Record(Key(Kind.LOG, f"l{i}"), f"logs/l{i}.mcap", (), (artifact,)) for i in range(7)]
+    logs = [LineageNode(Key(Kind.LOG, f"l{i}"), (f"logs/l{i}.mcap",), (), (artifact,)) for i in range(7)]
     used = tuple(Ancestor(log.key, How.LEARNED) for log in logs[:5])
-    boxes, edges, *_ = layout([*logs, Record(Key(Kind.CHECKPOINT, "c"), "c.ckpt", (), used)])
+    boxes, edges, *_ = layout([*logs, LineageNode(Key(Kind.CHECKPOINT, "c"), ("c.ckpt",), (), used)])
     sizes = sorted(len(box.nodes) for box in boxes)
     assert sizes == [1, 1, 1, 1, 5]  # two logs that nobody learned from stand alone
     crowd = next(box for box in boxes if len(box.nodes) == 5)
@@ -60,7 +60,7 @@ def test_a_crowd_of_logs_with_the_same_neighbours_is_one_box() -> None:
 
 @given(RECORDS)
 @PROPERTY
-def test_no_two_boxes_overlap(records: list[Record]) -> None:
+def test_no_two_boxes_overlap(records: list[LineageNode]) -> None:
     boxes, edges, columns, rows = layout(records)
     assert sum(len(box.nodes) for box in boxes) == len(build(records))
     for column in set(columns):
@@ -84,8 +84,8 @@ def test_apart_keeps_order_distance_and_mean(wanted: list[float]) -> None:
 
 
 def test_long_lines_lose_what_tells_least() -> None:
-    record = Record(
-        Key(Kind.LOG, "f" * 32), "logs/20260301T120000-sawyer-1f2e3d4c.mcap", ("2026-03-01 12:00", "s" * 40)
+    record = LineageNode(
+        Key(Kind.LOG, "f" * 32), ("logs/20260301T120000-sawyer-1f2e3d4c.mcap",), ("2026-03-01 12:00", "s" * 40)
     )
     (box,), *_ = layout([record])
     title, files, facts = box.lines
@@ -109,8 +109,11 @@ def test_the_picture_is_a_file_whatever_names_hold(chain: Chain) -> None:
 def test_a_chain_too_long_for_a_picture_is_drawn_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "MAX_PIXELS", 900)
     records = [
-        Record(
-            Key(Kind.ARTIFACT, str(i)), str(i), (), (Ancestor(Key(Kind.ARTIFACT, str(i - 1)), How.PARENT),) if i else ()
+        LineageNode(
+            Key(Kind.ARTIFACT, str(i)),
+            (str(i),),
+            (),
+            (Ancestor(Key(Kind.ARTIFACT, str(i - 1)), How.PARENT),) if i else (),
         )
         for i in range(9)
     ]

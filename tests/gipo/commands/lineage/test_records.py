@@ -15,7 +15,7 @@ from gipo.commands.lineage.records import (
     How,
     Key,
     Kind,
-    Record,
+    LineageNode,
     printable,
     read_artifact,
     read_checkpoint,
@@ -45,9 +45,9 @@ def checkpoint(identity: str) -> Key:
 def test_a_checkpoint_names_what_it_learned_from_most_steps_first(made: Chain) -> None:
     folder, ids = made
     first, *logs = read_checkpoint(folder / "round1.ckpt", "round1.ckpt")
-    assert first == Record(
+    assert first == LineageNode(
         checkpoint(ids["round1"]),
-        "round1.ckpt",
+        ("round1.ckpt",),
         ("version 17", "17,000 frames", "reach-v3"),
         (
             Ancestor(artifact(ids["first"]), How.PARENT),
@@ -57,9 +57,9 @@ def test_a_checkpoint_names_what_it_learned_from_most_steps_first(made: Chain) -
         ),
     )
     recorded = (Ancestor(artifact(ids["first"]), How.RECORDED),)
-    assert {record.key: (record.file, record.origins) for record in logs} == {
-        log(ids["aaaa"]): (None, recorded),
-        log(ids["bbbb"]): (None, recorded),
+    assert {record.key: (record.files, record.origins) for record in logs} == {
+        log(ids["aaaa"]): ((), recorded),
+        log(ids["bbbb"]): ((), recorded),
     }
 
 
@@ -72,9 +72,9 @@ def test_an_artifact_names_its_checkpoint_and_knows_what_that_learned_from(made:
     folder, ids = made
     (first, source) = read_artifact(folder / "second.onnx", "second.onnx")
     assert first.key == artifact(ids["second"])
-    assert (first.file, first.facts) == ("second.onnx", ("version 17",))
+    assert (first.files, first.facts) == (("second.onnx",), ("version 17",))
     assert first.origins == (Ancestor(checkpoint(ids["round1"]), How.EXPORTED),)
-    assert source == Record(checkpoint(ids["round1"]), None, (), (Ancestor(artifact(ids["first"]), How.PARENT),))
+    assert source == LineageNode(checkpoint(ids["round1"]), (), (), (Ancestor(artifact(ids["first"]), How.PARENT),))
 
 
 def test_a_log_names_who_acted_not_who_looked_on(made: Chain) -> None:
@@ -100,7 +100,7 @@ def rewritten(path: Path, **recorded: Any) -> Path:
 def test_a_checkpoint_from_before_ids_is_known_by_its_file(chain: Chain) -> None:
     path = rewritten(chain[0] / "round1.ckpt", id=None, parent=None, logs=None, init_from=None, frames=None, task=None)
     (record,) = read_checkpoint(path, "round1.ckpt")
-    assert record == Record(checkpoint("none:round1.ckpt"), "round1.ckpt", ("version 17",))
+    assert record == LineageNode(checkpoint("none:round1.ckpt"), ("round1.ckpt",), ("version 17",))
 
 
 def test_a_log_may_be_named_by_the_hash_of_a_data_set(chain: Chain) -> None:
@@ -156,7 +156,7 @@ def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "zeros.mcap").write_bytes(bytes(4096))
     write_of_schema(tmp_path / "older.mcap", 0)
     records, unreadable = scan(tmp_path)
-    assert [record.file for record in records] == ["older.mcap"]
+    assert [record.files for record in records] == [("older.mcap",)]
     assert dict(unreadable) == {
         "bag.mcap": "the file is no log of gipo-robot: an MCAP file of profile 'ros2'",
         "newer.mcap": "the file: the log has schema 2, this gipo reads up to 1; upgrade gipo",
@@ -204,7 +204,7 @@ def test_terminal_escapes_do_not_come_through(chain: Chain) -> None:
     records, _ = scan(folder)
     shown = [record.key.id for record in records]
     for record in records:
-        shown += [*record.facts, record.file or "", *(origin.key.id for origin in record.origins)]
+        shown += [*record.facts, *record.files, *(origin.key.id for origin in record.origins)]
     assert all(text.isprintable() for text in shown)
     assert printable("\x1b[2Ja") == "?[2Ja"
 
