@@ -8,6 +8,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.custom import ToyVLAEnv
 
 from datamodules.envs.action_chunks import ChunkEnv
+from datamodules.envs.interface import named
 from datamodules.envs.simulation import SeededSimulation
 from datamodules.options import refuse_not_positive
 from gipo.common.errors import UserError
@@ -89,11 +90,5 @@ class ToyVLA(VLATask):
     @property
     def interface(self) -> dict[str, Any]:
         """Names and units: the state is the last action and the target; there is no true control rate."""
-        axes = range(self.action_dim)
-        state = [f"{part}_{axis}" for part in ("action", "target") for axis in axes]
-        return {
-            "observation_names": state,
-            "observation_units": ["1"] * len(state),
-            "action_names": [f"action_{axis}" for axis in axes],
-            "action_units": ["1"] * self.action_dim,
-        }
+        actions, targets = ({f"{part}_{axis}": "1" for axis in range(self.action_dim)} for part in ("action", "target"))
+        return named(actions | targets, actions)

@@ -14,7 +14,6 @@ from deploy.runtime.check import MAX_BYTES, check_file
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
-from gipo.common.extras import install
 from gipo.common.parsing import Parser, number, whole, words
 from gipo.common.reading import read_bytes
 from gipo.common.tables import pairs
@@ -31,10 +30,8 @@ def _command(arguments: list[str]) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    try:
-        from deploy.export.artifact import export
-    except ModuleNotFoundError as error:
-        raise UserError(f"export needs the training stack ({error.name} is missing): {install('train')}") from error
+    from deploy.export.artifact import export
+
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
     print(report.exported(done, options.out))
 

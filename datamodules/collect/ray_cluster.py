@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from types import ModuleType
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 from gipo.common.extras import install
 
 
@@ -41,8 +41,7 @@ class RayCluster:
                 )
         except Exception as error:  # many kinds, by what it could not reach or start
             where = f"reach a cluster at {address!r} (data.collector.ray.address)" if address else "start here"
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"Ray could not {where}: {reason}") from error
+            raise UserError(f"Ray could not {where}: {first_line(error)}") from error
 
     @property
     def cores(self) -> str:

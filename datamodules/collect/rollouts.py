@@ -123,7 +123,6 @@ class EpisodeNumbers:
 
     def __init__(self, first: int, contiguous: bool):
         self.next = first
-        self._contiguous = contiguous
         self._offset: int | None = None if contiguous else first
 
     def begin_again(self) -> None:

@@ -31,11 +31,6 @@ def find(name: str) -> "GymnasiumTask | None":
     return GymnasiumTask(name) if _registered(name) in gymnasium.registry else None
 
 
-def names() -> list[str]:
-    """All Gymnasium ids that are registered."""
-    return list(gymnasium.registry)
-
-
 @dataclass(frozen=True)
 class GymnasiumTask(SeededSimulation):
     """A registered Gymnasium id with flat observations and actions.

@@ -24,11 +24,6 @@ def find(name: str) -> "MetaWorldTask | None":
     return MetaWorldTask(name) if name in ALL_V3_ENVIRONMENTS else None
 
 
-def names() -> list[str]:
-    """The names of MetaWorld's fifty tasks."""
-    return list(ALL_V3_ENVIRONMENTS)
-
-
 @dataclass(frozen=True)
 class MetaWorldTask(SeededSimulation):
     """A MetaWorld task.

@@ -3,6 +3,7 @@
 Workers import modules of this package and must not load torch; so the parts that need it load when they are asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from datamodules.ingest.interface import Interface
@@ -17,12 +18,7 @@ __all__ = ["AuditFacts", "Facts", "IngestOptions", "Interface", "SourceFacts", "
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ingest":
-        from datamodules.ingest.pipeline import ingest
-
-        return ingest
-    if name in ("Store", "load_store"):
-        from datamodules.ingest import store
-
-        return getattr(store, name)
+    late = {"ingest": "pipeline", "Store": "store", "load_store": "store"}
+    if name in late:
+        return getattr(import_module(f"{__name__}.{late[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

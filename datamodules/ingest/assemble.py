@@ -1,6 +1,6 @@
 """Makes one store from the blocks of all sources."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +11,39 @@ from datamodules.ingest.convert import Converted, EpisodeRows
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
-from datamodules.ingest.sources.base import POLICY
-from datamodules.ingest.store import FACTS, FRAMES, allocate, fill
+from datamodules.ingest.sources.base import POLICY, Description, Source
+from datamodules.ingest.store import FACTS, FRAMES, allocate
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
 
 @dataclass(frozen=True)
-class Part:
-    """One source after its conversion.
+class Examined:
+    """A source before its conversion.
 
     Args:
-        path: of the source.
-        kind: of the source.
-        sha256: of what was read of it.
-        sessions: in it.
-        folder: of its blocks.
-        converted: what they hold.
+        source: where it is, and of which kind.
+        files: that are read of it.
+        sha256: of their contents, hex.
+        description: what it says of itself.
     """
 
-    path: str
-    kind: str
+    source: Source
+    files: tuple[Path, ...]
     sha256: str
-    sessions: tuple[str, ...]
+    description: Description
+
+    @property
+    def path(self) -> str:
+        """Where the source is."""
+        return str(self.source.path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A source after its conversion, and the folder of its blocks."""
+
+    of: Examined
     folder: Path
     converted: Converted
 
@@ -58,20 +68,21 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     Raises:
         UserError: when sources do not fit together, a reward cannot be given, or nothing is left.
     """
-    interface = common_interface((part.path, part.converted.interface) for part in parts if part.converted.interface)
+    interface = common_interface((part.of.path, part.converted.interface) for part in parts)
     kept = [_with_rewards(part, options) for part in parts]
     filled = [each for each in kept if each.spans]
     if not filled:
         raise UserError(_nothing_left(kept))
     has_log_prob = all("log_prob" in each.columns for each in filled)
     if not has_log_prob:
-        kept = [replace(each, columns=_without_policy(each.columns)) for each in kept]
-        filled = [each for each in kept if each.spans]
+        for each in filled:
+            for name in POLICY & set(each.columns):
+                del each.columns[name]
     _check_types(filled)
-    spans = [span for each in kept for _, span in each.spans]
+    spans = [span for each in filled for _, span in each.spans]
     policies = tuple(dict.fromkeys(span.policy_id for span in spans if span.policy_id is not None))
     frames = allocate(folder / FRAMES, filled[0].columns, sum(each.steps for each in filled))
-    _fill(frames, filled, {name: index for index, name in enumerate(policies)})
+    _fill(frames, filled, policies)
     judged = [span.success for span in spans if span.success is not None]
     facts = Facts(
         key,
@@ -93,26 +104,24 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
 
 
 def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
-    """The rewards of every episode, written beside the other blocks; an episode without one is bad."""
-    found = part.converted
+    """The rewards of every episode, mapped from beside the other blocks; an episode without one is bad."""
+    found, spans, skipped = part.converted, [], list(part.converted.skipped)
     rows = sum(span.rows for span in found.spans)
-    columns = mapped(part.folder, found.layout, rows) if rows else {}
-    spans, skipped, start = [], list(found.skipped), 0
-    with open(part.folder / "reward.given", "wb") as file:
-        for span in found.spans:
-            episode = {name: values[start : start + span.rows] for name, values in columns.items()}
-            reward = np.zeros(span.rows, np.float32)
-            try:
-                reward = _reward(episode, span, options)
-            except UserError as error:
-                if options.bad_episodes == "refuse":
-                    raise UserError(f"{span.where}: {error}") from error
-                skipped.append((span.where, str(error)))
-            else:
-                spans.append((start, span))
-            file.write(reward.data)
-            start += span.rows
-    given = mapped(part.folder, {"reward.given": ("<f4", [])}, rows)["reward.given"] if rows else np.zeros(0, "<f4")
+    if not rows:
+        return _Kept(part, {}, [], skipped)
+    columns = mapped(part.folder, found.layout, rows)
+    given = np.memmap(part.folder / "reward.given", np.float32, "w+", shape=(rows,))
+    start = 0
+    for span in found.spans:
+        episode = slice(start, start + span.rows)
+        try:
+            given[episode] = _reward({name: values[episode] for name, values in columns.items()}, span, options)
+            spans.append((start, span))
+        except UserError as error:
+            if options.bad_episodes == "refuse":
+                raise UserError(f"{span.where}: {error}") from error
+            skipped.append((span.where, str(error)))
+        start = episode.stop
     return _Kept(part, {**columns, "reward": given}, spans, skipped)
 
 
@@ -131,52 +140,35 @@ def _reward(columns: dict[str, np.ndarray], span: EpisodeRows, options: IngestOp
     return reward
 
 
-def _without_policy(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: values for name, values in columns.items() if name not in POLICY}
-
-
 def _check_types(filled: list[_Kept]) -> None:
     first = filled[0]
     for each in filled[1:]:
         for name, values in each.columns.items():
             if values.dtype != first.columns[name].dtype:
                 raise UserError(
-                    f"{first.part.path} and {each.part.path} do not fit together: {name} is "
+                    f"{first.part.of.path} and {each.part.of.path} do not fit together: {name} is "
                     f"{first.columns[name].dtype} against {values.dtype}; ingest them apart"
                 )
 
 
-def _fill(frames: TensorDict, filled: list[_Kept], policies: dict[str, int]) -> None:
-    views = {field.name: frames[field.path].numpy() for field in STORED if field.whole_episode}
+def _fill(frames: TensorDict, filled: list[_Kept], policies: tuple[str, ...]) -> None:
+    fields = (field for field in STORED if field.whole_episode or field.name in filled[0].columns)
+    views = {field.name: frames[field.path].numpy() for field in fields}
     number = start = 0
     for each in filled:
-        for rows in _runs(each.spans):
-            fill(frames, each.columns, rows, start)
-            start += rows.stop - rows.start
-    start = 0
-    for each in filled:
-        for _, span in each.spans:
-            rows = slice(start, start + span.rows)
-            views["episode"][rows] = number
-            views["policy"][rows] = -1 if span.policy_id is None else policies[span.policy_id]
-            views["success"][rows] = -1 if span.success is None else int(span.success)
+        for first, span in each.spans:
+            rows, taken = slice(start, start + span.rows), slice(first, first + span.rows)
+            policy = -1 if span.policy_id is None else policies.index(span.policy_id)
+            success = -1 if span.success is None else int(span.success)
+            whole = {"episode": number, "policy": policy, "success": success}
+            for name, view in views.items():
+                view[rows] = whole[name] if name in whole else each.columns[name][taken]
             number, start = number + 1, rows.stop
 
 
-def _runs(spans: list[tuple[int, EpisodeRows]]) -> list[slice]:
-    """The rows of the blocks that are kept, as few slices."""
-    runs: list[slice] = []
-    for start, span in spans:
-        if runs and runs[-1].stop == start:
-            runs[-1] = slice(runs[-1].start, start + span.rows)
-        else:
-            runs.append(slice(start, start + span.rows))
-    return runs
-
-
 def _facts(kept: _Kept) -> SourceFacts:
-    part = kept.part
-    return SourceFacts(part.path, part.kind, part.sha256, part.sessions, len(kept.spans), kept.steps)
+    of = kept.part.of
+    return SourceFacts(of.path, of.source.kind, of.sha256, of.description.sessions, len(kept.spans), kept.steps)
 
 
 def _audited(parts: list[Part], share: float) -> AuditFacts:
@@ -190,7 +182,7 @@ def _audited(parts: list[Part], share: float) -> AuditFacts:
 def _notes(kept: list[_Kept], has_log_prob: bool, audit: float) -> list[str]:
     notes = [note for each in kept for note in each.part.converted.notes]
     if not has_log_prob:
-        without = [each.part.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
+        without = [each.part.of.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
         notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none")
     elif audit == 0:
         notes.append("the log-probs were not audited: audit is 0")
@@ -200,6 +192,6 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: float) -> list[str]:
 def _nothing_left(kept: list[_Kept]) -> str:
     skipped = [skip for each in kept for skip in each.skipped]
     if not skipped:
-        return f"there is no complete step in {', '.join(each.part.path for each in kept)}"
+        return f"there is no complete step in {', '.join(each.part.of.path for each in kept)}"
     where, reason = skipped[0]
     return f"all {len(skipped)} episodes are bad, the first: {where}: {reason}"

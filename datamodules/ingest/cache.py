@@ -20,18 +20,14 @@ def cache_folder(named: str | Path | None) -> Path:
         UserError: when it cannot be made.
     """
     try:
-        folder = _usual_cache() if named is None else Path(named)
+        usual = os.environ.get("XDG_CACHE_HOME")
+        folder = Path(named) if named is not None else Path(usual or Path.home() / ".cache") / "gipo"
         folder.mkdir(parents=True, exist_ok=True)
-    except RuntimeError as error:
+    except RuntimeError as error:  # of a user without a home, as a container's may be
         raise UserError("this user has no home folder to keep stores in; name a folder with `cache`") from error
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
     return folder
-
-
-def _usual_cache() -> Path:
-    """Raises RuntimeError where the user has no home, as a container's may."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gipo"
 
 
 @contextmanager

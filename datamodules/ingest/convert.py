@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from datamodules.ingest.audit import Auditor
 from datamodules.ingest.checks import Behaviour, checked
@@ -17,7 +16,7 @@ from gipo.common.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is asked for, as plain data.
+    """What a worker is asked for.
 
     Args:
         path: of the source.
@@ -74,19 +73,6 @@ class Converted:
     notes: list[str]
     audited: int
     largest: dict[str, float]
-
-    @classmethod
-    def from_data(cls, raw: dict[str, Any]) -> "Converted":
-        """Take back what `asdict` and JSON made of one."""
-        interface = raw["interface"]
-        return cls(
-            **{
-                **raw,
-                "spans": [EpisodeRows(**span) for span in raw["spans"]],
-                "interface": None if interface is None else Interface.from_data(interface),
-                "skipped": [(where, reason) for where, reason in raw["skipped"]],
-            }
-        )
 
 
 def convert(job: Job) -> Converted:

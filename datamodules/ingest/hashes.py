@@ -26,15 +26,8 @@ class Stamp(NamedTuple):
 
 
 def stamp(path: Path) -> Stamp:
-    """Size, time and inode of a file.
-
-    Raises:
-        UserError: when it is not there.
-    """
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    """Size, time and inode of a file."""
+    found = os.stat(path)
     return Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
@@ -56,11 +49,7 @@ class Hashes:
             self._known = {}
 
     def of(self, paths: Iterable[Path]) -> dict[Path, str]:
-        """The hash of each file, from its bytes unless it was hashed before and has settled since.
-
-        Raises:
-            UserError: when a file cannot be read.
-        """
+        """The hash of each file, from its bytes unless it was hashed before and has settled since."""
         named = list(dict.fromkeys(paths))
         self._stamps |= {path: stamp(path) for path in named}
         missing = [path for path in named if not self._trusted(path)]
@@ -71,10 +60,6 @@ class Hashes:
                     self._known[_name(path)] = (self._stamps[path], now, digest)
             self._save()
         return {path: self._known[_name(path)][2] for path in named}
-
-    def size(self, paths: Iterable[Path]) -> int:
-        """Bytes of files that `of` looked at, together."""
-        return sum(self._stamps[path].size for path in paths)
 
     def check_unchanged(self, paths: Iterable[Path]) -> None:
         """Refuse files that are no longer what they were when `of` looked at them.
@@ -101,11 +86,8 @@ def _name(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            total = hashlib.sha256()
-            while block := file.read(1 << 20):
-                total.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
     return total.hexdigest()

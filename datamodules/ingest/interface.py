@@ -57,31 +57,13 @@ class Interface:
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> "Interface":
         """What the manifest of an artifact says of its policy."""
-        return replace(
-            cls._of(manifest),
-            family=manifest.family,
-            parameters_per_dimension=manifest.parameters_per_dimension,
-        )
-
-    @classmethod
-    def from_data(cls, raw: Mapping[str, Any]) -> "Interface":
-        """Take back what `asdict` and JSON made of one."""
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-        return cls(**values)
+        return cls._of(manifest)
 
     @classmethod
     def _of(cls, owner: RobotSpec | Manifest) -> "Interface":
-        return cls(
-            owner.observation_size,
-            owner.action_size,
-            owner.observation_names,
-            owner.observation_units,
-            owner.action_names,
-            owner.action_units,
-            tuple(map(float, owner.action_low)),
-            tuple(map(float, owner.action_high)),
-            float(owner.control_rate_hz),
-        )
+        found: dict[str, Any] = {field.name: getattr(owner, field.name, None) for field in fields(cls)}
+        low, high = (tuple(map(float, bounds)) for bounds in (owner.action_low, owner.action_high))
+        return cls(**found | {"action_low": low, "action_high": high, "control_rate_hz": float(owner.control_rate_hz)})
 
     def difference(self, other: "Interface") -> str:
         """The first key that both state, and state differently, in words; empty when there is none."""
@@ -99,13 +81,16 @@ class Interface:
         return replace(self, **stated)
 
 
-def common_interface(stated: Iterable[tuple[str, Interface]]) -> Interface:
-    """What all sources state, by the names of the sources.
+def common_interface(stated: Iterable[tuple[str, Interface | None]]) -> Interface:
+    """What all sources state, by the names of the sources; one that ends before it says is left out.
 
     Raises:
-        UserError: naming the key that differs, and the two sources.
+        UserError: naming the key that differs, and the two sources; or when none says.
     """
-    known = list(stated)
+    said = list(stated)
+    known = [(name, interface) for name, interface in said if interface is not None]
+    if not known:
+        raise UserError(f"{said[0][0]} ends before it says whose log it is; there is nothing to ingest")
     for index, (name, interface) in enumerate(known):
         for other_name, other in known[:index]:
             if difference := other.difference(interface):

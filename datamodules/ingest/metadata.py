@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from datamodules.ingest.interface import Interface
+from deploy.runtime.validation import tuples
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,7 @@ class Facts:
         Raises:
             ValueError, TypeError, KeyError: when it is something else.
         """
-        raw: dict[str, Any] = json.loads(text)
-        return cls(
-            **{
-                **raw,
-                "sources": tuple(
-                    SourceFacts(**{**each, "sessions": tuple(each["sessions"])}) for each in raw["sources"]
-                ),
-                "policies": tuple(raw["policies"]),
-                "interface": Interface.from_data(raw["interface"]),
-                "skipped": tuple((where, reason) for where, reason in raw["skipped"]),
-                "audit": AuditFacts(**raw["audit"]),
-                "notes": tuple(raw["notes"]),
-            }
-        )
+        raw = json.loads(text, object_pairs_hook=lambda pairs: {key: tuples(value) for key, value in pairs})
+        sources = tuple(SourceFacts(**each) for each in raw["sources"])
+        parts = {"sources": sources, "interface": Interface(**raw["interface"]), "audit": AuditFacts(**raw["audit"])}
+        return cls(**raw | parts)

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datamodules.ingest.assemble import Part, assemble
+from datamodules.ingest.assemble import Examined, Part, assemble
 from datamodules.ingest.cache import cache_folder, making, publish
 from datamodules.ingest.convert import Job
-from datamodules.ingest.hashes import Hashes
+from datamodules.ingest.hashes import Hashes, stamp
 from datamodules.ingest.interface import common_interface
 from datamodules.ingest.key import store_key
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pool import run_jobs
-from datamodules.ingest.sources.base import Description, Source
 from datamodules.ingest.sources.locate import find_sources
 from datamodules.ingest.store import Store, load_store
 from gipo.common.errors import UserError
@@ -59,17 +58,18 @@ class Plan:
 
     def __init__(self, named: list[Path], options: IngestOptions):
         self._named, self._options = named, options
-        sources, self.left_out = find_sources(named)
-        self._sources = sources
+        found, self.left_out = find_sources(named)
         self.cache = cache_folder(options.cache)
         self._hashes = Hashes(self.cache)
-        self._files = [source.files() for source in sources]
-        digests = self._hashes.of(path for files in self._files for path in files.values())
-        contents = [{name: digests[path] for name, path in files.items()} for files in self._files]
-        self._digests = [hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest() for each in contents]
-        self._descriptions = [source.describe() for source in sources]
+        files = [source.files() for source in found]
+        digests = self._hashes.of(path for each in files for path in each.values())
+        contents = [{name: digests[path] for name, path in each.items()} for each in files]
+        self._sources = [
+            Examined(source, tuple(each.values()), _sha256(content), source.describe())
+            for source, each, content in zip(found, files, contents, strict=True)
+        ]
         self._artifacts = self._usable_artifacts()
-        kinds = [source.kind for source in sources]
+        kinds = [source.kind for source in found]
         self.key = store_key(
             zip(kinds, contents, strict=True), options.bad_episodes, options.audit, options.reward, self._artifacts
         )
@@ -77,32 +77,20 @@ class Plan:
     def make(self, folder: Path, target: Path, progress: bool) -> None:
         """Make the store `target` with the help of an empty folder beside it."""
         self._refuse_twice()
-        _refuse_unlike(self._sources, self._descriptions)
+        common_interface((each.path, each.description.interface) for each in self._sources)
         blocks = [folder / f"{index:06d}" for index in range(len(self._sources))]
         for each in blocks:
             each.mkdir()
-        skip = self._options.bad_episodes == "skip"
+        audit, skip = self._options.audit, self._options.bad_episodes == "skip"
         jobs = [
-            Job(
-                str(source.path),
-                str(each),
-                self._artifacts,
-                self._options.audit,
-                skip,
-                self._hashes.size(files.values()),
-            )
-            for source, each, files in zip(self._sources, blocks, self._files, strict=True)
+            Job(each.path, str(block), self._artifacts, audit, skip, sum(stamp(path).size for path in each.files))
+            for each, block in zip(self._sources, blocks, strict=True)
         ]
         with _bar(blocks, progress) as tick:
             converted = run_jobs(jobs, self._options.workers or os.cpu_count() or 1, tick)
-        parts = [
-            Part(str(source.path), source.kind, digest, description.sessions, each, found)
-            for source, digest, description, each, found in zip(
-                self._sources, self._digests, self._descriptions, blocks, converted, strict=True
-            )
-        ]
-        self._hashes.check_unchanged(path for files in self._files for path in files.values())
+        self._hashes.check_unchanged(path for each in self._sources for path in each.files)
         (folder / "store").mkdir()
+        parts = [Part(*each) for each in zip(self._sources, blocks, converted, strict=True)]
         assemble(folder / "store", self.key, parts, self._options)
         publish(folder / "store", target)
 
@@ -110,7 +98,7 @@ class Plan:
         """policy_id → file, of the artifacts that the sources name and the audit asks for."""
         if self._options.audit == 0:
             return {}
-        named = {name for description in self._descriptions for name in description.manifests}
+        named = {name for each in self._sources for name in each.description.manifests}
         files = [path for folder in self._folders() for path in sorted(folder.glob("*.onnx")) if path.is_file()]
         digests = self._hashes.of(files) if named else {}  # the policy id is the file's SHA-256
         return {digest: str(path) for path, digest in digests.items() if digest in named}
@@ -118,7 +106,7 @@ class Plan:
     def _folders(self) -> list[Path]:
         named = self._options.policies
         if named is None:
-            paths = [*self._named, *(source.path for source in self._sources)]
+            paths = [*self._named, *(each.source.path for each in self._sources)]
             return list(dict.fromkeys(folder for path in paths for folder in list(path.absolute().parents)[:2]))
         folders = [Path(named)] if isinstance(named, str | Path) else list(map(Path, named))
         for folder in folders:
@@ -127,19 +115,17 @@ class Plan:
         return folders
 
     def _refuse_twice(self) -> None:
-        seen: dict[str, Path] = {}
-        for source, digest, description in zip(self._sources, self._digests, self._descriptions, strict=True):
-            for identity in (digest, *description.sessions):
+        seen: dict[str, str] = {}
+        for each in self._sources:
+            identities = (each.sha256, *each.description.sessions)
+            for identity in identities:
                 if identity in seen:
-                    raise UserError(f"{seen[identity]} and {source.path} hold the same data; name one of them")
-            seen |= dict.fromkeys((digest, *description.sessions), source.path)
+                    raise UserError(f"{seen[identity]} and {each.path} hold the same data; name one of them")
+            seen |= dict.fromkeys(identities, each.path)
 
 
-def _refuse_unlike(sources: list[Source], descriptions: list[Description]) -> None:
-    stated = [(str(s.path), d.interface) for s, d in zip(sources, descriptions, strict=True) if d.interface is not None]
-    if not stated:
-        raise UserError(f"{sources[0].path} ends before it says whose log it is; there is nothing to ingest")
-    common_interface(stated)
+def _sha256(content: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

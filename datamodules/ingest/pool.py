@@ -1,14 +1,13 @@
 """The caller's side of the worker processes."""
 
-import json
 import os
+import pickle
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import suppress
 
 from datamodules.ingest.convert import Converted, Job, convert
 from gipo.common.errors import UserError
@@ -33,7 +32,7 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
             found.append(convert(job))
             tick()
         return found
-    with _working(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
+    with _Workers(min(workers, len(jobs))) as ask, ThreadPoolExecutor(min(workers, len(jobs))) as threads:
         try:
             # The largest first, so that none is left over for one worker alone at the end.
             order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
@@ -55,40 +54,49 @@ def _failed(answer: "Future[Converted]") -> bool:
 
 
 class _Workers:
-    """Worker processes; each serves one caller's thread at a time."""
+    """Worker processes, gone at the end of the context; each serves one caller's thread at a time."""
 
-    def __init__(self) -> None:
-        self._all: list[subprocess.Popen[str]] = []
-        self._free: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
+    def __init__(self, count: int):
+        self._count = count
+        self._all: list[subprocess.Popen[bytes]] = []
+        self._free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
 
-    def start(self, count: int) -> None:
-        """Start `count` processes."""
-        for _ in range(count):
-            process = _start()
-            self._all.append(process)
-            self._free.put(process)
+    def __enter__(self) -> "_Workers":
+        try:
+            for _ in range(self._count):
+                self._all.append(_start())
+                self._free.put(self._all[-1])
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        for process in self._all:
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with suppress(OSError):  # what was to be flushed to it is of no use to anybody
+                    pipe.close()
 
     def __call__(self, job: Job) -> Converted:
         process = self._free.get()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps(asdict(job)) + "\n")
+            process.stdin.write(pickle.dumps(job))
             process.stdin.flush()
-            answer = process.stdout.readline()
-        except OSError:
-            answer = ""
-        finally:
-            self._free.put(process)
-        if not answer:
+            answer = pickle.load(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:  # an answer is cut short by the end of the process
             raise UserError(
                 f"the process that read {job.path} ended (exit code {process.wait()}); if memory ran out, use fewer "
                 "workers"
-            )
-        found = json.loads(answer)
-        if "error" in found:
-            raise UserError(found["error"])
-        return Converted.from_data(found)
+            ) from error
+        finally:
+            self._free.put(process)
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
 
     def stop(self) -> None:
         """End every process now."""
@@ -98,30 +106,13 @@ class _Workers:
             process.wait()
 
 
-@contextmanager
-def _working(count: int) -> Iterator[_Workers]:
-    workers = _Workers()
-    try:
-        workers.start(count)
-        yield workers
-    finally:
-        workers.stop()
-        for process in workers._all:
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                with suppress(OSError):  # what was to be flushed to it is of no use to anybody
-                    pipe.close()
-
-
-def _start() -> "subprocess.Popen[str]":
+def _start() -> "subprocess.Popen[bytes]":
     # Found as this process finds it, whatever its working directory; one thread each, because there are several.
     path = os.pathsep.join(each or os.getcwd() for each in sys.path)
     return subprocess.Popen(
         [sys.executable, "-m", "datamodules.ingest.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         start_new_session=True,  # Ctrl-C is this process's to hear; its end is theirs
     )

@@ -1,6 +1,5 @@
 """The store: frames in memory-mapped files, and what they say of themselves."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
 FRAMES, FACTS = "frames", "store.json"
-ROWS = 16_384  # copied at once
 
 
 @dataclass(frozen=True)
@@ -60,17 +58,3 @@ def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> Tensor
             values = columns[field.name]
             example[field.path] = torch.from_numpy(np.zeros((1, *values.shape[1:]), values.dtype))
     return example.expand(steps).memmap_like(str(folder))
-
-
-def fill(frames: TensorDict, columns: dict[str, np.ndarray], rows: slice, start: int) -> None:
-    """Copy rows of columns to the frames from `start` on, some at a time."""
-    views = [(columns[field.name], frames[field.path].numpy()) for field in STORED if field.name in columns]
-    for source, target in _steps(rows, start):
-        for values, view in views:
-            view[target] = values[source]
-
-
-def _steps(rows: slice, start: int) -> Iterator[tuple[slice, slice]]:
-    for first in range(rows.start, rows.stop, ROWS):
-        last = min(first + ROWS, rows.stop)
-        yield slice(first, last), slice(start + first - rows.start, start + last - rows.start)

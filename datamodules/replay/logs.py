@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
+from deploy.runtime.validation import tuples
 from gipo.common.checkpoint_head import LearnedLog, TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
@@ -84,10 +85,12 @@ class Logs:
         Raises:
             UserError: naming what differs, of what both say.
         """
-        known = {name: value for name, value in (named or {}).items() if name in NAMES}
-        sizes = {"observation_size": spaces.observation_size, "action_size": len(spaces.action_low)}
-        bounds = {"action_low": spaces.action_low, "action_high": spaces.action_high}
-        difference = Interface.from_data({**known, **sizes, **bounds}).difference(self.store.facts.interface)
+        known = {name: tuples(value) for name, value in (named or {}).items() if name in NAMES}
+        bounds = spaces.action_low, spaces.action_high
+        wanted = Interface(
+            spaces.observation_size, len(bounds[0]), action_low=bounds[0], action_high=bounds[1], **known
+        )
+        difference = wanted.difference(self.store.facts.interface)
         if difference:
             raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
 

@@ -17,7 +17,7 @@ from deploy.runtime.check import OPSET
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.normaliser import MEAN, SCALE, Normaliser, normaliser_hash
 from deploy.runtime.policy import OUTPUTS
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 from gipo.policies import Policy
 
 _IR_VERSION = 10
@@ -97,8 +97,7 @@ def trace(policy: Policy) -> ModelProto:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{type(policy).__name__} cannot be exported to ONNX: {reason}") from error
+        raise UserError(f"{type(policy).__name__} cannot be exported to ONNX: {first_line(error)}") from error
     assert program is not None
     model = strip(program.model_proto)
     if policy.normaliser is not None:

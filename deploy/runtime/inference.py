@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from deploy.runtime.layout import Layout
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 
 MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
@@ -89,7 +89,7 @@ def _bound_memory() -> None:
 
 def _reason(error: Exception) -> str:
     """What ONNX Runtime says, without the place in its source; which versions do not meet, where that is it."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     for versions, what in ((_IR, "IR version"), (_OPSET, "opset")):
         if found := versions.search(line):
             of_file, of_runtime = found.groups()

@@ -19,6 +19,7 @@ from deploy.runtime.validation import (
     is_text,
     parse_object,
     require,
+    tuples,
 )
 from gipo.common.errors import UserError
 
@@ -230,7 +231,7 @@ class Manifest:
             key: raw[key] if raw[key] is None and kind is not Golden else _part(kind, raw[key], f"manifest.{key}")
             for key, kind in (("normaliser", Normaliser), ("vision", Vision), ("golden", Golden))
         }
-        return cls(**{key: _tuples(value) for key, value in raw.items()} | parts)
+        return cls(**{key: tuples(value) for key, value in raw.items()} | parts)
 
 
 def _keys(kind: type) -> list[str]:
@@ -239,8 +240,4 @@ def _keys(kind: type) -> list[str]:
 
 def _part(kind: type, raw: Any, where: str) -> Any:
     check_keys(raw, _keys(kind), where)
-    return kind(**{key: _tuples(value) for key, value in raw.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return kind(**{key: tuples(value) for key, value in raw.items()})

@@ -10,21 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.runtime.onnx_schema import (
-    ATTRIBUTE,
-    DIMENSION,
-    DTYPES,
-    ENTRY,
-    GRAPH,
-    MODEL,
-    NODE,
-    OPSET,
-    SHAPE,
-    TENSOR,
-    TENSOR_TYPE,
-    TYPE,
-    VALUE,
-)
+from deploy.runtime import onnx_schema as schema
 from deploy.runtime.protobuf import Message, Reader
 from gipo.common.errors import UserError
 from gipo.common.reading import stand_in
@@ -74,22 +60,22 @@ def read_model(data: bytes) -> Model:
     """
     if instead := stand_in(data[:64]):
         raise UserError(f"the file is no artifact: {instead}")
-    model = Reader(data).message(slice(0, len(data)), MODEL, "model")
+    model = Reader(data).message(slice(0, len(data)), schema.MODEL, "model")
     if not model.holds("graph"):
         raise UserError("the file holds no graph; it is not an ONNX model")
-    graph = next(model.each("graph", GRAPH, "graph"))
-    metadata = _by_name(model.each("metadata_props", ENTRY, "metadata"), "key", "metadata {!r}")
+    graph = next(model.each("graph", schema.GRAPH, "graph"))
+    metadata = _by_name(model.each("metadata_props", schema.ENTRY, "metadata"), "key", "metadata {!r}")
     if without := [key for key, entry in metadata.items() if not entry.holds("value")]:
         raise UserError(f"metadata {without[0][:60]!r} has no value; the file is damaged or forged")
-    opsets = _by_name(model.each("opset_import", OPSET, "opset_import"), "domain", "the opset of domain {!r}")
-    weights = _by_name(graph.each("initializer", TENSOR, "weight {}"), "name", "weight {!r}")
+    opsets = _by_name(model.each("opset_import", schema.OPSET, "opset_import"), "domain", "the opset of domain {!r}")
+    weights = _by_name(graph.each("initializer", schema.TENSOR, "weight {}"), "name", "weight {!r}")
     return Model(
         ir_version=model.number("ir_version"),
         opsets={domain: entry.number("version") for domain, entry in opsets.items()},
-        nodes=[_node(node) for node in graph.each("node", NODE, "node {}")],
+        nodes=[_node(node) for node in graph.each("node", schema.NODE, "node {}")],
         weights={name: _array(tensor, f"weight {name[:60]!r}") for name, tensor in weights.items()},
-        inputs=[_value(value) for value in graph.each("input", VALUE, "input {}")],
-        outputs=[_value(value) for value in graph.each("output", VALUE, "output {}")],
+        inputs=[_value(value) for value in graph.each("input", schema.VALUE, "input {}")],
+        outputs=[_value(value) for value in graph.each("output", schema.VALUE, "output {}")],
         metadata={key: entry.text("value") for key, entry in metadata.items()},
         entries={key: entry.span("value") for key, entry in metadata.items()},
     )
@@ -108,7 +94,7 @@ def _by_name(messages: Iterable[Message], field: str, what: str) -> dict[str, Me
 
 def _node(node: Message) -> Node:
     operator = node.text("op_type")
-    for _ in node.each("attribute", ATTRIBUTE, f"attribute {{}} of {node.where}"):
+    for _ in node.each("attribute", schema.ATTRIBUTE, f"attribute {{}} of {node.where}"):
         pass  # it is checked when it is read, and nothing in it matters here
     inputs, outputs = (tuple(node.texts(end)) for end in ("input", "output"))
     return Node(operator, node.text("domain"), inputs, outputs, node.where)
@@ -117,7 +103,7 @@ def _node(node: Message) -> Node:
 def _array(tensor: Message, where: str) -> np.ndarray:
     if tensor.holds("external_data") or tensor.number("data_location"):
         raise UserError(f"{where} lies in another file; an artifact is one file, export the policy again")
-    dtype = DTYPES.get(tensor.number("data_type"))
+    dtype = schema.DTYPES.get(tensor.number("data_type"))
     if dtype is None:
         raise UserError(f"{where} has ONNX data type {tensor.number('data_type')}, which no exported policy uses")
     dims = tuple(value for value in tensor.values["dims"] if isinstance(value, int))
@@ -132,15 +118,15 @@ def _array(tensor: Message, where: str) -> np.ndarray:
 
 def _value(value: Message) -> Value:
     name, where = value.text("name"), value.where
-    kind = next(value.each("type", TYPE, f"the type of {where}"), None)
+    kind = next(value.each("type", schema.TYPE, f"the type of {where}"), None)
     if kind is None:
         raise UserError(f"{where} {name[:60]!r} has no type; export the policy again")
-    tensor = next(kind.each("tensor_type", TENSOR_TYPE, kind.where), None)
+    tensor = next(kind.each("tensor_type", schema.TENSOR_TYPE, kind.where), None)
     if tensor is None:
         raise UserError(f"{where} {name[:60]!r} is no tensor; export the policy again")
     shape = [
         dimension.number("dim_value") if dimension.holds("dim_value") else dimension.text("dim_param")
-        for dims in tensor.each("shape", SHAPE, f"the shape of {where}")
-        for dimension in dims.each("dim", DIMENSION, dims.where)
+        for dims in tensor.each("shape", schema.SHAPE, f"the shape of {where}")
+        for dimension in dims.each("dim", schema.DIMENSION, dims.where)
     ]
     return Value(name, tensor.number("elem_type"), tuple(shape))

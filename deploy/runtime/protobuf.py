@@ -6,6 +6,7 @@ field that appears twice where one is expected, or that this format does not use
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from gipo.common.errors import UserError
@@ -29,24 +30,11 @@ class FieldDescriptor(NamedTuple):
     repeated: bool = False
 
 
-def number(name: str, repeated: bool = False) -> FieldDescriptor:
-    """A varint field."""
-    return FieldDescriptor(name, _VARINT, repeated)
-
-
-def one(name: str) -> FieldDescriptor:
-    """A message or text field."""
-    return FieldDescriptor(name)
-
-
-def many(name: str) -> FieldDescriptor:
-    """A repeated message or text field."""
-    return FieldDescriptor(name, _BYTES, True)
-
-
-def anything(name: str) -> FieldDescriptor:
-    """A repeated field of any wire type."""
-    return FieldDescriptor(name, None, True)
+# Kinds of fields: a number; one message, text or bytes; any number of them; any number of fields of any wire type.
+number = partial(FieldDescriptor, wire=_VARINT)
+one = FieldDescriptor
+many = partial(FieldDescriptor, repeated=True)
+anything = partial(FieldDescriptor, wire=None, repeated=True)
 
 
 @dataclass(frozen=True)

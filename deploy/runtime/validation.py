@@ -34,6 +34,11 @@ def parse_object(text: str) -> dict[str, Any]:
     return raw
 
 
+def tuples(value: Any) -> Any:
+    """A list of JSON, and those in it, as tuples, which a frozen dataclass may hold; anything else as it is."""
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def check_keys(raw: Any, known: Collection[str], where: str) -> None:
     """Refuse what is no object of exactly the `known` keys."""
     if not isinstance(raw, dict):

@@ -11,6 +11,11 @@ class UserError(ValueError):
 GipoError = ArtifactError = UserError  # its names in version 0.1, the second of an artifact that must not run
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without what a library puts below it; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """The known names closest to `name`, as text for an error message."""
     known = list(known)

@@ -7,14 +7,13 @@ our environments observe them.
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from datamodules.envs.libero.hdf5 import recorded
+from datamodules.envs.libero.hdf5 import Demonstration, recorded
 from datamodules.envs.libero.script import PickAndPlace
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.tasks import LiberoTask, find_one
@@ -24,14 +23,6 @@ from gipo.common.parsing import SEEDS, Parser, number, path, whole, words
 from robots.review.export_minari import datasets_path
 
 PATIENCE = 10  # attempts in a row without a success after which a script counts as unfit for its task
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """An episode that succeeded with its last action: `observations` [T + 1, O], `actions` [T, 7] f32."""
-
-    observations: np.ndarray
-    actions: np.ndarray
 
 
 def scripted(task: LiberoTask, noise: float, seed: int) -> Iterator[Demonstration]:
@@ -123,11 +114,7 @@ def _command(args: list[str]) -> None:
     parser.add_argument("--file", type=path, help="LIBERO's demonstrations (HDF5) in place of the script")
     options = parser.parse_args(args)
     task = find_one(options.task)
-    found: Iterable[Demonstration] = (
-        scripted(task, options.noise, options.seed)
-        if options.file is None
-        else (Demonstration(*each) for each in recorded(task, options.file))
-    )
+    found = recorded(task, options.file) if options.file else scripted(task, options.noise, options.seed)
     bar = tqdm(zip(range(options.episodes), found, strict=False), total=options.episodes, unit="episode")
     kept = [each for _, each in bar]
     written = write(options.out, task, kept)

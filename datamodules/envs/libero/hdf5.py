@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,21 +10,25 @@ import numpy as np
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.tasks import LiberoTask
 from gipo.common.errors import UserError
-from gipo.common.extras import install
 
 
-def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Observations [T + 1, O] and actions [T, 7] of every demonstration in a file of `data/demo_i/{actions, states}`.
+class Demonstration(NamedTuple):
+    """An episode that succeeded with its last action: `observations` [T + 1, O], `actions` [T, 7] f32."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+
+
+def recorded(task: LiberoTask, path: Path) -> Iterator[Demonstration]:
+    """Every demonstration in a file of `data/demo_i/{actions, states}`.
 
     The state that the last action led to is not in such a file, so that action is left out.
 
     Raises:
         UserError: when the file is not of this format, or not of this task.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: HDF5 files need {error.name}: {install('export')}") from error
+    import h5py
+
     size, simulator = task.init_states().shape[1], None
     try:
         with h5py.File(path, "r") as file:
@@ -42,7 +46,7 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[tuple[np.ndarray, np.ndar
                 simulator = simulator or LiberoSimulator(task)
                 _place(simulator, _text(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
-                yield observations, actions[:-1].clip(-1, 1)
+                yield Demonstration(observations, actions[:-1].clip(-1, 1))
     except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
         raise UserError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
 

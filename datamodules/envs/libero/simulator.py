@@ -16,8 +16,6 @@ import numpy as np
 from datamodules.envs.interface import named
 from datamodules.envs.libero import graphics
 from datamodules.envs.libero.tasks import CONTROL_RATE_HZ, LiberoTask
-from gipo.common.errors import UserError
-from gipo.common.extras import install
 
 # Name → unit of the actions: 1 asks for that much; the gripper closes above 0.
 ACTIONS = {f"hand_d{axis}": "5 cm" for axis in "xyz"} | {f"hand_turn_{axis}": "0.5 rad" for axis in "xyz"}
@@ -219,13 +217,10 @@ def quieten() -> None:
 def _libero() -> tuple[Any, Any, Any]:
     """From LIBERO: the class of a kind of thing, the parser of descriptions, the environments by kind of problem."""
     quieten()
-    try:
-        with graphics.not_needed():
-            from libero.libero.envs import TASK_MAPPING
-            from libero.libero.envs.bddl_utils import robosuite_parse_problem
-            from libero.libero.envs.objects import get_object_fn
-    except ModuleNotFoundError as error:
-        raise UserError(f"LIBERO tasks need {error.name}: {install('libero')}") from error
+    with graphics.not_needed():
+        from libero.libero.envs import TASK_MAPPING
+        from libero.libero.envs.bddl_utils import robosuite_parse_problem
+        from libero.libero.envs.objects import get_object_fn
     return get_object_fn, robosuite_parse_problem, TASK_MAPPING
 
 

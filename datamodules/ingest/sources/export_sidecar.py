@@ -11,8 +11,10 @@ import numpy as np
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Description, Trajectory
 from gipo.common.errors import UserError
+from gipo.common.reading import read_text
 
 FORMATS = (1, 2)  # of what our exports write beside a dataset; in the first, infos of Minari stood a row too early
+MAX_SIDECAR = 1 << 28  # bytes; of each episode it holds the last observation
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_provenance(path: Path) -> Provenance | None:
     if not path.is_file():
         return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(read_text(path, MAX_SIDECAR))
         if raw["format"] not in FORMATS:
             known = ", ".join(map(str, FORMATS))
             raise UserError(f"{path} has format {raw['format']!r}, this gipo reads {known}; export it again")

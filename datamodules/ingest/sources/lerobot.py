@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory, without_half
-from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.sources.base import Raw, Trajectory, without_half
+from datamodules.ingest.sources.dataset import Dataset, unreadable
+from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
 from gipo.common.errors import UserError
 from gipo.common.extras import install
-from gipo.common.reading import stand_in_at
 from gipo.common.transition import COLUMNS
 
 ROWS = 16_384  # read at once
@@ -31,40 +32,25 @@ FRAME = {"episode_index": "episode_index", "frame_index": "frame_index"}
 Columns = dict[str, np.ndarray]
 
 
-class LeRobotSource(Source):
-    """A dataset folder of format v3."""
+class LeRobotSource(Dataset):
+    """A dataset of format v3; its videos are not read."""
 
     kind = "lerobot"
+    mark = metadata = "meta/info.json"
+    sidecar = "meta/gipo.json"
 
-    @classmethod
-    def is_at(cls, path: Path) -> bool:
-        """A folder with `meta/info.json`."""
-        return (path / "meta" / "info.json").is_file()
+    def data(self) -> list[Path]:
+        """The files of frames, in the order of their numbers."""
+        return sorted((self.path / "data").glob("chunk-*/file-*.parquet"), key=_place)
 
-    def files(self) -> dict[str, Path]:
-        """The metadata and every file of frames; videos are not read."""
-        known = [self.path / "meta" / "info.json", self._provenance_path]
-        found = [path for path in known if path.is_file()] + self._data()
-        return {path.relative_to(self.path).as_posix(): path for path in found}
-
-    def describe(self) -> Description:
-        """What our own metadata say, else the features of the dataset."""
-        provenance = read_provenance(self._provenance_path)
-        if provenance is not None:
-            return provenance.description
-        return Description(interface_of(self.path, read_info(self.path)))
+    def interface(self) -> Interface:
+        """What the features of the dataset say."""
+        return interface_of(self.path, read_info(self.path))
 
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
-        rate, provenance = float(read_info(self.path)["fps"]), read_provenance(self._provenance_path)
+        rate, provenance = float(read_info(self.path)["fps"]), self.provenance()
         yield from self._foreign(rate) if provenance is None else self._native(rate, provenance)
-
-    @property
-    def _provenance_path(self) -> Path:
-        return self.path / "meta" / "gipo.json"
-
-    def _data(self) -> list[Path]:
-        return sorted((self.path / "data").glob("chunk-*/file-*.parquet"), key=_place)
 
     def _native(self, rate: float, provenance: Provenance) -> Iterator[Raw]:
         def entry(item: tuple[int, Columns]) -> tuple[str, int]:
@@ -123,7 +109,7 @@ class LeRobotSource(Source):
             import pyarrow.parquet as pq
         except ModuleNotFoundError as error:
             raise UserError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
-        for path in self._data():
+        for path in self.data():
             try:
                 with pq.ParquetFile(path) as file:
                     there = set(file.schema_arrow.names)
@@ -135,12 +121,7 @@ class LeRobotSource(Source):
                             read = {ours: _values(path, names[ours], batch.column(names[ours])) for ours in names}
                             yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
             except (pa.ArrowException, OSError) as error:
-                text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                instead = stand_in_at(path)
-                fault = (
-                    f"is no Parquet file: {instead}" if instead else f"is damaged or cut short: {text}; copy it again"
-                )
-                raise UserError(f"{path} {fault}") from error
+                raise unreadable(path, "Parquet", error) from error
 
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:

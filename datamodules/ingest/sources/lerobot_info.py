@@ -7,6 +7,7 @@ from typing import Any
 
 from datamodules.ingest.interface import Interface
 from gipo.common.errors import UserError
+from gipo.common.reading import read_text
 
 STATE, ACTION = "observation.state", "action"
 CONVERTER = "python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=NAME"
@@ -20,7 +21,7 @@ def read_info(dataset: Path) -> dict[str, Any]:
     """
     path = dataset / "meta" / "info.json"
     try:
-        info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        info: dict[str, Any] = json.loads(read_text(path))
         version, features = str(info["codebase_version"]), dict(info["features"])
         if not version.startswith("v3."):
             old = version.startswith(("v1.", "v2."))

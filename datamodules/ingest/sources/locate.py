@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from datamodules.ingest.sources.base import Source
+from datamodules.ingest.sources.dataset import Dataset
 from datamodules.ingest.sources.lerobot import LeRobotSource
 from datamodules.ingest.sources.mcap import McapSource
 from datamodules.ingest.sources.minari import MinariSource
 from gipo.common.errors import UserError
 from robots.log import files_below, without_strangers
 
-KINDS: tuple[type[Source], ...] = (McapSource, LeRobotSource, MinariSource)
+DATASETS: tuple[type[Dataset], ...] = (LeRobotSource, MinariSource)
+KINDS: tuple[type[Source], ...] = (McapSource, *DATASETS)
 
 
 def source_at(path: Path) -> Source:
@@ -45,21 +47,15 @@ def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
 
 
 def _sources(path: Path) -> tuple[list[Source], list[str]]:
-    try:
-        if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
-            return [source_at(path)], []
-        logs, strange = without_strangers(files_below(path))
-        if logs:
-            return [McapSource(each) for each in logs], strange
-        datasets = {
-            *(each.parent.parent for each in path.rglob("meta/info.json")),
-            *(each.parent.parent for each in path.rglob("data/main_data.hdf5")),
-        }
-        if strange and not datasets:
-            raise UserError("; ".join(strange))
-        return [source_at(each) for each in sorted(datasets)] or [source_at(path)], strange
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
+    if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
+        return [source_at(path)], []
+    logs, strange = without_strangers(files_below(path))
+    if logs:
+        return [McapSource(each) for each in logs], strange
+    datasets = {each.parent.parent for kind in DATASETS for each in path.rglob(kind.mark)}
+    if strange and not datasets:
+        raise UserError("; ".join(strange))
+    return [source_at(each) for each in sorted(datasets)] or [source_at(path)], strange
 
 
 def _nothing(path: Path) -> UserError:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory, without_half
-from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined, read_provenance
+from datamodules.ingest.interface import Interface
+from datamodules.ingest.sources.base import Raw, Trajectory, without_half
+from datamodules.ingest.sources.dataset import Dataset, unreadable
+from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.minari_spaces import interface_of
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 from gipo.common.extras import install
-from gipo.common.reading import stand_in_at
+from gipo.common.reading import read_text
 from gipo.common.transition import COLUMNS
 
 if TYPE_CHECKING:
@@ -36,65 +38,40 @@ INFOS_AHEAD = 1  # format of our exports whose infos stood in row t
 Columns = dict[str, np.ndarray]
 
 
-class MinariSource(Source):
-    """A dataset folder: `data/main_data.hdf5` and `data/metadata.json`."""
+class MinariSource(Dataset):
+    """A dataset whose data are in HDF5."""
 
     kind = "minari"
+    mark = "data/main_data.hdf5"
+    metadata = "data/metadata.json"
+    sidecar = "data/gipo.json"
 
-    @classmethod
-    def is_at(cls, path: Path) -> bool:
-        """A folder with `data/main_data.hdf5`."""
-        return (path / "data" / "main_data.hdf5").is_file()
+    def data(self) -> list[Path]:
+        """The one file of data."""
+        return [self.path / self.mark]
 
-    def files(self) -> dict[str, Path]:
-        """Data and metadata."""
-        found = [self._data, self._metadata_path, self._provenance_path]
-        return {path.relative_to(self.path).as_posix(): path for path in found if path.is_file()}
-
-    def describe(self) -> Description:
-        """What our own metadata say, else the spaces of the dataset."""
-        provenance = read_provenance(self._provenance_path)
-        return Description(interface_of(self._metadata_path)) if provenance is None else provenance.description
+    def interface(self) -> Interface:
+        """What the spaces of the dataset say."""
+        return interface_of(self.path / self.metadata)
 
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
-        provenance = read_provenance(self._provenance_path)
+        provenance, data = self.provenance(), self.path / self.mark
         try:
             import h5py
         except ModuleNotFoundError as error:
             raise UserError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
         try:
-            with h5py.File(self._data, "r") as file:
+            with h5py.File(data, "r") as file:
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
-                expected = json.loads(self._metadata_path.read_text(encoding="utf-8"))["total_episodes"]
+                expected = json.loads(read_text(self.path / self.metadata))["total_episodes"]
                 if len(numbers) != expected or numbers != list(range(len(numbers))):
-                    raise UserError(
-                        f"{self._data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again"
-                    )
-                if provenance is None:
-                    yield from self._foreign(file, numbers)
-                else:
-                    yield from self._native(file, provenance)
+                    raise UserError(f"{data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again")
+                yield from self._foreign(file, numbers) if provenance is None else self._native(file, provenance)
         except UserError:
             raise
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            instead = stand_in_at(self._data)
-            fault = (
-                f"is no HDF5 file: {instead}" if instead else f"is damaged or cut short: {_line(error)}; copy it again"
-            )
-            raise UserError(f"{self._data} {fault}") from error
-
-    @property
-    def _data(self) -> Path:
-        return self.path / "data" / "main_data.hdf5"
-
-    @property
-    def _metadata_path(self) -> Path:
-        return self.path / "data" / "metadata.json"
-
-    @property
-    def _provenance_path(self) -> Path:
-        return self.path / "data" / "gipo.json"
+            raise unreadable(data, "HDF5", error) from error
 
     def _native(self, file: "h5py.File", provenance: Provenance) -> Iterator[Raw]:
         provenance.check_count(sum(name.startswith("episode_") for name in file))
@@ -124,7 +101,9 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
         try:
             found[ours] = np.asarray(values[()])
         except (OSError, RuntimeError) as error:
-            raise UserError(f"its {theirs} are damaged or cut short: {_line(error)}; copy the dataset again") from error
+            raise UserError(
+                f"its {theirs} are damaged or cut short: {first_line(error)}; copy the dataset again"
+            ) from error
         if found[ours].ndim == 0 or found[ours].dtype.kind not in "biuf":
             raise UserError(f"its {theirs} are no numbers for every step")
     length = len(found["reward"])
@@ -145,10 +124,6 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
 
 def _there(group: "h5py.Group", wanted: dict[str, str]) -> dict[str, str]:
     return {ours: theirs for ours, theirs in wanted.items() if theirs in group}
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:

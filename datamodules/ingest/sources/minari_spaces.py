@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from gipo.common.errors import UserError
+from gipo.common.reading import read_text
 
 
 def interface_of(path: Path) -> Interface:
@@ -22,13 +23,13 @@ def interface_of(path: Path) -> Interface:
             "write it again with Minari 0.5 or later"
         )
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(read_text(path))
         observation, action = (json.loads(metadata[f"{name}_space"]) for name in ("observation", "action"))
         seen, done = _size(path, "observation", observation), _size(path, "action", action)
         return Interface(seen, done, action_low=_bound(action, "low"), action_high=_bound(action, "high"))
     except UserError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(
             f"{path} describes no flat Box observations and actions: {type(error).__name__} {error}"
         ) from error

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from gipo.common.errors import UserError
+from gipo.common.reading import MAX_TEXT
 from tests.datamodules.ingest.builders import store_of
 from tests.datamodules.ingest.foreign import buffer, write_collected, write_frames
 from tests.robots.strangers import write_rosbag
@@ -271,6 +272,7 @@ def test_columns_of_another_form_are_refused(column: str, values: list[Any], rea
         ("total_frames", float("inf"), "is no description of a LeRobot dataset: OverflowError"),
         ("fps", "fast", "is no description of a LeRobot dataset: ValueError"),
         ("total_tasks", [2], "is no description of a LeRobot dataset: TypeError"),
+        pytest.param("robot_type", " " * MAX_TEXT, r"info\.json' has \d+ bytes, more than the 4194304", id="no end"),
     ],
 )
 def test_a_description_of_another_form_is_refused(key: str, value: Any, reason: str, tmp_path: Path) -> None:
