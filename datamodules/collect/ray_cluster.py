@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from math import ceil
 from types import ModuleType
 
 from gipo.common.errors import UserError, first_line
@@ -30,7 +31,9 @@ class RayCluster:
             return
         if address is not None and address != "auto":
             _refuse_unreachable(address)
-        options = {"address": address} if address else {"address": "local", "num_cpus": _at_least_here(cpus)}
+        options = (
+            {"address": address} if address else {"address": "local", "num_cpus": max(os.cpu_count() or 1, ceil(cpus))}
+        )
         try:
             with _own_sigterm(starts=address is None):
                 self.ray.init(
@@ -75,10 +78,6 @@ def _import_ray() -> ModuleType:
     except ImportError as error:
         raise UserError(f"data.collector.backend=ray needs Ray: {install('ray')}") from error
     return ray
-
-
-def _at_least_here(cpus: float) -> int:
-    return max(os.cpu_count() or 1, -int(-cpus // 1))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from datamodules.ingest.options import IngestOptions
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
@@ -14,28 +15,22 @@ FORMAT = 2  # raised when a store of this version would hold other values in the
 
 
 def store_key(
-    contents: Iterable[tuple[str, Mapping[str, str]]],
-    bad_episodes: str,
-    audit: float,
-    reward: Any,
-    artifacts: Iterable[str],
+    contents: Iterable[tuple[str, Mapping[str, str]]], options: IngestOptions, artifacts: Iterable[str]
 ) -> str:
     """The key of the store that these inputs make: SHA-256, hex.
 
     Args:
         contents: kind and hashes of the files, by what they are within it, of each source in order.
-        bad_episodes: what becomes of them.
-        audit: share of the steps audited.
-        reward: the function.
+        options: how they are converted.
         artifacts: ids of those that the sources name and the audit can use.
     """
     parts = {
         "format": FORMAT,
         "fields": [[field.name, field.shape, field.dtype, field.key] for field in STORED],
         "sources": [[kind, dict(files)] for kind, files in contents],
-        "bad_episodes": bad_episodes,
-        "audit": audit,
-        "reward": function_identity(reward),
+        "bad_episodes": options.bad_episodes,
+        "audit": options.audit,
+        "reward": function_identity(options.reward),
         "artifacts": sorted(artifacts),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -70,9 +70,7 @@ class Plan:
         ]
         self._artifacts = self._usable_artifacts()
         kinds = [source.kind for source in found]
-        self.key = store_key(
-            zip(kinds, contents, strict=True), options.bad_episodes, options.audit, options.reward, self._artifacts
-        )
+        self.key = store_key(zip(kinds, contents, strict=True), options, self._artifacts)
 
     def make(self, folder: Path, target: Path, progress: bool) -> None:
         """Make the store `target` with the help of an empty folder beside it."""

@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from datamodules.ingest.convert import Converted, Job, convert
@@ -26,8 +26,8 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
     Raises:
         UserError: of the first source, in order, of those that had failed when the first did.
     """
+    found: list[Converted] = []
     if min(workers, len(jobs)) == 1:
-        found = []
         for job in jobs:
             found.append(convert(job))
             tick()
@@ -38,19 +38,16 @@ def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Co
             order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
             submitted = {index: threads.submit(ask, jobs[index]) for index in order}
             answers = [submitted[index] for index in range(len(jobs))]
-            while wait(answers, POLL_SECONDS, FIRST_EXCEPTION).not_done and not any(map(_failed, answers)):
+            waiting = set(answers)
+            while waiting:
+                done, waiting = wait(answers, POLL_SECONDS, FIRST_EXCEPTION)
+                found = [answer.result() for answer in answers if answer in done]  # raises what a failed one did
                 tick()
-            for answer in filter(_failed, answers):
-                answer.result()
-            return [answer.result() for answer in answers]
+            return found
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             ask.stop()
             raise
-
-
-def _failed(answer: "Future[Converted]") -> bool:
-    return answer.done() and not answer.cancelled() and answer.exception() is not None
 
 
 class _Workers:

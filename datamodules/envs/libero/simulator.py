@@ -47,7 +47,9 @@ class LiberoSimulator:
         self.objects = list(self.domain.objects_dict)
         self.fixtures = [name for name in self.domain.fixtures_dict if name in self.domain.obj_body_id]
         self._bodies = [self.domain.obj_body_id[name] for name in (*self.objects, *self.fixtures)]
-        self._joints = [self.model.joint(joint).qposadr[0] for joint in self._joint_names()]
+        # Of drawers, doors and knobs.
+        joints = [joint for fixture in self.fixtures for joint in self.domain.fixtures_dict[fixture].joints or ()]
+        self._joints = [self.model.joint(joint).qposadr[0] for joint in joints]
         robot = self.domain.robots[0]
         self._hand, self._fingers = robot.eef_site_id, list(robot._ref_gripper_joint_pos_indexes)
         _living.add(self)
@@ -110,10 +112,6 @@ class LiberoSimulator:
         """Let go of the simulator; its compiled model is no longer copied by others."""
         _living.discard(self)
         self.domain.close()
-
-    def _joint_names(self) -> list[str]:
-        """Names of the joints that fixtures have: of drawers, doors and knobs."""
-        return [joint for fixture in self.fixtures for joint in self.domain.fixtures_dict[fixture].joints or ()]
 
     def _control(self, action: np.ndarray) -> None:
         for substep in range(self._substeps):

@@ -97,5 +97,5 @@ class Source(ABC):
         """Every episode, in order, in memory that one episode bounds.
 
         Raises:
-            UserError, UserError: when the source itself is damaged, naming the place.
+            UserError: when the source itself is damaged, naming the place.
         """
