@@ -40,16 +40,20 @@ class Episode:
         return next((event for event in reversed(self.events) if event["kind"] == kind), None)
 
     @property
+    def start(self) -> dict[str, Any]:
+        """How the episode was begun: who acts on what, and where its noise comes from; empty where nobody said."""
+        event = self.event("episode_start")
+        return {} if event is None else event["data"]
+
+    @property
     def policy_id(self) -> str | None:
         """Identity of the policy that acted; None where the log does not say."""
-        start = self.event("episode_start")
-        return None if start is None else start["data"].get("policy_id")
+        return self.start.get("policy_id")
 
     @property
     def deterministic(self) -> bool:
         """Whether the policy's most likely action was taken instead of a sample."""
-        start = self.event("episode_start")
-        return start is not None and bool(start["data"].get("deterministic"))
+        return bool(self.start.get("deterministic"))
 
     @property
     def success(self) -> bool | None:
@@ -57,9 +61,7 @@ class Episode:
         if self.label is not None and self.label.success is not None:
             return self.label.success
         outcome = self.event("outcome")
-        if outcome is not None:
-            return bool(outcome["data"]["success"])
-        return None
+        return None if outcome is None else bool(outcome["data"]["success"])
 
     @property
     def complete(self) -> bool:

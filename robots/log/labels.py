@@ -68,11 +68,8 @@ def append_label(
     path = labels_path(log)
     try:
         with open(path, "ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                torn = file.read(1) != b"\n"
-            else:
-                torn = False
+            file.seek(max(0, file.tell() - 1))
+            torn = file.read() not in (b"", b"\n")
             # A line that a kill cut short stays as it is; ours begins behind it.
             file.write((b"\n" if torn else b"") + _line(label))
         sync(path)

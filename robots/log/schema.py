@@ -17,17 +17,6 @@ from gipo.common.transition import LOGGED, Field
 SCHEMA = 1  # raised when a log of this version cannot be read by older code
 SECTIONS = ("observe", "policy", "gate", "act", "log")  # of a tick, in order
 TIMES = ("late", "work", *SECTIONS)  # microseconds: how late a tick began, all its work, and each section
-EVENTS = (
-    "episode_start",
-    "engage",
-    "outcome",
-    "takeover",
-    "stop",
-    "reset",
-    "dropped",
-    "episode_end",
-    "session_end",
-)
 
 
 @dataclass(slots=True)
@@ -59,7 +48,10 @@ class Step:
 
 @dataclass(slots=True)
 class Event:
-    """Something that happened; `data` depends on `kind`, one of EVENTS. `episode` and `step` are −1 outside of one."""
+    """Something that happened; `data` depends on `kind`, and `episode` and `step` are −1 outside of one.
+
+    Kinds: episode_start, engage, outcome, takeover, stop, reset, dropped, episode_end, session_end.
+    """
 
     kind: str
     reason: str = ""

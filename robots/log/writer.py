@@ -1,6 +1,5 @@
 """The log of one session, written by a thread of its own: the control loop hands over rows and never waits."""
 
-import itertools
 import os
 import threading
 import time
@@ -64,9 +63,7 @@ class LogWriter:
         self._queue: deque[Row] = deque()
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._closed = False
         self._written = self._flushed = self._dropped = self._lost = 0
-        self._numbers = itertools.count()  # of messages
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
         self._places = threading.Semaphore(MAX_IMAGES)
@@ -133,11 +130,10 @@ class LogWriter:
         Raises:
             UserError: when the disk failed, or did not answer within `timeout` seconds; what was synced before stays.
         """
-        if not self._closed:
+        if not self._closing.is_set():
             with self._lock:
                 self._close_gap()
             self.event("session_end", data={"dropped": self._dropped})
-            self._closed = True
             self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -215,7 +211,7 @@ class LogWriter:
         if len(data) > MAX_RECORD // 2:
             raise UserError(f"a {topic} of {len(data)} bytes is too large for the log")
         # Times of the file follow the monotonic clock: a jump of the wall clock cannot reorder them.
-        add_message(self._mcap, self._channels[topic], next(self._numbers), self._epoch + monotonic_ns, data)
+        add_message(self._mcap, self._channels[topic], self._written, self._epoch + monotonic_ns, data)
 
     def _flush(self) -> None:
         self._mcap.flush()

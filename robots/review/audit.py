@@ -180,8 +180,8 @@ def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> n
 
 def _noise(policy: OnnxPolicy, episode: Episode, length: int = 1) -> np.ndarray | None:
     """The noise of every decision, one each `length` ticks, from the episode's generator: [decisions, K]."""
-    start = episode.event("episode_start")
-    if start is None or episode.deterministic or type(start["data"].get("seed")) is not int:
+    seed = episode.start.get("seed")
+    if episode.deterministic or type(seed) is not int:
         return None
-    rng = np.random.default_rng([start["data"]["seed"], episode.number])
+    rng = np.random.default_rng([seed, episode.number])
     return policy.noise((int(episode["step"].max()) // length + 1,), rng)

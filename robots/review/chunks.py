@@ -66,12 +66,10 @@ def started(episode: Episode) -> dict[str, Any]:
     Raises:
         UserError: when it does not.
     """
-    event = episode.event("episode_start")
-    data: dict[str, Any] = {} if event is None else event["data"]
     kinds = {"instruction": str, "camera": str, "replan": int}
-    if not all(type(data.get(name)) is kind for name, kind in kinds.items()):
+    if not all(type(episode.start.get(name)) is kind for name, kind in kinds.items()):
         raise UserError(f"episode {episode.number} does not say by which camera and instruction its policy acted")
-    return data
+    return episode.start
 
 
 def _chunks(episode: Episode, policy: OnnxPolicy) -> dict[int, np.ndarray]:

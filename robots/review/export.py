@@ -116,9 +116,7 @@ def _difference(robot: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def _task(header: Header, episode: Episode) -> str:
-    start = episode.event("episode_start")
-    instruction = None if start is None else start["data"].get("instruction")
-    return str(instruction or header.settings.get("task") or NO_TASK)
+    return str(episode.start.get("instruction") or header.settings.get("task") or NO_TASK)
 
 
 def write_provenance(path: Path, header: Header, segments: list[Segment]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gipo.common.files import write_text
 from gipo.common.transition import EXPORTED
 from robots.log import Header
 from robots.review.export import PROVENANCE, Segment, names, write_provenance
@@ -40,9 +41,10 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         "video_path": None,
         "features": features,
     }
-    _json(out / "meta" / "info.json", info)
+    write_text(json.dumps(info, indent=2), out / "meta" / "info.json")
     write_provenance(out / "meta" / PROVENANCE, header, segments)
-    _json(out / "meta" / "stats.json", {name: _statistics(values) for name, values in columns.items()})
+    statistics = {name: _statistics(values) for name, values in columns.items()}
+    write_text(json.dumps(statistics, indent=2), out / "meta" / "stats.json")
     _parquet(out / "meta" / "tasks.parquet", _tasks(tasks))
     _parquet(out / "meta" / "episodes" / FILE, _episodes(segments, columns))
     _parquet(out / "data" / FILE, pa.table({name: _array(values) for name, values in columns.items()}))
@@ -116,11 +118,6 @@ def _array(values: np.ndarray) -> pa.Array:
     if values.ndim == 1 or values.shape[1] == 1:  # LeRobot stores a vector of one number as that number
         return pa.array(values.ravel())
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-
-
-def _json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def _parquet(path: Path, table: pa.Table) -> None:

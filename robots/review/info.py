@@ -30,7 +30,7 @@ def info(path: str | Path, log: Log) -> str:
     parts = [pairs(overview)]
     if log.episodes:
         parts.append(table(EPISODE, map(episode_row, log.episodes)))
-        parts.append(_timing(log.episodes))
+        parts.append(table(("milliseconds", "p50", "p99", "max"), timing_rows(log.episodes)))
     kinds = Counter(event["kind"] for event in log.events)
     parts.append("events: " + (", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) or "none"))
     return "\n\n".join(parts)
@@ -51,11 +51,9 @@ def episode_row(episode: Episode) -> tuple[str, ...]:
     )
 
 
-def _timing(episodes: list[Episode]) -> str:
+def timing_rows(episodes: list[Episode]) -> list[tuple[str, ...]]:
+    """Each of TIMES with its median, 99th percentile and largest value, milliseconds."""
     times = np.concatenate([episode["timing_us"] for episode in episodes])
-    quantiles = np.quantile(times, (0.5, 0.99, 1.0), axis=0) / 1000
-    rows = [
-        (name + ("" if name in SECTIONS else " (tick)"), *(f"{value:.3f}" for value in quantiles[:, i]))
-        for i, name in enumerate(TIMES)
-    ]
-    return table(("milliseconds", "p50", "p99", "max"), rows)
+    quantiles = np.quantile(times, (0.5, 0.99, 1.0), axis=0).T / 1000
+    names = [name if name in SECTIONS else f"{name} (whole tick)" for name in TIMES]
+    return [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(names, quantiles, strict=True)]

@@ -1,6 +1,5 @@
 """One HTML page about logs: no script, nothing loaded from anywhere, so it opens offline and can be mailed."""
 
-import html
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,9 +10,9 @@ import numpy as np
 
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
-from robots.log import SECTIONS, TIMES, Episode, Log, read_logs
-from robots.review.info import EPISODE, episode_row
-from robots.review.svg import Rule, Series, plot
+from robots.log import TIMES, Episode, Log, read_logs
+from robots.review.info import EPISODE, episode_row, timing_rows
+from robots.review.svg import Rule, Series, escape, plot
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --soft: #6b6b70; --line: #d9d9de; --page: #fff;
@@ -86,11 +85,11 @@ def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
 
 
 def _section(path: str, log: Log) -> str:
-    parts = [f"<h2>{_escape(Path(path).name)}</h2>", f"<p>{_escape(_headline(log))}</p>"]
+    parts = [f"<h2>{escape(Path(path).name)}</h2>", f"<p>{escape(_headline(log))}</p>"]
     if log.integrity.status != "sealed":
-        parts.append(f'<p class="bad">{_escape(f"{log.integrity.status}: {log.integrity.reason}")}</p>')
+        parts.append(f'<p class="bad">{escape(f"{log.integrity.status}: {log.integrity.reason}")}</p>')
     if log.unused_labels:
-        parts.append(f'<p class="bad">labels: {_escape(log.unused_labels)}</p>')
+        parts.append(f'<p class="bad">labels: {escape(log.unused_labels)}</p>')
     if log.episodes:
         parts += [
             _table(EPISODE, map(episode_row, log.episodes)),
@@ -98,7 +97,10 @@ def _section(path: str, log: Log) -> str:
             *_commands(log),
             *_changes(log),
             _pace(log),
-            _sections(log),
+            _table(
+                ("p50 ms", "p99 ms", "max ms", "section"),
+                ((*times, name) for name, *times in timing_rows(log.episodes)),
+            ),
         ]
     parts.append(_events(log))
     return "".join(parts)
@@ -154,17 +156,9 @@ def _changes(log: Log) -> list[str]:
     for episode in log.episodes:
         steps = np.diff(episode["sent_action"], axis=0, prepend=episode["sent_action"][:1])
         share.append(np.nanmax(np.abs(steps) * hertz / limits, axis=1))
-    series = [Series("", x, np.concatenate(share), "line", "c4")]
-    return [
-        plot(
-            "Fastest command, share of its rate limit",
-            series,
-            "step of the session",
-            "share",
-            [Rule(1.0, "limit")],
-            cuts,
-        )
-    ]
+    series, rules = [Series("", x, np.concatenate(share), "line", "c4")], [Rule(1.0, "limit")]
+    title = "Fastest command, share of its rate limit"
+    return [plot(title, series, "step of the session", "share", rules, cuts)]
 
 
 def _pace(log: Log) -> str:
@@ -173,16 +167,6 @@ def _pace(log: Log) -> str:
     late = _joined(log, "timing_us")[:, TIMES.index("late")] / 1000
     series = [Series("work of a tick", x, work, "line", "c0"), Series("late by", x, late, "line", "c1")]
     return plot("Pace", series, "step of the session", "ms", [Rule(_period_ms(log), "period")], cuts)
-
-
-def _sections(log: Log) -> str:
-    times = _joined(log, "timing_us") / 1000
-    p50, p99, most = np.quantile(times, (0.5, 0.99, 1.0), axis=0)
-    rows = [
-        (f"{a:.3f}", f"{b:.3f}", f"{c:.3f}", name if name in SECTIONS else f"{name} (whole tick)")
-        for name, a, b, c in zip(TIMES, p50, p99, most, strict=True)
-    ]
-    return _table(("p50 ms", "p99 ms", "max ms", "section"), rows)
 
 
 def _events(log: Log) -> str:
@@ -208,12 +192,9 @@ def _over_budget(log: Log) -> int:
 
 
 def _period_ms(log: Log) -> float:
-    speed = log.header.settings.get("speed", 1.0)
-    return (
-        1000
-        / float(log.header.robot["control_rate_hz"])
-        / (speed if isinstance(speed, int | float) and speed > 0 else 1)
-    )
+    speed = log.header.settings.get("speed")
+    pace = speed if isinstance(speed, int | float) and speed > 0 else 1
+    return 1000 / float(log.header.robot["control_rate_hz"]) / pace
 
 
 def _joined(log: Log, name: str) -> np.ndarray:
@@ -232,10 +213,6 @@ def _of(robot: dict[str, Any], key: str, index: int, otherwise: Any) -> Any:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in rows]
-    top = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
+    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
-
-
-def _escape(text: object) -> str:
-    return html.escape(str(text), quote=True)

@@ -61,7 +61,7 @@ def plot(
     def place_y(values: np.ndarray) -> np.ndarray:
         return HEIGHT - BOTTOM - (values - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(title)}">']
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
     parts += _grid(x_low, x_high, y_low, y_high, place_x, place_y)
     parts += [
         f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
@@ -69,11 +69,13 @@ def plot(
     ]
     parts += [_rule(rule, float(place_y(np.array(rule.y)))) for rule in rules if math.isfinite(rule.y)]
     parts += [_draw(each, place_x, place_y) for each in series]
-    parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}">{_text(x_label)}</text>')
-    parts.append(f'<text class="label" transform="translate(12 {HEIGHT / 2 - 10}) rotate(-90)">{_text(y_label)}</text>')
+    parts.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="label" transform="translate(12 {HEIGHT / 2 - 10}) rotate(-90)">{escape(y_label)}</text>'
+    )
     parts.append("</svg>")
-    legend = "".join(f'<span class="key {each.style}">{_text(each.name)}</span>' for each in series if each.name)
-    return f"<figure><figcaption>{_text(title)} {legend}</figcaption>{''.join(parts)}</figure>"
+    legend = "".join(f'<span class="key {each.style}">{escape(each.name)}</span>' for each in series if each.name)
+    return f"<figure><figcaption>{escape(title)} {legend}</figcaption>{''.join(parts)}</figure>"
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +129,7 @@ def _rule(rule: Rule, at: float) -> str:
     beside = at + (10 if at > HEIGHT / 3 else -3)
     return (
         f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{_text(rule.name)}</text>'
+        f'<text class="rule" x="{WIDTH - RIGHT - 4}" y="{beside:.1f}">{escape(rule.name)}</text>'
     )
 
 
@@ -160,5 +162,6 @@ def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def _text(text: str) -> str:
-    return html.escape(str(text), quote=True)
+def escape(text: object) -> str:
+    """A text of a log as text of a page, whatever stands in it."""
+    return html.escape(str(text))
