@@ -19,6 +19,9 @@ class ActorCritic(nn.Module):
 
     `actor` sees `encoder(x)`; `critic` sees the same features detached, so that the value loss never moves
     the encoder and a value-only step never runs the actor.
+
+    Args:
+        config: constructor arguments that rebuild the network, beside its sizes; or override the method of this name.
     """
 
     exportable: ClassVar[bool] = True  # False where it reads words or calls other libraries, which no graph can
@@ -26,9 +29,15 @@ class ActorCritic(nn.Module):
     actor: nn.Module
     critic: nn.Module
 
+    def __init__(self, **config: Any):
+        super().__init__()
+        self._config = config
+
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this network, beside its input and output sizes."""
-        raise NotImplementedError(f"{type(self).__name__} must return its constructor arguments")
+        if not self._config:
+            raise NotImplementedError(f"{type(self).__name__} must return its constructor arguments")
+        return dict(self._config)
 
 
 class SeparateNetworks(ActorCritic):
@@ -41,15 +50,11 @@ class SeparateNetworks(ActorCritic):
     """
 
     def __init__(self, inputs: int, outputs: int, hidden: Sequence[int] = (256, 256)):
-        super().__init__()
-        self.hidden = _checked(hidden)
+        hidden = _checked(hidden)
+        super().__init__(hidden=hidden)
         self.encoder = nn.Identity()
-        self.actor = _tanh_mlp(inputs, self.hidden, outputs, last_gain=0.01)
-        self.critic = _tanh_mlp(inputs, self.hidden, 1, last_gain=1.0)
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments beside the sizes."""
-        return {"hidden": self.hidden}
+        self.actor = _tanh_mlp(inputs, hidden, outputs, last_gain=0.01)
+        self.critic = _tanh_mlp(inputs, hidden, 1, last_gain=1.0)
 
 
 class SharedEncoder(ActorCritic):
@@ -63,17 +68,13 @@ class SharedEncoder(ActorCritic):
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 512, critic_width: int = 256):
-        super().__init__()
-        self.width, self.critic_width = _checked([width, critic_width])
+        width, critic_width = _checked([width, critic_width])
+        super().__init__(width=width, critic_width=critic_width)
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))
         self.actor = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, outputs))
         self.critic = nn.Sequential(
             nn.Linear(width, critic_width), nn.ReLU(), nn.LayerNorm(critic_width), nn.Linear(critic_width, 1)
         )
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments beside the sizes."""
-        return {"width": self.width, "critic_width": self.critic_width}
 
 
 class ObservationNormaliser(nn.Module):

@@ -53,16 +53,14 @@ class HuggingFaceNetworks(ActorCritic):
         prompt: str = PROMPT,
         critic_width: int = 256,
     ):
-        super().__init__()
+        super().__init__(
+            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
+        )
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
             )
-        self._config = {
-            "pretrained": str(pretrained), "rank": rank, "alpha": alpha, "dtype": dtype, "prompt": prompt,
-            "critic_width": critic_width,
-        }  # fmt: skip
         model, tokenizer, pixels = _load(str(pretrained), getattr(torch, dtype))
         head = model.get_output_embeddings().weight
         if not outputs <= tokenizer.vocab_size <= len(head):
@@ -75,10 +73,6 @@ class HuggingFaceNetworks(ActorCritic):
         self.encoder = _HuggingFaceEncoder(_with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
         self.actor = _TokenHead(window)
         self.critic = _ChunkCritic(window.shape[1], critic_width)
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments beside spaces and outputs."""
-        return dict(self._config)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process go only the weights that learn; transformers' own hooks could not."""

@@ -34,19 +34,14 @@ class LeRobotNetworks(ActorCritic):
     def __init__(
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
-        super().__init__()
+        super().__init__(pretrained=str(pretrained), camera=camera, critic_width=critic_width)
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
-        self._config = {"pretrained": str(pretrained), "camera": camera, "critic_width": critic_width}
         self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), camera, spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
         self.encoder.refuse_unsuitable(str(pretrained))
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments beside spaces and outputs."""
-        return dict(self._config)
 
 
 class LeRobotPolicy(VLAGaussianPolicy):

@@ -1,7 +1,6 @@
 """The body of a small vision-language-action policy, made of the parts of TorchRL's `TinyVLA`."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from tensordict import NonTensorData, TensorDict
@@ -28,7 +27,7 @@ class TinyVLANetworks(ActorCritic):
     """
 
     def __init__(self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32):
-        super().__init__()
+        super().__init__(hidden=hidden, text_vocab=text_vocab, text_dim=text_dim)
         if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
             raise UserError(
                 f"TinyVLANetworks needs positive widths and text_vocab a power of two, got hidden={hidden}, "
@@ -39,7 +38,6 @@ class TinyVLANetworks(ActorCritic):
                 f"TinyVLANetworks hashes at most {MAX_BYTES} bytes exactly, not {spaces.instruction_bytes} of an "
                 "instruction"
             )
-        self.hidden, self.text_vocab, self.text_dim = hidden, text_vocab, text_dim
         chunk, dimensions = spaces.decision
         parts = TinyVLA(
             action_dim=dimensions, chunk_size=chunk, action_head="tokens", vocab_size=outputs, hidden_dim=hidden,
@@ -52,10 +50,6 @@ class TinyVLANetworks(ActorCritic):
         nn.init.zeros_(parts.head.bias)
         self.actor = parts.head
         self.critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments beside spaces and outputs."""
-        return {"hidden": self.hidden, "text_vocab": self.text_vocab, "text_dim": self.text_dim}
 
 
 class _TinyVLAEncoder(nn.Module):

@@ -20,11 +20,12 @@ objectives, so that studies of the same tasks can be compared on one scale.
 import argparse
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 
 from tqdm.auto import tqdm
 
@@ -188,13 +189,8 @@ def read_run(one: Run, curves: Path) -> Row:
         "objective": one.objective,
         "seed": one.seed,
         **{name: rows[-1][column] for name, column in SCORES.items() if column in rows[-1]},
-        **{name: _mean(second_half, column) for name, column in MECHANISM.items()},
+        **{name: fmean(row[column] for row in second_half if column in row) for name, column in MECHANISM.items()},
     }
-
-
-def _mean(rows: Sequence[Mapping[str, float]], column: str) -> float:
-    values = [row[column] for row in rows if column in row]
-    return sum(values) / len(values)
 
 
 def _refuse(options: argparse.Namespace) -> None:
