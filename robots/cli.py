@@ -13,7 +13,7 @@ from gipo.common import boundary, terminal
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
 from robots.log import Step
-from robots.settings.ranges import RANGES
+from robots.session.options import RANGES, Options
 from robots.spec import RobotSpec
 
 
@@ -30,7 +30,6 @@ def _command(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
     from robots.load import load_robot
-    from robots.session.options import Options
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
 
@@ -45,8 +44,8 @@ def _run(options: argparse.Namespace) -> int:
         deterministic=options.deterministic,
         end_on_success=options.end_on_success,
         engage_seconds=options.engage,
-        deadline=1.25 * patience if options.deadline is None else options.deadline,
-        max_age=1.5 * patience if options.max_age is None else options.max_age,
+        deadline=Options.deadline * patience if options.deadline is None else options.deadline,
+        max_age=Options.max_age * patience if options.max_age is None else options.max_age,
         instruction=options.instruction,
         camera=options.camera,
         replan=options.replan,
@@ -196,31 +195,24 @@ def _who_acts(run: Parser) -> None:
 
 
 def _how_episodes_run(run: Parser) -> None:
+    def bounded(option: str, key: str, unit: str, text: str, default: float | None) -> None:
+        low, high = RANGES[key]
+        kind = whole(int(low), int(high)) if isinstance(getattr(Options, key), int) else number(low, high)
+        run.add_argument(option, type=kind, default=default, metavar=unit, help=text)
+
     run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
-    run.add_argument(
-        "--steps", type=_whole("steps"), default=500, metavar="N", help="after which an episode is cut (%(default)s)"
-    )
+    bounded("--steps", "steps", "N", "after which an episode is cut (%(default)s)", Options.steps)
     run.add_argument("--log", type=words, default="logs", metavar="FOLDER", help="(%(default)s)")
     run.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of goals and sampling noise (%(default)s)")
     run.add_argument("--deterministic", action="store_true", help="most likely actions; nothing to learn from")
     run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
-    run.add_argument(
-        "--speed", type=_number("speed"), default=1.0, metavar="X", help="of the clock, simulated robots only (1)"
-    )
-    run.add_argument(
-        "--engage", type=_number("engage_seconds"), default=0.25, metavar="SECONDS", help="to hand over control (0.25)"
-    )
-    run.add_argument(
-        "--deadline", type=_number("deadline"), metavar="PERIODS", help="for policy and driver (1.25; simulated: 50)"
-    )
-    run.add_argument(
-        "--max-age", type=_number("max_age"), metavar="PERIODS", help="of an observation (1.5; simulated: 60)"
-    )
+    bounded("--speed", "speed", "X", "of the clock, simulated robots only (1)", Options.speed)
+    bounded("--engage", "engage_seconds", "SECONDS", "to hand over control (%(default)s)", Options.engage_seconds)
+    bounded("--deadline", "deadline", "PERIODS", "for policy and driver (1.25; simulated: 50)", None)
+    bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
     run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
-    run.add_argument(
-        "--replan", type=_whole("replan"), default=0, metavar="N", help="steps of a chunk before it decides anew (all)"
-    )
+    bounded("--replan", "replan", "N", "steps of a chunk before it decides anew (all)", Options.replan)
     run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
@@ -261,15 +253,6 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     export = about_logs("export", _export, "as a dataset of another format")
     export.add_argument("--format", required=True, choices=("lerobot", "minari"))
     export.add_argument("--out", type=words, required=True, metavar="FOLDER")
-
-
-def _whole(key: str) -> Callable[[str], int]:
-    low, high = RANGES[key]
-    return whole(int(low), int(high))
-
-
-def _number(key: str) -> Callable[[str], float]:
-    return number(*RANGES[key])
 
 
 if __name__ == "__main__":

@@ -1,25 +1,11 @@
 """What the policy says at a tick: a flat policy is asked at every one, a policy over chunks whenever one is used up."""
 
-from typing import Any, Protocol
-
 import numpy as np
 
-from deploy.runtime.manifest import Manifest
-from deploy.runtime.policy import Decision
+from deploy.runtime.policy import Decision, OnnxPolicy
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.session.options import Options
-
-
-class ActingPolicy(Protocol):
-    """What acts: `deploy.runtime.policy.OnnxPolicy`, or a stand-in of a test."""
-
-    manifest: Manifest
-    policy_id: str
-
-    def act(self, observation: np.ndarray, rng: np.random.Generator | None, deterministic: bool = False) -> Decision:
-        """Choose an action [D] for observation [O]; a policy with vision [H, D] for a row [R]."""
-        ...
 
 
 class Decider:
@@ -33,9 +19,8 @@ class Decider:
         UserError: the options ask for what the policy does not have, or do not say what it needs.
     """
 
-    def __init__(self, policy: ActingPolicy, options: Options):
-        self._policy: Any = policy  # one with vision also has `row`
-        self._options = options
+    def __init__(self, policy: OnnxPolicy, options: Options):
+        self._policy, self._options = policy, options
         self._vision = policy.manifest.vision
         self._chunk: Decision | None = None
         self._step = 0
@@ -86,7 +71,6 @@ class Decider:
 
     def _row(self, values: np.ndarray, image: np.ndarray) -> np.ndarray:
         try:
-            row: np.ndarray = self._policy.row(values, image, self._options.instruction)
+            return self._policy.row(values, image, self._options.instruction)
         except ValueError as error:
             raise UserError(str(error)) from error
-        return row

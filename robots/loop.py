@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision
+from deploy.runtime.policy import Decision, OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.interpreter import no_garbage_collection
 from robots import safety
 from robots.base import Observation, Robot
-from robots.decider import ActingPolicy, Decider
+from robots.decider import Decider
 from robots.drivers.contract import carry_out
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
@@ -47,7 +47,7 @@ class ControlLoop:
     def __init__(
         self,
         robot: Robot,
-        policy: ActingPolicy,
+        policy: OnnxPolicy,
         log: LogWriter,
         options: Options,
         clock: Clock | None = None,

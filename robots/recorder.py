@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision
+from deploy.runtime.policy import Decision, OnnxPolicy
 from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation
-from robots.decider import ActingPolicy
 from robots.log import Image, LogWriter, Step, plain
 from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
@@ -50,7 +49,7 @@ class Recorder:
         self._row = [0] * (2 + len(SECTIONS))
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
 
-    def start(self, policy: ActingPolicy, seed: int) -> None:
+    def start(self, policy: OnnxPolicy, seed: int) -> None:
         """Log the start of the episode: who acts, and where its noise comes from."""
         data = {
             "policy_id": policy.policy_id,

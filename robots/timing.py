@@ -73,14 +73,18 @@ class Timing:
             over_budget_by_log_or_gate=int(((needed > self.period_ns) & (needed - own <= self.period_ns)).sum()),
             skipped=int((late // self.period_ns).sum()),
             worst_ms=float(work.max() / 1e6),
+            late_p99_ms=float(np.quantile(late, 0.99) / 1e6),
+            work_p50_ms=float(np.quantile(work, 0.5) / 1e6),
+            work_p99_ms=float(np.quantile(work, 0.99) / 1e6),
             work_p99_share=float(np.quantile(work, 0.99) / self.period_ns),
             section_p50_ms=dict(zip(SECTIONS, (np.quantile(sections, 0.5, axis=0) / 1e6).tolist(), strict=True)),
+            section_p99_ms=dict(zip(SECTIONS, (np.quantile(sections, 0.99, axis=0) / 1e6).tolist(), strict=True)),
         )
 
 
 @dataclass(frozen=True)
 class TimingSummary:
-    """What the pace of an episode was.
+    """What the pace of an episode was; the log holds it with the end of the episode.
 
     Args:
         ticks: commands decided.
@@ -89,8 +93,12 @@ class TimingSummary:
         over_budget_by_log_or_gate: ticks whose processor time fits the period only without the gate and the log.
         skipped: ticks that never began, because an earlier one or the system took their time.
         worst_ms: the longest work of a tick.
-        work_p99_share: work of a tick, as a share of the period.
+        late_p99_ms: how late ticks begin.
+        work_p50_ms: work of a tick.
+        work_p99_ms: work of a tick.
+        work_p99_share: the same as a share of the period.
         section_p50_ms: section → time.
+        section_p99_ms: section → time.
     """
 
     ticks: int
@@ -99,5 +107,9 @@ class TimingSummary:
     over_budget_by_log_or_gate: int
     skipped: int
     worst_ms: float
+    late_p99_ms: float
+    work_p50_ms: float
+    work_p99_ms: float
     work_p99_share: float
     section_p50_ms: dict[str, float]
+    section_p99_ms: dict[str, float]

@@ -103,7 +103,7 @@ def legible(content: Any) -> Any:
 def json_schemas() -> dict[str, bytes]:
     """The JSON Schema of every channel."""
     properties = {"step": {field.name: _property(field) for field in LOGGED}}
-    properties |= {topic: {each.name: _TYPES[each.name] for each in fields(row)} for topic, row in _OTHERS.items()}
+    properties |= {topic: {each.name: _TYPES[each.type] for each in fields(row)} for topic, row in _OTHERS.items()}
     schemas = {topic: _object(f"gipo.{topic}", each) for topic, each in properties.items()}
     return schemas | {"camera": _object("foxglove.CompressedImage", _IMAGE)}
 
@@ -127,12 +127,7 @@ _INTEGER, _NUMBER, _BOOLEAN, _TEXT = ({"type": kind} for kind in ("integer", "nu
 _NUMBERS = {"type": "array", "items": _NUMBER}
 _OF_KIND = {"i": _INTEGER, "f": _NUMBER, "b": _BOOLEAN, "U": _TEXT}  # by numpy's letter of a type
 _OTHERS: dict[str, Any] = {"event": Event, "shadow": Shadow}
-_TYPES: dict[str, Any] = {
-    **dict.fromkeys(("episode", "step", "wall_ns", "monotonic_ns", "policy_version"), _INTEGER),
-    **dict.fromkeys(("log_prob", "deterministic_action"), _NUMBERS),
-    **dict.fromkeys(("kind", "reason", "policy_id"), _TEXT),
-    "data": {"type": "object"},
-}
+_TYPES: dict[Any, Any] = {int: _INTEGER, str: _TEXT, np.ndarray: _NUMBERS, dict[str, Any]: {"type": "object"}}
 _IMAGE = {
     "timestamp": {"type": "object", "properties": {"sec": _INTEGER, "nsec": _INTEGER}},
     "frame_id": _TEXT,

@@ -45,8 +45,7 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
     """Write the page about logs to `out`, whole or not at all.
 
     Raises:
-        UserError: when a log is damaged or named twice.
-        UserError: when the page cannot be written.
+        UserError: when a log is damaged or named twice, or the page cannot be written.
     """
     write_text(render([(str(path), log) for path, log in read_logs(paths)]), out)
 

@@ -4,8 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gipo.common.errors import UserError
-from robots.settings.ranges import RANGES
 from robots.timing import TimingSummary
+
+RANGES: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**7),
+    "speed": (1e-3, 1e3),
+    "engage_seconds": (0, 60),
+    "deadline": (0.1, 10**4),
+    "max_age": (0.1, 10**4),
+    "replan": (0, 10**4),
+}
 
 
 @dataclass(frozen=True)

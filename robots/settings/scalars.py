@@ -35,11 +35,6 @@ def describe(kind: Any) -> str:
     return words.get(kind) or (kind.__name__ if is_class(kind) else str(kind))
 
 
-def _none(value: Any, kind: Any) -> None:
-    if value not in (None, "null"):
-        raise ValueError
-
-
 def _bool(value: Any, kind: Any) -> bool:
     return _BOOLS[str(value).lower()]
 
@@ -92,7 +87,6 @@ def _is_sub(base: type) -> Callable[[Any], bool]:
 # Whether a reader is for a kind, without its arguments, and the reader.
 SCALARS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
     (_is_sub(Enum), _enum),  # before the plain types, which an Enum may also be
-    (_is(NoneType), _none),
     (_is(bool), _bool),
     (_is(int), _int),
     (_is(float), _float),
