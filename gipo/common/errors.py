@@ -16,8 +16,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """The known names closest to `name`, as text for an error message."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The three known names closest to `name`, as text for an error message."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=count, cutoff=0.4) or known[:count]
-    return ", ".join(close)
+    return ", ".join(difflib.get_close_matches(name, known, cutoff=0.4) or known[:3])

@@ -92,11 +92,6 @@ def of_the_first(own: Any) -> Any:
     return own
 
 
-def any_of(flag: bool) -> bool:
-    """Whether `flag` is set on at least one rank."""
-    return any([flag, *others(flag)])
-
-
 def is_loss_of_a_rank(error: BaseException) -> bool:
     """Whether an error is how the collectives of the others end when a rank dies or hangs."""
     # gloo raises plain RuntimeErrors, which only their text tells from others; alone nobody can be lost

@@ -170,7 +170,6 @@ def pooled() -> dict[str, Any]:
         "gathered": ranks.gathered({"rank": ranks.rank()}),
         "others": ranks.others(ranks.rank()),
         "first": ranks.of_the_first(ranks.rank()),
-        "any": [ranks.any_of(ranks.rank() == 1), ranks.any_of(False)],
     }
 
 
@@ -185,7 +184,6 @@ def test_statistics_are_of_the_elements_of_all_ranks() -> None:
         assert float(found["weighed"]) == pytest.approx(float(x.mean()))
         assert float(found["nothing"]) == 0
         assert found["first"] == 0
-        assert found["any"] == [True, False]
     assert (first["gathered"], second["gathered"]) == ([{"rank": 0}, {"rank": 1}], [{"rank": 1}])
     assert (first["others"], second["others"]) == ([1], [0])
 
