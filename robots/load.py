@@ -25,7 +25,8 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
     Raises:
         UserError: when there is no such thing, it refuses its arguments, or it is no robot.
     """
-    make = _find(name)
+    path = name if ":" in name else f"robots.{name}:robot"
+    make = imported(path, f"robot {name!r}", "name sim, gym, lerobot, or package.module:Class")
     ours = {"manifest": manifest, "speed": speed}
     texts = parse_settings(settings)
     if taken := sorted(set(ours) & set(texts)):
@@ -44,13 +45,10 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
     return robot
 
 
-def _find(name: str) -> Any:
-    module_name, _, attribute = name.partition(":") if ":" in name else (f"robots.{name}", "", "robot")
+def imported(path: str, what: str, advice: str) -> Any:
+    """What `package.module:Name` names, called `what` in the message where there is none, which ends with `advice`."""
+    module, _, name = path.partition(":")
     try:
-        module = importlib.import_module(module_name)
-        return getattr(module, attribute)
+        return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
-        found = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"there is no robot {name!r} ({found}); name sim, gym, lerobot, or package.module:Class"
-        ) from error
+        raise UserError(f"there is no {what} ({type(error).__name__}: {error}); {advice}") from error

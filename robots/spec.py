@@ -1,7 +1,7 @@
 """What a robot is, as far as a policy is concerned; equality with the artifact's manifest is what arms it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -214,14 +214,13 @@ def is_marked(value: Any) -> bool:
 
 def undecided(raw: Mapping[str, Any]) -> list[str]:
     """Every key of a spec that has marks, with the names of the values that are marked."""
-    return [f"spec.{key} is to be decided{f' for {names}' if names else ''}" for key, names in _marked(raw)]
-
-
-def _marked(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = []
     for key, value in raw.items():
         if is_marked(value):
-            yield key, ""
+            found.append(f"spec.{key} is to be decided")
         elif isinstance(value, list) and any(map(is_marked, value)):
             names = raw.get(f"{key.partition('_')[0]}_names")
             known = names if isinstance(names, list) and len(names) == len(value) else range(len(value))
-            yield key, ", ".join(str(name) for name, each in zip(known, value, strict=True) if is_marked(each))
+            marked = ", ".join(str(name) for name, each in zip(known, value, strict=True) if is_marked(each))
+            found.append(f"spec.{key} is to be decided for {marked}")
+    return found

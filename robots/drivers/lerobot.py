@@ -4,7 +4,6 @@ LeRobot names its readings and motors but not their safe ranges, so those come f
 same on both sides. Nothing of LeRobot is imported before the robot is made.
 """
 
-import importlib
 import json
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.reading import read_text
 from robots.base import Observation
+from robots.load import imported
 from robots.session import prompt
 from robots.settings.annotations import build
 from robots.settings.assignments import merged
@@ -61,14 +61,7 @@ def make_device(device: str, config: str = "", **fields: Any) -> Any:
 
 def find_device(path: str) -> Any:
     """A device's class by its `package.module:Class`."""
-    module, _, name = path.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except Exception as error:  # importing a module runs whatever it holds
-        found = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"there is no LeRobot device {path!r} ({found}); install lerobot beside gipo, and name package.module:Class"
-        ) from error
+    kind = imported(path, f"LeRobot device {path!r}", "install lerobot beside gipo, and name package.module:Class")
     if not hasattr(kind, "config_class"):
         raise UserError(f"{path} is no LeRobot device: it has no config_class")
     return kind

@@ -119,23 +119,24 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     return columns
 
 
-# What the readers of events rely on: kind → key of its data → type.
+# What the readers of events and shadows rely on: key → type, also of the data of some kinds of events.
+_EVENT: dict[str, type] = {"episode": int, "step": int, "kind": str, "reason": str, "data": dict}
 _EVENT_DATA: dict[str, dict[str, type]] = {"dropped": {"count": int}, "outcome": {"success": bool}}
+_SHADOW: dict[str, type] = {"episode": int, "step": int, "policy_version": int}
 
 
 def _event(raw: dict[str, Any]) -> dict[str, Any]:
-    if type(raw["episode"]) is not int or not isinstance(raw["kind"], str) or not isinstance(raw["data"], dict):
-        raise TypeError("an event of unknown form")
-    if type(raw["step"]) is not int or not isinstance(raw["reason"], str):
-        raise TypeError("an event of unknown form")
-    for key, kind in _EVENT_DATA.get(raw["kind"], {}).items():
-        if type(raw["data"][key]) is not kind:
-            raise TypeError(f"an event {raw['kind']!r} of unknown form")
+    _check("an event", raw, _EVENT)
+    _check(f"an event {raw['kind']!r}", raw["data"], _EVENT_DATA.get(raw["kind"], {}))
     return raw
 
 
 def _shadow(raw: dict[str, Any]) -> dict[str, Any]:
     np.array([raw["log_prob"], raw["deterministic_action"]], np.float64)
-    if not all(type(raw[name]) is int for name in ("episode", "step", "policy_version")):
-        raise TypeError("a shadow of unknown form")
+    _check("a shadow", raw, _SHADOW)
     return raw
+
+
+def _check(what: str, raw: dict[str, Any], kinds: dict[str, type]) -> None:
+    if any(type(raw[key]) is not kind for key, kind in kinds.items()):
+        raise TypeError(f"{what} of unknown form")

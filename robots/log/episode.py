@@ -1,5 +1,6 @@
 """One episode of a log as arrays."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,13 +80,11 @@ class Episode:
         values = None if end is None else end["data"].get("final_observation")
         if end is None or values is None or end["step"] > self["step"][-1] + 1:
             return None
-        try:
+        with suppress(TypeError, ValueError):
             found = np.array(values, np.float32)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"episode {self.number} ends with an observation of another form") from error
-        if found.shape != self["observation"].shape[1:] or not np.isfinite(found).all():
-            raise UserError(f"episode {self.number} ends with an observation of another form")
-        return found
+            if found.shape == self["observation"].shape[1:] and np.isfinite(found).all():
+                return found
+        raise UserError(f"episode {self.number} ends with an observation of another form")
 
     @property
     def total(self) -> float:
