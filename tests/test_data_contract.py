@@ -49,7 +49,7 @@ def test_rows_older_than_a_field_mean_its_default(field: Field) -> None:
     rows = [orjson.loads(orjson.dumps(step_row(index), option=orjson.OPT_SERIALIZE_NUMPY)) for index in range(9)]
     for row in rows:
         del row[field.name]
-    collector = Collector()
+    collector = Collector("a.mcap")
     collector.take([("step", orjson.dumps(row)) for row in rows])
     (episode,) = collector.episodes({})
     np.testing.assert_array_equal(episode[field.name], field.default_of(episode.columns))
@@ -61,7 +61,7 @@ def test_rows_without_any_other_field_are_of_no_log_of_ours(field: Field) -> Non
     row = orjson.loads(orjson.dumps(step_row(0), option=orjson.OPT_SERIALIZE_NUMPY))
     del row[field.name]
     with pytest.raises(UserError, match=f"KeyError '{field.name}'"):
-        Collector().take([("step", orjson.dumps(row))])
+        Collector("a.mcap").take([("step", orjson.dumps(row))])
 
 
 def test_a_store_of_a_log_of_version_0_1(tmp_path: Path) -> None:

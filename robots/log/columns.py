@@ -1,5 +1,6 @@
 """From the rows of a log to columns: arrays of each block of the file, so that parsed JSON never piles up."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,11 +37,12 @@ class Collector:
     """Sorts the rows of a log into episodes, as arrays of each block of the file.
 
     Args:
+        path: of the log, for messages.
         whole: whether rows of shadow policies are kept, and the events of all episodes together, in `events`.
     """
 
-    def __init__(self, whole: bool = True) -> None:
-        self._whole = whole
+    def __init__(self, path: str | os.PathLike[str], whole: bool = True) -> None:
+        self._path, self._whole = path, whole
         self._rows: defaultdict[int, _Rows] = defaultdict(_Rows)
         self.events: list[dict[str, Any]] = []
 
@@ -51,7 +53,7 @@ class Collector:
             UserError: when they are of another form than the writer's.
         """
         steps = [data for topic, data in messages if topic == "step"]
-        with _of_our_writer():
+        with _of_our_writer(f"{self._path}: "):
             for number, rows in groupby(orjson.loads(b"[" + b",".join(steps) + b"]"), itemgetter("episode")):
                 self._block(int(number), list(rows))
             for topic, data in messages:
@@ -66,18 +68,18 @@ class Collector:
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
         found = self._rows[episode]
-        with _of_our_writer(f"episode {episode}, from step {rows[0].get('step')}: "):
+        with _of_our_writer(f"{self._path}: episode {episode}, from step {rows[0].get('step')}: "):
             found.blocks.append(_columns(rows))
         found.gate |= {found.length + index: row["gate"] for index, row in enumerate(rows) if row["gate"]}
         found.length += len(rows)
 
     def episodes(self, labels: dict[int, Label]) -> list[Episode]:
-        """What was taken, in the order of the episodes' numbers.
+        """What was taken and is not forgotten yet, in the order of the episodes' numbers.
 
         Raises:
             UserError: when an episode changes its shape half-way.
         """
-        return [_episode(number, rows, labels) for number, rows in sorted(self._rows.items()) if rows.blocks]
+        return [self._episode(number, labels) for number in sorted(self._numbers())]
 
     def followed(self, labels: dict[int, Label]) -> list[Episode]:
         """The episodes that a later one follows, in the order they began; they, and their events, are forgotten here.
@@ -85,30 +87,28 @@ class Collector:
         Raises:
             UserError: when an episode changes its shape half-way.
         """
-        numbers = [number for number, rows in self._rows.items() if rows.blocks][:-1]
-        return [_episode(number, self._rows.pop(number), labels) for number in numbers]
+        return [self._episode(number, labels) for number in self._numbers()[:-1]]
 
+    def _numbers(self) -> list[int]:
+        return [number for number, rows in self._rows.items() if rows.blocks]
 
-def _episode(number: int, rows: _Rows, labels: dict[int, Label]) -> Episode:
-    columns = _joined(number, rows.blocks)
-    return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number))
+    def _episode(self, number: int, labels: dict[int, Label]) -> Episode:
+        rows = self._rows.pop(number)
+        try:
+            columns = {name: np.concatenate([block[name] for block in rows.blocks]) for name in rows.blocks[0]}
+        except ValueError as error:
+            raise UserError(f"{self._path}: episode {number} changes its shape half-way: {error}") from error
+        return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number))
 
 
 @contextmanager
-def _of_our_writer(where: str = "") -> Iterator[None]:
+def _of_our_writer(where: str) -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise UserError(f"{where}a row that no log of gipo-robot holds: {type(error).__name__} {error}") from error
-
-
-def _joined(number: int, blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    try:
-        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    except ValueError as error:
-        raise UserError(f"episode {number} changes its shape half-way: {error}") from error
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,12 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     """
     with open_regular(path) as file, no_garbage_collection():
         scanner = Scanner(file)
-        collector = Collector()
-        with naming(path):
-            for block in scanner.blocks():
-                collector.take(block)
+        collector = Collector(path)
+        for block in scanner.blocks():
+            collector.take(block)
     header, integrity = header_of(path, scanner, salvage), scanner.integrity
     labels, unreadable = read_labels(path, header.session)
-    with naming(path):
-        episodes = collector.episodes(labels)
+    episodes = collector.episodes(labels)
     unused = unused_labels(labels, unreadable, {episode.number for episode in episodes})
     return Log(header, episodes, collector.events, integrity, unused)
 
@@ -129,16 +126,3 @@ def verify(path: str | os.PathLike[str]) -> Integrity:
         for _ in scanner.blocks():
             pass
     return scanner.integrity
-
-
-@contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the path of a log before whatever is found wrong within.
-
-    Raises:
-        UserError: what was raised, behind the path.
-    """
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error

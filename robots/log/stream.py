@@ -9,7 +9,7 @@ from robots.log.columns import Collector
 from robots.log.episode import Episode
 from robots.log.header import Header
 from robots.log.labels import Label, read_labels, unused_labels
-from robots.log.reader import naming, refuse_unreadable
+from robots.log.reader import refuse_unreadable
 from robots.log.scan import Integrity, Scanner, open_regular
 
 
@@ -34,7 +34,7 @@ class LogStream:
         Raises:
             UserError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
         """
-        collector = Collector(whole=False)
+        collector = Collector(self.path, whole=False)
         labels: dict[int, Label] = {}
         unreadable = 0
         seen: set[int] = set()
@@ -46,18 +46,15 @@ class LogStream:
                     block = next(blocks, None)
                     if block is None:
                         break
-                    with naming(self.path):
-                        collector.take(block)
-                        finished = collector.followed(labels)
+                    collector.take(block)
+                    finished = collector.followed(labels)
                 if self.header is None and scanner.header is not None:
                     self.header = scanner.header
                     labels, unreadable = read_labels(self.path, self.header.session)
                 yield from self._new(finished, seen)
         self.integrity = scanner.integrity
         refuse_unreadable(self.path, self.integrity)
-        with naming(self.path):
-            last = collector.episodes(labels)
-        yield from self._new(last, seen)
+        yield from self._new(collector.episodes(labels), seen)
         self.unused_labels = unused_labels(labels, unreadable, seen)
 
     def _new(self, episodes: list[Episode], seen: set[int]) -> Iterator[Episode]:

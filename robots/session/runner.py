@@ -111,7 +111,7 @@ class Runner:
 
     def _open(self) -> None:
         self.log = LogWriter(self._path, self._session)
-        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self._policy, self.log)
+        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log)
         listeners = self._listeners
         if self._shadow is not None:
             listeners = (*listeners, self._shadow.worker)

@@ -12,13 +12,11 @@ class ShadowPolicy:
     """Scores what the acting policy sampled, and logs it, off the control thread.
 
     Args:
-        policy: the candidate.
-        incumbent: the policy that acts; both must speak of the same latents.
+        policy: the candidate, which `check_comparable` lets pass.
         log: of the session.
     """
 
-    def __init__(self, policy: OnnxPolicy, incumbent: OnnxPolicy, log: LogWriter):
-        check_comparable(policy, incumbent)
+    def __init__(self, policy: OnnxPolicy, log: LogWriter):
         self._policy, self._log = policy, log
         self._log_ratios: list[float] = []
         self._distances: list[float] = []
