@@ -28,7 +28,6 @@ class Actor(TensorDictModuleBase):
             differently in each worker process.
         store_params: keep the distribution parameters, for an exact KL.
         deterministic: act by the mode instead of sampling.
-        stamp_process: also write `process` [...], the id of the process that acted.
     """
 
     def __init__(
@@ -37,18 +36,15 @@ class Actor(TensorDictModuleBase):
         generator: torch.Generator | None = None,
         store_params: bool = False,
         deterministic: bool = False,
-        stamp_process: bool = False,
     ):
         super().__init__()
         self.policy = policy
         self.generator = generator
         self.store_params = store_params
         self.deterministic = deterministic
-        self.stamp_process = stamp_process
         self.in_keys = ["observation"]
         self.out_keys = ["latent", "action", "log_prob", "policy_version"]
         self.out_keys += ["behaviour_params"] if store_params else []
-        self.out_keys += ["process"] if stamp_process else []
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -62,8 +58,6 @@ class Actor(TensorDictModuleBase):
         tensordict.set("policy_version", self.policy.version.expand(batch).clone())
         if self.store_params:
             tensordict.set("behaviour_params", params.half())
-        if self.stamp_process:
-            tensordict.set("process", torch.full(batch, os.getpid(), dtype=torch.int64))
         return tensordict
 
     def _noise(self, batch: tuple[int, ...]) -> Tensor:
@@ -81,7 +75,8 @@ class ReceivingActor(Actor):
     checksum: Tensor
 
     def __init__(self, policy: Policy, store_params: bool = False):
-        super().__init__(policy, store_params=store_params, stamp_process=True)
+        super().__init__(policy, store_params=store_params)
+        self.out_keys += ["process"]
         self.register_buffer("checksum", _checksum(policy.state_dict()))
         self._taken = torch.tensor(torch.nan)
         self._acting: list[Actor] = []  # hidden in a list, so that TorchRL does not write into it too
@@ -95,7 +90,8 @@ class ReceivingActor(Actor):
         """Act on observations [..., O] by the newest weights that have arrived whole."""
         while not self._renew():
             pass
-        return self._acting[0](tensordict)
+        acted = self._acting[0](tensordict)
+        return acted.set("process", torch.full_like(acted.get("policy_version"), os.getpid()))
 
     def _renew(self) -> bool:
         """Take over whole new weights; False when there have never been any."""
@@ -103,7 +99,7 @@ class ReceivingActor(Actor):
         if wanted != self._taken:
             weights = {name: value.clone() for name, value in self.policy.state_dict().items()}
             if _checksum(weights) == wanted:
-                self._acting = self._acting or [Actor(copy.deepcopy(self.policy), None, self.store_params, False, True)]
+                self._acting = self._acting or [Actor(copy.deepcopy(self.policy), None, self.store_params)]
                 self._acting[0].policy.load_state_dict(weights)
                 self._taken = wanted
         return bool(self._acting)

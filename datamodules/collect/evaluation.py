@@ -75,13 +75,7 @@ def _wave(
 
 
 class _NumberedActor(Actor):
-    """Acts in N simulators, with noise that in each of them depends on its own seed alone.
-
-    Args:
-        policy: acts.
-        seeds: N.
-        deterministic: act by the mode instead of sampling.
-    """
+    """Acts in N simulators, with noise that in each of them depends on its own seed alone."""
 
     def __init__(self, policy: Policy, seeds: Sequence[int], deterministic: bool):
         super().__init__(policy, deterministic=deterministic)

@@ -197,11 +197,7 @@ class RayRollouts(Rollouts):
 
 
 class _Worker:
-    """One place among the actors, whoever holds it.
-
-    Args:
-        index: of the place.
-    """
+    """One place among the actors, whoever holds it."""
 
     def __init__(self, index: int):
         self.index = index

@@ -18,10 +18,6 @@ class Checked(gymnasium.Wrapper):
     """An environment that is refused by name where an observation, a reward or an end is none.
 
     Without it a reward of None would count as 0, and an observation of another shape would be the library's riddle.
-
-    Args:
-        env: with a flat observation.
-        task: how the user names it.
     """
 
     def __init__(self, env: gymnasium.Env, task: str):

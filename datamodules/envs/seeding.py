@@ -25,11 +25,6 @@ def begin_episodes(env: EnvBase, numbers: Sequence[int], seed: int) -> None:
 
     Where the environment can (`begin_with`, see `datamodules.envs.simulation`), each depends on its number alone;
     elsewhere all simulators are seeded together, by the first number.
-
-    Args:
-        env: batch size [N].
-        numbers: N.
-        seed: of the evaluation.
     """
     inner: Any = env
     while isinstance(inner, TransformedEnv):

@@ -49,7 +49,9 @@ def _made(path: str) -> Simulation:
     missing = sorted(kind.__abstractmethods__)
     if missing:
         raise UserError(f"data.task={path} cannot be made: a Simulation has {', '.join(missing)} too")
-    needed = [one.name for one in inspect.signature(kind).parameters.values() if _is_needed(one)]
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(kind).parameters.values()
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in optional]
     if needed:
         raise UserError(f"data.task={path} cannot be made without --data.task.{needed[0]}=VALUE")
     made = kind()
@@ -68,10 +70,3 @@ def _class_at(path: str) -> type[Simulation]:
     if not (inspect.isclass(found) and issubclass(found, Simulation)):
         raise UserError(f"data.task={path} is no class derived from datamodules.envs.simulation.Simulation")
     return found
-
-
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )

@@ -12,11 +12,7 @@ Layout = dict[str, tuple[str, list[int]]]  # column → dtype and shape of a row
 
 
 class BlockWriter:
-    """Appends rows to the files of a new folder; use as a context manager.
-
-    Args:
-        folder: that exists and is empty.
-    """
+    """Appends rows to files of an empty folder; use as a context manager."""
 
     def __init__(self, folder: Path):
         self.layout: Layout = {}

@@ -12,6 +12,7 @@ from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
+from gipo.common.extras import install
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ def convert(job: Job) -> Converted:
     Raises:
         UserError: naming the source, and the episode and step where one is bad.
     """
-    return _Conversion(job).run()
+    try:
+        return _Conversion(job).run()
+    except ModuleNotFoundError as error:  # of what reads datasets
+        raise UserError(f"{job.path}: reading it needs {error.name}: {install('export')}") from error
 
 
 class _Conversion:

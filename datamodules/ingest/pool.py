@@ -16,12 +16,7 @@ POLL_SECONDS = 0.2
 
 
 def run_jobs(jobs: list[Job], workers: int, tick: Callable[[], None]) -> list[Converted]:
-    """Do all jobs, in this process when one worker is enough; no worker outlives the call.
-
-    Args:
-        jobs: one a source.
-        workers: processes at once.
-        tick: called now and then.
+    """Do all jobs, in this process when one of the `workers` is enough; none outlives the call. `tick` now and then.
 
     Raises:
         UserError: of the first source, in order, of those that had failed when the first did.

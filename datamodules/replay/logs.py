@@ -95,11 +95,7 @@ class Logs:
             raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
 
     def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
-        """All transitions [M], with latents and behaviour log-probs.
-
-        Args:
-            policy: that is to learn from them.
-            needs_behaviour: whether its objective reads behaviour log-probs.
+        """All transitions [M] for `policy` to learn from, with latents, and log-probs where its objective reads them.
 
         Raises:
             UserError: when they cannot be had, or are of another robot than the policy is for.

@@ -32,11 +32,7 @@ class LoggedShare:
         return round(self.share * batch)
 
     def refuse_bad_mix(self, batch: int, store_params: bool) -> None:
-        """Refuse a batch that is of one kind alone, or that logs cannot have part in.
-
-        Args:
-            batch: transitions of a batch.
-            store_params: whether collected ones hold the behaviour policy's distribution parameters.
+        """Refuse a batch of one kind alone, or of collected transitions with distributions, which logs do not hold.
 
         Raises:
             UserError: naming the option.
@@ -55,15 +51,9 @@ class LoggedShare:
     def sample(
         self, policy: Policy, rounds: int, batch: int, refresh: bool, needs_behaviour: bool, seed: int
     ) -> TensorDict:
-        """[rounds, share of `batch`] logged transitions.
+        """[rounds, share of `batch`] logged transitions for `policy` to learn from; with `refresh` advantages are due.
 
-        Args:
-            policy: that learns from them.
-            rounds: batches.
-            batch: transitions of a batch, collected ones among them.
-            refresh: whether advantages are due.
-            needs_behaviour: whether the objective reads behaviour log-probs.
-            seed: of sampling.
+        Objectives that need behaviour log-probs say so by `needs_behaviour`.
         """
         if self._replay is None:
             frames = self.logs.frames(policy, needs_behaviour)

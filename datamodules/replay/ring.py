@@ -1,10 +1,9 @@
 """Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from tensordict import TensorDict, TensorDictBase, is_tensor_collection
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
@@ -183,20 +182,11 @@ def completed(frames: TensorDictBase) -> TensorDictBase:
     return frames.clone(recurse=False).update(found)
 
 
-def _leaves(frames: TensorDictBase, *keys: str | tuple[str, ...]) -> Iterator[str | tuple[str, ...]]:
-    """The keys given, with those of a nested tensordict in the place of its own."""
-    for key in keys:
-        if is_tensor_collection(frames[key]):
-            path = (key,) if isinstance(key, str) else key
-            yield from ((*path, name) for name in frames[key].keys())
-        else:
-            yield key
-
-
 def refuse_non_finite(frames: TensorDictBase) -> None:
     """Raise a UserError that names the first non-finite entry of the keys learning depends on."""
-    for key in _leaves(frames, "observation", ("next", "observation"), ("next", "reward"), "log_prob"):
-        finite = torch.isfinite(frames[key])
+    learned_from = frames.select("observation", ("next", "observation"), ("next", "reward"), "log_prob")
+    for key, values in learned_from.items(include_nested=True, leaves_only=True):
+        finite = torch.isfinite(values)
         if key == "log_prob":  # nobody reads it where the policy did not choose
             finite = finite | ~frames["valid"].unsqueeze(-1)
         if not finite.all():
@@ -204,5 +194,5 @@ def refuse_non_finite(frames: TensorDictBase) -> None:
             name = key if isinstance(key, str) else "/".join(key)
             raise UserError(
                 f"non-finite {name} at step {int(frames['step'][row])} of episode {int(frames['episode'][row])}: "
-                f"{frames[key][row].flatten()[:8].tolist()}; mend the environment or policy that produced it"
+                f"{values[row].flatten()[:8].tolist()}; mend the environment or policy that produced it"
             )

@@ -24,11 +24,7 @@ _IR_VERSION = 10
 
 
 class StochasticPolicy(nn.Module):
-    """The whole policy as one function; what is exported, and what parity is measured against.
-
-    Args:
-        policy: whose functions are called.
-    """
+    """The whole policy as one function; what is exported, and what parity is measured against."""
 
     def __init__(self, policy: Policy):
         super().__init__()
@@ -85,7 +81,7 @@ def trace(policy: Policy) -> ModelProto:
     example = (*seen.values(), policy.noise((2,)))
     batch = torch.export.Dim("batch")
     try:
-        with _quiet():
+        with quiet("torch.onnx"):
             program = torch.onnx.export(
                 StochasticPolicy(policy).eval(),
                 example,
@@ -167,9 +163,9 @@ def _drop_unused(model: ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter: it talks of packages that no policy needs."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(name: str | None = None) -> Iterator[None]:
+    """Silence a logger (the root unless named), warnings and prints: they talk of packages that no policy needs."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -1,21 +1,18 @@
 """Dynamic int8: smaller and faster matrix products, and another policy than before."""
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from deploy.export.graph import checked, strip
+from deploy.export.graph import checked, quiet, strip
 
 
 def quantise(model: ModelProto) -> ModelProto:
     """The graph with int8 weights and activations in its matrix products; normaliser and sampling head stay float."""
-    with tempfile.TemporaryDirectory() as folder, _without_advice():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, source)
         quantize_dynamic(
@@ -28,14 +25,3 @@ def quantise(model: ModelProto) -> ModelProto:
             weight_type=QuantType.QInt8,
         )
         return checked(strip(onnx.load(target)))
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

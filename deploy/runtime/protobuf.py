@@ -95,11 +95,7 @@ class Message:
 
 
 class Reader:
-    """Decodes messages of one file.
-
-    Args:
-        data: the whole file.
-    """
+    """Decodes messages of one file, whose bytes it holds."""
 
     def __init__(self, data: bytes):
         self.data = data

@@ -19,10 +19,7 @@ CLEARANCE = 0.08  # metres above whatever is to be passed
 class PickAndPlace:
     """Above the thing, down, close, up, above the target, down, open: waypoints computed anew at every step.
 
-    It begins anew with every episode of `simulator`: make one per episode.
-
-    Args:
-        simulator: whose state it reads.
+    It reads the state of `simulator`, and begins anew with every episode: make one per episode.
 
     Raises:
         UserError: when the goal is another than one thing in or on another.

@@ -33,9 +33,6 @@ class LiberoSimulator:
     A step is robosuite's at 20 Hz with its operational-space controller, and the same physics up to the last bits: of
     the three times that robosuite computes forward dynamics in each of the 25 substeps, one is enough. Compiling the
     model takes seconds: where this process has another simulator of the task, its model is copied.
-
-    Args:
-        task: what to simulate.
     """
 
     def __init__(self, task: LiberoTask):

@@ -1,7 +1,7 @@
 """What our exports say beside the dataset's own format, so that nothing of the logs is lost on the way."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,11 @@ def _origin(raw: dict[str, Any]) -> Origin:
     return Origin(raw["session"], raw["episode"], policy_id, success, np.array(raw["final_observation"], np.float32))
 
 
-def joined(origin: Origin, pieces: Iterable[dict[str, np.ndarray]]) -> Trajectory:
+def concatenated(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The columns of an episode of which these are pieces, in their order."""
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def joined(origin: Origin, pieces: Sequence[dict[str, np.ndarray]]) -> Trajectory:
     """The episode that was exported as these segments."""
-    known = list(pieces)
-    columns = {name: np.concatenate([piece[name] for piece in known]) for name in known[0]}
-    return Trajectory(columns, origin.policy_id, origin.success, native=True)
+    return Trajectory(concatenated(pieces), origin.policy_id, origin.success, native=True)

@@ -12,11 +12,10 @@ import numpy as np
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Raw, Trajectory, without_half
 from datamodules.ingest.sources.dataset import Dataset, unreadable
-from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined
+from datamodules.ingest.sources.export_sidecar import Origin, Provenance, concatenated, joined
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
 from gipo.common.errors import UserError
-from gipo.common.extras import install
 from gipo.common.transition import COLUMNS
 
 ROWS = 16_384  # read at once
@@ -86,7 +85,7 @@ class LeRobotSource(Dataset):
             for start, stop in pairwise(bounds):
                 piece = {name: values[start:stop] for name, values in rows.items()}
                 if waiting and waiting[0]["episode_index"][0] != piece["episode_index"][0]:
-                    yield _concatenated(waiting)
+                    yield concatenated(waiting)
                     waiting = []
                 if not waiting:
                     number = int(piece["episode_index"][0])
@@ -95,7 +94,7 @@ class LeRobotSource(Dataset):
                     numbers.add(number)
                 waiting.append(piece)
         if waiting:
-            yield _concatenated(waiting)
+            yield concatenated(waiting)
         info = read_info(self.path)
         if (frames, len(numbers)) != (info["total_frames"], info["total_episodes"]):
             raise UserError(
@@ -104,11 +103,9 @@ class LeRobotSource(Dataset):
             )
 
     def _batches(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ModuleNotFoundError as error:
-            raise UserError(f"{self.path}: LeRobot datasets need {error.name}: {install('export')}") from error
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         for path in self.data():
             try:
                 with pq.ParquetFile(path) as file:
@@ -151,10 +148,6 @@ def _shaped(path: Path, ours: str, theirs: str, values: np.ndarray) -> np.ndarra
     if ours in FRAME and values.dtype.kind not in "iu":
         raise UserError(f"{path}: the column {theirs} holds {values.dtype}; it must hold whole numbers")
     return values.reshape(len(values))
-
-
-def _concatenated(pieces: list[Columns]) -> Columns:
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def _check_frames(columns: Columns, rate: float) -> None:

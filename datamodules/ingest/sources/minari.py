@@ -20,7 +20,6 @@ from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.minari_spaces import interface_of
 from gipo.common.errors import UserError, first_line
-from gipo.common.extras import install
 from gipo.common.reading import read_text
 from gipo.common.transition import COLUMNS
 
@@ -57,10 +56,8 @@ class MinariSource(Dataset):
     def episodes(self) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
         provenance, data = self.provenance(), self.path / self.mark
-        try:
-            import h5py
-        except ModuleNotFoundError as error:
-            raise UserError(f"{self.path}: Minari datasets need {error.name}: {install('export')}") from error
+        import h5py
+
         try:
             with h5py.File(data, "r") as file:
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))

@@ -305,6 +305,15 @@ def test_minari_data_of_another_form_are_refused(place: str, value: Any, reason:
         store_of(path, cache=tmp_path / "cache")
 
 
+def test_a_dataset_says_what_reading_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_frames(tmp_path / "d", (3,), {})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        UserError, match=r"/d: reading it needs pyarrow: pip install '\.\[export\]' in a clone of gipo$"
+    ):
+        store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
 def test_a_bag_beside_a_dataset_does_not_hide_it(tmp_path: Path) -> None:
     bag = write_rosbag(tmp_path / "bag.mcap")
     with pytest.raises(UserError, match="profile 'ros2'"):
