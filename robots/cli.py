@@ -6,15 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 from gipo.common import boundary, terminal
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
-from robots.log import Step
 from robots.session.options import RANGES, Options
-from robots.spec import RobotSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +30,7 @@ def _run(options: argparse.Namespace) -> int:
     from robots.load import load_robot
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
+    from robots.session.viewer import viewer
 
     policy = OnnxPolicy.load(options.policy, options.require_id)
     shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
@@ -52,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
     )
     record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
-    with _viewer(options.view, robot.spec) as listeners:
+    with viewer(robot.spec) if options.view else nullcontext(()) as listeners:
         runner = Runner(robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr)
         report = runner.run(options.episodes, options.seed)
     life = report.life
@@ -66,14 +65,6 @@ def _run(options: argparse.Namespace) -> int:
     if life.signals:
         terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
-
-
-def _viewer(wanted: bool, spec: RobotSpec) -> "AbstractContextManager[tuple[Callable[[Step], None], ...]]":
-    if not wanted:
-        return nullcontext(())
-    from robots.session.viewer import viewer
-
-    return viewer(spec)
 
 
 def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
