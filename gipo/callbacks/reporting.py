@@ -73,20 +73,16 @@ class RunProgress(ProgressBar):
 
 
 class Curves(Callback):
-    """Keeps the learning and staleness curves in the checkpoint, and writes `curves.csv` and `curves.png` at the end.
+    """Keeps learning and staleness curves in the checkpoint, and writes `curves.csv` and `curves.png` at the end."""
 
-    Args:
-        points: at most this many rows of training metrics are kept; longer runs are thinned.
-    """
-
+    POINTS = 1000  # rows of training metrics at most: of longer runs, not every iteration is kept
     COLUMNS = (
         "train/return", "train/success", "val/return", "val/success", "val/success_low", "val/success_high",
         "val/success_last", "staleness/age_mean", "staleness/age_p95", "ratio/log_abs_p95", "weight/mean",
         "weight/ppo_dead", "weight/suppressed", "contribution/old_share", "ess/all", "kl", "explained_variance",
     )  # fmt: skip
 
-    def __init__(self, points: int = 1000):
-        self.points = points
+    def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,7 +92,7 @@ class Curves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a row of training metrics when it is due and evaluation has not left one."""
-        every = max(1, math.ceil((trainer.max_epochs or 1) / self.points))
+        every = max(1, math.ceil((trainer.max_epochs or 1) / self.POINTS))
         data = _data(trainer)
         kept = bool(self.rows) and self.rows[-1][data.axis] == data.position
         if trainer.current_epoch % every == 0 and not kept:
