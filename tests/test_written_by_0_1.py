@@ -1,6 +1,7 @@
 """What version 0.1 wrote goes on working: a configuration, a checkpoint, an artifact, a log, and names in a script."""
 
 import importlib
+import pkgutil
 import re
 import runpy
 import sys
@@ -32,6 +33,31 @@ def test_a_configuration_is_read(name: str, capsys: pytest.CaptureFixture[str]) 
     named = [line.split()[-1] for line in (FILES / name).read_text().splitlines() if "class_path:" in line]
     assert named
     assert all(f"class_path: {class_path}" in printed for class_path in named)
+
+
+@pytest.mark.parametrize(
+    ("option", "old", "new"),
+    [
+        ("logger", "gipo.loggers.CSV", "gipo.callbacks.loggers.CSV"),
+        ("logger", "gipo.loggers.TensorBoard", "gipo.callbacks.loggers.TensorBoard"),
+        ("callbacks", "gipo.callbacks.Curves", "gipo.callbacks.reporting.Curves"),
+        ("callbacks", "gipo.ending.LastCheckpoint", "gipo.callbacks.last_checkpoint.LastCheckpoint"),
+        ("callbacks", "gipo.together.EndTogether", "gipo.distributed.failure.EndTogether"),
+    ],
+)
+def test_what_a_user_had_added_to_a_run_is_found(
+    option: str, old: str, new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--trainer.logger=CSV` stands in the configuration of its run by the class path it had then."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"trainer:\n  {option}:\n  - class_path: {old}\n")
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", str(config), "--print_config"])
+    assert not end.value.code
+    assert f"class_path: {old}" in capsys.readouterr().out
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert pkgutil.resolve_name(old) is pkgutil.resolve_name(new)
 
 
 def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ from types import CodeType, ModuleType
 
 MOVED = {
     "gipo.diagnostics": "gipo.learning.diagnostics",
+    "gipo.ending": "gipo.callbacks.last_checkpoint",
     "gipo.errors": "gipo.common.errors",
     "gipo.lineage": "gipo.commands.lineage",
+    "gipo.loggers": "gipo.callbacks.loggers",
     "gipo.metrics": "gipo.learning.metrics",
     "gipo.strategies": "gipo.distributed.strategies",
     "gipo.studies": "gipo.commands.studies",
+    "gipo.together": "gipo.distributed.failure",
     "datamodules.libero": "datamodules.envs.libero",
     "datamodules.simulation": "datamodules.envs.simulation",
     "deploy.errors": "gipo.common.errors",
