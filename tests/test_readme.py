@@ -111,7 +111,8 @@ def all_help(found: list[str] = []) -> list[str]:  # noqa: B006 - asked once
     """What every command says of its options."""
     if not found:
         robot = ("run", "verify", "label", "audit", "report", "export", "spec")
-        asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), "gipo-deploy info", "gipo-deploy check"]
+        deploy = ("export", "info", "check")
+        asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), *(f"gipo-deploy {name}" for name in deploy)]
         asked += ["gipo-study staleness", "gipo lineage", "python -m datamodules.envs.libero.demos"]
         found += [set_of(shell.type_line(f"{command} --help")) for command in asked]
         found.append("--max-restarts")  # torchrun's

@@ -83,7 +83,8 @@ class LineageNode:
 def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     """What the checkpoints, artifacts and logs under `folder` say, in the order of their names.
 
-    Beside it, names of files that could not be read, and why.
+    Beside it, names of files that could not be read, and why. What lies in hidden folders is nobody's lineage: the
+    libraries of a `.venv` bring models of their own.
 
     Raises:
         UserError: when there is no such folder.
@@ -94,9 +95,10 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     unreadable = []
     for path in sorted(folder.rglob("*")):
         read = READERS.get(path.suffix)
-        if read is None or not path.is_file():
+        inside = path.relative_to(folder)
+        if read is None or any(part.startswith(".") for part in inside.parts) or not path.is_file():
             continue
-        name = printable(path.relative_to(folder).as_posix())
+        name = printable(inside.as_posix())
         try:
             records += read(path, name)
         except (UserError, OSError) as error:

@@ -140,6 +140,8 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     (folder / "cut.onnx").write_bytes((folder / "first.onnx").read_bytes()[:-9])
     torch.save({"weights": torch.ones(2)}, folder / "foreign.ckpt")
     (folder / "folder.onnx").mkdir()
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "of_a_library.onnx").write_bytes(b"not even looked at")
     records, unreadable = scan(folder)
     reasons = dict(unreadable)
     assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt"]
