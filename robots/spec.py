@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
-from deploy.runtime.validation import MAX_TEXT, check_bounds, check_names, is_number, require
+from deploy.runtime.validation import MAX_TEXT, check_bounds, check_names, is_finite, require
 from gipo.common.errors import UserError
 from gipo.common.precision import alike
 
@@ -71,7 +71,7 @@ class RobotSpec:
         _positive("action_rate", self.action_rate, self.action_size)
         _positive("action_acceleration", self.action_acceleration, self.action_size)
         _hold(self.action_hold, self.action_low, self.action_high)
-        good = is_number(self.control_rate_hz) and 0 < self.control_rate_hz <= 10_000
+        good = is_finite(self.control_rate_hz) and 0 < self.control_rate_hz <= 10_000
         require(good, "control_rate_hz", self.control_rate_hz, "above 0 and at most 10000", "spec")
 
     @property
@@ -189,7 +189,7 @@ def _hold(values: Any, low: Row, high: Row) -> None:
     good = isinstance(values, tuple) and len(values) == len(low)
     require(good, "action_hold", values, f'a list of {len(low)} numbers, or "{MEASURED}"', "spec")
     for value, least, most in zip(values, low, high, strict=True):
-        good = value == MEASURED or (is_number(value) and least <= value <= most)
+        good = value == MEASURED or (is_finite(value) and least <= value <= most)
         allowed = f'"{MEASURED}" (a position), or a number within its bounds, {least} to {most}'
         require(good, "action_hold", value, allowed, "spec")
 
@@ -198,7 +198,7 @@ def _positive(key: str, values: Any, size: int) -> None:
     good = isinstance(values, tuple) and len(values) == size
     require(good, key, values, f"a list of {size} numbers above 0, or null for no limit", "spec")
     for value in values:
-        good = value is None or (is_number(value) and value > 0)
+        good = value is None or (is_finite(value) and value > 0)
         require(good, key, value, "a finite number above 0, or null for no limit", "spec")
 
 

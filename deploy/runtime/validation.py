@@ -1,6 +1,7 @@
 """Checks of single values of a manifest or a robot's spec: each names the key, what was found and what is allowed."""
 
 import json
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -61,14 +62,24 @@ def require(met: bool, key: str, value: Any, allowed: str, of: str = "manifest")
         raise UserError(f"{of}.{key} is {short(value)}; it must be {allowed}")
 
 
+def is_finite(value: Any) -> bool:
+    """Whether `value` is a finite int or float, and not a bool."""
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite int or float that float32 can hold, and not a bool."""
-    return type(value) in (int, float) and abs(value) < 3.4e38
+    return is_finite(value) and abs(value) < 3.4e38
+
+
+def is_printable(value: Any) -> bool:
+    """Whether `value` is a text that cannot drive the terminal of whoever reads it."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def is_text(value: Any) -> bool:
-    """Whether `value` has 1 to 128 characters, all printable: a name cannot drive the terminal of whoever reads it."""
-    return isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable()
+    """Whether `value` is a printable text of 1 to 128 characters."""
+    return is_printable(value) and 0 < len(value) <= 128
 
 
 def check_one_of(key: str, value: Any, known: Collection[str]) -> None:
@@ -88,17 +99,22 @@ def check_sha256(key: str, value: Any) -> None:
 
 
 def check_numbers(key: str, values: Any, size: int, of: str = "manifest") -> None:
-    """Refuse what is no tuple of `size` finite numbers that float32 can hold."""
+    """Refuse what is no tuple of `size` finite numbers; those of a manifest have to fit float32."""
     require(isinstance(values, tuple) and len(values) == size, key, values, f"a list of {size} numbers", of)
+    fits, allowed = (is_number, "finite numbers that float32 can hold") if of == "manifest" else (is_finite, "finite")
     for value in values:
-        require(is_number(value), key, value, "finite numbers that float32 can hold", of)
+        require(fits(value), key, value, allowed, of)
 
 
 def check_names(kind: str, names: Any, units: Any, of: str = "manifest") -> None:
-    """Refuse names of observations or actions that are no tuple of different texts, or have not as many units."""
+    """Refuse names of observations or actions that are no tuple of different texts, or have not as many units.
+
+    Those of a manifest have 1 to 128 characters.
+    """
+    fits = is_text if of == "manifest" else is_printable
     for key, values in ((f"{kind}_names", names), (f"{kind}_units", units)):
-        met = isinstance(values, tuple) and bool(values) and all(map(is_text, values))
-        require(met, key, values, "a list of printable names of 1 to 128 characters", of)
+        met = isinstance(values, tuple) and bool(values) and all(map(fits, values))
+        require(met, key, values, f"a list of printable texts{' of 1 to 128 characters' * (fits is is_text)}", of)
     require(len(set(names)) == len(names), f"{kind}_names", names, "names that differ from each other", of)
     require(len(units) == len(names), f"{kind}_units", units, f"a list of {len(names)} texts", of)
 

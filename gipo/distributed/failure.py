@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed as dist
 
+from gipo.common.errors import first_line
 from gipo.common.signals import listener
 from gipo.distributed import ranks
 
@@ -97,7 +98,7 @@ class Pulse:
 
 def report_lost(error: RuntimeError) -> None:
     """Say why this learner ends."""
-    reason = str(error).strip().splitlines()[0]
+    reason = first_line(error)
     if ranks.count() == 1:
         message = f"the learners of this run could not meet: {reason}"
     else:

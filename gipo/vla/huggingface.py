@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 
@@ -215,10 +215,9 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
         tokenizer = AutoTokenizer.from_pretrained(pretrained, **options)
         pixels, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
     except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"cannot load a vision-language model from {pretrained!r}: {reason} (safetensors only; a model that brings "
-            f"its own code runs only with the environment variable {REMOTE_CODE}=1)"
+            f"cannot load a vision-language model from {pretrained!r}: {first_line(error)} (safetensors only; a model "
+            f"that brings its own code runs only with the environment variable {REMOTE_CODE}=1)"
         ) from error
     inner = getattr(model, "model", None)
     if not (hasattr(inner, "get_image_features") and hasattr(inner, "language_model")):

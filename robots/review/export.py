@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gipo.common.errors import UserError
-from gipo.common.extras import install
 from gipo.common.transition import COLUMNS
 from robots.log import Episode, Header, read_logs
 
@@ -55,8 +54,6 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
     try:
         writer = importlib.import_module(FORMATS[kind])
         writer.write(target, header, found)
-    except ModuleNotFoundError as error:
-        raise UserError(f"--format {kind} needs {error.name}: {install('export')}") from error
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""

@@ -230,6 +230,12 @@ def test_spec_survives_json_to_the_last_bit() -> None:
     assert RobotSpec.from_json(spec.to_json()) == spec
 
 
+def test_a_spec_may_say_what_a_manifest_may_not() -> None:
+    """A bound that float32 cannot hold, a unit without a name, a long name: logs that say them are read."""
+    spec = make_spec(observation_high=(1e300,) * 5, observation_units=("",) * 5, action_names=("x" * 200, "y", "grip"))
+    assert RobotSpec.from_json(spec.to_json()) == spec
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", "[" * 10_000, json.dumps({**asdict(SPEC), "more": 1})])
 def test_what_is_no_spec_is_refused(text: str) -> None:
     with pytest.raises(UserError):
