@@ -145,7 +145,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _logs(named: Sequence[str]) -> list[Path]:
-    """The logs that are meant; what is none of ours in a folder is told, and left out."""
+    """The logs at the given paths; other files in a folder are named on the terminal, and left out."""
     from robots.log import find_logs
 
     logs, left_out = find_logs(named)

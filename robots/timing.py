@@ -12,7 +12,7 @@ class Clock:
     """The monotonic clock of this machine; a test may bring another one."""
 
     def now_ns(self) -> int:
-        """Now, in nanoseconds since some moment of the past."""
+        """The clock's time, in nanoseconds since an arbitrary moment; it never goes back."""
         return time.monotonic_ns()
 
     def sleep_until(self, moment_ns: int) -> None:

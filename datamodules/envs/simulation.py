@@ -35,7 +35,7 @@ class Simulation(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the tasks it consists of, as `task` of its environments counts them."""
+        """Names of the tasks that the simulation consists of; the key `task` of an environment is an index into them."""
         return (self.name,)
 
     @abstractmethod
@@ -43,7 +43,7 @@ class Simulation(ABC):
         """`num_envs` simulators behind one environment of batch size [num_envs], whose episodes follow from `seed`."""
 
     def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
-        """As `make`, for evaluation: where a benchmark lays down the episodes, they are those, in its order.
+        """Simulators for evaluation, otherwise as `make` has them; of a benchmark, its own episodes in its order.
 
         The environment may have a method `begin_with(numbers, seed)`: the next full reset begins in simulator i the
         episode numbers[i] of the evaluation with this seed, which depends on both numbers and on nothing else.
@@ -111,10 +111,10 @@ def refuse_no_simulators(num_envs: int) -> None:
 
 @dataclass(frozen=True)
 class Wrapped(Simulation):
-    """A task with something else about its training episodes; what is not overridden is the task's own.
+    """A task some of whose properties a subclass overrides; all others are the wrapped task's own.
 
     Args:
-        task: the one that it is but for that.
+        task: the task that is wrapped.
     """
 
     task: Simulation
@@ -142,7 +142,7 @@ class Shortened(Wrapped):
     """A task whose training episodes are truncated earlier; evaluation is the task's own.
 
     Args:
-        task: the one that it is but for that.
+        task: the task that is wrapped.
         steps: decisions after which an episode is truncated, unless the task does so before.
     """
 

@@ -36,7 +36,7 @@ def parse_object(text: str) -> dict[str, Any]:
 
 
 def tuples(value: Any) -> Any:
-    """A list of JSON, and those in it, as tuples, which a frozen dataclass may hold; anything else as it is."""
+    """A JSON list and the lists within as tuples, which a frozen dataclass may hold; anything else unchanged."""
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 

@@ -79,7 +79,7 @@ class Pulse:
             dist.destroy_process_group(self._group)
 
     def leave(self) -> None:
-        """This rank ends: what becomes of the others is no longer its business."""
+        """Stop watching the other ranks, because this one ends."""
         self._left.set()
         self._thread.join(2 * BEAT)  # a thread in a collective does not survive the end of the interpreter
 

@@ -224,7 +224,7 @@ class Runner:
         self._say(line)
 
     def _say(self, line: str) -> None:
-        """Put a line in place of the one before, on a terminal; an empty one leaves nothing of it."""
+        """Overwrite the status line of a terminal; an empty `line` erases it."""
         with suppress(OSError, ValueError):  # a terminal that has gone must not end the watch
             if self._status is not None and self._status.isatty():
                 room = (os.get_terminal_size(self._status.fileno()).columns or DEFAULT_COLUMNS) - 1

@@ -142,7 +142,7 @@ class LiberoStateEnv(BatchedEnv):
         return found | {"task": torch.tensor(self._task[:, None])} if len(self.tasks) > 1 else found
 
     def close(self, **kwargs: object) -> None:
-        """Let go of all simulators, of every place and task."""
+        """Close the simulators of all tasks."""
         for simulator in self._simulators.values():
             simulator.close()
         self._simulators.clear()

@@ -20,7 +20,7 @@ class Dataset(Source):
 
     @classmethod
     def is_at(cls, path: Path) -> bool:
-        """A folder with the file that every such dataset has."""
+        """Whether `path` is a folder with the file `mark`, which every dataset of this format has."""
         return (path / cls.mark).is_file()
 
     def files(self) -> dict[str, Path]:

@@ -44,7 +44,7 @@ class FitParser(LightningArgumentParser):
         raise UserError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex
 
     def _of_a_command(self) -> "FitParser":
-        """A parser of a command, which all know almost the same options, where this one only tells commands apart."""
+        """The parser of one command, where this one only chooses among commands; all know almost the same options."""
         commands = [action.choices for action in self._actions if isinstance(action.choices, dict)]
         return next(iter(commands[0].values())) if commands else self
 

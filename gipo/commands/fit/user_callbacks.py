@@ -17,7 +17,7 @@ SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trai
 
 
 def spare_the_run(callback: Callback) -> None:
-    """Have what fails in a callback at the end of a run be told, and not keep the run from ending as it should.
+    """Tell what fails in a callback at the end of a run, and let the run end as it should all the same.
 
     A `ModelCheckpoint` that cannot save stays as it was, with its files, and tries again when the next save is due.
     """

@@ -1,4 +1,4 @@
-"""What loops came to: the table, the picture, and where every file is."""
+"""The report of `gipo-study loop`: success before and after as table and picture, and where every file is."""
 
 import argparse
 import statistics

@@ -39,7 +39,7 @@ def add_more(parser: argparse.ArgumentParser, name: str, words: str) -> None:
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Refuse, before a first run is trained, objectives that there are not, and options that they do not have.
+    """Refuse unknown objectives, and options that an objective does not have, before a first run is trained.
 
     Args:
         names: bare names of ours or class paths, options after a colon: `my.Objective:margin=1,other=2`.
