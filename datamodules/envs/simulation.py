@@ -35,7 +35,7 @@ class Simulation(ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the tasks that the simulation consists of; the key `task` of an environment is an index into them."""
+        """Names of the tasks in the simulation; the key `task` of an environment is an index into them."""
         return (self.name,)
 
     @abstractmethod
