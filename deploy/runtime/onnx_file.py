@@ -6,7 +6,7 @@ first, and only the plain subset that the exporter writes comes through.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,13 +82,14 @@ def read_model(data: bytes) -> Model:
 
 
 def _by_name(messages: Iterable[Message], field: str, what: str) -> dict[str, Message]:
-    """The messages by the text of one of their fields, which no two may share."""
+    """The messages by the text of one of their fields, which no two may share and each is called by from then on."""
     found: dict[str, Message] = {}
     for message in messages:
         name = message.text(field)
+        where = what.format(name[:60])
         if name in found:
-            raise UserError(f"{what.format(name[:60])} appears twice; the file is damaged or forged")
-        found[name] = message
+            raise UserError(f"{where} appears twice; the file is damaged or forged")
+        found[name] = replace(message, where=where)
     return found
 
 

@@ -93,7 +93,7 @@ def header_of(path: str | os.PathLike[str], scanner: Scanner, salvage: bool = Fa
     Raises:
         UserError: as `refuse_unreadable` does, and where the log ends before it says whose it is.
     """
-    if scanner.integrity.status != DAMAGED or not salvage:
+    if scanner.integrity.status != DAMAGED or not (salvage and scanner.header):
         refuse_unreadable(path, scanner.integrity)
     if scanner.header is None:
         raise UserError(f"{path} ends before it says whose log it is: {scanner.integrity.reason or 'no session'}")

@@ -264,6 +264,10 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "checkpoint is no id": (put_key("checkpoint", "last.ckpt"), "checkpoint is 'last.ckpt'"),
     "schema is text": (put_key("schema", "1"), "schema is '1'"),
     "schema is true": (put_key("schema", True), "schema is True"),
+    "manifest is not UTF-8": (
+        lambda data: data.replace(b'"schema"', b'"sch\xffma"', 1),
+        "metadata 'gipo.manifest' at byte .* is not UTF-8",
+    ),
     "manifest cut short": (text(lambda t: t[:-10]), "not JSON"),
     "manifest is a list": (text(lambda t: "[1]"), "must be an object"),
     "manifest holds NaN": (

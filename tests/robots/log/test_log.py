@@ -221,6 +221,16 @@ def test_a_torn_file_gives_its_prefix(written: Write, cut: int) -> None:
             read_log(path)
 
 
+def test_a_log_damaged_in_its_session_is_called_damaged_also_where_damage_is_borne(written: Write) -> None:
+    path = written(EPISODE)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"gipo.session") + 40] ^= 1
+    path.write_bytes(content)
+    for salvage in (False, True):
+        with pytest.raises(UserError, match=r"is damaged from byte .*: the session's metadata do not match"):
+            read_log(path, salvage=salvage)
+
+
 def test_every_cut_gives_a_prefix(written: Write) -> None:
     path = written(EPISODE, observations=3, actions=2)
     whole = path.read_bytes()
