@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import re
 import runpy
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     arguments = ["fit", "--config", str(FILES / "run.yaml"), "--data.total_frames=1200", *TINY]
     main([*arguments, f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={FILES / 'last.ckpt'}"])
     assert policy_from(load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")).version == 3
+
+
+def test_post_training_on_the_same_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("last.ckpt", "policy.onnx", "log.mcap"):
+        shutil.copy(FILES / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    options = ["--data.logs=log.mcap", "--model.init_from=last.ckpt", "--data.min_ess=0", "--model.critic_warmup=1"]
+    tiny = ["--data.iterations=3", "--data.rounds=1", "--data.batch=16", "--trainer.default_root_dir=run"]
+    main(["fit", "--config", "post_train.yaml", *options, *tiny, f"--ckpt_path={FILES / 'post_trained.ckpt'}"])
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["OfflineDataModule"]["iteration"] == 3
 
 
 def test_checkpoint_artifact_and_log_say_the_same_of_an_action() -> None:

@@ -31,16 +31,16 @@ def cache_folder(named: str | Path | None) -> Path:
 
 
 @contextmanager
-def making(cache: Path, key: str) -> Iterator[Path]:
-    """An empty folder to make the store `key` in, gone afterwards; nobody else makes the same one meanwhile.
+def making(cache: Path, name: str) -> Iterator[Path]:
+    """An empty folder to make the store `name` in, gone afterwards; nobody else makes the same one meanwhile.
 
-    Waits for another process that does. What a killed process left, of any key, is removed; a lock ends with the
+    Waits for another process that does. What a killed process left, of any store, is removed; a lock ends with the
     process that holds it, so what is locked is in use.
     """
-    with _locked(cache / f"{key}{LOCK}"):
+    with _locked(cache / f"{name}{LOCK}"):
         for left in cache.glob(f"*{PARTIAL}"):
-            _remove_stale(left, ours=left.name == f"{key}{PARTIAL}")
-        folder = cache / f"{key}{PARTIAL}"
+            _remove_stale(left, ours=left.name == f"{name}{PARTIAL}")
+        folder = cache / f"{name}{PARTIAL}"
         folder.mkdir()
         try:
             yield folder

@@ -1,4 +1,4 @@
-"""The key of a store: a hash of everything that its frames depend on."""
+"""The key of a store, a hash of everything that its frames depend on, and the name of its folder."""
 
 import functools
 import hashlib
@@ -17,7 +17,7 @@ FORMAT = 2  # raised when a store of this version would hold other values in the
 def store_key(
     contents: Iterable[tuple[str, Mapping[str, str]]], options: IngestOptions, artifacts: Iterable[str]
 ) -> str:
-    """The key of the store that these inputs make: SHA-256, hex.
+    """The key of the store that these inputs make, by which a checkpoint knows its logs again: SHA-256, hex.
 
     Args:
         contents: kind and hashes of the files, by what they are within it, of each source in order.
@@ -26,7 +26,6 @@ def store_key(
     """
     parts = {
         "format": FORMAT,
-        "fields": [[field.name, field.shape, field.dtype, field.key] for field in STORED],
         "sources": [[kind, dict(files)] for kind, files in contents],
         "bad_episodes": options.bad_episodes,
         "audit": options.audit,
@@ -34,6 +33,12 @@ def store_key(
         "artifacts": sorted(artifacts),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def store_name(key: str) -> str:
+    """The folder of the store with this key: another one where a version keeps other fields of the same logs."""
+    fields = [[field.name, field.shape, field.dtype, field.key] for field in STORED]
+    return hashlib.sha256(json.dumps([key, fields]).encode()).hexdigest()
 
 
 def function_identity(function: Any) -> list[str]:

@@ -15,7 +15,7 @@ from datamodules.ingest.cache import cache_folder, making, publish
 from datamodules.ingest.convert import Job
 from datamodules.ingest.hashes import Hashes, stamp
 from datamodules.ingest.interface import common_interface
-from datamodules.ingest.key import store_key
+from datamodules.ingest.key import store_key, store_name
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pool import run_jobs
 from datamodules.ingest.sources.locate import find_sources
@@ -43,9 +43,10 @@ def ingest(
     try:
         named = [Path(sources)] if isinstance(sources, str | Path) else list(map(Path, sources))
         plan = Plan(named, options)
-        target = plan.cache / plan.key
+        name = store_name(plan.key)
+        target = plan.cache / name
         if not target.is_dir():
-            with making(plan.cache, plan.key) as folder:
+            with making(plan.cache, name) as folder:
                 if not target.is_dir():
                     plan.make(folder, target, progress)
         return replace(load_store(target), left_out=tuple(plan.left_out))
@@ -54,7 +55,7 @@ def ingest(
 
 
 class Plan:
-    """What a store is made of, and so its key."""
+    """What a store is made of: its sources, and so its key."""
 
     def __init__(self, named: list[Path], options: IngestOptions):
         self._named, self._options = named, options

@@ -8,7 +8,7 @@ class UserError(ValueError):
     """Bad input, or a world that does not allow what was asked. The message names what, where, and the way out."""
 
 
-GipoError = ArtifactError = UserError  # its names in version 0.1, the second of an artifact that must not run
+GipoError = ArtifactError = RobotError = LogError = UserError  # its names in version 0.1, by who raised it
 
 
 def first_line(error: BaseException) -> str:

@@ -27,6 +27,7 @@ MOVED = {
     "datamodules.simulation": "datamodules.envs.simulation",
     "deploy.errors": "gipo.common.errors",
     "deploy.manifest": "deploy.runtime.manifest",
+    "robots.errors": "gipo.common.errors",
     "robots.gym": "robots.drivers.gym",
     "robots.lerobot": "robots.drivers.lerobot",
     "robots.options": "robots.session.options",
