@@ -29,7 +29,9 @@ SMALLER = {
         --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1 data.rounds=1
         data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
         data.ingest.workers=1""",
-    r"^gipo-study posttrain": "--seeds 22 --back 1 --objectives GIPO --frames 20000 --logged 3 --episodes 2",
+    # Loops of its own: those that were typed before it are of 40 steps, and too few.
+    r"^gipo-study posttrain": """--loops studies/smaller --seeds 22 --back 1 --objectives GIPO --frames 20000
+        --logged 3 --episodes 2""",
     r"^gipo-study staleness(?!.*--runs)": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
         --frames-per-iteration 16 --episodes 1 --processes 1""",
     r"^gipo-study staleness(?!.*(stored|--runs))": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",

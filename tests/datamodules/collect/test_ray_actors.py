@@ -173,7 +173,7 @@ def assert_a_lost_actor_is_replaced(
     for version in range(1, 5):  # the third of them was asked for after the loss
         rollouts.update(learner(policy, version))
         segments.append(rollouts.collect())
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150  # 12 s where nothing else runs, 70 s were seen beside two other tests
     new, same = processes(rollouts)
     assert (same, new in (lost, kept)) == (kept, False)
     assert within(10, lambda: lost not in living(lambda _: True))
@@ -204,7 +204,7 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
 @pytest.mark.campaign
 def test_an_actor_that_cannot_start_says_why(make: Make) -> None:
     # Known here, but on no machine of the cluster.
-    with pytest.raises(UserError, match=r"Ray actor 0 could not start: .*unknown task 'Tiny-v0'"):
+    with pytest.raises(UserError, match=r"Ray actor 0 could not start: .*gymnasium cannot make task 'Tiny-v0'"):
         make(simulation("Tiny-v0"), workers=1)
 
 
