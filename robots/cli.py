@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
     with viewer(robot.spec) if options.view else nullcontext(()) as listeners:
         runner = Runner(robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr)
-        report = runner.run(options.episodes, options.seed)
+        report = runner.run(options.episodes, options.seed, options.first)
     life = report.life
     try:
         print(report.table() + "\n" if options.table and report.results else "", end="")
@@ -192,6 +192,10 @@ def _how_episodes_run(run: Parser) -> None:
         run.add_argument(option, type=kind, default=default, metavar=unit, help=text)
 
     run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
+    run.add_argument(
+        "--first", type=whole(0, 10**6), default=0, metavar="N",
+        help="number of the first episode, where another session runs those before it (%(default)s)",
+    )  # fmt: skip
     bounded("--steps", "steps", "N", "after which an episode is cut (%(default)s)", Options.steps)
     run.add_argument("--log", type=words, default="logs", metavar="FOLDER", help="(%(default)s)")
     run.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of goals and sampling noise (%(default)s)")

@@ -7,7 +7,8 @@ import torch
 
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
-from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.checkpoints import checkpoint_id
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Spaces, TokenPolicy

@@ -11,7 +11,7 @@ import torch
 
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
-from gipo.checkpoints import AtomicCheckpointIO
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy

@@ -92,18 +92,24 @@ class Runner:
         self._path = log_path(folder, robot.spec.name, self._session)
         self._called = False  # the driver, for the first time
 
-    def run(self, episodes: int, seed: int) -> Report:
+    def run(self, episodes: int, seed: int, first: int = 0) -> Report:
         """Run up to `episodes` episodes; episode e is prepared with seed + e.
+
+        Args:
+            episodes: how many.
+            seed: of goals and noise.
+            first: number of the first one, where another session runs those before it.
 
         Raises:
             UserError: when the log cannot be created; the robot is not connected then.
         """
         with signals(self.life.heard) as listen:
             self._open()
-            control = threading.Thread(target=self._control, args=(episodes, seed), name="control", daemon=True)
+            numbers = range(first, first + episodes)
+            control = threading.Thread(target=self._control, args=(numbers, seed), name="control", daemon=True)
             control.start()
             try:
-                self._watch(control, episodes, listen)
+                self._watch(control, numbers.stop, listen)
             finally:
                 self._end(control)
         shadow = None if self._shadow is None else self._shadow.summary()
@@ -119,11 +125,11 @@ class Runner:
             self._robot, self._policy, self.log, self._options, listeners=listeners, entered=self.life.enter
         )
 
-    def _control(self, episodes: int, seed: int) -> None:
+    def _control(self, episodes: range, seed: int) -> None:
         """What the control thread does. Nothing that happens here is lost: it ends in `life`."""
         try:
             self._connect()
-            for episode in range(episodes):
+            for episode in episodes:
                 if self.life.must_end or not self._episode(episode, seed + episode):
                     return
         except SessionOver:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id, load_checkpoint, policy_from
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.checkpoints import checkpoint_id, load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
 from gipo.common.errors import UserError
 from gipo.common.files import remove_partials, whole_file

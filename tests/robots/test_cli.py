@@ -80,6 +80,25 @@ def test_every_log_prob_and_action_is_reproduced(
     assert float(row[4]) <= 1e-6
 
 
+@needs_sim
+def test_an_episode_is_the_same_whichever_session_runs_it(policies: dict[str, Path], tmp_path: Path) -> None:
+    def run(name: str, episodes: int, first: int) -> list[Any]:
+        assert main(say(
+            "run", "--policy", policies["token"], "--log", tmp_path / name, "--episodes", episodes, "--first", first,
+            "--steps", "30", "--speed", "50", "--seed", "5", "--set", "observation_noise=0.01",
+        )) == 0  # fmt: skip
+        (path,) = (tmp_path / name).glob("*.mcap")
+        return list(read_log(path).episodes)
+
+    together, apart = run("together", 3, 0), [*run("one", 1, 0), *run("two", 2, 1)]
+    assert [episode.number for episode in apart] == [0, 1, 2]
+    for wanted, found in zip(together, apart, strict=True):
+        assert found.start == wanted.start
+        for name in set(wanted.columns) - {"wall_ns", "monotonic_ns", "timing_us"}:
+            assert found[name].tobytes() == wanted[name].tobytes(), name
+    assert not np.array_equal(together[0]["observation"], together[1]["observation"])
+
+
 def test_audit_of_policies_without_vision_reads_the_log_once(
     session: Path, policies: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,11 +21,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
 from gipo.callbacks.loggers import CSV, TensorBoard
 from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunProgress
 from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
-from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
 from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness
 from gipo.commands.fit.parser import FitParser

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from gipo.checkpoints import AtomicCheckpointIO, checkpoint_id
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.checkpoints import checkpoint_id
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, LearnedLog, note, read_head
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks

@@ -12,7 +12,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gipo.checkpoints import AtomicCheckpointIO
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.cli import main
 from tests.test_bad_input import refused
 

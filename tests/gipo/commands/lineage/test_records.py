@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from gipo.checkpoints import AtomicCheckpointIO, load_checkpoint
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.checkpoints import load_checkpoint
 from gipo.commands.lineage.records import (
     Ancestor,
     How,
