@@ -17,6 +17,7 @@ BENCHMARKS = {
     "startup": "benchmarks.startup:run",
     "collect": "benchmarks.collect:run",
     "scale": "benchmarks.scale:run",
+    "fit": "benchmarks.fit:run",
     "update": "benchmarks.update:run",
     "update_gpu": "benchmarks.update_gpu:run",
     "memory": "benchmarks.memory:run",

@@ -1,0 +1,30 @@
+"""All processes of a command are watched, not the first alone."""
+
+import sys
+
+import pytest
+
+from benchmarks.training.process_tree import Usage, watched
+from gipo.common.errors import UserError
+
+# The child holds 64 MiB and is busy for half a second, its parent only waits.
+BUSY = "import time; x = b'1' * (64 << 20); end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BUSY!r}])"
+
+
+def test_memory_and_processor_time_of_a_child_count(tmp_path) -> None:
+    usage = watched([sys.executable, "-c", PARENT], tmp_path, tmp_path / "log", every=0.02)
+    assert 64 < usage.peak_mib < 150
+    assert 0.4 < usage.processor[-1] < 5
+    assert usage.processor_seconds(usage.started, usage.at[-1]) == pytest.approx(usage.processor[-1], abs=0.1)
+
+
+def test_processor_time_lies_between_samples() -> None:
+    usage = Usage(0.0, [0.0, 10.0, 20.0], [1, 1, 1], [0.0, 10.0, 30.0])
+    assert usage.processor_seconds(5.0, 15.0) == 15.0
+
+
+def test_a_command_that_fails_is_told_with_its_last_line(tmp_path, capsys) -> None:
+    with pytest.raises(UserError, match=r"ended with 3: the reason"):
+        watched([sys.executable, "-c", "print('first\\nthe reason'); raise SystemExit(3)"], tmp_path, tmp_path / "log")
+    assert "first" in capsys.readouterr().err
