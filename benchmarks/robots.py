@@ -163,7 +163,7 @@ def default_policy(folder: Path) -> OnnxPolicy:
     import torch
 
     from deploy.export.artifact import export
-    from gipo.common import metaworld
+    from gipo.common.simulators import metaworld
     from gipo.policies import Spaces, TokenPolicy
 
     policy = TokenPolicy(Spaces(len(metaworld.OBSERVATIONS), (-1.0,) * 4, (1.0,) * 4))

@@ -12,8 +12,8 @@ from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import on_processor
 from datamodules.collect.evaluation import evaluate
+from datamodules.envs.choice import Simulator, chosen, who_simulates
 from datamodules.envs.simulation import Simulation
-from datamodules.envs.tasks import simulation
 from datamodules.options import EvaluationOptions
 from datamodules.replay.logs import Logs
 from gipo.common.checkpoint_head import TrainedOn
@@ -29,6 +29,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     Args:
         task: simulator for evaluation, a name or a `Simulation` of its own; None for none.
+        simulator: what simulates a task that is given by its name.
         evaluation: evaluation episodes.
         seed: of all randomness.
     """
@@ -42,9 +43,11 @@ class PolicyDataModule(LightningDataModule, ABC):
     logs: Logs | None = None  # what the run learns from beside what it collects
     min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
 
-    def __init__(self, task: str | Simulation | None, evaluation: EvaluationOptions, seed: int | None):
+    def __init__(
+        self, task: str | Simulation | None, simulator: Simulator, evaluation: EvaluationOptions, seed: int | None
+    ):
         super().__init__()
-        self.task: Simulation | None = simulation(task) if isinstance(task, str) else task
+        self.task: Simulation | None = chosen(task, simulator)
         self.evaluation = evaluation
         self.seed = 0 if seed is None else seed
         self._evaluation_env: EnvBase | None = None
@@ -149,7 +152,8 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def notes(self, every: int) -> list[str]:
         """Sentences that a user should read before a run that saves a checkpoint every `every` iterations."""
-        return []
+        found = None if self.task is None else who_simulates(self.task)
+        return [] if found is None else [found]
 
     def val_dataloader(self) -> "Once | list[Any]":
         """One batch of finished evaluation episodes; none without a simulator."""
@@ -215,6 +219,20 @@ class PolicyDataModule(LightningDataModule, ABC):
                 f"the checkpoint holds the replay of {saved} learners, the run has {self.learners} (trainer.devices × "
                 "trainer.num_nodes); resume with as many, or start a new run from its policy with --model.init_from"
             )
+
+    def check_task(self, state_dict: dict[str, Any]) -> None:
+        """Refuse the state of a run on another task, or in other simulators.
+
+        Raises:
+            UserError: saying with which option the run goes on.
+        """
+        for option, name in (("task", "name"), ("simulator", "simulator")):
+            trained, asked = state_dict.get(option, "python"), getattr(self.evaluated_task, name)
+            if trained != asked:
+                raise UserError(
+                    f"the checkpoint was trained on {trained!r}, data.{option} is {asked!r}; resume it with the run's "
+                    f"own configuration (--config RUN/config.yaml) or --data.{option}={trained}"
+                )
 
     @abstractmethod
     def restore(self, state_dict: dict[str, Any]) -> None:

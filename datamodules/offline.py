@@ -8,6 +8,7 @@ from torchrl.data.replay_buffers import Sampler
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks
 from datamodules.collect.random_state import generator_states, restore_generators
+from datamodules.envs.choice import Simulator
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
@@ -44,7 +45,8 @@ class OfflineDataModule(PolicyDataModule):
         behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
         action_low: lower bounds of an action, for sources that do not say them.
         action_high: upper bounds of an action, for sources that do not say them.
-        task: simulator for evaluation, as in `OnlineDataModule`; null for none.
+        task: to evaluate on, as in `OnlineDataModule`; null for none.
+        simulator: what simulates it, as there.
         evaluation: evaluation episodes.
         seed: of sampling; on the command line always that of `seed_everything`.
     """
@@ -67,10 +69,11 @@ class OfflineDataModule(PolicyDataModule):
         action_low: list[float] | None = None,
         action_high: list[float] | None = None,
         task: str | Simulation | None = None,
+        simulator: Simulator = "auto",
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         seed: int | None = None,
     ):
-        super().__init__(task, evaluation, seed)
+        super().__init__(task, simulator, evaluation, seed)
         self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high)
         self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
@@ -113,7 +116,7 @@ class OfflineDataModule(PolicyDataModule):
         """What a checkpoint says of the data its policy was trained on."""
         steps, interface = self.logs.store.facts.steps, self.logs.interface
         found: TrainedOn = {"frames": steps, "interface": interface, **self.logs.provenance}
-        return found if self.task is None else {**found, "task": self.task.name}
+        return found if self.task is None else {**found, "task": self.task.name, "simulator": self.task.simulator}
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, advantages, and the state of sampler and generators; of all learners, on the first."""

@@ -28,6 +28,7 @@ from torchrl.data.replay_buffers import Sampler
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
 from datamodules.collect.sources import RolloutSource
+from datamodules.envs.choice import Simulator
 from datamodules.envs.interface import recorded_interface
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
@@ -56,9 +57,11 @@ class OnlineDataModule(PolicyDataModule):
     environment steps or transitions is of all of them together, `collector` is of each.
 
     Args:
-        task: a MetaWorld task (`reach-v3`), any registered Gymnasium id (`Pendulum-v1`), or the class path and options
-            of a simulation, such as `datamodules.vla.ToyVLA`. Where it executes chunks of actions, frames and
-            transitions count chunks.
+        task: a MetaWorld task (`reach-v3`), any registered Gymnasium id (`Pendulum-v1`), one of EnvPool
+            (`envpool:HalfCheetah-v5`), or the class path and options of a simulation, such as `datamodules.vla.ToyVLA`.
+            Where it executes chunks of actions, frames and transitions count chunks.
+        simulator: of MetaWorld's tasks: its own `python`, `envpool`'s C++, or `auto`: the latter where it is installed
+            and the task is the same in it. A resumed run goes on with what it began with.
         total_frames: environment steps of the whole run, warm-up excluded.
         frames_per_iteration: environment steps between two updates.
         warmup_frames: environment steps collected before the first update.
@@ -93,6 +96,7 @@ class OnlineDataModule(PolicyDataModule):
     def __init__(
         self,
         task: str | Simulation = "reach-v3",
+        simulator: Simulator = "auto",
         total_frames: int = 120_000,
         frames_per_iteration: int = 1000,
         warmup_frames: int = 0,
@@ -116,7 +120,7 @@ class OnlineDataModule(PolicyDataModule):
         behaviour: BehaviourOptions | None = None,
         seed: int | None = None,
     ):
-        super().__init__(task, evaluation, seed)
+        super().__init__(task, simulator, evaluation, seed)
         self.total_frames, self.frames_per_iteration = total_frames, frames_per_iteration
         self.warmup_frames, self.capacity, self.rounds, self.batch = warmup_frames, capacity, rounds, batch
         self.advantages, self.refresh_every, self.estimator = advantages, refresh_every, estimator
@@ -154,9 +158,10 @@ class OnlineDataModule(PolicyDataModule):
 
     def notes(self, every: int) -> list[str]:
         """What a checkpoint every `every` iterations would do to training episodes, where it cuts them short."""
+        found = super().notes(every)
         if self.iterations <= every:
-            return []
-        return self.collector.notes(self._source.task.horizon, self.part("frames_per_iteration"), every)
+            return found
+        return found + self.collector.notes(self._source.task.horizon, self.part("frames_per_iteration"), every)
 
     def setup(self, stage: str) -> None:
         """Make room for a run; simulators start with the first batch."""
@@ -182,7 +187,9 @@ class OnlineDataModule(PolicyDataModule):
     def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
         interface = recorded_interface(self.task, self.spaces)
-        found: TrainedOn = {"task": self.task.name, "frames": self.position, "interface": interface}
+        found: TrainedOn = {
+            "task": self.task.name, "simulator": self.task.simulator, "frames": self.position, "interface": interface,
+        }  # fmt: skip
         return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:
@@ -192,6 +199,7 @@ class OnlineDataModule(PolicyDataModule):
         self._source.at_boundary = self._source.at_boundary or self._noticed
         own = {
             "task": self.task.name,
+            "simulator": self.task.simulator,
             "iteration": self.iteration,
             "replay": self._replay.state_dict(),
             "logs": None if self._logged is None else self._logged.state_dict(),
@@ -208,12 +216,7 @@ class OnlineDataModule(PolicyDataModule):
         missing = [name for name in STATE if name not in state_dict]
         if missing:
             raise UserError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
-        if state_dict["task"] != self.task.name:
-            trained, asked = state_dict["task"], self.task.name
-            raise UserError(
-                f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; resume it with the run's own "
-                f"configuration (--config RUN/config.yaml) or --data.task={trained}"
-            )
+        self.check_task(state_dict)
         self.check_as_many(state_dict)
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
         self.check_logs((state_dict.get("logs") or {}).get("key"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datamodules.collect.stagger import Staggered
+from datamodules.envs.envpool import on_threads
 from datamodules.envs.simulation import Shortened, Simulation
 from gipo.common.errors import UserError
 
@@ -41,6 +42,7 @@ class CollectorOptions:
 
     Args:
         num_envs: simulators, per process.
+        threads: that step native simulators (`data.simulator`), per process; those in Python step one after another.
         max_steps: decisions after which a training episode is truncated, where the task would let it go on; evaluation
             has the task's own limit. For policies that are stuck once they have failed, which fills the replay buffer
             with steps that teach nothing. Null leaves it to the task.
@@ -57,6 +59,7 @@ class CollectorOptions:
     """
 
     num_envs: int = 20
+    threads: int = 1
     max_steps: int | None = None
     stagger: bool = False
     workers: int = 0
@@ -66,7 +69,8 @@ class CollectorOptions:
     ray: RayOptions = field(default_factory=RayOptions)
 
     def __post_init__(self) -> None:
-        refuse_not_positive("data.collector.", {"num_envs": self.num_envs, "worker_timeout": self.worker_timeout})
+        counts = {"num_envs": self.num_envs, "threads": self.threads}
+        refuse_not_positive("data.collector.", counts | {"worker_timeout": self.worker_timeout})
         if self.max_steps is not None:
             refuse_not_positive("data.collector.", {"max_steps": self.max_steps})
         refuse_negative("data.collector.", {"workers": self.workers})
@@ -74,8 +78,9 @@ class CollectorOptions:
             raise UserError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
 
     def simulated(self, task: Simulation) -> Simulation:
-        """The task as training simulates it: shortened to `max_steps`, and out of phase with `stagger`."""
-        shortened = task if self.max_steps is None else Shortened(task, self.max_steps)
+        """The task as training simulates it: by `threads`, shortened to `max_steps`, out of phase with `stagger`."""
+        stepped = task if self.threads == 1 else on_threads(task, self.threads)
+        shortened = stepped if self.max_steps is None else Shortened(stepped, self.max_steps)
         return Staggered(shortened) if self.stagger else shortened
 
     def refuse_uneven(self, frames: int, learners: int) -> None:

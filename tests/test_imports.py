@@ -37,6 +37,7 @@ ROOMS = {
 }
 # A driver or a format may import its own SDK, from an extra and inside its functions.
 VENDORS = {
+    "gipo.common.simulators.native": {"envpool"},
     "robots.drivers.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.drivers.gym": {"gymnasium"},
     "robots.drivers.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml

@@ -20,8 +20,8 @@ class Outcome(NamedTuple):
     success: bool
 
 
-class BatchedEnv(EnvBase):
-    """N simulators with flat observations and bounded actions; a kind of simulator says how one begins and steps.
+class FlatEnv(EnvBase):
+    """N simulators with flat observations and bounded actions; a subclass says how they begin and step.
 
     Args:
         num_envs: N.
@@ -50,29 +50,25 @@ class BatchedEnv(EnvBase):
         self._steps = np.zeros((num_envs, 1), np.int64)
 
     @abstractmethod
-    def _begin(self, index: int) -> np.ndarray:
-        """Begin an episode in simulator `index`: its first observation [O]."""
+    def _begin_episodes(self, chosen: np.ndarray | None) -> None:
+        """Begin an episode in the simulators `chosen` [M], or in all, and write what they observe."""
 
     @abstractmethod
-    def _advance(self, index: int, action: np.ndarray) -> Outcome:
-        """Step simulator `index` by `action` [D] f32."""
+    def _advance_all(self, actions: np.ndarray) -> None:
+        """Step every simulator by its action [N, D] f32, and write what it answers."""
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
-        chosen: Any = range(self.batch_size[0])
+        chosen = None
         if tensordict is not None and "_reset" in tensordict.keys():
-            chosen = tensordict["_reset"].flatten().nonzero().flatten().tolist()
-        for index in chosen:
-            self._observation[index] = self._begin(index)
-            self._steps[index] = 0
-            self._flags[:, index] = False
+            chosen = tensordict["_reset"].flatten().numpy().nonzero()[0]
+        self._begin_episodes(chosen)
+        begun = slice(None) if chosen is None else chosen
+        self._steps[begun] = 0
+        self._flags[:, begun] = False
         return self._tensordict(self._observe())
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        for index, action in enumerate(tensordict["action"].numpy()):
-            answer = self._advance(index, action)
-            self._observation[index] = answer.observation
-            self._reward[index] = answer.reward
-            self._flags[:, index, 0] = answer.terminated, answer.truncated, answer.success
+        self._advance_all(tensordict["action"].numpy())
         self._steps += 1
         return self._tensordict(self._observe() | {"reward": torch.from_numpy(self._reward.copy())})
 
@@ -89,3 +85,26 @@ class BatchedEnv(EnvBase):
 
     def _tensordict(self, fields: dict[str, torch.Tensor]) -> TensorDict:
         return TensorDict._new_unsafe(fields, batch_size=self.batch_size)
+
+
+class BatchedEnv(FlatEnv):
+    """N simulators in Python, stepped one after another; a kind of simulator says how one begins and steps."""
+
+    @abstractmethod
+    def _begin(self, index: int) -> np.ndarray:
+        """Begin an episode in simulator `index`: its first observation [O]."""
+
+    @abstractmethod
+    def _advance(self, index: int, action: np.ndarray) -> Outcome:
+        """Step simulator `index` by `action` [D] f32."""
+
+    def _begin_episodes(self, chosen: np.ndarray | None) -> None:
+        for index in range(self.batch_size[0]) if chosen is None else chosen.tolist():
+            self._observation[index] = self._begin(index)
+
+    def _advance_all(self, actions: np.ndarray) -> None:
+        for index, action in enumerate(actions):
+            answer = self._advance(index, action)
+            self._observation[index] = answer.observation
+            self._reward[index] = answer.reward
+            self._flags[:, index, 0] = answer.terminated, answer.truncated, answer.success

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from datamodules.envs.batched import BatchedEnv, Outcome
 from datamodules.envs.simulation import SeededSimulation
-from gipo.common.metaworld import interface, show_goal
+from gipo.common.simulators.metaworld import interface, show_goal
 
 
 def find(name: str) -> "MetaWorldTask | None":

@@ -27,6 +27,7 @@ class Simulation(ABC):
     """A task as a batch of simulators; small, and picklable, as workers make their own simulators from it."""
 
     name: str  # what `data.task` asks for, and a checkpoint records
+    simulator: str = "python"  # of those that simulate a task of this name; a checkpoint records it too
 
     @property
     @abstractmethod
@@ -121,6 +122,7 @@ class Wrapped(Simulation):
 
     name = property(attrgetter("task.name"))
     horizon = property(attrgetter("task.horizon"))
+    simulator = property(attrgetter("task.simulator"))
     parts = property(attrgetter("task.parts"))
     interface = property(attrgetter("task.interface"))
 

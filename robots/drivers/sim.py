@@ -13,7 +13,7 @@ import numpy as np
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.extras import install
-from gipo.common.metaworld import ACTION_HIGH, ACTION_LOW, ACTIONS, OBSERVATIONS, RATE_HZ, show_goal
+from gipo.common.simulators.metaworld import ACTION_HIGH, ACTION_LOW, ACTIONS, OBSERVATIONS, RATE_HZ, show_goal
 from robots.base import Observation
 from robots.settings.annotations import arguments
 from robots.spec import RobotSpec

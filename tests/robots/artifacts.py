@@ -9,7 +9,7 @@ import torch
 
 from deploy.export.artifact import assemble, export
 from deploy.runtime.check import check_file
-from gipo.common import metaworld
+from gipo.common.simulators import metaworld
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 from robots.cli import main

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gipo.common import metaworld
 from gipo.common.errors import UserError
+from gipo.common.simulators import metaworld
 from robots.drivers.gym import GymRobot, spec_of
 from robots.drivers.lerobot import LeRobotRobot
 from robots.drivers.lerobot import robot as lerobot_robot

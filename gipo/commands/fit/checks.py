@@ -5,7 +5,10 @@ from typing import Any
 
 from datamodules.replay.values import log_ratios
 from gipo.commands import staleness
+from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
+from gipo.common.extras import install
+from gipo.common.simulators.native import available
 from gipo.module import GIPOModule
 
 
@@ -29,6 +32,26 @@ def refuse_another_task(trained: str | None, asked: str) -> None:
         raise UserError(
             f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
             f"(--config RUN/config.yaml) or --data.task={trained}"
+        )
+
+
+def simulate_as_before(data: Any, head: CheckpointHead) -> None:
+    """Have a checkpoint's task simulated as in its run, where `data.simulator=auto` leaves that open.
+
+    Args:
+        data: options of the data module.
+        head: of the checkpoint; one from before there was a choice names no simulator.
+
+    Raises:
+        UserError: when that simulator is not installed.
+    """
+    if data.get("simulator") != "auto" or data.get("task") != head.task:
+        return
+    data.simulator = head.simulator or "python"
+    if data.simulator == "envpool" and not available():
+        raise UserError(
+            f"the checkpoint was trained in envpool's simulators, and envpool is not installed: {install('fast')}; "
+            "--data.simulator=python evaluates it in MetaWorld's own"
         )
 
 

@@ -1,0 +1,1 @@
+"""Simulators without torch: what training and the simulated robot share."""
