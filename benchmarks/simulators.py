@@ -149,7 +149,7 @@ def compare(task: str, scripted: bool) -> tuple[Apart, Apart]:
 
 def _differences(expected: Answer, answer: Answer) -> tuple[float, float, float]:
     observation, reward = (np.abs(a - b).max() for a, b in zip(expected[:2], answer[:2], strict=True))
-    return observation, reward, np.mean(expected.success != answer.success)
+    return observation, reward, float(np.mean(expected.success != answer.success))
 
 
 def _summary(rows: np.ndarray) -> Apart:

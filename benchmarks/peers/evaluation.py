@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from gipo.common.metaworld import show_goal
+from gipo.common.simulators.metaworld import show_goal
 
 EPISODES, SEED = 20, 1_000_003
 Act = Callable[[np.ndarray], np.ndarray]  # observations [N, O] → actions [N, D]
