@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tomllib
 
-from benchmarks import fit
+from benchmarks import curves, fit
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import __main__ as peers
 from gipo.commands.studies.cli import build_parser
@@ -107,7 +107,7 @@ def makes(line: str) -> None:
 def measures(line: str) -> None:
     """Benchmarks that there are, and options of those that have a command of their own."""
     module, *words = shlex.split(line)[2:]
-    if module in (commands := {"benchmarks.fit": fit, "benchmarks.peers": peers}):
+    if module in (commands := {"benchmarks.curves": curves, "benchmarks.fit": fit, "benchmarks.peers": peers}):
         commands[module].build_parser().parse_args(words)
     else:
         assert set(words) <= {*BENCHMARKS, "…"}, line
