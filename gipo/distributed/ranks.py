@@ -47,15 +47,17 @@ def weighed(mean: Tensor, used: Tensor) -> Tensor:
     return mean * (count() * counts[rank()] / counts.sum().clamp(min=1))
 
 
-def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (unbiased) standard deviation of x [N] over the elements of all ranks."""
-    if count() == 1:
-        return x.mean(), x.std()
-    n, mean, m2 = _every(moments(x.unsqueeze(-1))).squeeze(-1).unbind(-1)
-    # μ = Σn·x̄/N;  M₂ = Σ(M₂ + n·(x̄ − μ)²)
-    pooled = (n * mean).sum() / n.sum()
-    spread = (m2 + n * (mean - pooled) ** 2).sum() / (n.sum() - 1)
-    return pooled.to(x.dtype), spread.sqrt().to(x.dtype)
+def mean_and_std(x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (unbiased) standard deviation along the last axis of x [..., N] where `used`, of all ranks: [...]."""
+    n = used.sum(-1)
+    mean = _sum_where(used, x) / n
+    m2 = _sum_where(used, (x - mean.unsqueeze(-1)) ** 2)
+    if count() > 1:
+        # μ = Σn·x̄/N;  M₂ = Σ(M₂ + n·(x̄ − μ)²)
+        n, mean, m2 = _every(torch.stack((n.double(), torch.where(n > 0, mean, 0.0), m2))).unbind(1)
+        pooled = (n * mean).sum(0) / n.sum(0)
+        n, mean, m2 = n.sum(0), pooled, (m2 + n * (mean - pooled) ** 2).sum(0)
+    return mean.to(x.dtype), (m2 / (n - 1)).sqrt().to(x.dtype)
 
 
 def moments(x: Tensor) -> Tensor:
@@ -99,6 +101,10 @@ def is_loss_of_a_rank(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (
         count() > 1 and isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
     )
+
+
+def _sum_where(used: Tensor, x: Tensor) -> Tensor:
+    return torch.where(used, x, 0.0).sum(-1, dtype=torch.float64)
 
 
 def _every(x: Tensor) -> Tensor:

@@ -25,10 +25,12 @@ def staleness(
         age: learner version − policy version that acted [N].
         used: [N, D] elements that entered the loss.
     """
-    advantage = advantage.unsqueeze(-1).expand_as(log_ratio)[used]
-    age = age.unsqueeze(-1).expand_as(log_ratio)[used].float()
-    x, w, u = log_ratio[used].float(), weight[used], contribution[used]
     masked = (used.numel() - used.sum()).float()
+    wide = (advantage.unsqueeze(-1).expand_as(log_ratio), age.unsqueeze(-1).expand_as(log_ratio))
+    parts = (log_ratio, weight, contribution, *wide)
+    # Most iterations use everything, and need no search for what is used.
+    x, w, u, advantage, age = (part[used] for part in parts) if masked else (part.flatten() for part in parts)
+    x, age = x.float(), age.float()
     if x.numel() == 0:
         return {"staleness/masked": masked}
     rho = x.exp()
@@ -80,10 +82,18 @@ def effective_sample_size(u: Tensor) -> Tensor:
     return u.sum() ** 2 / (u.numel() * (u**2).sum().clamp(min=torch.finfo(u.dtype).tiny))
 
 
-def explained_variance(value: Tensor, target: Tensor) -> Tensor:
-    """1 − Var(target − value)/Var(target): 1 is a perfect critic, 0 as good as a constant; 0 for constant targets."""
-    spread = target.var(correction=0)
-    return torch.where(spread > 1e-12, 1 - (target - value).var(correction=0) / spread.clamp(min=1e-12), 0.0)
+def explained_variance(value: Tensor, target: Tensor, used: Tensor) -> Tensor:
+    """1 − Var(target − value)/Var(target) along the last axis, of what is `used`; all [..., N].
+
+    1 is a perfect critic, 0 as good as a constant; 0 for constant targets.
+    """
+    spread = _variance(target, used)
+    return torch.where(spread > 1e-12, 1 - _variance(target - value, used) / spread.clamp(min=1e-12), 0.0)
+
+
+def _variance(x: Tensor, used: Tensor) -> Tensor:
+    n, x = used.sum(-1, keepdim=True), torch.where(used, x, 0.0)
+    return (torch.where(used, x - x.sum(-1, keepdim=True) / n, 0.0) ** 2).sum(-1) / n.squeeze(-1)
 
 
 def quantile(x: Tensor, q: float) -> Tensor:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_map
 
 from gipo.objective import Objective, PolicyLoss, masked_mean, policy_loss
 from gipo.policies import Policy
@@ -29,11 +28,6 @@ class PolicyTerms(NamedTuple):
     surrogate: PolicyLoss
     kl: Tensor
     log_ratio: Tensor
-
-    def kept(self, copied: bool) -> "PolicyTerms":
-        """These tensors without their graph; in memory of their own where `copied`."""
-        detached: PolicyTerms = tree_map(lambda x: x.detach().clone() if copied else x.detach(), self)
-        return detached
 
 
 @dataclass(frozen=True)

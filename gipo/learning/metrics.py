@@ -9,36 +9,53 @@ from torch import Tensor
 
 from gipo.common.intervals import wilson_interval
 from gipo.distributed import ranks
-from gipo.learning.diagnostics import mean_interval, staleness
+from gipo.learning.diagnostics import explained_variance, mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
 
 
 class Iteration:
-    """What one iteration leaves on the device, made into metrics once at its end."""
+    """What one iteration leaves on the device, made into metrics once at its end.
 
-    def __init__(self) -> None:
-        self._values: dict[str, list[Tensor]] = defaultdict(list)
+    Args:
+        copied: keep copies, where the memory that figures lie in is written over.
+    """
+
+    def __init__(self, copied: bool = False) -> None:
+        self._copied = copied
+        self._figures: dict[str, list[Tensor]] = defaultdict(list)
         self._samples: list[tuple[Tensor, ...]] = []
+        self._values: list[list[Tensor]] = []
 
-    def keep(self, name: str, value: Tensor) -> None:
+    def keep(self, name: str, figure: Tensor) -> None:
         """Keep a scalar of one update; its mean over the iteration is the metric `name`."""
-        self._values[name].append(value)
+        self._figures[name].append(self._own(figure))
 
     def add(self, terms: PolicyTerms, advantage: Tensor, age: Tensor) -> None:
         """Keep what a policy update leaves."""
         loss, weight, contribution, used, figures = terms.surrogate
         self.keep("loss/policy", ranks.weighed(loss, used))
         self.keep("kl", ranks.weighed(terms.kl, used))
-        for name, value in figures.items():
-            self.keep(name, value)
-        self._samples.append((terms.log_ratio, weight, contribution, advantage, age, used))
+        for name, figure in figures.items():
+            self.keep(name, figure)
+        log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
+        self._samples.append((log_ratio, weight, contribution, advantage, age, used))
+
+    def add_values(self, value: Tensor, target: Tensor, executed: Tensor | None) -> None:
+        """Keep values [B] or [B, H] of a batch that was learned from, and their targets."""
+        used = torch.ones_like(target, dtype=torch.bool) if executed is None else executed
+        self._values.append([each.flatten() for each in (self._own(value), target, used)])
 
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
-        metrics = {name: ranks.averaged(torch.stack(values)).nanmean() for name, values in self._values.items()}
+        metrics = {name: ranks.averaged(torch.stack(figures)).nanmean() for name, figures in self._figures.items()}
+        value, target, used = (ranks.joined(torch.stack(parts, -1)).mT for parts in zip(*self._values, strict=True))
+        metrics["explained_variance"] = explained_variance(value, target, used).nanmean()
         if not self._samples:  # the critic learned alone
             return metrics
         return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self._samples, strict=True)))
+
+    def _own(self, x: Tensor) -> Tensor:
+        return x.detach().clone() if self._copied else x.detach()
 
 
 def episode_figures(episodes: TensorDictBase, parts: Sequence[str] = ()) -> dict[str, float]:

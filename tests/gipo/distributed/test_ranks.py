@@ -155,6 +155,13 @@ def test_all_ranks_skip_an_update_that_is_not_finite_on_one() -> None:
         assert value.isfinite().all()
 
 
+def padded(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x as two rows [2, 6] that are not used to their ends, and what is used of them."""
+    rows = torch.full((2, 6), math.nan)
+    rows[:, : len(x)] = x
+    return rows, torch.arange(6).expand(2, 6) < len(x)
+
+
 def pooled() -> dict[str, Any]:
     """What every rank makes of the same numbers, dealt out unevenly."""
     dist.init_process_group("gloo")
@@ -163,7 +170,8 @@ def pooled() -> dict[str, Any]:
     return {
         "count": ranks.count(),
         "joined": ranks.joined(mine),
-        "std": ranks.mean_and_std(mine),
+        "std": ranks.mean_and_std(*padded(mine)),
+        "of one rank": ranks.mean_and_std(*padded(mine[ranks.rank() * 9 :])),
         "averaged": ranks.averaged(mine.sum()),
         "weighed": ranks.averaged(ranks.weighed(mine.mean(), torch.ones_like(mine, dtype=torch.bool))),
         "nothing": ranks.weighed(torch.zeros(()), torch.zeros(2, dtype=torch.bool)),
@@ -179,7 +187,10 @@ def test_statistics_are_of_the_elements_of_all_ranks() -> None:
     for found in (first, second):
         assert found["count"] == 2
         assert torch.equal(found["joined"], x)
-        assert [float(value) for value in found["std"]] == pytest.approx([10006.2, math.sqrt(37.2)], rel=1e-6)
+        for row in torch.stack(found["std"], -1).tolist():
+            assert row == pytest.approx([10006.2, math.sqrt(37.2)], rel=1e-6)
+        for row in torch.stack(found["of one rank"], -1).tolist():  # the other has nothing that is used
+            assert row == pytest.approx([10003.75, math.sqrt(28.75 / 3)], rel=1e-6)
         assert float(found["averaged"]) == pytest.approx(float(x.sum()) / 2)
         assert float(found["weighed"]) == pytest.approx(float(x.mean()))
         assert float(found["nothing"]) == 0
@@ -194,7 +205,9 @@ def test_alone_everything_is_what_it_was() -> None:
     assert ranks.joined(x) is x
     assert ranks.averaged(x) is x
     assert ranks.weighed(x, x > 0) is x
-    assert ranks.mean_and_std(x) == (x.mean(), x.std())
+    mean, std = ranks.mean_and_std(*padded(x[:5]))
+    assert torch.allclose(mean, x[:5].mean().expand(2), atol=1e-6)
+    assert torch.allclose(std, x[:5].std().expand(2), atol=1e-6)
     assert ranks.others(1) == []
 
 

@@ -170,12 +170,15 @@ def test_effective_sample_size_by_hand() -> None:
 
 def test_explained_variance() -> None:
     target = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    assert explained_variance(target, target) == 1
-    assert explained_variance(torch.full((4,), 9.0), target).item() == pytest.approx(0)
-    # residual ½·target: a quarter of the variance is left
-    assert explained_variance(target / 2, target).item() == pytest.approx(0.75)
-    assert explained_variance(-target, target).item() == pytest.approx(-3)
-    assert math.isfinite(explained_variance(torch.ones(4), torch.ones(4)))
+    # residual 0, all of it, ½·target (a quarter of the variance is left), 2·target; and a target that is constant
+    values = torch.stack((target, torch.full((4,), 9.0), target / 2, -target, torch.ones(4)))
+    targets = torch.stack((*[target] * 4, torch.ones(4)))
+    everything = torch.ones(5, 4, dtype=torch.bool)
+    assert explained_variance(values, targets, everything).tolist() == pytest.approx([1, 0, 0.75, -3, 0])
+    some = everything.clone()
+    values[:, 3], some[:, 3] = math.nan, False  # of what is left out nothing is read
+    # the last but one: of residuals 0, 2, 4 the variance is 4 times that of 0, 1, 2
+    assert explained_variance(values, targets, some).tolist() == pytest.approx([1, 0, 0.75, -3, 0])
 
 
 @pytest.mark.parametrize(

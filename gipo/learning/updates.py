@@ -1,0 +1,169 @@
+"""Updates of a policy and of its critic: each has an optimizer, a schedule, a gradient clip, and a count of its own."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gipo.common.errors import UserError
+from gipo.distributed.sharding import whole
+from gipo.learning.policy_module import PolicyModule
+from gipo.policies import PolicyFactory
+
+HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
+MAX_SKIPS_IN_A_ROW = 10
+CLIP_MARGIN = 1e-6  # which torch adds to a norm before it compares it with the limit
+
+
+class UpdatingModule(PolicyModule):
+    """Updates a policy and its critic, whose parameters are disjoint, from the loss of each.
+
+    Args:
+        policy: as `PolicyModule`.
+        init_from: as `PolicyModule`.
+        optimizer: makes an optimizer of parameters.
+        rates: learning rate of the policy and of the critic.
+        lr_warmup: iterations of linear warm-up.
+        lr_final: fraction of the learning rate that the cosine decay ends at.
+        max_grad_norm: gradient clip, for the policy and the critic each.
+        critic_warmup: first iterations in which the critic learns alone.
+    """
+
+    skipped: Tensor
+    skipped_in_a_row: Tensor
+
+    def __init__(
+        self,
+        policy: PolicyFactory | None,
+        init_from: str | None,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        rates: tuple[float, float],
+        lr_warmup: int,
+        lr_final: float,
+        max_grad_norm: float,
+        critic_warmup: int,
+    ):
+        super().__init__(policy, init_from, optimizer)
+        self.automatic_optimization = False
+        self.policy_lr, self.value_lr = rates
+        self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm
+        self.critic_warmup = critic_warmup
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer and one schedule for the policy, one of each for the critic."""
+        optimizers, schedules = [], []
+        for parameters, (rate, factor) in zip(
+            (self.policy.actor_parameters(), self.policy.critic_parameters()), self._rates, strict=True
+        ):
+            optimizer = self.optimizer_factory(parameters)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizers.append(optimizer)
+            schedules.append(LambdaLR(optimizer, factor))
+        return optimizers, schedules
+
+    def on_train_start(self) -> None:
+        """Take the learning rates from the options, also where a checkpoint remembers others."""
+        schedules: Any = self.lr_schedulers()
+        for schedule, (rate, factor) in zip(schedules, self._rates, strict=True):
+            schedule.base_lrs = [rate] * len(schedule.base_lrs)
+            for group in schedule.optimizer.param_groups:
+                group["initial_lr"] = rate
+                group["lr"] = rate * factor(schedule.last_epoch)
+
+    def step_schedules(self, warming_up: bool) -> None:
+        """An iteration is done; while the critic warms up, those of the policy have not begun."""
+        schedules: Any = self.lr_schedulers()
+        for schedule in schedules[1:] if warming_up else schedules:
+            schedule.step()
+
+    @property
+    def _rates(self) -> list[tuple[float, Callable[[int], float]]]:
+        """Learning rate and its schedule, of the policy and of the critic."""
+        # The policy's iterations begin when the critic no longer learns alone.
+        return [
+            (self.policy_lr, partial(self._rate_factor, late=self.critic_warmup)),
+            (self.value_lr, self._rate_factor),
+        ]
+
+    def _rate_factor(self, iteration: int, late: int = 0) -> float:
+        """(k+1)/warm-up, then cosine from 1 to `lr_final`; never 0 at the first iteration, k = 0.
+
+        Args:
+            iteration: k, of those in which these parameters learn.
+            late: iterations of the run before the first of them.
+        """
+        if iteration < self.lr_warmup:
+            return (iteration + 1) / self.lr_warmup
+        epochs = self.trainer.max_epochs or 0
+        last = max((epochs if epochs > 0 else self._data.iterations) - late, self.lr_warmup + 1)
+        progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
+        return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def update(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One optimizer step of each head that has a loss, or none where its gradient is not finite.
+
+        Args:
+            losses: scalars by the names of `HEADS`.
+
+        Returns:
+            Of each, the gradient norm before clipping.
+        """
+        # In half precision a step may change the scale that losses are multiplied by: each has a backward pass then.
+        if self._scaler is not None and len(losses) > 1:
+            return {name: self.update({name: loss})[name] for name, loss in losses.items()}
+        every: Any = self.optimizers()
+        optimizers = {name: every[HEADS.index(name)] for name in losses}
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+        # ∇(L_policy + L_value) is the gradient of each to its own parameters.
+        self.manual_backward(sum(losses.values()))  # type: ignore[arg-type]
+        scale = 1.0 if self._scaler is None else self._scaler.get_scale()
+        totals = {name: _total_norm(optimizer) for name, optimizer in optimizers.items()}
+        norms = {name: whole(total) / scale for name, total in totals.items()}
+        for (name, optimizer), norm in zip(optimizers.items(), torch.stack(list(norms.values())).tolist(), strict=True):
+            if math.isfinite(norm):
+                if norm + CLIP_MARGIN > self.max_grad_norm:
+                    # Lightning's scale s multiplies gradients: |s·g| ≤ s·limit clips g at the limit.
+                    nn.utils.clip_grads_with_norm_(_parameters(optimizer), self.max_grad_norm * scale, totals[name])
+                optimizer.step()
+                self.skipped_in_a_row[HEADS.index(name)] = 0
+            else:
+                self._skip(name, optimizer, scale)
+        return norms
+
+    @property
+    def _scaler(self) -> Any:
+        """What scales losses in half precision; None in any other."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def _skip(self, name: str, optimizer: Any, scale: float) -> None:
+        """Count an update that is left out; refuse too many in a row."""
+        index = HEADS.index(name)
+        self.skipped += 1
+        self.skipped_in_a_row[index] += scale <= 1.0  # a larger one may be what overflowed, and falls now
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer.optimizer)
+            self._scaler.update()
+        if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
+            raise UserError(
+                f"{MAX_SKIPS_IN_A_ROW} updates of the {('policy', 'critic')[index]} in a row had a non-finite gradient "
+                f"at policy version {int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for "
+                "extreme rewards"
+            )
+
+
+def _parameters(optimizer: Any) -> list[nn.Parameter]:
+    """What an optimizer moves: the parameters themselves, also where they are sharded and a layer is in use."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _total_norm(optimizer: Any) -> Tensor:
+    return nn.utils.get_total_norm([each.grad for each in _parameters(optimizer) if each.grad is not None])
