@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from gipo.commands.studies import stages
 from gipo.commands.studies.cli import build_parser
+from gipo.commands.studies.pipeline.processes import Commands
 from tests import shell
 from tests.pages import PAGES, PROGRAMS, ROOT, Step, chapters
 from tests.standins import decide, needed, provide
@@ -155,7 +155,7 @@ def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands extend by the working folder themselves
     monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
     # the stages of a study without the time that Python takes to start
-    monkeypatch.setattr(stages, "run", lambda command, args, *_: shell.type_line(shlex.join([command, *args])))
+    monkeypatch.setattr(Commands, "run", lambda _, command, args, *rest: shell.type_line(shlex.join([command, *args])))
     yield
 
 

@@ -1,10 +1,12 @@
 """Train in simulation, run on a robot that is unlike it, post-train on what it logged, run again on the same goals.
 
 For every seed: `gipo fit` trains a policy in simulation; `gipo-deploy export` makes it an artifact; `gipo-robot run`
-drives the simulated robot, whose reality gap it has never seen, once on the goals of the comparison and once more to
-collect logs; `gipo-robot audit` recomputes every logged log-prob; `gipo fit --config post_train.yaml` learns from these
-logs alone; the new policy is exported and driven on the goals of the comparison. Every further round adds logs of the
-newest policy to the ones there are.
+drives the simulated robot, whose reality gap it has never seen, to collect logs; `gipo fit --config post_train.yaml`
+learns from these logs alone, while `gipo-robot audit` recomputes every logged log-prob and `gipo-robot run` drives the
+policy on the goals of the comparison; the new policy is exported and driven on the same goals. Every further round adds
+logs of the newest policy to the ones there are.
+
+With --processes, robots share a stage's episodes; an episode is the same whichever process runs it.
 
 Writes demo.json (all figures, with 95 % Wilson intervals, and every path), demo.png and demo.md. A finished stage is
 not run again: the same command goes on where it was interrupted.
@@ -12,22 +14,22 @@ not run again: the same command goes on where it was interrupted.
 
 import argparse
 import csv
-import functools
 import json
 import statistics
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.headings import Narrator
-from gipo.commands.studies.loop_report import files as files  # `gipo-study` prints them at the end
-from gipo.commands.studies.loop_report import gain, plot, report
 from gipo.commands.studies.options import add_more, add_numbers, add_runs
-from gipo.commands.studies.stages import Stages, parse_gap
+from gipo.commands.studies.pipeline.headings import Narrator, Stage
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.robots import RobotScore, parse_gap
+from gipo.commands.studies.pipeline.stages import Stages
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 
@@ -58,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
         results = run_loops(gap, options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the same command with --out {options.out} goes on from here") from error
+    from gipo.commands.studies.loop_report import gain, plot, report  # imports matplotlib, for what comes last
+
     found = {
         "gap": gap,
         "settings": {key: getattr(options, key) for key in ("rounds", "frames", "logged", "episodes", "train", "post")},
@@ -71,62 +75,132 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{text}\n")
 
 
+def files(options: argparse.Namespace) -> str:
+    """Where everything is, for `gipo-study` to print at the end."""
+    from gipo.commands.studies.loop_report import files as tree
+
+    return tree(options)
+
+
 def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
     """One loop with a heading for each stage and the bar of its command; several under one bar, a line a result."""
     count = 1 + 2 * (options.rounds + 1) + 3 * options.rounds
+    beside = max(1, options.processes // len(options.seeds))
     if len(options.seeds) == 1:
         (seed,) = options.seeds
-        stages = Stages(gap, bars=sys.stderr.isatty())
-        say = functools.partial(print, flush=True)
-        say(f"Seed {seed}, files in {options.out}; the robot differs from the simulator by {' '.join(options.gap)}")
-        return [loop(stages, options.out / f"seed-{seed}", seed, options, Narrator(count, say=say))]
-    stages = Stages(gap)
+        stages = Stages(gap, beside=beside, bars=sys.stderr.isatty())
+        _say(f"Seed {seed}, files in {options.out}; the robot differs from the simulator by {' '.join(options.gap)}")
+        with side_by_side(stages.commands, 1) as pool:  # so that this thread hears Ctrl-C whatever the others wait for
+            one = Loop(stages, options.out / f"seed-{seed}", seed, options, Narrator(count, say=_say))
+            return list(in_order([pool.submit(one.run)]))
+    stages = Stages(gap, beside=beside)
     with (
         tqdm(total=len(options.seeds) * count, desc="loops", unit="stage", smoothing=0) as bar,
-        ThreadPoolExecutor(min(options.processes, len(options.seeds))) as pool,
+        side_by_side(stages.commands, min(options.processes, len(options.seeds))) as pool,
     ):
-
-        def one(seed: int) -> dict[str, Any]:
-            told = Narrator(count, f"seed {seed}", tqdm.write, bar.update)
-            return loop(stages, options.out / f"seed-{seed}", seed, options, told)
-
-        try:
-            return list(pool.map(one, options.seeds))
-        except BaseException:
-            stages.ended.set()
-            raise
+        loops = [
+            Loop(stages, options.out / f"seed-{seed}", seed, options,
+                 Narrator(count, f"seed {seed}", tqdm.write, bar.update))
+            for seed in options.seeds
+        ]  # fmt: skip
+        return list(in_order([pool.submit(loop.run) for loop in loops]))
 
 
-def loop(stages: Stages, folder: Path, seed: int, options: argparse.Namespace, narrator: Narrator) -> dict[str, Any]:
-    """One loop of `options.rounds` rounds; its figures and paths, plain data."""
-    policies, logs, rounds = folder / "policies", [], []
-    with narrator.stage(f"Train in simulation for {options.frames:,} steps") as told:
-        checkpoint = stages.train(folder / "train", seed, options.frames, _flags(options.train)) / "last.ckpt"
-        told.result = evaluated(folder / "train")
-    for index in range(options.rounds + 1):
-        policy = policies / f"round-{index}.onnx"
-        with narrator.stage("Export the policy that goes onto the robot") as told:
-            told.detail = str(stages.export(checkpoint, policy))
-        compared = folder / f"round-{index}" / "compared"
-        with narrator.stage(f"Run it on the robot: {'the same ' * bool(index)}{options.episodes} goals") as told:
-            outcome = stages.drive(policy, compared, options.episodes, COMPARISON)
-            told.result = outcome.text()
-        found: dict[str, Any] = {"checkpoint": checkpoint, "policy": policy, "compared": compared}
-        if index < options.rounds:
-            logs.append(folder / f"round-{index}" / "logs")
-            with narrator.stage(f"Log {options.logged} more episodes to learn from, with other goals") as told:
-                logged = stages.drive(policy, logs[-1], options.logged, LOGGED + index * options.logged)
-                told.result = logged.text()
-            with narrator.stage("Audit the logs: recompute every log-prob from the artifact alone") as told:
-                stages.audit(logs, policies, folder / f"round-{index}")
-                told.detail = "all are reproduced"
-            run_folder = folder / f"round-{index + 1}" / "run"
-            with narrator.stage("Post-train on these logs alone") as told:
-                checkpoint = stages.post_train(run_folder, logs, checkpoint, policies, seed, _flags(options.post))
-                told.detail = str(checkpoint)
-            found |= {"logged_success": logged.rate, "logs": logs[-1]}
-        rounds.append({**{key: _plain(value) for key, value in found.items()}, **outcome.summary()})
-    return {"seed": seed, "rounds": rounds}
+@dataclass
+class Loop:
+    """One loop of `options.rounds` rounds.
+
+    What does not need what another stage makes runs beside it: a policy is judged on the robot, and its logs are
+    audited, while the next one learns from them.
+
+    Args:
+        stages: as commands.
+        folder: of its files.
+        seed: of all that it trains.
+        options: of the study.
+        narrator: tells how it goes.
+    """
+
+    stages: Stages
+    folder: Path
+    seed: int
+    options: argparse.Namespace
+    narrator: Narrator
+    _logs: list[Path] = field(default_factory=list)
+
+    def run(self) -> dict[str, Any]:
+        """Run the loop to its end; its figures and paths, plain data."""
+        tell, rounds = self.narrator.stage, []
+        checkpoint = tell(f"Train in simulation for {self.options.frames:,} steps", self._train)
+        for index in range(self.options.rounds + 1):
+            paths = {"checkpoint": checkpoint, "policy": self._policy(index), "compared": self._compared(index)}
+            found: dict[str, Any] = {key: str(path) for key, path in paths.items()}
+            tell("Export the policy that goes onto the robot", partial(self._export, checkpoint, index))
+            goals = f"{self.options.episodes} goals"
+            if index == self.options.rounds:
+                same = f"Run it on the robot: {'the same ' * bool(index)}{goals}"
+                compared = tell(same, partial(self._compare, self.stages, index))
+            else:
+                title = f"Log {self.options.logged} episodes of the robot to learn from"
+                found["logged_success"] = tell(title, partial(self._log, index)).rate
+                found["logs"] = str(self._logs[-1])
+                compared, checkpoint = self._learn(
+                    checkpoint, index, f"Run the policy that logged them: {goals} to compare"
+                )
+            rounds.append({**found, **compared.summary()})
+        return {"seed": self.seed, "rounds": rounds}
+
+    def _learn(self, checkpoint: Path, index: int, title: str) -> tuple[RobotScore, Path]:
+        """Post-train on the logs so far; beside it, audit them and run the policy `index` on the goals to compare."""
+        others = self.stages.in_background(max(1, self.stages.beside - 1))
+        audit = "Audit the logs: recompute every log-prob from the artifact alone"
+        parts: list[tuple[str, Callable[[Stage], Any]]] = [
+            (audit, partial(self._audit, others, index)),
+            ("Post-train on these logs alone", partial(self._post_train, checkpoint, index)),
+            (title, partial(self._compare, others, index)),
+        ]
+        with side_by_side(self.stages.commands, min(len(parts), self.stages.beside)) as pool:
+            _, learned, compared = self.narrator.together(pool, parts)
+        return compared, learned
+
+    def _train(self, told: Stage) -> Path:
+        folder = self.folder / "train"
+        checkpoints = self.stages.train(folder, self.seed, self.options.frames, _flags(self.options.train))
+        told.result = evaluated(folder)
+        return checkpoints / "last.ckpt"
+
+    def _export(self, checkpoint: Path, index: int, told: Stage) -> None:
+        told.detail = str(self.stages.export(checkpoint, self._policy(index)))
+
+    def _log(self, index: int, told: Stage) -> RobotScore:
+        folder, count = self.folder / f"round-{index}" / "logs", self.options.logged
+        logged = self.stages.drive(self._policy(index), folder, count, LOGGED + index * count)
+        told.result = logged.text()
+        self._logs.append(folder)
+        return logged
+
+    def _audit(self, stages: Stages, index: int, told: Stage) -> None:
+        stages.audit(self._logs, self.folder / "policies", self.folder / f"round-{index}")
+        told.detail = "all are reproduced"
+
+    def _post_train(self, checkpoint: Path, index: int, told: Stage) -> Path:
+        learned = self.stages.post_train(
+            self.folder / f"round-{index + 1}" / "run", self._logs, checkpoint, self.folder / "policies", self.seed,
+            _flags(self.options.post),
+        )  # fmt: skip
+        told.detail = str(learned)
+        return learned
+
+    def _compare(self, stages: Stages, index: int, told: Stage) -> RobotScore:
+        compared = stages.drive(self._policy(index), self._compared(index), self.options.episodes, COMPARISON)
+        told.result = compared.text()
+        return compared
+
+    def _policy(self, index: int) -> Path:
+        return self.folder / "policies" / f"round-{index}.onnx"
+
+    def _compared(self, index: int) -> Path:
+        return self.folder / f"round-{index}" / "compared"
 
 
 def evaluated(folder: Path) -> str:
@@ -139,9 +213,10 @@ def evaluated(folder: Path) -> str:
     return f"success {with_interval(rate, low, high)} in simulation"
 
 
+def _say(line: str) -> None:
+    """Print a line; at a terminal over the bar that a command may be drawing there, which it draws again below."""
+    print(("\r\033[K" if sys.stdout.isatty() else "") + line, flush=True)
+
+
 def _flags(options: list[str]) -> list[str]:
     return [f"--{option}" for option in options]
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value

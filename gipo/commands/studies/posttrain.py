@@ -13,8 +13,6 @@ of such a runs.csv again, and runs nothing.
 
 import argparse
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,10 @@ from tqdm.auto import tqdm
 from gipo.callbacks.plots import draw_intervals, pyplot, save_figure, write_table
 from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
 from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.robots import parse_gap
+from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.run_tables import distinct, read_runs
-from gipo.commands.studies.stages import Stages, parse_gap
 from gipo.commands.studies.staleness_figures import INTERVALS
 from gipo.commands.studies.statistics import improvement_interval, iqm_interval
 from gipo.common.errors import UserError
@@ -81,7 +81,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     plan = list(product(options.seeds, options.back, options.objectives))
     with (
         tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
-        ThreadPoolExecutor(options.processes) as pool,
+        side_by_side(stages.commands, options.processes) as pool,
     ):
 
         def counted(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -89,8 +89,9 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             bar.update()
             return found
 
-        before = dict(zip(options.seeds, pool.map(partial(counted, prepare), options.seeds), strict=True))
-        return list(pool.map(lambda one: counted(post_train, *one, before[one[0]]), plan))
+        prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
+        before = dict(zip(options.seeds, in_order(prepared), strict=True))
+        return list(in_order([pool.submit(counted, post_train, *one, before[one[0]]) for one in plan]))
 
 
 def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:

@@ -21,7 +21,6 @@ import argparse
 import csv
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -31,8 +30,9 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.run_tables import read_runs
-from gipo.commands.studies.stages import Stages
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
@@ -159,9 +159,9 @@ def run_all(options: argparse.Namespace) -> list[Row]:
 
     with (
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
-        ThreadPoolExecutor(options.processes) as pool,
+        side_by_side(stages.commands, options.processes) as pool,
     ):
-        return list(pool.map(train, plan))
+        return list(in_order([pool.submit(train, one) for one in plan]))
 
 
 def iterations(frames: int, frames_per_iteration: int) -> int:

@@ -12,9 +12,9 @@ import gipo.cli
 import robots.cli
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.lineage.cli import main as lineage
-from gipo.commands.studies import stages
 from gipo.commands.studies.cli import main
-from robots.log import read_log
+from gipo.commands.studies.pipeline.processes import Commands
+from robots.log import files_below, read_log
 
 SMALL = [
     "--frames", "40", "--logged", "2", "--episodes", "2", "--rounds", "1", "--processes", "1",
@@ -24,7 +24,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-def in_process(command: str, args: Sequence[str], *_: object) -> None:
+def in_process(_: Commands, command: str, args: Sequence[str], *rest: object) -> None:
     """The same commands without the time that Python takes to start."""
     entry = {"gipo": gipo.cli.main, "gipo-deploy": deploy.cli.main, "gipo-robot": robots.cli.main}[command]
     assert not entry(list(args))
@@ -36,7 +36,7 @@ def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (result["seed"], found["gap"]) == (3, {"action_offset": 0.2})
     assert len(result["rounds"]) == 2
     for each in result["rounds"]:
-        episodes = [episode for path in Path(each["compared"]).glob("*.mcap") for episode in read_log(path).episodes]
+        episodes = [episode for path in files_below(Path(each["compared"])) for episode in read_log(path).episodes]
         assert [episode.number for episode in episodes] == [0, 1]
         assert each["success"] == sum(bool(episode.success) for episode in episodes) / 2
         assert each["return"] == pytest.approx(sum(float(e["reward"].sum(dtype=float)) for e in episodes) / 2)
@@ -44,12 +44,12 @@ def check(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = (
         [tuple(episode["observation"][0, -3:].tolist()) for episode in read_log(path).episodes]
         for each in result["rounds"]
-        for path in Path(each["compared"]).glob("*.mcap")
+        for path in files_below(Path(each["compared"]))
     )
     assert before == after  # compared on the same goals …
     logged = [
         tuple(e["observation"][0, -3:])
-        for p in Path(result["rounds"][0]["logs"]).glob("*.mcap")
+        for p in files_below(Path(result["rounds"][0]["logs"]))
         for e in read_log(p).episodes
     ]
     assert not set(logged) & set(before)  # … that are not those it learned from
@@ -68,25 +68,29 @@ def test_the_loop_closes_and_a_second_call_runs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     called: list[str] = []
-    monkeypatch.setattr(
-        stages,
-        "run",
-        lambda command, args, *_: (called.append(command), in_process(command, args)),
-    )
+
+    def run(commands: Commands, command: str, args: Sequence[str], *rest: object) -> None:
+        called.append(command)
+        in_process(commands, command, args)
+
+    monkeypatch.setattr(Commands, "run", run)
     args = ["loop", "--out", str(tmp_path / "out"), "--seeds", "3", "--gap", "action_offset=.2", *SMALL]
     main(args)
     assert called == [
-        "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo-robot", "gipo", "gipo-deploy", "gipo-robot",
+        "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo", "gipo-robot", "gipo-deploy", "gipo-robot",
     ]  # fmt: skip
     said = capsys.readouterr().out
     assert [line for line in said.splitlines() if line.startswith("[")] == [
         "[1/8] Train in simulation for 40 steps", "[2/8] Export the policy that goes onto the robot",
-        "[3/8] Run it on the robot: 2 goals", "[4/8] Log 2 more episodes to learn from, with other goals",
-        "[5/8] Audit the logs: recompute every log-prob from the artifact alone",
-        "[6/8] Post-train on these logs alone", "[7/8] Export the policy that goes onto the robot",
+        "[3/8] Log 2 episodes of the robot to learn from",
+        "[4/8] Audit the logs: recompute every log-prob from the artifact alone",
+        "[5/8] Post-train on these logs alone", "[6/8] Run the policy that logged them: 2 goals to compare",
+        "[7/8] Export the policy that goes onto the robot",
         "[8/8] Run it on the robot: the same 2 goals",
     ]  # fmt: skip
-    assert len(re.findall(r"^      success \d\.\d\d \[\d\.\d\d, \d\.\d\d\], mean return ", said, re.M)) == 3
+    assert (
+        len(re.findall(r"^      (?:\[6/8\] )?success \d\.\d\d \[\d\.\d\d, \d\.\d\d\], mean return ", said, re.M)) == 3
+    )
     assert "   ├─ train/checkpoints/last.ckpt   trained in simulation\n" in said
     assert "over budget" not in said
     check(tmp_path / "out", capsys)

@@ -19,6 +19,7 @@ import yaml
 
 from gipo.cli import main as gipo
 from gipo.commands.studies import cli, staleness, staleness_figures
+from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.staleness import Run, read_run
 from gipo.common.errors import UserError
 from tests.runs import CONTEXT
@@ -32,7 +33,7 @@ STUDY = shlex.split(
 )
 
 
-def in_process(command: str, args: Sequence[str], *_: object) -> None:
+def in_process(_: Commands, command: str, args: Sequence[str], *rest: object) -> None:
     """In the place of a process for each run, whose imports take longer than such a run."""
     assert command == "gipo"
     gipo(list(args))
@@ -40,7 +41,7 @@ def in_process(command: str, args: Sequence[str], *_: object) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gipo.commands.studies.stages.run", in_process)
+    monkeypatch.setattr(Commands, "run", in_process)
     monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
 
 
@@ -56,7 +57,7 @@ def study(out: str, log: str) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     register()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gipo.commands.studies.stages.run", in_process)
+        patch.setattr(Commands, "run", in_process)
         patch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
         cli.main([*STUDY, "--out", out])
 

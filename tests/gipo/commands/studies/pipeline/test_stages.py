@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gipo.commands.studies import stages as module
-from gipo.commands.studies.stages import RobotScore, Stages, parse_gap, robot_score
+from gipo.commands.studies.pipeline.processes import Commands
+from gipo.commands.studies.pipeline.robots import RobotScore, parse_gap, robot_score
+from gipo.commands.studies.pipeline.stages import Stages
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from tests.offline import Robot
@@ -19,7 +20,7 @@ Calls = list[tuple[str, list[str]]]
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What was run, of commands that do nothing."""
     found: Calls = []
-    monkeypatch.setattr(module, "run", lambda command, args, *_: found.append((command, list(args))))
+    monkeypatch.setattr(Commands, "run", lambda _, command, args, *rest: found.append((command, list(args))))
     return found
 
 
@@ -38,11 +39,11 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "run", interrupted)
+        patch.setattr(Commands, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             Stages({}).train(tmp_path / "t", 1, 1000)
     calls: Calls = []
-    monkeypatch.setattr(module, "run", lambda command, args, *_: calls.append((command, list(args))))
+    monkeypatch.setattr(Commands, "run", lambda _, command, args, *rest: calls.append((command, list(args))))
     with pytest.raises(UserError, match="other options"):
         Stages({}).train(tmp_path / "t", 1, 2000)
     assert Stages({}).train(tmp_path / "t", 1, 1000) == tmp_path / "t" / "checkpoints"
@@ -81,7 +82,7 @@ def test_logs_of_an_interrupted_drive_are_cleared(
         if len(seen) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run", driving)
+    monkeypatch.setattr(Commands, "run", driving)
     with pytest.raises(KeyboardInterrupt):
         Stages({}).drive(robot.artifact, folder, 2, 0)
     found = Stages({}).drive(robot.artifact, folder, 2, 0)  # of its three episodes, two are judged
@@ -98,20 +99,35 @@ def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_pat
     assert calls == []
 
 
-def test_no_stage_begins_once_the_study_has_ended(calls: Calls, tmp_path: Path) -> None:
+def test_no_stage_begins_once_the_study_has_ended(tmp_path: Path) -> None:
     stages = Stages({})
-    stages.ended.set()
+    stages.commands.end()
     with pytest.raises(UserError, match="the study has ended"):
         stages.export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx")
-    assert calls == []
+    assert not (tmp_path / "p" / "a.done.json").exists()
 
 
 def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 0 judged episodes of 3; the robot was stopped"):
         Stages({"action_gain": 0.5, "delay": 2}).drive(tmp_path / "a.onnx", tmp_path / "l", 3, 77)
     words = " ".join(calls[0][1])
-    assert "--episodes 3 --seed 77 " in words
-    assert words.endswith("--set action_gain=0.5 --set delay=2 --table")
+    assert "--seed 77 " in words
+    assert " --set action_gain=0.5 --set delay=2 --episodes 3 --first 0 " in words
+
+
+def test_robots_side_by_side_share_the_episodes(calls: Calls, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds 0 judged episodes of 5"):
+        Stages({}, beside=3).drive(tmp_path / "a.onnx", tmp_path / "l", 5, 77)
+    shares = {args[args.index("--first") + 1]: args[args.index("--episodes") + 1] for _, args in calls}
+    assert shares == {"0": "1", "1": "2", "3": "2"}
+    assert {args[args.index("--log") + 1] for _, args in calls} == {
+        f"{tmp_path}/l/from-{first:06}" for first in (0, 1, 3)
+    }
+    # … and what was begun with three may be finished with one.
+    (tmp_path / "l" / "drive.done.json").unlink()
+    with pytest.raises(UserError, match="holds 0 judged episodes of 5"):
+        Stages({}).drive(tmp_path / "a.onnx", tmp_path / "l", 5, 77)
+    assert len(calls) == 4
 
 
 def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:

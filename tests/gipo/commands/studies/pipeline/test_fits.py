@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gipo.commands.studies.stages import Stages
+from gipo.commands.studies.pipeline.processes import Commands
+from gipo.commands.studies.pipeline.stages import Stages
 from gipo.common.errors import UserError
 
 OPTIONS = ["--data.total_frames=9"]
@@ -18,10 +19,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What would have been run."""
     found: Calls = []
 
-    def record(command: str, args: Sequence[str], output: Path, lock: int, bars: bool) -> None:
+    def record(_: Commands, command: str, args: Sequence[str], output: Path, lock: int, bars: bool) -> None:
         found.append([command, *args])
 
-    monkeypatch.setattr("gipo.commands.studies.stages.run", record)
+    monkeypatch.setattr(Commands, "run", record)
     return found
 
 

@@ -1,8 +1,11 @@
 """What a person sees of a loop."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from gipo.commands.studies.headings import Narrator, duration
+from gipo.commands.studies.pipeline.headings import Narrator, Stage, duration
 
 
 @pytest.fixture
@@ -11,11 +14,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: next(moments))
 
 
+def train(told: Stage) -> int:
+    told.result = "success 0.50 [0.30, 0.70]"
+    return 7
+
+
+def export(told: Stage) -> None:
+    told.detail = "a.onnx"
+
+
 def tell(narrator: Narrator) -> None:
-    with narrator.stage("Train") as told:
-        told.result = "success 0.50 [0.30, 0.70]"
-    with narrator.stage("Export") as told:
-        told.detail = "a.onnx"
+    assert narrator.stage("Train", train) == 7
+    narrator.stage("Export", export)
 
 
 @pytest.mark.usefixtures("clock")
@@ -43,9 +53,30 @@ def test_loops_side_by_side_have_a_line_a_result_and_one_bar() -> None:
 def test_a_stage_that_fails_has_no_result() -> None:
     said: list[str] = []
     narrator = Narrator(2, say=said.append)
-    with pytest.raises(ZeroDivisionError), narrator.stage("Train"):
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        narrator.stage("Train", lambda told: 1 / 0)
     assert said == ["\n[1/2] Train"]
+
+
+def test_stages_side_by_side_have_their_headings_first_and_results_in_the_same_order() -> None:
+    said: list[str] = []
+    exported = threading.Event()
+
+    def wait(told: Stage) -> int:
+        assert exported.wait(10)
+        return train(told)
+
+    narrator = Narrator(3, say=said.append)
+    narrator.stage("Begin", lambda told: None)
+    with ThreadPoolExecutor(2) as pool:
+        parts = [("Train", wait), ("Export", lambda told: (export(told), exported.set()))]
+        assert narrator.together(pool, parts)[0] == 7
+    assert said[2:] == [
+        "\n[2/3] Train",
+        "\n[3/3] Export",
+        "      [2/3] success 0.50 [0.30, 0.70], 0 s",
+        "      [3/3] a.onnx, 0 s",
+    ]
 
 
 def test_durations() -> None:

@@ -1,0 +1,73 @@
+"""What is run once: a folder says what was begun in it, and what came to its end."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gipo.common.errors import UserError
+from gipo.common.files import locked, write_text
+
+
+def once(
+    folder: Path, name: str, words: Sequence[str], work: Callable[[int], object],
+    fresh: bool = False, keep: Path | None = None,
+) -> None:  # fmt: skip
+    """Do `work` unless this folder says that the same has been done to its end.
+
+    Work is given a descriptor of the folder's lock, for the processes that it starts: where a study was killed and
+    what it had started goes on, that is waited for instead of started again beside it.
+
+    Args:
+        folder: of the work.
+        name: of the work in its folder.
+        words: what makes two works the same.
+        work: what is to be done.
+        fresh: begin with an empty folder, without what interrupted work left there.
+        keep: where this file exists, nothing is cleared.
+
+    Raises:
+        UserError: when the folder is of other work, or holds what is not of the study.
+    """
+    text = json.dumps(list(words))
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as lock:
+        begun = _begun(folder, name, text)
+        if begun == "done":
+            return
+        if fresh and not (keep and keep.exists()):
+            if begun is None and any(folder.iterdir()):
+                raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")
+            _clear(folder, _marker(folder, name, "started"))
+        write_text(text, _marker(folder, name, "started"))
+        work(lock)
+        write_text(text, _marker(folder, name, "done"))
+
+
+def is_done(folder: Path, name: str) -> bool:
+    """Whether the work of this name has come to its end."""
+    return _marker(folder, name, "done").exists()
+
+
+def _marker(folder: Path, name: str, state: str) -> Path:
+    return folder / f"{name}.{state}.json"
+
+
+def _begun(folder: Path, name: str, text: str) -> str | None:
+    """How far work has come in its folder: `done`, `started`, or None; refuse other work than `text`."""
+    for state in ("done", "started"):
+        marker = _marker(folder, name, state)
+        if marker.exists():
+            if marker.read_text() != text:
+                raise UserError(f"{folder} was made with other options; name another --out, or delete it")
+            return state
+    return None
+
+
+def _clear(folder: Path, keep: Path) -> None:
+    """Empty a folder but for `keep`; the folder itself stays, for the lock is on it."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != keep:
+            path.unlink()

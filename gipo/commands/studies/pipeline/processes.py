@@ -1,0 +1,127 @@
+"""Our commands as processes: what each says goes to a file, its progress bar to the terminal of who waits for it."""
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from gipo.common.errors import UserError
+
+MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
+TAIL = 15  # lines of a failed command that are repeated
+PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C, and again when it is told
+BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
+
+Result = TypeVar("Result")
+
+
+class Commands:
+    """Commands that run side by side. They end together: none begins, and none goes on, once `end` is called."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
+        """Run one of our commands with this interpreter, to its end.
+
+        Args:
+            command: one of MODULES.
+            args: its arguments.
+            output: file for what it says.
+            lock: a descriptor that it inherits.
+            bars: leave its standard error, which is where progress and errors go, on the terminal.
+
+        Raises:
+            UserError: when it fails, with the end of what it said; or the study has ended.
+        """
+        shown = f"{command} {shlex.join(args)}"
+        with open(output, "w") as file:
+            print(f"$ {shown}", file=file, flush=True)
+            with self._lock:
+                self._refuse_when_ended()
+                process = subprocess.Popen(
+                    [sys.executable, "-m", MODULES[command], *args], stdin=subprocess.DEVNULL, stdout=file,
+                    stderr=None if bars else subprocess.STDOUT, pass_fds=[lock],
+                    env=os.environ if bars else {"TQDM_MININTERVAL": BAR_SECONDS, **os.environ},
+                )  # fmt: skip
+                self._running.add(process)
+            code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+            if code:
+                self._refuse_when_ended()
+        if code:
+            raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{_tail(output)}")
+
+    def end(self, patience: float = 0.0) -> None:
+        """End the commands that run, and let none begin; who calls it first says how.
+
+        Args:
+            patience: seconds they may take to end by themselves, where they have heard of it: Ctrl-C at a terminal
+                reaches them all.
+        """
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            running = list(self._running)
+        try:
+            _wait(running, patience)
+        finally:  # also where a person is less patient
+            for process in running:
+                process.terminate()  # which does nothing to one that has ended
+            _wait(running, PATIENCE)
+            for process in running:
+                process.kill()
+
+    def _refuse_when_ended(self) -> None:
+        if self._ended:
+            raise UserError("the study has ended")
+
+
+@contextmanager
+def side_by_side(commands: Commands, workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool for functions that run commands; an error or Ctrl-C within ends all commands, whoever runs them."""
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield pool
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            commands.end(PATIENCE if isinstance(error, KeyboardInterrupt) else 0.0)
+            raise
+
+
+def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
+    """The results in the order of `futures`, each as soon as those before it are there; the first error at once."""
+    pending = set(futures)
+    for each in futures:
+        while not each.done():
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        yield each.result()
+
+
+def _wait(processes: Sequence["subprocess.Popen[bytes]"], seconds: float) -> None:
+    """Return when all have ended, or the time is over."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return
+
+
+def _tail(output: Path) -> str:
+    """The last lines, each progress bar in its last state."""
+    lines = [line.rpartition("\r")[2] for line in output.read_bytes().decode(errors="replace").split("\n")]
+    return "\n".join(lines[-TAIL:]).rstrip("\n")

@@ -1,0 +1,72 @@
+"""How a policy did on the robot, as its logs tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gipo.common.errors import UserError
+from gipo.common.intervals import rate_with_interval, wilson_interval
+from robots.drivers.sim import RealityGap
+from robots.log import files_below, read_log
+from robots.settings.annotations import arguments
+from robots.settings.assignments import parse_settings
+
+
+@dataclass(frozen=True)
+class RobotScore:
+    """How a policy did on the robot.
+
+    Args:
+        successes: of each episode, at any step.
+        returns: of each episode.
+    """
+
+    successes: tuple[bool, ...]
+    returns: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        """Share of successful episodes."""
+        return sum(self.successes) / len(self.successes)
+
+    def text(self) -> str:
+        """Success with its interval, and the mean return, in words."""
+        shown = rate_with_interval(sum(self.successes), len(self.successes))
+        return f"success {shown}, mean return {self.summary()['return']:,.0f}"
+
+    def summary(self) -> dict[str, float]:
+        """Success with its 95 % Wilson interval, and the mean return."""
+        rate, low, high = wilson_interval(sum(self.successes), len(self.successes))
+        mean = sum(self.returns) / len(self.returns)
+        return {"episodes": len(self.successes), "success": rate, "low": low, "high": high, "return": mean}
+
+
+def robot_score(folder: Path, episodes: int) -> RobotScore:
+    """What the logs at and below a folder say of success, in the order of the episodes.
+
+    Raises:
+        UserError: when they do not hold that many judged episodes, or one is damaged.
+    """
+    found = [episode for path in files_below(folder) for episode in read_log(path).episodes]
+    judged = sorted((each for each in found if each.success is not None), key=lambda each: each.number)
+    if len(judged) != episodes:
+        raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
+    return RobotScore(
+        tuple(bool(episode.success) for episode in judged),
+        tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
+    )
+
+
+def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
+    """Fields of the simulated robot's `RealityGap` from `key=value`, checked before anything is trained for them.
+
+    Raises:
+        UserError: when there is no such field, or its value is out of range.
+    """
+    try:
+        gap = arguments(RealityGap, parse_settings(settings), "")
+        RealityGap(**gap)
+    except UserError as error:
+        raise UserError(f"--gap {' '.join(settings)}: {error}") from error
+    return gap

@@ -1,0 +1,110 @@
+"""The stages of the loop as the commands a user would type, each run once: a finished stage is not run again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+from gipo.commands.studies.pipeline.once import is_done, once
+from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
+from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
+from robots.log import files_below
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of loops with one robot.
+
+    Args:
+        gap: settings of the simulated robot that make it unlike the simulator of training.
+        speed: of the simulated robot, as a multiple of the wall clock.
+        beside: robots side by side, each with its share of a stage's episodes, in a process of its own.
+        bars: let commands show their progress on the terminal; all else they say is in a file of the stage's folder.
+        commands: that run.
+    """
+
+    gap: Mapping[str, float]
+    speed: float = 20.0
+    beside: int = 1
+    bars: bool = False
+    commands: Commands = field(default_factory=Commands)
+
+    def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
+        """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
+        return self.fit(
+            folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options]
+        )
+
+    def export(self, checkpoint: Path, out: Path) -> Path:
+        """The artifact of a checkpoint."""
+        self._once(out.parent, out.stem, "gipo-deploy", "export", str(checkpoint), "--out", str(out))
+        return out
+
+    def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> RobotScore:
+        """Episodes of the robot, logged below `folder`; episode e has the goal of seed + e.
+
+        An episode is the same in whichever process it runs, and logs are read in the order of their episodes: how many
+        robots there are shows in the number of files alone.
+        """
+        settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
+        words = (
+            "run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), "--speed", f"{self.speed:g}",
+            *settings,
+        )  # fmt: skip
+
+        def share(first: int, after: int, lock: int) -> None:
+            name = f"from-{first:06}"
+            mine = ("--episodes", str(after - first), "--first", str(first), "--log", str(folder / name), "--table")
+            # The first speaks for all: they have as much to do, and one line of the terminal.
+            self.commands.run("gipo-robot", (*words, *mine), folder / f"{name}.txt", lock, self.bars and not first)
+
+        def drive(lock: int) -> None:
+            count = min(self.beside, episodes)
+            starts = [episodes * index // count for index in range(count + 1)]
+            with side_by_side(self.commands, count) as pool:
+                list(in_order([pool.submit(share, *ends, lock) for ends in pairwise(starts)]))
+
+        once(folder, "drive", (*words, "--episodes", str(episodes)), drive, fresh=True)
+        return robot_score(folder, episodes)
+
+    def audit(self, logs: Sequence[Path], policies: Path, folder: Path) -> None:
+        """Recompute every logged log-prob from the artifacts; refuse logs that are not reproduced."""
+        found = [str(path) for log in logs for path in files_below(log)]
+        self._once(folder, "audit", "gipo-robot", "audit", *found, "--policies", str(policies))
+
+    def post_train(
+        self, folder: Path, logs: Sequence[Path], init: Path, policies: Path, seed: int, options: Sequence[str] = ()
+    ) -> Path:
+        """A policy post-trained on logs alone; its checkpoint."""
+        checkpoints = self.fit(
+            folder,
+            [
+                "--config=post_train.yaml", f"--seed_everything={seed}", f"--model.init_from={init}",
+                f"--data.logs={json.dumps([str(log) for log in logs])}", f"--data.ingest.policies={policies}", *options,
+            ],
+        )  # fmt: skip
+        return checkpoints / "last.ckpt"
+
+    def fit(self, folder: Path, options: Sequence[str]) -> Path:
+        """A run of `gipo fit` in `folder`, resumed where it was interrupted; the folder of its checkpoints."""
+        last = folder / "checkpoints" / "last.ckpt"
+
+        def fit(lock: int) -> None:
+            more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
+            args = ("fit", *more, f"--trainer.default_root_dir={folder}")
+            self.commands.run("gipo", args, folder / "fit.txt", lock, self.bars)
+
+        once(folder, "fit", options, fit, fresh=True, keep=last)
+        return folder / "checkpoints"
+
+    def is_fitted(self, folder: Path) -> bool:
+        """Whether a `fit` in this folder has come to its end."""
+        return is_done(folder, "fit")
+
+    def in_background(self, beside: int = 1) -> "Stages":
+        """These stages without progress on the terminal, where that of others is shown."""
+        return replace(self, beside=beside, bars=False)
+
+    def _once(self, folder: Path, name: str, command: str, *args: str) -> None:
+        once(folder, name, args, lambda lock: self.commands.run(command, args, folder / f"{name}.txt", lock, self.bars))

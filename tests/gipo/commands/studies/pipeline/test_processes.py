@@ -1,0 +1,123 @@
+"""Commands as processes: what they say is kept, where they fail it is repeated, and Ctrl-C leaves them time to save."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from gipo.commands.studies.pipeline import processes as module
+from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
+from gipo.common.errors import UserError
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """`started(code)`: the next command is this Python program."""
+    popen = subprocess.Popen
+
+    def replace(code: str) -> None:
+        monkeypatch.setattr(subprocess, "Popen", lambda call, **options: popen([sys.executable, "-c", code], **options))
+
+    return replace
+
+
+def lock(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY)
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as failed:
+        Commands().run("gipo-deploy", ["check", "no such.onnx"], tmp_path / "said.txt", lock(tmp_path))
+    assert "`gipo-deploy check 'no such.onnx'` ended with exit code 2; " in str(failed.value)
+    assert "said.txt ends with:\n" in str(failed.value)
+    assert "gipo-deploy: error: " in str(failed.value)
+    assert (tmp_path / "said.txt").read_text().startswith("$ gipo-deploy check 'no such.onnx'\n")
+
+
+BARS = "import sys; print('done', flush=True); sys.stderr.write('\\r 10 %\\r 99 %\\nwhy\\n'); sys.exit(3)"
+
+
+@pytest.mark.parametrize("bars", [True, False])
+def test_progress_goes_to_the_terminal_and_what_is_said_to_the_file(
+    bars: bool, started: Callable[[str], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started(BARS)
+    with pytest.raises(UserError) as failed:
+        Commands().run("gipo", ["fit"], tmp_path / "fit.txt", lock(tmp_path), bars)
+    assert capfd.readouterr().err == ("\r 10 %\r 99 %\nwhy\n" if bars else "")
+    assert "done" in (tmp_path / "fit.txt").read_text()
+    assert ("\n 99 %\nwhy" in str(failed.value)) is not bars  # a bar in its last state only
+    assert "10 %" not in str(failed.value)
+
+
+SLEEPER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print('told'), sys.exit(143)))
+print('up', flush=True); time.sleep({seconds}); print('saved')
+"""
+
+
+def until_up(said: Path) -> None:
+    while not said.exists() or "up" not in said.read_text():
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_an_interrupted_command_may_save_and_one_that_heard_nothing_is_told(
+    hears: bool, started: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 5.0 if hears else 0.2)
+    started(SLEEPER.format(seconds=1.0 if hears else 60))
+    said, commands = tmp_path / "fit.txt", Commands()
+
+    def interrupt() -> None:
+        until_up(said)
+        os.kill(os.getpid(), 2)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt), side_by_side(commands, 1) as pool:
+        list(in_order([pool.submit(commands.run, "gipo", ["fit"], said, lock(tmp_path))]))
+    assert said.read_text().splitlines()[-1] == ("saved" if hears else "told")
+
+
+def test_a_command_that_fails_ends_those_beside_it_and_none_begins_after(
+    started: Callable[[str], None], tmp_path: Path
+) -> None:
+    started(SLEEPER.format(seconds=60))
+    commands, said = Commands(), tmp_path / "other.txt"
+
+    def fail() -> None:
+        until_up(said)
+        started("import sys; sys.exit('no disk')")
+        commands.run("gipo", ["fit"], tmp_path / "failed.txt", lock(tmp_path))
+
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"(?s)`gipo fit` ended with exit code 1; .*\nno disk$"):  # noqa: SIM117, PT012
+        with side_by_side(commands, 2) as pool:
+            other = pool.submit(commands.run, "gipo-robot", ["run"], said, lock(tmp_path))
+            list(in_order([other, pool.submit(fail), pool.submit(fail)]))
+    assert time.monotonic() - began < 30
+    assert said.read_text().splitlines()[-1] == "told"
+    with pytest.raises(UserError, match="the study has ended"):
+        other.result()
+    with pytest.raises(UserError, match="the study has ended"):
+        commands.run("gipo", ["fit"], tmp_path / "late.txt", lock(tmp_path))
+
+
+def test_results_come_in_order_and_the_first_error_at_once() -> None:
+    slow: Future[int] = Future()
+    done: Future[int] = Future()
+    done.set_result(2)
+    threading.Timer(0.05, slow.set_result, [1]).start()
+    assert list(in_order([slow, done])) == [1, 2]
+    never: Future[int] = Future()
+    failed: Future[int] = Future()
+    failed.set_exception(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        list(in_order([never, failed]))
