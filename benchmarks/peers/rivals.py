@@ -68,8 +68,8 @@ _PPO = partial(Rival, make=ppo, num_envs=16, normalise=True)
 RIVALS = {
     "ppo": _PPO("PPO of Stable-Baselines3, 16 environments in one process"),
     "ppo_processes": _PPO("the same, each environment in a process of its own", processes=True),
-    "sac": Rival("SAC of Stable-Baselines3", sac, every=1000),
-    "sbx_sac": Rival("SAC of SBX, compiled by jax", sbx_sac, "sbx", "sbx-rl", every=1000),
+    "sac": Rival("SAC of Stable-Baselines3", sac, every=100),
+    "sbx_sac": Rival("SAC of SBX, compiled by jax", sbx_sac, "sbx", "sbx-rl", every=100),
 }
 
 
