@@ -4,19 +4,16 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import mujoco
 import numpy as np
-import scipy
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
-from scipy.spatial.transform import Rotation
 
 from datamodules.envs.batched import BatchedEnv, Outcome
 from datamodules.envs.simulation import SeededSimulation
-from gipo.common.simulators.metaworld import interface, show_goal
+from gipo.common.simulators.metaworld import interface, show_goal, trust_rotations
 
 
 def find(name: str) -> "MetaWorldTask | None":
@@ -108,17 +105,5 @@ def _simulators(task: str, count: int) -> list[Any]:
     simulators = [CopiedTask() for _ in range(count)]
     for simulator in simulators:
         show_goal(simulator)
-        simulator._get_quat_objects = MethodType(_without_checks(base._get_quat_objects), simulator)
+        trust_rotations(simulator)
     return simulators
-
-
-class _Rotation:
-    """scipy's `Rotation` for MuJoCo's matrices; checking that they are rotations is a quarter of MetaWorld's step."""
-
-    _trust = {"assume_valid": True} if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 17) else {}
-    from_matrix = staticmethod(functools.partial(Rotation.from_matrix, **_trust))
-
-
-def _without_checks(method: FunctionType) -> FunctionType:
-    """A copy of `method` that finds `_Rotation` under the name of scipy's."""
-    return FunctionType(method.__code__, method.__globals__ | {"Rotation": _Rotation}, closure=method.__closure__)

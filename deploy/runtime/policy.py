@@ -49,13 +49,14 @@ class OnnxPolicy:
     def __init__(self, artifact: Artifact, threads: int = 1, report: Report = silent):
         self.manifest = artifact.manifest
         self.policy_id = artifact.policy_id
+        self._layout = artifact.manifest.layout
         self._session = new_session(artifact.data, threads)
         report("runtime", f"onnxruntime {onnxruntime.__version__} takes the graph, {threads} thread(s)")
         golden = self.manifest.golden
-        rows = self.manifest.layout.rows(np.array(golden.observation, np.float32))
+        rows = self._layout.rows(np.array(golden.observation, np.float32))
         noise = np.array(golden.noise, np.float32)
         # Row by row, as a robot asks: a batch may go through another kernel.
-        found = run(self._session, OUTPUTS, rows, noise, 1, self.manifest.layout)
+        found = run(self._session, OUTPUTS, rows, noise, 1, self._layout)
         report("golden", compare(self.manifest, dict(zip(OUTPUTS, found, strict=True))))
 
     @classmethod
@@ -102,7 +103,7 @@ class OnnxPolicy:
             noise = self.noise((len(rows),), rng)
             action, latent, log_prob, params = self._run(("action", "latent", "log_prob", "params"), rows, noise)
         batch = () if np.ndim(observation) == 1 else (len(rows),)
-        shape = (*batch, *self.manifest.layout.decision)
+        shape = (*batch, *self._layout.decision)
         action, latent, log_prob = (value.reshape(shape) for value in (action, latent, log_prob))
         return Decision(action, latent, log_prob, params.reshape(*shape, -1))
 
@@ -117,11 +118,11 @@ class OnnxPolicy:
         Raises:
             ValueError: when the policy sees no images, or the image or the instruction has another size.
         """
-        return self.manifest.layout.row(values, image, instruction)
+        return self._layout.row(values, image, instruction)
 
     def noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
         """Noise [*shape, K] as `evaluate` takes it: uniform in [0, 1) or standard normal, float32."""
-        size = (*shape, self.manifest.layout.decision_size)
+        size = (*shape, self._layout.decision_size)
         if self.manifest.noise == "uniform":
             return rng.random(size, dtype=np.float32)
         return rng.standard_normal(size, dtype=np.float32)
@@ -157,7 +158,7 @@ class OnnxPolicy:
         if rows.dtype != np.float32:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
                 rows = rows.astype(np.float32)
-        size = self.manifest.layout.row_size
+        size = self._layout.row_size
         if rows.ndim not in (1, 2) or rows.shape[-1] != size or rows.size == 0:
             raise ValueError(f"observation has shape {rows.shape}; it must be ({size},) or (B, {size}), B ≥ 1")
         rows = rows.reshape(-1, size)
@@ -168,11 +169,11 @@ class OnnxPolicy:
         return rows
 
     def _noise_shape(self, rows: np.ndarray) -> tuple[int, int]:
-        return len(rows), self.manifest.layout.decision_size
+        return len(rows), self._layout.decision_size
 
     def _run(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
         noise = noise.astype(np.float32, copy=False)
         if noise.shape != self._noise_shape(rows):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
-        layout = self.manifest.layout
-        return run(self._session, names, rows, noise, rows_at_once(self.manifest.precision, layout), layout)
+        at_once = rows_at_once(self.manifest.precision, self._layout)
+        return run(self._session, names, rows, noise, at_once, self._layout)

@@ -13,7 +13,15 @@ import numpy as np
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.extras import install
-from gipo.common.simulators.metaworld import ACTION_HIGH, ACTION_LOW, ACTIONS, OBSERVATIONS, RATE_HZ, show_goal
+from gipo.common.simulators.metaworld import (
+    ACTION_HIGH,
+    ACTION_LOW,
+    ACTIONS,
+    OBSERVATIONS,
+    RATE_HZ,
+    show_goal,
+    trust_rotations,
+)
 from robots.base import Observation
 from robots.settings.annotations import arguments
 from robots.spec import RobotSpec
@@ -216,5 +224,6 @@ def _build(task: str) -> Any:
         raise UserError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
     env = ALL_V3_ENVIRONMENTS[task]()
     show_goal(env)
+    trust_rotations(env)
     env.max_path_length = 2**62  # the loop says when time is up
     return env

@@ -5,11 +5,13 @@ import dataclasses
 import os
 import pydoc
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from gipo import baselines, objectives
 from gipo.common.errors import UserError, nearest
 from gipo.common.parsing import SEEDS, whole
-from gipo.objective import Objective
+
+if TYPE_CHECKING:
+    from gipo.objective import Objective
 
 
 def add_numbers(
@@ -59,7 +61,9 @@ def refuse_unknown(names: Iterable[str]) -> None:
                 raise UserError(f"--objectives {each}: {name} has no option {option!r}; it has {', '.join(known)}")
 
 
-def _find(name: str) -> type[Objective]:
+def _find(name: str) -> "type[Objective]":
+    from gipo import baselines, objectives  # they import torch, and not every study that has options needs it
+
     ours = {key: value for module in (objectives, baselines) for key, value in vars(module).items() if _is_one(value)}
     try:
         found = ours.get(name) or pydoc.locate(name)
@@ -71,4 +75,6 @@ def _find(name: str) -> type[Objective]:
 
 
 def _is_one(value: object) -> bool:
+    from gipo.objective import Objective
+
     return isinstance(value, type) and issubclass(value, Objective) and value is not Objective
