@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.turns import Side, take_turns
+from datamodules.collect.asynchronous import AsynchronousRollouts
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
 from datamodules.envs.metaworld import MetaWorldEnv
@@ -69,7 +70,7 @@ def _workers(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
     whole = Collection(TASK, per_worker, WORKERS * frames, policy, seed=1)
     sync = WorkerRollouts(whole, CollectorOptions(workers=WORKERS))
     with closing(sync):
-        asynchronous = WorkerRollouts(
+        asynchronous = AsynchronousRollouts(
             replace(whole, frames=frames), CollectorOptions(workers=WORKERS, asynchronous=True)
         )
         with closing(asynchronous):

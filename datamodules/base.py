@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import on_processor
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Hands, evaluate
 from datamodules.envs.choice import Simulator, chosen, who_simulates
 from datamodules.envs.simulation import Simulation
 from datamodules.options import EvaluationOptions
@@ -258,10 +258,15 @@ class PolicyDataModule(LightningDataModule, ABC):
         """The policy being trained, to act and to value with; put together where learners have parts of it."""
         return self._whole_policy(self.policy)
 
+    @property
+    def _hands(self) -> Hands | None:
+        """Processes that can take a share of evaluation."""
+        return None
+
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
         policy = on_processor(self.whole_policy())
         how = self.evaluation.deterministic, self.evaluation.max_steps
-        found = evaluate(self.evaluation_env, policy, episodes, seed, *how)
+        found = evaluate(self.evaluation_env, policy, episodes, seed, *how, hands=self._hands)
         # All ranks act on the same figures, also where their machines round differently.
         return ranks.of_the_first(found)
 

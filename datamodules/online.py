@@ -15,8 +15,9 @@ The whole loop, step by step:
     evaluate    evaluate                              datamodules/collect/evaluation.py   when due: fixed episodes
     checkpoint  LastCheckpoint.on_train_epoch_end     gipo/callbacks/last_checkpoint.py   when due: all a run needs
 
-`OnlineDataModule._iterate` goes from weights to sample. With `data.collector.workers` the first three are in
-`datamodules/collect/processes.py` or `ray_actors.py`. A test runs an iteration and holds its steps against this list.
+`OnlineDataModule._iterate` goes from weights to sample. On two cores and more a worker takes the first three steps
+(`processes.py`, on Ray `ray_actors.py`) while the learner learns: iteration k learns from what was collected during
+k − 1, by the weights that k − 1 began with. A test runs an iteration in one process and holds it against this list.
 """
 
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
+from datamodules.collect.evaluation import Hands
 from datamodules.collect.sources import RolloutSource
 from datamodules.envs.choice import Simulator
 from datamodules.envs.interface import recorded_interface
@@ -37,7 +39,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logs import Logs
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
-from datamodules.replay.ring import Replay, check_replay
+from datamodules.replay.ring import Replay, check_replay, refuse_bad_buffer
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
@@ -126,12 +128,11 @@ class OnlineDataModule(PolicyDataModule):
         self.advantages, self.refresh_every, self.estimator = advantages, refresh_every, estimator
         self.sampler, self.reward_scale, self.freeze_moments = sampler, reward_scale, freeze_moments
         self.store_params, self.replay_device, self.collector = store_params, replay_device, collector
-        self.logs = None if logs is None else Logs(logs, ingest, behaviour, self.seed)
-        self.min_ess = min_ess
+        self.logs, self.min_ess = None if logs is None else Logs(logs, ingest, behaviour, self.seed), min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
         self.total, self.iterations = total_frames, -(-total_frames // frames_per_iteration)
-        self._source = RolloutSource(collector, self.task)
+        self._source = RolloutSource(collector, self.task, evaluation)
         self._replay: Replay | None = None
 
     @property
@@ -237,15 +238,15 @@ class OnlineDataModule(PolicyDataModule):
         super().teardown(stage)
 
     def _iterate(self) -> TensorDict:
-        policy = self.whole_policy()
-        if self._replay is None:
+        policy, replay, trainer = self.whole_policy(), self._replay, self.trainer
+        if replay is None or trainer is None:
             raise RuntimeError("OnlineDataModule.setup('fit') has not run")
         if self._source.rollouts is None:
             frames, seed = self.part("frames_per_iteration"), self.own_seed
+            self._source.start(frames, policy, self.store_params, seed, self.iteration, trainer.num_devices)
             look_around(policy, self.evaluation_env, max(frames, self.part("warmup_frames")), seed)
-            self._source.start(frames, policy, self.store_params, seed, self.iteration)
         self._source.act_by(policy, seed_of(self.seed, self.iteration))
-        self._restored, replay = {}, self._replay
+        self._restored = {}
         refresh_follows = self.iteration % self.refresh_every == 0
         self._collect(replay, policy, refresh_follows)
         while len(replay) < min(self.part("warmup_frames"), self.part("capacity")):
@@ -259,6 +260,10 @@ class OnlineDataModule(PolicyDataModule):
         logged = self._logged.sample(policy, self.rounds, batch, refresh_follows, self.needs_behaviour, self.own_seed)
         collected = replay.sample(self.rounds, batch - self._logged.part(batch), version)
         return torch.cat((logged.to(replay.device), collected), 1)
+
+    @property
+    def _hands(self) -> Hands | None:
+        return self._source.hands
 
     def _collect(self, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         segment = self._source.collect()
@@ -292,9 +297,4 @@ class OnlineDataModule(PolicyDataModule):
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
         self.check_learners()
-        if self.capacity < self.frames_per_iteration:
-            raise UserError(
-                f"data.capacity={self.capacity} cannot hold one iteration of {self.frames_per_iteration} transitions"
-            )
-        if self.advantages == "stored" and self.estimator.needs_log_ratio:
-            raise UserError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+        refuse_bad_buffer(self.capacity, self.frames_per_iteration, self.advantages, self.estimator)

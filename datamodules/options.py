@@ -1,5 +1,6 @@
 """Groups of options of the data modules, each checked where it is made."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,10 +51,13 @@ class CollectorOptions:
             the start and whenever simulators begin anew, as after a checkpoint. Otherwise simulators that begin
             together stay together, and one iteration holds one slice of every episode. Such short episodes are
             bootstrapped, and left out of the returns and successes of training.
-        workers: 0 collects in this process; more start that many worker processes or Ray actors.
-        asynchronous: workers go on collecting while the learner learns (fresher throughput, staler data).
-        worker_timeout: seconds without data after which a worker counts as stuck: a process ends the run with an error,
-            a Ray actor is replaced.
+        workers: processes or Ray actors that collect; 0 collects in this process. Null is one process beside the
+            learner where it has two cores or more, else 0; a resumed run has what the run began with.
+        overlap: worker processes collect the next segment while the learner learns, by the weights that it began the
+            iteration with: what it learns from is one version old. Otherwise they wait for the newest weights.
+        asynchronous: workers never wait for the learner: which weights collect what then depends on time.
+        worker_timeout: seconds without a step (asynchronous: a segment) after which a worker counts as stuck: a process
+            ends the run with an error, a Ray actor is replaced.
         backend: `process` on this machine, or `ray` on a cluster.
         ray: options of the latter.
     """
@@ -62,7 +66,8 @@ class CollectorOptions:
     threads: int = 1
     max_steps: int | None = None
     stagger: bool = False
-    workers: int = 0
+    workers: int | None = None
+    overlap: bool = True
     asynchronous: bool = False
     worker_timeout: float = 30.0
     backend: Literal["process", "ray"] = "process"
@@ -73,9 +78,15 @@ class CollectorOptions:
         refuse_not_positive("data.collector.", counts | {"worker_timeout": self.worker_timeout})
         if self.max_steps is not None:
             refuse_not_positive("data.collector.", {"max_steps": self.max_steps})
-        refuse_negative("data.collector.", {"workers": self.workers})
-        if self.backend == "ray" and self.workers == 0:
+        refuse_negative("data.collector.", {"workers": self.workers or 0})
+        if self.backend == "ray" and not self.workers:
             raise UserError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
+
+    def processes(self, learners: int = 1) -> int:
+        """How many workers each of so many learners on this machine has; 0 where it collects itself."""
+        if self.workers is not None:
+            return self.workers
+        return int(self.asynchronous or cores() >= 2 * learners)
 
     def simulated(self, task: Simulation) -> Simulation:
         """The task as training simulates it: by `threads`, shortened to `max_steps`, out of phase with `stagger`."""
@@ -101,7 +112,7 @@ class CollectorOptions:
             every: iterations between two checkpoints.
         """
         steps = every * frames // self.simulators_together
-        if self.workers or horizon is None:
+        if horizon is None:
             return []
         if self.stagger and steps < 2 * horizon:
             return [
@@ -120,7 +131,7 @@ class CollectorOptions:
     def simulators_together(self) -> int:
         """Simulators that step together, and are behind one segment of transitions."""
         one_worker_each = self.asynchronous and self.backend == "process"
-        return self.num_envs * (1 if one_worker_each else max(self.workers, 1))
+        return self.num_envs * (1 if one_worker_each else self.workers or 1)
 
 
 @dataclass
@@ -148,6 +159,11 @@ class EvaluationOptions:
         sizes = ["episodes", "test_episodes", "num_envs"] + ["max_steps"] * (self.max_steps is not None)
         refuse_not_positive("data.evaluation.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.evaluation.", {"seed": self.seed})
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_not_positive(prefix: str, values: Mapping[str, float]) -> None:

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.usefixtures("no_plot")
 
 PROCESSES = "two workers, out of phase"  # which take seconds to start
 SETTINGS = {
-    "in this process": {},
+    "in this process": {"data__collector__workers": 0},
+    "a worker that waits": {},
     "warm-up in several segments": {"data__warmup_frames": 96, "data__capacity": 128},
     "critic alone at first": {"model__critic_warmup": 2},
     "Gaussian policy": {"model__policy": "gipo.policies.GaussianPolicy", "model__policy__bins": None},
@@ -52,7 +53,7 @@ def test_at_the_first_update_fresh_samples_are_on_policy(
 
     monkeypatch.setattr(GIPOModule, "training_step", watched)
     options = {"data__task": "Tiny-v0", "data__total_frames": ITERATIONS * FRAMES, "model__policy_lr": 3e-3}
-    main(tiny(**options | SETTINGS[name]))
+    main(tiny(**options | {"data__collector__overlap": "false"} | SETTINGS[name]))
     assert len(fresh) == ITERATIONS
     assert max(fresh) < 1e-5
     assert max(old) > 1e-2  # so that it is the age that makes the difference

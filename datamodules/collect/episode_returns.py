@@ -55,12 +55,14 @@ class EpisodeTracker:
         return means | ({"train/success": sum(successes) / len(successes)} if self.knows_success else {})
 
     def state_dict(self) -> dict[str, Any]:
-        """Finished episodes as plain data; unfinished ones end with the checkpoint."""
-        return {"finished": [list(episode) for episode in self.finished]}
+        """Finished episodes, and what there is of unfinished ones, as plain data."""
+        unfinished = [[episode, *so_far] for episode, so_far in self._open.items()]
+        return {"finished": [list(episode) for episode in self.finished], "unfinished": unfinished}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the finished episodes of a `state_dict`."""
+        """Restore `state_dict`."""
         self.finished = deque(((total, success) for total, success in state["finished"]), maxlen=self.window)
+        self._open = {episode: (total, success) for episode, total, success in state.get("unfinished", [])}
 
     @staticmethod
     def _any(flags: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:

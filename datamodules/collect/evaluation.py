@@ -1,6 +1,8 @@
 """Evaluation episodes: each begins and acts by its number alone; nothing of the training run is touched."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from tensordict import TensorDict
@@ -12,9 +14,50 @@ from datamodules.envs.seeding import begin_episodes, episode_seed
 from gipo.policies import Policy
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Evaluation:
+    """How evaluation episodes are run, however many.
+
+    Args:
+        seed: of all of them.
+        deterministic: act by the mode instead of sampling.
+        max_steps: decisions after which an episode is cut, where the task would let it go on.
+    """
+
+    seed: int
+    deterministic: bool = False
+    max_steps: int | None = None
+
+    @torch.no_grad()
+    def run(self, env: EnvBase, policy: Policy, waves: Sequence[range]) -> list[TensorDict]:
+        """The episodes with the numbers of each wave, which are as many as `env` has simulators: [N] as `evaluate`."""
+        return [_wave(env, policy, numbers, self.seed, self.deterministic, self.max_steps) for numbers in waves]
+
+
+class Hands(ABC):
+    """Processes that can run evaluation episodes beside this one, in simulators like its own."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many processes."""
+
+    @abstractmethod
+    def begin_evaluation(self, policy: Policy, how: Evaluation, shares: Sequence[Sequence[range]]) -> None:
+        """Have each process run the waves of its share."""
+
+    @abstractmethod
+    def finish_evaluation(self) -> list[list[TensorDict]]:
+        """The episodes [N] of every wave of each share, once all have ended."""
+
+
 def evaluate(
-    env: EnvBase, policy: Policy, episodes: int, seed: int, deterministic: bool = False, max_steps: int | None = None
+    env: EnvBase,
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    deterministic: bool = False,
+    max_steps: int | None = None,
+    hands: Hands | None = None,
 ) -> TensorDict:
     """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
 
@@ -29,17 +72,20 @@ def evaluate(
         seed: of all of them.
         deterministic: act by the mode instead of sampling.
         max_steps: decisions after which an episode is cut, where the task would let it go on.
+        hands: processes that take their share of the waves of N episodes.
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
     """
-    width = env.batch_size[0]
-    waves = [
-        _wave(env, policy, range(first, first + width), seed, deterministic, max_steps)
-        for first in range(0, episodes, width)
-    ]
-    return torch.cat(waves)[:episodes]
+    how, width = Evaluation(seed, deterministic, max_steps), env.batch_size[0]
+    waves = [range(first, first + width) for first in range(0, episodes, width)]
+    together = 1 + (0 if hands is None else len(hands))
+    shares = [waves[index::together] for index in range(together)]
+    if hands is not None:
+        hands.begin_evaluation(policy, how, shares[1:])
+    found = [how.run(env, policy, shares[0]), *([] if hands is None else hands.finish_evaluation())]
+    return torch.cat([found[index % together][index // together] for index in range(len(waves))])[:episodes]
 
 
 def _wave(

@@ -1,144 +1,169 @@
-"""Collection in worker processes, every wait of which is bounded."""
+"""Collection in worker processes, in lockstep with the learner."""
 
-import contextlib
 import copy
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
-from torchrl.envs import EnvBase
+from tensordict import TensorDict
 
-from datamodules.collect.actor import ReceivingActor
-from datamodules.collect.rollouts import ENDLESS, Collection, EpisodeNumbers, Rollouts, transitions
-from datamodules.collect.weight_transfer import BoundedWeightSync, count_down
-from datamodules.envs.simulation import Simulation
-from datamodules.options import CollectorOptions
+from datamodules.collect.episode_numbers import PartNumbers
+from datamodules.collect.evaluation import Evaluation, Hands
+from datamodules.collect.random_state import worker_seed
+from datamodules.collect.rollouts import Collection, Rollouts
+from datamodules.collect.worker_process import WorkerProcess
+from datamodules.options import CollectorOptions, EvaluationOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
-class WorkerRollouts(Rollouts):
-    """Several worker processes, each with `num_envs` simulators and its own copy of the policy.
+class WorkerRollouts(Rollouts, Hands):
+    """Worker processes, each with `num_envs` simulators, of which every segment joins a part.
 
-    A worker that dies, or sends nothing for `timeout` seconds, ends the run with an error that names it.
+    With `overlap` they collect while the learner learns: a segment is collected by the weights of the last `update`
+    before its `begin`, however fast anybody is, so that what is collected depends on seeds alone, as in one process.
+    One worker without `overlap` collects bit for bit what `InProcessRollouts` does.
+
+    Weights and segments are in shared memory: weights are written while nobody acts, segments to one of two places in
+    turn.
 
     Args:
-        what: to collect; a segment joins all workers, or is one worker's when asynchronous.
-        options: how many workers, whether they are asynchronous, and how long they may be silent.
+        what: to collect.
+        options: how many workers, whether they collect beside the learner, and how long they may make no step.
+        evaluation: the simulators that evaluation has.
     """
 
-    def __init__(self, what: Collection, options: CollectorOptions):
-        self._timeout = options.worker_timeout
-        self._actor = ReceivingActor(copy.deepcopy(what.policy).cpu(), what.store_params)
-        kind: Any = MultiAsyncCollector if options.asynchronous else MultiSyncCollector
-        self._collector = kind(
-            [partial(_worker_env, what.task, what.num_envs)] * options.workers,
-            self._actor,
-            frames_per_batch=what.frames,
-            weight_sync_schemes={"policy": BoundedWeightSync(self._timeout)},
-            **ENDLESS,
-            **({} if options.asynchronous else {"cat_results": 0, "use_buffers": True}),
-        )
-        self._processes = list(self._collector.procs)
-        self._collector.set_seed(what.seed)
-        self._iterator: Iterator[TensorDictBase] = iter(self._collector)
-        self._episodes = EpisodeNumbers(what.first_episode, contiguous=False)
-        self._silences = {process.pid: _Silence(time.monotonic()) for process in self._processes}
+    def __init__(
+        self,
+        what: Collection,
+        options: CollectorOptions,
+        evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
+    ):
+        count = options.processes()
+        self._overlap, self._evaluation, self._next_episode = options.overlap, evaluation, what.first_episode
+        self._acting = copy.deepcopy(what.policy).cpu().requires_grad_(False).share_memory()
+        part = replace(what, policy=self._acting, frames=what.frames // count, first_episode=0)
+        self._workers: list[WorkerProcess] = []
+        for index in range(count):
+            mine = replace(part, seed=worker_seed(what.seed, index))
+            self._workers.append(WorkerProcess(f"worker {index}", mine, options.worker_timeout, self._workers))
+        self._numbers = [PartNumbers() for _ in range(count)]
+        self._restart: int | None = None  # the seed of the new episodes that the next segment begins with
+        self._begun = False
+        self._whole: TensorDict | None = None  # the segment that was begun, once it is there
+        self._failure: UserError | None = None  # of its collection
+
+    @property
+    def next_episode(self) -> int:
+        """The number that the next new episode gets."""
+        return self._next_episode
+
+    def begin(self) -> None:
+        """Start on the next segment, where that is done beside the learner."""
+        if self._overlap:
+            self._begin()
 
     def collect(self) -> TensorDict:
-        """The next segment of transitions [M].
+        """The next segment [M], part by part in the order of the workers.
 
         Raises:
-            UserError: when a worker died or is stuck; all workers are gone then.
+            UserError: when a worker failed; all workers are gone then.
         """
-        with self._watched():
-            segment = next(self._iterator)
-            self._refuse_silence(set(segment["process"].flatten().tolist()))
-        return transitions(segment, self._episodes)
+        self._begin()
+        found = self._received()
+        self._begun, self._whole = False, None
+        return found
+
+    def ahead(self) -> TensorDict | None:
+        """The segment that `begin` started on; None where there is none, or where `collect` says why it failed."""
+        if not self._begun:
+            return None
+        try:
+            return self._received()
+        except UserError:
+            return None
 
     def update(self, policy: Policy) -> None:
-        """Send the weights to every worker.
+        """Act with these weights, once the segment that was begun is there.
 
         Raises:
             UserError: as `collect`.
         """
-        self._actor.load(policy)
-        with self._watched():
-            self._collector.update_policy_weights_()
+        if self._begun:
+            self._received()
+        self._acting.load_state_dict(policy.state_dict())
 
     def restart(self, seed: int) -> bool:
-        """Workers run on: their episodes cannot be replayed, so there is nothing to begin again."""
-        return False
+        """The next segment that is begun is of new episodes; one that was begun before belongs to the running ones."""
+        self._restart = seed
+        return True
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def begin_evaluation(self, policy: Policy, how: Evaluation, shares: Sequence[Sequence[range]]) -> None:
+        """Have each worker run evaluation episodes, the waves of its share, once the segment that was begun is there.
+
+        Raises:
+            UserError: as `collect`.
+        """
+        self.update(policy)
+        with self._all_or_none():
+            for worker, waves in zip(self._workers, shares, strict=True):
+                worker.ask("evaluate", self._evaluation.num_envs, self._evaluation.seed, how, waves)
+
+    def finish_evaluation(self) -> list[list[TensorDict]]:
+        """The episodes [N] of every wave of each share.
+
+        Raises:
+            UserError: as `collect`.
+        """
+        with self._all_or_none():
+            found = [worker.answer() for worker in self._workers]
+        return [[_as_tensors(wave) for wave in share] for share in found]
 
     def close(self) -> None:
-        """End the workers, by force if they do not answer."""
-        try:
-            self._collector.shutdown(timeout=5, raise_on_error=False)
-        finally:
-            self._kill()
+        """End the workers."""
+        for worker in self._workers:
+            worker.end()
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Bound the time that TorchRL waits for workers, and turn whatever it raises into one clear error."""
-        stuck, done = threading.Event(), threading.Event()
-        give_up = partial(self._give_up, stuck)
-        watchdog = threading.Thread(target=count_down, args=(self._timeout, done, give_up), daemon=True)
-        watchdog.start()
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        seed, self._restart = self._restart, None
+        with self._all_or_none():
+            for index, worker in enumerate(self._workers):
+                worker.ask("collect", None if seed is None else worker_seed(seed, index))
+        self._begun = True
+
+    def _received(self) -> TensorDict:
+        if self._failure is not None:
+            raise self._failure
+        if self._whole is None:
+            with self._all_or_none():
+                parts = [worker.segment() for worker in self._workers]
+            numbered = [self._numbered(*each) for each in zip(self._numbers, parts, strict=True)]
+            self._whole = numbered[0] if len(numbered) == 1 else torch.cat(numbered)
+        return self._whole
+
+    def _numbered(self, numbers: PartNumbers, part: TensorDict) -> TensorDict:
+        numbered, self._next_episode = numbers.number(part, self._next_episode)
+        return numbered
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """End all workers where one of them fails."""
         try:
             yield
-        except (RuntimeError, ValueError, OSError, EOFError) as error:  # what TorchRL raises where workers die
-            self._kill()
-            silent = f"no worker answered for {self._timeout:g} s (data.collector.worker_timeout)"
-            reason = silent if stuck.is_set() else f"a worker failed: {error}"
-            raise UserError(f"collection failed: {reason}; all workers were ended") from error
-        finally:
-            done.set()
-
-    def _refuse_silence(self, heard: set[int]) -> None:
-        """Notice a stuck worker behind others that go on: segments come first in, first out, so each has its turn."""
-        for pid, silence in self._silences.items():
-            if pid in heard:
-                self._silences[pid] = _Silence(time.monotonic())
-                continue
-            silence.segments += 1
-            if silence.segments > 2 * len(self._processes) and time.monotonic() - silence.since > self._timeout:
-                raise RuntimeError(f"process {pid} sent nothing for {self._timeout:g} s while others did")
-
-    def _give_up(self, stuck: threading.Event) -> None:
-        stuck.set()
-        self._kill()
-
-    def _kill(self) -> None:
-        """SIGKILL whoever still lives: it ends a stopped process too, and TorchRL notices within a second.
-
-        By number, because TorchRL may have closed its handle on a worker that has not ended yet.
-        """
-        for pid in self._silences:
-            # A child that nobody has waited for keeps its number, so no stranger can be hit.
-            with contextlib.suppress(ChildProcessError):
-                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    os.kill(pid, signal.SIGKILL)
+        except UserError as error:
+            self.close()
+            self._failure = UserError(f"{error}; all workers were ended")
+            raise self._failure from error.__cause__
 
 
-@dataclass
-class _Silence:
-    """Since when (monotonic seconds), and for how many segments of other workers, a worker has sent nothing."""
-
-    since: float
-    segments: int = 0
-
-
-def _worker_env(task: Simulation, num_envs: int) -> EnvBase:
-    torch.set_num_threads(1)
-    # The learner ends its workers: a signal to the whole group must let it save first.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    return task.make(num_envs, seed=0)  # the collector seeds each worker differently
+def _as_tensors(wave: dict[str, np.ndarray]) -> TensorDict:
+    return TensorDict(
+        {name: torch.from_numpy(values) for name, values in wave.items()}, batch_size=[len(wave["length"])]
+    )

@@ -1,10 +1,24 @@
-"""The process-wide random generators as plain data, for exact resume."""
+"""Seeds of workers, and the process-wide random generators as plain data, for exact resume."""
 
 import random
 from typing import Any
 
 import numpy as np
 import torch
+
+
+def worker_seed(seed: int, index: int, generation: int = 0) -> int:
+    """The run's own seed for the first worker, another for every other worker and every one in its place."""
+    if index == generation == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, index, generation]).generate_state(1)[0])
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the legacy global one, which libraries use
+    torch.manual_seed(seed)
 
 
 def generator_states() -> dict[str, Any]:

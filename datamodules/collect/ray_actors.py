@@ -15,11 +15,12 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from datamodules.collect.episode_numbers import PartNumbers
+from datamodules.collect.random_state import worker_seed
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
 from datamodules.options import CollectorOptions
@@ -49,17 +50,18 @@ class RayRollouts(Rollouts):
     def __init__(self, what: Collection, options: CollectorOptions):
         self._seed, self._timeout, self._options = what.seed, options.worker_timeout, options.ray
         self._ahead = options.ray.max_staleness if options.asynchronous else 0
+        self._count = options.processes()
         self._replaced = 0
         self._next_episode = what.first_episode
-        self._cluster = RayCluster(options.ray.address, options.workers * options.ray.cpus)
+        self._cluster = RayCluster(options.ray.address, self._count * options.ray.cpus)
         self._ray = self._cluster.ray
         collecting = self._ray.remote(_Collecting)
         self._make = collecting.options(num_cpus=options.ray.cpus, max_restarts=0, max_task_retries=0).remote
-        part = what.frames // options.workers
+        part = what.frames // self._count
         self._what = self._ray.put(replace(what, frames=part, policy=copy.deepcopy(what.policy).cpu(), first_episode=0))
         self._workers: list[_Worker] = []
         try:
-            self._workers = [_Worker(index) for index in range(options.workers)]
+            self._workers = [_Worker(index) for index in range(self._count)]
             for worker in self._workers:
                 self._begin(worker)
             for worker in self._workers:
@@ -96,7 +98,7 @@ class RayRollouts(Rollouts):
         self._seed = seed
         for worker in self._workers:
             worker.requests.clear()
-            worker.episodes.clear()
+            worker.episodes.begin_again()
             worker.restart = self._seed_of(worker)
         return True
 
@@ -165,7 +167,7 @@ class RayRollouts(Rollouts):
         worker.generation += 1
         worker.restart = None
         worker.requests.clear()
-        worker.episodes.clear()
+        worker.episodes.begin_again()
         self._begin(worker)
         self._meet(worker)
         for weights in owed:
@@ -177,23 +179,12 @@ class RayRollouts(Rollouts):
         worker.actor = None
 
     def _seed_of(self, worker: "_Worker") -> int:
-        """The run's own seed for the first actor, another for every other actor and every one in its place."""
-        if worker.index == worker.generation == 0:
-            return self._seed
-        return int(np.random.SeedSequence([self._seed, worker.index, worker.generation]).generate_state(1)[0])
+        return worker_seed(self._seed, worker.index, worker.generation)
 
     def _numbered(self, worker: "_Worker", part: TensorDict) -> TensorDict:
         """An actor counts its episodes from 0; here they get numbers of the run."""
-        counted, inverse = part["episode"].unique(return_inverse=True)
-        known = worker.episodes
-        # Every simulator is in every part: an episode that is not in this one is over.
-        worker.episodes = {}
-        for episode in counted.tolist():
-            if episode not in known:
-                known[episode] = self._next_episode
-                self._next_episode += 1
-            worker.episodes[episode] = known[episode]
-        return part.set("episode", torch.tensor(list(worker.episodes.values()))[inverse])
+        numbered, self._next_episode = worker.episodes.number(part, self._next_episode)
+        return numbered
 
 
 class _Worker:
@@ -207,7 +198,7 @@ class _Worker:
         self.process = 0
         self.restart: int | None = None  # seed of the new episodes that its next request begins with
         self.requests: deque[tuple[Any, Any]] = deque()  # results to come and the weights they are made with
-        self.episodes: dict[int, int] = {}  # numbers of the run, by the actor's own, of episodes that may go on
+        self.episodes = PartNumbers()
 
     @property
     def name(self) -> str:

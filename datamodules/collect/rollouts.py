@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
 from torchrl.collectors import Collector
 
 from datamodules.collect.actor import Actor, on_processor
+from datamodules.collect.episode_numbers import EpisodeNumbers
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.simulation import Simulation
 from gipo.policies import Policy
@@ -48,11 +48,19 @@ class Collection:
 class Rollouts(ABC):
     """A source of transitions that acts with the newest policy it was given."""
 
-    _episodes: "EpisodeNumbers"
-
     @abstractmethod
     def collect(self) -> TensorDict:
-        """The next segment of transitions [M], in time order within each episode."""
+        """The next segment of transitions [M], in time order within each episode; to be kept before the one after it.
+
+        It may lie in memory that the segment after the next is written to.
+        """
+
+    def begin(self) -> None:  # noqa: B027 - most have nothing to do
+        """Start on the next segment, by the weights of the last `update`, where that is done beside the learner."""
+
+    def ahead(self) -> TensorDict | None:
+        """The segment that `begin` started on, once it is whole; None where there is none, or its collection failed."""
+        return None
 
     @abstractmethod
     def update(self, policy: Policy) -> None:
@@ -67,9 +75,9 @@ class Rollouts(ABC):
         """
 
     @property
+    @abstractmethod
     def next_episode(self) -> int:
         """The number that the next new episode gets."""
-        return self._episodes.next
 
     @abstractmethod
     def close(self) -> None:
@@ -109,33 +117,14 @@ class InProcessRollouts(Rollouts):
         self._episodes.begin_again()
         return True
 
+    @property
+    def next_episode(self) -> int:
+        """The number that the next new episode gets."""
+        return self._episodes.next
+
     def close(self) -> None:
         """Close the simulators."""
         self._collector.shutdown()
-
-
-class EpisodeNumbers:
-    """Turns TorchRL's trajectory ids into episode numbers that go on across restarts and resumed runs.
-
-    In one process the first segment after a restart holds a frame of every simulator, so its smallest id is where the
-    collector began counting; with workers ids only ever grow from 0.
-    """
-
-    def __init__(self, first: int, contiguous: bool):
-        self.next = first
-        self._offset: int | None = None if contiguous else first
-
-    def begin_again(self) -> None:
-        """The collector was restarted: the next segment says where it counts from."""
-        self._offset = None
-
-    def __call__(self, trajectory: Tensor) -> Tensor:
-        """Episode numbers of TorchRL's trajectory ids, the same shape."""
-        if self._offset is None:
-            self._offset = self.next - int(trajectory.min())
-        episode = trajectory + self._offset
-        self.next = max(self.next, int(episode.max()) + 1)
-        return episode
 
 
 def transitions(segment: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:

@@ -128,6 +128,14 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     return frames.select(*keys).reshape(rounds, batch)
 
 
+def refuse_bad_buffer(capacity: int, frames: int, advantages: str, estimator: Estimator) -> None:
+    """Raise a UserError when a buffer of so many transitions cannot serve iterations of `frames` new ones."""
+    if capacity < frames:
+        raise UserError(f"data.capacity={capacity} cannot hold one iteration of {frames} transitions")
+    if advantages == "stored" and estimator.needs_log_ratio:
+        raise UserError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+
+
 def check_replay(
     state: dict[str, Any],
     capacity: int,

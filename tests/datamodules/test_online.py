@@ -38,7 +38,14 @@ def test_an_iteration_goes_as_the_outline_says(tiny: Callable[..., list[str]]) -
 
     sys.setprofile(watch)
     try:
-        main(tiny(data__task="Tiny-v0", data__total_frames=32, trainer__check_val_every_n_epoch=1))
+        main(
+            tiny(
+                data__task="Tiny-v0",
+                data__total_frames=32,
+                trainer__check_val_every_n_epoch=1,
+                data__collector__workers=0,
+            )
+        )
     finally:
         sys.setprofile(None)
     iteration = taken[taken.index("weights") :]  # before it a new policy has looked around

@@ -8,7 +8,7 @@ from datamodules.collect import sources
 from datamodules.collect.rollouts import Collection
 from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
-from datamodules.options import CollectorOptions, RayOptions
+from datamodules.options import CollectorOptions, EvaluationOptions, RayOptions
 
 TASK, POLICY = simulation("Pendulum-v1"), object()
 SHORT = Shortened(TASK, 9)
@@ -18,7 +18,8 @@ SHORT = Shortened(TASK, 9)
     ("name", "options", "seed", "task"),
     [
         ("InProcessRollouts", {"workers": 0}, 40, TASK),
-        ("WorkerRollouts", {"workers": 2}, 49, TASK),  # the iteration's
+        ("WorkerRollouts", {"workers": 2, "asynchronous": False}, 40, TASK),
+        ("AsynchronousRollouts", {"workers": 2}, 49, TASK),  # the iteration's
         ("RayRollouts", {"workers": 2, "backend": "ray", "ray": RayOptions(max_staleness=2)}, 40, TASK),
         ("InProcessRollouts", {"max_steps": 9}, 40, SHORT),
     ],
@@ -26,10 +27,44 @@ SHORT = Shortened(TASK, 9)
 def test_the_options_choose_the_source(
     name: str, options: dict[str, Any], seed: int, task: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collector = CollectorOptions(num_envs=3, asynchronous=True, worker_timeout=7.0, **options)
+    collector = CollectorOptions(num_envs=3, worker_timeout=7.0, **{"asynchronous": True} | options)
+    evaluation = EvaluationOptions(num_envs=4)
     monkeypatch.setattr(sources, name, lambda *given: given)
-    source = sources.RolloutSource(collector, TASK)
+    source = sources.RolloutSource(collector, TASK, evaluation)
     source.load_state_dict({"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}})
     source.start(12, POLICY, True, 40, 9)  # type: ignore[arg-type]
     what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)  # type: ignore[arg-type]
-    assert source.rollouts == ((what, collector) if collector.workers else (what,))  # type: ignore[comparison-overlap]
+    given = {"InProcessRollouts": (what,), "WorkerRollouts": (what, collector, evaluation)}
+    assert source.rollouts == given.get(name, (what, collector))  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "learners", "began_with", "workers"),
+    [
+        (1, None, 1, None, 0),
+        (2, None, 1, None, 1),
+        (2, None, 2, None, 0),
+        (4, None, 2, None, 1),
+        (2, 0, 1, None, 0),
+        (1, 3, 1, None, 3),
+        (1, None, 1, 1, 1),  # a resumed run has what it began with
+        (2, None, 1, 0, 0),
+        (2, 2, 1, 1, 2),  # unless told otherwise
+    ],
+)
+def test_a_worker_is_beside_the_learner_where_there_is_a_core_for_it(
+    cores: int,
+    asked: int | None,
+    learners: int,
+    began_with: int | None,
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("datamodules.options.cores", lambda: cores)
+    monkeypatch.setattr(sources, "rollouts", lambda what, options, *_: options.workers)
+    source = sources.RolloutSource(CollectorOptions(workers=asked), TASK, EvaluationOptions())
+    if began_with is not None:
+        state = {"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}}
+        source.load_state_dict(state | {"workers": began_with})
+    source.start(20, POLICY, False, 1, 0, learners)  # type: ignore[arg-type]
+    assert source.rollouts == workers  # type: ignore[comparison-overlap]
