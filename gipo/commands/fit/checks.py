@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from datamodules.envs import metaworld
 from datamodules.replay.values import log_ratios
 from gipo.commands import staleness
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.common.extras import install
+from gipo.common.simulators.equality import why_not_native
 from gipo.common.simulators.native import available
 from gipo.module import GIPOModule
 
@@ -35,17 +37,21 @@ def refuse_another_task(trained: str | None, asked: str) -> None:
         )
 
 
-def simulate_as_before(data: Any, head: CheckpointHead) -> None:
-    """Have a checkpoint's task simulated as in its run, where `data.simulator=auto` leaves that open.
+def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
+    """Say in the configuration what `data.simulator=auto` comes to: what the checkpoint's run had, or what there is.
 
     Args:
         data: options of the data module.
-        head: of the checkpoint; one from before there was a choice names no simulator.
+        head: of the checkpoint, if there is one; from before there was a choice it names no simulator.
 
     Raises:
-        UserError: when that simulator is not installed.
+        UserError: when a checkpoint's simulator is not installed.
     """
-    if data.get("simulator") != "auto" or data.get("task") != head.task:
+    task = data.get("task")
+    if data.get("simulator") != "auto" or not isinstance(task, str) or metaworld.find(task) is None:
+        return
+    if head is None or head.task != task:
+        data.simulator = "python" if why_not_native(task) else "envpool"
         return
     data.simulator = head.simulator or "python"
     if data.simulator == "envpool" and not available():

@@ -28,7 +28,7 @@ from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunP
 from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
-from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness, simulate_as_before
+from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness, settle_simulator
 from gipo.commands.fit.parser import FitParser
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
@@ -87,8 +87,8 @@ class GipoCLI(LightningCLI):
             config.seed_everything, None if _speaks() else os.environ.get("PL_GLOBAL_SEED")
         )
         config.data.seed = config.seed_everything
-        if config.ckpt_path is not None:
-            simulate_as_before(config.data, CheckpointHead.of(load_checkpoint(config.ckpt_path)))
+        path = config.ckpt_path
+        settle_simulator(config.data, None if path is None else CheckpointHead.of(load_checkpoint(path)))
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; refuse an occupied one before anything is built."""

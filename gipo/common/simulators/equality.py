@@ -10,6 +10,7 @@ from gipo.common.extras import install
 from gipo.common.simulators.native import available
 
 MEASURED = Path(__file__).with_name("equality.json")
+OWN_MUJOCO = "3.6.0"  # that EnvPool 1.2.5 is built with
 COMPARED = ("envpool", "metaworld", "mujoco")  # packages whose versions it was measured with
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,13 +67,10 @@ class Pool:
         library = envpool()
         options: dict[str, Any] = {"num_envs": len(seeds), "num_threads": threads}
         options["seed"] = np.asarray(seeds, np.uint32).astype(np.int32).tolist()
-        metaworld = task.startswith(METAWORLD)
-        if metaworld:
+        if task.startswith(METAWORLD):
             options["partially_observable"] = False
-        with lean_models(Path(library.registration.base_path)) if metaworld else nullcontext() as models:
-            if models:
-                options["base_path"] = models
-            self._pool: Any = library.make_gymnasium(task, **options)
+            options["base_path"] = lean_models(Path(library.registration.base_path))
+        self._pool: Any = library.make_gymnasium(task, **options)
         self._dtype = self._pool.action_space.dtype
         self._success: str | None = success_key(self._pool.spec)
 
