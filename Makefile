@@ -8,6 +8,8 @@ ROUNDS ?= 1
 BASE ?= 3.10 3.11 3.12 3.13
 TRAIN ?= 3.12
 export OMP_NUM_THREADS ?= 1
+# What is installed is compiled when it is imported, a third of it ever, in place of all of it at once; so that is kept.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test campaign lint dist pythons bench docs clean
 
@@ -46,5 +48,5 @@ clean:
 # `train` is what the demo needs; `dev` adds the tests' tools and every extra, 3 GB of it LIBERO's assets.
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[$*]'
 	touch $@

@@ -1,4 +1,4 @@
-"""MetaWorld's tasks, many simulators to a process."""
+"""MetaWorld's tasks, many simulators to a process; MetaWorld, a third of a start-up, is imported for a task of it."""
 
 import copy
 import functools
@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
-from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from datamodules.envs.batched import BatchedEnv, Outcome
 from datamodules.envs.simulation import SeededSimulation
 from gipo.common.simulators.metaworld import interface, show_goal, trust_rotations
 
+VERSION = "-v3"  # what the names of its tasks end with
+
 
 def find(name: str) -> "MetaWorldTask | None":
     """The MetaWorld task of this name, where there is one."""
-    return MetaWorldTask(name) if name in ALL_V3_ENVIRONMENTS else None
+    return MetaWorldTask(name) if name.endswith(VERSION) and name in environments() else None
+
+
+def environments() -> dict[str, Any]:
+    """MetaWorld's own class of every task, by its name."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    return dict(ALL_V3_ENVIRONMENTS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,11 @@ class MetaWorldTask(SeededSimulation):
     """
 
     name: str
-    horizon = SawyerXYZEnv.max_path_length
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which MetaWorld truncates an episode."""
+        return int(environments()[self.name].max_path_length)
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -86,21 +96,23 @@ class MetaWorldEnv(BatchedEnv):
 
 
 @functools.lru_cache(maxsize=1)
-def _compiled(task: str) -> mujoco.MjModel:
+def _compiled(task: str) -> Any:
     """The task's model, to copy: reading its XML and meshes takes as long as copying it twenty times."""
-    return ALL_V3_ENVIRONMENTS[task]().model
+    return environments()[task]().model
 
 
 def _simulators(task: str, count: int) -> list[Any]:
-    base = ALL_V3_ENVIRONMENTS[task]
+    from mujoco import MjData
+
+    base = environments()[task]
     compiled = _compiled(task)
 
     class CopiedTask(base):  # type: ignore[misc, valid-type]
         """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""
 
-        def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        def _initialize_simulation(self) -> tuple[Any, Any]:
             model = copy.copy(compiled)
-            return model, mujoco.MjData(model)
+            return model, MjData(model)
 
     simulators = [CopiedTask() for _ in range(count)]
     for simulator in simulators:

@@ -4,7 +4,6 @@ import inspect
 import pydoc
 
 from gymnasium import registry
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from datamodules.envs import envpool, gymnasium, metaworld
 from datamodules.envs.libero import states, tasks
@@ -37,7 +36,7 @@ def simulation(name: str) -> Simulation:
         return _made(name)
     if (found := find(name)) is not None:
         return found
-    known = [*ALL_V3_ENVIRONMENTS, *registry, *tasks.names()]
+    known = [*metaworld.environments(), *registry, *tasks.names()]
     raise UserError(
         f"unknown task {name!r}: neither a MetaWorld task nor a registered Gymnasium id (or module:Id), nor one of "
         f"LIBERO's, nor the import path of a Simulation. Nearest: {nearest(name, known)}"
