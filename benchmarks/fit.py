@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.training.marks import read
 from benchmarks.training.process_tree import watched
-from benchmarks.training.timing import Training, figures
+from benchmarks.training.timing import Training, figures, simulator
 from gipo.common.errors import UserError
 
 ROOT, TRAINING = Path(__file__).parents[1], Path(__file__).parent / "training"
@@ -51,7 +51,8 @@ def one_run(python: Path, steps: int, options: Sequence[str] = ()) -> dict[str, 
             "--trainer.callbacks+=timed.clock.Clock", f"--trainer.callbacks.file={marks}", *options,
         ]  # fmt: skip
         usage = watched([str(python), *arguments], folder, folder / "log")
-        return figures(Training(read(marks), usage.started), usage)
+        found = figures(Training(read(marks), usage.started), usage)
+        return {**found, "simulator": simulator(folder / "run")}
 
 
 def compare(against: Path, turns: int, steps: int, options: Sequence[str] = ()) -> dict[str, Any]:
@@ -69,10 +70,11 @@ def compare(against: Path, turns: int, steps: int, options: Sequence[str] = ()) 
     for _ in range(turns):
         for side, python in (("this", Path(sys.executable)), ("against", other.absolute())):
             sides[side].append(one_run(python, steps, options if side == "this" else ()))
-    names = list(sides["this"][0])
+    names = [name for name in sides["this"][0] if name != "simulator"]
     return {
         "turns": turns,
         **{f"{side}_{name}": median(one[name] for one in runs) for side, runs in sides.items() for name in names},
+        **{f"{side}_simulator": runs[0]["simulator"] for side, runs in sides.items()},
         "steps_per_s_ratio": _ratio(sides, "steps_per_s"),
         "processor_time_ratio": 1 / _ratio(sides, "processor_s_per_1000_steps"),
     }

@@ -21,7 +21,7 @@ from benchmarks.peers.rivals import RIVALS
 from benchmarks.peers.table import table
 from benchmarks.training.marks import read
 from benchmarks.training.process_tree import watched
-from benchmarks.training.timing import Training, figures
+from benchmarks.training.timing import Training, figures, simulator
 from gipo.common.errors import UserError, nearest
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +102,7 @@ def measure_one(peer: str, seed: int, given: argparse.Namespace, folder: Path) -
         "task": given.task,
         "seed": seed,
         "options": given.options if peer == "gipo" else [],
+        "simulator": simulator(folder / "run") if peer == "gipo" else "python",
         "steps_to": steps_to,
         "seconds_to": seconds_to,
         **figures(training, usage),

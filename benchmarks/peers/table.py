@@ -7,16 +7,17 @@ from typing import Any
 from gipo.common.tables import markdown
 
 HEAD = (
-    "task", "peer", "reached", "environment steps", "seconds of training", "steps/s", "processor s / 1 000 steps",
-    "start-up s", "peak MiB",
+    "task", "peer", "simulator", "reached", "environment steps", "seconds of training", "steps/s",
+    "processor s / 1 000 steps", "start-up s", "peak MiB",
 )  # fmt: skip
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """Markdown; where fewer than half of the runs of a peer reached the success, they have no median to it."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["task"], " ".join([run["peer"], *run["options"]])), []).append(run)
+        group = run["task"], " ".join([run["peer"], *run["options"]]), run["simulator"]
+        groups.setdefault(group, []).append(run)
     return markdown(HEAD, [[*key, *_row(group)] for key, group in groups.items()])
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.training.marks import Mark
 from benchmarks.training.process_tree import Usage
@@ -84,6 +87,12 @@ def figures(training: Training, usage: Usage) -> dict[str, Any]:
         "startup_s": training.startup,
         "peak_mib": usage.peak_mib,
     }
+
+
+def simulator(run: Path) -> str:
+    """What simulated the run of `gipo fit` in this folder, as its configuration says."""
+    found: str = yaml.safe_load((run / "config.yaml").read_text())["data"].get("simulator", "python")
+    return found
 
 
 def _stretches(marks: Sequence[Mark]) -> list[Stretch]:

@@ -19,6 +19,9 @@ def started(monkeypatch):
 
     def watched(command, cwd, log, environment):
         words.append(list(command))
+        if "fit" in command:
+            (run := log.parent / "run").mkdir()
+            (run / "config.yaml").write_text("data: {simulator: envpool}")
         return Usage(0.0, [0.0, 8.0], [1 << 20, 2 << 20], [0.0, 8.0])
 
     monkeypatch.setattr(command, "watched", watched)
@@ -38,21 +41,22 @@ def test_peers_take_turns_and_every_run_is_a_line(started, tmp_path, capsys) -> 
     assert (ours["steps_to"], ours["seconds_to"], ours["steps_per_s"], ours["peak_mib"]) == (12_000, 12.0, 1000.0, 2.0)
     assert ours["options"] == ["--data.collector.workers=0"]
     assert theirs["options"] == []
+    assert (ours["simulator"], theirs["simulator"]) == ("envpool", "python")
     assert {"fit", "--seed_everything=3", "--data.total_frames=12000", "--data.collector.workers=0"} <= {*started[0]}
     assert started[1][1:7] == ["-m", "benchmarks.peers.rivals", "ppo", "reach-v3", "3", "12000"]
 
 
 def test_runs_become_a_table_of_medians(tmp_path, capsys) -> None:
-    run = {"peer": "ppo", "task": "reach-v3", "options": [], "steps_per_s": 1500.0, "startup_s": 9.5,
-           "processor_s_per_1000_steps": 0.6, "peak_mib": 700.0}  # fmt: skip
+    run = {"peer": "ppo", "task": "reach-v3", "simulator": "python", "options": []}
+    run |= {"steps_per_s": 1500.0, "startup_s": 9.5, "processor_s_per_1000_steps": 0.6, "peak_mib": 700.0}
     ends = [(10_000, 7.0), (None, None), (30_000, 21.0)]
     runs = [{**run, "steps_to": steps, "seconds_to": seconds} for steps, seconds in ends]
     runs += [{**run, "peer": "sac", "steps_to": None, "seconds_to": None}]
     (tmp_path / "peers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in runs))
     command.main(["--table", str(tmp_path / "peers.jsonl")])
     *_, ppo, sac = capsys.readouterr().out.splitlines()
-    assert ppo == "| reach-v3 | ppo | 2 of 3 | 30 000 | 21 | 1 500 | 0.6 | 9.5 | 700 |"
-    assert sac == "| reach-v3 | sac | 0 of 1 | – | – | 1 500 | 0.6 | 9.5 | 700 |"
+    assert ppo == "| reach-v3 | ppo | python | 2 of 3 | 30 000 | 21 | 1 500 | 0.6 | 9.5 | 700 |"
+    assert sac == "| reach-v3 | sac | python | 0 of 1 | – | – | 1 500 | 0.6 | 9.5 | 700 |"
 
 
 def test_what_is_not_installed_is_named_with_its_extra(monkeypatch, capsys) -> None:

@@ -19,6 +19,13 @@ def test_memory_and_processor_time_of_a_child_count(tmp_path) -> None:
     assert usage.processor_seconds(usage.started, usage.at[-1]) == pytest.approx(usage.processor[-1], abs=0.1)
 
 
+def test_memory_that_processes_share_counts_once(tmp_path) -> None:
+    # both hold the same 64 MiB: those of the parent before it forked
+    share = "import os, time; x = b'1' * (64 << 20); pid = os.fork(); time.sleep(0.5)"
+    usage = watched([sys.executable, "-c", share], tmp_path, tmp_path / "log", every=0.02)
+    assert 64 < usage.peak_mib < 110
+
+
 def test_processor_time_lies_between_samples() -> None:
     usage = Usage(0.0, [0.0, 10.0, 20.0], [1, 1, 1], [0.0, 10.0, 30.0])
     assert usage.processor_seconds(5.0, 15.0) == 15.0
