@@ -1,8 +1,8 @@
 """Run a command and watch all its processes: memory and processor time.
 
-Memory is the proportional set size (PSS): what processes share is divided between them, so that their sum counts it
-once. Processes that do not belong to the command take a part of libraries that they have mapped too: on a machine that
-does something else, memory comes out too small.
+What processes share counts once. Two figures are at most the true one, and the larger is taken: the sum of their
+proportional set sizes (PSS), of which processes outside the command that have mapped the same libraries take a part;
+and what each has for itself (USS), plus what the one that shares most has beside that.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ class Usage:
     Args:
         started: seconds of `time.monotonic` at which it was started.
         at: seconds of `time.monotonic` of each sample.
-        memory: bytes of all its processes together (PSS), of each sample.
+        memory: bytes of all its processes together, of each sample.
         processor: seconds of processor time until then, of all its processes, of each sample.
     """
 
@@ -80,7 +80,7 @@ def watched(
 
 def _sample(root: psutil.Process, usage: Usage) -> None:
     """Add what a process and its descendants have now."""
-    at, memory, processor = time.monotonic(), 0, 0.0
+    at, processor, proportional, own, shared = time.monotonic(), 0.0, 0, 0, 0
     try:
         members = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -90,10 +90,12 @@ def _sample(root: psutil.Process, usage: Usage) -> None:
             times = member.cpu_times()
             # that of processes that have ended is their parents'
             processor += times.user + times.system + times.children_user + times.children_system
-            memory += member.memory_full_info().pss
+            memory = member.memory_full_info()
+            proportional, own = proportional + memory.pss, own + memory.uss
+            shared = max(shared, memory.rss - memory.uss)
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # ended in between
             continue
-    if memory:
+    if own:
         usage.at.append(at)
-        usage.memory.append(memory)
+        usage.memory.append(max(proportional, own + shared))
         usage.processor.append(processor)
