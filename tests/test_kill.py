@@ -48,9 +48,12 @@ def kill(process: Process, folder: Path, chance: random.Random, in_a_save: bool)
 KILLS = pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.campaign)])
 @KILLS
-def test_killed_runs_end_where_the_whole_run_ends(kills: int, start: Start, tiny: Args, tmp_path: Path) -> None:
-    options = OPTIONS | {"data__total_frames": 32 * (30 + 10 * kills)}
+def test_killed_runs_end_where_the_whole_run_ends(
+    kills: int, workers: int, start: Start, tiny: Args, tmp_path: Path
+) -> None:
+    options = OPTIONS | {"data__total_frames": 32 * (30 + 10 * kills), "data__collector__workers": workers}
     killed_equals_whole(lambda name: tiny(name, **options), kills, start, tmp_path)
 
 

@@ -386,7 +386,7 @@ WORKER_RUN = {
 }
 
 
-@pytest.mark.parametrize("asynchronous", [pytest.param("false", marks=pytest.mark.campaign), "true"])
+@pytest.mark.parametrize("asynchronous", ["false", pytest.param("true", marks=pytest.mark.campaign)])
 def test_a_killed_learner_leaves_no_worker(asynchronous: str, start: Start, tiny: Args) -> None:
     process = start(tiny(**WORKER_RUN, data__collector__asynchronous=asynchronous))
     process.wait_for_training()
