@@ -18,6 +18,8 @@ from datamodules.options import CollectorOptions, EvaluationOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 
+PATIENCE = 20.0  # seconds that a worker may take to finish what it does, at the end of a run
+
 
 class WorkerRollouts(Rollouts, Hands):
     """Worker processes, each with `num_envs` simulators, of which every segment joins a part.
@@ -125,11 +127,12 @@ class WorkerRollouts(Rollouts, Hands):
         return [[_as_tensors(wave) for wave in share] for share in found]
 
     def close(self) -> None:
-        """End the workers."""
-        for worker in self._workers:
-            worker.end()
+        """End the workers, once they have nothing to do; by force if that takes long. Safe to call twice."""
+        self._end(PATIENCE)
 
     def _begin(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         if self._begun:
             return
         seed, self._restart = self._restart, None
@@ -148,6 +151,12 @@ class WorkerRollouts(Rollouts, Hands):
             self._whole = numbered[0] if len(numbered) == 1 else torch.cat(numbered)
         return self._whole
 
+    def _end(self, patience: float) -> None:
+        for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
+            worker.end(patience)
+
     def _numbered(self, numbers: PartNumbers, part: TensorDict) -> TensorDict:
         numbered, self._next_episode = numbers.number(part, self._next_episode)
         return numbered
@@ -158,7 +167,7 @@ class WorkerRollouts(Rollouts, Hands):
         try:
             yield
         except UserError as error:
-            self.close()
+            self._end(patience=0.0)
             self._failure = UserError(f"{error}; all workers were ended")
             raise self._failure from error.__cause__
 

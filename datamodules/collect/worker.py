@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import Any, NamedTuple
@@ -64,24 +65,27 @@ def serve(what: Collection, connection: Connection, inherited: Sequence[Connecti
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
-    worker: Worker | None = None
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the learner has no more to ask for
+        _answer(what, connection, steps)
+
+
+def _answer(what: Collection, connection: Connection, steps: Tensor) -> None:
+    with ExitStack() as simulators:
+        worker: Worker | None = None
+        while True:
             number, command, arguments = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            worker = worker or Worker(what, steps)
-            result: Any = getattr(worker, command)(*arguments)
-        except UserError as error:
-            result = Failure(str(error), "")
-        except Exception as error:  # whatever a simulator raises: the learner says it
-            result = Failure(described(error), traceback.format_exc())
-        connection.send((number, result))
-        if isinstance(result, Collected) and result.layout is not None:
-            assert worker is not None
-            assert worker.segments is not None
-            send_handle(connection, worker.segments.descriptor, os.getppid())
+            try:
+                worker = worker or simulators.enter_context(closing(Worker(what, steps)))
+                result: Any = getattr(worker, command)(*arguments)
+            except UserError as error:
+                result = Failure(str(error), "")
+            except Exception as error:  # whatever a simulator raises: the learner says it
+                result = Failure(described(error), traceback.format_exc())
+            connection.send((number, result))
+            if isinstance(result, Collected) and result.layout is not None:
+                assert worker is not None
+                assert worker.segments is not None
+                send_handle(connection, worker.segments.descriptor, os.getppid())
 
 
 class Worker:
@@ -121,6 +125,12 @@ class Worker:
         found = how.run(self._evaluation_env, self._what.policy, waves)
         # As arrays: torch would send every tensor as shared memory of its own.
         return [{name: values.numpy() for name, values in wave.items()} for wave in found]
+
+    def close(self) -> None:
+        """Close all simulators, which may be processes."""
+        self._rollouts.close()
+        if self._evaluation_env is not None:
+            self._evaluation_env.close()
 
     def _count(self, *_: Any) -> None:
         self._steps += 1

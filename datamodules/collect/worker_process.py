@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.reduction import recv_handle
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from datamodules.collect.worker import Collected, Failure, serve
 from gipo.common.errors import UserError
 
 START = 120.0  # seconds that a worker may take to its first step, where `worker_timeout` is less
+DYING = 5.0  # seconds from the end of a connection to that of its process
 STOPPED = 15  # ticks in a row in which a worker is stopped and the learner is not
 # As torch's DataLoader has it: a script needs no `__main__` guard, and what is loaded is loaded once.
 CONTEXT: Any = get_context("fork" if sys.platform == "linux" else "spawn")
@@ -42,9 +44,11 @@ class WorkerProcess:
         inherited = [other._connection for other in others] + [self._connection]
         # What is spawned inherits nothing.
         inherited = inherited if CONTEXT.get_start_method() == "fork" else []
-        self._process = CONTEXT.Process(target=serve, args=(what, theirs, inherited, self._steps), daemon=True)
+        # No daemon, which could have no processes of its own, as some simulators are.
+        self._process = CONTEXT.Process(target=serve, args=(what, theirs, inherited, self._steps))
         self._process.start()
         theirs.close()
+        self._at_exit = Finalize(self, self._process.kill, exitpriority=1)  # before Python waits for it
 
     @property
     def pid(self) -> int:
@@ -86,13 +90,17 @@ class WorkerProcess:
         assert self._segments is not None
         return self._segments[collected.place]
 
-    def end(self) -> None:
-        """SIGKILL, which ends a stopped process too; safe to call twice."""
+    def dismiss(self) -> None:
+        """Have it end as soon as it has nothing to do; `end` waits for that."""
         self._connection.close()
-        with suppress(ValueError):  # it is closed already
-            self._process.kill()
+
+    def end(self, patience: float) -> None:
+        """Wait so many seconds for its end, and then send SIGKILL, which ends a stopped process too."""
+        self.dismiss()
+        if self._at_exit.still_active():
+            self._process.join(patience)
+            self._at_exit()
             self._process.join()
-            self._process.close()
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -100,7 +108,7 @@ class WorkerProcess:
         try:
             yield
         except (EOFError, OSError) as error:
-            self._process.join(TICK)
+            self._process.join(DYING)
             code = self._process.exitcode
             how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
             raise UserError(f"collection failed: {self._name} (process {self.pid}) ended {how}") from error
