@@ -11,13 +11,8 @@ from collections.abc import Sequence
 
 from gipo.common.boundary import DEBUG_HELP, run
 from gipo.common.errors import UserError, nearest
-from gipo.common.interpreter import uncollected, without
+from gipo.common.interpreter import lean_imports
 from gipo.common.working_folder import refuse_shadows
-
-# Lightning and TorchRL import these, where they are installed, for metrics of texts and sounds, plots and collectors
-# that a run has no use for: a third of its start-up. Who needs one, in a run too, imports it as ever.
-UNUSED = ("matplotlib", "scipy", "transformers")
-UNUSED_AND_REFUSED = ("ray",)
 
 COMMANDS = {
     "fit": "train: on what is collected, or on logs",
@@ -90,7 +85,7 @@ def _command(arguments: list[str]) -> int | None:
         at = arguments.index(command)
         lineage(arguments[:at] + arguments[at + 1 :])
         return None
-    with uncollected(), without(UNUSED, UNUSED_AND_REFUSED):
+    with lean_imports():
         from gipo.commands.fit.cli import main as fit
     fit(arguments)
     return None

@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+# Lightning and TorchRL import these, where they are installed, for metrics of texts and sounds, plots and collectors
+# that a run has no use for: a third of its start-up. Who needs one, in a run too, imports it as ever.
+UNUSED = ("matplotlib", "scipy", "transformers")
+UNUSED_AND_REFUSED = ("ray",)
+
 
 @contextlib.contextmanager
 def without(packages: Sequence[str], refused: Sequence[str] = ()) -> Iterator[None]:
@@ -63,3 +68,10 @@ def uncollected() -> Iterator[None]:
             yield
     finally:
         gc.freeze()
+
+
+@contextlib.contextmanager
+def lean_imports() -> Iterator[None]:
+    """How Lightning, TorchRL and what uses them are imported: without what no run of ours uses, and uncollected."""
+    with uncollected(), without(UNUSED, UNUSED_AND_REFUSED):
+        yield

@@ -90,11 +90,15 @@ def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[
         (seed,) = options.seeds
         stages = Stages(gap, beside=beside, bars=sys.stderr.isatty())
         _say(f"Seed {seed}, files in {options.out}; the robot differs from the simulator by {' '.join(options.gap)}")
-        with side_by_side(stages.commands, 1) as pool:  # so that this thread hears Ctrl-C whatever the others wait for
+        with (
+            stages.commands,
+            side_by_side(stages.commands, 1) as pool,
+        ):
             one = Loop(stages, options.out / f"seed-{seed}", seed, options, Narrator(count, say=_say))
             return list(in_order([pool.submit(one.run)]))
     stages = Stages(gap, beside=beside)
     with (
+        stages.commands,
         tqdm(total=len(options.seeds) * count, desc="loops", unit="stage", smoothing=0) as bar,
         side_by_side(stages.commands, min(options.processes, len(options.seeds))) as pool,
     ):
@@ -135,6 +139,9 @@ class Loop:
         for index in range(self.options.rounds + 1):
             paths = {"checkpoint": checkpoint, "policy": self._policy(index), "compared": self._compared(index)}
             found: dict[str, Any] = {key: str(path) for key, path in paths.items()}
+            self.stages.prepare_robots()
+            if index < self.options.rounds:
+                self.stages.prepare("gipo")  # for the post-training
             tell("Export the policy that goes onto the robot", partial(self._export, checkpoint, index))
             goals = f"{self.options.episodes} goals"
             if index == self.options.rounds:
@@ -154,10 +161,16 @@ class Loop:
         """Post-train on the logs so far; beside it, audit them and run the policy `index` on the goals to compare."""
         others = self.stages.in_background(max(1, self.stages.beside - 1))
         audit = "Audit the logs: recompute every log-prob from the artifact alone"
+
+        def compare(told: Stage) -> RobotScore:
+            compared = self._compare(others, index, told)
+            self.stages.prepare("gipo-deploy")  # a core is idle until the next policy is there
+            return compared
+
         parts: list[tuple[str, Callable[[Stage], Any]]] = [
             (audit, partial(self._audit, others, index)),
             ("Post-train on these logs alone", partial(self._post_train, checkpoint, index)),
-            (title, partial(self._compare, others, index)),
+            (title, compare),
         ]
         with side_by_side(self.stages.commands, min(len(parts), self.stages.beside)) as pool:
             _, learned, compared = self.narrator.together(pool, parts)

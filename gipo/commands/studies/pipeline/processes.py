@@ -12,23 +12,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from gipo.commands.studies.pipeline.ready import MODULES, Ready
 from gipo.common.errors import UserError
 
-MODULES = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 TAIL = 15  # lines of a failed command that are repeated
 PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C, and again when it is told
+TERMINAL = 2  # the descriptor of standard error
 BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
 
 Result = TypeVar("Result")
 
 
 class Commands:
-    """Commands that run side by side. They end together: none begins, and none goes on, once `end` is called."""
+    """Commands that run side by side. They end together: none begins, and none goes on, once `end` is called.
+
+    As a context it ends what was prepared and not needed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._ready: list[tuple[str, bool, Ready]] = []
         self._ended = False
+
+    def prepare(self, command: str, bars: bool = False) -> None:
+        """Have a process import what `run` with this command and these bars will need, while a core is idle."""
+        with self._lock:
+            if not self._ended:
+                self._ready.append((command, bars, Ready(command, _environment(bars))))
+
+    def __enter__(self) -> "Commands":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            unused, self._ready = self._ready, []
+        for _, _, ready in unused:
+            ready.dismiss()
 
     def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
         """Run one of our commands with this interpreter, to its end.
@@ -48,11 +68,7 @@ class Commands:
             print(f"$ {shown}", file=file, flush=True)
             with self._lock:
                 self._refuse_when_ended()
-                process = subprocess.Popen(
-                    [sys.executable, "-m", MODULES[command], *args], stdin=subprocess.DEVNULL, stdout=file,
-                    stderr=None if bars else subprocess.STDOUT, pass_fds=[lock],
-                    env=os.environ if bars else {"TQDM_MININTERVAL": BAR_SECONDS, **os.environ},
-                )  # fmt: skip
+                process = self._begin(command, args, file.fileno(), lock, bars)
                 self._running.add(process)
             code = process.wait()
         with self._lock:
@@ -83,6 +99,19 @@ class Commands:
             for process in running:
                 process.kill()
 
+    def _begin(
+        self, command: str, args: Sequence[str], output: int, lock: int, bars: bool
+    ) -> "subprocess.Popen[bytes]":
+        progress = TERMINAL if bars else output
+        for each in [one for one in self._ready if one[:2] == (command, bars)]:
+            self._ready.remove(each)
+            if each[2].order(args, output, progress, lock):
+                return each[2].process
+        return subprocess.Popen(
+            [sys.executable, "-m", MODULES[command][0], *args], stdin=subprocess.DEVNULL, stdout=output,
+            stderr=progress, pass_fds=[lock], env=_environment(bars),
+        )  # fmt: skip
+
     def _refuse_when_ended(self) -> None:
         if self._ended:
             raise UserError("the study has ended")
@@ -109,6 +138,11 @@ def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
             for one in done:
                 one.result()
         yield each.result()
+
+
+def _environment(bars: bool) -> dict[str, str]:
+    """The environment of a command: every state of a bar that is not seen stays in a file, so there are few."""
+    return dict(os.environ) if bars else {"TQDM_MININTERVAL": BAR_SECONDS, **os.environ}
 
 
 def _wait(processes: Sequence["subprocess.Popen[bytes]"], seconds: float) -> None:

@@ -11,6 +11,9 @@ from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from robots.log import files_below
 
+# Periods, 50 s: a simulated robot waits for a machine that is busy with much else, and nobody is harmed meanwhile.
+PATIENT = ("--deadline", "4000", "--max-age", "4000")
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -48,16 +51,15 @@ class Stages:
         robots there are shows in the number of files alone.
         """
         settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
-        words = (
-            "run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), "--speed", f"{self.speed:g}",
-            *settings,
-        )  # fmt: skip
+        words = ("run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), *settings)
 
         def share(first: int, after: int, lock: int) -> None:
             name = f"from-{first:06}"
             mine = ("--episodes", str(after - first), "--first", str(first), "--log", str(folder / name), "--table")
+            pace = ("--speed", f"{self.speed:g}", *PATIENT)  # which no row of a log depends on
             # The first speaks for all: they have as much to do, and one line of the terminal.
-            self.commands.run("gipo-robot", (*words, *mine), folder / f"{name}.txt", lock, self.bars and not first)
+            bars = self.bars and not first
+            self.commands.run("gipo-robot", (*words, *pace, *mine), folder / f"{name}.txt", lock, bars)
 
         def drive(lock: int) -> None:
             count = min(self.beside, episodes)
@@ -101,6 +103,17 @@ class Stages:
     def is_fitted(self, folder: Path) -> bool:
         """Whether a `fit` in this folder has come to its end."""
         return is_done(folder, "fit")
+
+    def prepare_robots(self) -> None:
+        """Have the processes of robots start while one core is idle; a single core never is."""
+        if self.beside > 1:
+            for index in range(self.beside):
+                self.commands.prepare("gipo-robot", self.bars and not index)
+
+    def prepare(self, command: str) -> None:
+        """Have the process of another command start, as `prepare_robots` does."""
+        if self.beside > 1:
+            self.commands.prepare(command, self.bars)
 
     def in_background(self, beside: int = 1) -> "Stages":
         """These stages without progress on the terminal, where that of others is shown."""

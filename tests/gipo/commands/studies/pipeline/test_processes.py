@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,38 @@ def test_results_come_in_order_and_the_first_error_at_once() -> None:
     failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         list(in_order([never, failed]))
+
+
+def refused(commands: Commands, folder: Path, name: str) -> str:
+    """What a command said that found no log."""
+    said = folder / name
+    with pytest.raises(UserError, match=r"`gipo-robot info none\.mcap` ended with exit code 2; "):
+        commands.run("gipo-robot", ["info", "none.mcap"], said, lock(folder))
+    return said.read_text()
+
+
+def test_a_prepared_process_becomes_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[list[str]] = []
+    popen = subprocess.Popen
+
+    def count(call: list[str], **options: Any) -> Any:
+        began.append(call)
+        return popen(call, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", count)
+    commands = Commands()
+    usual = refused(commands, tmp_path, "usual.txt")
+    with commands:
+        for _ in range(2):
+            commands.prepare("gipo-robot")
+        (_, _, dead), (_, _, alive) = commands._ready
+        dead.process.kill()
+        dead.process.wait()
+        assert refused(commands, tmp_path, "prepared.txt") == usual
+        assert alive.process.returncode == 2
+        assert len(began) == 3  # of which the last two were prepared
+        assert refused(commands, tmp_path, "again.txt") == usual
+        assert len(began) == 4
+        commands.prepare("gipo-robot")
+        unused = commands._ready[0][2].process
+    assert unused.returncode is not None
