@@ -137,6 +137,8 @@ class GIPOModule(UpdatingModule):
             raise UserError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
         iteration = Iteration(copied=self.cuda_graphs)
         warming_up = self.current_epoch < self.critic_warmup
+        # The moments are the same for all updates of an iteration.
+        batches = batches.copy().set("observation", self.policy.standardised(batches["observation"]))
         for batch, *samples in zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True):
             self._learn(batch, Samples(*samples), iteration, warming_up)
         if not warming_up:
@@ -171,7 +173,7 @@ class GIPOModule(UpdatingModule):
                 value_features, features = terms.features.detach(), None
             elif features is None:
                 with torch.no_grad():
-                    value_features = features = self.policy.features(batch["observation"])
+                    value_features = features = self.policy.encode(batch["observation"])
             value, loss = self._value_terms(self.policy, value_features, target, executed)
             loss = loss if executed is None else ranks.weighed(loss, executed)
             iteration.keep("loss/value", loss)

@@ -101,8 +101,15 @@ class Policy(nn.Module, ABC):
 
     def features(self, observation: Tensor) -> Tensor:
         """Features of observations [..., O], shared by the actor and the critic."""
-        normalised = observation if self.normaliser is None else self.normaliser(observation)
-        return self.network.encoder(normalised)
+        return self.encode(self.standardised(observation))
+
+    def standardised(self, observation: Tensor) -> Tensor:
+        """Observations [..., O] as the encoder sees them; the same until there are new moments."""
+        return observation if self.normaliser is None else self.normaliser(observation)
+
+    def encode(self, standardised: Tensor) -> Tensor:
+        """Features of observations that are `standardised`."""
+        return self.network.encoder(standardised)
 
     def learn_moments(self, observation: Tensor, pool: Callable[[Tensor], Tensor] | None = None) -> None:
         """Learn the moments of observations [..., O], if it standardises; `pool` adds those of other learners.

@@ -42,7 +42,7 @@ class Losses:
     def policy_terms(
         self,
         policy: Policy,
-        observation: Tensor,
+        standardised: Tensor,
         latent: Tensor,
         behaviour_log_prob: Tensor,
         valid: Tensor,
@@ -53,8 +53,9 @@ class Losses:
         """The policy's loss; `entropy` where the objective needs it, `behaviour_params` where the anchor is exact.
 
         Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
+        Observations are as `Policy.standardised` gives them.
         """
-        features = policy.features(observation)
+        features = policy.encode(standardised)
         params = policy.params_of(features)
         # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
         log_ratio = (policy.log_prob(params, latent) - behaviour_log_prob).flatten(0, -2)

@@ -1,5 +1,6 @@
 """Updates of a policy and of its critic: each has an optimizer, a schedule, a gradient clip, and a count of its own."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -121,18 +122,19 @@ class UpdatingModule(PolicyModule):
             return {name: self.update({name: loss})[name] for name, loss in losses.items()}
         every: Any = self.optimizers()
         optimizers = {name: every[HEADS.index(name)] for name in losses}
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
+        parameters = {name: _parameters(optimizer) for name, optimizer in optimizers.items()}
+        for parameter in itertools.chain(*parameters.values()):
+            parameter.grad = None
         # ∇(L_policy + L_value) is the gradient of each to its own parameters.
         self.manual_backward(sum(losses.values()))  # type: ignore[arg-type]
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
-        totals = {name: _total_norm(optimizer) for name, optimizer in optimizers.items()}
+        totals = {name: _total_norm(some) for name, some in parameters.items()}
         norms = {name: whole(total) / scale for name, total in totals.items()}
         for (name, optimizer), norm in zip(optimizers.items(), torch.stack(list(norms.values())).tolist(), strict=True):
             if math.isfinite(norm):
                 if norm + CLIP_MARGIN > self.max_grad_norm:
                     # Lightning's scale s multiplies gradients: |s·g| ≤ s·limit clips g at the limit.
-                    nn.utils.clip_grads_with_norm_(_parameters(optimizer), self.max_grad_norm * scale, totals[name])
+                    nn.utils.clip_grads_with_norm_(parameters[name], self.max_grad_norm * scale, totals[name])
                 optimizer.step()
                 self.skipped_in_a_row[HEADS.index(name)] = 0
             else:
@@ -165,5 +167,5 @@ def _parameters(optimizer: Any) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _total_norm(optimizer: Any) -> Tensor:
-    return nn.utils.get_total_norm([each.grad for each in _parameters(optimizer) if each.grad is not None])
+def _total_norm(parameters: list[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])

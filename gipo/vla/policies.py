@@ -31,12 +31,14 @@ class VisionLanguage(Policy):
         body: ActorCritic = network(self.spaces, self.parameters_per_dimension)
         return body
 
-    def features(self, observation: Any) -> Tensor:
-        """Shared features of the actor and the critic."""
+    def standardised(self, observation: Any) -> Any:
+        """Observations as the encoder sees them: their states standardised."""
         state = observation["state"] if self.normaliser is None else self.normaliser(observation["state"])
-        found: Tensor = self.network.encoder(
-            {"image": observation["image"], "state": state, "instruction": observation["instruction"]}
-        )
+        return {"image": observation["image"], "state": state, "instruction": observation["instruction"]}
+
+    def encode(self, standardised: Any) -> Tensor:
+        """Shared features of the actor and the critic."""
+        found: Tensor = self.network.encoder({key: standardised[key] for key in ("image", "state", "instruction")})
         return found
 
     def value_of(self, features: Tensor) -> Tensor:
