@@ -71,9 +71,9 @@ class SharedEncoder(ActorCritic):
         width, critic_width = _checked([width, critic_width])
         super().__init__(width=width, critic_width=critic_width)
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))
-        self.actor = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, outputs))
+        self.actor = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.LayerNorm(width), Head(width, outputs))
         self.critic = nn.Sequential(
-            nn.Linear(width, critic_width), nn.ReLU(), nn.LayerNorm(critic_width), nn.Linear(critic_width, 1)
+            nn.Linear(width, critic_width), nn.ReLU(), nn.LayerNorm(critic_width), Head(critic_width, 1)
         )
 
 
@@ -144,6 +144,21 @@ class ObservationNormaliser(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+class Head(nn.Linear):
+    """The last layer of an actor or a critic, in float32 also where an autocast lowers the products before it.
+
+    Distribution parameters and values are what ratios and targets are compared with: rounded to the eight bits of
+    bfloat16 a logit of 5 would be off by .01.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Outputs [..., outputs] of features [..., inputs]."""
+        if not torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 def _checked(widths: Sequence[int]) -> list[int]:
     if not widths or min(widths) < 1:
         raise UserError(f"layer widths must be positive integers, got {list(widths)}")
@@ -157,7 +172,7 @@ def _tanh_mlp(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float
         layers += [nn.LayerNorm(width)] if index == 0 else []
         layers += [nn.Tanh()]
         inputs = width
-    return nn.Sequential(*layers, _orthogonal(nn.Linear(inputs, outputs), last_gain))
+    return nn.Sequential(*layers, _orthogonal(Head(inputs, outputs), last_gain))
 
 
 def _orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:

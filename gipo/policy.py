@@ -68,7 +68,7 @@ class Policy(nn.Module, ABC):
     noise_kind: ClassVar[str]
     latent_dtype: ClassVar[torch.dtype]
     spaces_kind: ClassVar[type] = Spaces
-    rows_at_once: ClassVar[int] = 65_536  # observations that go through the networks together where there are many
+    rows_at_once: ClassVar[int] = 2048  # observations that go through the networks together: what caches hold
     version: Tensor
     action_low: Tensor
     action_high: Tensor

@@ -74,10 +74,10 @@ def batches(count: int, rounds: int = 2, seed: int = 1) -> list[TensorDict]:
     return [one() for _ in range(count)]
 
 
-def fit(data: list[TensorDict], iterations: int | None = None, **options: Any) -> GIPOModule:
+def fit(data: list[TensorDict], iterations: int | None = None, precision: Any = None, **options: Any) -> GIPOModule:
     module = GIPOModule(**{"policy": shared} | options)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=iterations or len(data), logger=False,
+        accelerator="cpu", max_epochs=iterations or len(data), logger=False, precision=precision,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, datamodule=Batches(data))
@@ -119,6 +119,26 @@ def test_value_only_reuse_gives_the_parameters_of_the_naive_loop(reuse: int, act
     expected = naive(data, reuse, actor_every, 1e-3, 0.5)
     for (name, ours), theirs in zip(module.policy.named_parameters(), expected.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6), name
+
+
+def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, options = batches(3), {"reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
+    together, update = fit(data, **options), GIPOModule.update
+
+    def in_turns(self: GIPOModule, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: update(self, {name: loss})[name] for name, loss in losses.items()}
+
+    monkeypatch.setattr(GIPOModule, "update", in_turns)
+    assert all(map(torch.equal, parameters(together), parameters(fit(data, **options))))
+
+
+def test_products_in_bfloat16_learn_what_float32_does() -> None:
+    data, start = batches(8), [parameter.detach() for parameter in shared(SPACES).parameters()]
+    single, lowered = (parameters(fit(data, precision=precision)) for precision in ("32-true", "bf16-mixed"))
+    assert all(parameter.dtype == torch.float32 for parameter in lowered)
+    for begun, one, other in zip(start, single, lowered, strict=True):
+        assert (one - other).norm() < 0.1 * (one - begun).norm()
+    assert not all(map(torch.equal, single, lowered))
 
 
 @pytest.mark.parametrize(("reuse", "actor_every", "runs"), [(1, 1, 1), (6, 3, 2), (10, 10, 1), (5, 2, 3)])

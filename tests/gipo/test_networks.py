@@ -42,6 +42,23 @@ def test_config_rebuilds_the_network(make) -> None:  # type: ignore[no-untyped-d
     assert torch.equal(again.actor(again.encoder(x)), network.actor(network.encoder(x)))
 
 
+@every_network
+def test_heads_are_in_float32_where_products_before_them_are_not(make) -> None:  # type: ignore[no-untyped-def]
+    network, x = make(), torch.randn(64, OBSERVATION)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert nn.functional.linear(x, x).dtype == torch.bfloat16
+        for part in (network.actor, network.critic):
+            hidden = part[:-1](network.encoder(x))
+            found = part[-1](hidden)
+            assert found.dtype == torch.float32
+            weight, bias = part[-1].weight, part[-1].bias
+            with torch.autocast("cpu", enabled=False):
+                assert torch.equal(found, nn.functional.linear(hidden.float(), weight, bias))
+    with torch.no_grad():
+        part = network.actor
+        assert torch.equal(part[-1](part[:-1](network.encoder(x))), part(network.encoder(x)))
+
+
 def test_authors_network_is_built_as_published() -> None:
     # 39-d state → Linear 512, ReLU, LayerNorm; policy head Linear 512, ReLU, LayerNorm, Linear 4×256; value head 256
     network = SharedEncoder(39, 4 * 256)

@@ -512,3 +512,25 @@ def test_hostile_descriptions_are_refused(description: Any) -> None:
     with pytest.raises(UserError) as refusal:
         build(description)
     assert str(refusal.value)
+
+
+@pytest.mark.parametrize("network", [SeparateNetworks, SharedEncoder])
+def test_log_probs_by_products_in_bfloat16_are_those_of_float32(network: Any) -> None:
+    """Of a policy as decided as a trained one: fresh data have |x| of hundredths, and no bias."""
+    torch.manual_seed(0)
+    policy = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4), bins=33, network=network, normalise=False)
+    observation = torch.randn(2000, 39)
+    with torch.no_grad():
+        head = policy.network.actor[-1]
+        logits = policy.params(observation)
+        head.weight *= 2 / logits.std()
+        params = policy.params(observation)
+        latent = policy.sample(params, policy.noise((2000,)))
+        single = policy.log_prob(params, latent)
+        with torch.autocast("cpu", torch.bfloat16):
+            x = policy.log_prob(policy.params(observation), latent) - single
+    assert params.std() > 1.9
+    assert x.dtype == torch.float32
+    assert x.abs().max() < 0.1
+    assert x.std() < 0.02
+    assert x.mean().abs() < 1e-3
