@@ -19,6 +19,7 @@ BENCHMARKS = {
     "scale": "benchmarks.scale:run",
     "fit": "benchmarks.fit:run",
     "update": "benchmarks.update:run",
+    "update_default": "benchmarks.update_default:run",
     "update_gpu": "benchmarks.update_gpu:run",
     "memory": "benchmarks.memory:run",
     "loop": "benchmarks.loop:run",

@@ -80,7 +80,7 @@ def load(turns: int = 15) -> dict[str, Any]:
 def _exported() -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, file = Path(folder, "policy.ckpt"), Path(folder, "policy.onnx")
-        policy = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4))
+        policy = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4), bins=256)
         weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
         torch.save({"gipo": {"format": 1, "policy": policy.description()}, "state_dict": weights}, checkpoint)
         export(checkpoint, file, rate=80.0)

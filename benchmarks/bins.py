@@ -2,7 +2,7 @@
 
 Every run is `gipo fit` with the default recipe and the plain loop, one after another in this process; its row is
 appended to the table when it ends, and a run that has a row is not repeated. Bins take turns within a seed, so
-that a table which is not complete is fair too. `--summary` prints the means over the runs that all of them have.
+that a table which is not complete is fair too. `--summary` prints means, and differences in pairs.
 """
 
 import argparse
@@ -77,20 +77,20 @@ def append(table: Path, run: Run, steps: int) -> None:
 
 
 def summary(runs: dict[Run, tuple[float, float]]) -> Iterable[str]:
-    """A line for each number of bins: means over the tasks and seeds that all have, against the most bins in pairs."""
+    """A line for each number of bins, against the most bins on the tasks and seeds that both have."""
     by_bins: dict[int, dict[tuple[str, int], tuple[float, float]]] = defaultdict(dict)
     for (task, seed, bins), figures in runs.items():
         by_bins[bins][task, seed] = figures
     if not by_bins:
         return
-    common = sorted(set.intersection(*(set(of_one) for of_one in by_bins.values())))
     most = by_bins[max(by_bins)]
     yield f"bins   runs   area   final   area less that of {max(by_bins)} bins, ± standard error"
     for bins, of_one in sorted(by_bins.items()):
-        area, final = (statistics.fmean(of_one[pair][index] for pair in common) for index in (0, 1))
-        differences = [of_one[pair][0] - most[pair][0] for pair in common]
+        pairs = [pair for pair in of_one if pair in most]
+        area, final = (statistics.fmean(of_one[pair][index] for pair in pairs) for index in (0, 1))
+        differences = [of_one[pair][0] - most[pair][0] for pair in pairs]
         error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-        yield f"{bins:4} {len(common):6} {area:6.3f} {final:7.3f}   {statistics.fmean(differences):+.3f} ± {error:.3f}"
+        yield f"{bins:4} {len(pairs):6} {area:6.3f} {final:7.3f}   {statistics.fmean(differences):+.3f} ± {error:.3f}"
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
     num_envs = len(env.simulators)
     policies = {
         "in_process": TokenPolicy(spaces_of(env)),
-        "in_process_authors": TokenPolicy(spaces_of(env), network=SharedEncoder, normalise=False),
+        "in_process_authors": TokenPolicy(spaces_of(env), bins=256, network=SharedEncoder, normalise=False),
     }
     with ExitStack() as stack:
         slices = {"bare": _bare(env, steps)}

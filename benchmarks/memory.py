@@ -31,7 +31,7 @@ def run(capacity: int = 1024) -> dict[str, Any]:
 def _bytes_per_transition(capacity: int, store_params: bool) -> float:
     task = simulation("reach-v3")
     with closing(task.make(1, seed=0)) as env:
-        policy = TokenPolicy(spaces_of(env))
+        policy = TokenPolicy(spaces_of(env), bins=256)  # the authors', whose regimes store distributions
     with closing(InProcessRollouts(Collection(task, 4, capacity, policy, store_params))) as rollouts:
         replay = Replay(capacity, GAE())
         replay.extend(rollouts.collect().exclude(("next", "success")), policy)

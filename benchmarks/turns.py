@@ -29,6 +29,11 @@ class Side:
         """Median items per second; the first slice does not count."""
         return statistics.median(rate for rate, _ in self._rates[1:])
 
+    @property
+    def processor_rate(self) -> float:
+        """The same by processor time."""
+        return statistics.median(rate for _, rate in self._rates[1:])
+
     def ratio(self, base: "Side") -> float:
         """Median over the turns of this side's rate to that of `base` in the same turn."""
         return self._ratio(base, 0)

@@ -4,6 +4,7 @@ Each variant is a whole training step under Lightning, timed with its diagnostic
 the GPU first, as a replay buffer in main memory makes it. Without a GPU it says so and measures nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from benchmarks.turns import Side, synchronise
 from benchmarks.update import METAWORLD, behaviour_batches
 from gipo.module import GIPOModule
-from gipo.policies import TokenPolicy
+from gipo.policies import Policy, Spaces, TokenPolicy
 
 VARIANTS: dict[str, dict[str, bool]] = {
     "plain": {},
@@ -45,18 +46,34 @@ def run(iterations: int = 20) -> dict[str, Any]:
 def updates_per_s(
     accelerator: str, replay: str, iterations: int, rounds: int = ROUNDS, batch: int = BATCH, **options: bool
 ) -> float:
-    """Median over iterations; the first, in which it is compiled, does not count.
+    """Median over iterations of the default policy's; as `timed`."""
+    return timed(accelerator, replay, iterations, TokenPolicy, rounds=rounds, batch=batch, **options).rate
+
+
+def timed(
+    accelerator: str,
+    replay: str,
+    iterations: int,
+    family: Callable[[Spaces], Policy],
+    precision: Any = None,
+    rounds: int = ROUNDS,
+    batch: int = BATCH,
+    **options: bool,
+) -> Side:
+    """Updates of a policy that learns alone; the first iteration, in which it is compiled, does not count.
 
     Args:
         accelerator: of the learner, as Lightning names it.
         replay: device that the batches come from.
         iterations: that count.
+        family: makes the policy.
+        precision: as Lightning names it.
         rounds: updates of an iteration.
         batch: transitions of an update.
         options: of the module.
     """
     torch.manual_seed(0)
-    behaviour = TokenPolicy(METAWORLD)
+    behaviour = family(METAWORLD)
     batches = behaviour_batches(behaviour, rounds, batch).to(replay)
     module = GIPOModule(**options)  # type: ignore[arg-type]
     module.policy = behaviour
@@ -64,6 +81,7 @@ def updates_per_s(
     Trainer(
         accelerator=accelerator,
         devices=1,
+        precision=precision,
         max_epochs=1,
         callbacks=[timer],
         logger=False,
@@ -71,7 +89,7 @@ def updates_per_s(
         enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(module, DataLoader([batches] * (iterations + 1), batch_size=None, collate_fn=_same))  # type: ignore[arg-type]
-    return timer.side.rate
+    return timer.side
 
 
 class _Timer(Callback):

@@ -22,7 +22,7 @@ class TokenPolicy(Policy):
 
     Args:
         spaces: what the policy is built for.
-        bins: V, bins per action dimension.
+        bins: V, bins per action dimension; an odd number has one in the middle of the bounds.
         network: builds the network body.
         normalise: standardise observations by running moments that are part of the policy.
         observation_floor: least standard deviation that an observation is divided by, in its own unit. Lower it for
@@ -36,7 +36,7 @@ class TokenPolicy(Policy):
     def __init__(
         self,
         spaces: Spaces,
-        bins: int = 256,
+        bins: int = 33,
         network: NetworkFactory = SeparateNetworks,
         normalise: bool = True,
         observation_floor: float = OBSERVATION_FLOOR,

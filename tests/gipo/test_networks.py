@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic, ObservationNormaliser, SeparateNetworks, SharedEncoder
+from gipo.networks import ActorCritic, Head, ObservationNormaliser, SeparateNetworks, SharedEncoder
 
 torch.set_num_threads(1)
 
@@ -66,8 +66,8 @@ def test_authors_network_is_built_as_published() -> None:
     assert parameter_count(network.actor) == (512 * 512 + 512) + 2 * 512 + (512 * 1024 + 1024)
     assert parameter_count(network.critic) == (512 * 256 + 256) + 2 * 256 + (256 + 1)
     assert [type(layer) for layer in network.encoder] == [nn.Linear, nn.ReLU, nn.LayerNorm]
-    assert [type(layer) for layer in network.actor] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear]
-    assert [type(layer) for layer in network.critic] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear]
+    assert [type(layer) for layer in network.actor] == [nn.Linear, nn.ReLU, nn.LayerNorm, Head]
+    assert [type(layer) for layer in network.critic] == [nn.Linear, nn.ReLU, nn.LayerNorm, Head]
 
 
 def test_default_actor_starts_near_zero() -> None:

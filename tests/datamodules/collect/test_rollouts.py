@@ -48,7 +48,7 @@ def test_frames_follow_the_data_contract(family: type[Policy], store_params: boo
     rollouts = in_process(family(policy.spaces), store_params=store_params)
     frames = rollouts.collect()
     rollouts.close()
-    parameters = 256 if family is TokenPolicy else 2
+    parameters = 33 if family is TokenPolicy else 2
     sizes = {"O": policy.spaces.observation_size, "D": policy.action_size, "P": parameters}
     # What the replay adds is not there yet.
     assert_contract(frames, REPLAY, sizes, without=("advantage", "value_target", "source"))

@@ -51,7 +51,7 @@ TOKENS, GAUSSIAN = "gipo.policies.TokenPolicy", "gipo.policies.GaussianPolicy"
 GAUSS = f"{{model: {{policy: {{class_path: {GAUSSIAN}, init_args: {{std_min: 0.2}}}}}}}}"
 POLICIES: dict[str, tuple[list[str], str, dict[str, object]]] = {
     "an option": (["--model.policy.bins=33"], TOKENS, {"bins": 33}),
-    "one of its network": (["--model.policy.network.hidden=[16]"], TOKENS, {"bins": 256}),
+    "one of its network": (["--model.policy.network.hidden=[16]"], TOKENS, {"normalise": True}),
     "in YAML": (["--config=bins.yaml"], TOKENS, {"bins": 34}),
     "in YAML, as init_args": (["--config=init.yaml"], TOKENS, {"bins": 35}),
     "in YAML and here": (["--config=bins.yaml", "--model.policy.normalise=false"], TOKENS, {"bins": 34}),
