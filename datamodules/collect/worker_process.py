@@ -91,7 +91,7 @@ class WorkerProcess:
         return self._segments[collected.place]
 
     def dismiss(self) -> None:
-        """Have it end as soon as it has nothing to do; `end` waits for that."""
+        """Close the connection: it ends as soon as it has nothing to do."""
         self._connection.close()
 
     def end(self, patience: float) -> None:
