@@ -4,12 +4,14 @@ import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.envs.batched import BatchedEnv, Outcome
 from datamodules.envs.simulation import SeededSimulation
+from gipo.common.simulators.lean_models import OBSERVED
 from gipo.common.simulators.metaworld import interface, show_goal, trust_rotations
 
 VERSION = "-v3"  # what the names of its tasks end with
@@ -97,21 +99,30 @@ class MetaWorldEnv(BatchedEnv):
 
 @functools.lru_cache(maxsize=1)
 def _compiled(task: str) -> Any:
-    """The task's model, to copy: reading its XML and meshes takes as long as copying it twenty times."""
-    return environments()[task]().model
+    """The task's model without what is only seen, to copy: reading its XML and meshes takes much longer."""
+    import mujoco
+
+    # Making the task would compile all of it; its file's name needs no more than the class.
+    path = Path(object.__new__(environments()[task]).model_name)
+    spec = mujoco.MjSpec.from_file(str(path))
+    spec.compiler.discardvisual = True
+    if path.name in OBSERVED:
+        kind = [mujoco.mjtObj.mjOBJ_GEOM]
+        spec.add_tuple(name="observed", objtype=kind, objname=[OBSERVED[path.name]], objprm=[0.0])
+    return spec.compile()
 
 
 def _simulators(task: str, count: int) -> list[Any]:
     from mujoco import MjData
 
     base = environments()[task]
-    compiled = _compiled(task)
+    model_of_all = _compiled(task)
 
     class CopiedTask(base):  # type: ignore[misc, valid-type]
         """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""
 
         def _initialize_simulation(self) -> tuple[Any, Any]:
-            model = copy.copy(compiled)
+            model = copy.copy(model_of_all)
             return model, MjData(model)
 
     simulators = [CopiedTask() for _ in range(count)]
