@@ -14,7 +14,7 @@ from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.learning.losses import Losses, PolicyTerms
 from gipo.learning.metrics import Iteration
-from gipo.learning.updates import UpdatingModule
+from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.objectives import GIPO, Objective, k3
 from gipo.policies import PolicyFactory
 
@@ -139,8 +139,9 @@ class GIPOModule(UpdatingModule):
         warming_up = self.current_epoch < self.critic_warmup
         # The moments are the same for all updates of an iteration.
         batches = batches.copy().set("observation", self.policy.standardised(batches["observation"]))
-        for batch, *samples in zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True):
-            self._learn(batch, Samples(*samples), iteration, warming_up)
+        with told_to_listeners(self.trainer):
+            for batch, *samples in zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True):
+                self._learn(batch, Samples(*samples), iteration, warming_up)
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,10 +74,16 @@ def batches(count: int, rounds: int = 2, seed: int = 1) -> list[TensorDict]:
     return [one() for _ in range(count)]
 
 
-def fit(data: list[TensorDict], iterations: int | None = None, precision: Any = None, **options: Any) -> GIPOModule:
+def fit(
+    data: list[TensorDict],
+    iterations: int | None = None,
+    precision: Any = None,
+    callbacks: list[Callback] | None = None,
+    **options: Any,
+) -> GIPOModule:
     module = GIPOModule(**{"policy": shared} | options)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=iterations or len(data), logger=False, precision=precision,
+        accelerator="cpu", max_epochs=iterations or len(data), logger=False, precision=precision, callbacks=callbacks,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, datamodule=Batches(data))
@@ -130,6 +136,67 @@ def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch
 
     monkeypatch.setattr(GIPOModule, "update", in_turns)
     assert all(map(torch.equal, parameters(together), parameters(fit(data, **options))))
+
+
+class Listening(Callback):
+    """Counts what it is told of updates."""
+
+    def __init__(self) -> None:
+        self.told = {"backward": 0, "step": 0, "batch": 0}
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.told["backward"] += 1
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.told["step"] += 1
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.told["batch"] += 1
+
+
+class Elsewhere(Callback):
+    """Listens to nothing that happens in an update, and sees whether it is among the callbacks where it does."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.batches += self in trainer.callbacks
+
+
+def test_updates_are_told_to_callbacks_that_listen_and_to_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening, elsewhere, present = Listening(), Elsewhere(), []
+    update = GIPOModule.update
+
+    def watched(self: Any, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        present.append([one for one in self.trainer.callbacks if one in (listening, elsewhere)])
+        return update(self, losses)
+
+    monkeypatch.setattr(GIPOModule, "update", watched)
+    fit(batches(2, rounds=3), callbacks=[listening, elsewhere])
+    assert listening.told == {"backward": 6, "step": 12, "batch": 2}  # one pass, and a step of each head
+    assert present == [[listening]] * 6
+    assert elsewhere.batches == 2
+
+
+class Heard(Callback):
+    """Counts the errors that end a run."""
+
+    errors = 0
+
+    def on_exception(self, *_: Any) -> None:
+        self.errors += 1
+
+
+def test_an_error_in_an_update_is_told_to_all_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Any, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        raise RuntimeError("in an update")
+
+    monkeypatch.setattr(GIPOModule, "update", failing)
+    heard = Heard()
+    with pytest.raises(RuntimeError, match="in an update"):
+        fit(batches(1), callbacks=[heard])
+    assert heard.errors == 1
 
 
 def test_products_in_bfloat16_learn_what_float32_does() -> None:
