@@ -107,7 +107,7 @@ class ObservationNormaliser(nn.Module):
 
     def update_later(self, observation: Tensor) -> None:
         """Keep observations [..., O] for the next `take`; until then nothing changes."""
-        self._later.append(observation)
+        self._later.append(observation.clone())  # a worker may write to their memory meanwhile
 
     def take(self) -> None:
         """Add what `update_later` kept to the running moments."""
