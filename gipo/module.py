@@ -148,7 +148,7 @@ class GIPOModule(UpdatingModule):
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
     def _samples(self, batches: TensorDictBase) -> Samples:
-        """Those of all batches, [rounds, N]; every step of an action chunk is a sample of its own: N = B, or B·H."""
+        """Samples [rounds, N] of all batches; every step of an action chunk is one of its own: N = B, or B·H."""
         advantage, valid = batches["advantage"].flatten(1), batches["valid"].flatten(1)
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage, valid & advantage.isfinite())
