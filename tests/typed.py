@@ -42,6 +42,7 @@ SMALLER = {
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
     r"libero\.demos": "--episodes 2",
+    r"benchmarks\.simulators": "reach-v3",
 }
 
 PLACEHOLDERS = {

@@ -55,7 +55,7 @@ class Episodes:
 TOLERANCE = Apart(start=1e-9, observation=1e-5, reward=1e-3, success=0.0)
 NUDGE, TIMES = 1e-8, 3
 # With the MuJoCo that MetaWorld pins, whose contacts are a little different: what a policy reaches.
-SUCCESS, REWARD = 0.1, 0.05  # largest differences: of shares, and of mean rewards relative to MetaWorld's
+SUCCESS, REWARD = 0.1, 0.1  # largest differences: of shares, and of mean rewards relative to MetaWorld's
 
 
 def stepwise(task: str, scripted: bool, nudge: float | None = None) -> tuple[Apart, Apart | None]:
@@ -127,8 +127,9 @@ def measure(task: str) -> dict[str, Any]:
 
 def differs(found: dict[str, Any]) -> str | None:
     """What `measure` found that is beyond the tolerances, in words; None where all is within."""
-    if not {"code", "episodes"} <= found.keys():
-        return "it has not been compared"
+    unknown = "it has not been compared"
+    if "code" not in found:
+        return unknown
     beyond = [
         f"{what} by {value:g} with {name} actions"
         for name in ("random", "scripted")
@@ -136,6 +137,8 @@ def differs(found: dict[str, Any]) -> str | None:
     ]
     if beyond:
         return "; ".join(beyond)
+    if "episodes" not in found:
+        return unknown
     (ours, native), (reward, native_reward) = found["episodes"]["success"], found["episodes"]["reward"]
     if abs(ours - native) > SUCCESS:
         return f"MetaWorld's policy succeeds in {native:.0%} of episodes in EnvPool, and {ours:.0%} in MetaWorld"

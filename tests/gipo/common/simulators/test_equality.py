@@ -6,8 +6,17 @@ import pytest
 
 from gipo.common.simulators import equality
 from gipo.common.simulators.equality import exception, measured, why_not_native
+from tests.needs import needs_sim
 
 CONSTRAINTS = (Path(__file__).parents[4] / "constraints.txt").read_text().splitlines()
+
+
+@needs_sim
+def test_all_fifty_tasks_were_compared() -> None:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    assert list(measured()["tasks"]) == list(ALL_V3_ENVIRONMENTS)
+    assert all({"differs", "code"} <= found.keys() for found in measured()["tasks"].values())
 
 
 def test_what_was_compared_is_what_is_tested() -> None:
