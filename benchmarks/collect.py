@@ -3,7 +3,9 @@
 The bare loop steps as many simulators of the same task in one process, resets them when an episode is over, and does
 nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld without our
 faster orientations, the reference of the two workers: what a user has without gipo. `in_process` has the default
-network, `in_process_authors` the authors' larger one. Two workers share the same number of simulators; their figures
+network, `in_process_authors` the authors' larger one, `native` and `native_two_threads` the default one and EnvPool's
+simulators: by processor time one core's worth of them to one of `in_process`, and by the clock what the second thread
+adds. Two workers share the same number of simulators; their figures
 mean something only where two cores are idle, so read them beside `load_average_before`.
 """
 
@@ -19,6 +21,7 @@ from benchmarks.turns import Side, take_turns
 from datamodules.collect.asynchronous import AsynchronousRollouts
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
+from datamodules.envs.envpool import NativeMetaWorldTask
 from datamodules.envs.metaworld import MetaWorldEnv
 from datamodules.envs.simulation import spaces_of
 from datamodules.envs.tasks import simulation
@@ -26,8 +29,9 @@ from datamodules.options import CollectorOptions
 from gipo.networks import SharedEncoder
 from gipo.policies import TokenPolicy
 
-BOUNDS = {"in_process": 0.7, "two_workers": 1.3}
+BOUNDS = {"in_process": 0.7, "two_workers": 1.3, "native": 1.8}
 TASK = simulation("reach-v3")
+NATIVE = NativeMetaWorldTask(TASK.name)
 WORKERS = 2
 
 
@@ -38,13 +42,16 @@ def run(turns: int = 30, num_envs: int = 32, steps: int = 16) -> dict[str, Any]:
         there = _workers(env, max(turns // 3, 1), 2 * steps)
     ratios = {name: side.ratio(sides["bare"]) for sides in (here, there) for name, side in sides.items()}
     shipped = {f"{name}_to_shipped": there[name].ratio(there["as_shipped"]) for name in there if "two" in name}
-    judged = {"in_process": ratios["in_process"], "two_workers": max(shipped.values())}
+    native = here["native"].processor_ratio(here["in_process"])
+    judged = {"in_process": ratios["in_process"], "two_workers": max(shipped.values()), "native": native}
     return {
         **{f"{name}_steps_per_s": side.rate for name, side in (there | here).items()},
         **{f"{name}_ratio": ratio for name, ratio in ratios.items() if name != "bare"},
         **shipped,
         "in_process_processor_ratio": here["in_process"].processor_ratio(here["bare"]),
         "in_process_authors_processor_ratio": here["in_process_authors"].processor_ratio(here["bare"]),
+        "native_to_in_process_processor_ratio": native,
+        "native_two_threads_to_one": here["native_two_threads"].ratio(here["native"]),
         "bound": BOUNDS,
         "ok": all(judged[name] >= bound for name, bound in BOUNDS.items()),
     }
@@ -59,8 +66,12 @@ def _in_process(env: MetaWorldEnv, turns: int, steps: int) -> dict[str, Side]:
     with ExitStack() as stack:
         slices = {"bare": _bare(env, steps)}
         for name, policy in policies.items():
-            source = InProcessRollouts(Collection(TASK, num_envs, num_envs * steps, policy, seed=1))
-            slices[name] = _segment(stack.enter_context(closing(source)))
+            sides = {name: TASK}
+            if name == "in_process":
+                sides |= {"native": NATIVE, "native_two_threads": replace(NATIVE, threads=2)}
+            for side, task in sides.items():
+                source = InProcessRollouts(Collection(task, num_envs, num_envs * steps, policy, seed=1))
+                slices[side] = _segment(stack.enter_context(closing(source)))
         return take_turns(slices, turns)
 
 

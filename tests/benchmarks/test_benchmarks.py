@@ -15,6 +15,7 @@ from benchmarks import __main__ as command
 from benchmarks import bins, collect, ingest, libero, loop, memory, scale, update, update_default, update_gpu
 from benchmarks.turns import Side
 from datamodules.collect.rollouts import InProcessRollouts
+from tests.needs import needs_envpool
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +26,12 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@needs_envpool
 def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
     monkeypatch.setattr(collect, "WORKERS", 1)  # processes take seconds to start
     figures = collect.run(turns=1, num_envs=2, steps=4)
-    for name in ("in_process", "in_process_authors", "two_workers_sync", "two_workers_async"):
+    here = ("in_process", "in_process_authors", "native", "native_two_threads")
+    for name in (*here, "two_workers_sync", "two_workers_async"):
         assert figures[f"{name}_ratio"] > 0
         assert figures[f"{name}_steps_per_s"] > 0
 
