@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say how many loops there are, how long each is, and how the robot differs."""
     add_runs(parser, [22], "loop")
     add_numbers(parser, "--rounds", 1, 1000, "rounds of logging and post-training")
-    add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
+    add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 60, 10**5, "episodes to learn from, a round")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     parser.add_argument(
