@@ -1,5 +1,6 @@
 """Bad input: exit code 2 and one clear message that says what, where and how to mend it; no run folder touched."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_a_reward_that_breaks_ends_the_run_and_keeps_the_last_checkpoint(
     task: str, tiny: Args, tmp_path: Path, capsys: Capture
 ) -> None:
     error = refused(tiny(data__task=task, data__frames_per_iteration=8, data__collector__num_envs=2), capsys)
-    assert "non-finite next/reward at step 2 of episode" in error
+    assert re.search(r"non-finite next/reward at step \d+ of episode \d+: \[(nan|inf)\]", error)
     torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert not list((tmp_path / "run").rglob("*.partial"))
 

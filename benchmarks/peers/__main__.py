@@ -26,7 +26,7 @@ from gipo.common.errors import UserError, nearest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "python -m benchmarks.peers"
-CLOCK = "benchmarks.peers.gipo_run.EvaluatingClock"
+CLOCK = "benchmarks.peers.gipo_run.TimedEvaluations"
 PEERS = {"gipo": "`gipo fit`, the default recipe", **{name: rival.what for name, rival in RIVALS.items()}}
 
 DEFAULT = ["gipo", "ppo", "ppo_processes", "sbx_sac"]  # SBX's SAC took 0.6 of the processor time of the other

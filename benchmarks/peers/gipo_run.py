@@ -12,7 +12,7 @@ from benchmarks.training.marks import note
 from gipo.policies import Policy
 
 
-class EvaluatingClock(Clock):
+class TimedEvaluations(Clock):
     """Notes iterations, evaluates between them, and ends the run once an evaluation reaches `until`.
 
     Args:

@@ -100,7 +100,7 @@ class GipoCLI(LightningCLI):
             config.trainer.default_root_dir = str(folder_of(config.ckpt_path) or Path.cwd())
             return
         with_absolute_paths(config)
-        if config.trainer.precision is None:
+        if config.trainer.precision is None and not config.trainer.plugins:  # which may be one
             config.trainer.precision = default_precision(config.trainer.accelerator)
             if config.trainer.precision != "32-true" and _speaks():
                 print(f"gipo: note: {LOWERED}", file=sys.stderr)

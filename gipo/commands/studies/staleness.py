@@ -48,7 +48,11 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 
 # Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
-RECIPE = ("data.rounds=8", "data.collector.num_envs=10", "data.collector.stagger=true", "checkpoint.every=64")
+# In one process, so that a buffer of one iteration holds data of age 0.
+RECIPE = (
+    "data.rounds=8", "data.collector.num_envs=10", "data.collector.stagger=true", "data.collector.workers=0",
+    "checkpoint.every=64",
+)  # fmt: skip
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
         "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
 COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)

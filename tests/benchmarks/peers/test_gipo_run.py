@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from benchmarks.peers.gipo_run import EvaluatingClock, sampled
+from benchmarks.peers.gipo_run import TimedEvaluations, sampled
 from benchmarks.training.marks import read
 from gipo.policies import Spaces, TokenPolicy
 
@@ -24,7 +24,7 @@ def test_evaluation_samples_without_the_generator_of_training() -> None:
 
 def test_a_run_is_evaluated_when_due_and_ended_when_good(tmp_path) -> None:
     successes = iter([0.5, 0.9])
-    clock = EvaluatingClock(str(tmp_path / "marks.jsonl"), "reach-v3", until=0.9, between=20)
+    clock = TimedEvaluations(str(tmp_path / "marks.jsonl"), "reach-v3", until=0.9, between=20)
     clock._evaluation = lambda act: next(successes)
     trainer, module = SimpleNamespace(should_stop=False), SimpleNamespace(policy=POLICY)
     stopped = []

@@ -127,7 +127,7 @@ def test_a_task_without_a_limit_is_refused_with_the_way_out() -> None:
 def test_checkpoints_that_leave_no_whole_episode_are_said_before_the_run() -> None:
     def notes(every: int, stagger: bool = True) -> list[str]:
         collector = CollectorOptions(num_envs=20, stagger=stagger)
-        return OnlineDataModule("reach-v3", collector=collector).notes(every)
+        return [note for note in OnlineDataModule("reach-v3", collector=collector).notes(every) if "checkpoint" in note]
 
     # 50 steps of a simulator an iteration, episodes of 500
     assert notes(20) == []

@@ -125,7 +125,7 @@ def test_a_moved_run_keeps_its_best_policy(tiny: Args, tmp_path: Path, monkeypat
     shutil.move(tmp_path / "run", tmp_path / "moved")
     last = tmp_path / "moved" / "checkpoints" / "last.ckpt"
     # From here on every evaluation is worse than those before.
-    monkeypatch.setattr("datamodules.base.evaluate", lambda *_: _worse())
+    monkeypatch.setattr("datamodules.base.evaluate", lambda *_, **__: _worse())
     best = (tmp_path / "moved" / "checkpoints" / "best.ckpt").read_bytes()
     main(["fit", f"--config={tmp_path}/moved/config.yaml", f"--ckpt_path={last}", "--data.total_frames=96"])
     assert iteration(tmp_path / "moved") == 3
