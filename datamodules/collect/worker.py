@@ -86,6 +86,7 @@ def _answer(what: Collection, connection: Connection, steps: Tensor) -> None:
                 assert worker is not None
                 assert worker.segments is not None
                 send_handle(connection, worker.segments.descriptor, os.getppid())
+                worker.segments.close()
 
 
 class Worker:

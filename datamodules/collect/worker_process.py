@@ -79,6 +79,7 @@ class WorkerProcess:
                 number, result = self._connection.recv()
             if isinstance(result, Collected) and result.layout is not None:
                 self._segments = SharedSegments(result.layout, recv_handle(self._connection))
+                self._segments.close()
         if isinstance(result, Failure):
             where = f"collection failed: {self._name}: " if result.trace else ""
             raise UserError(f"{where}{result.message}") from RuntimeError(result.trace)

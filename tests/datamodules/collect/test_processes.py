@@ -1,6 +1,7 @@
 """Collection in worker processes, in lockstep or never waiting: they may die, hang, fail, or lose their learner."""
 
 import faulthandler
+import gc
 import os
 import signal
 import subprocess
@@ -81,6 +82,22 @@ def test_one_worker_that_waits_collects_what_one_process_does() -> None:
             assert_equal(here.collect(), there.collect())
             assert here.next_episode == there.next_episode
             learned(policy)
+
+
+def files_of_segments() -> int:
+    """How many files of this process are memory of segments."""
+    gc.collect()
+    files = Path("/proc/self/fd").iterdir()
+    return sum("memfd:segments" in os.readlink(file) for file in files if file.is_symlink())
+
+
+def test_a_source_that_is_closed_leaves_no_file_open() -> None:
+    policy, before = policy_for(SHORT), files_of_segments()
+    with closing(lockstep(policy)) as rollouts:
+        loop(rollouts, policy, 2)
+        assert files_of_segments() == before + 1  # while the memory is mapped
+    del rollouts
+    assert files_of_segments() == before
 
 
 def loop(rollouts: WorkerRollouts, policy: Policy, iterations: int) -> list[TensorDict]:
