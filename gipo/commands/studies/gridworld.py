@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gipo.callbacks.plots import pyplot, save_figure, write_table
-from gipo.commands.studies.estimators import ESTIMATORS, GIPOS, SAPOS, SIGMAS, Moments, moments, true_gradient
-from gipo.commands.studies.mdp import ON_POLICY, TARGETS, Cells, cells, values
+from gipo.commands.studies.gradients.estimators import ESTIMATORS, GIPOS, SAPOS, SIGMAS, Moments, moments, true_gradient
+from gipo.commands.studies.gradients.mdp import ON_POLICY, TARGETS, Cells, cells, values
 from gipo.common.files import write_text
 from gipo.objectives import GIPO, NoClip
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from gipo.baselines import ASPO, CISPO, ESPO
 from gipo.callbacks.plots import pyplot, save_figure, write_table
-from gipo.commands.studies.concentration import HalfWidths, coverage
-from gipo.commands.studies.estimators import SIGMAS, response
+from gipo.commands.studies.gradients.concentration import HalfWidths, coverage
+from gipo.commands.studies.gradients.estimators import SIGMAS, response
 from gipo.commands.studies.interval_coverage import interval_coverage
 from gipo.commands.studies.options import add_numbers
 from gipo.common.files import write_text

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gipo.commands.studies import gridworld
-from gipo.commands.studies.estimators import ESTIMATORS, moments, true_gradient
-from gipo.commands.studies.mdp import TARGETS, advantages, behaviours, cells, values
+from gipo.commands.studies.gradients.estimators import ESTIMATORS, moments, true_gradient
+from gipo.commands.studies.gradients.mdp import TARGETS, advantages, behaviours, cells, values
 
 
 @pytest.fixture(scope="module")

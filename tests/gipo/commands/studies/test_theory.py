@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gipo.commands.studies import theory
-from gipo.commands.studies.concentration import coverage, half_widths
+from gipo.commands.studies.gradients.concentration import coverage, half_widths
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gipo.commands.studies.estimators import SIGMAS, estimates
-from gipo.commands.studies.mdp import Array, cells
+from gipo.commands.studies.gradients.estimators import SIGMAS, estimates
+from gipo.commands.studies.gradients.mdp import Array, cells
 from gipo.objectives import GIPO
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from gipo.baselines import ASPO
-from gipo.commands.studies.mdp import Array, Cells
+from gipo.commands.studies.gradients.mdp import Array, Cells
 from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip
 
 SIGMAS = (0.1, 0.3, 0.5, 1.0, 2.0)
