@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from gipo.common.errors import UserError
 # In the unit of the observation: a centimetre, half a degree, a hundredth of a quaternion's component. Of what moves by
 # less, estimates of how little are mostly noise; a task in other units wants another floor.
 OBSERVATION_FLOOR = 0.01
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
+NORMS = ("first", "all", "none")
 
 
 class ActorCritic(nn.Module):
@@ -41,20 +44,39 @@ class ActorCritic(nn.Module):
 
 
 class SeparateNetworks(ActorCritic):
-    """Two tanh MLPs, LayerNorm on the first layer, near-zero last actor layer (the default recipe).
+    """Two MLPs: tanh, LayerNorm on the first layer and a near-zero last actor layer are the default recipe.
 
     Args:
         inputs: observation size O.
         outputs: size of the actor's output.
         hidden: width of each hidden layer.
+        activation: after each hidden layer, `tanh`, `relu` or `silu`.
+        norm: hidden layers with a LayerNorm before their activation, `first`, `all` or `none`.
+        actor_gain: gain of the orthogonal matrix that the last actor layer starts as: how far the first policy is from
+            one that does not look.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int] = (256, 256)):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: Literal["tanh", "relu", "silu"] = "tanh",
+        norm: Literal["first", "all", "none"] = "first",
+        actor_gain: float = 0.01,
+    ):
         hidden = _checked(hidden)
-        super().__init__(hidden=hidden)
+        if activation not in ACTIVATIONS or norm not in NORMS:
+            raise UserError(
+                f"policy.network needs an activation of {', '.join(ACTIVATIONS)} and a norm of {', '.join(NORMS)}, "
+                f"got activation={activation}, norm={norm}"
+            )
+        if not 0 <= actor_gain < math.inf:
+            raise UserError(f"policy.network.actor_gain must be finite and not negative, got {actor_gain}")
+        super().__init__(hidden=hidden, activation=activation, norm=norm, actor_gain=actor_gain)
         self.encoder = nn.Identity()
-        self.actor = _tanh_mlp(inputs, hidden, outputs, last_gain=0.01)
-        self.critic = _tanh_mlp(inputs, hidden, 1, last_gain=1.0)
+        self.actor = _mlp(inputs, hidden, outputs, actor_gain, activation, norm)
+        self.critic = _mlp(inputs, hidden, 1, 1.0, activation, norm)
 
 
 class SharedEncoder(ActorCritic):
@@ -159,18 +181,37 @@ class Head(nn.Linear):
             return super().forward(input.float())
 
 
+class SameEverywhere(nn.Module):
+    """One number for each action dimension, whatever is observed; 0 at first.
+
+    Args:
+        decision: shape of what a policy decides at once.
+    """
+
+    def __init__(self, decision: tuple[int, ...]):
+        super().__init__()
+        self.raw = nn.Parameter(torch.zeros(decision))
+
+    def forward(self, like: Tensor) -> Tensor:
+        """The numbers, once for every row of `like` [..., D], which is finite."""
+        # An artifact may hold no operator that blows sizes up, such as Expand.
+        return self.raw + 0.0 * like.detach()
+
+
 def _checked(widths: Sequence[int]) -> list[int]:
     if not widths or min(widths) < 1:
         raise UserError(f"layer widths must be positive integers, got {list(widths)}")
     return [int(width) for width in widths]
 
 
-def _tanh_mlp(inputs: int, hidden: Sequence[int], outputs: int, last_gain: float) -> nn.Sequential:
+def _mlp(
+    inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, activation: str, norm: str
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index, width in enumerate(hidden):
         layers += [_orthogonal(nn.Linear(inputs, width), 2**0.5)]
-        layers += [nn.LayerNorm(width)] if index == 0 else []
-        layers += [nn.Tanh()]
+        layers += [nn.LayerNorm(width)] if norm == "all" or (norm == "first" and index == 0) else []
+        layers += [ACTIVATIONS[activation]()]
         inputs = width
     return nn.Sequential(*layers, _orthogonal(Head(inputs, outputs), last_gain))
 

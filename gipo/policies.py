@@ -1,20 +1,23 @@
 """Policies: distributions over actions, written once for the collector, the loss, the export and the audit."""
 
-import importlib.util
 import math
-import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from gipo.common.errors import UserError
-from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SeparateNetworks
-from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces
+from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SameEverywhere, SeparateNetworks
+from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces, class_of
 
-__all__ = ["GaussianPolicy", "NetworkFactory", "Policy", "PolicyFactory", "Spaces", "TokenPolicy", "build"]
+__all__ = [
+    "GaussianPolicy", "MixturePolicy", "NetworkFactory", "OrdinalPolicy", "Policy", "PolicyFactory", "Spaces",
+    "TokenPolicy", "build",
+]  # fmt: skip
 
 ALMOST_ONE = 0.999  # atanh of it is 3.8, two standard deviations beyond the softly bounded mean
+LOCATION_MAX = 1.25  # of a mixture's components, in half ranges: beyond the bounds, where an outermost bin is certain
 
 
 class TokenPolicy(Policy):
@@ -89,6 +92,73 @@ class TokenPolicy(Policy):
         return (log_mu.exp() * (log_mu - params.log_softmax(-1))).sum(-1)
 
 
+class OrdinalPolicy(TokenPolicy):
+    """A `TokenPolicy` whose bins know their order: what speaks for one speaks for its neighbours (arXiv 1901.10500)."""
+
+    def _constrain(self, outputs: Tensor) -> Tensor:
+        # logit_k = Σ_{j≤k} log σ(s_j) + Σ_{j>k} log(1 − σ(s_j)); as log σ(s) − log(1 − σ(s)) = s, that is
+        # logit_k = Σ_{j≤k} s_j and a constant, which the softmax takes away
+        return outputs.cumsum(-1)
+
+
+class MixturePolicy(TokenPolicy):
+    """A `TokenPolicy` whose bins have the masses of a mixture of logistic distributions (arXiv 1701.05517, 2.1).
+
+    The outermost bins have all that is beyond them. Locations and scales are in half ranges of the action: its bounds
+    are −1 and 1.
+
+    Args:
+        spaces: what the policy is built for.
+        components: K, logistic distributions in the mixture.
+        scale_min: floor of their scales; a scale s is a standard deviation of 1.8·s.
+        scale_max: ceiling of their scales.
+        options: of `TokenPolicy`.
+    """
+
+    start: Tensor
+    edges: Tensor
+
+    def __init__(
+        self, spaces: Spaces, *, components: int = 3, scale_min: float = 0.02, scale_max: float = 0.5, **options: Any
+    ):
+        if components < 1:
+            raise UserError(f"policy.components must be at least 1, got {components}")
+        if not 0 < scale_min < scale_max < math.inf:
+            raise UserError(f"policy needs 0 < scale_min < scale_max < inf, got {scale_min} and {scale_max}")
+        self.components = components  # before the network is built, which needs it
+        super().__init__(spaces, **options)
+        self.scale_min, self.scale_max = scale_min, scale_max
+        # Components that start at one place would learn the same for long.
+        self.register_buffer("start", torch.linspace(-0.7, 0.7, components), persistent=False)
+        inner = torch.arange(1, self.bins, dtype=torch.float64)
+        self.register_buffer("edges", ((2 * inner - 1) / (self.bins - 1) - 1).float(), persistent=False)
+
+    @property
+    def outputs_per_dimension(self) -> int:
+        """Weight, location and scale of each component: 3K."""
+        return 3 * self.components
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments beside `spaces` and `network`."""
+        return super().config() | {name: getattr(self, name) for name in ("components", "scale_min", "scale_max")}
+
+    def _constrain(self, outputs: Tensor) -> Tensor:
+        weight, location, raw = outputs.unflatten(-1, (3, self.components)).unsqueeze(-1).unbind(-3)
+        location = LOCATION_MAX * torch.tanh(location + self.start.unsqueeze(-1))
+        log_scale = _between(math.log(self.scale_min), math.log(self.scale_max), raw, 1.0)
+        rate = torch.exp(-log_scale)
+        z = (self.edges - location) * rate  # [..., D, K, V − 1]
+        below = -functional.softplus(-z)  # log σ(z), of what lies below an edge
+        above = below - z  # log σ(−z)
+        # σ(b) − σ(a) = σ(b)·σ(−a)·(1 − eᵃ⁻ᵇ), which loses no digits
+        width = torch.log(-torch.expm1(-2 / (self.bins - 1) * rate))
+        inner = below[..., 1:] + above[..., :-1] + width
+        masses = torch.cat((below[..., :1], inner, above[..., -1:]), -1) + weight.log_softmax(-2)
+        # log Σ_k w_k·mass_k
+        peak = masses.amax(-2, keepdim=True).detach()
+        return ((masses - peak).exp().sum(-2, keepdim=True).log() + peak).squeeze(-2)
+
+
 class GaussianPolicy(Policy):
     """A diagonal Gaussian whose latent is squashed (tanh) or clipped into the action bounds.
 
@@ -101,6 +171,8 @@ class GaussianPolicy(Policy):
         std_min: floor of the standard deviation, latent units.
         std_max: ceiling of the standard deviation, latent units.
         mean_max: soft bound of |mean|, latent units.
+        std_start: standard deviation to start with; null for one near the ceiling, where exploration is.
+        state_free_std: learn one standard deviation for each action dimension, whatever is observed.
         network: builds the network body.
         normalise: standardise observations by running moments that are part of the policy.
         observation_floor: least standard deviation that an observation is divided by, in its own unit. Lower it for
@@ -118,6 +190,8 @@ class GaussianPolicy(Policy):
         std_min: float = 0.1,
         std_max: float = 1.0,
         mean_max: float = 2.0,
+        std_start: float | None = None,
+        state_free_std: bool = False,
         network: NetworkFactory = SeparateNetworks,
         normalise: bool = True,
         observation_floor: float = OBSERVATION_FLOOR,
@@ -126,20 +200,43 @@ class GaussianPolicy(Policy):
             raise UserError(f"policy needs 0 < std_min < std_max < inf, got std_min={std_min}, std_max={std_max}")
         if not 0 < mean_max < math.inf:
             raise UserError(f"policy.mean_max must be positive and finite, got {mean_max}")
+        if std_start is not None and not std_min < std_start < std_max:
+            raise UserError(
+                f"policy.std_start must lie between std_min={std_min} and std_max={std_max}, got {std_start}"
+            )
+        self.state_free_std = state_free_std  # before the network is built, which needs it
         super().__init__(spaces, 2, network, normalise, observation_floor)
         self.squash, self.std_min, self.std_max, self.mean_max = squash, std_min, std_max, mean_max
+        self.std_start = std_start
+        self.same_everywhere = SameEverywhere(spaces.decision) if state_free_std else None
+
+    @property
+    def outputs_per_dimension(self) -> int:
+        """The mean, and the raw log-std where it depends on what is observed."""
+        return 1 if self.state_free_std else 2
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the policy loss moves: encoder, actor, and a log-std that is free of the state."""
+        own = () if self.same_everywhere is None else self.same_everywhere.parameters()
+        return [*super().actor_parameters(), *own]
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments beside `spaces` and `network`."""
-        names = ("squash", "std_min", "std_max", "mean_max", "normalise")
+        names = ("squash", "std_min", "std_max", "mean_max", "std_start", "state_free_std", "normalise")
         return {name: getattr(self, name) for name in names}
 
-    def _constrain(self, params: Tensor) -> Tensor:
-        mean, raw = params.unbind(-1)
-        # log std slides smoothly between its bounds and starts near their top, where exploration is.
-        low, high = math.log(self.std_min), math.log(self.std_max)
-        log_std = low + (high - low) * torch.sigmoid(raw + 1.0)
-        return torch.stack((self.mean_max * torch.tanh(mean / self.mean_max), log_std), -1)
+    def _constrain(self, outputs: Tensor) -> Tensor:
+        mean = self.mean_max * torch.tanh(outputs[..., 0] / self.mean_max)
+        raw = outputs[..., 1] if self.same_everywhere is None else self.same_everywhere(mean)
+        log_std = _between(math.log(self.std_min), math.log(self.std_max), raw, self._raw_start)
+        return torch.stack((mean, log_std), -1)
+
+    @property
+    def _raw_start(self) -> float:
+        if self.std_start is None:
+            return 1.0
+        share = math.log(self.std_start / self.std_min) / math.log(self.std_max / self.std_min)
+        return math.log(share / (1 - share))
 
     def sample(self, params: Tensor, noise: Tensor) -> Tensor:
         """The latent mean + std·noise, [..., D] before squashing."""
@@ -177,6 +274,11 @@ class GaussianPolicy(Policy):
         return log_pi - log_mu + 0.5 * spread - 0.5
 
 
+def _between(low: float, high: float, raw: Tensor, start: float) -> Tensor:
+    """A number that slides smoothly from `low` to `high`, and is where `start` is at raw = 0."""
+    return low + (high - low) * torch.sigmoid(raw + start)
+
+
 def build(description: dict[str, Any]) -> Policy:
     """The policy that `Policy.description` describes, freshly initialised.
 
@@ -185,8 +287,8 @@ def build(description: dict[str, Any]) -> Policy:
     """
     try:
         body = description["network"]
-        network = _resolve(body["class_path"], ActorCritic)
-        policy = _resolve(description["class_path"], Policy)
+        network = class_of(body["class_path"], ActorCritic)
+        policy = class_of(description["class_path"], Policy)
         return policy(
             policy.spaces_kind(**description["spaces"]),
             network=lambda *sizes: network(*sizes, **body["init_args"]),
@@ -196,16 +298,3 @@ def build(description: dict[str, Any]) -> Policy:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"damaged policy description: {error!r}") from error
-
-
-def _resolve(class_path: str, base: type) -> Any:
-    module, _, name = class_path.rpartition(".")
-    # Importing runs code, so a file may only name what is ours or what the program has already imported.
-    if module.startswith("gipo.") and importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
-    found = getattr(sys.modules.get(module), name, None)
-    if found is None:
-        raise UserError(f"unknown class {class_path!r} in the checkpoint; import its module first if it is yours")
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{class_path!r} is not a {base.__name__}")
-    return found

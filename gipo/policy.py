@@ -5,6 +5,8 @@ argument, so that each sample can be replayed; log-probs are per action dimensio
 *latent* (a token, or the Gaussian before squashing), which is what the replay and the robot log keep.
 """
 
+import importlib.util
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -58,8 +60,8 @@ class Policy(nn.Module, ABC):
 
     Args:
         spaces: what the policy is built for.
-        parameters_per_dimension: P, the actor outputs of one action dimension.
-        network: builds the network body from (O, D·P).
+        parameters_per_dimension: P, the distribution parameters of one action dimension.
+        network: builds the network body from O and the actor's outputs, D·P or D·`outputs_per_dimension`.
         normalise: standardise observations by running moments that are part of the policy.
         observation_floor: least standard deviation that an observation is divided by, in its own unit; it belongs to
             the moments, so that weights that are read bring their own.
@@ -97,7 +99,12 @@ class Policy(nn.Module, ABC):
 
     def _body(self, network: NetworkFactory) -> ActorCritic:
         """The network body for the spaces of the policy."""
-        return network(self.spaces.observation_size, self.action_size * self.parameters_per_dimension)
+        return network(self.spaces.observation_size, self.action_size * self.outputs_per_dimension)
+
+    @property
+    def outputs_per_dimension(self) -> int:
+        """Outputs of the network's actor of which the P parameters of an action dimension are made; P as a rule."""
+        return self.parameters_per_dimension
 
     def features(self, observation: Tensor) -> Tensor:
         """Features of observations [..., O], shared by the actor and the critic."""
@@ -138,7 +145,7 @@ class Policy(nn.Module, ABC):
     def params_of(self, features: Tensor) -> Tensor:
         """Distribution parameters [..., D, P] from features, float32 even under autocast."""
         flat = self.network.actor(features).float()
-        return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.parameters_per_dimension)))
+        return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.outputs_per_dimension)))
 
     def value_of(self, features: Tensor) -> Tensor:
         """State value [...] from features; no gradient reaches the encoder."""
@@ -175,8 +182,9 @@ class Policy(nn.Module, ABC):
             "spaces": asdict(self.spaces),
         }
 
-    def _constrain(self, params: Tensor) -> Tensor:
-        return params
+    def _constrain(self, outputs: Tensor) -> Tensor:
+        """Distribution parameters [..., D, P] from the actor's outputs [..., D, `outputs_per_dimension`]."""
+        return outputs
 
     def _fraction(self, action: Tensor) -> Tensor:
         """How far `action` is on the way from the lower to the upper bound, in [0, 1]."""
@@ -238,3 +246,21 @@ PolicyFactory = Callable[[Spaces], Policy]
 def class_path(instance: object) -> str:
     """Where the class of an instance is imported from."""
     return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def class_of(path: str, base: type) -> Any:
+    """The class that `class_path` names, which must be derived from `base`.
+
+    Raises:
+        UserError: there is none, or it is another kind of class.
+    """
+    module, _, name = path.rpartition(".")
+    # Importing runs code, so a file may only name what is ours or what the program has already imported.
+    if module.startswith("gipo.") and importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    found = getattr(sys.modules.get(module), name, None)
+    if found is None:
+        raise UserError(f"unknown class {path!r} in the checkpoint; import its module first if it is yours")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{path!r} is not a {base.__name__}")
+    return found

@@ -10,8 +10,10 @@ from gipo.policies import Policy, build
 
 
 def shard(policy: Policy, mesh: DeviceMesh) -> None:
-    """Split encoder, actor and critic over the learners of `mesh`; each is put together while it is in use."""
-    for part in (policy.network.encoder, policy.network.actor, policy.network.critic):
+    """Split encoder, actor, critic and what else learns over the learners of `mesh`; each is whole while in use."""
+    network = policy.network
+    beside = (part for part in policy.children() if part is not network)
+    for part in (network.encoder, network.actor, network.critic, *beside):
         if any(True for _ in part.parameters()) and not isinstance(part, FSDPModule):
             fully_shard(part, mesh=mesh)
 

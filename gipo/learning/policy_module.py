@@ -14,7 +14,7 @@ from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
 from gipo.learning.metrics import episode_figures
-from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy
+from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
 
 
 class PolicyModule(LightningModule):
@@ -96,8 +96,9 @@ class PolicyModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the weights of another policy, and the state of another optimizer."""
-        head = CheckpointHead.of(checkpoint)
-        refuse_other_policy(head.policy, self.policy.description())
+        head, wanted = CheckpointHead.of(checkpoint), self.policy.description()
+        if head.policy != wanted:  # a checkpoint from before there was an option says nothing of it
+            refuse_other_policy(build(head.policy).description(), wanted)
         states = checkpoint.get("optimizer_states")
         if states and ranks.count() == 1 and self.trainer.state.fn == "fit":
             refuse_other_optimizer(states[0], self.optimizer_factory(self.policy.actor_parameters()))

@@ -28,7 +28,7 @@ class VisionLanguage(Policy):
     spaces: Any
 
     def _body(self, network: Any) -> ActorCritic:
-        body: ActorCritic = network(self.spaces, self.parameters_per_dimension)
+        body: ActorCritic = network(self.spaces, self.outputs_per_dimension)
         return body
 
     def standardised(self, observation: Any) -> Any:

@@ -1,13 +1,18 @@
 """The artifact is the policy: same tokens, actions, log-probs and distribution as torch."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from deploy.export.artifact import export
 from deploy.export.parity import probe
 from deploy.runtime.policy import OnnxPolicy
-from tests.deploy.builders import KINDS
+from gipo.networks import SeparateNetworks
+from gipo.policies import GaussianPolicy, MixturePolicy, OrdinalPolicy, Spaces, TokenPolicy
+from tests.deploy.builders import KINDS, save
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,3 +101,26 @@ def test_log_prob_of_a_logged_latent_is_the_one_it_was_sampled_with(exported, ki
         params = kit["policy"].params(torch.from_numpy(observation))
         wanted = kit["policy"].log_prob(params, torch.from_numpy(decision.latent)).numpy()
     assert np.abs(recomputed - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [OrdinalPolicy, MixturePolicy, partial(GaussianPolicy, state_free_std=True)],
+    ids=["ordinal", "mixture", "state-free"],
+)
+def test_other_heads_equal_torch_too(make, tmp_path):
+    torch.manual_seed(5)
+    policy = make(Spaces(39, (-1.0,) * 4, (1.0,) * 4), network=lambda i, o: SeparateNetworks(i, o, (32,), actor_gain=1))
+    with torch.no_grad():
+        for parameter in policy.actor_parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    export(save(policy.eval(), tmp_path / "a.ckpt"), tmp_path / "a.onnx", observations=100)
+    runtime, asked = OnnxPolicy.load(tmp_path / "a.onnx"), probe(policy, 1000, seed=11)
+    found, rows = runtime.evaluate(asked.observation[:1000], asked.noise[:1000]), slice(0, 1000)
+    if isinstance(policy, TokenPolicy):
+        assert np.array_equal(found["latent"], asked.answers["latent"][rows])
+        assert len(np.unique(found["latent"])) == policy.bins
+    for name, tolerance in (("action", 1e-6), ("log_prob", 1e-5), ("params", 1e-4)):
+        assert np.abs(found[name] - asked.answers[name][rows]).max() <= tolerance, name
+    recomputed = runtime.log_prob_of(asked.observation[rows], found["latent"])
+    assert np.abs(recomputed - found["log_prob"]).max() < 1e-5

@@ -1,6 +1,7 @@
 """Network bodies and the observation normaliser."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,32 @@ def test_default_actor_starts_near_zero() -> None:
     network = SeparateNetworks(OBSERVATION, OUTPUTS)
     assert network.actor(torch.randn(64, OBSERVATION)).abs().max() < 0.2
     assert network.critic(torch.randn(64, OBSERVATION)).abs().max() > 0.2
+
+
+@pytest.mark.parametrize(("norm", "count"), [("first", 1), ("all", 3), ("none", 0)])
+@pytest.mark.parametrize(("activation", "kind"), [("tanh", nn.Tanh), ("relu", nn.ReLU), ("silu", nn.SiLU)])
+def test_layers_are_what_is_asked_for(norm: Any, count: int, activation: Any, kind: type[nn.Module]) -> None:
+    network = SeparateNetworks(OBSERVATION, OUTPUTS, hidden=(8, 8, 8), norm=norm, activation=activation)
+    for part in (network.actor, network.critic):
+        assert sum(isinstance(layer, nn.LayerNorm) for layer in part) == count
+        assert sum(type(layer) is kind for layer in part) == 3
+    again = SeparateNetworks(OBSERVATION, OUTPUTS, **network.config())
+    assert str(again) == str(network)
+
+
+def test_the_last_actor_layer_starts_with_the_gain_it_is_given() -> None:
+    for gain in (0.0, 0.5):
+        last = SeparateNetworks(OBSERVATION, 4, actor_gain=gain).actor[-1]
+        # orthogonal rows times the gain
+        torch.testing.assert_close(last.weight @ last.weight.T, gain**2 * torch.eye(4))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"norm": "last"}, {"activation": "gelu"}, {"actor_gain": -1.0}, {"actor_gain": math.inf}]
+)
+def test_impossible_layers_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(bad))):
+        SeparateNetworks(OBSERVATION, OUTPUTS, **bad)
 
 
 @pytest.mark.parametrize("hidden", [(), (0,), (16, -1)])

@@ -15,7 +15,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks, SharedEncoder
-from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy, build
+from gipo.policies import GaussianPolicy, MixturePolicy, OrdinalPolicy, Policy, Spaces, TokenPolicy, build
 
 torch.set_num_threads(1)
 
@@ -43,6 +43,14 @@ def gaussian_policy(**overrides: Any) -> GaussianPolicy:
     return GaussianPolicy(**{"spaces": spaces(), "network": small} | overrides)
 
 
+def ordinal_policy(**overrides: Any) -> OrdinalPolicy:
+    return OrdinalPolicy(**{"spaces": spaces(), "bins": 8, "network": small} | overrides)
+
+
+def mixture_policy(**overrides: Any) -> MixturePolicy:
+    return MixturePolicy(**{"spaces": spaces(), "bins": 8, "network": small} | overrides)
+
+
 POLICIES = {
     "token": token_policy,
     "token-shared": lambda: token_policy(network=shared),
@@ -50,6 +58,9 @@ POLICIES = {
     "gaussian": gaussian_policy,
     "gaussian-clipped": lambda: gaussian_policy(squash=False, normalise=False, std_min=0.2, mean_max=1.0),
     "gaussian-shared": lambda: gaussian_policy(network=shared),
+    "gaussian-free": lambda: gaussian_policy(state_free_std=True, std_start=0.3),
+    "ordinal": ordinal_policy,
+    "mixture": mixture_policy,
 }
 every_policy = pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES)
 
@@ -183,12 +194,110 @@ def test_token_mode_is_the_most_likely() -> None:
     assert token_policy(bins=3).mode(torch.tensor([[0.0, 2.0, 1.0], [5.0, 2.0, 1.0]])).tolist() == [1, 0]
 
 
+# Policies over tokens that know the order of the bins
+
+
+def test_ordinal_logits_are_those_of_the_paper() -> None:
+    s = 3 * torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(0))
+    # arXiv 1901.10500, section 4.2
+    on, off = s.double().sigmoid().log(), (1 - s.double().sigmoid()).log()
+    paper = torch.stack([on[..., : k + 1].sum(-1) + off[..., k + 1 :].sum(-1) for k in range(8)], -1)
+    found = ordinal_policy()._constrain(s).double().log_softmax(-1)
+    torch.testing.assert_close(found, paper.log_softmax(-1), atol=1e-4, rtol=1e-5)
+
+
+def test_evidence_for_a_bin_is_evidence_for_its_neighbours() -> None:
+    """A gradient step on one token of a uniform distribution raises the tokens beside it too, the nearer the more."""
+    outputs = torch.zeros(1, 9, requires_grad=True)
+    policy = ordinal_policy(bins=9, spaces=spaces(action_low=(-1.0,), action_high=(1.0,)))
+    policy.log_prob(policy._constrain(outputs), torch.tensor([4])).sum().backward()
+    assert outputs.grad is not None
+    after = policy._constrain(outputs.detach() + 0.5 * outputs.grad).softmax(-1)[0]
+    assert after.argmax() == 4
+    assert after[3] > 1 / 9
+    assert (after[:4].diff() > 0).all()
+    assert (after[5:].diff() < 0).all()
+
+
+@pytest.mark.parametrize("components", [1, 4])
+def test_bins_of_a_mixture_have_its_masses(components: int) -> None:
+    policy = mixture_policy(components=components, scale_min=0.05, scale_max=0.6)
+    outputs = 2 * torch.randn(6, 2, 3 * components, generator=torch.Generator().manual_seed(1))
+    weight, location, raw = outputs.double().unflatten(-1, (3, components)).unbind(-2)
+    location = 1.25 * torch.tanh(location + policy.start)
+    scale = 0.05 * (0.6 / 0.05) ** torch.sigmoid(raw + 1)
+    # bins lie at −1, −5/7, …, 1; what is beyond the outermost edges is theirs
+    edges = torch.tensor([-math.inf, *(-6 / 7 + 2 / 7 * j for j in range(7)), math.inf], dtype=torch.float64)
+    cdf = ((edges - location.unsqueeze(-1)) / scale.unsqueeze(-1)).sigmoid()
+    mass = (weight.softmax(-1).unsqueeze(-1) * cdf.diff()).sum(-2)
+    found = policy._constrain(outputs)
+    torch.testing.assert_close(found.double().exp(), mass, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.double().exp().sum(-1), torch.ones(6, 2, dtype=torch.float64))
+
+
+def test_a_mixture_far_from_a_bin_still_says_how_far() -> None:
+    """Where a difference of two sigmoids is 0 in float32: log-masses and their gradients stay finite and right."""
+    policy = mixture_policy(bins=33, components=1, scale_min=0.01, scale_max=0.02)
+    outputs = torch.tensor([[[0.0, -9.0, -9.0]]], requires_grad=True)  # at −1.25, scale .01
+    logits = policy._constrain(outputs)[0, 0]
+    rate = 1 / policy.scale_min
+    assert logits[-1].item() == pytest.approx(-(1 - 1 / 32 + 1.25) * rate, rel=1e-3)
+    logits[-1].backward()
+    assert outputs.grad is not None
+    assert torch.isfinite(outputs.grad).all()
+
+
+def test_a_mixture_starts_wide_and_can_be_certain_of_its_bounds() -> None:
+    policy = mixture_policy(bins=33)
+    start = policy._constrain(torch.zeros(1, 2, 9))
+    assert policy.entropy(start).min() > 0.9 * policy.max_entropy
+    narrow = torch.tensor([0.0] * 3 + [9.0] * 3 + [-9.0] * 3).expand(1, 2, 9)
+    assert policy._constrain(narrow).exp()[..., -1].min() > 0.999
+
+
+@pytest.mark.parametrize("bad", [{"components": 0}, {"scale_min": 0.6}, {"scale_min": 0.0}, {"scale_max": math.inf}])
+def test_impossible_mixtures_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"components|scale_min < scale_max"):
+        mixture_policy(**bad)
+
+
 # Gaussian policy
 
 
 def gaussian_params(rows: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return gaussian_policy()._constrain(torch.randn(rows, 2, 2, generator=generator) * 3)
+
+
+def test_a_standard_deviation_starts_where_it_is_told() -> None:
+    for free in (False, True):
+        policy = gaussian_policy(state_free_std=free, std_start=0.25, network=lambda i, o: small(i, o))
+        with torch.no_grad():
+            for parameter in policy.network.actor.parameters():
+                parameter.zero_()
+        std = policy.params(torch.randn(4, 3))[..., 1].exp()
+        torch.testing.assert_close(std, torch.full((4, 2), 0.25))
+
+
+def test_a_state_free_standard_deviation_is_the_same_everywhere_and_learns() -> None:
+    policy = gaussian_policy(state_free_std=True)
+    assert policy.network.actor[-1].out_features == 2  # type: ignore[index,union-attr]
+    assert policy.same_everywhere is not None
+    with torch.no_grad():
+        policy.same_everywhere.raw.copy_(torch.tensor([2.0, -1.0]))
+    mean, log_std = policy.params(100 * torch.randn(50, 3)).unbind(-1)
+    # log std = log .1 + log 10·σ(raw + 1)
+    expected = math.log(0.1) + math.log(10) * torch.sigmoid(torch.tensor([3.0, 0.0]))
+    torch.testing.assert_close(log_std, expected.expand(50, 2))
+    assert mean.std(0).min() > 0
+    policy.entropy(torch.stack((mean, log_std), -1)).sum().backward()
+    assert (policy.same_everywhere.raw.grad > 0).all()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("bad", [0.1, 1.0, 2.0, math.nan])
+def test_a_standard_deviation_does_not_start_out_of_bounds(bad: float) -> None:
+    with pytest.raises(UserError, match="std_start"):
+        gaussian_policy(std_start=bad)
 
 
 def test_gaussian_log_prob_is_that_of_torch() -> None:
