@@ -39,6 +39,9 @@ SMALLER = {
     r"^gipo-study staleness(?!.*(stored|--runs))": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
     r"^gipo-study staleness.*=stored": """--train data.advantages=stored data.collector.num_envs=1
         data.rounds=1 data.batch=16""",
+    r"^gipo-study recipe": """--tasks reach-v3 --seeds 0 --rounds 1 --runs 1 --frames 32 --final-frames 32 --processes 1
+        --factors decay --train data.frames_per_iteration=16 trainer.check_val_every_n_epoch=1 data.rounds=1
+        data.batch=16 data.collector.num_envs=1 data.evaluation.episodes=1 data.evaluation.num_envs=1""",
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
     r"libero\.demos": "--episodes 2",

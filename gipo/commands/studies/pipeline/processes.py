@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gipo.commands.studies.pipeline.ready import MODULES, Ready
 from gipo.common.errors import UserError
@@ -21,6 +21,13 @@ TERMINAL = 2  # the descriptor of standard error
 BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
 
 Result = TypeVar("Result")
+
+
+class Endable(Protocol):
+    """What runs processes, and can end them."""
+
+    def end(self, patience: float) -> None:
+        """End all processes, after `patience` seconds in which they may end by themselves."""
 
 
 class Commands:
@@ -76,7 +83,7 @@ class Commands:
             if code:
                 self._refuse_when_ended()
         if code:
-            raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{_tail(output)}")
+            raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{tail(output)}")
 
     def end(self, patience: float = 0.0) -> None:
         """End the commands that run, and let none begin; who calls it first says how.
@@ -118,7 +125,7 @@ class Commands:
 
 
 @contextmanager
-def side_by_side(commands: Commands, workers: int) -> Iterator[ThreadPoolExecutor]:
+def side_by_side(commands: Endable, workers: int) -> Iterator[ThreadPoolExecutor]:
     """A pool for functions that run commands; an error or Ctrl-C within ends all commands, whoever runs them."""
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -155,7 +162,7 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], seconds: float) -> Non
             return
 
 
-def _tail(output: Path) -> str:
+def tail(output: Path) -> str:
     """The last lines, each progress bar in its last state."""
     lines = [line.rpartition("\r")[2] for line in output.read_bytes().decode(errors="replace").split("\n")]
     return "\n".join(lines[-TAIL:]).rstrip("\n")

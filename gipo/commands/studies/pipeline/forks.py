@@ -1,0 +1,94 @@
+"""`gipo fit` in processes forked from one that has imported everything: short runs by the hundred start at once.
+
+A run is otherwise as `Stages.fit` makes it, in a folder that says what was begun in it and what came to its end.
+"""
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
+from gipo.common.errors import UserError
+
+IMPORTED = ["gipo.commands.fit.cli", "metaworld.env_dict", "lightning.pytorch", "torchrl.collectors"]
+
+
+class Fits:
+    """Runs of `gipo fit`. They end together: none begins once `end` is called."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(IMPORTED)
+        self._lock = threading.Lock()
+        self._running: set[ForkServerProcess] = set()
+        self._ended = False
+
+    def fit(self, folder: Path, options: Sequence[str]) -> None:
+        """A run in `folder`, resumed where it was interrupted; none where it has come to its end.
+
+        Raises:
+            UserError: when it fails, with the end of what it said; or the study has ended.
+        """
+        process = self._context.Process(target=_fit, args=(folder, list(options)))
+        with self._lock:
+            self._refuse_when_ended()
+            process.start()
+            self._running.add(process)
+        process.join()
+        with self._lock:
+            self._running.discard(process)
+            if process.exitcode:
+                self._refuse_when_ended()
+        if process.exitcode:
+            output = folder / "fit.txt"
+            said = f"; {output} ends with:\n{tail(output)}" if output.exists() else ""
+            raise UserError(f"a run in {folder} ended with exit code {process.exitcode}{said}")
+
+    def end(self, patience: float = 0.0) -> None:
+        """End the runs, and let none begin.
+
+        Args:
+            patience: seconds they may take to end by themselves, where they have heard of it.
+        """
+        with self._lock:
+            self._ended, running = True, list(self._running)
+        _wait(running, patience)
+        for process in running:
+            process.terminate()
+        _wait(running, PATIENCE)
+        for process in running:
+            process.kill()
+
+    def _refuse_when_ended(self) -> None:
+        if self._ended:
+            raise UserError("the study has ended")
+
+
+def _fit(folder: Path, options: Sequence[str]) -> None:
+    """In a process of its own: `gipo fit`, unless the folder says that it has come to its end."""
+    last = folder / "checkpoints" / "last.ckpt"
+
+    def fit(_: int) -> None:
+        from gipo.cli import main
+
+        with open(folder / "fit.txt", "w") as file:
+            for standard in (sys.stdout, sys.stderr):
+                os.dup2(file.fileno(), standard.fileno())
+            os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
+            more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
+            main(["fit", *more, f"--trainer.default_root_dir={folder}"])
+
+    once(folder, "fit", options, fit, fresh=True, keep=last)
+
+
+def _wait(processes: Sequence[ForkServerProcess], seconds: float) -> None:
+    """Return when all have ended, or the time is over."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))

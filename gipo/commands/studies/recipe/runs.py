@@ -1,0 +1,76 @@
+"""Runs of the race: each a `gipo fit` in a folder of its own, and what it comes to."""
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gipo.commands.studies.pipeline.forks import Fits
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.recipe.candidates import Factors
+from gipo.commands.studies.recipe.dealing import Trial
+from gipo.common.errors import UserError
+
+Row = dict[str, Any]
+# One run a core, evaluated every 20 000 steps; nothing is saved before the end: a checkpoint begins all episodes anew.
+PLAIN = (
+    "data.collector.workers=0", "trainer.check_val_every_n_epoch=20", "trainer.logger=false",
+    "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Race:
+    """Makes runs side by side.
+
+    Args:
+        factors: options behind each level.
+        frames: environment steps of a run.
+        more: options of `gipo fit` that all runs have.
+        processes: runs at a time.
+    """
+
+    factors: Factors
+    frames: int
+    more: Sequence[str]
+    processes: int
+
+    def rows(self, trials: Mapping[Path, Trial], ended: Callable[[], object]) -> list[Row]:
+        """A row for every run, by its folder; those that have come to their end are not made again."""
+        fits = Fits()
+
+        def one(folder: Path) -> Row:
+            row = self._row(fits, folder, trials[folder])
+            ended()
+            return row
+
+        with side_by_side(fits, self.processes) as pool:
+            return list(in_order([pool.submit(one, folder) for folder in trials]))
+
+    def _row(self, fits: Fits, folder: Path, trial: Trial) -> Row:
+        chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]
+        options = [f"data.task={trial.task}", f"seed_everything={trial.seed}", f"data.total_frames={self.frames}"]
+        fits.fit(folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
+        return {"task": trial.task, "seed": trial.seed, "frames": self.frames, **scores(folder), **trial.levels}
+
+
+def scores(folder: Path) -> dict[str, float]:
+    """Of a run: mean success over its evaluations, which is the area under its curve, and that of the last one.
+
+    Raises:
+        UserError: when it has not been evaluated.
+    """
+    with open(folder / "curves.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/success")]
+    if not rows:
+        raise UserError(f"{folder / 'curves.csv'} holds no evaluation; delete {folder}, or let runs be longer")
+    success = [float(row["val/success"]) for row in rows]
+    return {
+        "area": round(fmean(success), 4),
+        "final": round(success[-1], 4),
+        "return": round(float(rows[-1]["val/return"]), 1),
+    }

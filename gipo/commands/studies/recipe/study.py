@@ -1,0 +1,103 @@
+"""The rounds of the race and its final, and the files that tell of them."""
+
+import argparse
+from collections.abc import Mapping
+
+from tqdm.auto import tqdm
+
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
+from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
+from gipo.commands.studies.recipe.effects import Alternative, Effect, better_half, effects, winner
+from gipo.commands.studies.recipe.report import report
+from gipo.commands.studies.recipe.runs import Race, Row
+from gipo.common.errors import UserError, nearest
+from gipo.common.files import write_text
+
+LEVELS: Levels = {factor: list(levels) for factor, levels in FACTORS.items()}
+SHARE = 0.25  # of the runs of a round in which a factor is not at its default
+DEFAULT = "default"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `gipo-study recipe`."""
+    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="TASK", help="tasks it is developed on")
+    add_runs(parser, [0, 1, 2], "run")
+    add_numbers(parser, "--rounds", 3, 20, "rounds, each with half of the alternatives of the one before")
+    add_numbers(parser, "--runs", 72, 10**5, "runs of a round")
+    add_numbers(parser, "--frames", 60_000, 10**10, "environment steps of a run of a round")
+    add_numbers(parser, "--final-frames", 120_000, 10**10, "environment steps of a run of the final")
+    parser.add_argument(
+        "--finalists", nargs="*", default=[], metavar="CHANGES", help="more recipes for the final: FACTOR=LEVEL,…"
+    )
+    parser.add_argument(
+        "--factors", nargs="+", default=list(LEVELS), choices=LEVELS, metavar="FACTOR",
+        help=f"what is raced: some of {', '.join(LEVELS)}; the others stay at their defaults",
+    )  # fmt: skip
+    add_more(parser, "--train", "`gipo fit`, of all runs")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the runs that are not there, and write what came out."""
+    finalists = {each: finalist(each) for each in options.finalists}
+    total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
+    with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
+        rounds, found = race(options, bar)
+        chosen = {DEFAULT: {factor: levels[0] for factor, levels in LEVELS.items()}, "winner": winner(found, LEVELS)}
+        last = final(options, chosen | finalists, bar)
+    write_table(last, options.out / "final.csv")
+    text = report(found, LEVELS, chosen["winner"], rounds, last)
+    write_text(text + "\n", options.out / "recipe.md")
+    print(f"\n{text}")
+
+
+def race(options: argparse.Namespace, bar: tqdm) -> tuple[list[Row], dict[Alternative, Effect]]:
+    """All rounds: their rows, and what every alternative adds by all of them."""
+    runs = Race(FACTORS, options.frames, options.train, options.processes)
+    raced = {factor: every if factor in options.factors else every[:1] for factor, every in LEVELS.items()}
+    levels: Levels = raced
+    trials, rows = [], []
+    found: dict[Alternative, Effect] = {}
+    for number in range(1, options.rounds + 1):
+        dealt = deal(levels, options.tasks, options.seeds, options.runs, SHARE, seed=number)
+        folders = {options.out / f"round-{number}" / f"{index:04}": trial for index, trial in enumerate(dealt)}
+        rows += [{"round": number, **row} for row in runs.rows(folders, bar.update)]
+        write_table(rows, options.out / "rounds.csv")
+        trials += dealt
+        found = effects(trials, [row["area"] for row in rows], LEVELS)
+        left = {each: effect for each, effect in found.items() if each.level in levels[each.factor]}
+        levels = better_half(left, raced)
+    return rows, found
+
+
+def final(options: argparse.Namespace, recipes: Mapping[str, Mapping[str, str]], bar: tqdm) -> list[Row]:
+    """Rows of all recipes on all tasks with all seeds, recipes in turn within a seed."""
+    runs = Race(FACTORS, options.final_frames, options.train, options.processes)
+    cells = [(seed, task, name) for seed in options.seeds for task in options.tasks for name in recipes]
+    trials = {
+        options.out / "final" / name / f"{task}-{seed}": Trial(task, seed, recipes[name]) for seed, task, name in cells
+    }
+    rows = runs.rows(trials, bar.update)
+    return [{"recipe": name, **row} for (_, _, name), row in zip(cells, rows, strict=True)]
+
+
+def finalist(changes: str) -> dict[str, str]:
+    """Levels of a recipe that is named by what it changes: `kl=0,updates=16x512`.
+
+    Raises:
+        UserError: naming the nearest factor or the levels.
+    """
+    chosen = {factor: levels[0] for factor, levels in LEVELS.items()}
+    for change in changes.split(","):
+        factor, _, level = change.partition("=")
+        if factor not in LEVELS:
+            raise UserError(
+                f"--finalists {changes}: there is no factor {factor!r}; the nearest: {nearest(factor, LEVELS)}"
+            )
+        if level not in LEVELS[factor]:
+            raise UserError(
+                f"--finalists {changes}: {factor} has no level {level!r}; it has {', '.join(LEVELS[factor])}"
+            )
+        chosen[factor] = level
+    return chosen
