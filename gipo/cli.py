@@ -1,4 +1,4 @@
-"""The entry points of `gipo`, `gipo-robot` and `gipo-deploy`: a command is imported when it is asked for.
+"""The entry points of `gipo`, `gipo-demos`, `gipo-robot` and `gipo-deploy`: a command is imported when it is asked for.
 
 Help and a mistyped command need neither torch nor Lightning, which take seconds to import and may not be installed.
 `gipo-robot` and `gipo-deploy` are imported after it is known that they are ours: a folder `robots/` or `deploy/` of a
@@ -57,6 +57,11 @@ def robot() -> int:
 def deploy() -> int:
     """Entry point of `gipo-deploy`."""
     return _installed("gipo-deploy", "deploy.cli")
+
+
+def demos() -> int:
+    """Entry point of `gipo-demos`."""
+    return _installed("gipo-demos", "gipo.commands.demos")
 
 
 def _installed(program: str, module: str) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = (
-    "gipo", "gipo-deploy", "gipo-robot", "gipo-study", "python", "pip", "make", "cmake", "ray", "torchrun",
-    "sha256sum", "ssh-keygen", "gpg", "apt-get", "build/cpp/controller",
+    "gipo", "gipo-demos", "gipo-deploy", "gipo-robot", "gipo-study", "python", "pip", "make", "cmake", "ray",
+    "torchrun", "sha256sum", "ssh-keygen", "gpg", "apt-get", "build/cpp/controller",
 )  # fmt: skip
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 

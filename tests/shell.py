@@ -12,11 +12,13 @@ from pathlib import Path
 
 import deploy.cli
 import gipo.cli
+import gipo.commands.demos
 import gipo.commands.studies.cli
 import robots.cli
 
 ENTRIES: dict[str, Callable[[Sequence[str]], object]] = {
     "gipo": gipo.cli.main,
+    "gipo-demos": gipo.commands.demos.main,
     "gipo-deploy": deploy.cli.main,
     "gipo-robot": robots.cli.main,
     "gipo-study": gipo.commands.studies.cli.main,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from gipo.commands import demos
 from gipo.commands.studies.cli import build_parser
 from gipo.commands.studies.pipeline.processes import Commands
 from tests import shell
@@ -89,6 +90,8 @@ def parse(line: str) -> None:
         return  # its configuration is written by the line before, which the campaign types
     if program == "gipo-study":
         build_parser(arguments[0]).parse_args(arguments)
+    elif program == "gipo-demos":
+        demos.build_parser().parse_args(arguments)
     elif program == "gipo":
         shell.type_line(line, "--print_config")
     else:
@@ -113,7 +116,7 @@ def all_help(found: list[str] = []) -> list[str]:  # noqa: B006 - asked once
         robot = ("run", "verify", "label", "audit", "report", "export", "spec")
         deploy = ("export", "info", "check")
         asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), *(f"gipo-deploy {name}" for name in deploy)]
-        asked += ["gipo-study staleness", "gipo lineage", "python -m datamodules.envs.libero.demos"]
+        asked += ["gipo-study staleness", "gipo lineage", "gipo-demos"]
         found += [set_of(shell.type_line(f"{command} --help")) for command in asked]
         found.append("--max-restarts")  # torchrun's
     return found

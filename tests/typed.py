@@ -44,7 +44,7 @@ SMALLER = {
         data.batch=16 data.collector.num_envs=1 data.evaluation.episodes=1 data.evaluation.num_envs=1""",
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
-    r"libero\.demos": "--episodes 2",
+    r"^gipo-demos": "--episodes 2",
     r"benchmarks\.simulators": "reach-v3",
 }
 
@@ -76,7 +76,7 @@ BUILDS_ON = {
 
 LONG = (
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
-    r"libero|demonstrations|runs/cloned|runs/improved",  # minutes of simulation
+    r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed

@@ -2,21 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
+from datamodules.demos.demonstration import Demonstration
 from datamodules.envs.libero.simulator import ACTION_SIZE, LiberoSimulator
 from datamodules.envs.libero.tasks import LiberoTask
 from gipo.common.errors import UserError
-
-
-class Demonstration(NamedTuple):
-    """An episode that succeeded with its last action: `observations` [T + 1, O], `actions` [T, 7] f32."""
-
-    observations: np.ndarray
-    actions: np.ndarray
 
 
 def recorded(task: LiberoTask, path: Path) -> Iterator[Demonstration]:
@@ -46,9 +40,16 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[Demonstration]:
                 simulator = simulator or LiberoSimulator(task)
                 _place(simulator, _text(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
-                yield Demonstration(observations, actions[:-1].clip(-1, 1))
+                yield _succeeding(observations, actions[:-1].clip(-1, 1))
     except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
         raise UserError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
+
+
+def _succeeding(observations: np.ndarray, actions: np.ndarray) -> Demonstration:
+    """A demonstration whose last action did it: only such ones are in these files."""
+    last = np.arange(len(actions)) == len(actions) - 1
+    one = np.ones(ACTION_SIZE, np.float32)
+    return Demonstration(observations, actions, last.astype(np.float32), -one, one, True, last)
 
 
 def _check_task(path: Path, task: LiberoTask, attributes: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ import torch
 from torchrl.envs.utils import check_env_specs
 
 from datamodules.collect.evaluation import evaluate
-from datamodules.envs.libero.demos import main as demos
 from datamodules.envs.libero.script import PickAndPlace
 from datamodules.envs.libero.simulator import LiberoSimulator, units
 from datamodules.envs.libero.states import LiberoStateEnv
@@ -125,19 +124,6 @@ def test_the_script_puts_the_bowl_on_the_plate(simulator: LiberoSimulator) -> No
 def test_a_goal_of_another_kind_is_refused(env: LiberoStateEnv) -> None:
     with pytest.raises(UserError, match=r"turnon.*picks up one thing"):
         PickAndPlace(env.simulator(0))
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["--task=libero_goal"], "name one, such as libero_goal/0"),
-        (["--task=libero_goal/7", "--episodes=0"], "no whole number from 1 to"),
-        (["--task=libero_goal/7", "--noise=-1"], "no number from 0 to"),
-    ],
-)
-def test_bad_options_of_demos_are_named(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert demos([*args, "--out=demos"]) == 2
-    assert words in capsys.readouterr().err
 
 
 # Many simulators

@@ -1,0 +1,1 @@
+"""Demonstrations from scripted policies and recorded files, as a dataset that is ingested like any other."""

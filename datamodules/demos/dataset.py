@@ -1,0 +1,84 @@
+"""Demonstrations as a Minari dataset: the format of every source, scripts, files and robots' exports alike."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.demos.demonstration import Demonstration
+from gipo.common.errors import UserError
+from gipo.common.extras import install
+from robots.review.export_minari import datasets_path
+
+
+def dataset_name(task: str) -> str:
+    """The name that a task's dataset has: `gipo/reach-v3`, `gipo/libero_90-69-v0`."""
+    name = re.sub(r"[^\w.-]+", "-", task)
+    return f"gipo/{name if re.search(r'-v[0-9]+$', name) else f'{name}-v0'}"
+
+
+def refuse_taken(out: Path, task: str) -> None:
+    """Refuse a folder that already holds demonstrations of the task, before any are made.
+
+    Raises:
+        UserError: naming it; or Minari, which writes the dataset, is not installed.
+    """
+    try:
+        import minari  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(f"demonstrations are written by minari: {install('export')}") from error
+    if (out / dataset_name(task)).exists():
+        raise UserError(f"{out / dataset_name(task)} exists; name another --out")
+
+
+def write(out: Path, task: str, made: Sequence[Demonstration], description: str) -> Path:
+    """Write the dataset of a task below `out`, and say where it is.
+
+    Args:
+        out: a folder; datasets of several tasks may share it.
+        task: what was done.
+        made: the demonstrations.
+        description: how they were made.
+    """
+    import minari
+    from gymnasium.spaces import Box
+
+    refuse_taken(out, task)
+    if not made:
+        raise UserError("there are no demonstrations to write")
+    buffers = [_buffer(index, each) for index, each in enumerate(made)]
+    first = made[0]
+    out.mkdir(parents=True, exist_ok=True)
+    with datasets_path(out), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of environments the data were not collected in
+        minari.create_dataset_from_buffers(
+            dataset_name(task),
+            buffers,
+            observation_space=Box(-np.inf, np.inf, first.observations.shape[1:], np.float32),
+            action_space=Box(first.low, first.high, first.low.shape, np.float32),
+            algorithm_name="demonstrations",
+            author="gipo",
+            author_email="",
+            code_permalink="",
+            description=description,
+        )
+    return out / dataset_name(task)
+
+
+def _buffer(index: int, made: Demonstration) -> "object":
+    from minari.data_collector import EpisodeBuffer
+
+    last = np.arange(len(made.actions)) == len(made.actions) - 1
+    # Row 0 of the infos is the reset's.
+    infos = {} if made.success is None else {"success": np.append(False, made.success)[:, None]}
+    return EpisodeBuffer(
+        id=index,
+        observations=made.observations,
+        actions=made.actions,
+        rewards=made.rewards,
+        terminations=last & made.terminated,
+        truncations=last & (not made.terminated),
+        infos=infos,
+    )

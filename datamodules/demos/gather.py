@@ -1,0 +1,81 @@
+"""Attempts side by side, taken in the order of their numbers: how many processes there are changes no demonstration."""
+
+import multiprocessing
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from datamodules.demos.attempts import Attempts
+from datamodules.demos.demonstration import Demonstration
+from gipo.common.errors import UserError
+
+
+def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, None, None]:
+    """Attempt 0, 1, 2, … without end; leaving the iterator ends the processes.
+
+    Raises:
+        UserError: of an attempt that failed for another reason than its script; or a process was lost.
+    """
+    if processes == 1:
+        env, maker = attempts.make()
+        try:
+            for number in count():
+                yield attempts.run(env, maker, number)
+        finally:
+            env.close()
+    with ExitStack() as stack:
+        numbers: Iterator[int] = count()
+        made: dict[int, Demonstration] = {}
+        ends: list[Any] = [stack.enter_context(_worker(attempts)) for _ in range(processes)]
+        for end in ends:
+            end.send(next(numbers))
+        for wanted in count():
+            while wanted not in made:
+                waiting: list[Any] = wait(ends)
+                for end in waiting:
+                    number, answer = _received(end)
+                    if isinstance(answer, UserError):
+                        raise answer
+                    made[number] = answer
+                    end.send(next(numbers))
+            yield made.pop(wanted)
+
+
+def _received(end: Any) -> Any:
+    try:
+        return end.recv()
+    except (EOFError, OSError) as error:
+        raise UserError("a process of demonstrations ended; if memory ran out, use fewer --processes") from error
+
+
+@contextmanager
+def _worker(attempts: Attempts) -> Iterator[Connection]:
+    """A process that answers the number of an attempt by the attempt; it ends with the context, or with its parent."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, attempts), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(end: Connection, attempts: Attempts) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    number = -1
+    try:
+        env, maker = attempts.make()
+        while True:
+            number = end.recv()
+            end.send((number, attempts.run(env, maker, number)))
+    except UserError as error:
+        end.send((number, error))
+    except (EOFError, OSError):  # the parent is gone
+        return
