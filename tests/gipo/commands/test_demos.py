@@ -91,7 +91,10 @@ def test_anybodys_script_for_any_task_and_a_robots_logs_are_read_together(tmp_pa
         (["--task=reach-v3", "--episodes=0"], "no whole number from 1 to"),
         (["--task=reach-v3", "--noise=-1"], "no number from 0 to"),
         (["--task=libero_goal"], "libero_goal has 10 tasks; name one, such as libero_goal/0"),
-        (["--task=Endless-v0", "--script=homing_script.home"], "has no time limit, so that an attempt may never end; set"),
+        (
+            ["--task=Endless-v0", "--script=homing_script.home"],
+            "has no time limit, so that an attempt may never end; set",
+        ),
         (["--task=reach-v3", "--file=demo.hdf5"], "--file is for LIBERO's tasks, and reach-v3 is none"),
         (["--task=Tiny-v0"], "name a class or function of yours with --script"),
         (["--task=raech-v3"], "unknown task 'raech-v3'"),
