@@ -7,11 +7,12 @@ import torch
 from tensordict import TensorDict, TensorDictBase, is_tensor_collection
 from tensordict.nn import dispatch
 from torch import Tensor
+from torch.distributions import Categorical
 from torchrl.objectives import PPOLoss
 
 from gipo.common.errors import UserError
 from gipo.learning.diagnostics import SUPPRESSED, effective_sample_size
-from gipo.objective import Objective, Terms, masked_mean, masked_terms
+from gipo.objective import Elements, Objective, Terms, blanked, masked_mean, masked_terms
 from gipo.objectives import GIPO, k3
 
 
@@ -35,7 +36,9 @@ class GIPOLoss(PPOLoss):
     Args:
         actor_network: policy operator, as for `PPOLoss`.
         critic_network: value operator, as for `PPOLoss`.
-        objective: the policy objective; not one that needs the behaviour entropy.
+        objective: the policy objective; not one that needs the behaviour entropy. One that needs the age of the data
+            finds it in the entry `age` [*B] or [*B, 1], in policy versions. What it remembers is the buffer
+            `objective_memory`, which `forward` brings up to date while training.
         kl_coeff: weight of the anchor KL(μ‖π), estimated by eˣ − 1 − x, in `loss_kl`. On stale data GIPO needs one
             (`gipo.module` has .1); 0 leaves it out.
         options: every other keyword of `PPOLoss`. With `delay_actor` or `max_importance_ratio` the objective acts on
@@ -46,6 +49,7 @@ class GIPOLoss(PPOLoss):
     """
 
     _out_keys: list[str] | None
+    objective_memory: Tensor | None
     METRICS = ("weight", "clip_fraction", "ESS", "kl_approx", "max_ratio", "mean_ratio", "masked")
 
     def __init__(
@@ -59,13 +63,14 @@ class GIPOLoss(PPOLoss):
     ):
         if not 0 <= kl_coeff < math.inf:
             raise UserError(f"GIPOLoss.kl_coeff must be finite and not negative, got {kl_coeff}")
-        if objective.needs_entropy:
+        if "entropy" in objective.needs:
             raise UserError(
                 f"{type(objective).__name__} needs the behaviour entropy, which GIPOLoss does not have: "
                 "choose another objective, or train with gipo.module.GIPOModule"
             )
         super().__init__(actor_network, critic_network, **options)
         self.objective = objective
+        self.register_buffer("objective_memory", objective.memory())
         self.kl_coeff = kl_coeff
 
     @property
@@ -106,7 +111,8 @@ class GIPOLoss(PPOLoss):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         advantage = advantage.to(x.dtype).expand_as(x)
         used = torch.isfinite(x) & torch.isfinite(advantage)
-        terms, _ = masked_terms(self.objective, x, advantage, used)
+        log_prob = None if correction is not None else self._probability(tensordict, dist, x)
+        terms = self._terms(tensordict, Elements(x, advantage, used, log_prob=log_prob), batch)
 
         out = TensorDict(
             {"loss_objective": terms.loss.unsqueeze(-1), **self._metrics(x.detach(), log_behaviour, terms, used)}
@@ -125,6 +131,33 @@ class GIPOLoss(PPOLoss):
                 else value
             )
         )
+
+    def _terms(self, tensordict: TensorDictBase, seen: Elements, batch: torch.Size) -> Terms:
+        """What the objective says of x [*B, D] or [*B], whose one element is a sequence of its own."""
+        x, shape = seen.log_ratio, seen.log_ratio.shape
+        by_element = shape if len(shape) > len(batch) else (*shape, 1)
+        age = tensordict.get("age", None)
+        known = blanked(
+            Elements(
+                x.reshape(by_element),
+                seen.advantage.reshape(by_element),
+                seen.used.reshape(by_element),
+                age=None if age is None else age.reshape(*batch, 1).to(x.dtype).clamp(min=0),
+                log_prob=None if seen.log_prob is None else seen.log_prob.reshape(by_element),
+                memory=self.objective_memory,
+            )
+        )
+        terms, _ = masked_terms(self.objective, known)
+        remembered = self.objective.remember(known)
+        if self.objective_memory is not None and remembered is not None and self.training and torch.is_grad_enabled():
+            self.objective_memory.copy_(remembered)
+        return Terms(*(part.reshape(shape) for part in terms))
+
+    def _probability(self, tensordict: TensorDictBase, dist: Any, x: Tensor) -> Tensor | None:
+        """log π(a|s) [*B, D] or [*B] of tokens, nats, without a gradient; None of a density."""
+        if not isinstance(dist, Categorical):
+            return None
+        return x.detach() + tensordict.get(self.tensor_keys.sample_log_prob, as_padded_tensor=True).to(x.dtype)
 
     def _entropy_terms(self, entropy: Any) -> dict[str, Any]:
         """The entropy bonus as a loss, and the mean entropy; of a composite distribution that of each part too."""

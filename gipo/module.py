@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -12,19 +12,11 @@ from torch.optim import AdamW, Optimizer
 
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
-from gipo.learning.losses import Losses, PolicyTerms
+from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.objectives import GIPO, Objective, k3
 from gipo.policies import PolicyFactory
-
-
-class Samples(NamedTuple):
-    """What updates read of a batch, as samples [N]: validity, advantage, age in versions."""
-
-    valid: Tensor
-    advantage: Tensor
-    age: Tensor
 
 
 class GIPOModule(UpdatingModule):
@@ -59,6 +51,8 @@ class GIPOModule(UpdatingModule):
         cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
     """
 
+    objective_memory: Tensor | None
+
     def __init__(
         self,
         policy: PolicyFactory | None = None,
@@ -87,6 +81,7 @@ class GIPOModule(UpdatingModule):
         rates = (policy_lr, value_lr)
         super().__init__(policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup)
         self.objective, self.losses = objective, Losses(objective, kl_coef, kl_estimator, entropy_coef)
+        self.register_buffer("objective_memory", objective.memory())
         self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
         self.normalise_advantages, self.reuse, self.actor_every = normalise_advantages, reuse, actor_every
         self._refuse_bad_options()
@@ -107,11 +102,11 @@ class GIPOModule(UpdatingModule):
         """Refuse options that need the behaviour distribution where it is not `stored`, or not of the right kind."""
         for option, needed in (
             ("kl_exact=true", self.kl_exact),
-            (f"objective={type(self.objective).__name__}", self.objective.needs_entropy),
+            (f"objective={type(self.objective).__name__}", "entropy" in self.objective.needs),
         ):
             if needed and not stored:
                 raise UserError(f"model.{option} needs the behaviour distribution: set data.store_params=true")
-        if self.objective.needs_entropy:
+        if "entropy" in self.objective.needs:
             _ = self.policy.max_entropy  # which only a policy over tokens has
 
     def on_fit_start(self) -> None:
@@ -140,21 +135,23 @@ class GIPOModule(UpdatingModule):
         # The moments are the same for all updates of an iteration.
         batches = batches.copy().set("observation", self.policy.standardised(batches["observation"]))
         with told_to_listeners(self.trainer):
-            for batch, *samples in zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True):
-                self._learn(batch, Samples(*samples), iteration, warming_up)
+            every = zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True)
+            for batch, valid, advantage, age in every:
+                samples = Samples(valid, advantage, age, self._behaviour_entropy(batch))
+                self._learn(batch, samples, iteration, warming_up)
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)
         self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
 
-    def _samples(self, batches: TensorDictBase) -> Samples:
-        """Samples [rounds, N] of all batches; every step of an action chunk is one of its own: N = B, or B·H."""
+    def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
+        """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""
         advantage, valid = batches["advantage"].flatten(1), batches["valid"].flatten(1)
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage, valid & advantage.isfinite())
             advantage = (advantage - mean.unsqueeze(-1)) / (std.unsqueeze(-1) + 1e-8)
         age = self.policy.version - batches["policy_version"]
-        return Samples(valid, advantage, age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1))
+        return valid, advantage, age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1)
 
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
         """Reuse one batch [B].
@@ -162,13 +159,13 @@ class GIPOModule(UpdatingModule):
         Value-only updates never run the actor, and encode the batch once between policy updates.
         """
         executed, target = batch.get("executed", None), batch["value_target"]
-        entropy, features = self._behaviour_entropy(batch), None
+        features = None
         for index in range(self.reuse):
             if self.cuda_graphs:  # what the last graphs left may be written over from here on
                 torch.compiler.cudagraph_mark_step_begin()
             losses = {}
             if index % self.actor_every == 0 and not critic_only:
-                terms = self._terms(batch, samples, entropy)
+                terms = self._terms(batch, samples)
                 iteration.add(terms, samples.advantage, samples.age)
                 losses["policy"] = ranks.weighed(terms.loss, terms.surrogate.used) / math.sqrt(index + 1)
                 value_features, features = terms.features.detach(), None
@@ -183,18 +180,29 @@ class GIPOModule(UpdatingModule):
                 iteration.keep(f"grad_norm/{name}", norm)
         iteration.add_values(value, target, executed)
 
-    def _terms(self, batch: TensorDictBase, samples: Samples, entropy: Tensor | None) -> PolicyTerms:
-        return self._policy_terms(
-            self.policy, batch["observation"], batch["latent"], batch["log_prob"], samples.valid, samples.advantage,
-            entropy, batch["behaviour_params"] if self.kl_exact else None,
+    def _terms(self, batch: TensorDictBase, samples: Samples) -> PolicyTerms:
+        terms = self._policy_terms(
+            self.policy, batch["observation"], batch["latent"], batch["log_prob"], samples,
+            batch["behaviour_params"] if self.kl_exact else None, self.objective_memory,
         )  # fmt: skip
+        if self.objective_memory is not None and terms.surrogate.memory is not None:
+            self.objective_memory.copy_(ranks.averaged(terms.surrogate.memory))
+        return terms
 
     def _behaviour_entropy(self, batch: TensorDictBase) -> Tensor | None:
         """Entropy of the policy that acted [N, D], as a share of its maximum, where the objective reads it."""
-        if not self.objective.needs_entropy:
+        if "entropy" not in self.objective.needs:
             return None
         entropy = self.policy.entropy(batch["behaviour_params"].float()) / self.policy.max_entropy
         return entropy.flatten(0, -2)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what is not this run's; an objective that it did not have before begins without memory."""
+        super().on_load_checkpoint(checkpoint)
+        state, own = checkpoint.get("state_dict", {}), self.objective_memory
+        found = state.pop("objective_memory", None)
+        if own is not None:
+            state["objective_memory"] = found if found is not None and found.shape == own.shape else own.clone()
 
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")

@@ -1,14 +1,15 @@
 """The contract of policy objectives, and how one is applied to a batch.
 
-Notation, with shapes that broadcast against each other (usually x: [B, D], A: [B, 1]):
+Notation, with shapes that broadcast against each other (usually x: [N, D], A: [N, 1]):
 
     x = log ρ = log π_θ(a|s) − log μ(a|s)    log-ratio to the behaviour policy μ, nats, per action dimension
     A                                        advantage, shared by the dimensions of a transition
+    k                                        age: policy versions between μ and π
     w                                        trust weight; the gradient of every loss here is −w·ρ·A·∇x
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,11 +30,47 @@ class Terms(NamedTuple):
 
 Figures = dict[str, Tensor]  # scalars on their device, by the name under which they are logged
 
+NEEDED = {  # what an objective may ask for, and where it comes from
+    "age": "the age of the data in policy versions: only data that say which version acted have one",
+    "entropy": "the behaviour entropy of each action dimension: set data.store_params=true",
+    "log_prob": "the probability of a token, and a density is none: set model.policy=TokenPolicy",
+}
+
+
+class Elements(NamedTuple):
+    """What an objective sees of a batch: an element is one action dimension of one sample.
+
+    Shapes broadcast against that of x: [N, D] is by element, [N, 1] by sample. Only x has a gradient.
+
+    Args:
+        log_ratio: x [N, D], nats, finite.
+        advantage: A [N, 1], finite.
+        used: [N, D] bool; False where x = 0 and A = 0 stand for an element that is left out.
+        age: k [N, 1], not negative; None where it is unknown.
+        entropy: of the behaviour policy as a fraction of its maximum log V [N, D]; None where it is unknown.
+        log_prob: log π(a|s) [N, D] of tokens, nats; None where π is a density.
+        steps: H, the samples in a row that are the steps of one action chunk; 1 without chunks.
+        memory: what the objective remembers of earlier batches [M]; None where it remembers nothing.
+    """
+
+    log_ratio: Tensor
+    advantage: Tensor
+    used: Tensor
+    age: Tensor | None = None
+    entropy: Tensor | None = None
+    log_prob: Tensor | None = None
+    steps: int = 1
+    memory: Tensor | None = None
+
 
 class Objective(ABC):
-    """A policy objective: a pure function of log-ratio and advantage, its parameters as fields."""
+    """A policy objective: a pure function of what it sees, its parameters as fields.
 
-    needs_entropy: ClassVar[bool] = False  # whether `on_batch` must be given the behaviour entropy
+    One that weighs every element by its log-ratio and advantage is its `__call__`. One that sees more derives from
+    `gipo.objectives.ContextObjective` and is its `on_batch`.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()  # of NEEDED, those that `on_batch` cannot do without
 
     needs_behaviour: ClassVar[bool] = True  # whether x must be a ratio to the policy that acted
 
@@ -43,30 +80,28 @@ class Objective(ABC):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Terms per element, from finite x and A of shapes that broadcast."""
 
-    def on_batch(
-        self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
-    ) -> tuple[Terms, Figures]:
-        """Terms per element of a batch, and figures of it to log.
+    def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
+        """Terms per element of a batch, of the shape of x, and figures of it to log."""
+        return self(seen.log_ratio, seen.advantage), {}
 
-        To override where elements are not weighed one by one.
+    def memory(self) -> Tensor | None:
+        """State before the first batch [M], which whoever trains with the objective keeps and saves; None for none."""
+        return None
 
-        Args:
-            log_ratio: x, finite.
-            advantage: A, finite.
-            used: bool, of the shape of x; False where x = 0 and A = 0 stand for an element that is left out.
-            entropy: of the behaviour policy as a fraction of its maximum log V, of the shape of x; None where unknown.
-        """
-        return self(log_ratio, advantage), {}
+    def remember(self, seen: Elements) -> Tensor | None:
+        """`seen.memory` [M] after this batch; the mean of what ranks remember must be what one learner would."""
+        return seen.memory
 
 
 class PolicyLoss(NamedTuple):
-    """Mean loss over the usable elements; trust weight, contribution and usability of each; figures of the batch."""
+    """Mean loss over the usable elements; weight, contribution and usability of each; figures; what is remembered."""
 
     loss: Tensor
     weight: Tensor
     contribution: Tensor
     used: Tensor
     figures: Figures
+    memory: Tensor | None = None
 
 
 def policy_loss(
@@ -75,38 +110,58 @@ def policy_loss(
     advantage: Tensor,
     valid: Tensor | None = None,
     entropy: Tensor | None = None,
+    age: Tensor | None = None,
+    **known: Any,
 ) -> PolicyLoss:
     """Mean of `objective` over the elements that are valid and finite, in float32 under any autocast.
 
     Args:
         objective: per-element loss.
-        log_ratio: x [B, D], nats; −inf, inf and NaN are masked, never averaged in.
-        advantage: A [B].
-        valid: [B] bool; False where the policy did not choose the action.
-        entropy: behaviour entropy H(μ)/log V [B, D]; only for an objective that needs it.
+        log_ratio: x [N, D], nats; −inf, inf and NaN are masked, never averaged in.
+        advantage: A [N].
+        valid: [N] bool; False where the policy did not choose the action.
+        entropy: behaviour entropy H(μ)/log V [N, D]; only for an objective that needs it.
+        age: k [N], versions.
+        known: further fields of `Elements`.
 
     Raises:
-        UserError: the objective needs an entropy and there is none.
+        UserError: the objective needs what nobody knows here.
     """
     log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    terms, figures = masked_terms(objective, log_ratio, advantage, used, entropy)
-    return PolicyLoss(masked_mean(terms.loss, used), terms.weight, terms.contribution, used, figures)
+    age = None if age is None else age.to(log_ratio.dtype).clamp(min=0).unsqueeze(-1)
+    seen = blanked(Elements(log_ratio, advantage, used, age, entropy, **known))
+    terms, figures = masked_terms(objective, seen)
+    loss = masked_mean(terms.loss, used)
+    return PolicyLoss(loss, terms.weight, terms.contribution, used, figures, objective.remember(seen))
 
 
-def masked_terms(
-    objective: Objective, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
-) -> tuple[Terms, Figures]:
-    """What `objective` says of a batch; no gradient, but finite figures, where not `used`. As `policy_loss`."""
-    found = objective.on_batch(torch.where(used, log_ratio, 0.0), torch.where(used, advantage, 0.0), used, entropy)
-    terms = found[0]
-    if not (isinstance(terms, Terms) and all(part.shape == log_ratio.shape for part in terms)):
+def blanked(seen: Elements) -> Elements:
+    """The elements with x = 0, A = 0 and log π = 0 where they are not used: no gradient, and finite figures."""
+    log_prob = None if seen.log_prob is None else torch.where(seen.used, seen.log_prob.detach(), 0.0)
+    return seen._replace(
+        log_ratio=torch.where(seen.used, seen.log_ratio, 0.0),
+        advantage=torch.where(seen.used, seen.advantage, 0.0),
+        log_prob=log_prob,
+    )
+
+
+def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
+    """What `objective` says of elements that are `blanked`.
+
+    Raises:
+        UserError: it needs what is not known, or gives terms of another shape than x.
+    """
+    for name in sorted(objective.needs):
+        if getattr(seen, name) is None:
+            raise UserError(f"{type(objective).__name__} needs {NEEDED[name]}")
+    found = objective.on_batch(seen)
+    terms, shape = found[0], seen.log_ratio.shape
+    if not (isinstance(terms, Terms) and all(part.shape == shape for part in terms)):
         path = f"{type(objective).__module__}.{type(objective).__qualname__}"
-        raise UserError(
-            f"{path} must return Terms whose three tensors have the shape {[*log_ratio.shape]} of log_ratio"
-        )
+        raise UserError(f"{path} must return Terms whose three tensors have the shape {[*shape]} of log_ratio")
     return found
 
 

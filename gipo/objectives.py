@@ -8,8 +8,10 @@ comparison, is in `gipo.baselines`.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +21,12 @@ from gipo.common.errors import UserError
 from gipo.objective import (
     LARGEST,
     MAX_LOG_RATIO_BOUND,
+    Elements,
     Figures,
     Objective,
     PolicyLoss,
     Terms,
+    blanked,
     masked_mean,
     masked_terms,
     policy_loss,
@@ -36,6 +40,8 @@ __all__ = [  # the contract too, from which a user's own objective starts
     "MAX_LOG_RATIO_BOUND",
     "SAPO",
     "BehaviourCloning",
+    "ContextObjective",
+    "Elements",
     "Figures",
     "NoClip",
     "Objective",
@@ -43,6 +49,7 @@ __all__ = [  # the contract too, from which a user's own objective starts
     "PolicyLoss",
     "Terms",
     "attach_gradient",
+    "blanked",
     "by_sign",
     "cauchy",
     "gaussian",
@@ -241,6 +248,19 @@ class BehaviourCloning(Objective):
         """Loss per element; every one counts the same."""
         one = torch.ones_like(log_ratio * advantage)
         return Terms(-log_ratio * one, one, one)
+
+
+class ContextObjective(Objective):
+    """An objective that sees more of an element than its log-ratio and advantage."""
+
+    def __call__(self, log_ratio: Tensor, advantage: Tensor, **known: Any) -> Terms:
+        """Terms per element of a batch of which every element counts; `known` are further fields of `Elements`."""
+        used = torch.ones_like(log_ratio, dtype=torch.bool)
+        return masked_terms(self, Elements(log_ratio, advantage, **({"used": used} | known)))[0]
+
+    @abstractmethod
+    def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
+        """Terms per element of a batch, of the shape of x, and figures of it to log."""
 
 
 def k1(log_ratio: Tensor) -> Tensor:

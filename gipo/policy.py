@@ -196,6 +196,11 @@ class Policy(nn.Module, ABC):
         return torch.minimum(torch.maximum(action, self.action_low), self.action_high)
 
     @property
+    def gives_probabilities(self) -> bool:
+        """Whether log-probs are of tokens, so that their exponentials are probabilities and not densities."""
+        return not self.latent_dtype.is_floating_point
+
+    @property
     def max_entropy(self) -> float:
         """Largest entropy an action dimension can have, nats.
 

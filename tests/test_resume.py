@@ -59,6 +59,7 @@ SETTINGS = {
         "model__policy__normalise": "false",
     },
     "another task, finished episodes": {"data__task": "Tiny-v0"},
+    "an objective that remembers": {"data__task": "Tiny-v0", "model__objective": "AgeAwareGIPO"},
     "critic alone": {"data__task": "Tiny-v0", "model__critic_warmup": 5},
     "episodes out of phase": {"data__task": "Tiny-v0", "data__collector__stagger": "true"},
     "replay where the learner is": {"data__task": "Tiny-v0", "data__replay_device": "learner"},

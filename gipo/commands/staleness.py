@@ -16,7 +16,7 @@ from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
 from gipo.common.tables import table
 from gipo.learning.diagnostics import effective_sample_size, quantile
-from gipo.objectives import Objective
+from gipo.objectives import Elements, Objective, blanked, masked_terms
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class VersionRow:
 
 @torch.no_grad()
 def staleness_report(
-    log_ratio: Tensor, used: Tensor, policy: Tensor, version: Tensor, learner_version: int, objective: Objective
-) -> list[VersionRow]:
+    log_ratio: Tensor, used: Tensor, policy: Tensor, version: Tensor, learner_version: int, objective: Objective,
+    log_prob: Tensor | None = None,
+) -> list[VersionRow]:  # fmt: skip
     """One row for each policy and version that acted in a usable step, in the order of the two numbers.
 
     Args:
@@ -69,10 +70,12 @@ def staleness_report(
         version: its learner version [M].
         learner_version: of the policy at hand.
         objective: whose trust weights count.
+        log_prob: log π(a|s) [M, D] of tokens, nats; None of a density.
     """
     log_ratio, policy, version = log_ratio[used].float(), policy[used], version[used]
     finite = torch.isfinite(log_ratio)
-    weight, contribution = _terms(objective, log_ratio, finite)
+    known = None if log_prob is None else log_prob[used].float()
+    weight, contribution = _terms(objective, log_ratio, finite, learner_version - version, known)
     keys, group, counts = torch.stack([policy, version], 1).unique(dim=0, return_inverse=True, return_counts=True)
     order, sizes = group.argsort(stable=True), counts.tolist()
     whole_weight, whole_contribution = (float(part.sum()) for part in (weight, contribution))
@@ -108,10 +111,13 @@ def _spread(x: Tensor, weight: Tensor, u: Tensor) -> dict[str, float]:
     }
 
 
-def _terms(objective: Objective, log_ratio: Tensor, finite: Tensor) -> tuple[Tensor, Tensor]:
+def _terms(
+    objective: Objective, x: Tensor, finite: Tensor, age: Tensor, log_prob: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Trust weight and contribution [M, D], float64, means over both signs of the advantage; 0 where not finite."""
-    x = torch.where(finite, log_ratio, 0.0)
-    signs = [objective.on_batch(x, x.new_full((len(x), 1), sign), finite)[0] for sign in (1.0, -1.0)]
+    age = age.to(x.dtype).clamp(min=0).unsqueeze(-1)
+    both = [Elements(x, torch.full_like(x[:, :1], sign), finite, age, log_prob=log_prob) for sign in (1.0, -1.0)]
+    signs = [masked_terms(objective, blanked(one))[0] for one in both]
     weight, contribution = (
         torch.where(finite, (good.double() + bad.double()) / 2, 0.0)
         for good, bad in zip(*(terms[1:] for terms in signs), strict=True)

@@ -1,5 +1,6 @@
 """The losses of an update: of tensors alone, so that they can be compiled."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,22 @@ from torch.nn import functional
 
 from gipo.objective import Objective, PolicyLoss, masked_mean, policy_loss
 from gipo.policies import Policy
+
+
+class Samples(NamedTuple):
+    """What updates read of a batch, as samples: N = B, or B·H with action chunks of H steps.
+
+    Args:
+        valid: [N] bool; False where the policy did not choose the action.
+        advantage: A [N].
+        age: policy versions since the action was chosen [N].
+        entropy: of the policy that acted, as a share of its maximum [N, D]; None unless the objective reads it.
+    """
+
+    valid: Tensor
+    advantage: Tensor
+    age: Tensor
+    entropy: Tensor | None = None
 
 
 class PolicyTerms(NamedTuple):
@@ -45,21 +62,24 @@ class Losses:
         standardised: Tensor,
         latent: Tensor,
         behaviour_log_prob: Tensor,
-        valid: Tensor,
-        advantage: Tensor,
-        entropy: Tensor | None,
+        samples: Samples,
         behaviour_params: Tensor | None,
+        memory: Tensor | None = None,
     ) -> PolicyTerms:
-        """The policy's loss; `entropy` where the objective needs it, `behaviour_params` where the anchor is exact.
+        """The policy's loss; `behaviour_params` where the anchor is exact, `memory` where the objective has one.
 
-        Advantage, validity and entropy are of samples [N], the rest of decisions [B]; N = B, or B·H with chunks.
-        Observations are as `Policy.standardised` gives them.
+        Samples are [N], the rest is of decisions [B]. Observations are as `Policy.standardised` gives them.
         """
         features = policy.encode(standardised)
         params = policy.params_of(features)
         # x = log π_θ(a|s) − log μ(a|s), with μ as it was when it acted
-        log_ratio = (policy.log_prob(params, latent) - behaviour_log_prob).flatten(0, -2)
-        surrogate = policy_loss(self.objective, log_ratio, advantage, valid, entropy)
+        log_prob = policy.log_prob(params, latent)
+        log_ratio = (log_prob - behaviour_log_prob).flatten(0, -2)
+        surrogate = policy_loss(
+            self.objective, log_ratio, samples.advantage, samples.valid, samples.entropy, samples.age, memory=memory,
+            log_prob=log_prob.flatten(0, -2) if policy.gives_probabilities else None,
+            steps=math.prod(latent.shape[1:-1]),
+        )  # fmt: skip
         if behaviour_params is not None:
             kl = masked_mean(policy.kl(behaviour_params, params).flatten(0, -2), surrogate.used)
         else:

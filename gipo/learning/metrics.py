@@ -32,7 +32,7 @@ class Iteration:
 
     def add(self, terms: PolicyTerms, advantage: Tensor, age: Tensor) -> None:
         """Keep what a policy update leaves."""
-        loss, weight, contribution, used, figures = terms.surrogate
+        loss, weight, contribution, used, figures, _ = terms.surrogate
         self.keep("loss/policy", ranks.weighed(loss, used))
         self.keep("kl", ranks.weighed(terms.kl, used))
         for name, figure in figures.items():

@@ -14,15 +14,15 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gipo.adaptive import AdaptiveGIPO
-from gipo.baselines import ESPO
+from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
+from gipo.baselines import ESPO, M2PO
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, note
 from gipo.common.errors import UserError
 from gipo.learning.losses import Losses
 from gipo.learning.updates import MAX_SKIPS_IN_A_ROW
 from gipo.module import GIPOModule
 from gipo.networks import SharedEncoder
-from gipo.objectives import GIPO, Figures, Terms, masked_mean, policy_loss
+from gipo.objectives import GIPO, Elements, Figures, Objective, Terms, masked_mean, policy_loss
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
 
 SIZE, D, BINS, BATCH = 5, 2, 6, 16
@@ -354,11 +354,9 @@ def test_entropy_objectives_see_the_entropy_of_the_policy_that_acted() -> None:
 
     @dataclass(frozen=True)
     class Recording(ESPO):
-        def on_batch(
-            self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
-        ) -> tuple[Terms, Figures]:
-            seen.append((used, entropy))
-            return super().on_batch(log_ratio, advantage, used, entropy)
+        def on_batch(self, elements: Elements) -> tuple[Terms, Figures]:
+            seen.append((elements.used, elements.entropy))
+            return super().on_batch(elements)
 
     data = batches(1, rounds=1)
     # uniform, and one of six tokens certain
@@ -420,6 +418,32 @@ def test_a_policy_of_another_description_is_refused() -> None:
         module.on_load_checkpoint(checkpoint)
 
 
+def test_what_an_objective_remembers_is_saved_and_begins_anew_with_another() -> None:
+    data = batches(3)
+    for age, batch in enumerate(data):
+        batch["policy_version"] -= torch.arange(BATCH) % (age + 2)
+    module = fit(data, objective=AgeAwareGIPO())
+    kept = module.state_dict()["objective_memory"]
+    assert kept[0] > 0
+    assert module.trainer.callback_metrics["weight/sigma_age"] > 0
+    assert "objective_memory" not in fit(batches(1)).state_dict()
+
+    def loaded(objective: Objective, memory: Tensor | None) -> Tensor | None:
+        one, checkpoint = fit(batches(1), objective=objective), {"state_dict": {}}
+        note(checkpoint, format=CHECKPOINT_FORMAT, policy=copy.deepcopy(one.policy.description()))
+        if memory is not None:
+            checkpoint["state_dict"]["objective_memory"] = memory
+        one.on_load_checkpoint(checkpoint)
+        return checkpoint["state_dict"].get("objective_memory")
+
+    assert loaded(AgeAwareGIPO(), kept) is kept
+    for other in (None, torch.zeros(99)):
+        fresh = loaded(AgeAwareGIPO(), other)
+        assert fresh is not None
+        assert fresh.shape == kept.shape
+    assert loaded(GIPO(), kept) is None
+
+
 def test_a_batch_of_one_cannot_be_normalised() -> None:
     with pytest.raises(UserError, match=r"data\.batch"):
         fit([batches(1)[0][:, :1]])
@@ -434,6 +458,8 @@ COMPILED = {
     "value-only reuse": {"reuse": 4, "actor_every": 2},
     "critic first": {"critic_warmup": 1},
     "entropy bonus": {"entropy_coef": 0.01},
+    "an objective that remembers": {"objective": AgeAwareGIPO(probability_floor=0.1, joint=True)},
+    "an objective of whole batches": {"objective": M2PO()},
 }
 
 

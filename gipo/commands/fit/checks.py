@@ -79,7 +79,8 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     if not objective.needs_behaviour:
         return
     x, used, who, version = log_ratios(policy, frames), frames["valid"], frames["policy"], frames["policy_version"]
-    rows = staleness.staleness_report(x, used, who, version, int(policy.version), objective)
+    log_prob = x + frames["log_prob"] if policy.gives_probabilities else None
+    rows = staleness.staleness_report(x, used, who, version, int(policy.version), objective, log_prob)
     names = logs.store.facts.policies
     if speaks:
         print(staleness.text(rows, names))

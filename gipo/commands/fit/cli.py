@@ -18,7 +18,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import gipo.baselines  # noqa: F401 - so that --model.objective finds its classes by their bare names
+import gipo.adaptive
+import gipo.baselines  # noqa: F401 - both so that --model.objective finds its classes by their bare names
 from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO

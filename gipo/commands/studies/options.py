@@ -62,9 +62,14 @@ def refuse_unknown(names: Iterable[str]) -> None:
 
 
 def _find(name: str) -> "type[Objective]":
-    from gipo import baselines, objectives  # they import torch, and not every study that has options needs it
+    from gipo import adaptive, baselines, objectives  # they import torch, and not every study that has options needs it
 
-    ours = {key: value for module in (objectives, baselines) for key, value in vars(module).items() if _is_one(value)}
+    ours = {
+        key: value
+        for module in (objectives, baselines, adaptive)
+        for key, value in vars(module).items()
+        if _is_one(value)
+    }
     try:
         found = ours.get(name) or pydoc.locate(name)
     except pydoc.ErrorDuringImport as error:

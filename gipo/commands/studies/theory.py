@@ -81,11 +81,11 @@ def run(options: argparse.Namespace) -> None:
 def objective_rows() -> Rows:
     """Every objective at every log-ratio, for a good (A = 1) and a bad (A = −1) action."""
     found: Rows = []
-    x = LOG_RATIOS[:, None]  # each in a group of its own
+    x = LOG_RATIOS
     for (name, (objective, _)), advantage in product(OBJECTIVES.items(), (1.0, -1.0)):
         figures = response(objective, x, np.full_like(x, advantage))
         columns = ("log_ratio", "weight", "contribution", "gradient")
-        for values in np.hstack((x, *figures)).tolist():
+        for values in np.stack((x, *figures), -1).tolist():
             found.append({"objective": name, "advantage": advantage, **dict(zip(columns, values, strict=True))})
     return found
 

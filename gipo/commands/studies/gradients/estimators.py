@@ -3,6 +3,7 @@
 The coefficient c is what autograd makes of the objectives that training uses, in float64.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 
 from gipo.baselines import ASPO
 from gipo.commands.studies.gradients.mdp import Array, Cells
-from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip
+from gipo.objectives import GIPO, SAPO, Elements, NoClip, Objective, PPOClip, masked_terms
+
+BINS = 33  # of the default policy: its tokens have this probability when it knows nothing
+MANY = 10_000  # samples of a batch that an objective weighs as a whole
 
 SIGMAS = (0.1, 0.3, 0.5, 1.0, 2.0)
 GIPOS: dict[str, Objective] = {f"gipo-{sigma}": GIPO(sigma=sigma) for sigma in SIGMAS}
@@ -34,18 +38,40 @@ class Response(NamedTuple):
     coefficient: Array
 
 
-def response(objective: Objective, log_ratio: Array, advantage: Array) -> Response:
-    """Evaluate at x and A of one shape [..., D]; behaviour entropy, where it matters, is the largest there is."""
-    x = torch.tensor(log_ratio, dtype=torch.float64, requires_grad=True)
-    context = {"entropy": torch.ones_like(x)} if objective.needs_entropy else {}
-    terms = objective(x, torch.tensor(advantage, dtype=torch.float64), **context)
+def response(
+    objective: Objective, log_ratio: Array, advantage: Array, age: float = 0.0, log_prob: Array | None = None
+) -> Response:
+    """Evaluate at x and A of one shape, each element a sample of its own whose one dimension it is.
+
+    The behaviour entropy, where it matters, is the largest there is.
+
+    Args:
+        objective: what to evaluate.
+        log_ratio: x, nats.
+        advantage: A.
+        age: k of all of them, versions.
+        log_prob: log π, nats; that of a token with μ = 1/BINS unless given.
+    """
+    x = torch.tensor(log_ratio, dtype=torch.float64).reshape(-1, 1).requires_grad_()
+    a = torch.tensor(advantage, dtype=torch.float64).reshape(-1, 1)
+    used, one = torch.ones_like(x, dtype=torch.bool), torch.ones_like(x)
+    known = (x.detach() - math.log(BINS)).clamp(max=0.0) if log_prob is None else torch.tensor(log_prob).reshape(-1, 1)
+    terms, _ = masked_terms(objective, Elements(x, a, used, age * one, one, known))
     (gradient,) = torch.autograd.grad(terms.loss.sum(), x)
-    return Response(terms.weight.numpy(), terms.contribution.numpy(), -gradient.numpy())
+    return Response(*(part.numpy().reshape(log_ratio.shape) for part in (*terms[1:], -gradient)))
 
 
-def estimates(objective: Objective, cells: Cells) -> Array:
-    """g [C, A]: what the estimator says when each action is drawn."""
-    return response(objective, cells.log_ratio, cells.advantage).coefficient * cells.score
+def estimates(objective: Objective, cells: Cells, age: float = 0.0) -> Array:
+    """g [C, A]: what the estimator says when each action is drawn, in a batch of many where that matters."""
+    log_prob = np.log(cells.probability) + cells.log_ratio
+    if not objective.needs_whole_batch:
+        return response(objective, cells.log_ratio, cells.advantage, age, log_prob).coefficient * cells.score
+    found = []
+    for parts in zip(cells.probability, cells.log_ratio, cells.advantage, log_prob, strict=True):
+        counts = np.rint(MANY * parts[0]).astype(int)
+        x, advantage, known = (np.repeat(part, counts) for part in parts[1:])
+        found.append(response(objective, x, advantage, age, known).coefficient[counts.cumsum() - 1])
+    return np.array(found) * cells.score
 
 
 class Moments(NamedTuple):
@@ -66,9 +92,9 @@ def true_gradient(cells: Cells) -> Array:
     return (cells.probability * estimates(NoClip(), cells)).sum(1)
 
 
-def moments(objective: Objective, cells: Cells, truth: Array) -> Moments:
+def moments(objective: Objective, cells: Cells, truth: Array, age: float = 0.0) -> Moments:
     """Exact moments over a ∼ μ(·|S0), the bias against the `true_gradient`."""
-    g = estimates(objective, cells)
+    g = estimates(objective, cells, age)
     mean = (cells.probability * g).sum(1)
     bias = np.abs(mean - truth)
     variance = (cells.probability * (g - mean[:, None]) ** 2).sum(1)

@@ -145,7 +145,7 @@ MISTAKES = {
     "--data.advantages=old": "--data.advantages=old: expected one of 'recompute', 'stored'",
     "--model.kl_exact=maybe": "--model.kl_exact=maybe: expected true or false",
     "--trainer.max_epochs=x": "--trainer.max_epochs=x: expected a whole number or null",
-    "--model.objective=PPPO": "--model.objective=PPPO: no class of that name is known; there are PPOClip, SAPO, GIPO; "
+    "--model.objective=PPPO": "--model.objective=PPPO: no class of that name is known; there are DPPO, PPOClip, SAPO; "
     "one of yours is named by its path, module.NAME",
     "--model.objective=no.such.Class": "--model.objective=no.such.Class: No module named 'no'; there are GIPO, NoClip, "
     "PPOClip; one of yours is named by its path, module.NAME",

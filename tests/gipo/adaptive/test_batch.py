@@ -12,7 +12,7 @@ from torch import Tensor
 from gipo.adaptive import AdaptiveGIPO, effective_share, largest_width, mean_weight
 from gipo.common.errors import UserError
 from gipo.learning.diagnostics import effective_sample_size
-from gipo.objectives import GIPO, cauchy, gaussian, laplacian, policy_loss
+from gipo.objectives import GIPO, Elements, cauchy, gaussian, laplacian, policy_loss
 
 torch.set_num_threads(1)
 
@@ -104,7 +104,7 @@ def test_unused_elements_have_no_say(statistic: Callable[..., Tensor]) -> None:
     valid = torch.arange(105) < 45
     padded[0, 1] = math.inf
     kept = policy_loss(objective, padded, torch.ones(105), valid)
-    alone = objective.on_batch(*(part.unsqueeze(-1) for part in _without(x, 1)))[1]
+    alone = objective.on_batch(Elements(*(part.unsqueeze(-1) for part in _without(x, 1))))[1]
     assert kept.figures["weight/sigma"].item() == pytest.approx(alone["weight/sigma"].item(), rel=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_the_narrower_width_of_bad_actions_counts() -> None:
 
 def test_calling_it_is_a_batch_of_which_every_element_counts() -> None:
     x, advantage = torch.tensor([[0.5], [1.0]]), torch.tensor([[1.0], [-1.0]])
-    terms, _ = AdaptiveGIPO().on_batch(x, advantage, torch.ones(2, 1, dtype=torch.bool))
+    terms, _ = AdaptiveGIPO().on_batch(Elements(x, advantage, torch.ones(2, 1, dtype=torch.bool)))
     torch.testing.assert_close(AdaptiveGIPO()(x, advantage), terms)
 
 
@@ -181,7 +181,7 @@ def test_the_search_never_waits_for_the_device(statistic: Callable[..., Tensor])
     # A meta tensor has no values: whatever would look at one raises.
     x, advantage = (torch.zeros(6, size, device="meta") for size in (4, 1))
     used = torch.ones(6, 4, dtype=torch.bool, device="meta")
-    terms, figures = AdaptiveGIPO(0.5, statistic).on_batch(x, advantage, used)
+    terms, figures = AdaptiveGIPO(0.5, statistic).on_batch(Elements(x, advantage, used))
     assert figures["weight/sigma"].device == terms.loss.device == x.device
 
 
@@ -191,7 +191,7 @@ def test_more_elements_than_fit_at_once_give_the_same_width(
 ) -> None:
     x = torch.randn(500, generator=torch.Generator().manual_seed(2))
     whole = sigma_of(AdaptiveGIPO(0.7, statistic), x)
-    monkeypatch.setattr("gipo.adaptive.BLOCK", 1100)
+    monkeypatch.setattr("gipo.adaptive.batch.BLOCK", 1100)
     assert sigma_of(AdaptiveGIPO(0.7, statistic), x) == whole
 
 

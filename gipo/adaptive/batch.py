@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
-from gipo.objective import Figures, Objective, Terms, require_bound, require_positive
-from gipo.objectives import gaussian, log_contribution, weighted
+from gipo.objective import Elements, Figures, Terms, require_bound, require_positive
+from gipo.objectives import ContextObjective, gaussian, log_contribution, weighted
 
 POINTS = 24  # widths tried at once, twice: the second time between the two that enclose the answer
 BLOCK = 1 << 22  # elements × widths in memory at once
@@ -84,7 +84,7 @@ def largest_width(slack: Callable[[Tensor], Tensor], low: float, high: float, li
 
 
 @dataclass(frozen=True)
-class AdaptiveGIPO(Objective):
+class AdaptiveGIPO(ContextObjective):
     """GIPO with σ chosen on each batch: the largest width at which `statistic` meets `target`.
 
     A batch whose every element is on policy, or that has none, says nothing of σ and gets `sigma_max`.
@@ -117,14 +117,9 @@ class AdaptiveGIPO(Objective):
         if not self.sigma_min < self.sigma_max:
             raise UserError(f"AdaptiveGIPO.sigma_min, {self.sigma_min}, must be below sigma_max, {self.sigma_max}")
 
-    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        """Loss and trust weight per element, of a batch of which every element counts."""
-        return self.on_batch(log_ratio, advantage, torch.ones_like(log_ratio, dtype=torch.bool))[0]
-
-    def on_batch(
-        self, log_ratio: Tensor, advantage: Tensor, used: Tensor, entropy: Tensor | None = None
-    ) -> tuple[Terms, Figures]:
+    def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
         """Loss and trust weight per element, and the σ₊ they were made with."""
+        log_ratio, advantage, used, *_ = seen
         x = log_ratio.detach()
         # z = x/σ₊ where A > 0 and x/σ₋ elsewhere: σ₊ is what is left to find
         scaled = x / torch.where(advantage > 0, 1.0, self.sigma_neg_ratio)
