@@ -71,9 +71,9 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
 
 def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise a UserError that names where the description of a checkpoint's policy is not the one `wanted`."""
-    different = [key for key in wanted if found.get(key) != wanted[key]]
+    different = [key for key in wanted | found if found.get(key) != wanted.get(key)]
     if different:
-        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted[key]}" for key in different)
+        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted.get(key)}" for key in different)
         raise UserError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
 
 

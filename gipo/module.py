@@ -15,6 +15,7 @@ from gipo.distributed import ranks
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
 from gipo.learning.updates import UpdatingModule, told_to_listeners
+from gipo.learning.value_scale import ValueScaleFactory
 from gipo.objectives import GIPO, Objective, k3
 from gipo.policies import PolicyFactory
 
@@ -36,7 +37,10 @@ class GIPOModule(UpdatingModule):
         kl_estimator: sampled estimate of the anchor from the log-ratio: `gipo.objectives.k1`, `.k2` or `.k3`.
         kl_exact: compute the anchor exactly instead; needs `data.store_params=true`.
         entropy_coef: weight of the entropy bonus.
-        value_coef: weight of the squared value error.
+        value_coef: weight of the critic's loss.
+        value_scale: what the critic's outputs mean: `gipo.learning.value_scale.PopArt`, `.Standardised` or
+            `.SymlogTwoHot`; null for values as they are, for which `data.reward_scale` has to bring them near 1. With
+            `init_from` null is that of the checkpoint.
         normalise_advantages: standardise advantages within each batch.
         reuse: updates on every batch.
         actor_every: of these, the policy learns on the first and every `actor_every`-th after it, its loss scaled by
@@ -64,6 +68,7 @@ class GIPOModule(UpdatingModule):
         kl_exact: bool = False,
         entropy_coef: float = 0.0,
         value_coef: float = 0.5,
+        value_scale: ValueScaleFactory | None = None,
         normalise_advantages: bool = True,
         reuse: int = 1,
         actor_every: int = 1,
@@ -79,7 +84,9 @@ class GIPOModule(UpdatingModule):
         cuda_graphs: bool = False,
     ):
         rates = (policy_lr, value_lr)
-        super().__init__(policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup)
+        super().__init__(
+            policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
+        )
         self.objective, self.losses = objective, Losses(objective, kl_coef, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
         self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
@@ -134,6 +141,7 @@ class GIPOModule(UpdatingModule):
         warming_up = self.current_epoch < self.critic_warmup
         # The moments are the same for all updates of an iteration.
         batches = batches.copy().set("observation", self.policy.standardised(batches["observation"]))
+        self.policy.learn_values(batches["value_target"], batches.get("executed", batches["value_target"].isfinite()))
         with told_to_listeners(self.trainer):
             every = zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True)
             for batch, valid, advantage, age in every:
@@ -142,7 +150,7 @@ class GIPOModule(UpdatingModule):
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)
-        self.log_dict(iteration.metrics() | {"skipped": self.skipped.float()})
+        self.log_dict(iteration.metrics() | self.policy.value_scale.figures() | {"skipped": self.skipped.float()})
 
     def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gipo.common.errors import UserError
+from gipo.learning.value_scale import ValueScale
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SameEverywhere, SeparateNetworks
 from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces, class_of
 
@@ -121,10 +122,9 @@ class MixturePolicy(TokenPolicy):
     def __init__(
         self, spaces: Spaces, *, components: int = 3, scale_min: float = 0.02, scale_max: float = 0.5, **options: Any
     ):
-        if components < 1:
-            raise UserError(f"policy.components must be at least 1, got {components}")
-        if not 0 < scale_min < scale_max < math.inf:
-            raise UserError(f"policy needs 0 < scale_min < scale_max < inf, got {scale_min} and {scale_max}")
+        if components < 1 or not 0 < scale_min < scale_max < math.inf:
+            given = f"components={components}, scale_min={scale_min}, scale_max={scale_max}"
+            raise UserError(f"policy needs components >= 1 and 0 < scale_min < scale_max < inf, got {given}")
         self.components = components  # before the network is built, which needs it
         super().__init__(spaces, **options)
         self.scale_min, self.scale_max = scale_min, scale_max
@@ -175,9 +175,7 @@ class GaussianPolicy(Policy):
         state_free_std: learn one standard deviation for each action dimension, whatever is observed.
         network: builds the network body.
         normalise: standardise observations by running moments that are part of the policy.
-        observation_floor: least standard deviation that an observation is divided by, in its own unit. Lower it for
-            observations whose unit is large (kilometres), raise it for a small one; weights that are read from a
-            checkpoint keep the floor that they were learned with.
+        observation_floor: least standard deviation that an observation is divided by, as of `TokenPolicy`.
     """
 
     noise_kind = "normal"
@@ -288,12 +286,14 @@ def build(description: dict[str, Any]) -> Policy:
     try:
         body = description["network"]
         network = class_of(body["class_path"], ActorCritic)
-        policy = class_of(description["class_path"], Policy)
-        return policy(
-            policy.spaces_kind(**description["spaces"]),
-            network=lambda *sizes: network(*sizes, **body["init_args"]),
-            **description["init_args"],
-        )
+        kind = class_of(description["class_path"], Policy)
+        policy: Policy = kind(
+            kind.spaces_kind(**description["spaces"]),
+            network=lambda *sizes: network(*sizes, **body["init_args"]), **description["init_args"],
+        )  # fmt: skip
+        if scale := description.get("value_scale"):
+            policy.scale_values(class_of(scale["class_path"], ValueScale)(**scale["init_args"]), learned=False)
+        return policy
     except UserError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:

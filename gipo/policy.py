@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gipo.common.errors import UserError
+from gipo.learning.value_scale import ValueScale
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
 
 NetworkFactory = Callable[[int, int], ActorCritic]
@@ -91,6 +92,7 @@ class Policy(nn.Module, ABC):
         size = spaces.observation_size
         self.normaliser = ObservationNormaliser(size, floor=observation_floor) if normalise else None
         self.network = self._body(network)
+        self.value_scale = ValueScale()
         self.register_buffer("action_low", torch.tensor(spaces.action_low))
         self.register_buffer("action_high", torch.tensor(spaces.action_high))
         # The version travels with the weights, so that a frame can never be stamped with another version
@@ -147,9 +149,13 @@ class Policy(nn.Module, ABC):
         flat = self.network.actor(features).float()
         return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.outputs_per_dimension)))
 
+    def value_outputs(self, features: Tensor) -> Tensor:
+        """What the critic says of states, [..., outputs of a value]; no gradient reaches the encoder."""
+        return self.network.critic(features.detach()).float()
+
     def value_of(self, features: Tensor) -> Tensor:
-        """State value [...] from features; no gradient reaches the encoder."""
-        return self.network.critic(features.detach()).squeeze(-1).float()
+        """State value [...] from features, in the unit of rewards; no gradient reaches the encoder."""
+        return self.value_scale.decode(self.value_outputs(features))
 
     def params(self, observation: Tensor) -> Tensor:
         """Distribution parameters [..., D, P]."""
@@ -158,6 +164,15 @@ class Policy(nn.Module, ABC):
     def value(self, observation: Tensor) -> Tensor:
         """State value [...]."""
         return self.value_of(self.features(observation))
+
+    def scale_values(self, scale: ValueScale, learned: bool) -> None:
+        """Have the critic give values by `scale`; those that it has `learned` as they are stay, if the scale can."""
+        scale.attach(self.network.critic, learned)
+        self.value_scale = scale
+
+    def learn_values(self, target: Tensor, used: Tensor) -> None:
+        """Learn the scale of value targets [...], of those that are `used`."""
+        self.value_scale.learn(self.network.critic, target, used)
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """The parameters that the policy loss moves: encoder and actor."""
@@ -175,12 +190,16 @@ class Policy(nn.Module, ABC):
 
     def description(self) -> dict[str, Any]:
         """Plain data from which `build` makes the same policy; kept in checkpoints and artifacts."""
-        return {
+        described = {
             "class_path": class_path(self),
             "init_args": self.config(),
             "network": {"class_path": class_path(self.network), "init_args": self.network.config()},
             "spaces": asdict(self.spaces),
         }
+        if type(self.value_scale) is not ValueScale:
+            scale = {"class_path": class_path(self.value_scale), "init_args": self.value_scale.config()}
+            described["value_scale"] = scale
+        return described
 
     def _constrain(self, outputs: Tensor) -> Tensor:
         """Distribution parameters [..., D, P] from the actor's outputs [..., D, `outputs_per_dimension`]."""

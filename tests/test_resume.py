@@ -40,12 +40,18 @@ def interrupted_equals_whole(tiny: Args, tmp_path: Path, **options: object) -> N
 SETTINGS = {
     "token policy, recomputed advantages": {},
     "validation between": {"trainer__check_val_every_n_epoch": 3},
-    "stored advantages": {"data__advantages": "stored", "data__store_params": "true", "model__kl_exact": "true"},
+    "stored advantages, two-hot values": {
+        "data__advantages": "stored", "data__store_params": "true", "model__kl_exact": "true",
+        "model__value_scale": "SymlogTwoHot",
+    },
     "staleness-aware sampling": {"data__sampler": "torchrl.data.replay_buffers.StalenessAwareSampler"},
-    "V-trace, refreshed now and then": {"data__estimator": "datamodules.advantages.VTrace", "data__refresh_every": 2},
+    "V-trace, refreshed now and then, PopArt": {
+        "data__estimator": "datamodules.advantages.VTrace", "data__refresh_every": 2, "model__value_scale": "PopArt",
+    },
     "Gaussian policy, value-only reuse": {
         "model__policy": "gipo.policies.GaussianPolicy",
         "model__policy__bins": None,
+        "model__policy__state_free_std": "true",
         "model__reuse": 3,
         "model__actor_every": 2,
     },

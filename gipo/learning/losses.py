@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gipo.objective import Objective, PolicyLoss, masked_mean, policy_loss
 from gipo.policies import Policy
@@ -94,8 +93,7 @@ class Losses:
     def value_terms(
         self, policy: Policy, features: Tensor, target: Tensor, executed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Values [B] or [B, H], and their mean squared error, of the chunk steps that were `executed`."""
-        value = policy.value_of(features)
-        if executed is None:
-            return value, functional.mse_loss(value, target)
-        return value, masked_mean((value - target) ** 2, executed)
+        """Values [B] or [B, H], and the mean of their losses, of the chunk steps that were `executed`."""
+        outputs = policy.value_outputs(features)
+        value, losses = policy.value_scale.decode(outputs), policy.value_scale.loss(outputs, target)
+        return value, losses.mean() if executed is None else masked_mean(losses, executed)

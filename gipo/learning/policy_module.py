@@ -11,10 +11,13 @@ from torch.optim import Optimizer
 
 from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_optimizer, refuse_other_policy
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
 from gipo.learning.metrics import episode_figures
+from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
+from gipo.policy import class_path
 
 
 class PolicyModule(LightningModule):
@@ -24,6 +27,7 @@ class PolicyModule(LightningModule):
         policy: policy class and its options; None for `TokenPolicy`, or with `init_from` for that of the checkpoint.
         init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
         optimizer: makes an optimizer of parameters.
+        value_scale: makes what the critic's outputs mean; None for that of the checkpoint, or values as they are.
     """
 
     policy: Policy
@@ -33,8 +37,10 @@ class PolicyModule(LightningModule):
         policy: PolicyFactory | None,
         init_from: str | None,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        value_scale: ValueScaleFactory | None,
     ):
         super().__init__()
+        self.value_scale_factory = value_scale
         self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
         self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
         self._ancestry: dict[str, Any] = {}
@@ -62,19 +68,36 @@ class PolicyModule(LightningModule):
             UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
         """
         if resumed is None and self.init_from is None:
-            return (self.policy_factory or TokenPolicy)(spaces)
+            policy = (self.policy_factory or TokenPolicy)(spaces)
+            if self.value_scale_factory is not None:
+                policy.scale_values(self.value_scale_factory(), learned=False)
+            return policy
         found = load_checkpoint(self.init_from) if resumed is None else resumed  # type: ignore[arg-type]
         policy = policy_from(found).train()
         wanted = policy.description()
         wanted["spaces"] = asdict(spaces)
         if self.policy_factory is not None:
-            wanted = self.policy_factory(spaces).description()
+            wanted |= self.policy_factory(spaces).description()
         refuse_other_policy(policy.description(), wanted)
+        self._scale_learned_values(policy)
         if resumed is None:
             head = CheckpointHead.of(found)
             self._remember(head.id, head.task)
             self.interface = head.interface
         return policy
+
+    def _scale_learned_values(self, policy: Policy) -> None:
+        """Give a policy of a checkpoint the value scale that is asked for, unless it has one, which must be that."""
+        if self.value_scale_factory is None:
+            return
+        scale, found = self.value_scale_factory(), policy.value_scale
+        if type(found) is ValueScale:
+            policy.scale_values(scale, learned=True)
+        elif (class_path(found), found.config()) != (class_path(scale), scale.config()):
+            raise UserError(
+                f"the checkpoint's critic has value_scale={type(found).__name__} with {found.config()}, and "
+                f"model.value_scale asks for {type(scale).__name__} with {scale.config()}; leave it out"
+            )
 
     def validation_step(self, episodes: TensorDictBase, batch_idx: int) -> None:
         """Log the figures of finished evaluation episodes [N] as `val/…`."""

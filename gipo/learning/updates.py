@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gipo.common.errors import UserError
 from gipo.distributed.sharding import whole
 from gipo.learning.policy_module import PolicyModule
+from gipo.learning.value_scale import ValueScaleFactory
 from gipo.policies import PolicyFactory
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
@@ -35,6 +36,7 @@ class UpdatingModule(PolicyModule):
         lr_final: fraction of the learning rate that the cosine decay ends at.
         max_grad_norm: gradient clip, for the policy and the critic each.
         critic_warmup: first iterations in which the critic learns alone.
+        value_scale: as `PolicyModule`.
     """
 
     skipped: Tensor
@@ -50,8 +52,9 @@ class UpdatingModule(PolicyModule):
         lr_final: float,
         max_grad_norm: float,
         critic_warmup: int,
+        value_scale: ValueScaleFactory | None,
     ):
-        super().__init__(policy, init_from, optimizer)
+        super().__init__(policy, init_from, optimizer, value_scale)
         self.automatic_optimization = False
         self.policy_lr, self.value_lr = rates
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm

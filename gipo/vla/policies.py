@@ -41,9 +41,9 @@ class VisionLanguage(Policy):
         found: Tensor = self.network.encoder({key: standardised[key] for key in ("image", "state", "instruction")})
         return found
 
-    def value_of(self, features: Tensor) -> Tensor:
-        """State values [..., H] from features; no gradient reaches the encoder."""
-        return self.network.critic(features.detach()).float()
+    def value_outputs(self, features: Tensor) -> Tensor:
+        """What the critic says of chunk steps, [..., H, outputs of a value]; no gradient reaches the encoder."""
+        return super().value_outputs(features).unflatten(-1, (-1, self.value_scale.outputs))
 
     def learn_moments(self, observation: Any, pool: Callable[[Tensor], Tensor] | None = None) -> None:
         """Learn the moments of the states of observations, if they are standardised; as `Policy.learn_moments`."""
