@@ -38,6 +38,8 @@ class OfflineDataModule(PolicyDataModule):
         refresh_every: iterations between two recomputations of all advantages with the current critic.
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
+        human_share: share of every batch that are persons' steps, in place of a sampler; null for as many as the logs
+            have. With 1 a policy is corrected by persons alone (DAgger), where `model.human_coef` clones them.
         reward_scale: factor on rewards where advantages are computed.
         min_ess: the run is refused when the effective sample size of the data, as a share, is below this for the
             policy it starts from.
@@ -62,6 +64,7 @@ class OfflineDataModule(PolicyDataModule):
         refresh_every: int = 1,
         estimator: Estimator = GAE(),  # noqa: B008 - frozen
         sampler: Sampler | None = None,
+        human_share: float | None = None,
         reward_scale: float = 0.1,
         min_ess: float = 0.02,
         ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
@@ -78,7 +81,9 @@ class OfflineDataModule(PolicyDataModule):
         self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
-        self.min_ess = min_ess
+        self.min_ess, self.human_share = min_ess, human_share
+        if human_share is not None and sampler is not None:
+            raise UserError("data.human_share says what is drawn, and so does data.sampler; leave one of the two out")
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
         refuse_not_positive("data.", sizes)
         refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})
@@ -154,7 +159,9 @@ class OfflineDataModule(PolicyDataModule):
         policy = self.whole_policy()
         if self._replay is None:
             frames = self.logs.frames(policy, self.needs_behaviour)
-            self._replay = LogReplay(frames, self.estimator, self.sampler, self.reward_scale, self.own_seed)
+            self._replay = LogReplay(
+                frames, self.estimator, self.sampler, self.reward_scale, self.own_seed, self.human_share
+            )
             learn_moments(policy, frames["observation"])
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])

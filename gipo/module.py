@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
+from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
 from gipo.learning.updates import UpdatingModule, told_to_listeners
@@ -41,6 +42,7 @@ class GIPOModule(UpdatingModule):
         value_scale: what the critic's outputs mean: `gipo.learning.value_scale.PopArt`, `.Standardised` or
             `.SymlogTwoHot`; null for values as they are, for which `data.reward_scale` has to bring them near 1. With
             `init_from` null is that of the checkpoint.
+        human_coef: weight of −log π of what persons did in logs; 0 leaves their steps to the critic alone.
         normalise_advantages: standardise advantages within each batch.
         reuse: updates on every batch.
         actor_every: of these, the policy learns on the first and every `actor_every`-th after it, its loss scaled by
@@ -69,6 +71,7 @@ class GIPOModule(UpdatingModule):
         entropy_coef: float = 0.0,
         value_coef: float = 0.5,
         value_scale: ValueScaleFactory | None = None,
+        human_coef: float = 0.0,
         normalise_advantages: bool = True,
         reuse: int = 1,
         actor_every: int = 1,
@@ -90,6 +93,7 @@ class GIPOModule(UpdatingModule):
         self.objective, self.losses = objective, Losses(objective, kl_coef, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
         self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
+        self.human_coef = human_coef
         self.normalise_advantages, self.reuse, self.actor_every = normalise_advantages, reuse, actor_every
         self._refuse_bad_options()
         self._choose_terms(compile)
@@ -175,7 +179,10 @@ class GIPOModule(UpdatingModule):
             if index % self.actor_every == 0 and not critic_only:
                 terms = self._terms(batch, samples)
                 iteration.add(terms, samples.advantage, samples.age)
-                losses["policy"] = ranks.weighed(terms.loss, terms.surrogate.used) / math.sqrt(index + 1)
+                loss = ranks.weighed(terms.loss, terms.surrogate.used)
+                if self.human_coef:
+                    loss = loss + self.human_coef * self._imitation(batch, terms, iteration)
+                losses["policy"] = loss / math.sqrt(index + 1)
                 value_features, features = terms.features.detach(), None
             elif features is None:
                 with torch.no_grad():
@@ -187,6 +194,13 @@ class GIPOModule(UpdatingModule):
             for name, norm in self.update(losses).items():
                 iteration.keep(f"grad_norm/{name}", norm)
         iteration.add_values(value, target, executed)
+
+    def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:
+        """The loss for doing otherwise than persons did, scalar."""
+        loss, used = imitation(terms.log_ratio, batch["log_prob"], batch["source"])
+        loss = ranks.weighed(loss, used)
+        iteration.keep("loss/imitation", loss)
+        return loss
 
     def _terms(self, batch: TensorDictBase, samples: Samples) -> PolicyTerms:
         terms = self._policy_terms(
@@ -215,7 +229,8 @@ class GIPOModule(UpdatingModule):
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
         not_negative = (
-            "losses.kl_coef", "losses.entropy_coef", "value_coef", "critic_warmup", "lr_warmup", "lr_final",
+            "losses.kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",
+            "lr_final",
         )  # fmt: skip
         for name in (*positive, *not_negative):
             value = attrgetter(name)(self)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from gipo.common import boundary, terminal
@@ -28,6 +28,7 @@ def _command(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
     from robots.load import load_robot
+    from robots.people.load import load_operator
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
     from robots.session.viewer import viewer
@@ -35,24 +36,18 @@ def _run(options: argparse.Namespace) -> int:
     policy = OnnxPolicy.load(options.policy, options.require_id)
     shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
     robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
-    # A simulated robot harms nobody when a busy machine is late; a real one does.
-    patience = 40.0 if getattr(robot, "simulated", False) else 1.0
-    settings = Options(
-        steps=options.steps,
-        speed=options.speed,
-        deterministic=options.deterministic,
-        end_on_success=options.end_on_success,
-        engage_seconds=options.engage,
-        deadline=Options.deadline * patience if options.deadline is None else options.deadline,
-        max_age=Options.max_age * patience if options.max_age is None else options.max_age,
-        instruction=options.instruction,
-        camera=options.camera,
-        replan=options.replan,
-        deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
-    )
+    settings = _settings(options, getattr(robot, "simulated", False))
     record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
-    with viewer(robot.spec) if options.view else nullcontext(()) as listeners:
-        runner = Runner(robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr)
+    with ExitStack() as stack:
+        operator = None
+        if options.operator is not None:
+            record |= {"operator": options.operator, "operator_set": options.operator_set}
+            operator = load_operator(options.operator, robot.spec, policy.manifest, options.operator_set)
+            stack.callback(operator.close)
+        listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
+        runner = Runner(
+            robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator
+        )
         report = runner.run(options.episodes, options.seed, options.first)
     life = report.life
     try:
@@ -65,6 +60,25 @@ def _run(options: argparse.Namespace) -> int:
     if life.signals:
         terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
+
+
+def _settings(options: argparse.Namespace, simulated: bool) -> Options:
+    # A simulated robot harms nobody when a busy machine is late; a real one does.
+    patience = 40.0 if simulated else 1.0
+    return Options(
+        steps=options.steps,
+        speed=options.speed,
+        deterministic=options.deterministic,
+        end_on_success=options.end_on_success,
+        end_on_label=options.end_on_label,
+        engage_seconds=options.engage,
+        deadline=Options.deadline * patience if options.deadline is None else options.deadline,
+        max_age=Options.max_age * patience if options.max_age is None else options.max_age,
+        instruction=options.instruction,
+        camera=options.camera,
+        replan=options.replan,
+        deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
+    )
 
 
 def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
@@ -119,7 +133,8 @@ def _label(options: argparse.Namespace) -> None:
     if log.unused_labels:
         print(f"gipo-robot: note: {labels_path(options.log)}: {log.unused_labels}", file=sys.stderr)
     success = True if options.success else False if options.failure else None
-    append_label(options.log, log.header.session, options.episode, success, options.reward)
+    discard = True if options.discard else False if options.keep else None
+    append_label(options.log, log.header.session, options.episode, success, options.reward, discard)
     print(f"appended to {labels_path(options.log)}")
 
 
@@ -160,6 +175,7 @@ def _parser() -> Parser:
     run = commands.add_parser("run", help="run episodes and log them")
     run.set_defaults(run=_run)
     _who_acts(run)
+    _who_helps(run)
     _how_episodes_run(run)
     _add_spec(commands)
     _add_log_commands(commands)
@@ -185,6 +201,27 @@ def _who_acts(run: Parser) -> None:
     run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
 
 
+def _who_helps(run: Parser) -> None:
+    people = run.add_argument_group(
+        "a person who helps",
+        "may take the robot over inside an episode, hand it back, and say how it goes. keyboard: space takes over and "
+        "hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
+        "reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east failure, "
+        "north a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A person's commands go "
+        "through the same gate; without a sign of life of the device the robot is held, and stopped.",
+    )
+    people.add_argument(
+        "--operator", type=words, metavar="NAME",
+        help="keyboard, gamepad, scripted, a LeRobot teleoperator or an operator of yours, package.module:Class",
+    )  # fmt: skip
+    people.add_argument(
+        "--operator-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of it, as --set; repeatable"
+    )
+    people.add_argument(
+        "--end-on-label", action="store_true", help="cut an episode when a person says success, failure or discard"
+    )
+
+
 def _how_episodes_run(run: Parser) -> None:
     def bounded(option: str, key: str, unit: str, text: str, default: float | None) -> None:
         low, high = RANGES[key]
@@ -203,7 +240,7 @@ def _how_episodes_run(run: Parser) -> None:
     run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
     bounded("--speed", "speed", "X", "of the clock, simulated robots only (1)", Options.speed)
     bounded("--engage", "engage_seconds", "SECONDS", "to hand over control (%(default)s)", Options.engage_seconds)
-    bounded("--deadline", "deadline", "PERIODS", "for policy and driver (1.25; simulated: 50)", None)
+    bounded("--deadline", "deadline", "PERIODS", "for policy, driver and operator (1.25; simulated: 50)", None)
     bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
     run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
@@ -241,6 +278,9 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     verdict.add_argument("--success", action="store_true")
     verdict.add_argument("--failure", action="store_true")
     label.add_argument("--reward", type=number(-1e30, 1e30), help="added to the reward of the last step that is kept")
+    use = label.add_mutually_exclusive_group()
+    use.add_argument("--discard", action="store_true", help="nothing is to be learned from it")
+    use.add_argument("--keep", action="store_true", help="it is, whatever was said before")
     audit = about_logs("audit", _audit, "recompute every log-prob from the artifacts")
     audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
     report = about_logs("report", _report, "one HTML page that opens offline")

@@ -1,11 +1,32 @@
 """What the policy says at a tick: a flat policy is asked at every one, a policy over chunks whenever one is used up."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from deploy.runtime.policy import Decision, OnnxPolicy
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.session.options import Options
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be done at a tick.
+
+    Args:
+        decision: [D] the action, with its latent and the policy's log-prob of it.
+        chunk_step: which action of its decision's chunk the policy is at.
+        source: who chose it: `policy`, `person` or `hold`.
+        proposed: [D] what the policy would have done where another chose; None where it chose.
+        since: the step from which control is being handed over to who has it.
+    """
+
+    decision: Decision
+    chunk_step: int = 0
+    source: str = "policy"
+    proposed: np.ndarray | None = None
+    since: int = 0
 
 
 class Decider:
@@ -24,6 +45,7 @@ class Decider:
         self._vision = policy.manifest.vision
         self._chunk: Decision | None = None
         self._step = 0
+        self.decisions = 0  # of this episode so far, each with a draw of noise
         if self._vision is None:
             if options.instruction or options.replan:
                 raise UserError("the policy takes no instruction and decides at every tick; leave both options out")
@@ -39,6 +61,10 @@ class Decider:
 
     def begin(self) -> None:
         """Begin a new episode: forget the chunk of the last one."""
+        self._chunk, self.decisions = None, 0
+
+    def decide_anew(self) -> None:
+        """Forget the rest of the chunk: others have moved the robot since it was decided on."""
         self._chunk = None
 
     def next(self, found: Observation, values: np.ndarray, rng: np.random.Generator) -> tuple[Decision, int]:
@@ -54,9 +80,11 @@ class Decider:
         """
         deterministic = self._options.deterministic
         if self._vision is None:
+            self.decisions += 1
             return self._policy.act(values, rng, deterministic), 0
         self._step += 1
         if self._chunk is None or self._step == self._length:
+            self.decisions += 1
             seen = self._row(values, self._image(found))
             self._chunk, self._step = self._policy.act(seen, rng, deterministic), 0
         parts = (self._chunk.action, self._chunk.latent, self._chunk.log_prob, self._chunk.params)

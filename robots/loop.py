@@ -1,30 +1,28 @@
-"""The control loop: observe → freshness → policy → gate → act → log, at a fixed rate, until something ends it."""
+"""The control loop: observe → freshness → people → policy → gate → act → log, at a fixed rate, until it ends."""
 
-import gc
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision, OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from gipo.common.interpreter import no_garbage_collection
 from robots import safety
 from robots.base import Observation, Robot
-from robots.decider import Decider
-from robots.drivers.contract import carry_out
+from robots.decider import Choice, Decider
+from robots.drivers.contract import carry_out, owned
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
 from robots.log.images import check_images
 from robots.log.schema import SECTIONS
+from robots.people.operator import Operator
+from robots.people.takeover import Takeover, Turn
+from robots.people.watch import Watched
 from robots.recorder import Listener, Recorder
 from robots.session.lifecycle import State
 from robots.session.options import Options, Result
-from robots.timing import Clock, Pacer
+from robots.timing import Clock, Pacer, undisturbed
 
 
 class _End(Exception):
@@ -42,6 +40,7 @@ class ControlLoop:
         clock: that paces the loop and ages observations.
         listeners: called with each step after it is logged; they must not block.
         entered: told when an episode is prepared, and when the policy takes over.
+        operator: a person who may take over and hand back, and say how it goes.
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class ControlLoop:
         clock: Clock | None = None,
         listeners: tuple[Listener, ...] = (),
         entered: Callable[[State], object] = lambda state: None,
+        operator: Operator | None = None,
     ):
         self._entered = entered
         self.robot, self.policy, self.log, self.options = robot, policy, log, options
@@ -65,14 +65,20 @@ class ControlLoop:
         self._running = False
         period = self.spec.period_ns / 1e9
         self.latch = Latch(robot, period / 4, self._stopped)
-        deadlines = dict.fromkeys((*SECTIONS, "deadman"), options.deadline * period)
+        patience = options.deadline * period
+        deadlines = dict.fromkeys((*SECTIONS, "deadman"), patience)
         # Between ticks the loop sleeps; if it does not wake up, nobody minds the robot.
         deadlines["wait"] = (max(1, 1 / options.speed) + options.deadline) * period
-        self._watchdog = Watchdog(self.latch, deadlines, period / 4, {"prepare": self._unsafe})
+        self._watched = None if operator is None else Watched(operator, period, patience, options.speed != 1)
+        self._takeover = Takeover(self.spec, self._watched)
+        guards = {**dict.fromkeys(deadlines, self._takeover.unsafe), "prepare": self._unsafe}
+        self._watchdog = Watchdog(self.latch, deadlines, period / 4, guards)
 
     def close(self) -> None:
-        """End the watchdog; the loop runs no further episode."""
+        """End the watchdog, and release the operator's device; the loop runs no further episode."""
         self._watchdog.close()
+        if self._watched is not None:
+            self._watched.close()
 
     @property
     def hanging(self) -> bool:
@@ -96,7 +102,7 @@ class ControlLoop:
         record.start(self.policy, seed)
         self._decider.begin()
         try:
-            with _undisturbed():
+            with undisturbed():
                 self._prepare(record, seed)
                 self._run(record, np.random.default_rng([seed, episode]))
         except _End as end:
@@ -110,7 +116,9 @@ class ControlLoop:
                 raise
         finally:
             self._watchdog.rest()
+            self._takeover.rest()
             self._running = False
+        self._listen(record)
         stopped = self.latch.state == STOPPED
         return record.finish(self.latch.reason if stopped else reason, stopped)
 
@@ -123,6 +131,7 @@ class ControlLoop:
         if self.latch.state == STOPPED:
             self.latch.repeat()  # preparing clears a driver's stop, also one that came meanwhile
             self.latch.check()
+        self._takeover.begin()
         self._entered(State.ENGAGED)
         self.latch.engage()
 
@@ -149,24 +158,24 @@ class ControlLoop:
             observation = self._observe(record)
             with self._timed("deadman"):
                 self._ask_people(record)
+                turn = self._turn(observation, record)
             with self._timed("policy"):
                 values = observation.values.astype(np.float32)
-                decision, chunk_step = self._decider.next(observation, values, rng)
-                record.raw = decision.action
+                choice = self._choose(turn, observation, values, rng)
+                record.raw = choice.decision.action
             with self._timed("gate"):
                 state = state or self._engage(record, observation)
-                command, changed = self._gate(state, observation, decision, record.step)
+                command, changed = self._gate(state, observation, choice, record.step)
             with self._timed("act"), self.latch.permission():
                 sent = np.array(self.robot.act(command), float)
-                version = self.policy.manifest.policy_version
-                record.sent(began, values, decision, sent, changed, version, chunk_step)
+                record.sent(began, values, choice, sent, changed, self.policy.manifest.policy_version)
                 state = safety.advance(state, sent)
             record.tick(late, self._clock.now_ns() - began)
 
     def _observe(self, record: Recorder) -> Observation:
         """A checked observation; it also completes the step before."""
         with self._timed("observe"):
-            found = _own(self.robot.observe())
+            found = owned(self.robot.observe())
         previous = 0 if record.last is None else record.last.time_ns
         fault = safety.check_observation(self.spec, self._limits, found.values) or self._stale(found.time_ns, previous)
         fault = fault or check_images(found.images)
@@ -199,11 +208,44 @@ class ControlLoop:
         if reason := self.options.quit():
             raise _End(reason)
 
+    def _listen(self, record: Recorder) -> str:
+        """Log what a person has said, and the last word of it that judges the episode."""
+        words = self._takeover.words()
+        for said in words:
+            record.said(said)
+        return next((said.verdict for said in reversed(words) if said.verdict), "")
+
     def _unsafe(self) -> str:
         """Why the robot may not move, whatever it is doing."""
         if not self.options.deadman():
             return "the deadman was released"
         return "" if self.log.error is None else f"the log failed: {self.log.error}"
+
+    def _turn(self, observation: Observation, record: Recorder) -> Turn:
+        """Whose turn it is; where that passes from one to the other, the log says so, and what a person says."""
+        turn = self._takeover.next(observation, record.step)
+        verdict = self._listen(record)
+        if verdict and self.options.end_on_label:
+            raise _End(f"{verdict} (a person)")
+        if turn.event:
+            data = {"decisions": self._decider.decisions} if turn.event == "handback" else {}
+            record.event(turn.event, turn.reason, data)
+        if turn.event == "handback":
+            self._decider.decide_anew()
+        return turn
+
+    def _choose(self, turn: Turn, observation: Observation, values: np.ndarray, rng: np.random.Generator) -> Choice:
+        """What is to be done: what the policy says, who is always asked, or what a person does in its place."""
+        decision, chunk_step = self._decider.next(observation, values, rng)
+        if turn.action is None:
+            return Choice(decision, chunk_step, since=turn.since)
+        names = self.spec.action_names
+        if fault := safety.check_numbers("the person's action", turn.action, names):
+            raise UserError(fault)
+        if fault := safety.check_numbers("action", decision.action, names):  # nobody sends it, yet it is logged
+            raise UserError(fault)
+        judged = self.policy.judged(decision, turn.action)
+        return Choice(judged, chunk_step, turn.who, decision.action, turn.since)
 
     def _engage(self, record: Recorder, observation: Observation) -> safety.Motion:
         state = safety.start(self.spec, observation.hold)
@@ -211,8 +253,9 @@ class ControlLoop:
         return state
 
     def _gate(
-        self, state: safety.Motion, observation: Observation, decision: Decision, step: int
+        self, state: safety.Motion, observation: Observation, choice: Choice, step: int
     ) -> tuple[np.ndarray, tuple[str, ...]]:
+        decision = choice.decision
         fault = safety.check_numbers("log-prob", decision.log_prob, self.spec.action_names)
         fault = fault or safety.check_latent(decision.latent, self.spec.action_size)
         # A policy that took its time acts on the past.
@@ -221,7 +264,7 @@ class ControlLoop:
             raise UserError(fault)
         hold = safety.held_by(self.spec, observation.hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
-        engaged = 1.0 if ticks < 1 else min(1.0, (step + 1) / ticks)
+        engaged = 1.0 if ticks < 1 else min(1.0, (step - choice.since + 1) / ticks)
         return safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
 
     def _stale(self, measured_ns: int, previous_ns: int) -> str:
@@ -237,30 +280,3 @@ class ControlLoop:
         yield
         if section in SECTIONS:
             self.record.spent(section, self._clock.now_ns() - began, time.thread_time_ns() - cpu)
-
-
-def _own(found: Observation) -> Observation:
-    """An observation that keeps its numbers: a driver may fill the same memory again, also from another thread."""
-    if not isinstance(found, Observation):
-        raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
-    return replace(found, values=_copy(found.values), hold=_copy(found.hold))
-
-
-def _copy(values: Any) -> Any:
-    """A plain array of what is one; what is masked, or is none, as it is, and refused as that."""
-    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
-    return np.array(values) if plain else values
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Threads that want Python's lock wait half a millisecond for it, not five; garbage waits for the episode's end."""
-    gc.freeze()
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    try:
-        with no_garbage_collection():
-            yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.unfreeze()

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision, OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation
+from robots.decider import Choice
 from robots.log import Image, LogWriter, Step, plain
 from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
+from robots.people.operator import Said
 from robots.session.options import Options, Result
 from robots.spec import RobotSpec
 from robots.timing import Timing
@@ -38,7 +40,9 @@ class Recorder:
         self, log: LogWriter, spec: RobotSpec, options: Options, episode: int, listeners: tuple[Listener, ...] = ()
     ):
         self.episode, self.step, self.overruns = episode, 0, 0
-        self.success: bool | None = None
+        self.success: bool | None = None  # what the robot reports
+        self.verdict: bool | None = None  # what a person said of it, which counts
+        self.source = "policy"  # who chose the last command
         self.total = 0.0
         self.raw: Any = None  # what was refused last, for the reason of a stop
         self.last: Observation | None = None
@@ -79,15 +83,20 @@ class Recorder:
         if found.success is not None:
             self.success = bool(self.success or found.success)
 
+    def said(self, word: Said) -> None:
+        """Log what a person says of the episode."""
+        self.event("said", "by a person", word.data)
+        if word.success is not None:
+            self.verdict = word.success
+
     def sent(
         self,
         began_ns: int,
         values: np.ndarray,
-        decision: Decision,
+        choice: Choice,
         sent: np.ndarray,
         changed: tuple[str, ...],
         version: int,
-        chunk_step: int = 0,
     ) -> None:
         """Note a command that went out; it is logged once the next observation says what came of it.
 
@@ -96,6 +105,8 @@ class Recorder:
         """
         if fault := safety.check_sent(self._spec, self._limits, sent):
             raise UserError(f"the driver reports nonsense: {fault}")
+        decision = choice.decision
+        self.source = "hold" if "engage" in changed else choice.source
         self._pending = Step(
             episode=self.episode,
             step=self.step,
@@ -107,10 +118,11 @@ class Recorder:
             sent_action=sent,
             log_prob=decision.log_prob,
             policy_version=version,
-            valid=not self._options.deterministic and "engage" not in changed,
+            valid=not self._options.deterministic and self.source == "policy",
             gate=changed,
-            chunk_step=chunk_step,
-            source="hold" if "engage" in changed else "policy",
+            chunk_step=choice.chunk_step,
+            source=self.source,
+            proposed_action=choice.proposed,
         )
 
     def complete(self, reward: float, terminated: bool, truncated: bool) -> None:
@@ -157,12 +169,13 @@ class Recorder:
         timing = self.timing.summary()
         if self.success is False:
             self.event("outcome", "reported by the robot", {"success": False})
+        success = self.success if self.verdict is None else self.verdict
         data = {
-            "success": self.success,
+            "success": success,
             "steps": self.step,
             "return": self.total,
             "final_observation": None if final is None else final.values.astype(np.float32).tolist(),
             "timing": asdict(timing),
         }
         self.event("episode_end", reason, data)
-        return Result(self.episode, self.step, self.total, self.success, reason, stopped, timing)
+        return Result(self.episode, self.step, self.total, success, reason, stopped, timing)

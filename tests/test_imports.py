@@ -41,6 +41,8 @@ VENDORS = {
     "robots.drivers.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.drivers.gym": {"gymnasium"},
     "robots.drivers.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml
+    "robots.people.gamepad": {"evdev"},
+    "robots.people.scripted": {"metaworld"},
     "robots.review.export_lerobot": {"pyarrow"},
     "robots.review.export_minari": {"minari", "gymnasium"},
     "robots.session.viewer": {"rerun"},

@@ -8,6 +8,7 @@ from torchrl.data import RandomSampler, TensorDictReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
+from datamodules.replay.people_share import PeopleShare
 from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw
 from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
@@ -23,6 +24,7 @@ class LogReplay:
         sampler: TorchRL sampler; uniform unless given.
         reward_scale: factor on rewards where advantages are computed.
         seed: of the sampling generator.
+        human_share: of every batch that are persons' steps; as many as come where it is None. Instead of a sampler.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class LogReplay:
         sampler: Sampler | None = None,
         reward_scale: float = 1.0,
         seed: int = 0,
+        human_share: float | None = None,
     ):
         self.frames = frames = completed(frames)
         self.estimator = estimator
@@ -41,6 +44,7 @@ class LogReplay:
         for key in ("advantage", "value_target"):
             self._learner_frames[key] = torch.full(frames["next", "reward"].shape, torch.nan)
         self._generator = torch.Generator().manual_seed(seed)
+        self._people = None if human_share is None else PeopleShare(frames["source"], human_share)
         self.buffer = TensorDictReplayBuffer(
             storage=TensorStorage(self._learner_frames),
             sampler=sampler or RandomSampler(),
@@ -58,7 +62,11 @@ class LogReplay:
 
     def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
         """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
-        return draw(self.buffer, rounds, batch, version)
+        if self._people is None:
+            return draw(self.buffer, rounds, batch, version)
+        rows = self._people.rows(rounds, batch, self._generator)
+        found: TensorDict = self._learner_frames[rows].reshape(rounds, batch)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Estimates, sampler and generator as plain data; the transitions stay in their store."""

@@ -1,6 +1,7 @@
 """The policy on the robot: numpy and ONNX Runtime, no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnxruntime
@@ -9,6 +10,7 @@ from deploy.runtime import distributions
 from deploy.runtime.check import Artifact, Report, check_bytes, check_file, silent
 from deploy.runtime.golden import compare
 from deploy.runtime.inference import new_session, rows_at_once, run
+from deploy.runtime.latents import LatentMap
 from gipo.common.files import PathLike
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
@@ -106,6 +108,24 @@ class OnnxPolicy:
         shape = (*batch, *self._layout.decision)
         action, latent, log_prob = (value.reshape(shape) for value in (action, latent, log_prob))
         return Decision(action, latent, log_prob, params.reshape(*shape, -1))
+
+    @cached_property
+    def latents(self) -> LatentMap:
+        """The map between the latents of this policy and its actions.
+
+        Raises:
+            UserError: when that is none of the ways known, as with a policy class of one's own.
+        """
+        return LatentMap.of(self.manifest)
+
+    def judged(self, decision: Decision, action: np.ndarray) -> Decision:
+        """What the policy that made a decision [D] thinks of another action [D] in its place, which may be anybody's.
+
+        The latent is that of the nearest action the policy could have taken.
+        """
+        latent = self.latents.latent(np.asarray(action, float))
+        log_prob = distributions.log_prob(self.manifest.family, decision.params, latent).astype(np.float32)
+        return Decision(np.asarray(action, np.float32), latent, log_prob, decision.params)
 
     def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
         """The observation [R] that a policy with vision takes.

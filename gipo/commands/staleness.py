@@ -15,6 +15,7 @@ from torch import Tensor
 from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
 from gipo.common.tables import table
+from gipo.common.transition import SOURCES
 from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Elements, Objective, blanked, masked_terms
 
@@ -168,6 +169,42 @@ HEAD = (
     "policy", "version", "age", "steps", "masked", "ESS", "x 5 %", "50 %", "95 %", "|x| 95 %", "weight",
     "of Σw", "of Σu",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OtherSteps:
+    """Steps that no ratio is of, because a policy did not sample them.
+
+    Args:
+        persons: whose actions a person chose.
+        log_prob: mean log-prob of these actions under the policy at hand, nats a dimension.
+        others: that were held, handed over, taken deterministically, or of which nobody says.
+    """
+
+    persons: int
+    log_prob: float
+    others: int
+
+    def text(self, weight: float) -> str:
+        """The steps in words; `weight` is that of imitating persons."""
+        learned = f"imitated with weight {weight:g}" if weight else "for the critic alone (model.human_coef is 0)"
+        parts = [f"{self.persons:,} of a person ({self.log_prob:.2f} nats a dimension), {learned}"] * bool(self.persons)
+        parts += [f"{self.others:,} of nobody's choice, for the critic alone"] * bool(self.others)
+        return f"beside them {'; '.join(parts)}" if parts else ""
+
+
+def other_steps(log_prob: Tensor, valid: Tensor, source: Tensor) -> OtherSteps:
+    """Steps beside the valid ones.
+
+    Args:
+        log_prob: log π of each action [M, D] under the policy at hand, nats.
+        valid: [M] bool, whether the policy chose the action.
+        source: who did [M], as numbers of `SOURCES`.
+    """
+    persons = source == SOURCES.index("person")
+    said = log_prob[persons]
+    mean = float(said[said.isfinite()].mean()) if len(said) else math.nan
+    return OtherSteps(int(persons.sum()), mean, int((~persons & ~valid).sum()))
 
 
 def text(rows: Sequence[VersionRow], names: Sequence[str]) -> str:

@@ -63,6 +63,7 @@ class Field:
         lerobot: its column in a LeRobot dataset of ours.
         minari: its place in an episode of a Minari dataset of ours.
         choices: the texts that it is one of in the log; a column holds their numbers.
+        absent_as: another field, whose value it has where a row of a log says null.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Field:
     lerobot: str = ""
     minari: str = ""
     choices: tuple[str, ...] = ()
+    absent_as: str = ""
 
     def __post_init__(self) -> None:
         for name, usual in (("key", self.name), ("row", self.name), ("log_dtype", self.dtype)):
@@ -171,13 +173,14 @@ FIELDS = (
           EVERYWHERE, "robot's", finite=True, lerobot="observation.state", minari="observations"),
     Field("latent", "D", "int64|float32", "what `log_prob` is of: tokens, or the value before squashing", "policy",
           EVERYWHERE, optional=True, foreign=True, lerobot="policy.latent", minari="infos/latent"),
-    Field("action", "D", "float32", "what the policy asked for", "policy", LOG | STORE | REPLAY, "robot's",
+    Field("action", "D", "float32", "what whoever acted asked for", "policy, person", LOG | STORE | REPLAY, "robot's",
           finite=True, lerobot="policy.action", minari="infos/policy_action"),
     Field("sent_action", "D", "float32", "what the driver says it sent, after the gate", "robot", LOG | STORE,
           "robot's", finite=True, log_dtype="float64", lerobot="action", minari="actions"),
-    Field("log_prob", "D", "float32", "log-probability under the policy that acted, of each dimension; never "
-          "recomputed with another policy; 0 in a store where `valid` is not", "policy", EVERYWHERE, "nats",
-          optional=True, foreign=True, lerobot="policy.log_prob", minari="infos/log_prob"),
+    Field("log_prob", "D", "float32", "log-probability of `latent` under the policy that acted or, where a person did, "
+          "looked on, of each dimension; never recomputed with another policy; 0 in a store where `valid` is not",
+          "policy", EVERYWHERE, "nats", optional=True, foreign=True, lerobot="policy.log_prob",
+          minari="infos/log_prob"),
     Field("behaviour_params", "D P", "float16", "the distribution that was sampled from, with `data.store_params`",
           "policy", REPLAY | BATCH, optional=True),
     Field("policy_version", "", "int64", "learner version that acted", "recorder, collector", EVERYWHERE, default=-1,
@@ -188,8 +191,8 @@ FIELDS = (
           "not a step of a chunk that was not executed. False stays out of ratios", "recorder, collector", EVERYWHERE,
           default=True, foreign=True, lerobot="policy.valid", minari="infos/valid"),
     Field("executed", "H", "bool", "which steps of a chunk were executed", "simulator", REPLAY | BATCH, optional=True),
-    Field("reward", "", "float32", "from this observation to the next one; a label's is added in `transitions`",
-          "robot, simulator, label", LOG | STORE | REPLAY, default=0.0, finite=True, key="next/reward",
+    Field("reward", "", "float32", "from this observation to the next one; what persons give is added in `transitions`",
+          "robot, simulator, person", LOG | STORE | REPLAY, default=0.0, finite=True, key="next/reward",
           row="next_reward", lerobot="next.reward", minari="rewards"),
     Field("terminated", "", "bool", "the task ended at the next observation, whose value is 0", "robot, simulator",
           LOG | STORE | REPLAY, key="next/terminated", row="next_terminated", lerobot="next.terminated",
@@ -203,8 +206,12 @@ FIELDS = (
     Field("chunk_step", "", "int64", "which action of its decision's chunk it is; 0 where every step is decided alone",
           "recorder", LOG | STORE, default=0, later=True, lerobot="policy.chunk_step", minari="infos/chunk_step"),
     Field("source", "", "int8", "who chose the action: 0 `policy`, also deterministically; 1 `person`; 2 `hold`, while "
-          "engaging from where the robot was held; −1 where nobody says. Only the policy's are `valid`", "recorder",
-          EVERYWHERE, default=_source, later=True, lerobot="policy.source", minari="infos/source", choices=SOURCES),
+          "control is handed over from where the robot is held, or nobody commands; −1 where nobody says. Only the "
+          "policy's are `valid`", "recorder", EVERYWHERE, default=_source, later=True, lerobot="policy.source",
+          minari="infos/source", choices=SOURCES),
+    Field("proposed_action", "D", "float32", "what the policy would have done; its `action` where it acted", "policy",
+          LOG, "robot's", default=lambda columns: columns["action"], later=True, absent_as="action",
+          lerobot="policy.proposed_action", minari="infos/proposed_action"),
     Field("next_observation", "O", "float32", "what was seen after the action", "robot, simulator", STORE | REPLAY,
           "robot's", finite=True, key="next/observation"),
     Field("done", "", "bool", "terminated or truncated", DERIVED, STORE | REPLAY, default=_done, key="next/done",

@@ -1,11 +1,15 @@
-"""Whether an object is a robot, as far as that shows before anything moves."""
+"""Whether an object is a robot, as far as that shows before anything moves, and what it gives is what it must be."""
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from gipo.common.errors import UserError
 from gipo.common.faults import described
+from robots.base import Observation
 from robots.spec import RobotSpec
 
 ARGUMENTS = {"connect": (), "prepare": ("seed",), "observe": (), "act": ("action",), "stop": ("reason",), "close": ()}
@@ -52,6 +56,17 @@ def carry_out(method: Callable[..., Any], *arguments: Any) -> None:
         raise TypeError(f"it returned a {type(result).__name__}, which nobody runs")
 
 
+def owned(found: Observation) -> Observation:
+    """An observation that keeps its numbers: a driver may fill the same memory again, also from another thread.
+
+    Raises:
+        TypeError: when it is none.
+    """
+    if not isinstance(found, Observation):
+        raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
+    return replace(found, values=_copy(found.values), hold=_copy(found.hold))
+
+
 def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
     if any(is_later(function) for is_later in _LATER):
         return "is async or a generator, and a call of it does nothing; make it a plain method"
@@ -64,3 +79,9 @@ def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
     except TypeError as error:
         return f"cannot be called with ({', '.join(arguments)}): {error}"
     return ""
+
+
+def _copy(values: Any) -> Any:
+    """A plain array of what is one; what is masked, or is none, as it is, and refused as that."""
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    return np.array(values) if plain else values

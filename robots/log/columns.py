@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 
 from gipo.common.errors import UserError
-from gipo.common.transition import LOGGED, complete
+from gipo.common.transition import LOGGED, Field, complete
 from robots.log.episode import Episode
-from robots.log.labels import Label
+from robots.log.labels import Label, is_reward
 from robots.log.scan import Message
 
 # What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
@@ -114,20 +114,36 @@ def _of_our_writer(where: str) -> Iterator[None]:
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
     there = [each for each in _ARRAYS if not each.later or each.name in rows[0]]
-    columns = {each.name: each.parsed([row[each.name] for row in rows]) for each in there}
+    columns = {each.name: each.parsed(_said(rows, each)) for each in there}
     complete(columns, _ARRAYS)
     return columns
 
 
+def _said(rows: list[dict[str, Any]], field: Field) -> list[Any]:
+    """What rows say of a field; where one says nothing, what it is then."""
+    values = [row[field.name] for row in rows]
+    if field.absent_as:
+        return [row[field.absent_as] if value is None else value for row, value in zip(rows, values, strict=True)]
+    return values
+
+
 # What the readers of events and shadows rely on: key → type, also of the data of some kinds of events.
 _EVENT: dict[str, type] = {"episode": int, "step": int, "kind": str, "reason": str, "data": dict}
-_EVENT_DATA: dict[str, dict[str, type]] = {"dropped": {"count": int}, "outcome": {"success": bool}}
+_EVENT_DATA: dict[str, dict[str, type]] = {
+    "dropped": {"count": int},
+    "outcome": {"success": bool},
+    "handback": {"decisions": int},
+}
 _SHADOW: dict[str, type] = {"episode": int, "step": int, "policy_version": int}
 
 
 def _event(raw: dict[str, Any]) -> dict[str, Any]:
     _check("an event", raw, _EVENT)
-    _check(f"an event {raw['kind']!r}", raw["data"], _EVENT_DATA.get(raw["kind"], {}))
+    data = raw["data"]
+    _check(f"an event {raw['kind']!r}", data, _EVENT_DATA.get(raw["kind"], {}))
+    judged = all(type(data.get(field, False)) is bool for field in ("success", "discard"))
+    if raw["kind"] == "said" and not (judged and is_reward(data.get("reward"))):
+        raise TypeError("what a person said, of unknown form")
     return raw
 
 

@@ -58,11 +58,33 @@ class Episode:
 
     @property
     def success(self) -> bool | None:
-        """The label's word, else the outcome event's; None when nobody said."""
-        if self.label is not None and self.label.success is not None:
-            return self.label.success
+        """The label's word, else a person's while it ran, else the robot's; None when nobody said."""
+        if (judged := self._judged("success")) is not None:
+            return judged
         outcome = self.event("outcome")
         return None if outcome is None else bool(outcome["data"]["success"])
+
+    @property
+    def discarded(self) -> bool:
+        """Whether a person says that nothing is to be learned from it."""
+        return bool(self._judged("discard"))
+
+    @property
+    def rewards_given(self) -> list[tuple[int, float]]:
+        """Step and reward of what persons gave: a label's alone where there is one, for the last step that is kept."""
+        if self.label is not None and self.label.reward is not None:
+            return [(int(self["step"][-1]), self.label.reward)]
+        # Said at a tick, it is for what the step before that tick did.
+        return [(event["step"] - 1, event["data"]["reward"]) for event in self._said("reward")]
+
+    def _judged(self, field: str) -> bool | None:
+        """A field of the label, else what a person said last of it while the episode ran."""
+        said = [event["data"][field] for event in self._said(field)]
+        given = None if self.label is None else getattr(self.label, field)
+        return given if given is not None or not said else said[-1]
+
+    def _said(self, field: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["kind"] == "said" and field in event["data"]]
 
     @property
     def complete(self) -> bool:
@@ -88,16 +110,15 @@ class Episode:
 
     @property
     def total(self) -> float:
-        """Return of all logged steps, the label's reward included."""
-        added = None if self.label is None else self.label.reward
-        return float(self["reward"].sum(dtype=float)) + (added or 0.0)
+        """Return of all logged steps, what persons gave included."""
+        return float(self["reward"].sum(dtype=float)) + sum(reward for _, reward in self.rewards_given)
 
     def transitions(self) -> dict[str, np.ndarray]:
         """The columns of every step whose next observation is known, with `next_observation`, `next_*` and `done`.
 
         A step before a gap, or before the end of a torn log, has none: it is left out, and the step before it is
         marked truncated, so that no return is computed across what is missing. The label's reward is on the last step
-        that is kept.
+        that is kept, those given while it ran are on the step before their tick, or the last one before that is kept.
         """
         length = len(self)
         last = self.final_observation
@@ -105,8 +126,10 @@ class Episode:
         tail = np.zeros((1, *self["observation"].shape[1:]), np.float32) if last is None else last[None]
         rows = {**self.columns, "next_observation": np.concatenate([self["observation"][1:], tail])[:length]}
         reward = self["reward"].copy()
-        if follows.any() and self.label is not None and self.label.reward is not None:
-            reward[np.flatnonzero(follows)[-1]] += self.label.reward
+        kept = np.flatnonzero(follows)
+        for step, given in self.rewards_given if len(kept) else ():
+            before = int(np.searchsorted(self["step"][kept], step, side="right"))
+            reward[kept[max(0, before - 1)]] += given
         last_known = np.append(~follows[1:], True)[:length]
         rows["next_reward"], rows["next_terminated"] = reward, self["terminated"]
         rows["next_truncated"] = (self["truncated"] | last_known) & ~self["terminated"]

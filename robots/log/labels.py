@@ -29,20 +29,23 @@ class Label:
         session: identity of the log it belongs to.
         episode: number of the episode.
         success: whether the task was done; None when only a reward is given.
-        reward: added to the reward of the last step that is kept of the episode; None for none.
+        reward: added to the reward of the last step that is kept of the episode, in place of those that a person gave
+            while it ran; None for none.
         wall_ns: when it was given.
+        discard: whether nothing is to be learned from the episode; None when that is left open.
     """
 
     def merged(self, later: "Label") -> "Label":
         """What two labels of an episode say together; `later` wins where both say something."""
-        success = self.success if later.success is None else later.success
-        return replace(later, success=success, reward=self.reward if later.reward is None else later.reward)
+        fields = ("success", "reward", "discard")
+        return replace(later, **{name: getattr(self, name) for name in fields if getattr(later, name) is None})
 
     session: str
     episode: int
     success: bool | None
     reward: float | None
     wall_ns: int
+    discard: bool | None = None
 
 
 def labels_path(log: str | os.PathLike[str]) -> Path:
@@ -53,18 +56,23 @@ def labels_path(log: str | os.PathLike[str]) -> Path:
 
 
 def append_label(
-    log: str | os.PathLike[str], session: str, episode: int, success: bool | None, reward: float | None
+    log: str | os.PathLike[str],
+    session: str,
+    episode: int,
+    success: bool | None,
+    reward: float | None,
+    discard: bool | None = None,
 ) -> Label:
     """Append one label and sync it.
 
     Raises:
         UserError: when it says nothing, its reward is not finite, or the file cannot be written.
     """
-    if success is None and reward is None:
-        raise UserError("a label needs --success, --failure or --reward")
-    if not _is_reward(reward):
+    if success is None and reward is None and discard is None:
+        raise UserError("a label needs --success, --failure, --reward, --discard or --keep")
+    if not is_reward(reward):
         raise UserError(f"--reward is {reward}; it must be a number up to {MAX_REWARD:g}")
-    label = Label(session, episode, success, reward, time.time_ns())
+    label = Label(session, episode, success, reward, time.time_ns(), discard)
     path = labels_path(log)
     try:
         with open(path, "ab+") as file:
@@ -117,15 +125,18 @@ def unused_labels(labels: Mapping[int, Label], unreadable: int, episodes: Contai
     return ", ".join(parts)
 
 
-def _is_reward(value: object) -> bool:
-    """None, or a number that a float32 holds with room for what it is added to."""
+def is_reward(value: object) -> bool:
+    """Whether a value is None, or a number that a float32 holds with room for what it is added to."""
     return value is None or (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_REWARD
     )
 
 
 def _line(label: Label) -> bytes:
-    body = orjson.dumps(asdict(label))
+    said = asdict(label)
+    if label.discard is None:  # as labels were before there was such a field
+        del said["discard"]
+    body = orjson.dumps(said)
     return b'{"crc":%d,"label":%s}\n' % (zlib.crc32(body), body)
 
 
@@ -133,7 +144,8 @@ def _parse(line: bytes) -> Label | None:
     try:
         raw = orjson.loads(line)
         label = Label(**raw["label"])
-        sound = type(label.episode) is int and isinstance(label.success, bool | None) and _is_reward(label.reward)
+        judged = isinstance(label.success, bool | None) and isinstance(label.discard, bool | None)
+        sound = type(label.episode) is int and judged and is_reward(label.reward)
         return label if sound and _line(label) == line + b"\n" else None
     except (ValueError, TypeError, KeyError):
         return None

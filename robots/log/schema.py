@@ -44,13 +44,15 @@ class Step:
     timing_us: tuple[int, ...] = (0,) * len(TIMES)
     chunk_step: int = 0
     source: str = "policy"
+    proposed_action: np.ndarray | None = None
 
 
 @dataclass(slots=True)
 class Event:
     """Something that happened; `data` depends on `kind`, and `episode` and `step` are −1 outside of one.
 
-    Kinds: episode_start, engage, outcome, takeover, stop, reset, dropped, episode_end, session_end.
+    Kinds: episode_start, engage, outcome, takeover, handback, operator, said, stop, reset, dropped, episode_end,
+    session_end.
     """
 
     kind: str
@@ -116,7 +118,8 @@ def _property(field: Field) -> dict[str, Any]:
     if not field.shape:
         return one
     described = {"description": ", ".join(TIMES)} if field.name == "timing_us" else {}
-    return {"type": "array", "items": one, **described}
+    kind = ["array", "null"] if field.absent_as else "array"
+    return {"type": kind, "items": one, **described}
 
 
 def _object(title: str, properties: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.tables import table
+from gipo.common.transition import SOURCES
 from robots.log import Episode, read_logs
 from robots.review.chunks import Decisions, decisions, started
 
@@ -23,7 +24,8 @@ class Audit:
     Args:
         log_prob: policy_id → largest |Δ log-prob|, nats.
         action: policy_id → largest |Δ action| between the logged action and the one its noise gives again.
-        steps: (policy_id, policy_version) → steps.
+        steps: (policy_id, policy_version) → steps, whoever chose their actions.
+        others: the same → steps of them that a person commanded, and that were held.
         unreplayed: steps whose episode does not say its seed.
         unseen: steps of policies with vision whose decision's image or first step was dropped.
         worst: where the largest difference is, in words.
@@ -32,6 +34,7 @@ class Audit:
     log_prob: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     action: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     steps: Counter[tuple[str, int]] = field(default_factory=Counter)
+    others: dict[tuple[str, int], np.ndarray] = field(default_factory=lambda: defaultdict(lambda: np.zeros(2, int)))
     unreplayed: int = 0
     unseen: int = 0
     worst: str = ""
@@ -42,6 +45,12 @@ class Audit:
         if largest >= self.log_prob[policy.policy_id]:
             self.worst = f"{where}, step {step[int(difference.argmax())]}: off by {largest:.1e} nats"
             self.log_prob[policy.policy_id] = largest
+
+    def count(self, policy: OnnxPolicy, episode: Episode) -> None:
+        """Count the steps of an episode, and who chose their actions."""
+        who = (policy.policy_id, policy.manifest.policy_version)
+        self.steps[who] += len(episode)
+        self.others[who] += [int((episode["source"] == SOURCES.index(name)).sum()) for name in ("person", "hold")]
 
     def replayed(self, policy: OnnxPolicy, difference: np.ndarray) -> None:
         """Note how far actions that were sampled again are from those logged."""
@@ -58,11 +67,14 @@ class Audit:
 
     def text(self) -> str:
         """The audit as a table for a terminal: a row for each policy and version."""
-        head = ("policy", "version", "steps", "max |Δ log-prob|", "max |Δ action|")
+        head = ("policy", "version", "steps", "max |Δ log-prob|", "max |Δ action|", "a person's", "held")
         rows = [
-            (f"{name[:12]}…", version, f"{count:,}", f"{self.log_prob[name]:.1e}", f"{self.action[name]:.1e}")
+            (
+                f"{name[:12]}…", version, f"{count:,}", f"{self.log_prob[name]:.1e}", f"{self.action[name]:.1e}",
+                *(f"{other:,}" for other in self.others[name, version]),
+            )
             for (name, version), count in sorted(self.steps.items())
-        ]
+        ]  # fmt: skip
         text = table(head, rows)
         if self.unseen:
             text += f"\n{self.unseen:,} steps were not recomputed: the log has no image of what their policy saw"
@@ -91,7 +103,7 @@ def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
 
 
 def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Audit:
-    """Recompute every log-prob and every sampled action.
+    """Recompute every log-prob and every sampled action; of a person's step, what the policy that looked on thought.
 
     Raises:
         UserError: when a log is damaged or named twice, or names a policy or version that is not there.
@@ -103,7 +115,7 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
             where = f"{path}, episode {episode.number}"
             policy = policy_of(where, episode.policy_id, policies)
             check_versions(where, episode["policy_version"], policy)
-            found.steps[(policy.policy_id, policy.manifest.policy_version)] += len(episode)
+            found.count(policy, episode)
             if policy.manifest.vision is not None:
                 seeing[episode.number] = (episode, policy)
                 found.unseen += len(episode)
@@ -114,7 +126,7 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
                 found.unreplayed += len(episode)
                 continue
             action = policy.evaluate(episode["observation"], noise[episode["step"]])["action"]
-            found.replayed(policy, action - episode["action"])
+            found.replayed(policy, action - episode["proposed_action"])
         for some in decisions(path, seeing):
             _audit_decisions(found, path, some, *seeing[some.episode])
     return found
@@ -133,9 +145,9 @@ def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: E
     if noise is None:
         found.unreplayed += len(steps)
         return
-    drawn = noise[episode["step"][some.steps[:, 0]] // length]
+    drawn = noise[_number(episode, episode["step"][some.steps[:, 0]], length)]
     action = policy.evaluate(some.seen, drawn)["action"].reshape(latent.shape)[known]
-    found.replayed(policy, action - episode["action"][steps])
+    found.replayed(policy, action - episode["proposed_action"][steps])
 
 
 def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
@@ -179,9 +191,19 @@ def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> n
 
 
 def _noise(policy: OnnxPolicy, episode: Episode, length: int = 1) -> np.ndarray | None:
-    """The noise of every decision, one each `length` ticks, from the episode's generator: [decisions, K]."""
+    """The noise of every decision, from the episode's generator: [decisions, K]; None where it was not drawn so."""
     seed = episode.start.get("seed")
     if episode.deterministic or type(seed) is not int:
         return None
     rng = np.random.default_rng([seed, episode.number])
-    return policy.noise((int(episode["step"].max()) // length + 1,), rng)
+    return policy.noise((int(_number(episode, episode["step"], length).max()) + 1,), rng)
+
+
+def _number(episode: Episode, steps: np.ndarray, length: int) -> np.ndarray:
+    """Which decision of its episode each of the steps [T] is of: one each `length` ticks, and anew after a person."""
+    returns = [event for event in episode.events if event["kind"] == "handback"]
+    begun = np.array([0, *(event["step"] for event in returns)])
+    before = np.array([0, *(event["data"]["decisions"] for event in returns)])
+    since = np.searchsorted(begun, steps, side="right") - 1
+    found: np.ndarray = before[since] + (steps - begun[since]) // length
+    return found

@@ -69,7 +69,7 @@ def _sees(manifest: object) -> bool:
 
 
 def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
-    """All that can be exported, and the header of the first log with the manifests of all.
+    """All that can be exported but what a person discarded, and the header of the first log with the manifests of all.
 
     Raises:
         UserError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
@@ -81,7 +81,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
             raise UserError(f"{path} is of another robot than the logs before it: {other}; export them apart")
         header = header or log.header
         header.manifests |= log.header.manifests
-        for episode in log.episodes:
+        for episode in (each for each in log.episodes if not each.discarded):
             rows = episode.transitions()
             _check_finite(f"{path}, episode {episode.number}", rows)
             ends = np.flatnonzero(rows["done"])[:-1] + 1

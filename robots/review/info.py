@@ -45,7 +45,9 @@ def episode_row(episode: Episode) -> tuple[str, ...]:
         "/".join(map(str, sorted(set(episode["policy_version"].tolist())))),
         f"{len(episode):,}",
         f"{episode.total:.2f}",
-        outcome(episode.success) + (" (label)" if episode.label is not None else ""),
+        outcome(episode.success)
+        + (" (label)" if episode.label is not None else "")
+        + ", discarded" * episode.discarded,
         f"{len(episode.gate):,}",
         "the log ends" if end is None else str(end["reason"]),
     )

@@ -174,7 +174,7 @@ def _events(log: Log) -> str:
     if reasons:
         changes = [(f"{count:,}", str(name)) for name, count in sorted(reasons.items())]
         parts.append(_table(("commands changed", "by"), changes))
-    kinds = ("stop", "reset", "takeover", "dropped")
+    kinds = ("stop", "reset", "takeover", "handback", "operator", "said", "dropped")
     rows = [
         (str(event["episode"]), str(event["step"]), event["kind"], f"{event['reason']} {event['data'] or ''}")
         for event in log.events

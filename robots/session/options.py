@@ -25,14 +25,17 @@ class Options:
         speed: pace of the loop; above 1 only for simulated robots. Deadlines stay those of the nominal period.
         deterministic: take the most likely action; such steps are no samples, so they are logged as not `valid`.
         end_on_success: truncate as soon as the robot reports success.
-        engage_seconds: over which the policy is given control.
-        deadline: periods that observe, policy or act may take before the watchdog stops the robot.
+        end_on_label: truncate as soon as a person says success, failure or discard.
+        engage_seconds: over which the policy is given control, and a person, and the policy again.
+        deadline: periods that observe, policy, act or an answer of the operator may take before the watchdog stops the
+            robot.
         max_age: periods an observation may be old.
         instruction: what a policy with vision is to do; it needs one.
         camera: whose image it sees.
         replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
         deadman: asked every tick; False stops the robot.
-        takeover: asked every tick; True ends the episode, a person has the robot.
+        takeover: asked every tick; True ends the episode, a person has the robot; one who hands it back is an operator
+            of the session (`robots.people`).
         quit: asked every tick; a reason ends the episode in good order.
     """
 
@@ -40,6 +43,7 @@ class Options:
     speed: float = 1.0
     deterministic: bool = False
     end_on_success: bool = False
+    end_on_label: bool = False
     engage_seconds: float = 0.25
     deadline: float = 1.25
     max_age: float = 1.5
@@ -61,9 +65,9 @@ class Result:
     """How an episode went.
 
     Args:
-        reason: why it ended: `steps`, `success`, `terminated`, `takeover`, what `quit` said, or what stopped it.
+        reason: why it ended: `steps`, `success`, `terminated`, `takeover`, what a person or `quit` said, or the stop.
         stopped: the robot is latched; a person must reset it.
-        success: what the robot's outcome sensor said; None where it has none.
+        success: what a person said while it ran, else the robot's outcome sensor; None where neither did.
     """
 
     episode: int

@@ -24,6 +24,7 @@ from robots.drivers.calls import Call
 from robots.drivers.contract import carry_out, check_robot
 from robots.log import LogWriter, Session, Step, log_path
 from robots.loop import ControlLoop
+from robots.people.operator import Operator
 from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
 from robots.session.options import Options, Result
 from robots.session.shadow import ShadowPolicy, check_comparable
@@ -52,6 +53,7 @@ class Runner:
             person looked and says go on.
         listeners: called with each logged step; must not block.
         status: where the live line goes; None for nowhere.
+        operator: a person who may take over and hand back; closed when the session is.
 
     Raises:
         UserError: when robot, policies and options do not fit each other; nothing is open then.
@@ -70,6 +72,7 @@ class Runner:
         reset: Reset = lambda reason, withdrawn: False,
         listeners: tuple[Callable[[Step], None], ...] = (),
         status: TextIO | None = None,
+        operator: Operator | None = None,
     ):
         check_robot(robot, "the robot")
         robot.spec.check(policy.manifest)
@@ -77,10 +80,12 @@ class Runner:
             robot.spec.check(shadow.manifest)
             check_comparable(shadow, policy)
         Decider(policy, options)  # refuses what does not fit
+        if operator is not None:
+            _ = policy.latents  # likewise
         self.results: list[Result] = []
         self.life = LifeCycle()
         self._robot, self._policy, self._candidate, self._reset = robot, policy, shadow, reset
-        self._listeners, self._status = listeners, status
+        self._listeners, self._status, self._operator = listeners, status, operator
         self._options = replace(options, quit=lambda: self.life.ended_by)
         known = [policy] if shadow is None else [policy, shadow]
         plain = {key: value for key, value in asdict(options).items() if isinstance(value, int | float | str)}
@@ -122,8 +127,9 @@ class Runner:
         if self._shadow is not None:
             listeners = (*listeners, self._shadow.worker)
         self._loop = ControlLoop(
-            self._robot, self._policy, self.log, self._options, listeners=listeners, entered=self.life.enter
-        )
+            self._robot, self._policy, self.log, self._options, listeners=listeners, entered=self.life.enter,
+            operator=self._operator,
+        )  # fmt: skip
 
     def _control(self, episodes: range, seed: int) -> None:
         """What the control thread does. Nothing that happens here is lost: it ends in `life`."""
@@ -203,7 +209,8 @@ class Runner:
         if connected:
             latch.settle("the session is over")
             self.life.fault(latch.failure if not any(latch.failure in fault for fault in self.life.faults) else "")
-        self._loop.close()
+        fault = Call(self._loop.close).wait(CLOSE_SECONDS)
+        self.life.fault(fault and f"the operator's device failed to close: {fault}")
         if self._called:
             fault = Call(self._robot.close).wait(CLOSE_SECONDS)
             if connected:  # else it has nothing to release, and why is said already
@@ -227,7 +234,7 @@ class Runner:
             record.episode, episodes, record.step, self._options.steps, record.step / max(seconds, 1e-3),
             record.overruns if self._options.speed == 1 else None, self.results, self.log.statistics.dropped,
         )  # fmt: skip
-        self._say(line)
+        self._say(f"PERSON  {line}" if record.source == "person" else line)
 
     def _say(self, line: str) -> None:
         """Overwrite the status line of a terminal; an empty `line` erases it."""

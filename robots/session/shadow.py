@@ -25,8 +25,9 @@ class ShadowPolicy:
     def _score(self, row: Step) -> None:
         log_prob = self._policy.log_prob_of(row.observation, row.latent)
         action = self._policy.act(row.observation, None, deterministic=True).action
-        self._log_ratios.append(float(np.sum(log_prob - row.log_prob)))
-        self._distances.append(float(np.abs(action - row.action).mean()))
+        if row.proposed_action is None:  # else a person chose, and the latent is no sample of the policy that acts
+            self._log_ratios.append(float(np.sum(log_prob - row.log_prob)))
+            self._distances.append(float(np.abs(action - row.action).mean()))
         self._log.shadow(
             Shadow(
                 episode=row.episode,

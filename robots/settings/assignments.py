@@ -7,8 +7,10 @@ from typing import Any
 from gipo.common.errors import UserError
 
 
-def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+def parse_settings(texts: Iterable[str], option: str = "--set") -> dict[str, Any]:
     """`key=value` texts as a map from key to text; dotted keys as maps within, a later text in place of an earlier.
+
+    `option` is what gave them, for messages.
 
     Raises:
         UserError: when a text is no `key=value`, or a key has both a value and keys below it.
@@ -18,11 +20,11 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         parts = key.split(".")
         if not separator or not parts[0].isidentifier() or not all(parts):  # names within, of cameras, may be any
-            raise UserError(f"--set {text!r} must be key=value")
+            raise UserError(f"{option} {text!r} must be key=value")
         made: Any = value
         for part in reversed(parts):
             made = {part: made}
-        found = merged(found, made)
+        found = merged(found, made, f"{option} ")
     return found
 
 

@@ -54,6 +54,7 @@ def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
         gate=("rate",) if index % 11 == 0 else (),
         timing_us=tuple(range(len(TIMES))),
         source="policy" if index % 7 else ("person", "hold")[index % 2],
+        proposed_action=None if index % 7 else rng.uniform(-1, 1, actions).astype(np.float32),
     )
 
 
@@ -62,6 +63,8 @@ def expected_columns(count: int, observations: int, actions: int) -> dict[str, n
     """What a log of rows 0 to `count` must read as, without the times."""
     rows = [step_row(index, observations, actions) for index in range(count)]
     known = [field.name for field in fields(Step) if field.name not in ("wall_ns", "monotonic_ns", "gate")]
+    for row in rows:
+        row.proposed_action = row.action if row.proposed_action is None else row.proposed_action
     columns = {name: np.array([getattr(row, name) for row in rows]) for name in known}
     return columns | {"source": np.array([{"policy": 0, "person": 1, "hold": 2}[row.source] for row in rows], np.int8)}
 

@@ -47,6 +47,9 @@ class McapSource(Source):
         try:
             for episode in stream:
                 where = f"{self.path}, episode {episode.number}"
+                if episode.discarded:
+                    self.notes.append(f"{where} was discarded by a person")
+                    continue
                 yield Raw(where, partial(_trajectory, episode))
         except UserError as error:
             if stream.integrity is not None and stream.integrity.status == DAMAGED:

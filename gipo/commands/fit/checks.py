@@ -84,6 +84,9 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     names = logs.store.facts.policies
     if speaks:
         print(staleness.text(rows, names))
+        others = staleness.other_steps(x + frames["log_prob"], used, frames["source"])
+        if said := others.text(model.human_coef):
+            print(said)
     staleness.refuse_unsupported(rows, data.min_ess, names)
     if speaks:
         staleness.write_csv(rows, names, folder / "staleness.csv")

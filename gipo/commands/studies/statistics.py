@@ -84,6 +84,16 @@ def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> In
     return found, float(inside.min()), float(inside.max())
 
 
+def paired_interval(differences: Array, level: float = LEVEL) -> Interval:
+    """The mean of differences [R] between runs that share a seed, and Student's interval of it."""
+    runs, mean = len(differences), float(differences.mean())
+    if runs < 2:
+        return mean, -math.inf, math.inf
+    # d̄ ± t·s/√R
+    half = float(student.ppf((1 + level) / 2, runs - 1) * differences.std(ddof=1) / math.sqrt(runs))
+    return mean, mean - half, mean + half
+
+
 def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
     """Wilson score interval of a share [T] of so many independent trials, pointwise."""
     z = float(norm.ppf((1 + level) / 2))

@@ -44,14 +44,16 @@ class Stages:
         self._once(out.parent, out.stem, "gipo-deploy", "export", str(checkpoint), "--out", str(out))
         return out
 
-    def drive(self, policy: Path, folder: Path, episodes: int, seed: int) -> RobotScore:
+    def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
         """Episodes of the robot, logged below `folder`; episode e has the goal of seed + e.
+
+        `options` are further ones of `gipo-robot run`.
 
         An episode is the same in whichever process it runs, and logs are read in the order of their episodes: how many
         robots there are shows in the number of files alone.
         """
         settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
-        words = ("run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), *settings)
+        words = ("run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), *settings, *options)
 
         def share(first: int, after: int, lock: int) -> None:
             name = f"from-{first:06}"

@@ -1,0 +1,39 @@
+"""How much of every batch is what persons did, where it is not left to chance."""
+
+import torch
+from torch import Generator, Tensor
+
+from gipo.common.errors import UserError
+from gipo.common.transition import SOURCES
+
+PERSON = SOURCES.index("person")
+
+
+class PeopleShare:
+    """Draws a fixed share of every batch from persons' steps, and the rest from all others.
+
+    Args:
+        source: who chose each action [M], as numbers of `SOURCES`; with action chunks [M, H].
+        share: of a batch, rounded to whole transitions.
+
+    Raises:
+        UserError: when the share is none, or there are no such steps, or no others, for it.
+    """
+
+    def __init__(self, source: Tensor, share: float):
+        if not 0 <= share <= 1:
+            raise UserError(f"data.human_share must lie in [0, 1], got {share}")
+        persons = (source == PERSON).reshape(len(source), -1).any(-1)
+        self._share, self._persons, self._others = share, persons.nonzero()[:, 0], (~persons).nonzero()[:, 0]
+        for rows, wanted, what in ((self._persons, share > 0, "a person's"), (self._others, share < 1, "any other's")):
+            if wanted and not len(rows):
+                raise UserError(f"data.human_share={share} needs steps that are {what}, and the logs have none")
+
+    def rows(self, rounds: int, batch: int, generator: Generator) -> Tensor:
+        """Indices [rounds · batch] of transitions, drawn with replacement, batch after batch."""
+        count = round(self._share * batch)
+        parts = [
+            pool[torch.randint(len(pool), (rounds, size), generator=generator)]
+            for pool, size in ((self._persons, count), (self._others, batch - count)) if size
+        ]  # fmt: skip
+        return torch.cat(parts, 1).flatten()

@@ -1,0 +1,109 @@
+"""A leader arm or another LeRobot teleoperator, moved by hand."""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from gipo.common.errors import UserError
+from gipo.common.faults import described
+from robots.base import Observation
+from robots.people.keyboard import Keyboard
+from robots.people.operator import Operator, Said
+from robots.settings.annotations import build
+from robots.spec import RobotSpec
+
+# What a teleoperator with `get_teleop_events` says, by LeRobot's own names.
+EVENTS = {"success": Said(success=True), "failure": Said(success=False), "rerecord_episode": Said(discard=True)}
+
+
+def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> "Teleoperator":
+    """A LeRobot teleoperator, connected.
+
+    Args:
+        kind: its class.
+        name: what it is called in messages.
+        spec: of the robot.
+        fields: of its configuration.
+
+    Raises:
+        UserError: when it refuses its configuration, does not connect, is not calibrated, or commands another robot.
+    """
+    try:
+        device = kind(build(kind.config_class, fields, "--operator-set "))
+        features = set(device.action_features)
+        if features != set(spec.action_names):
+            mine = set(spec.action_names)
+            raise UserError(
+                f"{name} commands another robot: only it has {sorted(features - mine)}, "
+                f"only the robot {sorted(mine - features)}"
+            )
+        device.connect(calibrate=False)
+    except UserError:
+        raise
+    except Exception as error:  # the device's author raises anything
+        raise UserError(f"{name} cannot be used: {described(error)}") from error
+    if not getattr(device, "is_calibrated", True):
+        device.disconnect()
+        raise UserError(f"{name} is not calibrated; calibrate it with LeRobot first")
+    return Teleoperator(device, spec, None if hasattr(device, "get_teleop_events") else Keyboard(spec))
+
+
+class Teleoperator(Operator):
+    """Commands are the device's; who has the robot and how it goes is said by its own events, or at the keyboard.
+
+    The device is read whether the person has the robot or not, so that one that hangs or is unplugged is noticed.
+
+    Args:
+        device: of LeRobot, connected.
+        spec: whose action names are the device's.
+        hands: says who has the robot where the device does not; closed with it.
+    """
+
+    def __init__(self, device: Any, spec: RobotSpec, hands: Operator | None):
+        self.device, self._names, self._hands = device, spec.action_names, hands
+        self._words: deque[Said] = deque()
+        self._engaged = False
+        self._closed = False
+
+    def begin(self) -> None:
+        """An episode begins, with the policy in charge."""
+        self._words.clear()
+        if self._hands is not None:
+            self._hands.begin()
+
+    def action(self, observation: Observation) -> np.ndarray:
+        """[D] where the device is."""
+        found = self.device.get_action()
+        if self._hands is not None:
+            self._hands.action(observation)
+        else:
+            said = {getattr(key, "value", key): value for key, value in self.device.get_teleop_events().items()}
+            self._engaged = bool(said.get("is_intervention"))
+            self._words.extend(word for name, word in EVENTS.items() if said.get(name))
+        return np.array([float(found[name]) for name in self._names])
+
+    def engaged(self) -> bool:
+        """Whether the person has the robot."""
+        return self._engaged if self._hands is None else self._hands.engaged()
+
+    def said(self) -> Said | None:
+        """What the person has said."""
+        if self._hands is not None:
+            return self._hands.said()
+        return self._words.popleft() if self._words else None
+
+    def rest(self) -> None:
+        """The episode is over."""
+        if self._hands is not None:
+            self._hands.rest()
+
+    def close(self) -> None:
+        """Disconnect the device."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._hands is not None:
+            self._hands.close()
+        if getattr(self.device, "is_connected", True):
+            self.device.disconnect()

@@ -1,0 +1,52 @@
+"""From a name on the command line to an operator: ours, a LeRobot teleoperator, or a class of one's own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
+from gipo.common.faults import described
+from robots.load import imported
+from robots.people.leader import teleoperator
+from robots.people.operator import Operator
+from robots.settings.annotations import arguments, parameters
+from robots.settings.assignments import parse_settings
+from robots.spec import RobotSpec
+
+OURS = {
+    "keyboard": "robots.people.keyboard:Keyboard",
+    "gamepad": "robots.people.gamepad:gamepad",
+    "scripted": "robots.people.scripted:Scripted",
+}
+
+
+def load_operator(name: str, spec: RobotSpec, manifest: Manifest, settings: Sequence[str] = ()) -> Operator:
+    """Make an operator by its name on the command line.
+
+    Args:
+        name: `keyboard`, `gamepad`, `scripted`, or `package.module:Class`, which may be a LeRobot teleoperator.
+        spec: of the robot, given to it if it has a parameter of that name.
+        manifest: of the policy, likewise.
+        settings: `key=value`, its other arguments or the fields of a teleoperator's configuration.
+
+    Raises:
+        UserError: when there is no such thing, it refuses its arguments, or it is no operator.
+    """
+    advice = f"name {', '.join(OURS)}, or package.module:Class"
+    make = imported(OURS.get(name, name), f"operator {name!r}", advice)
+    texts = parse_settings(settings, "--operator-set")
+    if hasattr(make, "config_class"):
+        return teleoperator(make, f"--operator {name}", spec, texts)
+    ours = {"spec": spec, "manifest": manifest}
+    given = {key: value for key, value in ours.items() if key in parameters(make)}
+    read = arguments(make, texts, "--operator-set ", given)
+    try:
+        found: Any = make(**read)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever its author raises
+        raise UserError(f"--operator {name} cannot be made: {described(error)}") from error
+    if not isinstance(found, Operator):
+        kind = type(found).__name__
+        raise UserError(f"--operator {name} gives a {kind}; derive it from robots.people.operator.Operator")
+    return found
