@@ -42,6 +42,9 @@ SMALLER = {
     r"^gipo-study recipe": """--tasks reach-v3 --seeds 0 --rounds 1 --runs 1 --frames 32 --final-frames 32 --processes 1
         --factors decay --train data.frames_per_iteration=16 trainer.check_val_every_n_epoch=1 data.rounds=1
         data.batch=16 data.collector.num_envs=1 data.evaluation.episodes=1 data.evaluation.num_envs=1""",
+    r"^gipo-study demonstrations": """--tasks reach-v3 --seeds 22 --objectives GIPO --buffers 1 --demonstrations 2
+        --iterations 1 --frames 1000 --episodes 1 --processes 1 --clone data.rounds=1 data.evaluation.num_envs=1
+        --post data.rounds=1 data.evaluation.num_envs=1""",
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
     r"^gipo-demos": "--episodes 2",
@@ -78,6 +81,7 @@ LONG = (
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
     r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
+    r"^gipo-study demonstrations",  # three commands: its own test makes them, in the campaign
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
 )

@@ -15,7 +15,7 @@ from gipo.common.parsing import Parser, path
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
 STUDIES: dict[str, str] = {
     name: f"gipo.commands.studies.{name}"
-    for name in ("gridworld", "theory", "loop", "posttrain", "people", "staleness", "recipe")
+    for name in ("gridworld", "theory", "loop", "posttrain", "people", "staleness", "recipe", "demonstrations")
 }
 
 DESCRIPTION = """Studies of the objectives and of the whole loop.
@@ -27,6 +27,7 @@ DESCRIPTION = """Studies of the objectives and of the whole loop.
   gipo-study people --out studies/people          what a person's help in the logs is worth
   gipo-study staleness --out studies/staleness    every objective on data from near on-policy to highly stale
   gipo-study recipe --out studies/recipe          a race of what the default recipe could be
+  gipo-study demonstrations --out studies/demonstrations   what post-training adds to clones of ten demonstrations
   gipo-study NAME --help                          what a study writes, and its options
 """
 

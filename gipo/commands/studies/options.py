@@ -40,6 +40,27 @@ def add_more(parser: argparse.ArgumentParser, name: str, words: str) -> None:
     parser.add_argument(name, nargs="*", default=[], metavar="OPTION", help=f"more options of {words}, without --")
 
 
+def objective_flags(objective: str) -> list[str]:
+    """Options of `gipo fit` for an objective with options after a colon: `GIPO:sigma=0.5,sigma_neg_ratio=0.5`."""
+    name, _, settings = objective.partition(":")
+    return [
+        f"--model.objective={name}",
+        *(f"--model.objective.{setting}" for setting in settings.split(",") if setting),
+    ]
+
+
+def refuse_twice(options: argparse.Namespace, *names: str) -> None:
+    """Refuse an option that names a value twice, of which two runs would be one.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name in names:
+        values = getattr(options, name)
+        if len(set(values)) < len(values):
+            raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Refuse unknown objectives, and options that an objective does not have, before a first run is trained.
 

@@ -29,7 +29,15 @@ from statistics import fmean
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
-from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
+from gipo.commands.studies.options import (
+    add_more,
+    add_numbers,
+    add_objectives,
+    add_runs,
+    objective_flags,
+    refuse_twice,
+    refuse_unknown,
+)
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.run_tables import read_runs
@@ -82,7 +90,6 @@ class Run:
 
     def options(self, frames: int, frames_per_iteration: int, episodes: int) -> list[str]:
         """Options of `gipo fit`, beside the recipe."""
-        name, _, settings = self.objective.partition(":")
         return [
             f"--seed_everything={self.seed}",
             f"--data.task={self.task}",
@@ -93,8 +100,7 @@ class Run:
             f"--trainer.check_val_every_n_epoch={iterations(frames, frames_per_iteration)}",  # the last one
             "--trainer.logger=false",
             "--trainer.enable_progress_bar=false",
-            f"--model.objective={name}",
-            *(f"--model.objective.{setting}" for setting in settings.split(",") if setting),
+            *objective_flags(self.objective),
         ]
 
 
@@ -199,10 +205,7 @@ def read_run(one: Run, curves: Path) -> Row:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Raise a UserError for what cannot be a study."""
-    for name in ("tasks", "seeds", "objectives", "ages"):
-        values = getattr(options, name)
-        if len(set(values)) < len(values):
-            raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
+    refuse_twice(options, "tasks", "seeds", "objectives", "ages")
     longest = iterations(options.frames, options.frames_per_iteration)
     if max(options.ages) > longest:
         raise UserError(f"--ages {max(options.ages)}: a run of {options.frames} frames has only {longest} iterations")

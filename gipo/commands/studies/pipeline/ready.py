@@ -20,6 +20,7 @@ from gipo.common.interpreter import lean_imports
 # Command → the module that is run, and what it imports later, and slowly.
 MODULES = {
     "gipo": ("gipo.cli", ("gipo.commands.fit.cli",)),
+    "gipo-demos": ("gipo.commands.demos", ("datamodules.demos.gather", "datamodules.demos.dataset")),
     "gipo-deploy": ("deploy.cli", ("deploy.export.artifact", "torch.export", "onnxscript")),
     "gipo-robot": ("robots.cli", ("robots.session.runner", "robots.drivers.sim", "metaworld.env_dict")),
 }

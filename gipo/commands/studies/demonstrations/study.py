@@ -1,0 +1,90 @@
+"""What is run in which order, and the files that tell of it."""
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.demonstrations.report import gains, plot, report
+from gipo.commands.studies.demonstrations.runs import SCORES, Cell, Makers, Row
+from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_twice, refuse_unknown
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.run_tables import read_runs
+from gipo.common.files import write_text
+from gipo.common.parsing import number
+
+# The ten tasks of the paper.
+TASKS = [
+    "assembly-v3", "basketball-v3", "bin-picking-v3", "box-close-v3", "button-press-topdown-v3",
+    "button-press-topdown-wall-v3", "button-press-v3", "button-press-wall-v3", "coffee-button-v3", "coffee-pull-v3",
+]  # fmt: skip
+COLUMNS = {"task": str, "seed": int, "buffer": int, "objective": str} | {
+    f"{name}_{when}": float for name in SCORES for when in ("before", "after")
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say which clones are post-trained, how, and for how long."""
+    parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="TASK", help="tasks (default: the paper's ten)")
+    add_runs(parser, [22, 64, 99], "run")
+    add_objectives(parser, ["GIPO", "PPOClip", "SAPO"], "; options after a colon, PPOClip:clip=0.5")
+    add_numbers(parser, "--buffers", [2, 16], 10**6, "iterations of data that the buffer holds")
+    add_numbers(parser, "--demonstrations", 10, 10**5, "demonstrations that are cloned")
+    parser.add_argument(
+        "--noise", type=number(0, 100), default=0.2, help="on the demonstrations (default: %(default)s)"
+    )
+    add_numbers(parser, "--iterations", 30, 10**6, "iterations of cloning")
+    add_numbers(parser, "--frames", 120_000, 10**10, "environment steps of post-training")
+    add_numbers(parser, "--episodes", 50, 10**5, "goals of the comparison")
+    add_more(parser, "--clone", "cloning")
+    add_more(parser, "--post", "post-training")
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the runs that are not there, and write what came out."""
+    rows = run_all(options) if options.runs is None else read_runs(options.runs, COLUMNS)
+    print(f"\n{write(rows, options.out)}")
+
+
+def write(rows: Sequence[Row], out: Path) -> str:
+    """Tables, figure and text of these runs; the text."""
+    table = gains(rows)
+    text = report(table, rows)
+    write_table(rows, out / "runs.csv")
+    write_table(table, out / "demonstrations.csv")
+    write_text(text + "\n", out / "demonstrations.md")
+    plot(table, out / "demonstrations.png")
+    return text
+
+
+def run_all(options: argparse.Namespace) -> list[Row]:
+    """Make what is not made, all tasks of one seed before the next; a row for every run."""
+    refuse_twice(options, "tasks", "seeds", "objectives", "buffers")
+    refuse_unknown(options.objectives)
+    makers = Makers(options)
+    plan = [
+        Cell(task, seed, buffer, objective)
+        for seed, task, buffer, objective in product(options.seeds, options.tasks, options.buffers, options.objectives)
+    ]
+    made = {cell for cell in plan if makers.is_made(cell)}
+    rows: list[Row] = []
+    bar = tqdm(total=len(plan), initial=len(made), desc="post-training", unit="run", smoothing=0)
+    with bar, side_by_side(makers, options.processes) as pool:
+
+        def post_trained(cell: Cell) -> Row:
+            if cell not in made:
+                makers.post_train(cell)
+                bar.update()
+            return makers.row(cell)
+
+        for seed in options.seeds:
+            cells = [cell for cell in plan if cell.seed == seed]
+            clones = list({cell.clone: cell for cell in cells}.values())
+            list(in_order([pool.submit(makers.clone, cell) for cell in clones]))
+            rows += in_order([pool.submit(post_trained, cell) for cell in cells])
+            write(rows, options.out)
+    return rows

@@ -1,0 +1,122 @@
+"""From demonstrations: gains by hand, what the report claims, and that a study goes on where it was stopped."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gipo.commands.studies.cli import main
+from gipo.commands.studies.demonstrations import report, study
+from gipo.commands.studies.demonstrations.runs import Cell, Makers
+
+Capture = pytest.CaptureFixture[str]
+
+
+def rows(gains: dict[tuple[str, str], list[float]], before: float = 0.4) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": task, "seed": seed, "buffer": 2, "objective": name,
+            **{f"{score}_{when}": before + gain * (when == "after") for score in ("success", "last", "return")
+               for when in ("before", "after")},
+        }
+        for (task, name), values in gains.items()
+        for seed, gain in enumerate(values)
+    ]  # fmt: skip
+
+
+FOUND = rows({
+    ("easy", "GIPO"): [0.3, 0.3, 0.3], ("easy", "SAPO"): [0.1, 0.2, 0.3],
+    ("hard", "GIPO"): [-0.2, 0.0, 0.2], ("hard", "SAPO"): [-0.1, -0.1, -0.1],
+})  # fmt: skip
+
+
+def test_a_gain_is_that_of_pairs_of_one_clone() -> None:
+    unequal = rows({("a", "GIPO"): [0.1]}, before=0.2) + rows({("a", "GIPO"): [0.3]}, before=0.5)
+    (row,) = report.gains(unequal)
+    assert (row["seeds"], row["before"], row["after"], row["gain"]) == pytest.approx((2, 0.35, 0.55, 0.2))
+    assert row["low"] < 0 < 0.2 < row["high"]
+    (single,) = report.gains(rows({("a", "GIPO"): [0.1]}))
+    assert (single["low"], single["high"]) == (-1, 1)  # of one seed nothing is known of another
+
+
+def test_the_report_counts_what_was_raised_and_lowered() -> None:
+    text = report.report(report.gains(FOUND), FOUND)
+    assert "| buffer of 2 | clone | GIPO | SAPO |" in text
+    assert "| easy | 0.40 | +0.30 [" in text
+    # Of -.2 0 .2 .3 .3 .3 the least and one of the greatest are left out: (0 + .2 + .3 + .3)/4.
+    assert "GIPO: +0.20 [" in text
+    assert "raised (the interval above 0) on 1 of 2, lowered on 0." in text
+    assert "SAPO: " in text
+    assert "raised (the interval above 0) on 0 of 2, lowered on 1." in text
+    # easy: .3 beats .1 and .2 and ties with .3, thrice: 7.5 of 9; hard: 0 and .2 beat all, -.2 none: 6 of 9
+    assert f"probability that GIPO gains more than SAPO {(7.5 + 6) / 18:.2f} [" in text
+
+
+def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "first").mkdir()
+    study.write(FOUND, tmp_path / "first")
+    main(["demonstrations", "--runs", str(tmp_path / "first" / "runs.csv"), "--out", str(tmp_path / "again")])
+    assert "gains more than SAPO" in capsys.readouterr().out
+    for name in ("runs.csv", "demonstrations.csv", "demonstrations.md"):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "first" / name).read_text()
+    assert (tmp_path / "again" / "demonstrations.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--seeds", "1", "1"], "--seeds names a value twice: 1 1"),
+        (["--objectives", "GIPPO"], "there is no such objective; the nearest: GIPO"),
+        (["--demonstrations", "0"], "'0' is no whole number from 1 to"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(extra: list[str], reason: str, tmp_path: Path, capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["demonstrations", "--out", str(tmp_path), *extra])
+    assert reason in capsys.readouterr().err
+
+
+def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Fits.fit", lambda self, *run: asked.append(run))
+    monkeypatch.setattr("gipo.commands.studies.pipeline.processes.Commands.run", lambda self, *run: None)
+    from gipo.commands.studies.cli import build_parser
+
+    options = build_parser("demonstrations").parse_args(["demonstrations", "--out", str(tmp_path)])
+    makers, cell = Makers(options), Cell("assembly-v3", 64, 16, "PPOClip:clip=0.5")
+    makers.clone(cell)
+    makers.post_train(cell)
+    (clone, cloning), (run, training) = asked
+    assert clone == tmp_path / "assembly-v3" / "seed-64" / "clone"
+    assert {"--config=bc.yaml", "--data.iterations=30", "--trainer.check_val_every_n_epoch=30"} <= set(cloning)
+    assert run.parent == clone.parent
+    assert {
+        f"--model.init_from={clone}/checkpoints/last.ckpt", "--data.capacity=16000", "--model.objective=PPOClip",
+        "--model.objective.clip=0.5", "--trainer.check_val_every_n_epoch=120", "--data.collector.workers=0",
+    } <= set(training)  # fmt: skip
+    same = {"--seed_everything=64", "--data.task=assembly-v3", "--data.evaluation.episodes=50"}
+    assert same <= set(cloning) & set(training)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+def test_the_study_runs_end_to_end_and_again_makes_nothing(tmp_path: Path, capsys: Capture) -> None:
+    few = ["data.evaluation.num_envs=1", "data.rounds=2", "data.batch=32"]
+    command = [
+        "demonstrations", "--out", str(tmp_path), "--tasks", "reach-v3", "--seeds", "3", "--buffers", "1",
+        "--objectives", "GIPO", "PPOClip", "--demonstrations", "2", "--iterations", "2", "--frames", "1000",
+        "--episodes", "1", "--processes", "1", "--clone", *few, "--post", *few, "model.critic_warmup=0",
+    ]  # fmt: skip
+    main(command)
+    with open(tmp_path / "runs.csv") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["task"], row["seed"], row["objective"]) for row in found] == [
+        ("reach-v3", "3", "GIPO"), ("reach-v3", "3", "PPOClip"),
+    ]  # fmt: skip
+    assert found[0]["success_before"] == found[1]["success_before"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("curves.csv")}
+    assert len(before) == 3
+    main(command)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "probability that GIPO gains more than PPOClip" in capsys.readouterr().out
