@@ -1,7 +1,7 @@
 """Bias and variance of every objective's policy gradient on the paper's 2×2 GridWorld, computed exactly.
 
-Three target policies, seven behaviour policies each, ten estimators of ∂J/∂θ(S0, right) from one sample, SAPO with the
-two temperatures τ₋ that are in use for bad actions. Writes
+Three target policies, seven behaviour policies each, one-sample estimators of ∂J/∂θ(S0, right): GIPO at five σ and at
+widths by age, SAPO with the two temperatures τ₋ that are in use for bad actions, and the other rivals. Writes
 
   gridworld.csv          mean, bias, variance, mean squared error of each estimator, float64
   gridworld_samples.csv  bias² + variance/N for N = 1, 10, 100, 1000
@@ -13,47 +13,24 @@ two temperatures τ₋ that are in use for bad actions. Writes
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gipo.callbacks.plots import pyplot, save_figure, write_table
-from gipo.commands.studies.gradients.estimators import ESTIMATORS, GIPOS, SAPOS, SIGMAS, Moments, moments, true_gradient
-from gipo.commands.studies.gradients.mdp import ON_POLICY, TARGETS, Cells, cells, values
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.gradients.estimators import AGED, ESTIMATORS, GIPOS, RIVALS, SAPOS, SIGMAS
+from gipo.commands.studies.gradients.figures import plot_pareto, plot_samples
+from gipo.commands.studies.gradients.mdp import ON_POLICY, TARGETS, values
+from gipo.commands.studies.gradients.plane import CURVE, SAMPLES, Study, dominates, lowest, off_policy, study
 from gipo.common.files import write_text
-from gipo.objectives import GIPO, NoClip
+from gipo.common.tables import markdown
+from gipo.objectives import NoClip
 
-plt = pyplot()
-
-SAMPLES = (1, 10, 100, 1000)
-CURVE = np.geomspace(0.05, 20, 400)  # σ of the curve in the figures
 BOUND = NoClip().log_ratio_bound  # nats; of the ratio here, of w·ρ elsewhere, which is less
-ROUNDING = 1e-12  # differences below this are none
 NONE = "none"
-COLOURS = {"noclip": "black", "ppo": "tab:red", "sapo-1.05": "tab:green", "sapo-2.0": "tab:olive", "aspo": "tab:purple"}
-
-
-class Study(NamedTuple):
-    """Moments of every estimator in every cell, and of GIPO along a curve of σ."""
-
-    cells: Cells
-    found: dict[str, Moments]
-    curve: list[Moments]
-
-
-def study() -> Study:
-    """Compute everything; some hundred sums over four actions."""
-    grid = cells()
-    truth = true_gradient(grid)
-    return Study(
-        grid,
-        {name: moments(objective, grid, truth) for name, objective in ESTIMATORS.items()},
-        [moments(GIPO(sigma=float(sigma)), grid, truth) for sigma in CURVE],
-    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,18 +97,6 @@ def _cells(result: Study) -> Iterator[tuple[int, dict[str, object]]]:
         yield cell, {"target": target, "behaviour": behaviour}
 
 
-def lowest(result: Study, cell: int, n: int, among: Mapping[str, object]) -> str:
-    """Name of the estimator with the lowest error, without those that are zero for every action."""
-    errors = {name: result.found[name].mse(n)[cell] for name in among if not result.found[name].zero[cell]}
-    return min(errors, key=lambda name: float(errors[name]))
-
-
-def dominates(one: Moments, other: Moments) -> NDArray[np.bool_]:
-    """Where `one` has neither more bias nor more variance than `other`, and less of one of them, [C] bool."""
-    bias, variance = one.bias - other.bias, one.variance - other.variance
-    return (bias <= ROUNDING) & (variance <= ROUNDING) & ((bias < -ROUNDING) | (variance < -ROUNDING))
-
-
 def report(result: Study) -> str:
     """What holds and what does not, from the numbers."""
     largest = np.abs(result.cells.log_ratio).max()
@@ -149,6 +114,7 @@ def report(result: Study) -> str:
         "SAPO has τ₊ = 1, and τ₋ as its name says.",
         "",
         *(line for name in SAPOS for line in _against(result, name)),
+        *_rivals(result),
         "## As samples grow",
         "",
         f"- The best σ {'never falls' if grows else '**sometimes falls**'} as samples grow, because bias stays and "
@@ -174,14 +140,14 @@ def _against(result: Study, name: str) -> list[str]:
     by_five = np.any([dominates(result.found[gipo], sapo) for gipo in GIPOS], axis=0)
     by_any = np.any([by_five, *(dominates(found, sapo) for found in result.curve)], axis=0)
     reverse = np.any([dominates(sapo, result.found[gipo]) for gipo in GIPOS], axis=0)
-    off = int(_off_policy(result).sum())
+    off = int(off_policy(result).sum())
     return [
         f"## SAPO with τ₋ = {tau}",
         "",
         f"- GIPO with σ of {', '.join(map(str, SIGMAS))} dominates it (no more bias, no more variance, and less of "
         f"one) in: {_listed(result, by_five)}.",
         f"- With any σ between {CURVE[0]:g} and {CURVE[-1]:g}, of {len(CURVE)} tried, in "
-        f"{int((by_any & _off_policy(result)).sum())} of {off} cells: {_listed(result, by_any)}.",
+        f"{int((by_any & off_policy(result)).sum())} of {off} cells: {_listed(result, by_any)}.",
         f"- **GIPO does not dominate it**, at any σ tried: {_listed(result, ~by_any)}.",
         f"- With the five σ alone, also not: {_listed(result, ~by_five & by_any)}.",
         f"- It dominates GIPO at one of the five σ at least: {_listed(result, reverse)}.",
@@ -189,13 +155,40 @@ def _against(result: Study, name: str) -> list[str]:
     ]
 
 
-def _off_policy(result: Study) -> NDArray[np.bool_]:
-    return np.array([behaviour != ON_POLICY for _, behaviour in result.cells.names])
+def _rivals(result: Study) -> list[str]:
+    """Where rivals, and widths by age, lie against GIPO: in how many of the cells off policy each holds."""
+    off = off_policy(result)
+    rows = []
+    for name in (*RIVALS, *AGED):
+        one = result.found[name]
+        by_gipo = np.any([dominates(found, one) for found in result.curve], axis=0)
+        of_gipo = np.any([dominates(one, found) for found in result.curve], axis=0)
+        counts = [int((mask & off & ~one.zero).sum()) for mask in (by_gipo, of_gipo)]
+        better = [
+            sum(
+                one.mse(n)[cell] < min(found.mse(n)[cell] for found in result.curve)
+                for cell in np.flatnonzero(off & ~one.zero)
+            )
+            for n in SAMPLES
+        ]
+        rows.append((name, int((one.zero & off).sum()), *counts, *better))
+    columns = ("estimator", "zero", "GIPO dominates", "dominates GIPO", *(f"better, N = {n}" for n in SAMPLES))
+    return [
+        "## Rivals, and widths by age",
+        "",
+        f"In how many of the {int(off.sum())} cells an estimator is zero for every action, is dominated by GIPO at "
+        "some σ, dominates GIPO at some σ, and has a lower error of a mean of N samples than GIPO at its best σ for "
+        "that cell and N. A number in a name is the age of all data in versions; `age` has σ² = .3² + .3²·k, `outward` "
+        "damps only what leads further away.",
+        "",
+        markdown(columns, rows),
+        "",
+    ]
 
 
 def _listed(result: Study, mask: NDArray[np.bool_], everywhere: bool = False) -> str:
     """Names of the cells in `mask`, of those off policy unless `everywhere`."""
-    inside = mask if everywhere else mask & _off_policy(result)
+    inside = mask if everywhere else mask & off_policy(result)
     return ", ".join("/".join(pair) for pair, chosen in zip(result.cells.names, inside, strict=True) if chosen) or NONE
 
 
@@ -206,69 +199,3 @@ def _counts(best: list[dict[str, object]], column: str, prefix: str) -> list[str
         f"  - N = {n}: " + ", ".join(f"{prefix}{value} in {count}" for value, count in sorted(counted.items()))
         for n, counted in found
     ]
-
-
-def plot_pareto(result: Study, path: Path) -> None:
-    """The bias-variance plane of each cell: points, and GIPO's curve in σ."""
-    figure, grid = _panels(result, shared=False)
-    for cell, axes in enumerate(grid):
-        along = [(found.bias[cell], found.variance[cell]) for found in result.curve]
-        axes.plot(*zip(*along, strict=True), color="tab:blue", lw=1, label="GIPO, σ from .05 to 20")
-        for name, found in result.found.items():
-            if found.zero[cell]:
-                continue
-            point = (found.bias[cell], found.variance[cell])
-            if name in COLOURS:
-                axes.plot(*point, "o", color=COLOURS[name], ms=5, label=name)
-            else:
-                axes.plot(*point, ".", color="tab:blue", ms=6)
-                axes.annotate(name.removeprefix("gipo-"), point, fontsize=6, color="tab:blue")
-    _finish(figure, grid, "bias", "variance", path)
-
-
-def plot_samples(result: Study, path: Path) -> None:
-    """Mean squared error against the number of samples, in each cell, and where the best σ lies."""
-    figure, grid = _panels(result, shared=True)
-    shades = plt.colormaps["Blues"](np.linspace(0.35, 1, len(GIPOS)))
-    colours: dict[str, Any] = COLOURS | dict(zip(GIPOS, shades, strict=True))
-    n = np.geomspace(SAMPLES[0], SAMPLES[-1], 40)
-    for cell, axes in enumerate(grid):
-        axes.set(xscale="log", yscale="log")
-        axes.minorticks_off()  # they take longer to draw than all the rest
-        for name, found in result.found.items():
-            if not found.zero[cell]:
-                axes.plot(n, found.bias[cell] ** 2 + found.variance[cell] / n, color=colours[name], lw=1, label=name)
-        if result.cells.names[cell][1] != ON_POLICY:
-            for count in SAMPLES:
-                best = lowest(result, cell, count, GIPOS)
-                axes.plot(count, result.found[best].mse(count)[cell], "*", color="tab:orange", ms=5, label="best σ")
-    _finish(figure, grid, "samples N", "bias² + variance/N", path)
-
-
-def _panels(result: Study, shared: bool) -> tuple[Any, list[Any]]:
-    columns = len(result.cells.names) // len(TARGETS)
-    figure, grid = plt.subplots(
-        len(TARGETS),
-        columns,
-        figsize=(2.4 * columns, 2.3 * len(TARGETS)),
-        sharex=shared,
-        sharey="row" if shared else False,
-    )
-    # fixed margins: laying out so many panels automatically takes longer than all the rest
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=0.08, top=0.89, hspace=0.35, wspace=0.1 if shared else 0.35)
-    for axes, (target, behaviour) in zip(grid.flat, result.cells.names, strict=True):
-        axes.set_title(f"{target}, behaviour {behaviour}", fontsize=8)
-        axes.tick_params(labelsize=6)
-        axes.grid(alpha=0.3)
-    return figure, list(grid.flat)
-
-
-def _finish(figure: Any, grid: list[Any], x: str, y: str, path: Path) -> None:
-    figure.supxlabel(x, fontsize=9)
-    figure.supylabel(y, fontsize=9)
-    handles: dict[str, Any] = {}
-    for axes in grid:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="upper center", ncols=len(handles), fontsize=8)
-    save_figure(figure, path, dpi=100)

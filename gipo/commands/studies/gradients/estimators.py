@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gipo.baselines import ASPO
+from gipo.adaptive import AgeAwareGIPO
+from gipo.baselines import ASPO, DPPO, GMPO, GSPO, M2PO, MIS, TIS, VESPO, DecoupledPPO, binary_kl
 from gipo.commands.studies.gradients.mdp import Array, Cells
 from gipo.objectives import GIPO, SAPO, Elements, NoClip, Objective, PPOClip, masked_terms
 
@@ -21,13 +22,37 @@ SIGMAS = (0.1, 0.3, 0.5, 1.0, 2.0)
 GIPOS: dict[str, Objective] = {f"gipo-{sigma}": GIPO(sigma=sigma) for sigma in SIGMAS}
 # Both temperatures for bad actions that are in use: that of SAPO's paper, our default, and the GIPO authors'.
 SAPOS: dict[str, Objective] = {f"sapo-{tau}": SAPO(tau_pos=1.0, tau_neg=tau) for tau in (1.05, 2.0)}
+# With the parameters of their authors; of one dimension, where GMPO and GSPO are PPO with another clip.
+RIVALS: dict[str, Objective] = {
+    "tis": TIS(),
+    "mis": MIS(),
+    "m2po": M2PO(),
+    "vespo": VESPO(),
+    "dppo-tv": DPPO(),
+    "dppo-kl": DPPO(delta=0.05, change=binary_kl),
+    "gspo": GSPO(),
+    "gmpo": GMPO(),
+}
+AGES = (0, 1, 4, 16)  # versions
+AGED: dict[str, Objective] = {
+    "decoupled-16": DecoupledPPO(),  # of fresh data it is PPO
+    **{f"age-{age}": AgeAwareGIPO(sigma=0.3, sigma_age=0.3) for age in AGES},
+    **{f"outward-{age}": AgeAwareGIPO(sigma=0.3, sigma_age=0.3, outward_only=True) for age in AGES},
+}
 ESTIMATORS: dict[str, Objective] = {
     "noclip": NoClip(),
     "ppo": PPOClip(clip=0.2),
     **SAPOS,
     "aspo": ASPO(),
+    **RIVALS,
+    **AGED,
     **GIPOS,
 }
+
+
+def age_of(name: str) -> float:
+    """Age of the data, in versions, that the estimator `name` is given."""
+    return float(name.rpartition("-")[2]) if name in AGED else 0.0
 
 
 class Response(NamedTuple):

@@ -52,9 +52,70 @@ def gipo(sigma: float) -> Callable[[float, float], float]:
     return lambda rho, a: rho * math.exp(-(math.log(rho) ** 2) / (2 * sigma**2))
 
 
+def away(rho: float, a: float) -> bool:
+    return (rho > 1 and a > 0) or (rho < 1 and a < 0)
+
+
+def vespo(rho: float, a: float) -> float:
+    k, rate = (2, 3) if a > 0 else (3, 2)
+    return math.exp(rate) * rho**k * math.exp(-rate * rho)
+
+
+def geometric(low: float, high: float) -> Callable[[float, float], float]:
+    """GSPO and GMPO of one dimension: PPO with another clip."""
+    return lambda rho, a: 0.0 if (a > 0 and rho > high) or (a < 0 and rho < low) else rho
+
+
+def decoupled(rho: float, a: float, age: int = 16) -> float:
+    return ppo(rho ** (1 / age), a) and (rho if rho ** (1 - 1 / age) <= 5 else 0.0)
+
+
+def by_age(age: int, outward: bool) -> Callable[[float, float], float]:
+    variance = 0.09 + 0.09 * age
+
+    def coefficient(rho: float, a: float) -> float:
+        if outward and not away(rho, a):
+            return min(rho, math.exp(variance / 2))
+        return rho * math.exp(-(math.log(rho) ** 2) / (2 * variance))
+
+    return coefficient
+
+
+def dppo(divergence: Callable[[float, float], float], delta: float) -> Callable[[float, float, float], float]:
+    return lambda rho, a, mu: 0.0 if away(rho, a) and divergence(rho * mu, mu) > delta else min(rho, 20.0)
+
+
+def binary_kl(pi: float, mu: float) -> float:
+    return mu * math.log(mu / pi) + (1 - mu) * math.log((1 - mu) / (1 - pi))
+
+
+AGES = (0, 1, 4, 16)
 COEFFICIENTS = {
     "noclip": lambda rho, a: rho, "ppo": ppo, "sapo-1.05": sapo(1.05), "sapo-2.0": sapo(2.0), "aspo": aspo,
+    "tis": lambda rho, a: min(rho, 2.0), "mis": lambda rho, a: rho if 0.5 - 1e-9 < rho <= 2.0 else 0.0, "m2po": None,
+    "vespo": vespo, "dppo-tv": dppo(lambda pi, mu: abs(pi - mu), 0.2), "dppo-kl": dppo(binary_kl, 0.05),
+    "gspo": geometric(1 - 3e-4, 1 + 4e-4), "gmpo": geometric(math.exp(-0.4), math.exp(0.4)),
+    "decoupled-16": decoupled, **{f"age-{age}": by_age(age, False) for age in AGES},
+    **{f"outward-{age}": by_age(age, True) for age in AGES},
 } | {f"gipo-{sigma}": gipo(sigma) for sigma in (0.1, 0.3, 0.5, 1.0, 2.0)}  # fmt: skip
+
+
+def m2po(rhos: list[float], advantages: list[float], mu: list[float]) -> list[float]:
+    """Of a batch without end: action after action leaves, by x², until the mean x² of those that lead away is .04."""
+    left = [i for i in range(4) if away(rhos[i], advantages[i])]
+    while left and sum(mu[i] * math.log(rhos[i]) ** 2 for i in left) / sum(mu[i] for i in left) > 0.04:
+        worst = max(math.log(rhos[i]) ** 2 for i in left)
+        left = [i for i in left if math.log(rhos[i]) ** 2 < worst - 1e-9]
+    return [rhos[i] if i in left or not away(rhos[i], advantages[i]) else 0.0 for i in range(4)]
+
+
+def coefficients(name: str, rhos: list[float], advantages: list[float], mu: list[float]) -> list[float]:
+    if name == "m2po":
+        return m2po(rhos, advantages, mu)
+    more = [mu] if name.startswith("dppo") else []
+    return [COEFFICIENTS[name](*each) for each in zip(rhos, advantages, *more, strict=True)]
+
+
 PI = {
     "PI-1": [[0.2, 0.3, 0.2, 0.3], [0.15, 0.45, 0.25, 0.15], [0.15, 0.15, 0.25, 0.45]],
     "PI-2": [[0.1, 0.4, 0.1, 0.4], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]],
@@ -94,7 +155,8 @@ def independent(target: str, behaviour: str, estimator: str) -> dict[str, float]
     advantage = [-1 + 0.9 * v[s] - v[0] for s in (0, 2, 0, 1)]
     moment = {}
     for name in {estimator, "noclip"}:
-        g = [COEFFICIENTS[name](pi[a] / mu[a], advantage[a]) * advantage[a] * ((a == 3) - pi[3]) for a in range(4)]
+        c = coefficients(name, [p / m for p, m in zip(pi, mu, strict=True)], advantage, mu)
+        g = [c[a] * advantage[a] * ((a == 3) - pi[3]) for a in range(4)]
         mean = sum(m * x for m, x in zip(mu, g, strict=True))
         moment[name] = mean, sum(m * (x - mean) ** 2 for m, x in zip(mu, g, strict=True))
     mean, variance = moment[estimator]
@@ -164,7 +226,7 @@ def test_sample_tables_have_every_row(folder: Path) -> None:
     with open(folder / "gridworld_samples.csv") as file:
         samples = list(csv.DictReader(file))
     assert list(samples[0]) == ["target", "behaviour", "samples", "estimator", "mse"]
-    assert len(samples) == 21 * 4 * 10
+    assert len(samples) == 21 * 4 * len(COEFFICIENTS)
     with open(folder / "gridworld_best.csv") as file:
         best = list(csv.DictReader(file))
     assert len(best) == 18 * 4
