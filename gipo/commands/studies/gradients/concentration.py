@@ -1,7 +1,8 @@
 """Confidence intervals for the mean of n gradient estimates, and how often they hold.
 
-The Gaussian weight bounds every sample, |g| ≤ b = exp(σ²/2)·max|A|·max|∂log π|, which is all these need. They are
-intervals around the estimator's own mean E g; its bias against the true gradient is another matter.
+The Gaussian weight bounds every sample, |g| ≤ b = exp(σ²/2)·max|A|·max|∂log π|, which is all these need; samples of
+different ages have different bounds, and Hoeffding's inequality takes each with its own. They are intervals around the
+estimator's own mean E g; its bias against the true gradient is another matter.
 """
 
 import math
@@ -10,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gipo.commands.studies.gradients.estimators import SIGMAS, estimates
+from gipo.adaptive import AgeAwareGIPO
+from gipo.commands.studies.gradients.estimators import AGES, SIGMAS, estimates
 from gipo.commands.studies.gradients.mdp import Array, cells
 from gipo.objectives import GIPO
 
@@ -75,5 +77,38 @@ def coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int) -> l
                 row |= {"draws": draws, "nominal": 1 - delta}
                 for name, width in widths._asdict().items():
                     row |= {name: float(np.mean(off <= width)), f"{name}_half_width": float(np.mean(width))}
+                rows.append(row)
+    return rows
+
+
+def aged_coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int) -> list[dict[str, object]]:
+    """How often Hoeffding's interval holds for a mean of samples of mixed ages: a row for each cell, form and n.
+
+    An experiment has n samples, rounded down to as many of each of `AGES`; AgeAwareGIPO has σ_k² = .09 + .09·k.
+
+    Args:
+        samples: values of n.
+        draws: experiments of n samples each.
+        delta: 1 − nominal coverage.
+        seed: of the experiments.
+    """
+    grid, generator = cells(), np.random.default_rng(seed)
+    largest = np.abs(grid.advantage).max(1) * np.abs(grid.score).max(1)
+    bound = np.exp([(0.09 + 0.09 * age) / 2 for age in AGES])
+    rows: list[dict[str, object]] = []
+    for outward in (False, True):
+        objective = AgeAwareGIPO(sigma=0.3, sigma_age=0.3, outward_only=outward)
+        g = np.stack([estimates(objective, grid, age) for age in AGES], 1)  # [C, K, A]
+        for cell, (target, behaviour) in enumerate(grid.names):
+            for n in samples:
+                each = max(1, n // len(AGES))
+                share = generator.multinomial(each, grid.probability[cell], size=(draws, len(AGES))) / each
+                off = np.abs((share * g[cell]).sum(-1).mean(-1) - (g[cell] @ grid.probability[cell]).mean())
+                # √(2·log(2/δ)·Σb²)/n over n = K·each samples
+                scale = largest[cell] * math.sqrt(2 * math.log(2 / delta) / (each * len(AGES)))
+                width, uniform = scale * math.sqrt(np.mean(bound**2)), scale * bound.max()
+                row: dict[str, object] = {"target": target, "behaviour": behaviour, "outward_only": outward}
+                row |= {"samples": each * len(AGES), "draws": draws, "nominal": 1 - delta}
+                row |= {"hoeffding": float(np.mean(off <= width)), "half_width": width, "uniform_half_width": uniform}
                 rows.append(row)
     return rows

@@ -4,6 +4,7 @@ import argparse
 import csv
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,10 @@ def behaviour_in_s0(name: str, pi: list[float]) -> list[float]:
     return [mixture(i) for i in range(4)]
 
 
-def evaluated(pi: list[list[float]]) -> list[float]:
+@cache
+def evaluated(target: str) -> list[float]:
     """V by sweeping Bellman's equation until nothing moves."""
+    pi = PI[target]
     following = {0: (0, 2, 0, 1), 1: (1, 3, 0, 1), 2: (0, 2, 2, 3)}
     v = [0.0] * 4
     for _ in range(2000):
@@ -151,7 +154,7 @@ def evaluated(pi: list[list[float]]) -> list[float]:
 
 def independent(target: str, behaviour: str, estimator: str) -> dict[str, float]:
     pi, mu = PI[target][0], behaviour_in_s0(behaviour, PI[target][0])
-    v = evaluated(PI[target])
+    v = evaluated(target)
     advantage = [-1 + 0.9 * v[s] - v[0] for s in (0, 2, 0, 1)]
     moment = {}
     for name in {estimator, "noclip"}:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gipo.commands.studies import theory
-from gipo.commands.studies.gradients.concentration import coverage, half_widths
+from gipo.commands.studies.gradients.concentration import aged_coverage, coverage, half_widths
+from gipo.commands.studies.gradients.mdp import cells
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,17 @@ def test_curves_by_hand(folder: Path) -> None:
         ("ASPO", 1.0): (0.0, 0.0),
         ("ASPO", -1.0): (1.0, math.e),
         ("ESPO, one dimension", -1.0): (math.e, math.e**2),
+        ("VESPO", 1.0): (math.exp(4 - 3 * math.e), math.exp(5 - 3 * math.e)),
+        ("VESPO", -1.0): (math.exp(4 - 2 * math.e), math.exp(5 - 2 * math.e)),
+        ("M2PO, alone", 1.0): (0.0, 0.0),
+        ("M2PO, alone", -1.0): (1.0, math.e),
+        ("DPPO, μ ≤ 1/33", 1.0): (1.0, math.e),
+        ("decoupled PPO, k = 4", 1.0): (0.0, 0.0),  # e^¼ is above 1.2
+        ("MIS", -1.0): (0.0, 0.0),
+        ("TIS", 1.0): (2 / math.e, 2.0),
+        ("by age, k = 16", -1.0): (math.exp(-0.5 / 1.53), math.exp(1 - 0.5 / 1.53)),
+        ("outward, k = 0", -1.0): (math.exp(0.045 - 1), math.exp(0.045)),
+        ("outward, k = 0", 1.0): (math.exp(-0.5 / 0.09), math.exp(1 - 0.5 / 0.09)),
     }
     for (name, advantage), (weight, contribution) in at.items():
         row = rows[name, advantage, 1.0]
@@ -59,6 +71,34 @@ def test_the_bound_is_reached_and_never_passed(folder: Path) -> None:
         assert bound == pytest.approx(math.exp(sigma**2 / 2), rel=1e-15)
         assert bound * (1 - 1e-6) < largest <= bound * (1 + 1e-12)
         assert float(row["at_log_ratio"]) == pytest.approx(sigma**2, abs=1e-3)
+
+
+def test_the_bound_of_every_age_is_reached_and_never_passed(folder: Path) -> None:
+    rows = table(folder / "aged_bound.csv")
+    assert [(row["form"], row["age"]) for row in rows] == [
+        (form, age) for form in ("both sides", "outward only") for age in ("0", "1", "4", "16")
+    ]
+    for row in rows:
+        bound = math.exp((0.09 + 0.09 * int(row["age"])) / 2)
+        assert float(row["bound"]) == pytest.approx(bound, rel=1e-12)
+        assert float(row["largest"]) == pytest.approx(bound, rel=1e-6)
+        assert float(row["largest"]) <= bound * (1 + 1e-12)
+
+
+def test_intervals_of_mixed_ages_hold_and_are_narrower_than_those_of_the_oldest() -> None:
+    rows = aged_coverage((50, 200), draws=300, delta=0.05, seed=3)
+    assert len(rows) == 21 * 2 * 2
+    bounds = [math.exp((0.09 + 0.09 * age) / 2) for age in (0, 1, 4, 16)]
+    for row in rows:
+        assert float(row["hoeffding"]) >= 0.95  # type: ignore[arg-type]
+        share = math.sqrt(sum(b**2 for b in bounds) / 4) / bounds[-1]
+        assert float(row["half_width"]) == pytest.approx(share * float(row["uniform_half_width"]))  # type: ignore[arg-type]
+    # √(2·log(2/δ)/48)·b of the oldest, b = exp(σ²/2)·max|A|·max|∂log π|
+    grid = cells()
+    largest = np.abs(grid.advantage[0]).max() * np.abs(grid.score[0]).max()
+    assert rows[0]["samples"] == 48
+    by_hand = math.sqrt(2 * math.log(2 / 0.05) / 48) * bounds[-1] * largest
+    assert rows[0]["uniform_half_width"] == pytest.approx(by_hand)
 
 
 def test_half_widths_by_hand() -> None:
@@ -110,7 +150,7 @@ def test_coverage_table_and_report(folder: Path) -> None:
 
 
 def test_figures_are_drawn(folder: Path) -> None:
-    for name in ("objectives.png", "coverage.png"):
+    for name in ("objectives.png", "rivals.png", "coverage.png"):
         content = (folder / name).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) > 20_000
