@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.rivals import RIVALS
 from benchmarks.peers.table import table
 from benchmarks.training.marks import read
 from benchmarks.training.process_tree import watched
 from benchmarks.training.timing import Training, figures, simulator
+from gipo.commands.studies.fifty.rivals import RIVALS
 from gipo.common.errors import UserError, nearest
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run every peer with every seed, or tabulate what has been run; exits with 2 where that is not possible."""
+    """Entry every peer with every seed, or tabulate what has been run; exits with 2 where that is not possible."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
@@ -128,7 +128,7 @@ def _ours(seed: int, given: argparse.Namespace, marks: Path, folder: Path) -> li
 
 def _theirs(peer: str, seed: int, given: argparse.Namespace, marks: Path) -> list[str]:
     settings = [peer, given.task, seed, given.steps, given.until, marks]
-    return ["-m", "benchmarks.peers.rivals", *map(str, settings)]
+    return ["-m", "benchmarks.peers.rival_run", *map(str, settings)]
 
 
 def refuse(peers: list[str]) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from benchmarks.peers.evaluation import SEED, Act, Evaluation
 from benchmarks.training.clock import Clock, position
 from benchmarks.training.marks import note
+from gipo.commands.studies.fifty.judge import SEED, Act, Judge
 from gipo.policies import Policy
 
 
@@ -25,7 +25,7 @@ class TimedEvaluations(Clock):
     def __init__(self, file: str, task: str, until: float, between: int = 10_000):
         super().__init__(file)
         self.until, self.between = until, between
-        self._evaluation, self._evaluated = Evaluation(task), 0
+        self._evaluation, self._evaluated = Judge(task), 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note that an iteration has ended, and evaluate where it is time."""

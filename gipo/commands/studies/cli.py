@@ -14,8 +14,18 @@ from gipo.common.parsing import Parser, path
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
 STUDIES: dict[str, str] = {
-    name: f"gipo.commands.studies.{name}"
-    for name in ("gridworld", "theory", "loop", "posttrain", "people", "staleness", "recipe", "demonstrations")
+    name.partition(".")[0]: f"gipo.commands.studies.{name}"
+    for name in (
+        "gridworld",
+        "theory",
+        "loop",
+        "posttrain",
+        "people",
+        "staleness",
+        "recipe",
+        "fifty.study",
+        "demonstrations",
+    )
 }
 
 DESCRIPTION = """Studies of the objectives and of the whole loop.
@@ -28,6 +38,7 @@ DESCRIPTION = """Studies of the objectives and of the whole loop.
   gipo-study staleness --out studies/staleness    every objective on data from near on-policy to highly stale
   gipo-study recipe --out studies/recipe          a race of what the default recipe could be
   gipo-study demonstrations --out studies/demonstrations   what post-training adds to clones of ten demonstrations
+  gipo-study fifty --out studies/fifty            every MetaWorld task by one recipe, beside rivals
   gipo-study NAME --help                          what a study writes, and its options
 """
 

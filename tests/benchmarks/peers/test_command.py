@@ -43,7 +43,7 @@ def test_peers_take_turns_and_every_run_is_a_line(started, tmp_path, capsys) -> 
     assert theirs["options"] == []
     assert (ours["simulator"], theirs["simulator"]) == ("envpool", "python")
     assert {"fit", "--seed_everything=3", "--data.total_frames=12000", "--data.collector.workers=0"} <= {*started[0]}
-    assert started[1][1:7] == ["-m", "benchmarks.peers.rivals", "ppo", "reach-v3", "3", "12000"]
+    assert started[1][1:7] == ["-m", "benchmarks.peers.rival_run", "ppo", "reach-v3", "3", "12000"]
 
 
 def test_runs_become_a_table_of_medians(tmp_path, capsys) -> None:

@@ -1,26 +1,24 @@
-"""`gipo fit` in processes forked from one that has imported everything: short runs by the hundred start at once.
-
-A run is otherwise as `Stages.fit` makes it, in a folder that says what was begun in it and what came to its end.
-"""
+"""Runs in processes forked from one that has imported everything: short ones by the hundred start at once."""
 
 import multiprocessing
 import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from gipo.commands.studies.pipeline.once import once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
+from gipo.common import boundary
 from gipo.common.errors import UserError
 
 IMPORTED = ["gipo.commands.fit.cli", "metaworld.env_dict", "lightning.pytorch", "torchrl.collectors"]
 
 
-class Fits:
-    """Runs of `gipo fit`. They end together: none begins once `end` is called."""
+class Forks:
+    """Functions that run in processes of their own. They end together: none begins once `end` is called."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -29,13 +27,15 @@ class Fits:
         self._running: set[ForkServerProcess] = set()
         self._ended = False
 
-    def fit(self, folder: Path, options: Sequence[str]) -> None:
-        """A run in `folder`, resumed where it was interrupted; none where it has come to its end.
+    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
+        """Call a function in a process of its own; what it says goes to a file beside `folder`, which is its work's.
 
         Raises:
             UserError: when it fails, with the end of what it said; or the study has ended.
         """
-        process = self._context.Process(target=_fit, args=(folder, list(options)))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        output = Path(f"{folder}.txt")
+        process = self._context.Process(target=_called, args=(output, function, *args))
         with self._lock:
             self._refuse_when_ended()
             process.start()
@@ -46,9 +46,7 @@ class Fits:
             if process.exitcode:
                 self._refuse_when_ended()
         if process.exitcode:
-            output = folder / "fit.txt"
-            said = f"; {output} ends with:\n{tail(output)}" if output.exists() else ""
-            raise UserError(f"a run in {folder} ended with exit code {process.exitcode}{said}")
+            raise UserError(f"a run ended with exit code {process.exitcode}; {output} ends with:\n{tail(output)}")
 
     def end(self, patience: float = 0.0) -> None:
         """End the runs, and let none begin.
@@ -70,21 +68,26 @@ class Fits:
             raise UserError("the study has ended")
 
 
-def _fit(folder: Path, options: Sequence[str]) -> None:
-    """In a process of its own: `gipo fit`, unless the folder says that it has come to its end."""
+def fit(folder: Path, options: Sequence[str]) -> None:
+    """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end."""
     last = folder / "checkpoints" / "last.ckpt"
 
-    def fit(_: int) -> None:
+    def work(_: int) -> None:
         from gipo.cli import main
 
-        with open(folder / "fit.txt", "w") as file:
-            for standard in (sys.stdout, sys.stderr):
-                os.dup2(file.fileno(), standard.fileno())
-            os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
-            more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
-            main(["fit", *more, f"--trainer.default_root_dir={folder}"])
+        more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
+        main(["fit", *more, f"--trainer.default_root_dir={folder}"])
 
-    once(folder, "fit", options, fit, fresh=True, keep=last)
+    once(folder, "fit", options, work, fresh=True, keep=last)
+
+
+def _called(output: Path, function: Callable[..., None], *args: object) -> None:
+    """In the new process: what the function says goes to a file."""
+    os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
+    with open(output, "w") as file:
+        for standard in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), standard.fileno())
+    sys.exit(boundary.run("gipo-study", lambda _: function(*args), []))
 
 
 def _wait(processes: Sequence[ForkServerProcess], seconds: float) -> None:

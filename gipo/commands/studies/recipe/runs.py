@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gipo.commands.studies.pipeline.forks import Fits
+from gipo.commands.studies.pipeline.forks import Forks, fit
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
@@ -40,20 +40,20 @@ class Race:
 
     def rows(self, trials: Mapping[Path, Trial], ended: Callable[[], object]) -> list[Row]:
         """A row for every run, by its folder; those that have come to their end are not made again."""
-        fits = Fits()
+        forks = Forks()
 
         def one(folder: Path) -> Row:
-            row = self._row(fits, folder, trials[folder])
+            row = self._row(forks, folder, trials[folder])
             ended()
             return row
 
-        with side_by_side(fits, self.processes) as pool:
+        with side_by_side(forks, self.processes) as pool:
             return list(in_order([pool.submit(one, folder) for folder in trials]))
 
-    def _row(self, fits: Fits, folder: Path, trial: Trial) -> Row:
+    def _row(self, forks: Forks, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]
         options = [f"data.task={trial.task}", f"seed_everything={trial.seed}", f"data.total_frames={self.frames}"]
-        fits.fit(folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
+        forks.run(folder, fit, folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
         return {"task": trial.task, "seed": trial.seed, "frames": self.frames, **scores(folder), **trial.levels}
 

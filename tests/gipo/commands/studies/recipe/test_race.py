@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,10 @@ def test_a_finalist_that_is_none_is_refused(changes: str, words: str) -> None:
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    class Fits:
+    class Forks:
         """Writes what a run would, but no second time."""
 
-        def fit(self, folder: Path, options: list[str]) -> None:
+        def run(self, folder: Path, function: object, _: Path, options: list[str]) -> None:
             if not (folder / "curves.csv").exists():
                 if len(made) == 5:
                     raise UserError("the machine went down")
@@ -140,7 +141,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
         def end(self, patience: float = 0.0) -> None:
             pass
 
-    monkeypatch.setattr("gipo.commands.studies.recipe.runs.Fits", Fits)
+    monkeypatch.setattr("gipo.commands.studies.recipe.runs.Forks", Forks)
     args = ["recipe", "--tasks", "a", "b", "--seeds", "0", "--rounds", "2", "--runs", "8", "--factors", "kl", "decay"]
     args += ["--processes", "1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
@@ -155,7 +156,18 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "rounds.csv").read_text().count("\n") == 17
 
 
-def test_runs_are_those_of_gipo_fit(tmp_path: Path) -> None:
+class InThisProcess:
+    """Calls a function here, where importing takes longer than a run."""
+
+    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
+        function(*args)
+
+    def end(self, patience: float = 0.0) -> None:
+        pass
+
+
+def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gipo.commands.studies.recipe.runs.Forks", InThisProcess)
     options = argparse.Namespace(
         tasks=["reach-v3"], seeds=[1], rounds=1, runs=2, frames=32, final_frames=32, processes=1, factors=["decay"],
         finalists=["decay=to 0.1"], out=tmp_path, train=[

@@ -1,19 +1,17 @@
-"""One run of a rival, in a process of its own: `python -m benchmarks.peers.rivals NAME TASK SEED STEPS UNTIL FILE`.
+"""What other packages offer for the same tasks, and one run of it.
 
 Environments are MetaWorld's, made by its own function as its users make them (`metaworld.make_mt_envs`); algorithms
 have the defaults of their packages where nothing is said.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.training.marks import note
+from gipo.commands.studies.fifty.judge import Act
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Rival:
         num_envs: environments.
         processes: each environment in a process of its own (`SubprocVecEnv`), else all in one (`DummyVecEnv`).
         normalise: observations and rewards, by `VecNormalize`.
-        every: steps between two marks, where an iteration is shorter.
+        every: steps between two iterations that are told of, where an iteration is shorter.
     """
 
     what: str
@@ -73,16 +71,19 @@ RIVALS = {
 }
 
 
-def train(name: str, task: str, seed: int, steps: int, until: float, file: Path, between: int = 10_000) -> None:
-    """Train for `steps` steps, or until an evaluation succeeds in a share `until` of its episodes; notes marks."""
+class Witness(Protocol):
+    """Who is told of a run."""
+
+    def iteration(self, steps: int, act: Act) -> bool:
+        """An iteration has ended after so many environment steps; whether the run ends here."""
+
+
+def train(rival: Rival, task: str, seed: int, steps: int, witness: Witness) -> Act:
+    """Train for so many environment steps, or until the witness ends it; the policy that came of it."""
     import metaworld
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.utils import set_random_seed
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-    from benchmarks.peers.evaluation import Evaluation
-
-    rival = RIVALS[name]
     makers = [partial(metaworld.make_mt_envs, task, seed=1000 * seed + index) for index in range(rival.num_envs)]
     env = SubprocVecEnv(makers) if rival.processes else DummyVecEnv(makers)
     if rival.normalise:
@@ -95,39 +96,34 @@ def train(name: str, task: str, seed: int, steps: int, until: float, file: Path,
         actions: np.ndarray = model.predict(observations, deterministic=False)[0]
         return actions
 
-    class Evaluations(BaseCallback):
-        """Marks iterations, and evaluates between them."""
+    set_random_seed(seed)
+    model.learn(steps, callback=_telling(witness, act, rival.every))
+    env.close()
+    return act
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.evaluation, self.marked, self.evaluated, self.reached = Evaluation(task), 0, 0, False
+
+def _telling(witness: Witness, act: Act, every: int) -> Any:
+    """A callback of Stable-Baselines3 that tells of iterations."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Iterations(BaseCallback):
+        """Iterations of at least `every` steps."""
+
+        told, ended = 0, False
 
         def _on_rollout_start(self) -> None:
-            if self.num_timesteps >= self.marked + rival.every:
-                self.end_iteration()
+            if self.num_timesteps >= self.told + every:
+                self.tell()
 
         def _on_training_end(self) -> None:
-            if self.num_timesteps > self.marked and not self.reached:
-                self.end_iteration()
+            if self.num_timesteps > self.told and not self.ended:
+                self.tell()
 
-        def end_iteration(self) -> None:
-            self.marked = self.num_timesteps
-            note(file, "iteration", self.marked)
-            if self.marked // between > self.evaluated:
-                self.evaluated = self.marked // between
-                note(file, "pause", self.marked)
-                success = self.evaluation(act)
-                note(file, "resume", self.marked, success)
-                self.reached = success >= until
+        def tell(self) -> None:
+            self.told = self.num_timesteps
+            self.ended = witness.iteration(self.told, act)
 
         def _on_step(self) -> bool:
-            return not self.reached
+            return not self.ended
 
-    set_random_seed(seed)
-    model.learn(steps, callback=Evaluations())
-    env.close()
-
-
-if __name__ == "__main__":
-    _name, _task, _seed, _steps, _until, _file = sys.argv[1:]
-    train(_name, _task, int(_seed), int(_steps), float(_until), Path(_file))
+    return Iterations()

@@ -1,0 +1,109 @@
+"""Who enters: our recipe with an objective each, and what other packages offer; and how each makes a run."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gipo.commands.studies.fifty.rivals import RIVALS
+from gipo.commands.studies.recipe.candidates import TASKS as DEVELOPMENT
+from gipo.common.errors import UserError, nearest
+
+# One run a core, judged by the callback alone; nothing is saved before the end: a checkpoint begins all episodes anew.
+PLAIN = (
+    "data.collector.workers=0", "trainer.limit_val_batches=0", "trainer.logger=false",
+    "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
+)  # fmt: skip
+JUDGED = "gipo.commands.studies.fifty.judged.Judged"
+
+# Name → options of `gipo fit` beside the default recipe.
+OURS: Mapping[str, Sequence[str]] = {
+    "GIPO": (),
+    "PPO-Clip": ("model.objective=PPOClip", "model.objective.clip=0.5"),
+    "SAPO": ("model.objective=SAPO",),
+}
+THEIRS: Mapping[str, str] = {"SB3 PPO": "ppo", "SB3 SAC": "sac", "SBX SAC": "sbx_sac"}
+DEFAULT = ["GIPO", "PPO-Clip", "SAPO", "SB3 PPO"]
+LOT = {"SB3 SAC", "SBX SAC"}  # take an hour or more a run: only on some tasks
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of an entrant on a task.
+
+    Args:
+        entrant: one of OURS or THEIRS.
+        task: a `-v3` name.
+        seed: of everything.
+    """
+
+    entrant: str
+    task: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this run within that of the study."""
+        return Path(self.entrant.replace(" ", "-")) / f"{self.task}-{self.seed}"
+
+    def command(self, frames: int) -> str:
+        """What makes this run again."""
+        return (
+            f"gipo-study fifty --entrants '{self.entrant}' --tasks {self.task} --seeds {self.seed} --frames {frames} "
+            f"--lot 50 --out again"
+        )
+
+    def options(self, folder: Path, frames: int, every: int, more: Sequence[str]) -> list[str]:
+        """Options of `gipo fit` for a run of ours in `folder`."""
+        judged = (f"trainer.callbacks+={JUDGED}", f"trainer.callbacks.folder={folder}",
+                  f"trainer.callbacks.task={self.task}", f"trainer.callbacks.every={every}")  # fmt: skip
+        own = (f"data.task={self.task}", f"seed_everything={self.seed}", f"data.total_frames={frames}")
+        return [f"--{option}" for option in (*PLAIN, *own, *OURS[self.entrant], *more, *judged)]
+
+
+def plan(entrants: Sequence[str], tasks: Sequence[str], seeds: Sequence[int], lot: int, lot_seed: int) -> list[Entry]:
+    """The runs, entrants in turn within a task, and all of one seed before the next: it may be stopped any time.
+
+    Args:
+        entrants: that run.
+        tasks: for all of them but those that only get some by lot.
+        seeds: of the runs.
+        lot: tasks of the latter.
+        lot_seed: of the lot, which is drawn among `tasks`.
+    """
+    drawn = by_lot(tasks, lot, lot_seed)
+    return [
+        Entry(entrant, task, seed)
+        for seed in seeds
+        for task in tasks
+        for entrant in entrants
+        if entrant not in LOT or task in drawn
+    ]
+
+
+def by_lot(tasks: Sequence[str], count: int, seed: int) -> list[str]:
+    """So many of the tasks, in the order in which they are drawn."""
+    return [str(task) for task in np.random.default_rng(seed).permutation(sorted(tasks))[:count]]
+
+
+def is_development(task: str) -> bool:
+    """Whether the recipe was chosen on this task."""
+    return task in DEVELOPMENT
+
+
+def refuse_unknown(entrants: Sequence[str]) -> None:
+    """Refuse who is unknown, or not installed.
+
+    Raises:
+        UserError: naming the nearest, or what to install.
+    """
+    for name in entrants:
+        if name not in {*OURS, *THEIRS}:
+            raise UserError(f"--entrants {name!r}: there is none; the nearest: {nearest(name, [*OURS, *THEIRS])}")
+        if name in THEIRS and importlib.util.find_spec(RIVALS[THEIRS[name]].package) is None:
+            raise UserError(
+                f"--entrants {name!r} needs {RIVALS[THEIRS[name]].distribution}, which is not installed: "
+                "pip install -c constraints.txt '.[peers]'; or leave it out"
+            )

@@ -1,0 +1,51 @@
+"""Our side: `gipo fit` as a user types it, with a callback that judges it as every other entrant is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gipo.commands.studies.fifty.judge import SEED, Act
+from gipo.commands.studies.fifty.record import Record
+from gipo.policies import Policy
+
+
+class Judged(Callback):
+    """Evaluates the run between iterations, and tests its last policy.
+
+    Args:
+        folder: for the result.
+        task: a `-v3` name.
+        every: environment steps from one evaluation to the next.
+    """
+
+    def __init__(self, folder: str, task: str, every: int):
+        self._record = Record(Path(folder), task, every)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count seconds."""
+        self._record.begin()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Evaluate where it is time."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._record.iteration(data.position, sampled(pl_module.policy))  # type: ignore[arg-type]
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Test, and write what the run came to."""
+        self._record.end(sampled(pl_module.policy))  # type: ignore[arg-type]
+
+
+def sampled(policy: Policy) -> Act:
+    """Actions that `policy` samples, by a generator of their own: training goes on as if it had not been evaluated."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    @torch.no_grad()
+    def act(observations: np.ndarray) -> np.ndarray:
+        params = policy.params(torch.from_numpy(observations))
+        latent = policy.sample(params, policy.noise((len(observations),), generator))
+        return policy.to_env(latent).numpy()
+
+    return act

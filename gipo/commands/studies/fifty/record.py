@@ -1,0 +1,92 @@
+"""What a run comes to, written when it has ended: its evaluations, its seconds of training, its test."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+from gipo.commands.studies.fifty.judge import Act, Judge
+from gipo.common.errors import UserError
+from gipo.common.files import write_text
+
+RESULT = "result.json"
+
+
+class Finished(TypedDict):
+    """A run that has ended.
+
+    Args:
+        evaluations: environment steps, seconds of training and share of successful episodes of each.
+        seconds: of training in all, evaluations and start-up left out.
+        episodes: of the test.
+        success: of them, that succeeded at any step.
+        success_last: of them, that succeeded at their last step.
+        returned: mean return of them.
+    """
+
+    evaluations: list[tuple[int, float, float]]
+    seconds: float
+    episodes: int
+    success: int
+    success_last: int
+    returned: float
+
+
+class Record:
+    """Evaluates a run between its iterations, and tests what came of it.
+
+    Args:
+        folder: of the run, where the result is written.
+        task: a `-v3` name.
+        every: environment steps from one evaluation to the next.
+        clock: seconds.
+    """
+
+    def __init__(self, folder: Path, task: str, every: int, clock: Callable[[], float] = time.monotonic):
+        self.folder, self.every, self._clock, self._judge = folder, every, clock, Judge(task)
+        self._since, self._seconds = clock(), 0.0
+        self._evaluations: list[tuple[int, float, float]] = []
+
+    def begin(self) -> None:
+        """Training begins now: what was before is start-up."""
+        self._since = self._clock()
+
+    def iteration(self, steps: int, act: Act) -> bool:
+        """An iteration has ended; evaluate where it is time. It never ends the run."""
+        if steps // self.every > len(self._evaluations):
+            self._seconds += self._clock() - self._since
+            self._evaluations.append((steps, self._seconds, self._judge(act)))
+            self._since = self._clock()
+        return False
+
+    def end(self, act: Act) -> None:
+        """Test the policy that came of it, and write the result."""
+        seconds = self._seconds + self._clock() - self._since
+        episodes = self._judge.test(act)
+        found: Finished = {
+            "evaluations": self._evaluations,
+            "seconds": seconds,
+            "episodes": len(episodes.success),
+            "success": int(episodes.success.sum()),
+            "success_last": int(episodes.success_last.sum()),
+            "returned": float(episodes.returned.mean()),
+        }
+        write_text(json.dumps(found) + "\n", self.folder / RESULT)
+
+
+def read_result(folder: Path) -> Finished:
+    """The result of a run in this folder.
+
+    Raises:
+        UserError: when there is none, or it is damaged.
+    """
+    try:
+        found: Any = json.loads((folder / RESULT).read_text())
+        missing = Finished.__required_keys__ - found.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder / RESULT} cannot be read: {error}; delete {folder}") from error
+    if missing:
+        raise UserError(f"{folder / RESULT} lacks {', '.join(sorted(missing))}; delete {folder}")
+    result: Finished = found
+    return result

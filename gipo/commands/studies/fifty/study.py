@@ -1,0 +1,104 @@
+"""All fifty tasks of MetaWorld v3 with one recipe, and rivals beside it on the same goals.
+
+Every entrant trains on every task with every seed, one run a core, and is judged by the same episodes of MetaWorld's
+own simulator: 20 every 10 000 environment steps (--every), whose time does not count, and 50 on other goals at the end.
+Ours are `gipo fit` with its default recipe and an objective each; the others are as their packages come. What takes
+hours a run (SAC) runs on tasks that are drawn by lot.
+
+  gipo-study fifty --tasks reach-v3 push-v3 --seeds 22 --entrants GIPO 'SB3 PPO' --frames 50000
+
+Writes fifty.csv (every run: success at any and at the last step of the test with 95 % intervals, return, steps and
+seconds of training to the first evaluation with success ≥ .9, and the command that makes it again), fifty.md (a row for
+every task; tasks that the recipe was developed on apart), curves.csv and fifty.png. A run that has ended is not made
+again: the same command goes on where it was stopped.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.fifty import entrants
+from gipo.commands.studies.fifty.entrants import Entry
+from gipo.commands.studies.fifty.figure import draw
+from gipo.commands.studies.fifty.record import RESULT, Record, read_result
+from gipo.commands.studies.fifty.rivals import RIVALS, train
+from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.pipeline.forks import Forks, fit
+from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.common.files import write_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `gipo-study fifty`."""
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="MetaWorld tasks (default: all fifty)")
+    parser.add_argument(
+        "--entrants", nargs="+", default=entrants.DEFAULT, metavar="NAME",
+        help=f"some of {', '.join((*entrants.OURS, *entrants.THEIRS))} (default: %(default)s)",
+    )  # fmt: skip
+    add_runs(parser, [22, 64, 99], "run")
+    add_numbers(parser, "--frames", 120_000, 10**10, "environment steps of a run")
+    add_numbers(parser, "--every", 10_000, 10**10, "environment steps from one evaluation to the next")
+    add_numbers(parser, "--lot", 8, 50, "tasks of those that take hours a run, drawn by lot")
+    add_numbers(parser, "--lot-seed", 0, 2**31 - 1, "seed of the lot", least=0)
+    add_more(parser, "--train", "`gipo fit`, of all runs of ours")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the runs that are not there, and write what came out."""
+    entrants.refuse_unknown(options.entrants)
+    tasks = options.tasks or all_tasks()
+    runs = entrants.plan(options.entrants, tasks, options.seeds, options.lot, options.lot_seed)
+    rows = run_all(runs, options)
+    write_table(rows, options.out / "fifty.csv")
+    lines = curves(rows, options.out)
+    write_table(lines, options.out / "curves.csv")
+    draw(lines, options.out / "fifty.png")
+    text = report(rows)
+    write_text(text + "\n", options.out / "fifty.md")
+    print(f"\n{text}")
+
+
+def all_tasks() -> list[str]:
+    """The fifty, in the order of the alphabet."""
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    return sorted(ALL_V3_ENVIRONMENTS)
+
+
+def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
+    """A row for every run, in order."""
+    forks = Forks()
+    done = sum((options.out / one.folder / RESULT).exists() for one in runs)
+
+    def make(one: Entry) -> Row:
+        folder = options.out / one.folder
+        if not (folder / RESULT).exists():
+            if one.entrant in entrants.OURS:
+                forks.run(folder, fit, folder, one.options(folder, options.frames, options.every, options.train))
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            else:
+                forks.run(folder, compete, folder, one, options.frames, options.every)
+            bar.update()
+        return row_of(one, read_result(folder), options.frames)
+
+    with (
+        tqdm(total=len(runs), initial=done, desc="fifty", unit="run", smoothing=0) as bar,
+        side_by_side(forks, options.processes) as pool,
+    ):
+        return list(in_order([pool.submit(make, one) for one in runs]))
+
+
+def compete(folder: Path, one: Entry, frames: int, every: int) -> None:
+    """In a process of its own: a rival's run."""
+
+    def work(_: int) -> None:
+        record = Record(folder, one.task, every)
+        record.end(train(RIVALS[entrants.THEIRS[one.entrant]], one.task, one.seed, frames, record))
+
+    once(folder, "compete", [one.entrant, one.task, str(one.seed), str(frames)], work, fresh=True)

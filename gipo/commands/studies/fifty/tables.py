@@ -1,0 +1,149 @@
+"""What the runs come to: a row for each, a row for each task, and what is said of many tasks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from gipo.commands.studies.fifty.entrants import Entry, is_development
+from gipo.commands.studies.fifty.record import Finished, read_result
+from gipo.commands.studies.run_tables import distinct
+from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval
+from gipo.common.intervals import wilson_interval, with_interval
+from gipo.common.tables import markdown
+
+Row = dict[str, Any]
+GOOD = 0.9  # success of an evaluation that counts as learned
+SIDES = {"developed on": True, "held out": False}
+NEVER = float("inf")
+
+
+def row_of(one: Entry, result: Finished, frames: int) -> Row:
+    """The row of a run in fifty.csv."""
+    found: Row = {
+        "task": one.task,
+        "side": next(name for name, developed in SIDES.items() if developed == is_development(one.task)),
+        "entrant": one.entrant,
+        "seed": one.seed,
+        "frames": frames,
+    }
+    for name in ("success", "success_last"):
+        rate, low, high = wilson_interval(result[name], result["episodes"])
+        found |= {name: rate, f"{name}_low": low, f"{name}_high": high}
+    first = next(((n, s) for n, s, success in result["evaluations"] if success >= GOOD), ("", ""))
+    return {
+        **found,
+        "return": result["returned"],
+        "steps_to_0.9": first[0],
+        "seconds_to_0.9": first[1],
+        "seconds": result["seconds"],
+        "command": one.command(frames),
+    }
+
+
+def curves(rows: Sequence[Row], out: Path) -> list[Row]:
+    """Every evaluation of every run, a row each."""
+    return [
+        {
+            **{name: row[name] for name in ("task", "entrant", "seed")},
+            "evaluation": number, "steps": steps, "seconds": seconds, "success": success,
+        }
+        for row in rows
+        for number, (steps, seconds, success) in enumerate(_finished(row, out)["evaluations"], 1)
+    ]  # fmt: skip
+
+
+def _finished(row: Row, out: Path) -> Finished:
+    return read_result(out / Entry(row["entrant"], row["task"], row["seed"]).folder)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """The text: what is said of many tasks, those developed on apart from those held out, and a row for every task."""
+    parts = []
+    for side in SIDES:
+        inside = [row for row in rows if row["side"] == side]
+        if inside:
+            count = len(distinct(inside, "task"))
+            parts += [f"## Tasks the recipe was {side}: {count}" if SIDES[side] else f"## Tasks {side}: {count}"]
+            parts += [summary(inside), by_task(inside)]
+    return "\n\n".join(parts)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """A row for every entrant, over the tasks that it ran on; compared with the first one on those that both did."""
+    first = rows[0]["entrant"]
+    head = (
+        "entrant", "tasks", "success, mean", "success, IQM", "success at the last step, IQM", "tasks ≥ .9",
+        "median seconds to .9", "probability that the first is better", "tasks on which it is at least as good",
+    )  # fmt: skip
+    table = []
+    for entrant in distinct(rows, "entrant"):
+        own = [row for row in rows if row["entrant"] == entrant]
+        tasks = distinct(own, "task")
+        per_task = scores(own, "success").mean(1)
+        table.append([
+            entrant, len(tasks), f"{per_task.mean():.2f}", _iqm(own, "success"), _iqm(own, "success_last"),
+            int((per_task >= GOOD).sum()), _seconds(rows, entrant, first),
+            *([""] * 2 if entrant == first else _compared(rows, entrant, first)),
+        ])  # fmt: skip
+    return markdown(head, table)
+
+
+def by_task(rows: Sequence[Row]) -> str:
+    """A row for every task: of each entrant mean success at any step, its seeds, and steps to the first ≥ .9."""
+    entrants = distinct(rows, "entrant")
+    table = []
+    for task in distinct(rows, "task"):
+        cells: list[str] = []
+        for entrant in entrants:
+            own = [row for row in rows if (row["task"], row["entrant"]) == (task, entrant)]
+            if not own:
+                cells.append("–")
+                continue
+            seeds = " ".join(f"{row['success']:.2f}" for row in own)
+            reached = median(row["steps_to_0.9"] or NEVER for row in own)
+            after = f", {reached / 1000:.0f}k" if reached < NEVER else ""
+            cells.append(f"{fmean(row['success'] for row in own):.2f} ({seeds}){after}")
+        table.append([task, *cells])
+    return markdown(("task", *(f"{entrant}: success (seeds), steps to .9" for entrant in entrants)), table)
+
+
+def scores(rows: Sequence[Row], name: str) -> Array:
+    """[tasks, seeds] of a score of one entrant's rows."""
+    by = {(row["task"], row["seed"]): row[name] for row in rows}
+    return np.array([[by[task, seed] for seed in distinct(rows, "seed")] for task in distinct(rows, "task")], float)
+
+
+def _iqm(rows: Sequence[Row], name: str) -> str:
+    middle, low, high = iqm_interval(scores(rows, name))
+    return with_interval(middle, max(0.0, low), min(1.0, high))
+
+
+def _seconds(rows: Sequence[Row], entrant: str, first: str) -> str:
+    """Median over the tasks that both learn (in the median of their seeds) of the seconds to that; ours beside it."""
+    to = {name: _seconds_to(rows, name) for name in (entrant, first)}
+    both = [task for task, seconds in to[entrant].items() if max(seconds, to[first].get(task, NEVER)) < NEVER]
+    if not both:
+        return "–"
+    own, other = (median(to[name][task] for task in both) for name in (entrant, first))
+    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {len(both)} tasks)"
+
+
+def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
+    own = [row for row in rows if row["entrant"] == entrant]
+    return {
+        task: median(row["seconds_to_0.9"] or NEVER for row in own if row["task"] == task)
+        for task in distinct(own, "task")
+    }
+
+
+def _compared(rows: Sequence[Row], entrant: str, first: str) -> list[str]:
+    """Probability that the first one's success is higher, and on how many tasks its mean is at least as high."""
+    theirs = [row for row in rows if row["entrant"] == entrant]
+    shared = set(distinct(theirs, "task"))
+    ours = [row for row in rows if row["entrant"] == first and row["task"] in shared]
+    a, b = scores(ours, "success"), scores(theirs, "success")
+    better = int((a.mean(1) >= b.mean(1)).sum())
+    return [with_interval(*improvement_interval(a, b)), f"{better} of {len(a)}"]

@@ -1,0 +1,183 @@
+"""The study of all tasks: who runs where, a row by hand, what is said of many, and runs that are made once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gipo.commands.studies import cli
+from gipo.commands.studies.fifty import entrants, judge, study, tables
+from gipo.commands.studies.fifty.entrants import Entry
+from gipo.commands.studies.fifty.judge import Episodes
+from gipo.commands.studies.fifty.judged import Judged, sampled
+from gipo.commands.studies.fifty.record import RESULT, Finished, Record, read_result
+from gipo.common.errors import UserError
+from gipo.policies import Spaces, TokenPolicy
+
+POLICY = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4))
+RESULTS: Finished = {
+    "evaluations": [(10_000, 4.0, 0.5), (20_000, 8.5, 0.9), (30_000, 13.0, 0.85)],
+    "seconds": 14.0, "episodes": 50, "success": 45, "success_last": 40, "returned": 1234.5,
+}  # fmt: skip
+
+
+class Judge:
+    """Gives what it is told to."""
+
+    def __init__(self, *successes: float):
+        self.successes = iter(successes)
+
+    def __call__(self, act: object) -> float:
+        return next(self.successes)
+
+    def test(self, act: object) -> Episodes:
+        return Episodes(np.array([True, True]), np.array([True, False]), np.array([10.0, 20.0]))
+
+
+def test_all_of_a_seed_come_before_the_next_and_what_takes_hours_runs_by_lot() -> None:
+    runs = entrants.plan(["GIPO", "SB3 SAC"], ["a-v3", "b-v3", "c-v3"], [1, 2], lot=1, lot_seed=0)
+    (drawn,) = entrants.by_lot(["c-v3", "a-v3", "b-v3"], 1, 0)
+    assert [one.seed for one in runs] == [1] * 4 + [2] * 4
+    assert {one.task for one in runs if one.entrant == "SB3 SAC"} == {drawn}
+    assert {one.task for one in runs if one.entrant == "GIPO"} == {"a-v3", "b-v3", "c-v3"}
+
+
+def test_the_fifty_are_all_there_and_twelve_are_developed_on() -> None:
+    tasks = study.all_tasks()
+    assert len(tasks) == 50
+    assert sum(map(entrants.is_development, tasks)) == 12
+
+
+def test_who_is_unknown_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'GIPPO': there is none; the nearest: GIPO"):
+        entrants.refuse_unknown(["GIPPO"])
+
+
+def test_seconds_are_of_training_alone(tmp_path: Path) -> None:
+    # begins at 100, two evaluations that take 50 s, ends at 210
+    clock = iter([0.0, 100.0, 104.0, 154.0, 158.0, 208.0, 210.0])
+    record = Record(tmp_path, "reach-v3", 10_000, clock=lambda: next(clock))
+    record._judge = Judge(0.25, 0.75)  # type: ignore[assignment]
+    record.begin()
+    for steps in (5_000, 10_240, 15_000, 20_000):
+        assert not record.iteration(steps, sampled(POLICY))
+    record.end(sampled(POLICY))
+    assert json.loads((tmp_path / RESULT).read_text()) == {
+        "evaluations": [[10_240, 4.0, 0.25], [20_000, 8.0, 0.75]],
+        "seconds": 10.0, "episodes": 2, "success": 2, "success_last": 1, "returned": 15.0,
+    }  # fmt: skip
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), ('{"seconds": 1}', "lacks episodes")):
+        (tmp_path / RESULT).write_text(text)
+        with pytest.raises(UserError, match=words):
+            read_result(tmp_path)
+
+
+def test_a_row_by_hand() -> None:
+    row = tables.row_of(Entry("GIPO", "push-v3", 22), RESULTS, 120_000)
+    assert (row["side"], row["success"], row["success_last"]) == ("developed on", 0.9, 0.8)
+    # Wilson's interval of 45 in 50
+    assert (row["success_low"], row["success_high"]) == pytest.approx((0.786, 0.957), abs=5e-4)
+    assert (row["steps_to_0.9"], row["seconds_to_0.9"], row["return"]) == (20_000, 8.5, 1234.5)
+    assert "--entrants 'GIPO' --tasks push-v3 --seeds 22" in row["command"]
+
+
+def test_many_tasks_by_hand() -> None:
+    def row(entrant: str, task: str, seed: int, success: int, seconds: float) -> dict[str, Any]:
+        found: Finished = {**RESULTS, "success": success, "evaluations": [(10_000, seconds, success / 50)]}
+        return tables.row_of(Entry(entrant, task, seed), found, 1)
+
+    rows = [
+        *(row("GIPO", "assembly-v3", seed, 50, 4.0) for seed in (1, 2)),
+        *(row("GIPO", "basketball-v3", seed, 10, 4.0) for seed in (1, 2)),
+        *(row("SB3 PPO", "assembly-v3", seed, 46, 10.0) for seed in (1, 2)),
+        *(row("SB3 PPO", "basketball-v3", seed, 20, 10.0) for seed in (1, 2)),
+    ]
+    text = tables.report(rows)
+    assert "## Tasks held out: 2" in text
+    assert "developed" not in text
+    ours, theirs = (line.split(" | ") for line in text.splitlines() if line.startswith(("| GIPO", "| SB3")))
+    assert [*ours[1:3], ours[5]] == ["2", "0.60", "1"]
+    assert theirs[2] == "0.66"
+    assert theirs[6] == "10 (GIPO: 4, 1 tasks)"
+    assert theirs[7].startswith("0.50 [")
+    assert theirs[8] == "1 of 2 |"
+    assert "| assembly-v3 | 1.00 (1.00 1.00), 10k | 0.92 (0.92 0.92), 10k |" in text
+
+
+def test_evaluation_samples_without_the_generator_of_training() -> None:
+    before = torch.get_rng_state()
+    act = sampled(POLICY)
+    actions = act(np.zeros((3, 39), np.float32))
+    assert actions.shape == (3, 4)
+    assert np.abs(actions).max() <= 1
+    assert not np.array_equal(actions, act(np.zeros((3, 39), np.float32)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_our_run_is_evaluated_when_due_and_tested_at_its_end(tmp_path: Path) -> None:
+    callback = Judged(str(tmp_path), "reach-v3", 10_000)
+    callback._record._judge = Judge(0.5, 0.9)  # type: ignore[assignment]
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(position=0))
+    module: Any = SimpleNamespace(policy=POLICY)
+    callback.on_train_start(trainer, module)
+    for steps in (9_000, 12_000, 21_000):
+        trainer.datamodule.position = steps
+        callback.on_train_batch_end(trainer, module)
+    callback.on_train_end(trainer, module)
+    found = read_result(tmp_path)
+    assert [(steps, success) for steps, _, success in found["evaluations"]] == [(12_000, 0.5), (21_000, 0.9)]
+    assert found["success"] == 2
+
+
+class InThisProcess:
+    """Calls a function here, where importing takes longer than a run."""
+
+    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
+        function(*args)
+
+    def end(self, patience: float = 0.0) -> None:
+        pass
+
+
+def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "Forks", InThisProcess)
+    monkeypatch.setattr(judge, "EPISODES", 1)
+    monkeypatch.setattr(judge, "TEST_EPISODES", 1)
+
+    def train(rival: object, task: str, seed: int, steps: int, witness: Record) -> Any:
+        witness.iteration(steps, sampled(POLICY))
+        return sampled(POLICY)
+
+    monkeypatch.setattr(study, "train", train)
+    args = [
+        "fifty",
+        "--tasks",
+        "reach-v3",
+        "--seeds",
+        "1",
+        "--entrants",
+        "GIPO",
+        "SB3 PPO",
+        "--frames",
+        "16",
+        "--every",
+        "16",
+    ]
+    args += ["--processes", "1", "--out", str(tmp_path), "--train", "data.frames_per_iteration=16", "data.rounds=1"]
+    args += ["data.batch=16", "data.collector.num_envs=2"]
+    cli.main(args)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT)}
+    assert len(written) == 2
+    assert {"fifty.csv", "fifty.md", "fifty.png", "curves.csv"} <= {path.name for path in tmp_path.iterdir()}
+    cli.main(args)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT)} == written

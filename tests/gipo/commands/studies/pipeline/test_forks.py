@@ -1,0 +1,60 @@
+"""Functions in processes of their own: what they say is kept, a failure is told with it, and they end together."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gipo.commands.studies.pipeline import forks
+from gipo.commands.studies.pipeline.forks import Forks
+from gipo.common.errors import UserError
+
+
+def say(words: str, code: int) -> None:
+    print(words)
+    if code:
+        raise UserError("there is no such thing")
+
+
+def last(folder: Path) -> None:
+    (folder / "started").write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+@pytest.fixture(autouse=True)
+def _light(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "IMPORTED", [])
+
+
+def test_what_it_says_is_beside_its_folder(tmp_path: Path) -> None:
+    Forks().run(tmp_path / "some" / "run-0.5", say, "hello", 0)
+    assert (tmp_path / "some" / "run-0.5.txt").read_text() == "hello\n"
+
+
+def test_a_failure_is_told_with_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)exit code 2; .*run.txt ends with:\nhello\n.*there is no such thing"):
+        Forks().run(tmp_path / "run", say, "hello", 1)
+
+
+def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
+    some, told = Forks(), []
+
+    def wait() -> None:
+        try:
+            some.run(tmp_path / "run", last, tmp_path)
+        except UserError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text():
+        time.sleep(0.05)
+    some.end()
+    thread.join(60)
+    assert told == ["the study has ended"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "started").read_text()), 0)
+    with pytest.raises(UserError, match="the study has ended"):
+        some.run(tmp_path / "other", say, "hello", 0)
