@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gipo.commands.studies.options import objective_flags
-from gipo.commands.studies.pipeline.forks import Fits
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.common.errors import UserError
@@ -57,12 +57,12 @@ class Makers:
 
     options: argparse.Namespace
     commands: Commands = field(default_factory=Commands)
-    fits: Fits = field(default_factory=Fits)
+    forks: Forks = field(default_factory=Forks)
 
     def end(self, patience: float = 0.0) -> None:
         """End whatever runs, and let nothing begin."""
         self.commands.end(patience)
-        self.fits.end(patience)
+        self.forks.end(patience)
 
     def clone(self, cell: Cell) -> None:
         """Demonstrate the task of a cell, and clone what was shown."""
@@ -76,7 +76,7 @@ class Makers:
             shown, "gipo-demos", args,
             lambda lock: self.commands.run("gipo-demos", args, shown / "gipo-demos.txt", lock), fresh=True,
         )  # fmt: skip
-        self.fits.fit(
+        self.forks.fit(
             folder,
             [
                 "--config=bc.yaml", f"--data.logs={shown / 'data'}", f"--data.ingest.cache={shown / 'stores'}",
@@ -88,7 +88,7 @@ class Makers:
     def post_train(self, cell: Cell) -> None:
         """Post-train the clone of a cell by its objective; only the figures are kept."""
         options, folder = self.options, self.options.out / cell.folder
-        self.fits.fit(
+        self.forks.fit(
             folder,
             [
                 "--config=from_demonstrations.yaml",

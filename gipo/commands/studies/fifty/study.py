@@ -28,7 +28,7 @@ from gipo.commands.studies.fifty.record import RESULT, Record, read_result
 from gipo.commands.studies.fifty.rivals import RIVALS, train
 from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
 from gipo.commands.studies.options import add_more, add_numbers, add_runs
-from gipo.commands.studies.pipeline.forks import Forks, fit
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import once
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.common.files import write_text
@@ -80,7 +80,7 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
         folder = options.out / one.folder
         if not (folder / RESULT).exists():
             if one.entrant in entrants.OURS:
-                forks.run(folder, fit, folder, one.options(folder, options.frames, options.every, options.train))
+                forks.fit(folder, one.options(folder, options.frames, options.every, options.train))
                 shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             else:
                 forks.run(folder, compete, folder, one, options.frames, options.every)

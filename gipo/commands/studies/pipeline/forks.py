@@ -48,6 +48,10 @@ class Forks:
         if process.exitcode:
             raise UserError(f"a run ended with exit code {process.exitcode}; {output} ends with:\n{tail(output)}")
 
+    def fit(self, folder: Path, options: Sequence[str]) -> None:
+        """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end."""
+        self.run(folder, _fit, folder, options)
+
     def end(self, patience: float = 0.0) -> None:
         """End the runs, and let none begin.
 
@@ -68,8 +72,7 @@ class Forks:
             raise UserError("the study has ended")
 
 
-def fit(folder: Path, options: Sequence[str]) -> None:
-    """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end."""
+def _fit(folder: Path, options: Sequence[str]) -> None:
     last = folder / "checkpoints" / "last.ckpt"
 
     def work(_: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gipo.commands.studies.pipeline.forks import Forks, fit
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
@@ -53,7 +53,7 @@ class Race:
     def _row(self, forks: Forks, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]
         options = [f"data.task={trial.task}", f"seed_everything={trial.seed}", f"data.total_frames={self.frames}"]
-        forks.run(folder, fit, folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
+        forks.fit(folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
         return {"task": trial.task, "seed": trial.seed, "frames": self.frames, **scores(folder), **trial.levels}
 

@@ -79,7 +79,7 @@ def test_options_that_make_no_sense_are_refused(extra: list[str], reason: str, t
 
 def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Path, list[str]]] = []
-    monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Fits.fit", lambda self, *run: asked.append(run))
+    monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Forks.fit", lambda self, *run: asked.append(run))
     monkeypatch.setattr("gipo.commands.studies.pipeline.processes.Commands.run", lambda self, *run: None)
     from gipo.commands.studies.cli import build_parser
 

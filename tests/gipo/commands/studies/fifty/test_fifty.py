@@ -16,6 +16,7 @@ from gipo.commands.studies.fifty.entrants import Entry
 from gipo.commands.studies.fifty.judge import Episodes
 from gipo.commands.studies.fifty.judged import Judged, sampled
 from gipo.commands.studies.fifty.record import RESULT, Finished, Record, read_result
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
 
@@ -137,14 +138,11 @@ def test_our_run_is_evaluated_when_due_and_tested_at_its_end(tmp_path: Path) -> 
     assert found["success"] == 2
 
 
-class InThisProcess:
+class InThisProcess(Forks):
     """Calls a function here, where importing takes longer than a run."""
 
     def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
         function(*args)
-
-    def end(self, patience: float = 0.0) -> None:
-        pass
 
 
 def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.studies import cli
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.recipe import study
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Trial, deal
@@ -129,7 +130,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     class Forks:
         """Writes what a run would, but no second time."""
 
-        def run(self, folder: Path, function: object, _: Path, options: list[str]) -> None:
+        def fit(self, folder: Path, options: list[str]) -> None:
             if not (folder / "curves.csv").exists():
                 if len(made) == 5:
                     raise UserError("the machine went down")
@@ -156,14 +157,11 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "rounds.csv").read_text().count("\n") == 17
 
 
-class InThisProcess:
+class InThisProcess(Forks):
     """Calls a function here, where importing takes longer than a run."""
 
     def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
         function(*args)
-
-    def end(self, patience: float = 0.0) -> None:
-        pass
 
 
 def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
