@@ -117,7 +117,7 @@ class Straightforward:
         if index % options.actor_every == 0:
             behaviour = Categorical(logits=batch["behaviour_params"].float())
             kl = kl_divergence(behaviour, policy).mean()
-            total = policy_loss + options.losses.kl_coef * kl - options.losses.entropy_coef * entropy
+            total = policy_loss + options.kl_coef * kl - options.losses.entropy_coef * entropy
             loss = loss + total / math.sqrt(index + 1)
         for optimizer in self._optimizers:
             optimizer.zero_grad()

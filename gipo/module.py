@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
+from gipo.learning.anchor import Anchor
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
@@ -35,6 +36,8 @@ class GIPOModule(UpdatingModule):
         objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`, or one of
             `gipo.baselines`.
         kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
+        kl_target: KL of an action dimension, nats, that the weight of the anchor is moved to meet, once an iteration,
+            from `kl_coef` on; null holds it.
         kl_estimator: sampled estimate of the anchor from the log-ratio: `gipo.objectives.k1`, `.k2` or `.k3`.
         kl_exact: compute the anchor exactly instead; needs `data.store_params=true`.
         entropy_coef: weight of the entropy bonus.
@@ -66,6 +69,7 @@ class GIPOModule(UpdatingModule):
         critic_warmup: int = 0,
         objective: Objective = GIPO(),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
+        kl_target: float | None = None,
         kl_estimator: Callable = k3,
         kl_exact: bool = False,
         entropy_coef: float = 0.0,
@@ -90,7 +94,8 @@ class GIPOModule(UpdatingModule):
         super().__init__(
             policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
         )
-        self.objective, self.losses = objective, Losses(objective, kl_coef, kl_estimator, entropy_coef)
+        self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
+        self.kl_coef, self.anchor = kl_coef, Anchor(kl_coef, kl_target)
         self.register_buffer("objective_memory", objective.memory())
         self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
         self.human_coef = human_coef
@@ -154,7 +159,11 @@ class GIPOModule(UpdatingModule):
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)
-        self.log_dict(iteration.metrics() | self.policy.value_scale.figures() | {"skipped": self.skipped.float()})
+        metrics = iteration.metrics()
+        if not warming_up:
+            self.anchor.meet(metrics["kl"])
+        figures = self.policy.value_scale.figures() | self.anchor.figures()
+        self.log_dict(metrics | figures | {"skipped": self.skipped.float()})
 
     def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""
@@ -205,7 +214,7 @@ class GIPOModule(UpdatingModule):
     def _terms(self, batch: TensorDictBase, samples: Samples) -> PolicyTerms:
         terms = self._policy_terms(
             self.policy, batch["observation"], batch["latent"], batch["log_prob"], samples,
-            batch["behaviour_params"] if self.kl_exact else None, self.objective_memory,
+            self.anchor.weight, batch["behaviour_params"] if self.kl_exact else None, self.objective_memory,
         )  # fmt: skip
         if self.objective_memory is not None and terms.surrogate.memory is not None:
             self.objective_memory.copy_(ranks.averaged(terms.surrogate.memory))
@@ -229,7 +238,7 @@ class GIPOModule(UpdatingModule):
     def _refuse_bad_options(self) -> None:
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
         not_negative = (
-            "losses.kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",
+            "kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",
             "lr_final",
         )  # fmt: skip
         for name in (*positive, *not_negative):

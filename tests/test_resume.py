@@ -55,8 +55,9 @@ SETTINGS = {
         "model__reuse": 3,
         "model__actor_every": 2,
     },
-    "warm-up frames, cosine decay": {
+    "warm-up frames, cosine decay, adaptive anchor": {
         "data__warmup_frames": 64, "model__lr_warmup": 2, "model__lr_final": 0.0, "model__max_grad_norm": 0.01,
+        "model__kl_target": 1e-4,
     },
     "authors' network, no normaliser": {
         "model__policy__network": "gipo.networks.SharedEncoder",

@@ -51,7 +51,6 @@ class Losses:
     """The losses of the policy and of the critic, with the options of `GIPOModule` that they depend on."""
 
     objective: Objective
-    kl_coef: float
     kl_estimator: Callable[[Tensor], Tensor]
     entropy_coef: float
 
@@ -62,12 +61,14 @@ class Losses:
         latent: Tensor,
         behaviour_log_prob: Tensor,
         samples: Samples,
+        anchor: Tensor,
         behaviour_params: Tensor | None,
         memory: Tensor | None = None,
     ) -> PolicyTerms:
         """The policy's loss; `behaviour_params` where the anchor is exact, `memory` where the objective has one.
 
-        Samples are [N], the rest is of decisions [B]. Observations are as `Policy.standardised` gives them.
+        The anchor's weight β is a scalar. Samples are [N], the rest is of decisions [B]. Observations are as
+        `Policy.standardised` gives them.
         """
         features = policy.encode(standardised)
         params = policy.params_of(features)
@@ -84,7 +85,7 @@ class Losses:
         else:
             kl = masked_mean(self.kl_estimator(torch.where(surrogate.used, log_ratio, 0.0)), surrogate.used)
         # L = L_policy + β·KL(μ‖π) − η·H(π)
-        loss = surrogate.loss + self.kl_coef * kl
+        loss = surrogate.loss + anchor * kl
         if self.entropy_coef:
             entropies = policy.entropy(params).flatten(0, -2)
             loss = loss - self.entropy_coef * masked_mean(entropies, surrogate.used)

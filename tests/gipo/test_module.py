@@ -20,6 +20,7 @@ from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, note
 from gipo.common.errors import UserError
 from gipo.learning.losses import Losses
 from gipo.learning.updates import MAX_SKIPS_IN_A_ROW
+from gipo.learning.value_scale import PopArt
 from gipo.module import GIPOModule
 from gipo.networks import SharedEncoder
 from gipo.objectives import GIPO, Elements, Figures, Objective, Terms, masked_mean, policy_loss
@@ -458,6 +459,7 @@ COMPILED = {
     "value-only reuse": {"reuse": 4, "actor_every": 2},
     "critic first": {"critic_warmup": 1},
     "entropy bonus": {"entropy_coef": 0.01},
+    "anchor that moves, PopArt": {"kl_target": 0.001, "value_scale": PopArt},
     "an objective that remembers": {"objective": AgeAwareGIPO(probability_floor=0.1, joint=True)},
     "an objective of whole batches": {"objective": M2PO()},
 }

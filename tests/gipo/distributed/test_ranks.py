@@ -95,7 +95,7 @@ def learn(strategy: str | None, options: dict[str, Any]) -> tuple[dict[str, Tens
 
 
 RECIPES = {
-    "ours": {"policy_lr": 1e-3, "value_lr": 2e-3, "max_grad_norm": 0.5},
+    "ours": {"policy_lr": 1e-3, "value_lr": 2e-3, "max_grad_norm": 0.5, "kl_target": 0.01},
     "value-only reuse, entropy, warm-up, PopArt": {
         "reuse": 3, "actor_every": 2, "entropy_coef": 0.01, "critic_warmup": 1, "max_grad_norm": 0.05,
         "value_scale": PopArt,
