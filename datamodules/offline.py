@@ -14,7 +14,7 @@ from datamodules.ingest import IngestOptions
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
-from datamodules.replay.logs import Logs
+from datamodules.replay.logs import Logs, successful
 from datamodules.replay.observation_moments import learn_moments
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
@@ -43,6 +43,7 @@ class OfflineDataModule(PolicyDataModule):
         reward_scale: factor on rewards where advantages are computed.
         min_ess: the run is refused when the effective sample size of the data, as a share, is below this for the
             policy it starts from.
+        successes_only: learn from episodes that succeeded alone.
         ingest: how sources are checked and converted.
         behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
         action_low: lower bounds of an action, for sources that do not say them.
@@ -67,6 +68,7 @@ class OfflineDataModule(PolicyDataModule):
         human_share: float | None = None,
         reward_scale: float = 0.1,
         min_ess: float = 0.02,
+        successes_only: bool = False,
         ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
         behaviour: BehaviourOptions | None = None,
         action_low: list[float] | None = None,
@@ -81,7 +83,7 @@ class OfflineDataModule(PolicyDataModule):
         self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
-        self.min_ess, self.human_share = min_ess, human_share
+        self.min_ess, self.human_share, self.successes_only = min_ess, human_share, successes_only
         if human_share is not None and sampler is not None:
             raise UserError("data.human_share says what is drawn, and so does data.sampler; leave one of the two out")
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
@@ -159,6 +161,7 @@ class OfflineDataModule(PolicyDataModule):
         policy = self.whole_policy()
         if self._replay is None:
             frames = self.logs.frames(policy, self.needs_behaviour)
+            frames = successful(frames) if self.successes_only else frames
             self._replay = LogReplay(
                 frames, self.estimator, self.sampler, self.reward_scale, self.own_seed, self.human_share
             )

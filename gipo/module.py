@@ -43,8 +43,8 @@ class GIPOModule(UpdatingModule):
         entropy_coef: weight of the entropy bonus.
         value_coef: weight of the critic's loss.
         value_scale: what the critic's outputs mean: `gipo.learning.value_scale.PopArt`, `.Standardised` or
-            `.SymlogTwoHot`; null for values as they are, for which `data.reward_scale` has to bring them near 1. With
-            `init_from` null is that of the checkpoint.
+            `.SymlogTwoHot`, or the `.Expectile` of IQL; null for values as they are, for which `data.reward_scale` has
+            to bring them near 1. With `init_from` null is that of the checkpoint.
         human_coef: weight of −log π of what persons did in logs; 0 leaves their steps to the critic alone.
         normalise_advantages: standardise advantages within each batch.
         reuse: updates on every batch.

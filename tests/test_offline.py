@@ -13,6 +13,7 @@ import torch
 
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
+from gipo.learning.value_scale import Expectile
 from gipo.module import GIPOModule
 from gipo.policies import GaussianPolicy
 from robots.log import Step, append_label, read_log
@@ -300,6 +301,31 @@ def test_sparse_success_is_reward_enough(robot: Robot, tmp_path: Path) -> None:
     for part in (target[:10], target[22:]):
         assert torch.allclose(part, part[-1:].expand_as(part), atol=1e-4)
         assert abs(float(part[0]) - 1) > 0.01
+
+
+@pytest.mark.parametrize("rival", ["bc", "awr", "iql"])
+def test_a_rival_learns_from_the_same_logs(rival: str, robot: Robot, tmp_path: Path) -> None:
+    log = robot.log(tmp_path / "a.mcap", (10, 12, 8), seed=5)  # unknown, success (terminated), failure
+    options = {"model__init_from": robot.checkpoint, "data__ingest__policies": robot.folder, "model__critic_warmup": 0}
+    args = fit_args(tmp_path / "run", log, config="post_train.yaml", data__iterations=1, **options)
+    main([*args, f"--config=post_train_{rival}.yaml"])
+    found = load_checkpoint(last(tmp_path / "run"))
+    after, before = policy_from(found), policy_from(load_checkpoint(robot.checkpoint))
+    assert any((a != b).any() for a, b in zip(after.actor_parameters(), before.actor_parameters(), strict=True))
+    target = found["OfflineDataModule"]["replay"]["value_target"]
+    assert len(target) == (12 if rival == "bc" else 30)
+    scale = after.value_scale
+    assert isinstance(scale, Expectile) == (rival == "iql")
+    if rival == "iql":
+        assert scale.config() == {"tau": 0.7}
+
+
+def test_successes_alone_need_a_success(robot: Robot, tmp_path: Path, capsys: Capture) -> None:
+    log = robot.log(tmp_path / "a.mcap", (10,), seed=5)
+    options = {"model__init_from": robot.checkpoint, "data__ingest__policies": robot.folder}
+    with pytest.raises(SystemExit, match="2"):
+        main(fit_args(tmp_path / "run", log, config="post_train_bc.yaml", **options))
+    assert "no episode of the logs is known to have succeeded" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["TokenPolicy", "GaussianPolicy"])

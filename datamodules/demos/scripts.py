@@ -34,7 +34,7 @@ ScriptMaker = Callable[[EnvBase], Script]
 """Makes the script of an episode, which has begun in the one simulator of this environment."""
 
 
-class Scripted:
+class FunctionScript:
     """A function from observation to action as a script.
 
     Args:
@@ -59,13 +59,13 @@ def script_of(task: Simulation, path: str | None) -> ScriptMaker:
     if path is not None:
         return _users(path)
     if isinstance(task, MetaWorldTask):
-        return lambda env: Scripted(_metaworld_policy(task.name), MOVES)
+        return lambda env: FunctionScript(_metaworld_policy(task.name), MOVES)
     if _is_libero(task):
         from datamodules.envs.libero.script import PickAndPlace
 
         def pick_and_place(env: EnvBase) -> Script:
             act = PickAndPlace(_inner(env).simulator(0))
-            return Scripted(lambda observation: act(), MOVES)
+            return FunctionScript(lambda observation: act(), MOVES)
 
         return pick_and_place
     raise UserError(
@@ -95,14 +95,14 @@ def _users(path: str) -> ScriptMaker:
     if not callable(found):
         raise UserError(f"--script {path}: there is no such class or function; it is named module.NAME")
     if not inspect.isclass(found):
-        return lambda env: Scripted(found)
+        return lambda env: FunctionScript(found)
 
     def make(env: EnvBase) -> Script:
         kind: Any = found
         made = kind(_inner(env)) if inspect.signature(kind).parameters else kind()
         if not callable(made):
             raise UserError(f"--script {path}: its instances must be callable, observation [O] → action [D]")
-        return Scripted(made, getattr(made, "noisy", None))
+        return FunctionScript(made, getattr(made, "noisy", None))
 
     return make
 

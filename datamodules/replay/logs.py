@@ -129,6 +129,20 @@ class Logs:
         return {name: found[name] for name in NAMES if found[name] is not None}
 
 
+def successful(frames: TensorDictBase) -> TensorDictBase:
+    """Select of transitions [M] those whose episode succeeded.
+
+    Raises:
+        UserError: when there are none.
+    """
+    rows = (frames["success"] == 1).nonzero().squeeze(-1)
+    if not len(rows):
+        raise UserError(
+            "data.successes_only leaves nothing: no episode of the logs is known to have succeeded (gipo-robot label)"
+        )
+    return frames[rows]
+
+
 def _notes(store: Store) -> list[str]:
     """What a person should know of what was read, left out and assumed; the whole of it stands in the store."""
     facts = store.facts

@@ -6,12 +6,14 @@ of the factor before log π, because log π itself would say nothing of the poli
 
 from gipo.baselines.clipped import ASPO, DPPO, DecoupledPPO, binary_kl, probability_change
 from gipo.baselines.entropy import ESPO, entropy_groups, group_mean
+from gipo.baselines.regression import AWR
 from gipo.baselines.second_moment import M2PO, largest_left_out
 from gipo.baselines.sequence import GMPO, GSPO, VESPO, over_sequence
 from gipo.baselines.truncated import CISPO, MIS, TIS
 
 __all__ = [
     "ASPO",
+    "AWR",
     "CISPO",
     "DPPO",
     "ESPO",

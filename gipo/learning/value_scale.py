@@ -134,6 +134,33 @@ class PopArt(Standardised):
         super().__init__(rate)
 
 
+class Expectile(ValueScale):
+    """Values that lean towards the better of what may follow: expectiles, as IQL learns them (arXiv 2110.06169, eq. 5).
+
+    With one-step targets r + γV(s'), `data.estimator.lam=0`, it is IQL's critic without a network for Q: where the
+    same action leads to the same state, as in a simulator, Q(s, a) is r + γV(s') itself. Where chance decides what
+    follows, it takes luck for skill (arXiv 2307.11949).
+
+    Args:
+        tau: which expectile; .5 is the mean, towards 1 it is the best that the data hold.
+    """
+
+    def __init__(self, tau: float = 0.7):
+        super().__init__()
+        if not 0 < tau < 1:
+            raise UserError(f"value_scale.tau must lie in (0, 1), got {tau}")
+        self.tau = tau
+
+    def config(self) -> dict[str, Any]:
+        """Arguments from which a scale of the same kind is made anew."""
+        return {"tau": self.tau}
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """|τ − 1[u < 0]|·u² of what a target is above the value, u."""
+        above = target - outputs.squeeze(-1)
+        return torch.where(above > 0, self.tau, 1 - self.tau) * above**2
+
+
 class SymlogTwoHot(ValueScale):
     """A categorical over bins that are evenly spaced in symlog(V) = sign(V)·log(1 + |V|), learned by cross-entropy.
 

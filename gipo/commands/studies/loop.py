@@ -25,7 +25,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_gap, add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.headings import Narrator, Stage
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, parse_gap
@@ -45,10 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 60, 10**5, "episodes to learn from, a round")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
-    parser.add_argument(
-        "--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE",
-        help="how the robot differs from the simulator; fields of robots.drivers.sim.RealityGap (%(default)s)",
-    )  # fmt: skip
+    add_gap(parser, GAP)
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
 

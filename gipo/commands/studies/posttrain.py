@@ -4,6 +4,10 @@ The policies that `gipo-study loop` trained in simulation are deployed on its ro
 older versions of each: from 1, 3 and 6 saved checkpoints back. Every objective post-trains the deployed policy on the
 same logs, with the same number of updates, and is driven on the same goals.
 
+Beside the objectives stand what a robot team would try first on the same logs, each with its own settings
+(post_train_bc.yaml, _awr and _iql): cloning of the episodes that succeeded (FilteredBC), advantage-weighted regression
+(AWR) and implicit Q-learning (IQL).
+
 Logs hold whole episodes of the robot, so that the age of data is not the phase of its episode here.
 
 Writes runs.csv (every run), posttrain.csv (interquartile mean of the gain in any-step success over seeds, with 95 %
@@ -22,7 +26,15 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import draw_intervals, pyplot, save_figure, write_table
 from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
-from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_unknown
+from gipo.commands.studies.options import (
+    add_gap,
+    add_more,
+    add_numbers,
+    add_objectives,
+    add_runs,
+    objective_flags,
+    refuse_unknown,
+)
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import parse_gap
 from gipo.commands.studies.pipeline.stages import Stages
@@ -38,6 +50,7 @@ from gipo.common.tables import markdown
 plt = pyplot()
 
 COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
+RIVALS = {"FilteredBC": "post_train_bc.yaml", "AWR": "post_train_awr.yaml", "IQL": "post_train_iql.yaml"}
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
 
 
@@ -45,12 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what is post-trained, on logs of which age, and how the robot differs."""
     parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
     add_runs(parser, [22, 64, 99, 234, 360], "run")
-    add_objectives(parser, ["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"], "")
+    ours = ["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"]
+    add_objectives(parser, [*ours, *RIVALS], "; options after a colon, GIPO:sigma=0.5; or a rival")
     add_numbers(parser, "--back", [1, 3, 6], 1000, "checkpoints back")
     add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
-    parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
+    add_gap(parser, GAP)
     add_more(parser, "--post", "post-training")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
@@ -72,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
-    refuse_unknown(options.objectives)
+    refuse_unknown(each for each in options.objectives if each not in RIVALS)
     stages = Stages(parse_gap(options.gap))
     if options.frames % (EVERY * 1000):
         raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
@@ -115,13 +129,15 @@ def post_train(
     """
     folder = options.out / f"seed-{seed}"
     where = folder / f"back-{back}-{objective}"
-    extra = [f"--model.objective={objective}", *(f"--{option}" for option in options.post)]
+    chosen = [f"--config={RIVALS[objective]}"] if objective in RIVALS else objective_flags(objective)
+    extra = [*chosen, *(f"--{option}" for option in options.post)]
     init = options.loops / f"seed-{seed}" / "train" / "checkpoints" / "last.ckpt"
     logs = [folder / f"logs-{back}"]
     checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", seed, extra)
     policy = stages.export(checkpoint, where / "policy.onnx")
     after = stages.drive(policy, where / "compared", options.episodes, COMPARISON).rate
-    label = objective.rpartition(".")[2]
+    name, colon, settings = objective.partition(":")
+    label = name.rpartition(".")[2] + colon + settings
     return {"seed": seed, "back": back, "objective": label, "before": before, "after": after, "gain": after - before}
 
 

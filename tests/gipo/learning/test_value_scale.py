@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
-from gipo.learning.value_scale import PopArt, Standardised, SymlogTwoHot, ValueScale, symexp, symlog
+from gipo.learning.value_scale import Expectile, PopArt, Standardised, SymlogTwoHot, ValueScale, symexp, symlog
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy, build
 from gipo.vla.policies import VLATokenPolicy
@@ -56,6 +56,36 @@ def test_a_two_hot_target_is_decoded_as_what_it_was() -> None:
     # bins are .5 apart: symlog(e^.7 − 1) = .7 is 1.4 bins above the middle one
     low, share = scale.two_hot(torch.tensor(math.exp(0.7) - 1))
     assert (int(low), float(share)) == (11, pytest.approx(0.4, abs=1e-5))
+
+
+def test_an_expectile_is_where_what_is_above_and_below_balance() -> None:
+    scale = Expectile(tau=0.7)
+    torch.testing.assert_close(
+        scale.loss(torch.tensor([[1.0], [1.0]]), torch.tensor([3.0, 0.0])), torch.tensor([0.7 * 4, 0.3 * 1])
+    )
+    # Σ |τ − 1[u < 0]|·u = 0 at V = .7 for targets 0 and 1: .7·(1 − V) = .3·V
+    value = torch.tensor([[0.0]], requires_grad=True)
+    for _ in range(400):
+        (slope,) = torch.autograd.grad(scale.loss(value.expand(2, 1), torch.tensor([0.0, 1.0])).mean(), value)
+        value = (value - 0.2 * slope).detach().requires_grad_()
+    assert float(value.detach()) == pytest.approx(0.7, abs=1e-4)
+    plain = ValueScale().loss(torch.tensor([[1.0]]), torch.tensor([3.0]))
+    torch.testing.assert_close(2 * Expectile(0.5).loss(torch.tensor([[1.0]]), torch.tensor([3.0])), plain)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, float("nan")])
+def test_an_expectile_lies_between_worst_and_best(tau: float) -> None:
+    with pytest.raises(UserError, match=r"value_scale.tau must lie in \(0, 1\)"):
+        Expectile(tau)
+
+
+def test_the_loss_is_torchrls() -> None:
+    from torchrl.objectives import IQLLoss
+
+    value, target = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        Expectile(0.8).loss(value.unsqueeze(-1), target), IQLLoss.loss_value_diff(target - value, 0.8)
+    )
 
 
 def test_values_beyond_the_bins_are_the_outermost() -> None:

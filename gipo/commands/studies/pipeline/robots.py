@@ -12,6 +12,8 @@ from robots.log import files_below, read_log
 from robots.settings.annotations import arguments
 from robots.settings.assignments import parse_settings
 
+GAPS = {"late": ("delay=4", "friction_scale=3")}  # settings by the name of a gap
+
 
 @dataclass(frozen=True)
 class RobotScore:
@@ -59,13 +61,17 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
 
 
 def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
-    """Fields of the simulated robot's `RealityGap` from `key=value`, checked before anything is trained for them.
+    """Fields of the simulated robot's `RealityGap`, checked before anything is trained for them.
+
+    Args:
+        settings: each `key=value`, or a name of GAPS.
 
     Raises:
         UserError: when there is no such field, or its value is out of range.
     """
+    named = [setting for each in settings for setting in GAPS.get(each, (each,))]
     try:
-        gap = arguments(RealityGap, parse_settings(settings), "")
+        gap = arguments(RealityGap, parse_settings(named), "")
         RealityGap(**gap)
     except UserError as error:
         raise UserError(f"--gap {' '.join(settings)}: {error}") from error

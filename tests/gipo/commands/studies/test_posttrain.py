@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies import posttrain
-from gipo.commands.studies.cli import main
+from gipo.commands.studies.cli import build_parser, main
+from gipo.commands.studies.pipeline.robots import RobotScore
+from gipo.commands.studies.pipeline.stages import Stages
 
 GAINS = {
     (1, "GIPO"): [0.1, 0.2, 0.3, 0.4, 0.9], (1, "PPOClip"): [0.0, 0.1, 0.1, 0.2, 0.3],
@@ -77,6 +79,29 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs(
     error = capsys.readouterr().err
     assert reason in error
     assert error.count("\n") == 1
+
+
+def test_a_rival_has_settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    class NoStages(Stages):
+        def post_train(self, *args: Any) -> Path:
+            asked.append(args[-1])
+            return tmp_path
+
+        def export(self, *args: Any) -> Path:
+            return tmp_path
+
+        def drive(self, *args: Any) -> RobotScore:
+            return RobotScore((True, False), (1.0, 0.0))
+
+    options = build_parser("posttrain").parse_args(["posttrain", "--post", "data.rounds=2", "--gap", "late"])
+    assert set(posttrain.RIVALS) < set(options.objectives)
+    for name in ("GIPO:sigma=0.5", "IQL"):
+        row = posttrain.post_train(NoStages({}), options, 22, 3, name, before=0.1)
+        assert (row["objective"], row["after"]) == (name, 0.5)
+    assert asked[0] == ["--model.objective=GIPO", "--model.objective.sigma=0.5", "--data.rounds=2"]
+    assert asked[1] == ["--config=post_train_iql.yaml", "--data.rounds=2"]
 
 
 @pytest.mark.campaign
