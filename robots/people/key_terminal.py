@@ -12,7 +12,7 @@ from robots.session import prompt
 ESCAPES = {b"A": "up", b"B": "down", b"C": "right", b"D": "left"}  # what follows ESC [ or ESC O
 # Waits for the end of its standard input, which is our end, and gives the terminal back. Signals of the keyboard do not
 # reach it, for it has a session of its own.
-GUARD = 'cat >/dev/null; exec stty "$0" <&"$1"'
+GUARD = 'cat >&2; exec stty "$0" <&1'
 
 
 class KeyTerminal:
@@ -33,9 +33,8 @@ class KeyTerminal:
         self._before = termios.tcgetattr(self._descriptor)
         saved = subprocess.run(["stty", "-g"], stdin=self._descriptor, capture_output=True, text=True, check=True)
         self._guard: subprocess.Popen[bytes] | None = subprocess.Popen(
-            ["sh", "-c", GUARD, saved.stdout.strip(), str(self._descriptor)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            pass_fds=[self._descriptor], start_new_session=True,
+            ["sh", "-c", GUARD, saved.stdout.strip()],
+            stdin=subprocess.PIPE, stdout=self._descriptor, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
     def begin(self) -> None:

@@ -16,7 +16,7 @@ from robots.spec import RobotSpec
 OURS = {
     "keyboard": "robots.people.keyboard:Keyboard",
     "gamepad": "robots.people.gamepad:gamepad",
-    "scripted": "robots.people.scripted:Scripted",
+    "scripted": "robots.people.scripted:ScriptedOperator",
 }
 
 

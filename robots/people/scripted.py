@@ -14,7 +14,7 @@ from robots.people.operator import Operator, Said
 from robots.spec import RobotSpec
 
 
-class Scripted(Operator):
+class ScriptedOperator(Operator):
     """Looks on while the reward rises; where it does not, helps until the task is done, or for a while.
 
     Whoever has seen the task done once helps no more in that episode.

@@ -1,0 +1,145 @@
+"""The gamepad: evdev's own event objects through a pipe in place of a device file; a real device where uinput is."""
+
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gipo.common.errors import UserError
+from robots.base import Observation
+from robots.people.gamepad import Gamepad, gamepad
+from robots.people.operator import Said
+from tests.robots.builders import make_spec
+
+evdev = pytest.importorskip("evdev", reason="the extra gamepad, of Linux")
+from evdev import AbsInfo, InputEvent  # noqa: E402
+from evdev import ecodes as e  # noqa: E402
+
+SEEN = Observation(np.zeros(5), 1)
+EVENT = struct.Struct("llHHi")  # as the kernel writes it
+ABS = [(code, AbsInfo(0, -32768, 32767, 16, 128, 0)) for code in (e.ABS_X, e.ABS_Y, e.ABS_RX, e.ABS_RY)]
+KEYS = [e.BTN_TR, e.BTN_SOUTH, e.BTN_EAST, e.BTN_NORTH, e.BTN_SELECT]
+
+
+class PipedDevice:
+    """What of `evdev.InputDevice` is used, reading the kernel's structures from a pipe."""
+
+    def __init__(self) -> None:
+        self.fd, self.feed = os.pipe()
+        os.set_blocking(self.fd, False)
+        self.state, self.held, self.closed = dict(ABS), [], 0
+
+    def capabilities(self) -> dict[int, Any]:
+        return {e.EV_ABS: list(self.state.items()), e.EV_KEY: KEYS}
+
+    def absinfo(self, code: int) -> Any:
+        return self.state[code]
+
+    def active_keys(self) -> list[int]:
+        return self.held
+
+    def read(self) -> Iterator[Any]:
+        data = os.read(self.fd, EVENT.size * 64)  # raises BlockingIOError, as evdev does
+        return iter([InputEvent(*EVENT.unpack_from(data, at)) for at in range(0, len(data), EVENT.size)])
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def say(self, *events: tuple[int, int, int]) -> None:
+        os.write(self.feed, b"".join(EVENT.pack(0, 0, *event) for event in events))
+
+
+@pytest.fixture
+def device() -> Iterator[PipedDevice]:
+    found = PipedDevice()
+    yield found
+    os.close(found.fd)
+
+
+def test_sticks_move_while_the_shoulder_is_held(device: PipedDevice) -> None:
+    pad = Gamepad(device, make_spec())
+    pad.begin()
+    assert not pad.engaged()
+    device.say((e.EV_KEY, e.BTN_TR, 1), (e.EV_ABS, e.ABS_X, 32767), (e.EV_ABS, e.ABS_Y, 32767), (e.EV_SYN, 0, 0))
+    np.testing.assert_allclose(pad.action(SEEN), [1, -1, 0], atol=1e-4, err_msg="up is where it counts down")
+    assert pad.engaged()
+    device.say((e.EV_ABS, e.ABS_X, 2000), (e.EV_ABS, e.ABS_Y, 0), (e.EV_ABS, e.ABS_RY, -16384), (e.EV_KEY, e.BTN_TR, 0))
+    np.testing.assert_allclose(
+        pad.action(SEEN), [0, 0, (0.5 - 0.1) / 0.9], atol=1e-4, err_msg="sticks never quite rest"
+    )
+    assert not pad.engaged()
+
+
+def test_buttons_say_how_it_goes(device: PipedDevice) -> None:
+    pad = Gamepad(device, make_spec())
+    pressed = [(e.EV_KEY, key, value) for key in KEYS[1:] for value in (1, 2, 0)]  # held down repeats
+    device.say(*pressed)
+    pad.action(SEEN)
+    words = [pad.said() for _ in range(5)]
+    assert words == [Said(success=True), Said(success=False), Said(reward=1.0), Said(discard=True), None]
+    device.say(*pressed)
+    pad.begin()
+    assert pad.said() is None, "what was said between episodes is not of the next"
+
+
+def test_what_the_kernel_dropped_is_looked_up(device: PipedDevice) -> None:
+    pad = Gamepad(device, make_spec())
+    device.state[e.ABS_X] = AbsInfo(32767, -32768, 32767, 16, 128, 0)
+    device.held = [e.BTN_TR]
+    device.say((e.EV_SYN, e.SYN_DROPPED, 0))
+    np.testing.assert_allclose(pad.action(SEEN)[0], 1, atol=1e-4)
+    assert pad.engaged()
+
+
+def test_one_that_is_unplugged_is_told(device: PipedDevice) -> None:
+    pad = Gamepad(device, make_spec())
+    os.close(device.feed)
+    with pytest.raises(OSError, match="the gamepad has gone"):
+        pad.action(SEEN)
+    pad.close()
+    assert device.closed == 1
+
+
+def test_a_robot_with_more_dimensions_than_axes_is_refused(device: PipedDevice) -> None:
+    del device.state[e.ABS_RY]
+    with pytest.raises(UserError, match="too few axes for the 3 action dimensions of fake"):
+        Gamepad(device, make_spec())
+
+
+def test_no_gamepad_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evdev, "list_devices", list)
+    with pytest.raises(UserError, match="there is no gamepad that may be read; name one with --operator-set device="):
+        gamepad(make_spec())
+    with pytest.raises(UserError, match="the gamepad /no/such/event cannot be opened: No such file"):
+        gamepad(make_spec(), "/no/such/event")
+    (tmp_path / "event0").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be opened"):
+        gamepad(make_spec(), str(tmp_path / "event0"))
+
+
+@pytest.mark.skipif(not os.access("/dev/uinput", os.W_OK), reason="/dev/uinput is not there or may not be written to")
+def test_a_real_device_of_the_kernel() -> None:
+    created = evdev.UInput({e.EV_KEY: KEYS, e.EV_ABS: ABS}, name="gipo test pad")
+    try:
+        pad = gamepad(make_spec(), created.device.path)
+        created.write(e.EV_KEY, e.BTN_TR, 1)
+        created.write(e.EV_ABS, e.ABS_X, 32767)
+        created.syn()
+        _until(lambda: pad.action(SEEN)[0] > 0.99)
+        assert pad.engaged()
+    finally:
+        created.close()
+    with pytest.raises(OSError):  # noqa: PT011 - ENODEV, as the device is gone
+        _until(lambda: pad.action(SEEN)[0] < 0)
+
+
+def _until(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
