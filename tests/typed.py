@@ -44,7 +44,8 @@ SMALLER = {
         --factors decay --train data.frames_per_iteration=16 trainer.check_val_every_n_epoch=1 data.rounds=1
         data.batch=16 data.collector.num_envs=1 data.evaluation.episodes=1 data.evaluation.num_envs=1""",
     r"^gipo-study demonstrations": """--tasks reach-v3 --seeds 22 --objectives GIPO --buffers 1 --demonstrations 2
-        --iterations 1 --frames 1000 --episodes 1 --processes 1 --clone data.rounds=1 data.evaluation.num_envs=1
+        --iterations 1 --frames 1000 --frames-per-iteration 1000 --episodes 1 --processes 1
+        --clone data.rounds=1 data.evaluation.num_envs=1
         --post data.rounds=1 data.evaluation.num_envs=1""",
     r"^gipo-study fifty": """--tasks reach-v3 --seeds 1 --entrants GIPO --frames 16 --every 16 --processes 1
         --train data.frames_per_iteration=16 data.rounds=1 data.batch=16 data.collector.num_envs=2""",

@@ -16,7 +16,6 @@ from gipo.common.errors import UserError
 Row = dict[str, Any]
 # One run a core, evaluated at its end alone.
 PLAIN = ("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--data.evaluation.num_envs=10")
-PER_ITERATION = 1000  # environment steps between two updates of post-training
 SCORES = {"success": "val/success", "last": "val/success_last", "return": "val/return"}
 
 
@@ -87,15 +86,15 @@ class Makers:
 
     def post_train(self, cell: Cell) -> None:
         """Post-train the clone of a cell by its objective; only the figures are kept."""
-        options, folder = self.options, self.options.out / cell.folder
+        options, folder, every = self.options, self.options.out / cell.folder, self.options.frames_per_iteration
         self.forks.fit(
             folder,
             [
                 "--config=from_demonstrations.yaml",
                 f"--model.init_from={options.out / cell.clone / 'checkpoints' / 'last.ckpt'}",
-                f"--data.total_frames={options.frames}", f"--data.frames_per_iteration={PER_ITERATION}",
-                f"--data.capacity={cell.buffer * PER_ITERATION}", "--data.collector.workers=0", "--checkpoint.every=50",
-                *self._shared(cell, -(-options.frames // PER_ITERATION)), *objective_flags(cell.objective),
+                f"--data.total_frames={options.frames}", f"--data.frames_per_iteration={every}",
+                f"--data.capacity={cell.buffer * every}", "--data.collector.workers=0", "--checkpoint.every=10",
+                *self._shared(cell, -(-options.frames // every)), *objective_flags(cell.objective),
                 *(f"--{each}" for each in options.post),
             ],
         )  # fmt: skip

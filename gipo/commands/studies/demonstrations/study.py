@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_numbers(parser, "--iterations", 30, 10**6, "iterations of cloning")
     add_numbers(parser, "--frames", 120_000, 10**10, "environment steps of post-training")
+    add_numbers(parser, "--frames-per-iteration", 4000, 10**7, "of these between two versions")
     add_numbers(parser, "--episodes", 50, 10**5, "goals of the comparison")
     add_more(parser, "--clone", "cloning")
     add_more(parser, "--post", "post-training")

@@ -92,8 +92,8 @@ def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, mo
     assert {"--config=bc.yaml", "--data.iterations=30", "--trainer.check_val_every_n_epoch=30"} <= set(cloning)
     assert run.parent == clone.parent
     assert {
-        f"--model.init_from={clone}/checkpoints/last.ckpt", "--data.capacity=16000", "--model.objective=PPOClip",
-        "--model.objective.clip=0.5", "--trainer.check_val_every_n_epoch=120", "--data.collector.workers=0",
+        f"--model.init_from={clone}/checkpoints/last.ckpt", "--data.capacity=64000", "--model.objective=PPOClip",
+        "--model.objective.clip=0.5", "--trainer.check_val_every_n_epoch=30", "--data.collector.workers=0",
     } <= set(training)  # fmt: skip
     same = {"--seed_everything=64", "--data.task=assembly-v3", "--data.evaluation.episodes=50"}
     assert same <= set(cloning) & set(training)
@@ -106,6 +106,7 @@ def test_the_study_runs_end_to_end_and_again_makes_nothing(tmp_path: Path, capsy
     command = [
         "demonstrations", "--out", str(tmp_path), "--tasks", "reach-v3", "--seeds", "3", "--buffers", "1",
         "--objectives", "GIPO", "PPOClip", "--demonstrations", "2", "--iterations", "2", "--frames", "1000",
+        "--frames-per-iteration", "1000",
         "--episodes", "1", "--processes", "1", "--clone", *few, "--post", *few, "model.critic_warmup=0",
     ]  # fmt: skip
     main(command)
