@@ -12,7 +12,7 @@ from robots.log import files_below, read_log
 from robots.settings.annotations import arguments
 from robots.settings.assignments import parse_settings
 
-GAPS = {"late": ("delay=4", "friction_scale=3")}  # settings by the name of a gap
+GAPS = {"late": ("delay=36", "friction_scale=30")}  # settings by the name of a gap
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ def test_the_summary_by_hand() -> None:
 
 def test_gaps() -> None:
     assert parse_gap(["action_offset=.45", "delay=2"]) == {"action_offset": 0.45, "delay": 2}
-    assert parse_gap(["late", "delay=1"]) == {"delay": 1, "friction_scale": 3}  # what is named last holds
+    assert parse_gap(["late", "delay=1"]) == {"delay": 1, "friction_scale": 30}  # what is named last holds
     for text, reason in (("speed=2", "speed"), ("delay=-1", "delay is -1"), ("delay", "must be key=value")):
         with pytest.raises(UserError, match=rf"--gap {text}: .*{reason}"):
             parse_gap([text])
