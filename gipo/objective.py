@@ -42,7 +42,7 @@ class Elements(NamedTuple):
 
     Shapes broadcast against that of x: [N, D] is by element, [N, 1] by sample. Only x has a gradient.
 
-    Args:
+    Attributes:
         log_ratio: x [N, D], nats, finite.
         advantage: A [N, 1], finite.
         used: [N, D] bool; False where x = 0 and A = 0 stand for an element that is left out.

@@ -86,6 +86,7 @@ LONG = (
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
     r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
+    r"--out studies/(development|claim)",  # days of training: their options are parsed where the study is tested
     r"^gipo-study demonstrations",  # three commands: its own test makes them, in the campaign
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed

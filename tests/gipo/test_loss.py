@@ -22,10 +22,11 @@ from torch.distributions import Categorical, Independent, Normal
 from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss, PPOLoss, ValueEstimators
 
-from gipo.baselines import ASPO, ESPO
+from gipo.adaptive import AgeAwareGIPO
+from gipo.baselines import ASPO, DPPO, ESPO, GSPO, M2PO, VESPO, DecoupledPPO
 from gipo.common.errors import UserError
 from gipo.loss import GIPOLoss
-from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, policy_loss
+from gipo.objectives import GIPO, SAPO, NoClip, Objective, PPOClip, masked_mean, policy_loss
 
 OBSERVATION, D, BATCH = 5, 3, 64
 
@@ -173,16 +174,60 @@ def test_a_summed_log_prob_has_one_ratio_per_action() -> None:
 
 
 def test_tokens_have_one_ratio_per_dimension() -> None:
-    torch.manual_seed(0)
-    logits = TensorDictModule(
-        nn.Sequential(nn.Linear(OBSERVATION, D * 7), nn.Unflatten(-1, (D, 7))), ["observation"], ["logits"]
-    )
-    tokens = ProbabilisticActor(logits, in_keys=["logits"], distribution_class=Categorical, return_log_prob=True)
-    data = batch(tokens)
-    out = GIPOLoss(tokens, critic())(data)
-    x = tokens.get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    data = batch(tokens())
+    out = GIPOLoss(tokens(), critic())(data)
+    x = tokens().get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
     assert x.shape == (BATCH, D)
     torch.testing.assert_close(out["loss_objective"], policy_loss(GIPO(), x, data["advantage"].squeeze(-1)).loss)
+
+
+def tokens() -> ProbabilisticActor:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(OBSERVATION, D * 7), nn.Unflatten(-1, (D, 7)))
+    logits = TensorDictModule(body, ["observation"], ["logits"])
+    return ProbabilisticActor(logits, in_keys=["logits"], distribution_class=Categorical, return_log_prob=True)
+
+
+@pytest.mark.parametrize("objective", [VESPO(), GSPO(), M2PO(), DecoupledPPO(), DPPO(), AgeAwareGIPO(sigma_age=0.2)])
+@pytest.mark.parametrize("as_column", [False, True])
+def test_objectives_that_see_more_see_it_here_too(objective: Objective, as_column: bool) -> None:
+    of = tokens()
+    data, age = batch(of), torch.arange(BATCH) % 9
+    data["age"] = age.unsqueeze(-1) if as_column else age
+    out = GIPOLoss(of, critic(), objective=objective)(data)
+    log_prob = of.get_dist(data).log_prob(data["action"])
+    x = log_prob - data["action_log_prob"]
+    expected = policy_loss(objective, x, data["advantage"].squeeze(-1), age=age, log_prob=log_prob)
+    torch.testing.assert_close(out["loss_objective"], expected.loss)
+    torch.testing.assert_close(out["weight"], masked_mean(expected.weight, expected.used))
+
+
+def test_a_summed_log_prob_is_a_sequence_of_its_own() -> None:
+    data = batch(actor(summed))
+    out = GIPOLoss(actor(summed), critic(), objective=VESPO())(data)
+    x = actor(summed).get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    expected = policy_loss(VESPO(), x.unsqueeze(-1), data["advantage"].squeeze(-1))
+    torch.testing.assert_close(out["loss_objective"], expected.loss)
+
+
+def test_what_an_objective_remembers_is_part_of_the_loss_module() -> None:
+    data = batch(actor())
+    loss = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO())
+    with pytest.raises(UserError, match="AgeAwareGIPO needs the age of the data"):
+        loss(data)
+    data["age"] = torch.arange(BATCH) % 9
+    loss.eval()
+    loss(data)
+    assert not loss.state_dict()["objective_memory"].any()
+    loss.train()
+    loss(data)
+    assert loss.state_dict()["objective_memory"].all()
+    assert "objective_memory" not in GIPOLoss(actor(), critic()).state_dict()
+
+
+def test_densities_are_no_probabilities() -> None:
+    with pytest.raises(UserError, match="DPPO needs the probability of a token"):
+        GIPOLoss(actor(), critic(), objective=DPPO())(batch(actor()))
 
 
 def test_a_composite_distribution_has_one_ratio_per_action() -> None:

@@ -1,4 +1,4 @@
-"""How often the intervals of few runs hold: IQM, probability of improvement and share, on simulated scores.
+"""How often the intervals of few runs hold: IQMs, probability of improvement and share, on simulated scores.
 
 Scores are normal with unit deviation, the strata at different means, so that the true figures are known: by formula,
 or for the interquartile mean from a million draws.
@@ -16,6 +16,7 @@ from gipo.commands.studies.statistics import (
     Interval,
     improvement_interval,
     interquartile_mean,
+    iqm_difference_interval,
     iqm_interval,
     performance_profile,
     share_interval,
@@ -67,3 +68,8 @@ def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> I
         truth = float(norm.cdf(shift / 2**0.5))
         yield row(f"probability of improvement, shift {shift:g}", truth, partial(improvement, shift))
     yield row(f"share of runs above {THRESHOLD:g}", float(norm.sf(THRESHOLD - means).mean()), share)
+
+    def difference() -> Interval:
+        return iqm_difference_interval(scores(), scores(), RESAMPLINGS)
+
+    yield row("difference of interquartile means", 0.0, difference)

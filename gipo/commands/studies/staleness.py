@@ -10,9 +10,11 @@ side, each a `gipo fit` in a folder of its own, all of one seed before the next:
   gipo-study staleness --tasks reach-v3 --seeds 22 64 99 --objectives GIPO GIPO:sigma=0.5 PPOClip --ages 1 16 128
 
 Writes runs.csv (every run: final return and success, measured age, what became of old samples), staleness.csv
-(interquartile means over tasks and seeds with 95 % intervals), improvement.csv (probability that
-the first objective is better than another), profiles.csv, staleness.png, profiles.png and staleness.md. A finished run
-is not run again, an interrupted one goes on: the same command ends with the tables of a study that nobody stopped.
+(interquartile means over tasks and seeds with 95 % intervals), improvement.csv (by how much, and how probably, the
+first objective is better than another), tasks.csv (means of every task), settings.csv (of every objective the mean and
+the worst over the ages, and which setting of its class is best), profiles.csv, staleness.png, profiles.png and
+staleness.md. A finished run is not run again, an interrupted one goes on: the same command ends with the tables of a
+study that nobody stopped.
 --runs FILE … makes the tables and figures of such runs.csv again, and runs nothing; LABEL=FILE adds the label to its
 objectives, so that studies of the same tasks can be compared on one scale.
 """
@@ -45,11 +47,13 @@ from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
     Row,
+    by_task,
     improvements,
     plot_profiles,
     plot_staleness,
     profiles,
     report,
+    settings,
     summarise,
 )
 from gipo.common.errors import UserError
@@ -131,6 +135,8 @@ def run(options: argparse.Namespace) -> None:
     write_table(table, options.out / "staleness.csv")
     write_table(compared, options.out / "improvement.csv")
     write_table(curves, options.out / "profiles.csv")
+    write_table(by_task(rows), options.out / "tasks.csv")
+    write_table(settings(table), options.out / "settings.csv")
     plot_staleness(table, options.out / "staleness.png")
     plot_profiles(curves, options.out / "profiles.png")
     tasks, seeds = (len({row[column] for row in rows}) for column in ("task", "seed"))

@@ -12,6 +12,7 @@ from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import (
     Array,
     improvement_interval,
+    iqm_difference_interval,
     iqm_interval,
     min_max,
     performance_profile,
@@ -36,6 +37,12 @@ MECHANISM = {
     "kl": "kl",
 }
 SHARES = {"ppo_dead": "dead to PPO's clip", "suppressed": "weight < 0.001", "ess": "effective sample size"}
+MECHANISMS = {  # tables of the text: figures, and how they are written
+    "What becomes of the samples: dead to PPO's clip / weight < 0.001 / effective sample size.": dict.fromkeys(
+        SHARES, ".2f"
+    ),
+    "How far the policy is from those that acted: KL / 95 % of |log ρ|, nats.": {"kl": ".3f", "log_ratio_p95": ".2f"},
+}
 NORMALISED = "normalised return"
 THRESHOLDS = np.linspace(0, 1, 51)
 INTERVALS = "95 % intervals over runs (t, with the stratified bootstrap's deviation)"
@@ -80,15 +87,46 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
 
 
 def improvements(rows: Sequence[Row]) -> list[Row]:
-    """For every age: the probability that a run of the first objective returns more than one of another."""
+    """For every age, of the first objective against each other one: by how much, and how probably, it returns more.
+
+    The difference is of the interquartile means of normalised returns.
+    """
     cells = scores(rows)[NORMALISED]
     first, *others = distinct(rows, "objective")
     table = []
     for age, other in product(distinct(rows, "age"), others):
         probability, low, high = improvement_interval(cells[age, first], cells[age, other])
         found = {"probability": probability, "low": low, "high": high}
+        difference = iqm_difference_interval(cells[age, first], cells[age, other])
+        found |= dict(zip(("difference", "difference low", "difference high"), difference, strict=True))
         table.append({"age": age, "objective": first, "other": other, **found})
     return table
+
+
+def by_task(rows: Sequence[Row]) -> list[Row]:
+    """Means over the seeds of every task, age and objective: normalised return, and the scores that all runs have."""
+    by_score, cells = scores(rows), distinct(rows, "age", "objective")
+    return [
+        {"task": task, "age": cell[0], "objective": cell[1]}
+        | {name: float(found[cell][index].mean()) for name, found in by_score.items()}
+        for index, task in enumerate(distinct(rows, "task"))
+        for cell in cells
+    ]
+
+
+def settings(table: Sequence[Row]) -> list[Row]:
+    """Every objective by its interquartile means over the ages: mean and worst; the best mean of its class is marked.
+
+    What stands before the colon of a name is the class, what follows its settings.
+    """
+    found = []
+    for objective in distinct(table, "objective"):
+        over_ages = [row[NORMALISED] for row in table if row["objective"] == objective]
+        family = objective.partition(":")[0]
+        found.append({"family": family, "objective": objective, "mean": np.mean(over_ages), "worst": min(over_ages)})
+    for row in found:
+        row["best of its class"] = row["mean"] == max(each["mean"] for each in found if each["family"] == row["family"])
+    return found
 
 
 def profiles(rows: Sequence[Row]) -> list[Row]:
@@ -125,23 +163,28 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
             for cell, row in cells.items()
         }
         lines += ["", by_age(score, intervals)]
-    lines += ["", "What becomes of the samples: dead to PPO's clip / weight < 0.001 / effective sample size.", ""]
-    shares = {cell: " / ".join(f"{row[name]:.2f}" for name in SHARES) for cell, row in cells.items()}
-    lines += [by_age("", shares), ""]
+    for words, figures in MECHANISMS.items():
+        shown = {
+            cell: " / ".join(f"{row[name]:{form}}" for name, form in figures.items()) for cell, row in cells.items()
+        }
+        lines += ["", words, "", by_age("", shown)]
+    lines.append("")
+    return "\n".join([*lines, *(_verdict(age, names, cells, compared) for age in ages)])
+
+
+def _verdict(age: int, names: Sequence[str], cells: Mapping[tuple[int, str], Row], compared: Sequence[Row]) -> str:
+    """Whether the first objective returns most at one age, and how probably a run of it more than one of another."""
     first = names[0]
-    for age in ages:
-        own = cells[age, first][NORMALISED]
-        better = [name for name in names[1:] if cells[age, name][NORMALISED] >= own]
-        won = f"{first} does not win, {', '.join(better)} came out no lower" if better else f"{first} returns most"
-        chances = ", ".join(
-            f"{row['other']} {with_interval(row['probability'], row['low'], row['high'])}"
-            for row in compared
-            if row["age"] == age
-        )
-        lines.append(f"- Buffer of {age}: {won}.")
-        if chances:
-            lines[-1] += f" Probability that a run of it returns more than one of {chances}."
-    return "\n".join(lines)
+    own = cells[age, first][NORMALISED]
+    better = [name for name in names[1:] if cells[age, name][NORMALISED] >= own]
+    won = f"{first} does not win, {', '.join(better)} came out no lower" if better else f"{first} returns most"
+    chances = ", ".join(
+        f"{row['other']} {with_interval(row['probability'], row['low'], row['high'])}"
+        for row in compared
+        if row["age"] == age
+    )
+    more = f" Probability that a run of it returns more than one of {chances}." if chances else ""
+    return f"- Buffer of {age}: {won}.{more}"
 
 
 def plot_staleness(table: Sequence[Row], path: Path) -> None:

@@ -5,6 +5,8 @@ import contextlib
 import csv
 import itertools
 import os
+import random
+import re
 import shlex
 import signal
 import subprocess
@@ -19,9 +21,12 @@ import yaml
 
 from gipo.cli import main as gipo
 from gipo.commands.studies import cli, staleness, staleness_figures
+from gipo.commands.studies.options import _find
 from gipo.commands.studies.pipeline.processes import Commands
+from gipo.commands.studies.recipe.candidates import TASKS
 from gipo.commands.studies.staleness import Run, read_run
 from gipo.common.errors import UserError
+from tests.needs import needs_sim
 from tests.runs import CONTEXT
 
 TABLES = ("runs.csv", "staleness.csv", "improvement.csv", "profiles.csv", "staleness.md")
@@ -207,12 +212,34 @@ def test_tables_by_hand() -> None:
         assert row["normalised return low"] <= row["normalised return"] <= row["normalised return high"]
     better = {row["age"]: row["probability"] for row in staleness_figures.improvements(rows())}
     assert better == {1: (1 + 0) / 2, 9: (1 + 0.5) / 2}
+    differences = {row["age"]: row["difference"] for row in staleness_figures.improvements(rows())}
+    # the middle two of A: .8, .5 and .5, .25; of B: .4, .75, .6, 1 and 0, .2, .25, 0
+    assert differences == pytest.approx({1: 0.65 - 0.675, 9: 0.375 - 0.1})
     profile = {
         row["threshold"]: row["share"]
         for row in staleness_figures.profiles(rows())
         if (row["age"], row["objective"]) == (1, "A")
     }
     assert [profile[0.0], profile[0.5], profile[1.0]] == [1.0, 0.5, 0.0]
+
+
+def test_tasks_and_settings_by_hand() -> None:
+    means = {
+        (row["task"], row["age"], row["objective"]): row["normalised return"]
+        for row in staleness_figures.by_task(rows())
+    }
+    assert len(means) == 8
+    assert means["easy", 1, "A"] == pytest.approx(0.9)
+    assert means["hard", 9, "B"] == pytest.approx(0.125)
+    table = [
+        {"age": age, "objective": name, "normalised return": value}
+        for name, values in {"A": (0.5, 0.1), "A:x=1": (0.4, 0.3), "B": (0.9, 0.9)}.items()
+        for age, value in zip((1, 9), values, strict=True)
+    ]
+    assert [(*row.values(),) for row in staleness_figures.settings(table)] == [
+        ("A", "A", pytest.approx(0.3), 0.1, False), ("A", "A:x=1", pytest.approx(0.35), 0.3, True),
+        ("B", "B", pytest.approx(0.9), 0.9, True),
+    ]  # fmt: skip
 
 
 def test_the_report_says_where_the_first_objective_does_not_win() -> None:
@@ -303,6 +330,38 @@ def test_refusals(words: list[str], says: str, tmp_path: Path, capsys: pytest.Ca
     assert error.count("\n") == 1
     assert says in error
     assert not list(tmp_path.iterdir())
+
+
+PAGE = Path(__file__).parents[4] / "docs" / "staleness.md"
+
+
+def test_the_study_that_is_registered_can_be_run_as_it_is_written() -> None:
+    lines = [
+        line for line in PAGE.read_text().splitlines() if re.match(r"gipo-study .*studies/(development|claim)", line)
+    ]
+    parser = argparse.ArgumentParser()
+    staleness.add_arguments(parser)
+    plans = [parser.parse_known_args(shlex.split(line)[2:])[0] for line in lines]
+    assert [len(plan.objectives) for plan in plans] == [22, 8, 8, 8, 8]
+    for plan in plans:
+        staleness._refuse(plan)
+        for objective in plan.objectives:
+            name, *settings = re.split("[:,]", objective)
+            _find(name)(**{key: yaml.safe_load(value) for key, value in (each.split("=") for each in settings)})
+    development, confirmation = plans[:2]
+    assert development.tasks == TASKS
+    assert len(set(confirmation.tasks)) == 15
+
+
+@needs_sim
+def test_the_five_tasks_were_drawn_by_lot() -> None:
+    import metaworld
+
+    (line,) = [line for line in PAGE.read_text().splitlines() if "studies/claim --tasks" in line]
+    paper, drawn = (tasks := line.partition("--tasks ")[2].partition(" --")[0].split())[:10], tasks[10:]
+    rest = sorted(set(metaworld.ALL_V3_ENVIRONMENTS) - {*paper, *TASKS})
+    assert len(rest) == 30
+    assert random.Random(17).sample(rest, 5) == drawn
 
 
 def test_options_of_the_study_are_those_of_its_axis() -> None:

@@ -1,15 +1,18 @@
 """Statistics of few runs: hand numbers, the figures of rliable 1.2.0, and intervals that hold as often as they say."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 
 from gipo.commands.studies.statistics import (
     improvement_interval,
     interquartile_mean,
+    iqm_difference_interval,
     iqm_interval,
     min_max,
     performance_profile,
@@ -59,6 +62,16 @@ def test_the_interval_of_a_mean_of_one_stratum_is_students() -> None:
     assert iqm_interval(np.array([[1.0, 2.0, 3.0]])) == pytest.approx((2, 2 - half, 2 + half), abs=0.05)
     assert iqm_interval(np.array([[1.0, 2.0, 3.0]]), level=0.5) == pytest.approx((2, 2 - 0.4714, 2 + 0.4714), abs=0.01)
     assert iqm_interval(np.array([[1.0], [2.0]])) == (1.5, -np.inf, np.inf)  # one run says nothing of its spread
+
+
+def test_the_interval_of_a_difference_of_means_of_one_stratum_is_welchs() -> None:
+    ours, theirs = np.array([[1.0, 2.0, 4.0]]), np.array([[0.0, 5.0, 5.5]])  # of three runs none is left out
+    middle, low, high = iqm_difference_interval(ours, theirs, draws=200_000)
+    known = ttest_ind(ours[0], theirs[0], equal_var=False).confidence_interval(0.95)
+    assert middle == pytest.approx(ours.mean() - theirs.mean())
+    assert (low, high) == pytest.approx((known.low, known.high), rel=0.02)
+    assert iqm_difference_interval(ours[:, :1], theirs)[1:] == (-math.inf, math.inf)
+    assert iqm_difference_interval(ours * 0 + 1, theirs * 0) == (1.0, 1.0, 1.0)
 
 
 def test_runs_are_resampled_within_their_stratum() -> None:
