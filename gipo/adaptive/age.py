@@ -25,7 +25,7 @@ class AgeAwareGIPO(ContextObjective):
     cut there. With this bound Hoeffding's inequality holds for a mean of gradients of mixed ages (`gipo-study theory`).
 
     Args:
-        sigma: σ₀, the width of fresh data where A > 0, nats.
+        sigma_fresh: σ₀, the width of fresh data where A > 0, nats.
         sigma_age: σ₁, what each version adds to the squared width, nats; None measures it: the slope of x² on k, over
             all batches, those long ago counting less. `weight/sigma_age` logs it.
         sigma_max: largest width, nats.
@@ -40,7 +40,7 @@ class AgeAwareGIPO(ContextObjective):
         log_ratio_bound: upper bound on log(w·ρ), nats; `sigma_max` keeps it at 2 by default.
     """
 
-    sigma: float = 0.3
+    sigma_fresh: float = 0.3
     sigma_age: float | None = None
     sigma_max: float = 2.0
     sigma_neg_ratio: float = 1.0
@@ -51,10 +51,12 @@ class AgeAwareGIPO(ContextObjective):
     log_ratio_bound: float = 5.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "sigma", "sigma_max", "sigma_neg_ratio")
+        require_positive(self, "sigma_fresh", "sigma_max", "sigma_neg_ratio")
         require_bound(self.log_ratio_bound)
-        if not self.sigma <= self.sigma_max:
-            raise UserError(f"AgeAwareGIPO.sigma, {self.sigma}, must not be above sigma_max, {self.sigma_max}")
+        if not self.sigma_fresh <= self.sigma_max:
+            raise UserError(
+                f"AgeAwareGIPO.sigma_fresh, {self.sigma_fresh}, must not be above sigma_max, {self.sigma_max}"
+            )
         for name, most in (("sigma_age", math.inf), ("advantage_gain", math.inf), ("probability_floor", 1.0)):
             value = getattr(self, name)
             if value is not None and not (0 <= value <= most and math.isfinite(value)):
@@ -86,7 +88,7 @@ class AgeAwareGIPO(ContextObjective):
         a = seen.advantage
         drift = a.new_tensor(self.sigma_age**2) if self.sigma_age is not None else self._measured(seen).to(a)
         # σ_k² = (σ₀² + k·σ₁²)·(1 + g·A²), at most σ_max²
-        variance = (self.sigma**2 + seen.age * drift) * (1 + self.advantage_gain * a**2)
+        variance = (self.sigma_fresh**2 + seen.age * drift) * (1 + self.advantage_gain * a**2)
         scale = by_sign(a, 1.0, self.sigma_neg_ratio) ** 2
         return variance.clamp(max=self.sigma_max**2) * scale, drift.sqrt()
 

@@ -117,8 +117,12 @@ def _terms(
 ) -> tuple[Tensor, Tensor]:
     """Trust weight and contribution [M, D], float64, means over both signs of the advantage; 0 where not finite."""
     age = age.to(x.dtype).clamp(min=0).unsqueeze(-1)
-    both = [Elements(x, torch.full_like(x[:, :1], sign), finite, age, log_prob=log_prob) for sign in (1.0, -1.0)]
-    signs = [masked_terms(objective, blanked(one))[0] for one in both]
+    both = [
+        blanked(Elements(x, torch.full_like(x[:, :1], sign), finite, age, log_prob=log_prob, memory=objective.memory()))
+        for sign in (1.0, -1.0)
+    ]
+    # what it remembers is what these logs say
+    signs = [masked_terms(objective, seen._replace(memory=objective.remember(seen)))[0] for seen in both]
     weight, contribution = (
         torch.where(finite, (good.double() + bad.double()) / 2, 0.0)
         for good, bad in zip(*(terms[1:] for terms in signs), strict=True)

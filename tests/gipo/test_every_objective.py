@@ -1,6 +1,7 @@
 """What holds for every objective of the package: gradients, the on-policy limit, bounds, hostile input."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ EVERY: dict[str, tuple[Objective, float]] = {  # with the largest contribution t
     "dppo": (DPPO(), 20.0),
     "dppo-kl": (DPPO(change=binary_kl, delta=0.05), 20.0),
     "age": (AgeAwareGIPO(), math.exp(2)),
-    "age-given": (AgeAwareGIPO(sigma=0.5, sigma_age=0.2, sigma_max=1.0), math.exp(0.5)),
+    "age-given": (AgeAwareGIPO(sigma_fresh=0.5, sigma_age=0.2, sigma_max=1.0), math.exp(0.5)),
     "age-outward": (AgeAwareGIPO(outward_only=True), math.exp(2)),
     "age-joint": (AgeAwareGIPO(joint=True, outward_only=True), math.exp(2)),
     "age-gain": (AgeAwareGIPO(advantage_gain=1.0), math.exp(2)),
@@ -96,6 +97,13 @@ def test_no_contribution_is_beyond_the_bound(objective: Objective, largest: floa
             found, _ = judged(objective, x, torch.full((len(x),), sign))
             assert found.contribution.max() <= largest * (1 + 1e-5)
             assert found.contribution.min() >= 0
+
+
+@OBJECTIVES
+def test_an_option_that_the_default_objective_has_too_has_its_default(objective: Objective, largest: float) -> None:
+    # --model.objective=OTHER keeps what OTHER can take of the options of GIPO, which are there without being asked for
+    own, default = ({each.name: each.default for each in fields(one)} for one in (type(objective), GIPO))
+    assert {name for name in own.keys() & default.keys() if own[name] != default[name]} == set()
 
 
 LOG_RATIOS = st.floats(-1e4, 1e4, width=32) | st.sampled_from([math.inf, -math.inf, math.nan, 88.8, -88.8, 0.0])

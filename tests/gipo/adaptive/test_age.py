@@ -12,7 +12,7 @@ from gipo.adaptive.drift import DECAY, RIDGE, moments_after, no_moments, slope
 from gipo.common.errors import UserError
 from gipo.objectives import GIPO, PolicyLoss, policy_loss
 
-GIVEN: dict[str, Any] = {"sigma": 0.3, "sigma_age": 0.2}
+GIVEN: dict[str, Any] = {"sigma_fresh": 0.3, "sigma_age": 0.2}
 
 
 def judged(objective: AgeAwareGIPO, x: list[Any], advantage: float = 1.0, age: int = 0, **known: Any) -> PolicyLoss:
@@ -167,7 +167,8 @@ def test_outliers_count_as_far_as_the_bound_and_a_given_drift_remembers_nothing(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"sigma": 0.0}, "sigma"), ({"sigma_max": math.inf}, "sigma_max"), ({"sigma": 3.0}, "not be above sigma_max"),
+        ({"sigma_fresh": 0.0}, "sigma_fresh"), ({"sigma_max": math.inf}, "sigma_max"),
+        ({"sigma_fresh": 3.0}, "not be above sigma_max"),
         ({"sigma_age": -0.1}, "sigma_age"), ({"sigma_age": math.nan}, "sigma_age"),
         ({"advantage_gain": -1.0}, "advantage_gain"), ({"probability_floor": 1.5}, "probability_floor"),
         ({"sigma_neg_ratio": 0.0}, "sigma_neg_ratio"), ({"log_ratio_bound": 50.0}, "log_ratio_bound"),

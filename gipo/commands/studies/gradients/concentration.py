@@ -97,7 +97,7 @@ def aged_coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int)
     bound = np.exp([(0.09 + 0.09 * age) / 2 for age in AGES])
     rows: list[dict[str, object]] = []
     for outward in (False, True):
-        objective = AgeAwareGIPO(sigma=0.3, sigma_age=0.3, outward_only=outward)
+        objective = AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3, outward_only=outward)
         g = np.stack([estimates(objective, grid, age) for age in AGES], 1)  # [C, K, A]
         for cell, (target, behaviour) in enumerate(grid.names):
             for n in samples:

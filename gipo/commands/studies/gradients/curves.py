@@ -36,8 +36,8 @@ FAMILY: dict[str, Curve] = {
     "GIPO, Laplacian": Curve(GIPO(kernel=laplacian), "C1--"),
     "GIPO, Cauchy": Curve(GIPO(kernel=cauchy), "C1-."),
 }
-AGED = AgeAwareGIPO(sigma=0.3, sigma_age=0.3)
-OUTWARD = AgeAwareGIPO(sigma=0.3, sigma_age=0.3, outward_only=True)
+AGED = AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3)
+OUTWARD = AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3, outward_only=True)
 RIVALS: dict[str, Curve] = {  # of one dimension, one sample in its batch; tokens of a policy that knows nothing
     "VESPO": Curve(VESPO(), "C6-"),
     "M2PO, alone": Curve(M2PO(), "C5-"),

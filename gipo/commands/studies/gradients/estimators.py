@@ -36,8 +36,8 @@ RIVALS: dict[str, Objective] = {
 AGES = (0, 1, 4, 16)  # versions
 AGED: dict[str, Objective] = {
     "decoupled-16": DecoupledPPO(),  # of fresh data it is PPO
-    **{f"age-{age}": AgeAwareGIPO(sigma=0.3, sigma_age=0.3) for age in AGES},
-    **{f"outward-{age}": AgeAwareGIPO(sigma=0.3, sigma_age=0.3, outward_only=True) for age in AGES},
+    **{f"age-{age}": AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3) for age in AGES},
+    **{f"outward-{age}": AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3, outward_only=True) for age in AGES},
 }
 ESTIMATORS: dict[str, Objective] = {
     "noclip": NoClip(),
