@@ -66,9 +66,10 @@ SETTINGS = {
         "model__policy__normalise": "false",
     },
     "another task, finished episodes": {"data__task": "Tiny-v0"},
-    "an objective that remembers": {"data__task": "Tiny-v0", "model__objective": "AgeAwareGIPO"},
     "critic alone": {"data__task": "Tiny-v0", "model__critic_warmup": 5},
-    "episodes out of phase": {"data__task": "Tiny-v0", "data__collector__stagger": "true"},
+    "episodes out of phase, an objective that remembers": {
+        "data__task": "Tiny-v0", "data__collector__stagger": "true", "model__objective": "AgeAwareGIPO",
+    },
     "replay where the learner is": {"data__task": "Tiny-v0", "data__replay_device": "learner"},
 }  # fmt: skip
 

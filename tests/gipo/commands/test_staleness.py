@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gipo.adaptive import AdaptiveGIPO
+from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
+from gipo.baselines import DPPO
 from gipo.commands.staleness import (
     VersionRow,
     effective_share,
@@ -155,3 +156,23 @@ def test_the_csv_holds_every_field_and_whole_ids(tmp_path: Path) -> None:
     assert [row["policy"] for row in found] == ["a" * 64, "b" * 64]
     assert float(found[1]["ess"]) == rows[1].ess
     assert set(found[0]) == set(VersionRow.__dataclass_fields__)
+
+
+def test_a_width_by_age_is_measured_from_the_logs_and_read_at_their_age() -> None:
+    generator = torch.Generator().manual_seed(0)
+    age = torch.arange(4000) % 8
+    x = (0.04 + 0.09 * age.unsqueeze(-1)).sqrt() * torch.randn(4000, 3, generator=generator)
+    every, nobody = torch.ones(4000) > 0, torch.zeros(4000, dtype=torch.int64)
+    rows = staleness_report(x, every, nobody, 20 - age, 20, AgeAwareGIPO())
+    assert [row.age for row in rows] == [7, 6, 5, 4, 3, 2, 1, 0]
+    # E w = 1/√(1 + Var x/σ_k²), σ_k² = .09 + .09·k
+    for row in rows:
+        expected = 1 / math.sqrt(1 + (0.04 + 0.09 * row.age) / (0.09 + 0.09 * row.age))
+        assert row.weight == pytest.approx(expected, abs=0.03)
+
+
+def test_probabilities_are_given_where_there_are_some() -> None:
+    log_prob = torch.full((4, 2), math.log(0.5))
+    rows = staleness_report(X, USED, POLICY, VERSION, 10, DPPO(delta=0.1), log_prob)
+    # the newer: x of 0 and log 2 are π = ½ of μ = ½ and ¼; −log 2 and log 4 of 1 and ⅛: each masked for one sign of A
+    assert rows[1].weight == pytest.approx((1 + 0.5 + 0.5 + 0.5) / 4)
