@@ -83,6 +83,7 @@ BUILDS_ON = {
 }
 
 LONG = (
+    r"benchmarks\.simulators\.transfer",  # trains twelve policies
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
     r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least

@@ -1,11 +1,12 @@
 """`python -m benchmarks.simulators.transfer [TASK ...]`: trained in one simulator, how does a policy score in both?
 
-`gipo fit` trains in each, and its best checkpoint acts in 50 episodes in either, of starts that training never had: one
+`gipo fit` trains in each, and its best checkpoint acts in --episodes episodes in either, of starts that training never had: one
 JSON line a task and simulator. A policy that is trained in one scores in the other within the interval.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.collect.evaluation import evaluate
@@ -16,16 +17,17 @@ from gipo.common.intervals import wilson_interval
 
 TASKS = ("reach-v3", "door-close-v3", "coffee-button-v3", "plate-slide-v3", "faucet-close-v3", "handle-pull-side-v3")
 SIMULATORS: tuple[Simulator, ...] = ("envpool", "python")
-EPISODES, SEED = 50, 2_000_003  # of starts that neither training nor its evaluation has
+SEED = 2_000_003  # of starts that neither training nor its evaluation has
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Train and score; a run that is there is not trained again."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulators.transfer", description=__doc__)
     parser.add_argument("tasks", nargs="*", metavar="TASK", default=TASKS, help=f"{', '.join(TASKS)} unless given")
     parser.add_argument("--frames", type=int, default=60_000, help="environment steps of a run (%(default)s)")
+    parser.add_argument("--episodes", type=int, default=50, help="of each policy in each simulator (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="folder of the runs (%(default)s)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     for task in arguments.tasks:
         for trained_in in SIMULATORS:
             run = arguments.out / f"{task}-{trained_in}"
@@ -34,19 +36,20 @@ def main() -> None:
                 options = {"data.task": task, "data.simulator": trained_in, "data.total_frames": arguments.frames}
                 options["trainer.default_root_dir"] = run
                 gipo(["fit", *(f"--{name}={value}" for name, value in options.items())])
-            print(json.dumps({"task": task, "trained_in": trained_in, **scores(checkpoint, task)}), flush=True)
+            found = scores(checkpoint, task, arguments.episodes)
+            print(json.dumps({"task": task, "trained_in": trained_in, **found}), flush=True)
 
 
-def scores(checkpoint: Path, task: str) -> dict[str, float | list[float] | bool]:
-    """Success in each simulator with its 95 % interval, and whether each is within the other's."""
+def scores(checkpoint: Path, task: str, episodes: int) -> dict[str, float | list[float] | bool]:
+    """Success in each simulator with its 95 % interval, and whether one of them is within the other's."""
     policy, found = policy_from(load_checkpoint(checkpoint)), {}
     for simulator in SIMULATORS:
         simulation = chosen(task, simulator)
         assert simulation is not None
-        env = simulation.make_evaluation(10, SEED)
-        successes = int(evaluate(env, policy, EPISODES, SEED)["success"].sum())
+        env = simulation.make_evaluation(min(10, episodes), SEED)
+        successes = int(evaluate(env, policy, episodes, SEED)["success"].sum())
         env.close()
-        found[simulator] = wilson_interval(successes, EPISODES)
+        found[simulator] = wilson_interval(successes, episodes)
     rates = {f"success_in_{name}": [round(value, 3) for value in interval] for name, interval in found.items()}
     (one, one_low, one_high), (other, other_low, other_high) = found.values()
     return {**rates, "within": one_low <= other <= one_high or other_low <= one <= other_high}
