@@ -1,7 +1,7 @@
 """`python -m benchmarks.simulators.transfer [TASK ...]`: trained in one simulator, how does a policy score in both?
 
-`gipo fit` trains in each, and its best checkpoint acts in --episodes episodes in either, of starts that training never had: one
-JSON line a task and simulator. A policy that is trained in one scores in the other within the interval.
+`gipo fit` trains in each, and its best checkpoint acts in --episodes episodes in either, of starts that training never
+had: one JSON line a task and simulator. A policy that is trained in one scores in the other within the interval.
 """
 
 import argparse

@@ -28,11 +28,11 @@ def test_each_is_scored_in_both_and_trained_once(
 
     monkeypatch.setattr(transfer, "gipo", small)
     for _ in range(2):
-        transfer.main(["reach-v3", "--frames", "16", "--episodes", "2", "--out", str(tmp_path)])
+        transfer.main(["reach-v3", "--frames", "16", "--episodes", "1", "--out", str(tmp_path)])
     assert trained == [["--data.simulator=envpool"], ["--data.simulator=python"]]
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     assert lines[:2] == lines[2:]
     assert [line["trained_in"] for line in lines[:2]] == ["envpool", "python"]
-    # Nothing succeeds after one update: 0 of 2, with Wilson's interval
-    assert lines[0]["success_in_envpool"] == lines[0]["success_in_python"] == [0.0, 0.0, 0.658]
+    # Nothing succeeds after one update: 0 of 1, with Wilson's interval
+    assert lines[0]["success_in_envpool"] == lines[0]["success_in_python"] == [0.0, 0.0, 0.793]
     assert lines[0]["within"] is True
