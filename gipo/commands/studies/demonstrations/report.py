@@ -47,8 +47,9 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
     buffers, names = distinct(rows, "buffer"), distinct(rows, "objective")
     cells = {(row["task"], row["buffer"], row["objective"]): row for row in table}
     tasks, seeds = distinct(rows, "task"), len(distinct(rows, "seed"))
+    runs = f"{seeds} seed{'s' * (seeds > 1)}"
     lines = [
-        f"Any-step success of the clone, and its gain by post-training: interquartile mean over {seeds} seeds of the "
+        f"Any-step success of the clone, and its gain by post-training: interquartile mean over {runs} of the "
         "difference, in pairs of one clone and the same goals, with 95 % intervals over seeds (t, with the bootstrap's "
         "deviation)."
     ]
@@ -63,7 +64,8 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
     for buffer, name in product(buffers, names):
         found = [cells[task, buffer, name] for task in tasks]
         raised, lowered = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
-        middle = with_interval(*iqm_interval(by_task(rows, buffer, name)), "+.2f")
+        gain, low, high = iqm_interval(by_task(rows, buffer, name))
+        middle = with_interval(gain, max(-1.0, low), min(1.0, high), "+.2f")
         lines.append(
             f"- Buffer of {buffer}, {name}: {middle} over all tasks; raised (the interval above 0) on {raised} of "
             f"{len(tasks)}, lowered on {lowered}."
