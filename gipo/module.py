@@ -45,7 +45,8 @@ class GIPOModule(UpdatingModule):
         value_scale: what the critic's outputs mean: `gipo.learning.value_scale.PopArt`, `.Standardised` or
             `.SymlogTwoHot`, or the `.Expectile` of IQL; null for values as they are, for which `data.reward_scale` has
             to bring them near 1. With `init_from` null is that of the checkpoint.
-        human_coef: weight of −log π of what persons did in logs; 0 leaves their steps to the critic alone.
+        human_coef: weight of −log π of what persons did in logs, of one such step against one of the policy's; 0 leaves
+            them to the critic alone.
         normalise_advantages: standardise advantages within each batch.
         reuse: updates on every batch.
         actor_every: of these, the policy learns on the first and every `actor_every`-th after it, its loss scaled by
@@ -206,10 +207,9 @@ class GIPOModule(UpdatingModule):
 
     def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:
         """The loss for doing otherwise than persons did, scalar."""
-        loss, used = imitation(terms.log_ratio, batch["log_prob"], batch["source"])
-        loss = ranks.weighed(loss, used)
-        iteration.keep("loss/imitation", loss)
-        return loss
+        loss, persons, every = imitation(terms.log_ratio, batch["log_prob"], batch["source"], terms.surrogate.used)
+        iteration.keep("loss/imitation", ranks.weighed(loss * every.sum() / persons.sum().clamp(min=1), persons))
+        return ranks.weighed(loss, every)
 
     def _terms(self, batch: TensorDictBase, samples: Samples) -> PolicyTerms:
         terms = self._policy_terms(

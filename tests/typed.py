@@ -11,6 +11,7 @@ from benchmarks import curves, fit
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import __main__ as peers
 from gipo.commands.studies.cli import build_parser
+from robots.people.load import OURS
 from tests.pages import ROOT
 
 # Options appended to a line, of all patterns that it matches: the later ones count.
@@ -35,6 +36,10 @@ SMALLER = {
     # Loops of its own: those that were typed before it are of 40 steps, and too few.
     r"^gipo-study posttrain": """--loops studies/smaller --seeds 22 --back 1 --objectives GIPO --frames 20000
         --logged 3 --episodes 2""",
+    r"^gipo-study people": """--loops studies/small --seeds 22 --frames 40 --logged 2 --episodes 2 --processes 1
+        --coefs 1 --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1
+        data.rounds=1 data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
+        data.ingest.workers=1""",
     r"^gipo-study staleness(?!.*--runs)": """--tasks reach-v3 --seeds 22 --objectives GIPO --ages 1 --frames 32
         --frames-per-iteration 16 --episodes 1 --processes 1""",
     r"^gipo-study staleness(?!.*(stored|--runs))": "--train data.collector.num_envs=1 data.rounds=1 data.batch=16",
@@ -69,9 +74,13 @@ PLACEHOLDERS = {
 RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
+HELPED = "gipo-robot run --policy policy.onnx --log helped/ --operator scripted"
 BUILDS_ON = {
     "From a checkpoint to an artifact": [RESUMED],
     "Run it, and learn from what happened": [RESUMED, EXPORTED],
+    "Let a person help": [RESUMED, EXPORTED],
+    "Say how it goes": [RESUMED, EXPORTED, DRIVEN],
+    "Learn from what they did": [RESUMED, EXPORTED, HELPED],
     "The log": [RESUMED, EXPORTED, DRIVEN],
     "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
     "What else could learn from them": [RESUMED, EXPORTED, DRIVEN],
@@ -89,6 +98,7 @@ LONG = (
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
     r"--out studies/(development|claim)",  # days of training: their options are parsed where the study is tested
     r"^gipo-study demonstrations",  # three commands: its own test makes them, in the campaign
+    r"^gipo-study people",  # twenty commands
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
 )
@@ -98,6 +108,7 @@ CONTEXT = {  # what the text around an option names before it
     "--data.iterations": "--config=bc.yaml",
     "--data.behaviour": "--config=post_train.yaml",
     "--data.min_ess": "--config=post_train.yaml",
+    "--data.human_share": "--config=post_train.yaml",
     "--data.collector.max_steps": "--config=libero.yaml",
 }
 
@@ -145,11 +156,17 @@ def nothing(line: str) -> None:
     """Another program's business."""
 
 
+def helps(line: str) -> None:
+    """Operators that there are."""
+    assert re.findall(r"--operator (\S+)", line)[0] in OURS
+
+
 NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
     r"^pip install": ("would change the environment of the tests; a test installs the clone elsewhere", installs),
     r"^make ": ("would test within tests, and `make demo` is `gipo-study loop`, which is typed", makes),
     r"^python -m benchmarks": ("minutes each; the benchmarks' own tests run them", measures),
     r"^python -m (pytest|tests\.)": ("would test within tests", tests),
+    r"--operator (keyboard|gamepad)": ("needs a person; tests type at a terminal, and press a device's buttons", helps),
     r"^(\. |pre-commit )": ("the reader's own shell and clone", nothing),
     r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
     r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),

@@ -1,23 +1,33 @@
 """What persons did in logs, as something to do likewise: their steps have no ratio, for no policy chose them."""
 
+import torch
 from torch import Tensor
 
 from gipo.common.transition import SOURCES
-from gipo.objective import masked_mean
 
 PERSON = SOURCES.index("person")
 
 
-def imitation(log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean −log π of what persons did, scalar, and of which elements [N, D]; 0 where they did nothing.
+def imitation(
+    log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor, used: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """−log π of what persons did, as a sum over all elements that teach, so that each of them counts alike.
+
+    A mean over persons' elements alone would have a few corrections outweigh everything else.
 
     Args:
         log_ratio: x = log π − log μ [N, D], nats; N = B, or B·H with action chunks of H steps.
         behaviour_log_prob: log μ [B, D] or [B, H, D], as x was made with it: of a person's step 0 in a store.
         source: who chose each action [B] or [B, H], as numbers of `SOURCES`.
+        used: [N, D] elements of the policy's own, which the objective is a mean over.
+
+    Returns:
+        The loss, scalar, 0 where persons did nothing; which elements are persons'; which of them all it is a mean over.
     """
     # log π = x + log μ
     log_prob = log_ratio.float() + behaviour_log_prob.flatten(0, -2)
-    persons = (source.flatten() == PERSON).repeat_interleave(len(log_prob) // source.numel())
-    used = persons.unsqueeze(-1) & log_prob.isfinite()
-    return -masked_mean(log_prob, used), used
+    did = (source.flatten() == PERSON).repeat_interleave(len(log_prob) // source.numel())
+    persons = did.unsqueeze(-1) & log_prob.isfinite()
+    every = persons | used
+    # L = −Σ_persons log π / (n_persons + n_used)
+    return -torch.where(persons, log_prob, 0.0).sum() / every.sum().clamp(min=1), persons, every

@@ -54,24 +54,29 @@ class Watched:
         self._seen: Observation | None = None
         self._answer = Reply()
         self._words: deque[Said] = deque()
-        self._wanted = self._running = self._closed = False
+        self._episodes = 0  # begun so far; the number of one says whether an answer is still of use
+        self._wanted = self._running = 0  # the episode that runs, and that the operator knows of; 0 for none
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
         self._thread.start()
 
     def begin(self) -> None:
-        """Begin to ask, with nothing said yet; returns when the operator is ready, or after the patience."""
+        """Begin to ask, with nothing said yet; returns when the operator is ready, or has had its time."""
         with self._changed:
+            self._episodes += 1
             self._seen, self._answer = None, Reply(time_ns=time.monotonic_ns())
             self._words.clear()
-            self._wanted = True
+            self._wanted = self._episodes
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._running or bool(self._answer.fault), max(self.patience, REST_SECONDS))
+            self._changed.wait_for(
+                lambda: self._running == self._wanted or bool(self._answer.fault), max(self.patience, REST_SECONDS)
+            )
             self._answer = replace(self._answer, time_ns=time.monotonic_ns())
 
     def rest(self) -> None:
         """Ask no more; returns when the operator has given back what others need, or has had its time."""
         with self._changed:
-            self._wanted = False
+            self._wanted = 0
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._running, REST_SECONDS)
 
@@ -101,61 +106,70 @@ class Watched:
     def close(self) -> None:
         """End the thread, and release the device."""
         with self._changed:
-            self._wanted, self._closed = False, True
+            self._wanted, self._closed = 0, True
             self._changed.notify_all()
         self._thread.join(REST_SECONDS)
         self._operator.close()
 
     def _run(self) -> None:
+        done = 0
         while not self._closed:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted or self._closed, IDLE_SECONDS)
-            if self._wanted and not self._answer.fault:
-                self._episode()
-            elif self._wanted:
-                time.sleep(IDLE_SECONDS)
+                self._changed.wait_for(lambda: self._wanted not in (0, done) or self._closed, IDLE_SECONDS)  # noqa: B023
+                episode = self._wanted
+            if episode not in (0, done):
+                done = episode
+                self._episode(episode)
 
-    def _episode(self) -> None:
+    def _episode(self, episode: int) -> None:
         try:
             self._operator.begin()
-            self._note(running=True)
-            while self._wanted:
-                self._poll()
+            self._note(episode)
+            while self._wanted == episode:
+                self._poll(episode)
         except BaseException as error:  # whatever a device's library raises
-            self._dead(f"{type(error).__name__}: {error}")
+            self._dead(episode, f"{type(error).__name__}: {error}")
         finally:
             try:
                 self._operator.rest()
             except BaseException as error:
-                self._dead(f"{type(error).__name__}: {error}")
-            self._note(running=False)
+                self._dead(episode, f"{type(error).__name__}: {error}")
+            self._note(0)
 
-    def _poll(self) -> None:
+    def _poll(self, episode: int) -> None:
+        """Ask once, when it is time or there is something new to see."""
         with self._changed:
             if self.waits:
-                self._changed.wait_for(lambda: self._seen is not self._answer.to or not self._wanted, IDLE_SECONDS)
+                self._changed.wait_for(
+                    lambda: self._seen is not self._answer.to or self._wanted != episode, IDLE_SECONDS
+                )
             else:
-                self._changed.wait_for(lambda: not self._wanted, self._pause)
-            seen = self._seen
-        if seen is None or (self.waits and seen is self._answer.to):
-            if not self.waits:  # nothing is seen yet, and it lives
+                self._changed.wait_for(lambda: self._wanted != episode, self._pause)
+            if self._wanted != episode or (self.waits and self._seen is self._answer.to):
+                return
+            if self._seen is None:  # it lives, and there is nothing to see yet
                 self._answer = replace(self._answer, time_ns=time.monotonic_ns())
-            return
+                return
+            seen = self._seen
         wanted = self._operator.action(seen)
         action = None if wanted is None else np.array(wanted)  # it may fill the same memory again
         engaged = bool(self._operator.engaged())
+        words = []
         while (word := self._operator.said()) is not None:
-            self._words.append(word)
+            words.append(word)
         with self._changed:
-            self._answer = Reply(engaged, action, time.monotonic_ns(), to=seen)
-            self._changed.notify_all()
+            if self._wanted == episode:  # what comes later is of no use
+                self._words.extend(words)
+                self._answer = Reply(engaged, action, time.monotonic_ns(), to=seen)
+                self._changed.notify_all()
 
-    def _dead(self, fault: str) -> None:
+    def _dead(self, episode: int, fault: str) -> None:
         with self._changed:
-            self._answer = replace(self._answer, fault=fault or "it ended", action=None)
-            self._changed.notify_all()
+            if self._wanted == episode:
+                self._answer = replace(self._answer, fault=fault, action=None)
+                self._changed.notify_all()
 
-    def _note(self, running: bool) -> None:
+    def _note(self, running: int) -> None:
         with self._changed:
             self._running = running
             self._changed.notify_all()

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--logged", 20, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     parser.add_argument(
-        "--coefs", nargs="+", type=number(0, 1000), default=[0.0, 0.1, 1.0], metavar="C",
+        "--coefs", nargs="+", type=number(0, 1000), default=[0.0, 1.0, 10.0], metavar="C",
         help="weights of imitating the person (%(default)s)",
     )  # fmt: skip
     parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")

@@ -17,7 +17,7 @@ from robots.safety import Limits
 from robots.session.options import Options, Result
 from tests.robots.builders import assert_no_limit_violated, make_spec
 from tests.robots.fakes import FakePolicy, FakeRobot
-from tests.robots.people.people import PUSH, ChunkedPolicy, FakeOperator, HelpedPolicy, die
+from tests.robots.people.people import PUSH, ChunkedPolicy, FakeOperator, HelpedPolicy, die, hang
 
 POLICY, PERSON, HOLD = 0, 1, 2
 RAMP = 4  # ticks of soft engagement, here
@@ -291,3 +291,18 @@ def test_without_an_operator_nothing_is_different(run: Run) -> None:
     np.testing.assert_array_equal(robot.commands, plain.commands)
     for name in ("source", "valid", "action", "proposed_action", "log_prob"):
         np.testing.assert_array_equal(helped[name], alone[name])
+
+
+def test_what_a_frozen_operator_says_at_last_is_not_of_the_next_episode(tmp_path: Path) -> None:
+    operator = FakeOperator((range(99),), faults={3: hang(2.0)})
+    robot, loop, writer = strict(tmp_path, operator, steps=10)
+    assert loop.run(0, seed=5).stopped
+    loop.latch.reset()
+    robot.bus.clear()
+    operator.faults, operator.turns = {}, ()
+    assert operator.begun == 1
+    result = loop.run(1, seed=5)
+    loop.close()
+    writer.close()
+    assert result.stopped or operator.begun == 2, "nobody is engaged by what was said to an episode that is over"
+    assert not [event for event in read_log(writer.path).episodes[-1].events if event["kind"] == "takeover"]
