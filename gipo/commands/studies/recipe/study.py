@@ -18,6 +18,7 @@ from gipo.common.files import write_text
 LEVELS: Levels = {factor: list(levels) for factor, levels in FACTORS.items()}
 SHARE = 0.25  # of the runs of a round in which a factor is not at its default
 DEFAULT = "default"
+Recipe = Mapping[str, str]  # the level of every factor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
         rounds, found = race(options, bar)
         chosen = {DEFAULT: {factor: levels[0] for factor, levels in LEVELS.items()}, "winner": winner(found, LEVELS)}
-        last = final(options, chosen | finalists, bar)
+        last = final(options, _distinct({**chosen, **finalists}), bar)
     write_table(last, options.out / "final.csv")
     text = report(found, LEVELS, chosen["winner"], rounds, last)
     write_text(text + "\n", options.out / "recipe.md")
@@ -71,7 +72,7 @@ def race(options: argparse.Namespace, bar: tqdm) -> tuple[list[Row], dict[Altern
     return rows, found
 
 
-def final(options: argparse.Namespace, recipes: Mapping[str, Mapping[str, str]], bar: tqdm) -> list[Row]:
+def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], bar: tqdm) -> list[Row]:
     """Rows of all recipes on all tasks with all seeds, recipes in turn within a seed."""
     runs = Race(FACTORS, options.final_frames, options.train, options.processes)
     cells = [(seed, task, name) for seed in options.seeds for task in options.tasks for name in recipes]
@@ -80,6 +81,12 @@ def final(options: argparse.Namespace, recipes: Mapping[str, Mapping[str, str]],
     }
     rows = runs.rows(trials, bar.update)
     return [{"recipe": name, **row} for (_, _, name), row in zip(cells, rows, strict=True)]
+
+
+def _distinct(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """Recipes without those that another name before them has."""
+    first = {tuple(sorted(recipe.items())): name for name, recipe in reversed(recipes.items())}
+    return {name: recipe for name, recipe in recipes.items() if first[tuple(sorted(recipe.items()))] == name}
 
 
 def finalist(changes: str) -> dict[str, str]:

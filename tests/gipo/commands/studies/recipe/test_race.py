@@ -114,6 +114,11 @@ def test_defaults_come_first_and_cost_no_option() -> None:
         assert all(others), factor
 
 
+def test_a_recipe_of_two_names_is_run_once() -> None:
+    recipes = {"default": {"kl": "0"}, "winner": {"kl": "0"}, "other": {"kl": "0.3"}}
+    assert list(study._distinct(recipes)) == ["default", "other"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [("kll=0", "there is no factor 'kll'; the nearest: kl"), ("kl=7", "kl has no level '7'; it has 0.1, 0, 0.03, 0.3")],
@@ -176,4 +181,4 @@ def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )  # fmt: skip
     study.run(options)
     assert not list(tmp_path.rglob("*.ckpt"))
-    assert {path.parent.name for path in tmp_path.glob("final/*/*")} == {"default", "winner", "decay=to 0.1"}
+    assert {path.parent.name for path in tmp_path.glob("final/*/*")} >= {"default", "decay=to 0.1"}
