@@ -85,7 +85,7 @@ def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], bar: tqdm)
 
 def _distinct(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
     """Recipes without those that another name before them has."""
-    first = {tuple(sorted(recipe.items())): name for name, recipe in reversed(recipes.items())}
+    first = {tuple(sorted(recipe.items())): name for name, recipe in reversed(list(recipes.items()))}
     return {name: recipe for name, recipe in recipes.items() if first[tuple(sorted(recipe.items()))] == name}
 
 
