@@ -105,6 +105,7 @@ LONG = (
 CONTEXT = {  # what the text around an option names before it
     "--model.objective.statistic": "--model.objective=gipo.adaptive.AdaptiveGIPO",
     "--model.objective.sigma_age": "--model.objective=AgeAwareGIPO",
+    "--model.policy.state_free_std": "--model.policy=GaussianPolicy",
     "--data.iterations": "--config=bc.yaml",
     "--data.behaviour": "--config=post_train.yaml",
     "--data.min_ess": "--config=post_train.yaml",
