@@ -10,6 +10,7 @@ import tomllib
 from benchmarks import curves, fit
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import __main__ as peers
+from benchmarks.simulators import transfer
 from gipo.commands.studies.cli import build_parser
 from robots.people.load import OURS
 from tests.pages import ROOT
@@ -92,7 +93,6 @@ BUILDS_ON = {
 }
 
 LONG = (
-    r"benchmarks\.simulators\.transfer",  # trains twelve policies
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
     r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
@@ -132,10 +132,15 @@ def makes(line: str) -> None:
         build_parser(words[0]).parse_args(words)
 
 
+TRANSFER = "benchmarks.simulators.transfer"
+
+
 def measures(line: str) -> None:
     """Benchmarks that there are, and options of those that have a command of their own."""
     module, *words = shlex.split(line)[2:]
-    if module in (commands := {"benchmarks.curves": curves, "benchmarks.fit": fit, "benchmarks.peers": peers}):
+    if module in (
+        commands := {"benchmarks.curves": curves, "benchmarks.fit": fit, "benchmarks.peers": peers, TRANSFER: transfer}
+    ):
         commands[module].build_parser().parse_args(words)
     else:
         assert set(words) <= {*BENCHMARKS, "…"}, line

@@ -20,14 +20,19 @@ SIMULATORS: tuple[Simulator, ...] = ("envpool", "python")
 SEED = 2_000_003  # of starts that neither training nor its evaluation has
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Train and score; a run that is there is not trained again."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulators.transfer", description=__doc__)
     parser.add_argument("tasks", nargs="*", metavar="TASK", default=TASKS, help=f"{', '.join(TASKS)} unless given")
     parser.add_argument("--frames", type=int, default=60_000, help="environment steps of a run (%(default)s)")
     parser.add_argument("--episodes", type=int, default=50, help="of each policy in each simulator (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="folder of the runs (%(default)s)")
-    arguments = parser.parse_args(given)
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Train and score; a run that is there is not trained again."""
+    arguments = build_parser().parse_args(given)
     for task in arguments.tasks:
         for trained_in in SIMULATORS:
             run = arguments.out / f"{task}-{trained_in}"
