@@ -90,7 +90,8 @@ class AgeAwareGIPO(ContextObjective):
         # σ_k² = (σ₀² + k·σ₁²)·(1 + g·A²), at most σ_max²
         variance = (self.sigma_fresh**2 + seen.age * drift) * (1 + self.advantage_gain * a**2)
         scale = by_sign(a, 1.0, self.sigma_neg_ratio) ** 2
-        return variance.clamp(max=self.sigma_max**2) * scale, drift.sqrt()
+        most = self.sigma_max**2
+        return (variance.clamp(max=most) * scale).clamp(max=most), drift.sqrt()
 
     def _measured(self, seen: Elements) -> Tensor:
         return slope(no_moments() if seen.memory is None else seen.memory, PRIOR**2)

@@ -51,6 +51,15 @@ def test_the_bound_is_reached_and_never_passed(age: int, outward_only: bool) -> 
         assert largest == pytest.approx(math.exp(variance / 2), rel=1e-6)
 
 
+@pytest.mark.parametrize("options", [{"sigma_neg_ratio": 3.0}, {"advantage_gain": 100.0}, {"sigma_age": 9.0}])
+def test_no_option_widens_beyond_the_largest_width(options: dict[str, float]) -> None:
+    objective = AgeAwareGIPO(**GIVEN | options, outward_only=True)
+    x = torch.linspace(-8, 8, 401).tolist()
+    for advantage in (2.0, -2.0):
+        found = judged(objective, x, advantage, age=50)
+        assert found.contribution.max().item() <= math.exp(objective.sigma_max**2 / 2) * (1 + 1e-6)
+
+
 def test_a_step_back_towards_the_behaviour_policy_is_not_damped() -> None:
     objective = AgeAwareGIPO(**GIVEN, outward_only=True)
     outward, back = math.exp(-0.125 / 0.09), 1.0

@@ -126,8 +126,11 @@ def scores(folder: Path) -> dict[str, float]:
     Raises:
         UserError: when there is none.
     """
-    with open(folder / "curves.csv", newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+    try:
+        with open(folder / "curves.csv", newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+    except (OSError, IndexError, ValueError, csv.Error) as error:
+        raise UserError(f"{folder / 'curves.csv'} cannot be read: {error}; delete {folder}") from error
     if not all(last.get(column) for column in SCORES.values()):
         raise UserError(f"{folder / 'curves.csv'} does not end with an evaluation that tells success; delete {folder}")
     return {name: float(last[column]) for name, column in SCORES.items()}

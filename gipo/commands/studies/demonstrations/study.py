@@ -77,8 +77,8 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     with bar, side_by_side(makers, options.processes) as pool:
 
         def post_trained(cell: Cell) -> Row:
+            makers.post_train(cell)
             if cell not in made:
-                makers.post_train(cell)
                 bar.update()
             return makers.row(cell)
 

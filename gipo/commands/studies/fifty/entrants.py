@@ -55,10 +55,14 @@ class Entry:
             f"--lot 50 --out again"
         )
 
-    def options(self, folder: Path, frames: int, every: int, more: Sequence[str]) -> list[str]:
-        """Options of `gipo fit` for a run of ours in `folder`."""
-        judged = (f"trainer.callbacks+={JUDGED}", f"trainer.callbacks.folder={folder}",
-                  f"trainer.callbacks.task={self.task}", f"trainer.callbacks.every={every}")  # fmt: skip
+    def words(self, frames: int, every: int) -> list[str]:
+        """What makes two runs of another's the same."""
+        return [self.entrant, self.task, str(self.seed), str(frames), str(every)]
+
+    def options(self, frames: int, every: int, more: Sequence[str]) -> list[str]:
+        """Options of `gipo fit` for a run of ours."""
+        judged = (f"trainer.callbacks+={JUDGED}", f"trainer.callbacks.task={self.task}",
+                  f"trainer.callbacks.every={every}")  # fmt: skip
         own = (f"data.task={self.task}", f"seed_everything={self.seed}", f"data.total_frames={frames}")
         return [f"--{option}" for option in (*PLAIN, *own, *OURS[self.entrant], *more, *judged)]
 

@@ -13,16 +13,15 @@ from gipo.policies import Policy
 
 
 class Judged(Callback):
-    """Evaluates the run between iterations, and tests its last policy.
+    """Evaluates the run between iterations, and tests its last policy; a resumed run goes on from its evaluations.
 
     Args:
-        folder: for the result.
         task: a `-v3` name.
         every: environment steps from one evaluation to the next.
     """
 
-    def __init__(self, folder: str, task: str, every: int):
-        self._record = Record(Path(folder), task, every)
+    def __init__(self, task: str, every: int):
+        self._record = Record(task, every)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count seconds."""
@@ -34,8 +33,16 @@ class Judged(Callback):
         self._record.iteration(data.position, sampled(pl_module.policy))  # type: ignore[arg-type]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Test, and write what the run came to."""
-        self._record.end(sampled(pl_module.policy))  # type: ignore[arg-type]
+        """Test, and write what the run came to into its folder."""
+        self._record.end(sampled(pl_module.policy), Path(trainer.default_root_dir))  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was recorded so far, for the run may be interrupted."""
+        return self._record.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what was recorded."""
+        self._record.resume(state_dict)
 
 
 def sampled(policy: Policy) -> Act:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -37,14 +37,13 @@ class Record:
     """Evaluates a run between its iterations, and tests what came of it.
 
     Args:
-        folder: of the run, where the result is written.
         task: a `-v3` name.
         every: environment steps from one evaluation to the next.
         clock: seconds.
     """
 
-    def __init__(self, folder: Path, task: str, every: int, clock: Callable[[], float] = time.monotonic):
-        self.folder, self.every, self._clock, self._judge = folder, every, clock, Judge(task)
+    def __init__(self, task: str, every: int, clock: Callable[[], float] = time.monotonic):
+        self.every, self._clock, self._judge = every, clock, Judge(task)
         self._since, self._seconds = clock(), 0.0
         self._evaluations: list[tuple[int, float, float]] = []
 
@@ -55,14 +54,23 @@ class Record:
     def iteration(self, steps: int, act: Act) -> bool:
         """An iteration has ended; evaluate where it is time. It never ends the run."""
         if steps // self.every > len(self._evaluations):
-            self._seconds += self._clock() - self._since
+            self._seconds = self._trained()
             self._evaluations.append((steps, self._seconds, self._judge(act)))
             self._since = self._clock()
         return False
 
-    def end(self, act: Act) -> None:
-        """Test the policy that came of it, and write the result."""
-        seconds = self._seconds + self._clock() - self._since
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from."""
+        return {"evaluations": [list(each) for each in self._evaluations], "seconds": self._trained()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state` of a run that was interrupted."""
+        self._evaluations = [tuple(each) for each in state["evaluations"]]
+        self._seconds, self._since = state["seconds"], self._clock()
+
+    def end(self, act: Act, folder: Path) -> None:
+        """Test the policy that came of it, and write the result into the folder of the run."""
+        seconds = self._trained()
         episodes = self._judge.test(act)
         found: Finished = {
             "evaluations": self._evaluations,
@@ -72,7 +80,11 @@ class Record:
             "success_last": int(episodes.success_last.sum()),
             "returned": float(episodes.returned.mean()),
         }
-        write_text(json.dumps(found) + "\n", self.folder / RESULT)
+        write_text(json.dumps(found) + "\n", folder / RESULT)
+
+    def _trained(self) -> float:
+        """Seconds of training until now."""
+        return self._seconds + self._clock() - self._since
 
 
 def read_result(folder: Path) -> Finished:

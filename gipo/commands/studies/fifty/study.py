@@ -27,16 +27,21 @@ from gipo.commands.studies.fifty.figure import draw
 from gipo.commands.studies.fifty.record import RESULT, Record, read_result
 from gipo.commands.studies.fifty.rivals import RIVALS, train
 from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
-from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
+
+COMPETE = "compete"  # what `once` knows a rival's run by
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `gipo-study fifty`."""
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="MetaWorld tasks (default: all fifty)")
+    parser.add_argument(
+        "--tasks", nargs="+", default=all_tasks(), metavar="TASK", help="MetaWorld tasks (default: all fifty)"
+    )
     parser.add_argument(
         "--entrants", nargs="+", default=entrants.DEFAULT, metavar="NAME",
         help=f"some of {', '.join((*entrants.OURS, *entrants.THEIRS))} (default: %(default)s)",
@@ -52,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
     entrants.refuse_unknown(options.entrants)
-    tasks = options.tasks or all_tasks()
-    runs = entrants.plan(options.entrants, tasks, options.seeds, options.lot, options.lot_seed)
+    refuse_unknown_tasks(options.tasks)
+    refuse_twice(options, "tasks", "entrants", "seeds")
+    runs = entrants.plan(options.entrants, options.tasks, options.seeds, options.lot, options.lot_seed)
     rows = run_all(runs, options)
     write_table(rows, options.out / "fifty.csv")
     lines = curves(rows, options.out)
@@ -71,24 +77,36 @@ def all_tasks() -> list[str]:
     return sorted(ALL_V3_ENVIRONMENTS)
 
 
+def refuse_unknown_tasks(tasks: Sequence[str]) -> None:
+    """Refuse what is no task of MetaWorld, before a first run.
+
+    Raises:
+        UserError: naming the nearest.
+    """
+    known = all_tasks()
+    for task in tasks:
+        if task not in known:
+            raise UserError(f"--tasks {task}: MetaWorld has no such task; the nearest: {nearest(task, known)}")
+
+
 def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
     """A row for every run, in order."""
     forks = Forks()
-    done = sum((options.out / one.folder / RESULT).exists() for one in runs)
+    made = {one for one in runs if (options.out / one.folder / RESULT).exists()}
 
     def make(one: Entry) -> Row:
         folder = options.out / one.folder
-        if not (folder / RESULT).exists():
-            if one.entrant in entrants.OURS:
-                forks.fit(folder, one.options(folder, options.frames, options.every, options.train))
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            else:
-                forks.run(folder, compete, folder, one, options.frames, options.every)
+        if one.entrant in entrants.OURS:
+            forks.fit(folder, one.options(options.frames, options.every, options.train))
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        elif not is_done(folder, COMPETE, one.words(options.frames, options.every)):
+            forks.run(folder, compete, folder, one, options.frames, options.every)
+        if one not in made:
             bar.update()
         return row_of(one, read_result(folder), options.frames)
 
     with (
-        tqdm(total=len(runs), initial=done, desc="fifty", unit="run", smoothing=0) as bar,
+        tqdm(total=len(runs), initial=len(made), desc="fifty", unit="run", smoothing=0) as bar,
         side_by_side(forks, options.processes) as pool,
     ):
         return list(in_order([pool.submit(make, one) for one in runs]))
@@ -98,7 +116,7 @@ def compete(folder: Path, one: Entry, frames: int, every: int) -> None:
     """In a process of its own: a rival's run."""
 
     def work(_: int) -> None:
-        record = Record(folder, one.task, every)
-        record.end(train(RIVALS[entrants.THEIRS[one.entrant]], one.task, one.seed, frames, record))
+        record = Record(one.task, every)
+        record.end(train(RIVALS[entrants.THEIRS[one.entrant]], one.task, one.seed, frames, record), folder)
 
-    once(folder, "compete", [one.entrant, one.task, str(one.seed), str(frames)], work, fresh=True)
+    once(folder, COMPETE, one.words(frames, every), work, fresh=True)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -9,16 +10,20 @@ from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
 IMPORTED = ["gipo.commands.fit.cli", "metaworld.env_dict", "lightning.pytorch", "torchrl.collectors"]
+FIT = "fit"  # what `once` knows a run of `gipo fit` by
 
 
 class Forks:
-    """Functions that run in processes of their own. They end together: none begins once `end` is called."""
+    """Functions that run in processes of their own.
+
+    They end together: none begins once `end` is called, and none goes on where the study was killed.
+    """
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -49,8 +54,13 @@ class Forks:
             raise UserError(f"a run ended with exit code {process.exitcode}; {output} ends with:\n{tail(output)}")
 
     def fit(self, folder: Path, options: Sequence[str]) -> None:
-        """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end."""
-        self.run(folder, _fit, folder, options)
+        """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end.
+
+        Raises:
+            UserError: when it fails, or the folder is of a run with other options; or the study has ended.
+        """
+        if not is_done(folder, FIT, options):
+            self.run(folder, _fit, folder, options)
 
     def end(self, patience: float = 0.0) -> None:
         """End the runs, and let none begin.
@@ -60,12 +70,14 @@ class Forks:
         """
         with self._lock:
             self._ended, running = True, list(self._running)
-        _wait(running, patience)
-        for process in running:
-            process.terminate()
-        _wait(running, PATIENCE)
-        for process in running:
-            process.kill()
+        try:
+            _wait(running, patience)
+        finally:  # also where a person is less patient
+            for process in running:
+                process.terminate()
+            _wait(running, PATIENCE)
+            for process in running:
+                process.kill()
 
     def _refuse_when_ended(self) -> None:
         if self._ended:
@@ -81,16 +93,25 @@ def _fit(folder: Path, options: Sequence[str]) -> None:
         more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
         main(["fit", *more, f"--trainer.default_root_dir={folder}"])
 
-    once(folder, "fit", options, work, fresh=True, keep=last)
+    once(folder, FIT, options, work, fresh=True, keep=last)
 
 
 def _called(output: Path, function: Callable[..., None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
     with open(output, "w") as file:
         for standard in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), standard.fileno())
     sys.exit(boundary.run("gipo-study", lambda _: function(*args), []))
+
+
+def _end_with_the_study() -> None:
+    """End this process in good order, so that a run saves what it has learned, once the study is no more."""
+    study = multiprocessing.parent_process()
+    assert study is not None  # which only the first process has not
+    study.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait(processes: Sequence[ForkServerProcess], seconds: float) -> None:

@@ -44,9 +44,15 @@ def once(
         write_text(text, _marker(folder, name, "done"))
 
 
-def is_done(folder: Path, name: str) -> bool:
-    """Whether the work of this name has come to its end."""
-    return _marker(folder, name, "done").exists()
+def is_done(folder: Path, name: str, words: Sequence[str] | None = None) -> bool:
+    """Whether the work of this name has come to its end; with `words` the same work, as `once` has it.
+
+    Raises:
+        UserError: when the folder is of other work.
+    """
+    if words is None:
+        return _marker(folder, name, "done").exists()
+    return _begun(folder, name, json.dumps(list(words))) == "done"
 
 
 def _marker(folder: Path, name: str, state: str) -> Path:

@@ -64,8 +64,11 @@ def scores(folder: Path) -> dict[str, float]:
     Raises:
         UserError: when it has not been evaluated.
     """
-    with open(folder / "curves.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val/success")]
+    try:
+        with open(folder / "curves.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("val/success")]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{folder / 'curves.csv'} cannot be read: {error}; delete {folder}") from error
     if not rows:
         raise UserError(f"{folder / 'curves.csv'} holds no evaluation; delete {folder}, or let runs be longer")
     success = [float(row["val/success"]) for row in rows]

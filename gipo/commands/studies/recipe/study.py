@@ -1,12 +1,13 @@
 """The rounds of the race and its final, and the files that tell of them."""
 
 import argparse
+import re
 from collections.abc import Mapping
 
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
 from gipo.commands.studies.recipe.effects import Alternative, Effect, better_half, effects, winner
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
+    refuse_twice(options, "tasks", "seeds")
     finalists = {each: finalist(each) for each in options.finalists}
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
@@ -96,7 +98,7 @@ def finalist(changes: str) -> dict[str, str]:
         UserError: naming the nearest factor or the levels.
     """
     chosen = {factor: levels[0] for factor, levels in LEVELS.items()}
-    for change in changes.split(","):
+    for change in re.split(r",(?=\w+=)", changes):  # a level may have a comma of its own
         factor, _, level = change.partition("=")
         if factor not in LEVELS:
             raise UserError(

@@ -62,12 +62,12 @@ def test_who_is_unknown_is_refused() -> None:
 def test_seconds_are_of_training_alone(tmp_path: Path) -> None:
     # begins at 100, two evaluations that take 50 s, ends at 210
     clock = iter([0.0, 100.0, 104.0, 154.0, 158.0, 208.0, 210.0])
-    record = Record(tmp_path, "reach-v3", 10_000, clock=lambda: next(clock))
+    record = Record("reach-v3", 10_000, clock=lambda: next(clock))
     record._judge = Judge(0.25, 0.75)  # type: ignore[assignment]
     record.begin()
     for steps in (5_000, 10_240, 15_000, 20_000):
         assert not record.iteration(steps, sampled(POLICY))
-    record.end(sampled(POLICY))
+    record.end(sampled(POLICY), tmp_path)
     assert json.loads((tmp_path / RESULT).read_text()) == {
         "evaluations": [[10_240, 4.0, 0.25], [20_000, 8.0, 0.75]],
         "seconds": 10.0, "episodes": 2, "success": 2, "success_last": 1, "returned": 15.0,
@@ -124,9 +124,9 @@ def test_evaluation_samples_without_the_generator_of_training() -> None:
 
 
 def test_our_run_is_evaluated_when_due_and_tested_at_its_end(tmp_path: Path) -> None:
-    callback = Judged(str(tmp_path), "reach-v3", 10_000)
+    callback = Judged("reach-v3", 10_000)
     callback._record._judge = Judge(0.5, 0.9)  # type: ignore[assignment]
-    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(position=0))
+    trainer: Any = SimpleNamespace(datamodule=SimpleNamespace(position=0), default_root_dir=str(tmp_path))
     module: Any = SimpleNamespace(policy=POLICY)
     callback.on_train_start(trainer, module)
     for steps in (9_000, 12_000, 21_000):
@@ -138,6 +138,43 @@ def test_our_run_is_evaluated_when_due_and_tested_at_its_end(tmp_path: Path) -> 
     assert found["success"] == 2
 
 
+def test_a_resumed_run_keeps_its_evaluations_and_its_seconds(tmp_path: Path) -> None:
+    # begins at 100, evaluates after 4 s for 50 s, is saved after 3 s more
+    clock = iter([0.0, 100.0, 104.0, 154.0, 157.0])
+    first = Record("reach-v3", 10_000, clock=lambda: next(clock))
+    first._judge = Judge(0.25)  # type: ignore[assignment]
+    first.begin()
+    first.iteration(12_000, sampled(POLICY))
+    saved = first.state()
+    # is read at 1000, begins at 1100, ends after 5 s
+    later = iter([900.0, 1000.0, 1100.0, 1105.0])
+    second = Record("reach-v3", 10_000, clock=lambda: next(later))
+    second._judge = Judge()  # type: ignore[assignment]
+    second.resume(saved)
+    second.begin()
+    second.iteration(13_000, sampled(POLICY))
+    second.end(sampled(POLICY), tmp_path)
+    assert read_result(tmp_path)["evaluations"] == [[12_000, 4.0, 0.25]]
+    assert read_result(tmp_path)["seconds"] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--tasks", "reach-v9"], "--tasks reach-v9: MetaWorld has no such task; the nearest: reach-v3"),
+        (["--tasks", "reach-v3", "reach-v3"], "--tasks names a value twice"),
+        (["--seeds", "1", "1"], "--seeds names a value twice"),
+        (["--entrants", "GIPO", "GIPO"], "--entrants names a value twice"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    extra: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["fifty", "--out", str(tmp_path), *extra])
+    assert reason in capsys.readouterr().err
+
+
 class InThisProcess(Forks):
     """Calls a function here, where importing takes longer than a run."""
 
@@ -146,7 +183,7 @@ class InThisProcess(Forks):
 
 
 def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(study, "Forks", InThisProcess)
     monkeypatch.setattr(judge, "EPISODES", 1)
@@ -179,3 +216,7 @@ def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
     assert {"fifty.csv", "fifty.md", "fifty.png", "curves.csv"} <= {path.name for path in tmp_path.iterdir()}
     cli.main(args)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT)} == written
+    for name, other in (("GIPO", "reach-v3-1 was made with other options"), ("SB3 PPO", "with other options")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*args, "--entrants", name, "--frames", "32"])
+        assert other in capsys.readouterr().err

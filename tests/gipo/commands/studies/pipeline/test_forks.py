@@ -1,5 +1,6 @@
 """Functions in processes of their own: what they say is kept, a failure is told with it, and they end together."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -38,6 +39,33 @@ def test_a_failure_is_told_with_what_it_said(tmp_path: Path) -> None:
         Forks().run(tmp_path / "run", say, "hello", 1)
 
 
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def study(folder: Path) -> None:
+    forks.IMPORTED = []
+    Forks().run(folder / "run", last, folder)
+
+
+def test_a_study_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=study, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "started").exists() or not (run := (tmp_path / "started").read_text()):
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 60
+    while is_alive(int(run)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(int(run))
+
+
 def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
     some, told = Forks(), []
 
@@ -54,7 +82,6 @@ def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
     some.end()
     thread.join(60)
     assert told == ["the study has ended"]
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "started").read_text()), 0)
+    assert not is_alive(int((tmp_path / "started").read_text()))
     with pytest.raises(UserError, match="the study has ended"):
         some.run(tmp_path / "other", say, "hello", 0)

@@ -129,6 +129,18 @@ def test_a_finalist_that_is_none_is_refused(changes: str, words: str) -> None:
     assert study.finalist("kl=0,updates=16x512")["updates"] == "16x512"
 
 
+@pytest.mark.parametrize(("factor", "level"), [(factor, level) for factor in FACTORS for level in FACTORS[factor]])
+def test_every_level_can_be_a_finalist(factor: str, level: str) -> None:
+    assert study.finalist(f"kl=0,{factor}={level}")[factor] == level
+
+
+@pytest.mark.parametrize("option", ["--tasks", "--seeds"])
+def test_what_is_named_twice_is_refused(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["recipe", "--out", str(tmp_path), option, "1", "1"])
+    assert f"{option} names a value twice: 1 1" in capsys.readouterr().err
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
