@@ -32,8 +32,8 @@ class Judged(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._record.iteration(data.position, sampled(pl_module.policy))  # type: ignore[arg-type]
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Test, and write what the run came to into its folder."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Test, and write what the run came to; also where nothing was left to train when it was resumed."""
         self._record.end(sampled(pl_module.policy), Path(trainer.default_root_dir))  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_our_run_is_evaluated_when_due_and_tested_at_its_end(tmp_path: Path) -> 
     for steps in (9_000, 12_000, 21_000):
         trainer.datamodule.position = steps
         callback.on_train_batch_end(trainer, module)
-    callback.on_train_end(trainer, module)
+    callback.on_fit_end(trainer, module)
     found = read_result(tmp_path)
     assert [(steps, success) for steps, _, success in found["evaluations"]] == [(12_000, 0.5), (21_000, 0.9)]
     assert found["success"] == 2
