@@ -36,8 +36,9 @@ class EndTogether(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell every rank, before checkpoints look for it."""
         heard = listener.heard or 0
-        listener.heard = max([heard, *ranks.others(heard)]) or None
-        if listener.heard is not None:
+        # What this rank hears while it waits for the others is told after the next iteration.
+        if told := max([heard, *ranks.others(heard)]):
+            listener.heard = told
             trainer._signal_connector.received_sigterm = True  # which ends the run after this iteration
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

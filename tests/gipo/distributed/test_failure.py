@@ -81,6 +81,23 @@ def test_a_signal_to_one_learner_ends_all_after_the_iteration(monkeypatch: pytes
         assert listener.heard == signal.SIGTERM  # so that all end with the same code
 
 
+def test_a_signal_that_comes_while_a_learner_waits_for_the_others_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = SimpleNamespace(_signal_connector=SimpleNamespace(received_sigterm=False))
+    told: list[int] = []
+
+    def others(own: int) -> list[int]:
+        told.append(own)
+        listener.heard = signal.SIGTERM  # meanwhile
+        return [0]
+
+    monkeypatch.setattr(ranks, "others", others)
+    with listener:
+        for _ in range(2):
+            EndTogether().on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+        assert told == [0, signal.SIGTERM]
+        assert trainer._signal_connector.received_sigterm
+
+
 def test_what_looks_like_a_loss_is_none_where_nobody_can_be_lost(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ranks.is_loss_of_a_rank(RuntimeError("the read operation timed out"))
     assert ranks.is_loss_of_a_rank(dist.DistNetworkError("the port is taken\nmore"))
