@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments = build_parser().parse_args(given)
     for task in arguments.tasks:
         for trained_in in SIMULATORS:
-            run = arguments.out / f"{task}-{trained_in}"
+            run = arguments.out / f"{task}-{trained_in}-{arguments.frames}"
             checkpoint = run / "checkpoints" / "best.ckpt"
             if not checkpoint.exists():
                 options = {"data.task": task, "data.simulator": trained_in, "data.total_frames": arguments.frames}
