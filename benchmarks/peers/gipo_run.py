@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from benchmarks.training.clock import Clock, position
 from benchmarks.training.marks import note
-from gipo.commands.studies.fifty.judge import SEED, Act, Judge
-from gipo.policies import Policy
+from gipo.commands.studies.fifty.judge import Judge
+from gipo.commands.studies.fifty.judged import sampled
 
 
 class TimedEvaluations(Clock):
@@ -38,16 +36,3 @@ class TimedEvaluations(Clock):
             success = self._evaluation(sampled(policy))
             note(self.file, "resume", steps, success)
             trainer.should_stop |= success >= self.until
-
-
-def sampled(policy: Policy) -> Act:
-    """Actions that `policy` samples, by a generator of their own: training goes on as if it had not been evaluated."""
-    generator = torch.Generator().manual_seed(SEED)
-
-    @torch.no_grad()
-    def act(observations: np.ndarray) -> np.ndarray:
-        params = policy.params(torch.from_numpy(observations))
-        latent = policy.sample(params, policy.noise((len(observations),), generator))
-        return policy.to_env(latent).numpy()
-
-    return act

@@ -2,24 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
-import torch
-
-from benchmarks.peers.gipo_run import TimedEvaluations, sampled
+from benchmarks.peers.gipo_run import TimedEvaluations
 from benchmarks.training.marks import read
 from gipo.policies import Spaces, TokenPolicy
 
 POLICY = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4))
-
-
-def test_evaluation_samples_without_the_generator_of_training() -> None:
-    before = torch.get_rng_state()
-    act = sampled(POLICY)
-    actions = act(np.zeros((3, 39), np.float32))
-    assert actions.shape == (3, 4)
-    assert np.abs(actions).max() <= 1
-    assert not np.array_equal(actions, act(np.zeros((3, 39), np.float32)))
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_run_is_evaluated_when_due_and_ended_when_good(tmp_path) -> None:
