@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from gipo.commands.studies.fifty.rivals import RIVALS
+from gipo.commands.studies.pipeline.forks import ALONE
 from gipo.commands.studies.recipe.candidates import TASKS as DEVELOPMENT
 from gipo.common.errors import UserError, nearest
 
-# One run a core, judged by the callback alone; nothing is saved before the end: a checkpoint begins all episodes anew.
-PLAIN = (
-    "data.collector.workers=0", "trainer.limit_val_batches=0", "trainer.logger=false",
-    "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
-)  # fmt: skip
+UNJUDGED = "trainer.limit_val_batches=0"  # by itself: the callback judges every entrant alike
 JUDGED = "gipo.commands.studies.fifty.judged.Judged"
 
 # Name → options of `gipo fit` beside the default recipe.
@@ -64,7 +61,7 @@ class Entry:
         judged = (f"trainer.callbacks+={JUDGED}", f"trainer.callbacks.task={self.task}",
                   f"trainer.callbacks.every={every}")  # fmt: skip
         own = (f"data.task={self.task}", f"seed_everything={self.seed}", f"data.total_frames={frames}")
-        return [f"--{option}" for option in (*PLAIN, *own, *OURS[self.entrant], *more, *judged)]
+        return [f"--{option}" for option in (*ALONE, UNJUDGED, *own, *OURS[self.entrant], *more, *judged)]
 
 
 def plan(entrants: Sequence[str], tasks: Sequence[str], seeds: Sequence[int], lot: int, lot_seed: int) -> list[Entry]:

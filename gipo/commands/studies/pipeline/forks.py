@@ -15,6 +15,10 @@ from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
+# Of a run that has a core to itself. Nothing is saved before its end: a checkpoint begins all episodes anew.
+ALONE = (
+    "data.collector.workers=0", "trainer.logger=false", "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
+)  # fmt: skip
 IMPORTED = ["gipo.commands.fit.cli", "metaworld.env_dict", "lightning.pytorch", "torchrl.collectors"]
 FIT = "fit"  # what `once` knows a run of `gipo fit` by
 

@@ -8,18 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.forks import ALONE, Forks
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
 from gipo.common.errors import UserError
 
 Row = dict[str, Any]
-# One run a core, evaluated every 20 000 steps; nothing is saved before the end: a checkpoint begins all episodes anew.
-PLAIN = (
-    "data.collector.workers=0", "trainer.check_val_every_n_epoch=20", "trainer.logger=false",
-    "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
-)  # fmt: skip
+EVALUATED = "trainer.check_val_every_n_epoch=20"  # every 20 000 steps, by iterations of 1 000
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Race:
     def _row(self, forks: Forks, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]
         options = [f"data.task={trial.task}", f"seed_everything={trial.seed}", f"data.total_frames={self.frames}"]
-        forks.fit(folder, [f"--{option}" for option in (*PLAIN, *options, *chosen, *self.more)])
+        forks.fit(folder, [f"--{option}" for option in (*ALONE, EVALUATED, *options, *chosen, *self.more)])
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
         return {"task": trial.task, "seed": trial.seed, "frames": self.frames, **scores(folder), **trial.levels}
 

@@ -1,7 +1,6 @@
 """The study of all tasks: who runs where, a row by hand, what is said of many, and runs that are made once."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +15,9 @@ from gipo.commands.studies.fifty.entrants import Entry
 from gipo.commands.studies.fifty.judge import Episodes
 from gipo.commands.studies.fifty.judged import Judged, sampled
 from gipo.commands.studies.fifty.record import RESULT, Finished, Record, read_result
-from gipo.commands.studies.pipeline.forks import Forks
 from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
+from tests.in_process import InThisProcess
 
 POLICY = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4))
 RESULTS: Finished = {
@@ -173,13 +172,6 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(SystemExit, match="2"):
         cli.main(["fifty", "--out", str(tmp_path), *extra])
     assert reason in capsys.readouterr().err
-
-
-class InThisProcess(Forks):
-    """Calls a function here, where importing takes longer than a run."""
-
-    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
-        function(*args)
 
 
 def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(

@@ -2,7 +2,6 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.recipe import study
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Trial, deal
@@ -20,6 +18,7 @@ from gipo.commands.studies.recipe.effects import PRIOR, Alternative, Effect, bet
 from gipo.commands.studies.recipe.report import of_final
 from gipo.commands.studies.recipe.runs import scores
 from gipo.common.errors import UserError
+from tests.in_process import InThisProcess
 
 LEVELS = {"kl": ["0.1", "0", "0.3"], "lr": ["1", "2"], "fixed": ["only"]}
 
@@ -172,13 +171,6 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     text = (tmp_path / "recipe.md").read_text()
     assert "| winner | 2 | 0.900 | +0.800 ± 0.000" in text
     assert (tmp_path / "rounds.csv").read_text().count("\n") == 17
-
-
-class InThisProcess(Forks):
-    """Calls a function here, where importing takes longer than a run."""
-
-    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
-        function(*args)
 
 
 def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
