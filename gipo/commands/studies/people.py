@@ -23,11 +23,11 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_gap, add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import parse_gap
 from gipo.commands.studies.pipeline.stages import Stages
-from gipo.commands.studies.run_tables import distinct, read_runs
+from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coefs", nargs="+", type=number(0, 1000), default=[0.0, 1.0, 10.0], metavar="C",
         help="weights of imitating the person (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--gap", nargs="+", default=list(GAP), metavar="KEY=VALUE", help="as in gipo-study loop")
+    add_gap(parser, GAP)
     add_more(parser, "--operator", "the scripted person, KEY=VALUE")
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
@@ -60,11 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    if options.runs is None:
-        rows = run_all(options)
-        write_table(rows, options.out / "runs.csv")
-    else:
-        rows = read_runs(options.runs, COLUMNS)
+    rows = made_or_read(options, run_all, COLUMNS)
     table = summarise(rows)
     write_table(table, options.out / "people.csv")
     text = report(table, rows)

@@ -38,7 +38,7 @@ from gipo.commands.studies.options import (
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import parse_gap
 from gipo.commands.studies.pipeline.stages import Stages
-from gipo.commands.studies.run_tables import distinct, read_runs
+from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.staleness_figures import INTERVALS
 from gipo.commands.studies.statistics import improvement_interval, iqm_interval
 from gipo.common.errors import UserError
@@ -71,11 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    if options.runs is None:
-        rows = run_all(options)
-        write_table(rows, options.out / "runs.csv")
-    else:
-        rows = read_runs(options.runs, COLUMNS)
+    rows = made_or_read(options, run_all, COLUMNS)
     table = summarise(rows)
     write_table(table, options.out / "posttrain.csv")
     text = report(table, rows)

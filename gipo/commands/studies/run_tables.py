@@ -1,11 +1,13 @@
 """Tables of runs: read again as a study has written them, and by the values of their columns."""
 
+import argparse
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
 
 
@@ -26,6 +28,24 @@ def read_runs(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[d
         ) from error
     if not rows:
         raise UserError(f"--runs {path} has no rows")
+    return rows
+
+
+def made_or_read(
+    options: argparse.Namespace, make: Callable[[argparse.Namespace], list[dict[str, Any]]],
+    columns: Mapping[str, Callable[[str], Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of a study: those that it makes, written to runs.csv, or those of the file that `--runs` names.
+
+    Args:
+        options: with `runs` and `out`.
+        make: the runs.
+        columns: of a runs.csv that is read, with their types.
+    """
+    if options.runs is not None:
+        return read_runs(options.runs, columns)
+    rows = make(options)
+    write_table(rows, options.out / "runs.csv")
     return rows
 
 

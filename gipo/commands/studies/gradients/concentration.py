@@ -16,6 +16,8 @@ from gipo.commands.studies.gradients.estimators import AGES, SIGMAS, estimates
 from gipo.commands.studies.gradients.mdp import Array, cells
 from gipo.objectives import GIPO
 
+SIGMA_FRESH = SIGMA_AGE = 0.3  # σ₀ and σ₁ of what is counted by age
+
 
 class HalfWidths(NamedTuple):
     """Half-widths of two-sided intervals of confidence 1 − δ."""
@@ -84,7 +86,7 @@ def coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int) -> l
 def aged_coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int) -> list[dict[str, object]]:
     """How often Hoeffding's interval holds for a mean of samples of mixed ages: a row for each cell, form and n.
 
-    An experiment has n samples, rounded down to as many of each of `AGES`; AgeAwareGIPO has σ_k² = .09 + .09·k.
+    An experiment has n samples, rounded down to as many of each of `AGES`; AgeAwareGIPO has σ₀ = σ₁ = .3.
 
     Args:
         samples: values of n.
@@ -94,10 +96,11 @@ def aged_coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int)
     """
     grid, generator = cells(), np.random.default_rng(seed)
     largest = np.abs(grid.advantage).max(1) * np.abs(grid.score).max(1)
-    bound = np.exp([(0.09 + 0.09 * age) / 2 for age in AGES])
+    # exp(σ_k²/2), σ_k² = σ₀² + k·σ₁²
+    bound = np.exp([(SIGMA_FRESH**2 + age * SIGMA_AGE**2) / 2 for age in AGES])
     rows: list[dict[str, object]] = []
     for outward in (False, True):
-        objective = AgeAwareGIPO(sigma_fresh=0.3, sigma_age=0.3, outward_only=outward)
+        objective = AgeAwareGIPO(sigma_fresh=SIGMA_FRESH, sigma_age=SIGMA_AGE, outward_only=outward)
         g = np.stack([estimates(objective, grid, age) for age in AGES], 1)  # [C, K, A]
         for cell, (target, behaviour) in enumerate(grid.names):
             for n in samples:
