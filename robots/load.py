@@ -1,7 +1,7 @@
 """From a name on the command line to a robot: a class or function anywhere, called with its own arguments."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
@@ -33,16 +33,25 @@ def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: fl
         raise UserError(f"--set {taken[0]} is given by gipo-robot itself, from --policy and --speed")
     given = {key: value for key, value in ours.items() if key in parameters(make)}
     read = arguments(make, texts, "--set ", given)
-    try:
-        robot: Robot = make(**read)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the robot's author raises
-        raise UserError(f"--robot {name} cannot be made: {described(error)}") from error
+    robot: Robot = made(make, read, f"--robot {name}")
     check_robot(robot, f"--robot {name}")
     if speed != 1 and not getattr(robot, "simulated", False):
         raise UserError(f"--speed {speed:g} is for simulated robots; {name} runs by the wall clock")
     return robot
+
+
+def made(make: Any, arguments: Mapping[str, Any], what: str) -> Any:
+    """What `make` gives; `what` is how its failure is named.
+
+    Raises:
+        UserError: when it cannot be made.
+    """
+    try:
+        return make(**arguments)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever its author raises
+        raise UserError(f"{what} cannot be made: {described(error)}") from error
 
 
 def imported(path: str, what: str, advice: str) -> Any:

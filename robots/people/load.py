@@ -1,12 +1,10 @@
 """From a name on the command line to an operator: ours, a LeRobot teleoperator, or a class of one's own."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.faults import described
-from robots.load import imported
+from robots.load import imported, made
 from robots.people.leader import teleoperator
 from robots.people.operator import Operator
 from robots.settings.annotations import arguments, parameters
@@ -40,12 +38,7 @@ def load_operator(name: str, spec: RobotSpec, manifest: Manifest, settings: Sequ
     ours = {"spec": spec, "manifest": manifest}
     given = {key: value for key, value in ours.items() if key in parameters(make)}
     read = arguments(make, texts, "--operator-set ", given)
-    try:
-        found: Any = make(**read)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever its author raises
-        raise UserError(f"--operator {name} cannot be made: {described(error)}") from error
+    found = made(make, read, f"--operator {name}")
     if not isinstance(found, Operator):
         kind = type(found).__name__
         raise UserError(f"--operator {name} gives a {kind}; derive it from robots.people.operator.Operator")

@@ -26,16 +26,6 @@ ROOT = Path(__file__).parents[3]
 SEEN = Observation(np.zeros(5), 1)
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Standard input is a terminal; what a person types goes into this descriptor."""
-    master, slave = os.openpty()
-    with open(slave) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        yield master
-    os.close(master)
-
-
 class Typist:
     """A keyboard, its clock, and what is typed at it."""
 

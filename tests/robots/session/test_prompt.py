@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,16 +12,6 @@ from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
 from robots.session import prompt
 from tests.robots.test_hold import Base, base_spec
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Standard input is a terminal; what a person types goes into this descriptor."""
-    master, slave = os.openpty()
-    with open(slave) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        yield master
-    os.close(master)
 
 
 def later(function: Any, *arguments: Any) -> None:
