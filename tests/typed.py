@@ -53,6 +53,8 @@ SMALLER = {
         --iterations 1 --frames 1000 --frames-per-iteration 1000 --episodes 1 --processes 1
         --clone data.rounds=1 data.evaluation.num_envs=1
         --post data.rounds=1 data.evaluation.num_envs=1""",
+    r"^gipo-study fifty": """--tasks reach-v3 --seeds 1 --entrants GIPO --frames 16 --every 16 --processes 1
+        --train data.frames_per_iteration=16 data.rounds=1 data.batch=16 data.collector.num_envs=2""",
     r"^gipo-study theory": "--draws=10 --studies=5",
     r"examples/torchrl_gipo": "--iterations 2 --frames 128 --buffer 256 --batch 64 --updates 2",
     r"^gipo-demos": "--episodes 2",
