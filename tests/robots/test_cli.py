@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from gipo.common.errors import UserError
-from robots.cli import _deadman, main
+from robots.cli import main
 from robots.log import LogWriter, Session, read_log
 from robots.log.labels import labels_path
+from robots.session.command import _deadman
 from tests.needs import needs_sim
 
 ROOT = Path(__file__).parents[2]

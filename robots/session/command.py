@@ -1,0 +1,158 @@
+"""`gipo-robot run`: its options, and a session run as they say."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from gipo.common import terminal
+from gipo.common.errors import UserError
+from gipo.common.parsing import SEEDS, Parser, number, whole, words
+from robots.session.options import RANGES, Options
+
+
+def add_run(parser: Parser) -> None:
+    """Give the parser of `gipo-robot run` its options, and what runs them."""
+    parser.set_defaults(run=_run)
+    _who_acts(parser)
+    _who_helps(parser)
+    _how_episodes_run(parser)
+
+
+def _who_acts(run: Parser) -> None:
+    run.add_argument(
+        "--robot", type=words, default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)"
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an argument of the robot, read as its annotation says, text where it has none; lists and objects as "
+        "JSON, or KEY.INNER=VALUE; repeatable",
+    )
+    run.add_argument("--policy", type=words, required=True, metavar="FILE", help="artifact that acts")
+    run.add_argument(
+        "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
+    )
+    run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
+
+
+def _who_helps(run: Parser) -> None:
+    people = run.add_argument_group(
+        "a person who helps",
+        "may take the robot over inside an episode, hand it back, and say how it goes. keyboard: space takes over and "
+        "hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
+        "reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east failure, "
+        "north a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A person's commands go "
+        "through the same gate; without a sign of life of the device the robot is held, and stopped.",
+    )
+    people.add_argument(
+        "--operator", type=words, metavar="NAME",
+        help="keyboard, gamepad, scripted, a LeRobot teleoperator or an operator of yours, package.module:Class",
+    )  # fmt: skip
+    people.add_argument(
+        "--operator-set", action="append", default=[], metavar="KEY=VALUE", help="a setting of it, as --set; repeatable"
+    )
+    people.add_argument(
+        "--end-on-label", action="store_true", help="cut an episode when a person says success, failure or discard"
+    )
+
+
+def _how_episodes_run(run: Parser) -> None:
+    def bounded(option: str, key: str, unit: str, text: str, default: float | None) -> None:
+        low, high = RANGES[key]
+        kind = whole(int(low), int(high)) if isinstance(getattr(Options, key), int) else number(low, high)
+        run.add_argument(option, type=kind, default=default, metavar=unit, help=text)
+
+    run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
+    run.add_argument(
+        "--first", type=whole(0, 10**6), default=0, metavar="N",
+        help="number of the first episode, where another session runs those before it (%(default)s)",
+    )  # fmt: skip
+    bounded("--steps", "steps", "N", "after which an episode is cut (%(default)s)", Options.steps)
+    run.add_argument("--log", type=words, default="logs", metavar="FOLDER", help="(%(default)s)")
+    run.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of goals and sampling noise (%(default)s)")
+    run.add_argument("--deterministic", action="store_true", help="most likely actions; nothing to learn from")
+    run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
+    bounded("--speed", "speed", "X", "of the clock, simulated robots only (1)", Options.speed)
+    bounded("--engage", "engage_seconds", "SECONDS", "to hand over control (%(default)s)", Options.engage_seconds)
+    bounded("--deadline", "deadline", "PERIODS", "for policy, driver and operator (1.25; simulated: 50)", None)
+    bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
+    run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
+    run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
+    bounded("--replan", "replan", "N", "steps of a chunk before it decides anew (all)", Options.replan)
+    run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
+    run.add_argument("--table", action="store_true", help="end with a row for each episode")
+    run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from deploy.runtime.policy import OnnxPolicy
+    from robots.load import load_robot
+    from robots.people.load import load_operator
+    from robots.session.prompt import ask_reset
+    from robots.session.runner import Runner
+    from robots.session.viewer import viewer
+
+    policy = OnnxPolicy.load(options.policy, options.require_id)
+    shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
+    robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
+    settings = _settings(options, getattr(robot, "simulated", False))
+    record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
+    with ExitStack() as stack:
+        operator = None
+        if options.operator is not None:
+            record |= {"operator": options.operator, "operator_set": options.operator_set}
+            operator = load_operator(options.operator, robot.spec, policy.manifest, options.operator_set)
+            stack.callback(operator.close)
+        listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
+        runner = Runner(
+            robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator
+        )
+        report = runner.run(options.episodes, options.seed, options.first)
+    life = report.life
+    try:
+        print(report.table() + "\n" if options.table and report.results else "", end="")
+        print(report.text(), flush=True)
+    except (OSError, ValueError):  # whether the table could be printed says nothing of the robot
+        terminal.give_up(sys.stdout)
+    if life.faults:
+        raise UserError("; ".join(life.faults)) from life.cause
+    if life.signals:
+        terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
+    return life.exit_code
+
+
+def _settings(options: argparse.Namespace, simulated: bool) -> Options:
+    # A simulated robot harms nobody when a busy machine is late; a real one does.
+    patience = 40.0 if simulated else 1.0
+    return Options(
+        steps=options.steps,
+        speed=options.speed,
+        deterministic=options.deterministic,
+        end_on_success=options.end_on_success,
+        end_on_label=options.end_on_label,
+        engage_seconds=options.engage,
+        deadline=Options.deadline * patience if options.deadline is None else options.deadline,
+        max_age=Options.max_age * patience if options.max_age is None else options.max_age,
+        instruction=options.instruction,
+        camera=options.camera,
+        replan=options.replan,
+        deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
+    )
+
+
+def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
+    """A deadman that is held while something keeps touching a file, e.g. the reader of a pedal."""
+    file = os.path.abspath(path)  # a driver may change the working folder
+
+    def held() -> bool:
+        try:
+            return abs(time.time() - os.stat(file).st_mtime) < seconds
+        except OSError:
+            return False
+
+    return held
