@@ -16,6 +16,7 @@ from gipo.common import boundary
 from gipo.common.errors import UserError
 from gipo.common.parsing import Parser, number, whole, words
 from gipo.common.reading import read_bytes
+from gipo.common.signals import Listener
 from gipo.common.tables import pairs
 
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> None:
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     parsed.run(parsed)
 
 
@@ -77,6 +78,26 @@ def _diff(options: argparse.Namespace) -> None:
     print(report.distances(found, f"{len(observations)} observations, KL(A‖B)"))
 
 
+def _serve(options: argparse.Namespace) -> None:
+    from deploy.runtime.serving.keys import read_token
+    from deploy.runtime.serving.server import PolicyServer
+
+    token = read_token(options.token)
+    policy = OnnxPolicy.load(options.file, options.require_id, options.threads)
+    with Listener() as signals, PolicyServer(policy, options.bind, token) as server:
+        signals.patient = True
+        print(f"serving policy {policy.policy_id[:12]}… at {server.address}; Ctrl-C ends it", flush=True)
+        server.serve(lambda: signals.heard is not None)
+    print(f"answered {server.answered} messages, refused {server.refused}")
+
+
+def _token(options: argparse.Namespace) -> None:
+    from deploy.runtime.serving.keys import write_token
+
+    write_token(options.file)
+    print(f"written {options.file}; whoever has it may ask the server: copy it to the robot, and to nobody else")
+
+
 def _read_observations(path: str, size: int) -> np.ndarray:
     data = read_bytes(path, MAX_BYTES)
     try:
@@ -88,7 +109,8 @@ def _read_observations(path: str, size: int) -> np.ndarray:
     return found
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The parser of every command."""
     parser = Parser(prog="gipo-deploy", description=__doc__, epilog=boundary.DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_export(commands.add_parser("export", help="checkpoint → one ONNX file, if torch and ONNX Runtime agree on it"))
@@ -106,6 +128,7 @@ def _parser() -> Parser:
             "--require-id", type=words, metavar="ID", help="policy id it must have, or a file that lists those allowed"
         )
         command.set_defaults(run=run)
+    _add_serve(commands)
     _add_diff(commands.add_parser("diff", help="how far artifact B is from artifact A on the same observations"))
     return parser
 
@@ -119,6 +142,22 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
     parser.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
     parser.set_defaults(run=_export)
+
+
+def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
+    serve = commands.add_parser("serve", help="answer robots over the network, for policies too large for a controller")
+    serve.add_argument("file", type=words, help="an artifact")
+    serve.add_argument("--token", type=words, required=True, metavar="FILE", help="secret shared with the robots")
+    serve.add_argument(
+        "--bind", type=words, default="127.0.0.1:5570", metavar="HOST:PORT",
+        help="where to listen; 0.0.0.0:PORT for every network of this machine (default: %(default)s)",
+    )  # fmt: skip
+    serve.add_argument("--require-id", type=words, metavar="ID", help="policy id it must have, or a file of ids")
+    serve.add_argument("--threads", type=whole(1, 256), default=1, help="of ONNX Runtime (default: %(default)s)")
+    serve.set_defaults(run=_serve)
+    token = commands.add_parser("token", help="write a new secret for serve and gipo-robot run")
+    token.add_argument("file", type=words, metavar="FILE", help="appears readable by its owner alone")
+    token.set_defaults(run=_token)
 
 
 def _add_diff(parser: argparse.ArgumentParser) -> None:

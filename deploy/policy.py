@@ -1,5 +1,6 @@
 """`OnnxPolicy`, the policy on a robot, by the name under which programs import it."""
 
-from deploy.runtime.policy import Decision, OnnxPolicy
+from deploy.runtime.acting import Decision
+from deploy.runtime.policy import OnnxPolicy
 
 __all__ = ["Decision", "OnnxPolicy"]

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> int:
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     return parsed.run(parsed) or 0
 
 
@@ -97,7 +97,8 @@ def _logs(named: Sequence[str]) -> list[Path]:
     return logs
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The parser of every command."""
     parser = Parser(prog="gipo-robot", description=__doc__, epilog=boundary.DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_run(commands.add_parser("run", help="run episodes and log them"))

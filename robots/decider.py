@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.runtime.policy import Decision, OnnxPolicy
+from deploy.runtime.acting import ActingPolicy, Decision
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.session.options import Options
@@ -40,7 +40,7 @@ class Decider:
         UserError: the options ask for what the policy does not have, or do not say what it needs.
     """
 
-    def __init__(self, policy: OnnxPolicy, options: Options):
+    def __init__(self, policy: ActingPolicy, options: Options):
         self._policy, self._options = policy, options
         self._vision = policy.manifest.vision
         self._chunk: Decision | None = None

@@ -1,16 +1,41 @@
-"""From a name on the command line to a robot: a class or function anywhere, called with its own arguments."""
+"""From a name on the command line to a policy, and to a robot: a class or function, called with its own arguments."""
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.manifest import Manifest
+from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.serving.client import ServedPolicy, is_address
+from deploy.runtime.serving.keys import read_token
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Robot
 from robots.drivers.contract import check_robot
 from robots.settings.annotations import arguments, parameters
 from robots.settings.assignments import parse_settings
+
+
+def load_policy(name: str, token: str | None = None, require_id: str | None = None) -> ActingPolicy:
+    """The policy that a command line names, verified.
+
+    Args:
+        name: an artifact, or `host:port` of a server of one.
+        token: file with the secret shared with that server.
+        require_id: the policy id it must have, or a file that lists the ids allowed.
+
+    Raises:
+        UserError: when it cannot be had.
+    """
+    if not is_address(name) or Path(name).exists():
+        if token is not None:
+            raise UserError(f"--token is for a server, host:port; --policy {name} is a file")
+        return OnnxPolicy.load(name, require_id)
+    if token is None:
+        raise UserError(f"--policy {name} is a server: give the secret shared with it as --token FILE")
+    return ServedPolicy(name, read_token(token), require_id)
 
 
 def load_robot(name: str, manifest: Manifest, settings: Sequence[str], speed: float = 1.0) -> Robot:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.acting import ActingPolicy
 from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation, Robot
@@ -46,7 +46,7 @@ class ControlLoop:
     def __init__(
         self,
         robot: Robot,
-        policy: OnnxPolicy,
+        policy: ActingPolicy,
         log: LogWriter,
         options: Options,
         clock: Clock | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.acting import ActingPolicy
 from gipo.common.errors import UserError
 from robots import safety
 from robots.base import Observation
@@ -53,7 +53,7 @@ class Recorder:
         self._row = [0] * (2 + len(SECTIONS))
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
 
-    def start(self, policy: OnnxPolicy, seed: int) -> None:
+    def start(self, policy: ActingPolicy, seed: int) -> None:
         """Log the start of the episode: who acts, and where its noise comes from."""
         data = {
             "policy_id": policy.policy_id,

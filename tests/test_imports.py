@@ -38,6 +38,8 @@ ROOMS = {
 # A driver or a format may import its own SDK, from an extra and inside its functions.
 VENDORS = {
     "gipo.common.simulators.native": {"envpool"},
+    "deploy.runtime.serving.keys": {"zmq"},
+    "deploy.runtime.serving.server": {"zmq"},
     "robots.drivers.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.drivers.gym": {"gymnasium"},
     "robots.drivers.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml

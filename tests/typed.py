@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import tomllib
 
+import deploy.cli
+import robots.cli
 from benchmarks import curves, fit
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import __main__ as peers
@@ -168,12 +170,20 @@ def helps(line: str) -> None:
     assert re.findall(r"--operator (\S+)", line)[0] in OURS
 
 
+def parses(line: str) -> None:
+    """Options that a command has."""
+    program, *words = shlex.split(line)
+    {"gipo-deploy": deploy.cli, "gipo-robot": robots.cli}[program].build_parser().parse_args(words)
+
+
 NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
     r"^pip install": ("would change the environment of the tests; a test installs the clone elsewhere", installs),
     r"^make ": ("would test within tests, and `make demo` is `gipo-study loop`, which is typed", makes),
     r"^python -m benchmarks": ("minutes each; the benchmarks' own tests run them", measures),
     r"^python -m (pytest|tests\.)": ("would test within tests", tests),
     r"--operator (keyboard|gamepad)": ("needs a person; tests type at a terminal, and press a device's buttons", helps),
+    r"^gipo-deploy serve": ("answers until it is ended; a test starts it, asks it and ends it", parses),
+    r"^gipo-robot run --policy \S+:\d+": ("asks that server; the same test types it", parses),
     r"^(\. |pre-commit )": ("the reader's own shell and clone", nothing),
     r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
     r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),

@@ -13,13 +13,14 @@ from onnx import ModelProto
 from deploy.export import graph, parity
 from deploy.export.probes import Run, golden_vectors
 from deploy.export.quantize import quantise
+from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest
 from deploy.runtime.compare import shift
 from deploy.runtime.identity import policy_id
 from deploy.runtime.inference import new_session, rows_at_once, run
 from deploy.runtime.manifest import Golden, Manifest
 from deploy.runtime.onnx_file import read_model
-from deploy.runtime.policy import OUTPUTS, OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError

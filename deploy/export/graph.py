@@ -13,10 +13,10 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
+from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.check import OPSET
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.normaliser import MEAN, SCALE, Normaliser, normaliser_hash
-from deploy.runtime.policy import OUTPUTS
 from gipo.common.errors import UserError, first_line
 from gipo.policies import Policy
 

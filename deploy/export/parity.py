@@ -9,10 +9,10 @@ import torch
 from deploy.export import probes
 from deploy.export.graph import StochasticPolicy, as_policy, layout_of, observed
 from deploy.export.probes import Outputs, Run
+from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.inference import rows_at_once
 from deploy.runtime.layout import Layout
 from deploy.runtime.manifest import MAX_ROUNDING
-from deploy.runtime.policy import OUTPUTS
 from gipo.common.errors import UserError
 from gipo.policies import Policy, TokenPolicy
 

@@ -33,7 +33,16 @@ def _who_acts(run: Parser) -> None:
         help="an argument of the robot, read as its annotation says, text where it has none; lists and objects as "
         "JSON, or KEY.INNER=VALUE; repeatable",
     )
-    run.add_argument("--policy", type=words, required=True, metavar="FILE", help="artifact that acts")
+    run.add_argument(
+        "--policy",
+        type=words,
+        required=True,
+        metavar="POLICY",
+        help="artifact that acts, or HOST:PORT where gipo-deploy serve answers",
+    )
+    run.add_argument(
+        "--token", type=words, metavar="FILE", help="secret shared with the server; gipo-deploy token writes it"
+    )
     run.add_argument(
         "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
     )
@@ -91,18 +100,23 @@ def _how_episodes_run(run: Parser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
-    from robots.load import load_robot
+    from deploy.runtime.serving.client import ServedPolicy
+    from robots.load import load_policy, load_robot
     from robots.people.load import load_operator
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
     from robots.session.viewer import viewer
 
-    policy = OnnxPolicy.load(options.policy, options.require_id)
-    shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
-    robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
-    settings = _settings(options, getattr(robot, "simulated", False))
-    record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
     with ExitStack() as stack:
+        policy = load_policy(options.policy, options.token, options.require_id)
+        shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
+        robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
+        settings = _settings(options, getattr(robot, "simulated", False))
+        if isinstance(policy, ServedPolicy):
+            stack.callback(policy.close)
+            # A little earlier than the watchdog, which does not know what is wrong.
+            policy.answer_within(0.9 * settings.deadline * robot.spec.period_ns / 1e9)
+        record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
         operator = None
         if options.operator is not None:
             record |= {"operator": options.operator, "operator_set": options.operator_set}

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.acting import ActingPolicy
 from gipo.common import terminal
 from gipo.common.errors import UserError
 from robots.base import Robot
@@ -64,10 +64,10 @@ class Runner:
     def __init__(
         self,
         robot: Robot,
-        policy: OnnxPolicy,
+        policy: ActingPolicy,
         options: Options,
         folder: str | Path,
-        shadow: OnnxPolicy | None = None,
+        shadow: ActingPolicy | None = None,
         settings: dict[str, Any] | None = None,
         reset: Reset = lambda reason, withdrawn: False,
         listeners: tuple[Callable[[Step], None], ...] = (),

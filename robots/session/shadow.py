@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.acting import ActingPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Shadow, Step
 from robots.session.background import Background
@@ -16,7 +16,7 @@ class ShadowPolicy:
         log: of the session.
     """
 
-    def __init__(self, policy: OnnxPolicy, log: LogWriter):
+    def __init__(self, policy: ActingPolicy, log: LogWriter):
         self._policy, self._log = policy, log
         self._log_ratios: list[float] = []
         self._distances: list[float] = []
@@ -50,7 +50,7 @@ class ShadowPolicy:
         }
 
 
-def check_comparable(policy: OnnxPolicy, incumbent: OnnxPolicy) -> None:
+def check_comparable(policy: ActingPolicy, incumbent: ActingPolicy) -> None:
     """Refuse a candidate whose log-probs are of something else.
 
     Raises:

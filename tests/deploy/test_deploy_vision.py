@@ -11,16 +11,18 @@ import torch
 
 from deploy.bench import eager_decision
 from deploy.export.artifact import export
+from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.compare import difference, typical_observations
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.manifest import SCHEMA, Manifest
-from deploy.runtime.policy import OUTPUTS, OnnxPolicy
+from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 from gipo.vla.observations import VLASpaces, encode_instructions
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks
 from tests.deploy.builders import save
+from tests.deploy.test_deploy_serving import asking, serving
 
 SPACES = VLASpaces((3, 12, 10), 4, (-1.0, -2.0), (1.0, 2.0), chunk=3, instruction_bytes=16)
 Kit = dict[str, Any]
@@ -209,3 +211,13 @@ def test_it_can_be_compared_and_timed(kit: Kit) -> None:
     eager = eager_decision(loaded)
     assert eager is not None
     assert eager()[0].shape == (3, 2)  # type: ignore[index]
+
+
+def test_a_server_answers_as_the_file_does(kit: Kit) -> None:
+    local: OnnxPolicy = kit["loaded"]
+    image = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    row = local.row(np.array([0.5, -1e-3, 2.0, 7.0]), image, "push it")
+    with serving(local) as server, asking(server.address) as served:
+        here, there = (p.act(row, np.random.default_rng(3)) for p in (local, served))
+        for name in ("action", "latent", "log_prob", "params"):
+            np.testing.assert_array_equal(getattr(here, name), getattr(there, name))

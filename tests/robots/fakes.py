@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision
+from deploy.runtime.acting import Decision
 from robots.base import Observation
 from robots.spec import RobotSpec
 from tests.robots.builders import make_spec

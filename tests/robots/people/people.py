@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.policy import Decision
+from deploy.runtime.acting import Decision
 from robots.base import Observation
 from robots.people.operator import Operator, Said
 from tests.robots.fakes import FakePolicy

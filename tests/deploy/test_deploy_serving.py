@@ -1,0 +1,333 @@
+"""Policies on another machine: the same answers, in time or an error; and nothing that is sent to either side hurts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.cli import main
+from deploy.runtime.acting import OUTPUTS, ActingPolicy
+from deploy.runtime.check import check_file
+from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.serving import keys
+from deploy.runtime.serving.client import ServedPolicy, is_address
+from deploy.runtime.serving.messages import ANSWER, ASK, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
+from deploy.runtime.serving.server import PolicyServer
+from gipo.common.errors import UserError
+from robots.log import read_log
+from robots.session.options import Options
+from robots.session.runner import Runner
+from tests.needs import needs_sim, needs_torch
+from tests.robots.builders import make_spec
+from tests.robots.fakes import FakeRobot
+
+zmq = pytest.importorskip("zmq", reason="the extra `serve`")
+TOKEN = bytes(range(32))
+Kit = dict[str, Any]
+
+
+@contextmanager
+def serving(
+    policy: ActingPolicy, token: bytes = TOKEN, kind: type[PolicyServer] = PolicyServer
+) -> Iterator[PolicyServer]:
+    over = threading.Event()
+    with kind(policy, "127.0.0.1:0", token) as server:
+        thread = threading.Thread(target=server.serve, args=(over.is_set,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            over.set()
+            thread.join()
+
+
+@contextmanager
+def asking(address: str, **options: Any) -> Iterator[ServedPolicy]:
+    policy = ServedPolicy(address, TOKEN, **options)
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+@contextmanager
+def bare_socket(address: str) -> Iterator[Any]:
+    """The socket of one who has the token and says whatever it likes."""
+    line = zmq.Context()
+    dealer, robot = line.socket(zmq.DEALER), keys.Keys.of(TOKEN, "robot")
+    dealer.curve_serverkey = keys.Keys.of(TOKEN, "server").public
+    dealer.curve_publickey, dealer.curve_secretkey = robot.public, robot.secret
+    dealer.connect(f"tcp://{address}")
+    try:
+        yield dealer
+    finally:
+        line.destroy(linger=0)
+
+
+@pytest.mark.parametrize("kind", ["token-separate", "gaussian-shared"])
+def test_a_served_policy_answers_as_the_file_does(exported: Callable[[str], Kit], kind: str) -> None:
+    local = OnnxPolicy.load(exported(kind)["file"])
+    seen = np.random.default_rng(1).standard_normal((MAX_ROWS + 6, 39)).astype(np.float32)
+    with serving(local) as server, asking(server.address) as served:
+        assert (served.policy_id, served.manifest) == (local.policy_id, local.manifest)
+        for deterministic in (False, True):
+            here, there = (p.act(seen[0], np.random.default_rng(3), deterministic) for p in (local, served))
+            for name in ("action", "latent", "log_prob", "params"):
+                np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+        noise = local.noise((len(seen),), np.random.default_rng(4))
+        here_all, there_all = (p.evaluate(seen, noise) for p in (local, served))
+        for name in OUTPUTS:
+            np.testing.assert_allclose(here_all[name], there_all[name], atol=1e-6)  # batched in other parts
+            assert here_all[name].dtype == there_all[name].dtype
+        latent = here_all["latent"][:3]
+        np.testing.assert_allclose(served.log_prob_of(seen[:3], latent), local.log_prob_of(seen[:3], latent), atol=1e-6)
+    assert server.refused == 0
+
+
+def test_what_cannot_be_connected_to_is_said_in_one_line(small: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.runtime.serving.client.CONNECT_SECONDS", 0.5)
+    with serving(small["loaded"], token=bytes(32)) as server, pytest.raises(UserError, match="does not take our token"):
+        ServedPolicy(server.address, TOKEN)
+    with pytest.raises(UserError, match="cannot be reached"):
+        ServedPolicy(server.address, TOKEN)
+    with pytest.raises(UserError, match="no address of a policy server"):
+        ServedPolicy("127.0.0.1:99999", TOKEN)
+    with serving(small["loaded"]) as server:
+        with pytest.raises(UserError, match="not the one required"):
+            ServedPolicy(server.address, TOKEN, require_id="0" * 64)
+        with pytest.raises(UserError, match="cannot listen at"):
+            PolicyServer(small["loaded"], server.address, TOKEN)
+
+
+def test_a_server_started_anew_with_another_policy_is_not_asked_by_mistake(
+    small: Kit, exported: Callable[[str], Kit]
+) -> None:
+    observation = np.zeros(5, np.float32)
+    with serving(small["loaded"]) as server, asking(server.address) as served:
+        served.act(observation, np.random.default_rng(0))
+        address = server.address
+        server._policy = other = OnnxPolicy.load(exported("token-separate")["file"])
+        server._codec = Codec(other.manifest, other.policy_id)
+        with pytest.raises(UserError, match=r"refuses: the question is for policy \w+…, here acts \w+… now"):
+            served.act(observation, np.random.default_rng(0))
+    assert address
+
+
+class Slow(ActingPolicy):
+    """A policy that takes its time."""
+
+    def __init__(self, inner: OnnxPolicy):
+        super().__init__(inner.manifest, inner.policy_id)
+        self.inner, self.wait = inner, 0.0
+
+    def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
+        time.sleep(self.wait)
+        found = self.inner.evaluate(rows, noise)
+        return [found[name] for name in names]
+
+
+def test_an_answer_that_is_late_is_an_error_and_never_taken_for_the_next(small: Kit) -> None:
+    slow, seen = Slow(small["loaded"]), np.random.default_rng(0).standard_normal((2, 5)).astype(np.float32)
+    with serving(slow) as server, asking(server.address) as served:
+        served.answer_within(0.1)
+        slow.wait = 0.4
+        began = time.monotonic()
+        with pytest.raises(UserError, match="did not answer within 100 ms"):
+            served.act(seen[0], np.random.default_rng(0))
+        assert time.monotonic() - began < 0.3
+        slow.wait = 0.0
+        served.answer_within(5.0)
+        found = served.act(seen[1], np.random.default_rng(0))
+        np.testing.assert_array_equal(found.action, small["loaded"].act(seen[1], np.random.default_rng(0)).action)
+
+
+def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """Messages cut, lengthened, with bytes changed, or of nothing but noise."""
+    rng = np.random.default_rng(seed)
+    for i in range(seed, seed + count):
+        changed = bytearray(data)
+        if i % 4 == 0:
+            changed = changed[: rng.integers(0, len(data))]
+        elif i % 4 == 1:
+            changed += rng.bytes(int(rng.integers(1, 200)))
+        elif i % 4 == 2:
+            changed = bytearray(rng.bytes(int(rng.integers(0, 200))))
+        for _ in range(int(rng.integers(1, 4))):
+            if changed:
+                changed[rng.integers(0, min(len(changed), 60))] = rng.integers(0, 256)
+        yield bytes(changed)
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.campaign)])
+def test_no_message_stops_or_changes_a_server(small: Kit, count: int) -> None:
+    local: OnnxPolicy = small["loaded"]
+    codec = Codec(local.manifest, local.policy_id)
+    good = Packet(ASK, 1, codec.question(np.zeros((1, 5), np.float32), np.full((1, 2), 0.5, np.float32))).pack()
+    with serving(local) as server, bare_socket(server.address) as dealer, asking(server.address) as served:
+        for data in mutations(good, count):
+            dealer.send(data)
+            assert dealer.poll(5000), "no reply"
+            said = Packet.unpack(dealer.recv())
+            assert said.kind in (REFUSED, ANSWER, POLICY)
+            assert said.kind != REFUSED or said.text
+        dealer.send_multipart([b"two", b"parts"])
+        assert dealer.poll(5000)
+        dealer.recv()
+        seen = np.ones(5, np.float32)
+        here, there = (p.act(seen, np.random.default_rng(3)) for p in (local, served))
+        np.testing.assert_array_equal(here.action, there.action)
+    assert server.refused > count / 2
+
+
+class Liar(PolicyServer):
+    """A server that says, of what it should, one change after another."""
+
+    lies: Iterator[bytes] | None = None
+
+    def _reply(self, data: bytes) -> Any:
+        said = super()._reply(data)
+        if self.lies is None:
+            return said
+        if said.kind == ANSWER:
+            self.lies = mutations(said.pack(), 1, seed=said.number)
+        return SimpleNamespace(pack=lambda: next(self.lies, b""))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.campaign)])
+def test_no_answer_that_is_not_whole_makes_a_robot_act(small: Kit, count: int) -> None:
+    local: OnnxPolicy = small["loaded"]
+    observation, refused, passed = np.zeros(5, np.float32), 0, 0
+    expected = local.act(observation, np.random.default_rng(0))
+    with serving(local, kind=Liar) as server, asking(server.address) as served:
+        served.answer_within(0.03)
+        server.lies = iter(())  # type: ignore[attr-defined]
+        for _ in range(count):
+            try:
+                found = served.act(observation, np.random.default_rng(0))
+            except UserError as error:
+                refused += "\n" not in str(error)
+            else:  # numbers were changed, and nothing else
+                passed += 1
+                assert np.isfinite(found.action).all()
+                assert found.action.shape == expected.action.shape
+    assert refused + passed == count
+    assert refused > count / 2
+
+
+def test_strangers_half_open_connections_and_slow_readers_keep_nobody_waiting(small: Kit) -> None:
+    with serving(small["loaded"]) as server:
+        host, port = server.address.split(":")
+        half_open = [socket.create_connection((host, int(port))) for _ in range(20)]
+        for stranger in half_open[10:]:
+            stranger.sendall(os.urandom(500))
+        with bare_socket(server.address) as deaf:
+            for number in range(500):
+                deaf.send(Packet(WHO, number).pack())  # and never reads
+            with asking(server.address) as served:
+                served.answer_within(2.0)
+                for _ in range(20):
+                    served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+        for stranger in half_open:
+            stranger.close()
+
+
+def test_tokens_are_private_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "token"
+    assert main(["token", str(file)]) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(keys.read_token(file)) == keys.SIZE
+    assert main(["token", str(file)]) == 2
+    file.chmod(0o644)
+    with pytest.raises(UserError, match="others may read the token"):
+        keys.read_token(file)
+    file.chmod(0o600)
+    file.write_text("secret")
+    with pytest.raises(UserError, match="is no token"):
+        keys.read_token(file)
+
+
+@pytest.mark.parametrize(("text", "yes"), [
+    ("gpu.lab:5570", True), ("10.0.0.1:80", True), ("[::1]:80", True),
+    ("policy.onnx", False), ("runs/a:1/p.onnx", False), ("C:\\policies\\a.onnx", False), ("host:port", False),
+])  # fmt: skip
+def test_an_address_is_told_from_a_file(text: str, yes: bool) -> None:
+    assert is_address(text) is yes
+
+
+@contextmanager
+def server_process(file: Path, folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str, Path]]:
+    """A server in a process of its own, where it is, and the token."""
+    token = folder / "token"
+    keys.write_token(token)
+    command = [sys.executable, "-m", "deploy.cli", "serve", file, "--token", token, "--bind", "127.0.0.1:0"]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server, server.stdout.readline().split(" at ")[1].split(";")[0], token
+        finally:
+            server.send_signal(signal.SIGCONT)
+            server.send_signal(signal.SIGTERM)
+
+
+@needs_torch
+@needs_sim
+def test_a_run_asks_a_server_and_its_log_is_audited_as_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from robots.cli import main as robot
+    from tests.robots.artifacts import make_artifact
+
+    file = make_artifact(tmp_path / "token.onnx")
+    with server_process(file, tmp_path) as (server, address, token):
+        run = ["run", "--episodes", "1", "--steps", "30", "--speed", "50", "--log", str(tmp_path / "logs")]
+        assert robot([*run, "--policy", address, "--token", str(token)]) == 0
+        assert robot([*run, "--policy", address]) == 2
+        assert robot([*run, "--policy", str(file), "--token", str(token)]) == 2
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.stdout is not None
+        assert "refused 0" in server.stdout.read()
+    assert robot(["audit", str(tmp_path / "logs"), "--policies", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "0.0e+00" in captured.out  # every action again, from the seed alone
+    assert "as --token FILE" in captured.err
+    assert "is a file" in captured.err
+
+
+@needs_torch
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_dies_or_hangs_stops_the_robot_within_two_periods(
+    small: Kit, tmp_path: Path, how: signal.Signals
+) -> None:
+    from tests.robots.artifacts import changed
+
+    file = changed(small["file"], tmp_path / "slow.onnx", control_rate_hz=10.0)
+    manifest = check_file(file).manifest
+    names = {key: getattr(manifest, key) for key in (
+        "observation_names", "observation_units", "action_names", "action_units", "action_low", "action_high",
+        "control_rate_hz")}  # fmt: skip
+    spec = make_spec(**names, **dict.fromkeys(("action_rate", "action_acceleration"), (9.0, 9.0)),
+                     action_hold=(0.0, 1.0))  # fmt: skip
+    with server_process(file, tmp_path) as (server, address, token):
+        served = ServedPolicy(address, keys.read_token(token))
+        served.answer_within(0.9 * Options.deadline * spec.period_ns / 1e9)
+        threading.Timer(0.6, server.send_signal, (how,)).start()
+        report = Runner(FakeRobot(spec), served, Options(steps=100), tmp_path / "logs").run(1, seed=0)
+        served.close()
+    assert report.results[0].stopped
+    (path,) = (tmp_path / "logs").glob("*.mcap")
+    log = read_log(path)
+    assert log.integrity.status == "sealed"
+    (stop,) = (event for event in log.events if event["kind"] == "stop")
+    assert "did not answer within 112 ms" in stop["reason"]
+    asked = log.episodes[-1]["monotonic_ns"][-1] + spec.period_ns  # the tick that got no answer began then
+    assert stop["monotonic_ns"] - asked <= 2 * spec.period_ns
