@@ -163,7 +163,13 @@ class OfflineDataModule(PolicyDataModule):
             frames = self.logs.frames(policy, self.needs_behaviour)
             frames = successful(frames) if self.successes_only else frames
             self._replay = LogReplay(
-                frames, self.estimator, self.sampler, self.reward_scale, self.own_seed, self.human_share
+                frames,
+                self.estimator,
+                self.sampler,
+                self.reward_scale,
+                self.own_seed,
+                self.human_share,
+                self.logs.seen,
             )
             learn_moments(policy, frames["observation"])
             if self._restored:

@@ -2,9 +2,12 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from torchrl.envs import EnvBase
+import torch
+from tensordict import TensorDictBase
+from torchrl.data import Unbounded
+from torchrl.envs import EnvBase, Transform, TransformedEnv
 from torchrl.envs.custom import ToyVLAEnv
 
 from datamodules.envs.action_chunks import ChunkEnv
@@ -12,6 +15,7 @@ from datamodules.envs.interface import named
 from datamodules.envs.simulation import SeededSimulation
 from datamodules.options import refuse_not_positive
 from gipo.common.errors import UserError
+from gipo.common.simulators.toy import picture
 from gipo.vla.observations import VLASpaces
 
 
@@ -51,9 +55,10 @@ class VLATask(SeededSimulation):
 
 @dataclass(frozen=True)
 class ToyVLA(VLATask):
-    """TorchRL's `ToyVLAEnv` in tracking mode: hold a target that the state shows; the image is noise.
+    """TorchRL's `ToyVLAEnv` in tracking mode: hold a target that the state or the image shows.
 
     Args:
+        shown: where the target is: in the `state`, beside an image of noise; or in the `image` alone, of two actions.
         chunk: H, actions of a decision.
         success_steps: consecutive steps within tolerance that succeed, and end the episode.
         success_tol: largest distance from the target in any dimension.
@@ -68,6 +73,7 @@ class ToyVLA(VLATask):
     max_steps: int = 16
     action_dim: int = 2
     image_size: int = 16
+    shown: Literal["state", "image"] = "state"
     name = "ToyVLA"
 
     def __post_init__(self) -> None:
@@ -75,10 +81,12 @@ class ToyVLA(VLATask):
         refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
         if self.success_tol > 0.5:
             raise UserError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
+        if self.shown == "image" and self.action_dim != 2:
+            raise UserError(f"data.task.shown=image has an image of two actions, got action_dim {self.action_dim}")
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """TorchRL's toy environment of batch size [num_envs], a batch by itself; evaluation has it too."""
-        return ToyVLAEnv(
+        env = ToyVLAEnv(
             self.action_dim,
             2 * self.action_dim,
             (3, self.image_size, self.image_size),
@@ -86,9 +94,38 @@ class ToyVLA(VLATask):
             success_tol=self.success_tol,
             batch_size=[num_envs],
         )
+        return env if self.shown == "state" else TransformedEnv(env, _Shown(self.action_dim, self.image_size))
 
     @property
     def interface(self) -> dict[str, Any]:
-        """Names and units: the state is the last action and the target; there is no true control rate."""
+        """Names and units: the state is the last action and, where it shows it, the target; there is no true rate."""
         actions, targets = ({f"{part}_{axis}": "1" for axis in range(self.action_dim)} for part in ("action", "target"))
-        return named(actions | targets, actions)
+        return named(actions | (targets if self.shown == "state" else {}), actions)
+
+
+class _Shown(Transform):
+    """Takes the target out of the state, and shows it in the image, with the action that was executed last.
+
+    Args:
+        actions: D, of which the state has as many of the last action and of the target.
+        size: height and width of the image.
+    """
+
+    def __init__(self, actions: int, size: int):
+        super().__init__(in_keys=["observation"])
+        self._actions, self._size = actions, size
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        seen = next_tensordict["observation"]
+        last, target = seen["state"].split(self._actions, -1)
+        image = torch.from_numpy(picture(target.numpy(), last.numpy(), self._size)).movedim(-1, -3)
+        return next_tensordict.set("observation", seen.clone(False).update({"image": image, "state": last}))
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        return self._call(tensordict_reset)
+
+    def transform_observation_spec(self, observation_spec: Any) -> Any:
+        """The state loses the target."""
+        state = observation_spec["observation", "state"]
+        observation_spec["observation", "state"] = Unbounded((*state.shape[:-1], self._actions), dtype=state.dtype)
+        return observation_spec

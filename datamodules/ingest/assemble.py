@@ -1,6 +1,7 @@
 """Makes one store from the blocks of all sources."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,16 @@ from tensordict import TensorDict
 
 from datamodules.ingest.columns import mapped
 from datamodules.ingest.convert import Converted, EpisodeRows
-from datamodules.ingest.interface import common_interface
+from datamodules.ingest.interface import Interface, common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
+from datamodules.ingest.pictures import move
 from datamodules.ingest.sources.base import POLICY, Description, Source
-from datamodules.ingest.store import FACTS, FRAMES, allocate
+from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
+
+PICTURE = {"picture", "next_picture"}
 
 
 @dataclass(frozen=True)
@@ -82,25 +86,43 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     spans = [span for each in filled for _, span in each.spans]
     policies = tuple(dict.fromkeys(span.policy_id for span in spans if span.policy_id is not None))
     frames = allocate(folder / FRAMES, filled[0].columns, sum(each.steps for each in filled))
-    _fill(frames, filled, policies)
+    instructions = tuple(dict.fromkeys(span.instruction for span in spans if span.instruction))
+    bases = _move_pictures(folder / PICTURES, filled)
+    _fill(frames, filled, policies, instructions, bases)
+    facts = _told(key, interface, kept, (policies, instructions), options)
+    (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
+    for path in folder.rglob("*.memmap"):
+        path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
+
+
+def _told(
+    key: str,
+    interface: Interface,
+    kept: list[_Kept],
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    options: IngestOptions,
+) -> Facts:
+    """What the store says of itself; `names` are those of its policies and instructions."""
+    policies, instructions = names
+    filled = [each for each in kept if each.spans]
+    spans = [span for each in filled for _, span in each.spans]
+    has_log_prob = all("log_prob" in each.columns for each in filled)
     judged = [span.success for span in spans if span.success is not None]
-    facts = Facts(
+    return Facts(
         key,
         tuple(_facts(each) for each in kept),
         policies,
         interface,
         has_log_prob,
-        len(frames),
+        sum(each.steps for each in filled),
         len(spans),
         len(judged),
         sum(judged),
         tuple(skip for each in kept for skip in each.skipped),
-        _audited(parts, options.audit),
+        _audited([each.part for each in kept], options.audit),
         tuple(_notes(kept, has_log_prob, options.audit)),
+        instructions,
     )
-    (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
-    for path in folder.rglob("*.memmap"):
-        path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
 
 
 def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
@@ -143,6 +165,11 @@ def _reward(columns: dict[str, np.ndarray], span: EpisodeRows, options: IngestOp
 def _check_types(filled: list[_Kept]) -> None:
     first = filled[0]
     for each in filled[1:]:
+        if PICTURE & set(first.columns) != PICTURE & set(each.columns):
+            raise UserError(
+                f"of {first.part.of.path} and {each.part.of.path} one holds images that its policies saw, the other "
+                "none; ingest them apart"
+            )
         for name, values in each.columns.items():
             if values.dtype != first.columns[name].dtype:
                 raise UserError(
@@ -151,16 +178,30 @@ def _check_types(filled: list[_Kept]) -> None:
                 )
 
 
-def _fill(frames: TensorDict, filled: list[_Kept], policies: tuple[str, ...]) -> None:
+def _move_pictures(folder: Path, filled: list[_Kept]) -> list[int]:
+    """Bring the pictures of all sources into a folder; the number that the first of each has there."""
+    bases = [0, *accumulate(each.part.converted.pictures for each in filled)]
+    for index, (base, each) in enumerate(zip(bases, filled, strict=False)):
+        if each.part.converted.pictures:
+            move(each.part.folder, folder / f"{index:06d}", base)
+    return bases
+
+
+def _fill(
+    frames: TensorDict, filled: list[_Kept], policies: tuple[str, ...], instructions: tuple[str, ...], bases: list[int]
+) -> None:
     fields = (field for field in STORED if field.whole_episode or field.name in filled[0].columns)
     views = {field.name: frames[field.path].numpy() for field in fields}
     number = start = 0
-    for each in filled:
+    for base, each in zip(bases, filled, strict=False):
+        for name in PICTURE & set(each.columns):
+            each.columns[name] = np.where(each.columns[name] < 0, -1, each.columns[name] + base)
         for first, span in each.spans:
             rows, taken = slice(start, start + span.rows), slice(first, first + span.rows)
             policy = -1 if span.policy_id is None else policies.index(span.policy_id)
             success = -1 if span.success is None else int(span.success)
-            whole = {"episode": number, "policy": policy, "success": success}
+            told = instructions.index(span.instruction) if span.instruction else -1
+            whole = {"episode": number, "policy": policy, "success": success, "instruction": told}
             for name, view in views.items():
                 view[rows] = whole[name] if name in whole else each.columns[name][taken]
             number, start = number + 1, rows.stop

@@ -1,12 +1,23 @@
 """The audit: what sources say of their policies, recomputed from the artifacts."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from datamodules.ingest.pictures import PictureWriter
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.review.audit import TOLERANCE, log_prob_difference
+
+AT_ONCE = 64  # decisions of a policy that sees; their images take memory
+
+
+class Shown(NamedTuple):
+    """What the policy of an episode saw and was told, beside its observations."""
+
+    pictures: PictureWriter
+    instruction: str
 
 
 class Auditor:
@@ -23,8 +34,10 @@ class Auditor:
         self._artifacts, self._share = artifacts, share
         self._policies: dict[str, OnnxPolicy] = {}
 
-    def check(self, policy_id: str | None, columns: Mapping[str, np.ndarray]) -> None:
+    def check(self, policy_id: str | None, columns: Mapping[str, np.ndarray], shown: Shown) -> None:
         """Refuse an episode whose log-probs do not come out.
+
+        Of a policy that sees, steps are passed over whose decision, or the image of it, is not there.
 
         Raises:
             UserError: naming the step with the largest difference, or the artifact that is missing.
@@ -34,8 +47,14 @@ class Auditor:
             return
         if policy_id is None:
             raise UserError("it has log-probs and names no policy that they could be checked with; audit=0 trusts them")
-        picked = {name: columns[name][rows] for name in ("observation", "latent", "log_prob")}
-        difference = log_prob_difference(self._policy(policy_id), picked)
+        policy = self._policy(policy_id)
+        if policy.manifest.vision is None:
+            picked = {name: columns[name][rows] for name in ("observation", "latent", "log_prob")}
+            difference = log_prob_difference(policy, picked)
+        else:
+            rows, difference = seen_difference(policy, columns, rows, shown)
+        if not len(rows):
+            return
         worst = int(difference.argmax())
         if not difference[worst] <= TOLERANCE:
             raise UserError(
@@ -61,3 +80,43 @@ def chosen(valid: np.ndarray, share: float) -> np.ndarray:
     rows = np.flatnonzero(valid)
     count = int(np.ceil(share * len(rows)))
     return rows[np.linspace(0, len(rows) - 1, count).round().astype(np.int64)] if count else rows[:0]
+
+
+def seen_difference(
+    policy: OnnxPolicy, columns: Mapping[str, np.ndarray], rows: np.ndarray, shown: Shown
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that can be recomputed from what was seen, and of each the largest |Δ log-prob| [n], nats.
+
+    Args:
+        policy: that decides on chunks by images.
+        columns: of an episode.
+        rows: [T] indices of steps.
+        shown: what it saw and was told.
+
+    Raises:
+        UserError: when an image cannot be decoded, or does not fit the policy.
+    """
+    step, place = columns["step"][rows], columns["chunk_step"][rows]
+    begun = np.searchsorted(columns["step"], step - place)  # of each row, that of its decision's first step
+    there = (columns["step"][begun] == step - place) & (columns["chunk_step"][begun] == 0)
+    rows, begun = (values[there & (columns["picture"][begun] >= 0)] for values in (rows, begun))
+    decided, which = np.unique(begun, return_inverse=True)
+    difference = np.zeros(len(rows))
+    for first in range(0, len(decided), AT_ONCE):
+        mine = np.flatnonzero((which >= first) & (which < first + AT_ONCE))
+        some = decided[first : first + AT_ONCE]
+        try:
+            seen = [
+                policy.row(
+                    columns["observation"][row], shown.pictures.pixels(columns["picture"][row]), shown.instruction
+                )
+                for row in some.tolist()
+            ]
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        at = which[mine] - first, columns["chunk_step"][rows[mine]]
+        latent = np.zeros((len(some), *policy.manifest.layout.decision), columns["latent"].dtype)
+        latent[at] = columns["latent"][rows[mine]]
+        again = policy.log_prob_of(np.stack(seen), latent)[at]
+        difference[mine] = np.abs(again - columns["log_prob"][rows[mine]]).max(1)
+    return rows, difference

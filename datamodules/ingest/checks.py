@@ -47,6 +47,8 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
     valid = columns["valid"]
     if valid.any():
         _check_policy(trajectory, columns, interface, behaviour)
+    if behaviour is not None and behaviour.interface.chunk is not None:
+        _check_chunks(columns, behaviour)
     _refuse(columns, ~np.isin(columns["source"], (NOBODY_SAID, *range(len(SOURCES)))), "source is none that there is")
     _refuse(columns, valid & (columns["source"] > SOURCES.index("policy")), "valid, yet the policy did not choose")
     _check_bounds(columns, interface)
@@ -108,6 +110,14 @@ def _check_policy(
         raise UserError(f"policy {behaviour.policy_id[:12]}… was made for another robot: {difference}")
     other = columns["valid"] & (columns["policy_version"] != behaviour.policy_version)
     _refuse(columns, other, f"policy_version is not {behaviour.policy_version}, that of {behaviour.policy_id[:12]}…")
+
+
+def _check_chunks(columns: Mapping[str, np.ndarray], behaviour: Behaviour) -> None:
+    chunk, place = behaviour.interface.chunk, columns["chunk_step"]
+    assert chunk is not None
+    if "picture" not in columns:
+        raise UserError(f"policy {behaviour.policy_id[:12]}… sees, and the log has no image of what it saw")
+    _refuse(columns, (place < 0) | (place >= chunk), f"chunk_step is none of a decision on {chunk} actions")
 
 
 def _check_bounds(columns: Mapping[str, np.ndarray], interface: Interface) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.ingest.audit import Auditor
+from datamodules.ingest.audit import Auditor, Shown
 from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
@@ -45,12 +46,14 @@ class EpisodeRows:
         rows: how many.
         policy_id: of the policy that acted, if known.
         success: None when nobody said.
+        instruction: what it was told; empty where it reads none.
     """
 
     where: str
     rows: int
     policy_id: str | None
     success: bool | None
+    instruction: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Converted:
         notes: what else a reader should know.
         audited: steps whose log-probs were recomputed.
         largest: policy_id → largest |Δ log-prob|, nats.
+        pictures: images that were kept.
     """
 
     layout: Layout
@@ -74,6 +78,7 @@ class Converted:
     notes: list[str]
     audited: int
     largest: dict[str, float]
+    pictures: int
 
 
 def convert(job: Job) -> Converted:
@@ -99,10 +104,11 @@ class _Conversion:
         self._spans: list[EpisodeRows] = []
         self._skipped: list[tuple[str, str]] = []
         self._notes: list[str] = []
+        self._pictures = PictureWriter(Path(job.folder))
 
     def run(self) -> Converted:
         with BlockWriter(Path(self._job.folder)) as blocks:
-            for raw in self._source.episodes():
+            for raw in self._source.episodes(self._pictures):
                 try:
                     self._take(raw, blocks)
                 except UserError as error:
@@ -110,12 +116,14 @@ class _Conversion:
                         raise UserError(_named(raw.where, str(error))) from error
                     self._skipped.append((raw.where, str(error)))
             layout = blocks.layout
+        self._pictures.close()
         if self._interface is None:
             self._notes.append(f"{self._job.path} ends before it says whose log it is; nothing is in it")
         notes = [*self._notes, *self._source.notes]
         return Converted(
-            layout, self._spans, self._interface, self._skipped, notes, self._auditor.steps, self._auditor.largest
-        )
+            layout, self._spans, self._interface, self._skipped, notes, self._auditor.steps, self._auditor.largest,
+            self._pictures.count,
+        )  # fmt: skip
 
     def _take(self, raw: Raw, blocks: BlockWriter) -> None:
         trajectory = raw.trajectory()
@@ -127,14 +135,15 @@ class _Conversion:
         behaviour = self._behaviour(trajectory.policy_id)
         columns = checked(trajectory, self._description.interface, behaviour)
         if "log_prob" in columns:
-            self._auditor.check(trajectory.policy_id, columns)
+            self._auditor.check(trajectory.policy_id, columns, Shown(self._pictures, trajectory.instruction))
         interface = self._interface
         if behaviour is not None and columns["valid"].any():
             interface = _agreed(interface, behaviour)
         blocks.append(columns)
         self._interface = interface
         policy_id = None if behaviour is None else behaviour.policy_id
-        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success))
+        told = trajectory.instruction
+        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told))
 
     def _behaviour(self, policy_id: str | None) -> Behaviour | None:
         """What the source's manifest says of a policy; None when it has none."""
@@ -142,11 +151,6 @@ class _Conversion:
             return None
         if policy_id not in self._behaviours:
             manifest = Manifest.from_json(self._description.manifests[policy_id])
-            if manifest.vision is not None:
-                raise UserError(
-                    f"policy {policy_id[:12]}… sees a camera and decides on chunks; a store holds neither images nor "
-                    "chunks, so there is nothing here to learn from"
-                )
             self._behaviours[policy_id] = Behaviour(policy_id, manifest.policy_version, Interface.of_manifest(manifest))
         return self._behaviours[policy_id]
 

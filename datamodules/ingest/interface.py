@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
@@ -31,6 +31,9 @@ class Interface:
         control_rate_hz: of the control loop.
         family: of the behaviour policies, `token` or `gaussian`.
         parameters_per_dimension: P of their distributions; the number of bins of tokens.
+        image: channels, height and width of the images that they saw; None where they saw none.
+        instruction_bytes: that they read of an instruction.
+        chunk: H, the actions that they decided on at once.
     """
 
     observation_size: int
@@ -44,6 +47,9 @@ class Interface:
     control_rate_hz: float | None = None
     family: str | None = None
     parameters_per_dimension: int | None = None
+    image: tuple[int, int, int] | None = None
+    instruction_bytes: int | None = None
+    chunk: int | None = None
 
     @classmethod
     def of_spec(cls, raw: Mapping[str, Any]) -> "Interface":
@@ -57,7 +63,7 @@ class Interface:
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> "Interface":
         """What the manifest of an artifact says of its policy."""
-        return cls._of(manifest)
+        return replace(cls._of(manifest), **({} if manifest.vision is None else asdict(manifest.vision)))
 
     @classmethod
     def _of(cls, owner: RobotSpec | Manifest) -> "Interface":

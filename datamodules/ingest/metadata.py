@@ -61,6 +61,7 @@ class Facts:
         skipped: (where, why) of every episode left out because it is bad.
         audit: of the log-probs.
         notes: what else a reader should know, e.g. torn tails.
+        instructions: that policies were given; `instruction` of a frame is the index into them, −1 where there is none.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Facts:
     skipped: tuple[tuple[str, str], ...]
     audit: AuditFacts
     notes: tuple[str, ...]
+    instructions: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""

@@ -8,10 +8,11 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.ingest.metadata import Facts
+from datamodules.ingest.pictures import Album
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
-FRAMES, FACTS = "frames", "store.json"
+FRAMES, FACTS, PICTURES = "frames", "store.json", "pictures"
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Store:
         frames: [M] memory-mapped, episodes contiguous and in time order; not to be written to. Keys are those that
             `gipo.common.transition.FIELDS` gives for the store; `policy` is an index into `facts.policies`.
         facts: what is in it and where it came from.
+        album: the images that `picture` and `next/picture` of a frame are the numbers of; None where there are none.
         left_out: files of the folders that were named and are no logs of ours, or of a newer schema, in words.
     """
 
     path: Path
     frames: TensorDict
     facts: Facts
+    album: Album | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -43,9 +46,11 @@ def load_store(path: Path) -> Store:
         frames = TensorDict.load_memmap(path / FRAMES, allow_pickle=False)
         if len(frames) != facts.steps or (facts.has_log_prob and "log_prob" not in frames.keys()):
             raise ValueError(f"{len(frames)} frames of {facts.steps}")
+        folders = sorted((path / PICTURES).glob("*"))
+        album = Album(folders) if folders else None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise UserError(f"the store {path} is damaged ({type(error).__name__} {error}); delete it") from error
-    return Store(path, frames, facts)
+    return Store(path, frames, facts, album)
 
 
 def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> TensorDict:

@@ -10,7 +10,7 @@ from torchrl.data.replay_buffers import Sampler
 from datamodules.advantages import Estimator
 from datamodules.replay.people_share import PeopleShare
 from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw
-from datamodules.replay.values import value_frames
+from datamodules.replay.values import Seen, as_kept, value_frames
 from gipo.common.errors import UserError
 from gipo.policies import Policy
 
@@ -25,6 +25,7 @@ class LogReplay:
         reward_scale: factor on rewards where advantages are computed.
         seed: of the sampling generator.
         human_share: of every batch that are persons' steps; as many as come where it is None. Instead of a sampler.
+        seen: makes of observations what the policy takes.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class LogReplay:
         reward_scale: float = 1.0,
         seed: int = 0,
         human_share: float | None = None,
+        seen: Seen = as_kept,
     ):
+        self._seen = seen
         self.frames = frames = completed(frames)
         self.estimator = estimator
         self.reward_scale = reward_scale
@@ -56,17 +59,18 @@ class LogReplay:
 
     def refresh(self, policy: Policy) -> None:
         """Advantages and value targets of all transitions with the current critic."""
-        order, estimate = value_frames(self.frames, policy, self.estimator, self.reward_scale)
+        order, estimate = value_frames(self.frames, policy, self.estimator, self.reward_scale, seen=self._seen)
         self._learner_frames["advantage"][order] = estimate.advantage
         self._learner_frames["value_target"][order] = estimate.target
 
     def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
         """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
         if self._people is None:
-            return draw(self.buffer, rounds, batch, version)
-        rows = self._people.rows(rounds, batch, self._generator)
-        found: TensorDict = self._learner_frames[rows].reshape(rounds, batch)
-        return found
+            found = draw(self.buffer, rounds, batch, version)
+        else:
+            rows = self._people.rows(rounds, batch, self._generator)
+            found = self._learner_frames[rows].reshape(rounds, batch)
+        return found.set("observation", self._seen(found["observation"]))
 
     def state_dict(self) -> dict[str, Any]:
         """Estimates, sampler and generator as plain data; the transitions stay in their store."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +12,14 @@ from tensordict import TensorDictBase
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
+from datamodules.replay.decisions import decisions_of
+from datamodules.replay.sight import Sight
+from datamodules.replay.values import Seen, as_kept
 from deploy.runtime.validation import tuples
 from gipo.common.checkpoint_head import LearnedLog, TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
+from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces
 
 NOTES = 12  # that are told
 NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
@@ -50,6 +54,7 @@ class Logs:
             raise UserError("data.action_low and data.action_high go together; give both or neither")
         self._low, self._high = action_low, action_high
         self._frames: TensorDictBase | None = None
+        self.seen: Seen = as_kept  # makes of observations what a policy takes; known with the first `frames`
 
     @cached_property
     def store(self) -> Store:
@@ -71,7 +76,11 @@ class Logs:
             low, high = tuple(self._low), tuple(self._high)
         if low is None or high is None:
             raise UserError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
-        spaces = Spaces(interface.observation_size, low, high)
+        spaces: Any = Spaces(interface.observation_size, low, high)
+        if interface.image is not None:
+            assert interface.chunk is not None
+            words = interface.instruction_bytes or INSTRUCTION_BYTES
+            spaces = VLASpaces(interface.image, interface.observation_size, low, high, interface.chunk, words)
         self.refuse_unlike(spaces)
         return spaces
 
@@ -86,24 +95,42 @@ class Logs:
             UserError: naming what differs, of what both say.
         """
         known = {name: tuples(value) for name, value in (named or {}).items() if name in NAMES}
-        bounds = spaces.action_low, spaces.action_high
+        bounds, found = (spaces.action_low, spaces.action_high), self.store.facts.interface
+        if isinstance(spaces, VLASpaces):
+            known |= {"image": spaces.image, "chunk": spaces.chunk}
+        if isinstance(spaces, VLASpaces) != (found.image is not None):
+            have, takes = ("images", "none") if found.image is not None else ("no images", "some")
+            raise UserError(
+                f"the logs hold {have} that a policy decided by, and the policy to be trained takes {takes}"
+            )
         wanted = Interface(
             spaces.observation_size, len(bounds[0]), action_low=bounds[0], action_high=bounds[1], **known
         )
-        difference = wanted.difference(self.store.facts.interface)
+        difference = wanted.difference(found)
         if difference:
             raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
 
     def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
         """All transitions [M] for `policy` to learn from, with latents, and log-probs where its objective reads them.
 
+        Of a policy that sees they are decisions, whose observations `seen` makes what it takes.
+
         Raises:
             UserError: when they cannot be had, or are of another robot than the policy is for.
         """
         if self._frames is None:
             self.refuse_unlike(policy.spaces)
-            self._frames = complete(self.store, policy, self._behaviour, needs_behaviour, self._seed)
+            store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
+            self._frames = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
         return self._frames
+
+    def _decided(self, spaces: VLASpaces) -> Store:
+        """The store with decisions in place of steps."""
+        frames, left = decisions_of(self.store.frames, spaces.chunk)
+        if left:
+            print(f"gipo: note: {left:,} steps are in no decision whose image is in the logs", file=sys.stderr)
+        self.seen = Sight(self.store, spaces)
+        return replace(self.store, frames=frames)
 
     @cached_property
     def provenance(self) -> TrainedOn:

@@ -57,7 +57,7 @@ class LoggedShare:
         """
         if self._replay is None:
             frames = self.logs.frames(policy, needs_behaviour)
-            self._replay = LogReplay(frames, self._estimator, None, self._reward_scale, seed)
+            self._replay = LogReplay(frames, self._estimator, None, self._reward_scale, seed, seen=self.logs.seen)
             kept = (self._restored or {}).get("replay")
             if kept is not None:
                 self._replay.load_state_dict(kept)

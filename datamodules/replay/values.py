@@ -1,11 +1,21 @@
 """Advantages and value targets of transitions as they lie in a buffer, by the current critic."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from datamodules.advantages import Estimate, Estimator, Trajectories
 from gipo.policies import Policy
+
+Seen = Callable[[Any], Any]  # makes of observations as they are kept what a policy takes
+
+
+def as_kept(observation: Any) -> Any:
+    """Observations that are kept as a policy takes them."""
+    return observation
 
 
 @torch.no_grad()
@@ -15,6 +25,7 @@ def value_frames(
     estimator: Estimator,
     reward_scale: float,
     chronological: Tensor | None = None,
+    seen: Seen = as_kept,
 ) -> tuple[Tensor, Estimate]:
     """Value frames [M], keys as in the data contract.
 
@@ -27,24 +38,26 @@ def value_frames(
         estimator: GAE or V-trace.
         reward_scale: factor on rewards.
         chronological: [M] indices of the frames, oldest first; as they lie unless given.
+        seen: makes of observations what the policy takes.
 
     Returns:
         [M] indices in episode and time order, and the estimates in that order: [M], or [M, H] with action chunks,
         0 for steps that were not executed.
     """
     order, linked = _episodes(frames, chronological)
-    value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio)
+    value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio, seen)
     terminated, reward = frames["next", "terminated"][order], frames["next", "reward"][order] * reward_scale
     steps = _Steps(frames["executed"][order]) if "executed" in frames.keys() else None
-    seen = order  # the frame that each value is of
+    source = order  # the frame that each value is of
     if steps is not None:
         value, log_ratio, reward = steps.flat(value), steps.flat(log_ratio), steps.flat(reward)
         linked, terminated = ~steps.last | steps.of_decision(linked), steps.last & steps.of_decision(terminated)
-        seen = steps.of_decision(order)
+        source = steps.of_decision(order)
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.cat((value[1:], value[:1]))
     for rows in (~linked).nonzero().squeeze(-1).split(policy.rows_at_once):
-        found = policy.value(frames["next", "observation"][seen[rows]].to(policy.version.device)).to(value.device)
+        following = seen(frames["next", "observation"][source[rows]]).to(policy.version.device)
+        found = policy.value(following).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
     return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
@@ -90,22 +103,25 @@ class _Steps:
 
 
 @torch.no_grad()
-def log_ratios(policy: Policy, frames: TensorDictBase) -> Tensor:
-    """x = log π(a|s) − log μ(a|s) of frames [M]: [M, D] nats, on the frames' device."""
+def log_ratios(policy: Policy, frames: TensorDictBase, seen: Seen = as_kept) -> Tensor:
+    """x = log π(a|s) − log μ(a|s) of frames [M]: [M, D] or [M, H, D] nats, on the frames' device.
+
+    `seen` makes of observations what the policy takes.
+    """
     found = []
     for rows in torch.arange(len(frames)).split(policy.rows_at_once):
-        found.append(_log_ratio(policy, _features(policy, frames, rows), frames, rows))
+        found.append(_log_ratio(policy, _features(policy, frames, rows, seen), frames, rows))
     return torch.cat(found)
 
 
-def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: bool) -> tuple[Tensor, Tensor]:
+def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: bool, seen: Seen) -> tuple[Tensor, Tensor]:
     """Values in `order`, and log-ratios of the whole action where they are asked for, else zeros: [M] or [M, H].
 
     Frames that the policy did not choose have ratio 1: nothing is known of how they were chosen.
     """
     values, log_ratios = [], []
     for rows in order.split(policy.rows_at_once):
-        features = _features(policy, frames, rows)
+        features = _features(policy, frames, rows, seen)
         values.append(policy.value_of(features).to(order.device))
         if ratios:
             x = _log_ratio(policy, features, frames, rows).sum(-1)
@@ -114,8 +130,8 @@ def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: boo
     return value, torch.cat(log_ratios) if ratios else torch.zeros_like(value)
 
 
-def _features(policy: Policy, frames: TensorDictBase, rows: Tensor) -> Tensor:
-    return policy.features(frames["observation"][rows].to(policy.version.device))
+def _features(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen) -> Tensor:
+    return policy.features(seen(frames["observation"][rows]).to(policy.version.device))
 
 
 def _log_ratio(policy: Policy, features: Tensor, frames: TensorDictBase, rows: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,10 +15,12 @@ import orjson
 from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, Field, complete
 from robots.log.episode import Episode
+from robots.log.images import file_of, image_row
 from robots.log.labels import Label, is_reward
 from robots.log.scan import Message
 
 # What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
+Keep = Callable[[bytes, str], int]  # takes the file of an image, and its format; gives the number it is kept under
 _ARRAYS = tuple(each for each in LOGGED if each.name not in ("episode", "gate"))
 
 
@@ -31,6 +33,7 @@ class _Rows:
     gate: dict[int, list[str]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     shadows: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[int, int] = field(default_factory=dict)
 
 
 class Collector:
@@ -39,10 +42,11 @@ class Collector:
     Args:
         path: of the log, for messages.
         whole: whether rows of shadow policies are kept, and the events of all episodes together, in `events`.
+        keep: is given every image that the policy of an episode saw; without it, images are passed over.
     """
 
-    def __init__(self, path: str | os.PathLike[str], whole: bool = True) -> None:
-        self._path, self._whole = path, whole
+    def __init__(self, path: str | os.PathLike[str], whole: bool = True, keep: Keep | None = None) -> None:
+        self._path, self._whole, self._keep = path, whole, keep
         self._rows: defaultdict[int, _Rows] = defaultdict(_Rows)
         self.events: list[dict[str, Any]] = []
 
@@ -65,6 +69,8 @@ class Collector:
                 elif topic == "shadow" and self._whole:
                     row = _shadow(orjson.loads(data))
                     self._rows[row["episode"]].shadows.append(row)
+                elif topic == "camera" and self._keep is not None:
+                    self._picture(image_row(data), self._keep)
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
         found = self._rows[episode]
@@ -72,6 +78,14 @@ class Collector:
             found.blocks.append(_columns(rows))
         found.gate |= {found.length + index: row["gate"] for index, row in enumerate(rows) if row["gate"]}
         found.length += len(rows)
+
+    def _picture(self, row: dict[str, Any], keep: Keep) -> None:
+        found = self._rows[row["episode"]]
+        nothing: dict[str, Any] = {}
+        begun = next((event["data"] for event in reversed(found.events) if event["kind"] == "episode_start"), nothing)
+        # A policy that takes an instruction sees; which camera, the start of its episode says.
+        if begun.get("instruction") and row.get("frame_id") == begun.get("camera") and row["step"] >= 0:
+            found.pictures[row["step"]] = keep(file_of(row), str(row.get("format")))
 
     def episodes(self, labels: dict[int, Label]) -> list[Episode]:
         """What was taken and is not forgotten yet, in the order of the episodes' numbers.
@@ -98,7 +112,7 @@ class Collector:
             columns = {name: np.concatenate([block[name] for block in rows.blocks]) for name in rows.blocks[0]}
         except ValueError as error:
             raise UserError(f"{self._path}: episode {number} changes its shape half-way: {error}") from error
-        return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number))
+        return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number), rows.pictures)
 
 
 @contextmanager

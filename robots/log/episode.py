@@ -21,6 +21,7 @@ class Episode:
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.
         label: what a person said of it later, all their labels together.
+        pictures: step → number of the image that its policy saw then, where they were kept.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Episode:
     events: list[dict[str, Any]] = field(default_factory=list)
     shadows: list[dict[str, Any]] = field(default_factory=list)
     label: Label | None = None
+    pictures: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["step"])
@@ -50,6 +52,11 @@ class Episode:
     def policy_id(self) -> str | None:
         """Identity of the policy that acted; None where the log does not say."""
         return self.start.get("policy_id")
+
+    @property
+    def instruction(self) -> str:
+        """The words that its policy was given; empty for policies that take none."""
+        return str(self.start.get("instruction") or "")
 
     @property
     def deterministic(self) -> bool:
@@ -116,6 +123,9 @@ class Episode:
     def transitions(self) -> dict[str, np.ndarray]:
         """The columns of every step whose next observation is known, with `next_observation`, `next_*` and `done`.
 
+        Of a policy that sees, `picture` and `next_picture` are the images before and after the step that were kept; −1
+        for those that were not.
+
         A step before a gap, or before the end of a torn log, has none: it is left out, and the step before it is
         marked truncated, so that no return is computed across what is missing. The label's reward is on the last step
         that is kept, those given while it ran are on the step before their tick, or the last one before that is kept.
@@ -135,4 +145,8 @@ class Episode:
         rows["next_truncated"] = (self["truncated"] | last_known) & ~self["terminated"]
         rows["done"] = rows["next_truncated"] | rows["next_terminated"]
         rows["episode"] = np.full(length, self.number)
+        if self.instruction:
+            for name, after in (("picture", 0), ("next_picture", 1)):
+                numbers = [self.pictures.get(step + after, -1) for step in self["step"].tolist()]
+                rows[name] = np.array(numbers, np.int64)
         return {name: values[follows] for name, values in rows.items()}

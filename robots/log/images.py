@@ -110,10 +110,15 @@ def read_images(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         for block in Scanner(file).blocks():
             for topic, data in block:
                 if topic == "camera":
-                    yield _row(data)
+                    yield image_row(data)
 
 
-def _row(data: bytes) -> dict[str, Any]:
+def image_row(data: bytes) -> dict[str, Any]:
+    """A row of the `camera` channel, from its JSON; of older logs with −1 for its place.
+
+    Raises:
+        UserError: when it is none.
+    """
     try:
         row = {"episode": -1, "step": -1, **orjson.loads(data)}
         if not all(type(row[name]) is int for name in ("episode", "step")):
@@ -129,8 +134,28 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
     Raises:
         UserError: when it is not.
     """
+    return decode_png(file_of(row))
+
+
+def file_of(row: dict[str, Any]) -> bytes:
+    """The image file in a row of the `camera` channel.
+
+    Raises:
+        UserError: when there is none.
+    """
     try:
-        data = base64.b64decode(row["data"], validate=True)
+        return base64.b64decode(row["data"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"an image that gipo-robot did not encode: {error}") from error
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """[H, W, 3] or [H, W], uint8 or uint16, of a PNG as `png` writes it.
+
+    Raises:
+        UserError: when it is another.
+    """
+    try:
         if data[:8] != SIGNATURE or data[12:16] != b"IHDR":
             raise ValueError("it is no PNG")
         width, height, bits, colour, *rest = struct.unpack(">IIBBBBB", data[16:29])
@@ -144,7 +169,7 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
         lines = np.frombuffer(rows, np.uint8).reshape(height, stride)
         if lines[:, 0].any():
             raise ValueError("its rows are filtered")
-    except (KeyError, TypeError, ValueError, struct.error, zlib.error) as error:
+    except (KeyError, ValueError, struct.error, zlib.error) as error:
         raise UserError(f"an image that gipo-robot did not encode: {error}") from error
     values = np.ascontiguousarray(lines[:, 1:]).view(kind).astype(kind.newbyteorder("="), copy=False)
     return values.reshape((height, width, 3) if channels == 3 else (height, width))

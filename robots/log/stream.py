@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from gipo.common.errors import UserError
 from gipo.common.interpreter import no_garbage_collection
-from robots.log.columns import Collector
+from robots.log.columns import Collector, Keep
 from robots.log.episode import Episode
 from robots.log.header import Header
 from robots.log.labels import Label, read_labels, unused_labels
@@ -20,10 +20,11 @@ class LogStream:
 
     Args:
         path: the file.
+        keep: as `Collector` takes it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], keep: Keep | None = None):
+        self.path, self._keep = path, keep
         self.header: Header | None = None  # known with the first episode; still None where a torn file ends before it
         self.integrity: Integrity | None = None  # known after the last
         self.unused_labels = ""  # which labels say nothing of these episodes, in words; known after the last
@@ -34,7 +35,7 @@ class LogStream:
         Raises:
             UserError: when a row is of another form, or, after the episodes before it, naming the byte of a damage.
         """
-        collector = Collector(self.path, whole=False)
+        collector = Collector(self.path, whole=False, keep=self._keep)
         labels: dict[int, Label] = {}
         unreadable = 0
         seen: set[int] = set()

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gipo.common.errors import UserError
 from gipo.common.files import sync
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
@@ -17,7 +19,8 @@ from robots.log.images import Image, compressed_image
 from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
 
 POLL_SECONDS = 0.05
-MAX_IMAGES = 16  # that may wait: each is a megabyte
+MAX_IMAGES = 16  # that may wait, however large they are
+MAX_IMAGE_BYTES = 16 << 20  # that may wait, however many images they are
 RESERVE = 1024  # places in the queue that only events may take, so that a full queue cannot hide why it is full
 
 
@@ -66,7 +69,7 @@ class LogWriter:
         self._written = self._flushed = self._dropped = self._lost = 0
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
-        self._places = threading.Semaphore(MAX_IMAGES)
+        self._images = self._image_bytes = 0  # that wait
         self._epoch = time.time_ns() - time.monotonic_ns()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +122,14 @@ class LogWriter:
 
     def image(self, row: Image) -> None:
         """Hand over a camera image; dropped long before any step is."""
-        if not self._places.acquire(blocking=False):
-            self._dropped += 1
-        elif not self._offer(row, self._capacity):
-            self._places.release()
+        size = _size(row)
+        with self._lock:
+            many = self._images >= MAX_IMAGES and self._image_bytes + size > MAX_IMAGE_BYTES
+            if many or len(self._queue) >= self._capacity:
+                self._dropped += 1
+                return
+            self._images, self._image_bytes = self._images + 1, self._image_bytes + size
+            self._queue.append(row)
 
     def close(self, timeout: float = 60.0) -> Statistics:
         """Write what waits, seal the file, and say what became of every row.
@@ -203,7 +210,8 @@ class LogWriter:
         topic, monotonic_ns = type(row).__name__.lower(), time.monotonic_ns()
         content: Any = row
         if isinstance(row, Image):
-            self._places.release()
+            with self._lock:
+                self._images, self._image_bytes = self._images - 1, self._image_bytes - _size(row)
             topic, monotonic_ns, content = "camera", row.monotonic_ns, compressed_image(row)
         elif isinstance(row, Step | Event):
             monotonic_ns = row.monotonic_ns
@@ -217,3 +225,8 @@ class LogWriter:
         self._mcap.flush()
         self._sync(self._file.fileno())
         self._flushed = self._written
+
+
+def _size(row: Image) -> int:
+    """Bytes that an image takes while it waits."""
+    return row.pixels.nbytes if isinstance(row.pixels, np.ndarray) else len(row.pixels)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from datamodules.ingest.interface import Interface
-from gipo.common.transition import COLUMNS
+from datamodules.ingest.pictures import PictureWriter
 
-POLICY = {field.name for field in COLUMNS if field.optional}  # `latent` and `log_prob`: one is of no use alone
+POLICY = {"latent", "log_prob"}  # one is of no use alone
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Trajectory:
         policy_id: of the policy that acted, where the source says.
         success: None when nobody said.
         native: the source is, or was made from, a robot log of ours, which names the policy of every sampled action.
+        instruction: what the policy was told; empty where it reads none.
     """
 
     columns: dict[str, np.ndarray]
     policy_id: str | None
     success: bool | None
     native: bool
+    instruction: str = ""
 
     def __len__(self) -> int:
         return len(self.columns["step"])
@@ -93,8 +95,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def episodes(self) -> Iterator[Raw]:
-        """Every episode, in order, in memory that one episode bounds.
+    def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
+        """Every episode, in order, in memory that one episode bounds; what their policies saw is added to `pictures`.
 
         Raises:
             UserError: when the source itself is damaged, naming the place.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import Raw, Trajectory, without_half
 from datamodules.ingest.sources.dataset import Dataset, unreadable
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, concatenated, joined
@@ -46,7 +47,7 @@ class LeRobotSource(Dataset):
         """What the features of the dataset say."""
         return interface_of(self.path, read_info(self.path))
 
-    def episodes(self) -> Iterator[Raw]:
+    def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
         rate, provenance = float(read_info(self.path)["fps"]), self.provenance()
         yield from self._foreign(rate) if provenance is None else self._native(rate, provenance)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
@@ -41,9 +42,9 @@ class McapSource(Source):
             return Description(None)
         return Description(Interface.of_spec(header.robot), (header.session,), header.manifests)
 
-    def episodes(self) -> Iterator[Raw]:
+    def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """The episodes of the valid prefix; a damaged file is refused with its byte."""
-        stream = LogStream(self.path)
+        stream = LogStream(self.path, pictures.add)
         try:
             for episode in stream:
                 where = f"{self.path}, episode {episode.number}"
@@ -67,8 +68,8 @@ class McapSource(Source):
 def _trajectory(episode: Episode) -> Trajectory:
     _check_steps(episode)
     rows = episode.transitions()
-    columns = {field.name: rows[field.row] for field in COLUMNS}
-    return Trajectory(columns, episode.policy_id, episode.success, native=True)
+    columns = {field.name: rows[field.row] for field in COLUMNS if field.row in rows}
+    return Trajectory(columns, episode.policy_id, episode.success, native=True, instruction=episode.instruction)
 
 
 def _check_steps(episode: Episode) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import Raw, Trajectory, without_half
 from datamodules.ingest.sources.dataset import Dataset, unreadable
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, joined
@@ -53,7 +54,7 @@ class MinariSource(Dataset):
         """What the spaces of the dataset say."""
         return interface_of(self.path / self.metadata)
 
-    def episodes(self) -> Iterator[Raw]:
+    def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
         provenance, data = self.provenance(), self.path / self.mark
         import h5py

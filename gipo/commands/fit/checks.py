@@ -78,7 +78,12 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     frames = logs.frames(policy, objective.needs_behaviour)
     if not objective.needs_behaviour:
         return
-    x, used, who, version = log_ratios(policy, frames), frames["valid"], frames["policy"], frames["policy_version"]
+    x = log_ratios(policy, frames, logs.seen)
+    used = frames["valid"]
+    # With action chunks every step is one of its own, by the policy that decided on its chunk.
+    who, version = (
+        frames[name][(...,) + (None,) * (used.ndim - 1)].expand_as(used) for name in ("policy", "policy_version")
+    )
     log_prob = x + frames["log_prob"] if policy.gives_probabilities else None
     rows = staleness.staleness_report(x, used, who, version, int(policy.version), objective, log_prob)
     names = logs.store.facts.policies

@@ -1,0 +1,167 @@
+"""The images of a store: encoded as they came, found by number, and decoded when they are asked for.
+
+A *block* is what can be decoded alone: an image file, or a key frame of a video with the frames that build on it. The
+blocks of a source lie one after another in a file, beside which a table says where each begins, and with which picture.
+"""
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gipo.common.errors import UserError, first_line
+from robots.log.images import decode_png
+
+DATA, TABLE = "pictures.bin", "pictures.npy"
+FORMATS = ("png", "jpeg")  # of blocks; their places are the numbers in tables
+BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
+CACHE_BYTES = 256 << 20
+
+
+class Album:
+    """Pictures by number, through a cache of the blocks that were decoded last.
+
+    Args:
+        sources: folders of sources, each with the files that a `PictureWriter` left; empty ones count nothing.
+        limit: bytes of decoded pixels that are kept.
+
+    Raises:
+        UserError: when a file is missing or damaged.
+    """
+
+    def __init__(self, sources: Sequence[Path], limit: int = CACHE_BYTES):
+        self._limit, self._used = limit, 0
+        self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._files: list[BinaryIO] = []
+        tables = [np.load(folder / TABLE) for folder in sources]
+        self._starts = np.cumsum([0, *(len(table) for table in tables)])  # first block of each source
+        self._blocks = np.concatenate([np.zeros(0, BLOCK), *tables])
+        self._paths = [folder / DATA for folder in sources]
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        """Pixels [N, H, W, C] uint8 of pictures [N].
+
+        Raises:
+            UserError: when one cannot be decoded, or they are of different sizes.
+        """
+        blocks = np.searchsorted(self._blocks["first"], numbers, side="right") - 1
+        places = numbers - self._blocks["first"][blocks]
+        order = np.argsort(blocks, kind="stable")  # so that a block is decoded once, however small the cache
+        found: np.ndarray | None = None
+        for row in order.tolist():
+            pixels = self._block(int(blocks[row]))[places[row]]
+            if found is None:
+                found = np.empty((len(numbers), *pixels.shape), np.uint8)
+            if pixels.shape != found.shape[1:]:
+                raise UserError(f"images of {list(pixels.shape)} and {list(found.shape[1:])} stand in the same logs")
+            found[row] = pixels
+        return np.empty((0, 0, 0, 0), np.uint8) if found is None else found
+
+    def _block(self, number: int) -> np.ndarray:
+        """Pixels [n, H, W, C] of a block."""
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        block = self._blocks[number]
+        source = int(np.searchsorted(self._starts, number, side="right")) - 1
+        pixels = decode(self._read(source, int(block["begin"]), int(block["end"])), FORMATS[block["format"]])
+        self._used += pixels.nbytes
+        self._cache[number] = pixels
+        while self._used > self._limit and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._used -= oldest.nbytes
+        return pixels
+
+    def _read(self, source: int, begin: int, end: int) -> bytes:
+        """Bytes of a source; read and not mapped, so that what was read once is not resident for ever."""
+        if not self._files:
+            self._files = [open(path, "rb", buffering=0) for path in self._paths]  # noqa: SIM115 (closed with the album)
+        data = os.pread(self._files[source].fileno(), end - begin, begin)
+        if len(data) != end - begin:
+            raise UserError(f"{self._paths[source]} is cut short; delete the store that it is in")
+        return data
+
+
+class PictureWriter:
+    """Takes the pictures of one source, in the order in which they were seen.
+
+    Args:
+        folder: where its files go; they are made with the first picture.
+    """
+
+    def __init__(self, folder: Path):
+        self.count = 0
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._blocks: list[tuple[int, int, int, int]] = []
+
+    def add(self, data: bytes, form: str) -> int:
+        """Keep a picture; its number.
+
+        Raises:
+            UserError: when its format is none that can be decoded.
+        """
+        if form not in FORMATS:
+            raise UserError(f"an image has the format {form!r:.40}; known are {', '.join(FORMATS)}")
+        if self._file is None:
+            self._file = open(self._folder / DATA, "w+b")  # noqa: SIM115 (closed by `close`)
+        begin = self._blocks[-1][2] if self._blocks else 0
+        self._blocks.append((self.count, begin, begin + len(data), FORMATS.index(form)))
+        self._file.write(data)
+        self.count += 1
+        return self.count - 1
+
+    def pixels(self, number: int) -> np.ndarray:
+        """[H, W, C] uint8 of a picture that was added, for whoever has to see it before the store is made.
+
+        Raises:
+            UserError: when it cannot be decoded.
+        """
+        assert self._file is not None
+        _, begin, end, form = self._blocks[number]
+        self._file.flush()
+        return decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])[0]
+
+    def close(self) -> None:
+        """Write the table beside the pictures; nothing, where there are none."""
+        if self._file is not None:
+            self._file.close()
+            np.save(self._folder / TABLE, np.array(self._blocks, BLOCK))
+
+
+def move(folder: Path, target: Path, base: int) -> None:
+    """Move the pictures of a source into another folder, which is made; the number of the first becomes `base`."""
+    target.mkdir(parents=True)
+    table = np.load(folder / TABLE)
+    table["first"] += base
+    np.save(target / TABLE, table)
+    os.replace(folder / DATA, target / DATA)
+
+
+def decode(data: bytes, form: str) -> np.ndarray:
+    """Pixels [n, H, W, C] uint8 of a block.
+
+    Raises:
+        UserError: when it cannot be decoded, or is no image that a policy sees.
+    """
+    pixels = _still(data, form)
+    if pixels.dtype != np.uint8:
+        raise UserError(f"an image holds {pixels.dtype}; a policy sees uint8")
+    return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
+def _still(data: bytes, form: str) -> np.ndarray:
+    if form == "png":
+        with suppress(UserError):  # then another wrote it
+            return decode_png(data)
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return np.asarray(Image.open(io.BytesIO(data), formats=[form]))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"an image cannot be decoded: {first_line(error)}") from error

@@ -1,0 +1,113 @@
+"""A policy over chunks learns from decisions: they are put together here, of the steps in a store."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+
+from gipo.common.errors import UserError
+from gipo.common.transition import NOBODY_SAID
+
+OF_A_STEP = ("latent", "action", "log_prob", "valid", "source")  # [N, H, …]
+OF_A_DECISION = ("episode", "policy", "policy_version", "success")  # [N], as at its first step
+
+
+class _Span(NamedTuple):
+    """A decision: which steps of a store it is.
+
+    Args:
+        first: index of its first step.
+        after: index behind its last executed step.
+        cut: whether neither a termination nor a decision that is kept follows, so that what comes next is bootstrapped.
+    """
+
+    first: int
+    after: int
+    cut: bool
+
+
+def decisions_of(frames: TensorDictBase, chunk: int) -> tuple[TensorDict, int]:
+    """The decisions [N] of a store's steps [M], with the keys that the data contract has for chunks of H = `chunk`.
+
+    Their observations refer to what was seen and told by `picture` and `instruction`, both [N]; what a policy takes of
+    them `datamodules.replay.sight.Sight` makes. A decision begins where the log has its first step and the image that
+    it was made on, and is executed up to the step behind which another begins, the episode ends, or steps are missing.
+    One that is followed by nothing ends at the last of its steps behind which there is an image to bootstrap from.
+
+    Returns:
+        The decisions, and how many steps are in none of them.
+
+    Raises:
+        UserError: when there is no decision at all.
+    """
+    spans = _spans(frames, chunk)
+    if not spans:
+        raise UserError(
+            "the logs hold no decision with the image that it was made on; nothing can be learned from them"
+        )
+    first, after, cut = (torch.tensor(values) for values in zip(*spans, strict=True))
+    place = torch.arange(chunk)
+    executed = place < (after - first)[:, None]
+    steps = torch.where(executed, first[:, None] + place, first[:, None])
+
+    def of_steps(key: str | tuple[str, str], blank: int = 0) -> torch.Tensor:
+        values = frames[key][steps]
+        return torch.where(executed.reshape(*executed.shape, *(1,) * (values.ndim - 2)), values, blank).to(values.dtype)
+
+    terminated = frames["next", "terminated"][after - 1]
+    there = [name for name in OF_A_STEP if name in frames.keys()]
+    found = {name: of_steps(name, NOBODY_SAID if name == "source" else 0) for name in there}
+    found |= {name: frames[name][first] for name in OF_A_DECISION}
+    found |= {"executed": executed, "step": _numbers(found["episode"])}
+    found["observation"] = _seen(frames, first, first)
+    found["next"] = TensorDict(
+        {
+            "observation": _seen(frames["next"], after - 1, first, frames["instruction"]),
+            "reward": of_steps(("next", "reward")),
+            "terminated": terminated,
+            "truncated": cut,
+            "done": cut | terminated,
+        },
+        [len(spans)],
+    )
+    return TensorDict(found, [len(spans)]), len(frames) - int(executed.sum())
+
+
+def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:
+    """The decisions that can be learned from, in the order of their steps."""
+    names = ("episode", "step", "chunk_step", "picture")
+    episode, step, place, picture = (frames[name].numpy() for name in names)
+    after = frames["next", "picture"].numpy()
+    terminated = frames["next", "terminated"].numpy()
+    done = terminated | frames["next", "truncated"].numpy()
+    linked = (np.diff(episode) == 0) & (np.diff(step) == 1) & ~done[:-1]
+    begins = np.flatnonzero(np.append(True, ~linked | (place[1:] != place[:-1] + 1)))
+    found: list[_Span] = []
+    follower = -1  # first step of the decision that was found last, which comes next
+    for first, end in zip(begins[::-1].tolist(), [len(step), *begins[:0:-1].tolist()], strict=True):
+        if place[first] != 0 or picture[first] < 0:
+            continue
+        end = min(end, first + chunk)
+        cut = not terminated[end - 1] and not (follower == end and linked[end - 1])
+        while cut and end > first and after[end - 1] < 0:
+            end -= 1
+        if end > first:
+            found.append(_Span(first, end, cut))
+            follower = first
+    return found[::-1]
+
+
+def _numbers(episode: torch.Tensor) -> torch.Tensor:
+    """The number of each decision [N] within its episode, which lie one after another."""
+    _, sizes = episode.unique_consecutive(return_counts=True)
+    return torch.cat([torch.arange(size) for size in sizes.tolist()])
+
+
+def _seen(
+    frames: TensorDictBase, rows: torch.Tensor, told: torch.Tensor, instruction: torch.Tensor | None = None
+) -> TensorDict:
+    """What was seen at rows [N] of steps, and told at others."""
+    words = frames["instruction"] if instruction is None else instruction
+    seen = {"state": frames["observation"][rows], "picture": frames["picture"][rows], "instruction": words[told]}
+    return TensorDict(seen, [len(rows)])

@@ -1,0 +1,57 @@
+"""The toy task of policies that see, without torch: what its camera shows, and what may be unlike training.
+
+A target lies in the plane of two actions, and the camera shows it, and the action that was executed last, as two soft
+spots. `datamodules.vla.ToyVLA` draws the simulator's image by it, `robots.drivers.toy` that of the robot.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+INSTRUCTION = "push the T-shaped block onto the target"
+CAMERA = "front"
+GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((40, 40, 50), (60, 220, 90), (220, 70, 60)))
+SPOT = 0.12  # radius of a spot, in actions: a standard deviation
+VIEW = 0.8  # the largest action that the camera shows, in any dimension
+
+
+@dataclass(frozen=True)
+class VisualGap:
+    """How a camera differs from that of training; the defaults are no gap.
+
+    Args:
+        light: factor on every pixel.
+        colour: from 0 to 1, how far red has turned into blue, and blue into red.
+        shift_x: how far the picture lies to the right of where it lay, in actions.
+        shift_y: how far below.
+    """
+
+    light: float = 1.0
+    colour: float = 0.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+
+NO_GAP = VisualGap()
+
+
+def picture(target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = NO_GAP) -> np.ndarray:
+    """What the camera shows, [N, size, size, 3] uint8.
+
+    Args:
+        target: [N, 2], in actions.
+        action: [N, 2], executed last.
+        size: pixels of height and width.
+        gap: between this camera and that of training.
+    """
+    axis = np.linspace(-VIEW, VIEW, size, dtype=np.float32)
+    pixels = np.broadcast_to(GROUND, (len(target), size, size, 3)).copy()
+    for spot, colour in ((action, ACTION), (target, TARGET)):
+        near = [
+            np.exp(-0.5 * ((axis - spot[:, None, dimension] - shift) / SPOT) ** 2).astype(np.float32)
+            for dimension, shift in enumerate((gap.shift_x, gap.shift_y))
+        ]
+        weight = (near[1][:, :, None] * near[0][:, None, :])[..., None]
+        pixels += weight * (colour - pixels)
+    turned = pixels + gap.colour * (pixels[..., ::-1] - pixels)
+    return np.clip(gap.light * turned, 0, 255).round().astype(np.uint8)

@@ -1,0 +1,108 @@
+"""A toy robot with a camera, a policy that sees, as training saves it, and logs of what it did."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.vla import ToyVLA
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
+from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
+from gipo.common.simulators.toy import CAMERA, INSTRUCTION
+from gipo.policies import Policy
+from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
+from gipo.vla.tiny import TinyVLANetworks
+from robots.drivers.toy import ToyRobot, make_spec
+from robots.log import LogWriter, Session
+from robots.loop import ControlLoop
+from robots.people.operator import Operator
+from robots.session.options import Options
+
+TASK = ToyVLA(shown="image", max_steps=12)
+BINS, WIDTH, RATE = 8, 16, 20.0
+
+
+def make_policy(seed: int = 0, tokens: bool = True) -> Policy:
+    """Random weights, moments of its own, and preferences for some actions; version 7."""
+    torch.manual_seed(seed)
+    spaces = TASK.spaces(TASK.make(1, 0))
+
+    def network(spaces: Any, outputs: int) -> TinyVLANetworks:
+        return TinyVLANetworks(spaces, outputs, WIDTH)
+
+    policy: Policy = (
+        VLATokenPolicy(spaces, network=network, bins=BINS) if tokens else VLAGaussianPolicy(spaces, network=network)
+    )
+    with torch.no_grad():
+        policy.network.actor.weight *= 30.0  # type: ignore[operator]
+    assert policy.normaliser is not None
+    policy.normaliser.update(torch.randn(100, 2) * 0.5)
+    policy.version.fill_(7)
+    return policy.eval()
+
+
+def save(policy: Policy, path: Path) -> Path:
+    """A checkpoint as `gipo fit` writes it, without what only a resumed run needs."""
+    known = {"format": CHECKPOINT_FORMAT, "policy": policy.description(), "task": "ToyVLA"}
+    known |= {"interface": {**TASK.interface, "control_rate_hz": RATE}}
+    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({"gipo": known, "state_dict": weights}, path)
+    return path
+
+
+@dataclass(frozen=True)
+class Seeing:
+    """A folder with `policy.ckpt`, `policy.onnx` and `a.mcap`, `b.mcap`."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "policy.ckpt"
+
+    @property
+    def artifact(self) -> Path:
+        return self.folder / "policy.onnx"
+
+    @property
+    def logs(self) -> list[Path]:
+        return [self.folder / "a.mcap", self.folder / "b.mcap"]
+
+    def log(
+        self, path: Path, episodes: int = 4, seed: int = 0, operator: Operator | None = None, **options: Any
+    ) -> Path:
+        """Another log of its policy on the toy robot, in episodes of 12 steps unless `options` say so."""
+        policy = OnnxPolicy.load(self.artifact)
+        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, action_gain=0.8)
+        writer = LogWriter(path, Session(robot.spec.to_json(), {policy.policy_id: policy.manifest.to_json()}))
+        settings: dict[str, Any] = {"steps": TASK.max_steps, "engage_seconds": 0.0, "speed": 50, "deadline": 9999}
+        settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": CAMERA}
+        loop = ControlLoop(robot, policy, writer, Options(**settings | options), operator=operator)
+        for episode in range(episodes):
+            result = loop.run(episode, seed + episode)
+            assert not result.stopped, result.reason
+        loop.close()
+        assert writer.close().dropped == 0
+        return path
+
+
+def make_seeing(folder: Path, tokens: bool = True) -> Seeing:
+    """The policy, exported, and two logs of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seeing = Seeing(folder)
+    save(make_policy(tokens=tokens), seeing.checkpoint)
+    export(seeing.checkpoint, seeing.artifact, observations=16)
+    for seed, path in enumerate(seeing.logs):
+        seeing.log(path, seed=100 * seed)
+    return seeing
+
+
+def rows_seen(path: Path, episode: int) -> dict[int, np.ndarray]:
+    """Step → the pixels that the log of a session holds for it."""
+    from robots.log import pixels_of, read_images
+
+    return {row["step"]: pixels_of(row) for row in read_images(path) if row["episode"] == episode}

@@ -1,0 +1,156 @@
+"""From a robot with a camera to a policy that has learned from its logs: log, audit, ingest, post-training, export."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.advantages import GAE
+from datamodules.ingest import IngestOptions, Store, ingest
+from datamodules.replay.logged import LogReplay
+from datamodules.replay.logs import Logs
+from datamodules.replay.sight import Sight
+from datamodules.replay.values import log_ratios
+from deploy.export.artifact import export
+from deploy.runtime.policy import OnnxPolicy
+from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.cli import main
+from gipo.common.errors import UserError
+from gipo.policies import Spaces, TokenPolicy
+from robots.log import read_log
+from robots.people.operator import Operator
+from tests.crash import crash
+from tests.fingerprint import fingerprints
+from tests.offline import fit_args
+from tests.robots.people.people import FakeOperator
+from tests.sight import INSTRUCTION, TASK, Seeing, make_seeing, rows_seen
+
+pytestmark = pytest.mark.usefixtures("no_plot")
+CHUNK, STEPS = 4, 12
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Seeing:
+    return make_seeing(tmp_path_factory.mktemp("seeing"))
+
+
+def store_of(seeing: Seeing, *logs: Path, audit: float = 1.0) -> Store:
+    return ingest(logs or seeing.logs, IngestOptions(policies=seeing.folder, workers=1, audit=audit), progress=False)
+
+
+def logs_of(seeing: Seeing, *paths: Path) -> Logs:
+    options = IngestOptions(policies=seeing.folder, workers=1, audit=1.0)
+    return Logs([str(path) for path in paths or seeing.logs], options, None, 0)
+
+
+def test_the_store_gives_back_what_the_policy_saw(seeing: Seeing) -> None:
+    store = store_of(seeing)
+    assert store.facts.interface.image == (3, 16, 16)
+    assert store.facts.interface.chunk == CHUNK
+    assert store.facts.instructions == (INSTRUCTION,)
+    assert store.facts.audit.steps == store.facts.steps
+    assert max(store.facts.audit.largest.values()) < 1e-5
+    assert store.album is not None
+    frames, row = store.frames, 0
+    for path in seeing.logs:
+        for episode in read_log(path).episodes:
+            seen = rows_seen(path, episode.number)
+            for step in episode["step"].tolist():
+                found = store.album[np.array([frames["picture"][row], frames["next", "picture"][row]])]
+                np.testing.assert_array_equal(found, np.stack([seen[step], seen[step + 1]]))
+                row += 1
+    assert row == store.facts.steps
+
+
+def test_the_policy_that_acted_finds_no_ratio_in_its_own_logs(seeing: Seeing) -> None:
+    """Log-probs of decisions made of the store's images are those that the robot logged."""
+    logs = logs_of(seeing)
+    policy = policy_from(load_checkpoint(seeing.checkpoint))
+    frames = logs.frames(policy, needs_behaviour=True)
+    x = log_ratios(policy, frames, logs.seen)
+    assert x.shape == (len(frames), CHUNK, 2)
+    assert frames["valid"].any()
+    assert x[frames["valid"]].abs().max() < 1e-4
+    assert (frames["valid"] <= frames["executed"]).all()
+
+
+def test_decisions_are_valued_and_drawn_with_their_images(seeing: Seeing) -> None:
+    logs = logs_of(seeing)
+    policy = policy_from(load_checkpoint(seeing.checkpoint))
+    replay = LogReplay(logs.frames(policy, True), GAE(), seed=3, seen=logs.seen)
+    replay.refresh(policy)
+    batch, again = (
+        LogReplay(logs.frames(policy, True), GAE(), seed=3, seen=logs.seen).sample(2, 8, 7) for _ in range(2)
+    )
+    assert batch["observation", "image"].shape == (2, 8, 3, 16, 16)
+    assert batch["observation", "image"].dtype == torch.uint8
+    assert torch.equal(batch["observation", "image"], again["observation", "image"])
+    found = replay.sample(2, 8, 7)
+    assert found["advantage"].shape == (2, 8, CHUNK)
+    assert found["advantage"].isfinite().all()
+
+
+def person() -> Operator:
+    return FakeOperator(turns=(range(2, 5), range(9, 10)), push=lambda tick: np.array([0.7, -0.7]))
+
+
+def test_a_takeover_inside_a_chunk_leaves_its_steps_out_of_ratios(seeing: Seeing, tmp_path: Path) -> None:
+    """Steps 2 to 4 and 9 are a person's, who hands back at 5 and 10, where the policy decides anew."""
+    path = seeing.log(tmp_path / "a.mcap", episodes=1, operator=person())
+    logs = logs_of(seeing, path)
+    policy = policy_from(load_checkpoint(seeing.checkpoint))
+    frames = logs.frames(policy, True)
+    length = len(read_log(path).episodes[0])
+    assert length == STEPS
+    assert frames["executed"].sum(1).tolist() == [4, 1, 4, 1, 2]
+    assert frames["source"].tolist() == [[0, 0, 1, 1], [1, -1, -1, -1], [0, 0, 0, 0], [1, -1, -1, -1], [0, 0, -1, -1]]
+    assert torch.equal(frames["valid"], frames["source"] == 0)
+    np.testing.assert_allclose(frames["action"][0, 2:].numpy(), [[0.7, -0.7]] * 2, rtol=1e-6)
+    assert (frames["log_prob"][~frames["valid"]] == 0).all()
+    assert log_ratios(policy, frames, logs.seen)[frames["valid"]].abs().max() < 1e-4
+
+
+def arguments(folder: Path, seeing: Seeing, *logs: Path, **options: object) -> list[str]:
+    chosen = {"config": "post_train.yaml", "model__init_from": seeing.checkpoint, "model__critic_warmup": 1}
+    return fit_args(folder, *(logs or seeing.logs), **{**chosen, "data__batch": 8, **options})
+
+
+def test_a_policy_that_sees_is_post_trained_on_its_logs_and_exported(seeing: Seeing, tmp_path: Path) -> None:
+    main(arguments(tmp_path / "run", seeing))
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    before, after = (policy_from(load_checkpoint(path)) for path in (seeing.checkpoint, checkpoint))
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert all(moved), "encoder, actor and critic have learned"
+    assert int(after.version) == 7 + 3
+    export(checkpoint, tmp_path / "after.onnx", observations=16)
+    manifest = OnnxPolicy.load(tmp_path / "after.onnx").manifest
+    assert manifest.parent == OnnxPolicy.load(seeing.artifact).policy_id
+    assert manifest.control_rate_hz == 20
+    with open(tmp_path / "run" / "staleness.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["version"], float(row["ess"])) == ("7", pytest.approx(1, abs=1e-3))
+    assert int(row["elements"]) == 2 * int(row["steps"])
+
+
+def test_a_crashed_run_resumes_bit_for_bit(seeing: Seeing, tmp_path: Path) -> None:
+    main(arguments(tmp_path / "whole", seeing))
+    crash(arguments(tmp_path / "cut", seeing), 2)
+    main([*arguments(tmp_path / "cut", seeing), f"--ckpt_path={tmp_path / 'cut' / 'checkpoints' / 'last.ckpt'}"])
+    whole, cut = (fingerprints(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_what_does_not_fit_together_is_named(seeing: Seeing) -> None:
+    policy = policy_from(load_checkpoint(seeing.checkpoint))
+    flat = TokenPolicy(Spaces(2, (-1.0, -1.0), (1.0, 1.0)))
+    with pytest.raises(UserError, match=r"the logs hold images that a policy decided by, and the policy .* takes none"):
+        logs_of(seeing).frames(flat, True)
+    store = store_of(seeing)
+    assert store.album is not None
+    with pytest.raises(UserError, match=r"the images of the logs are \[3, 16, 16\], the policy takes \(3, 8, 8\)"):
+        Sight(store, replace(TASK.spaces(TASK.make(1, 0)), image=(3, 8, 8)))(
+            logs_of(seeing).frames(policy, True)["observation"]
+        )
