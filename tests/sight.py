@@ -16,7 +16,7 @@ from gipo.common.simulators.toy import CAMERA, INSTRUCTION
 from gipo.policies import Policy
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks
-from robots.drivers.toy import ToyRobot, make_spec
+from robots.drivers.toy import ToyGap, ToyRobot, make_spec
 from robots.log import LogWriter, Session
 from robots.loop import ControlLoop
 from robots.people.operator import Operator
@@ -77,7 +77,7 @@ class Seeing:
     ) -> Path:
         """Another log of its policy on the toy robot, in episodes of 12 steps unless `options` say so."""
         policy = OnnxPolicy.load(self.artifact)
-        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, action_gain=0.8)
+        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8))
         writer = LogWriter(path, Session(robot.spec.to_json(), {policy.policy_id: policy.manifest.to_json()}))
         settings: dict[str, Any] = {"steps": TASK.max_steps, "engage_seconds": 0.0, "speed": 50, "deadline": 9999}
         settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": CAMERA}

@@ -47,31 +47,28 @@ def decisions_of(frames: TensorDictBase, chunk: int) -> tuple[TensorDict, int]:
             "the logs hold no decision with the image that it was made on; nothing can be learned from them"
         )
     first, after, cut = (torch.tensor(values) for values in zip(*spans, strict=True))
-    place = torch.arange(chunk)
-    executed = place < (after - first)[:, None]
-    steps = torch.where(executed, first[:, None] + place, first[:, None])
-
-    def of_steps(key: str | tuple[str, str], blank: int = 0) -> torch.Tensor:
-        values = frames[key][steps]
-        return torch.where(executed.reshape(*executed.shape, *(1,) * (values.ndim - 2)), values, blank).to(values.dtype)
-
-    terminated = frames["next", "terminated"][after - 1]
-    there = [name for name in OF_A_STEP if name in frames.keys()]
-    found = {name: of_steps(name, NOBODY_SAID if name == "source" else 0) for name in there}
+    executed = torch.arange(chunk) < (after - first)[:, None]
+    steps = torch.where(executed, first[:, None] + torch.arange(chunk), first[:, None])
+    found = {name: _of_steps(frames, name, steps, executed) for name in OF_A_STEP if name in frames.keys()}
     found |= {name: frames[name][first] for name in OF_A_DECISION}
     found |= {"executed": executed, "step": _numbers(found["episode"])}
-    found["observation"] = _seen(frames, first, first)
-    found["next"] = TensorDict(
-        {
-            "observation": _seen(frames["next"], after - 1, first, frames["instruction"]),
-            "reward": of_steps(("next", "reward")),
-            "terminated": terminated,
-            "truncated": cut,
-            "done": cut | terminated,
-        },
-        [len(spans)],
-    )
+    terminated = frames["next", "terminated"][after - 1]
+    words = frames["instruction"][first]
+    following = {
+        "observation": _seen(frames["next"], after - 1, words),
+        "reward": _of_steps(frames["next"], "reward", steps, executed),
+        "terminated": terminated,
+        "truncated": cut,
+        "done": cut | terminated,
+    }
+    found |= {"observation": _seen(frames, first, words), "next": TensorDict(following, [len(spans)])}
     return TensorDict(found, [len(spans)]), len(frames) - int(executed.sum())
+
+
+def _of_steps(frames: TensorDictBase, name: str, steps: torch.Tensor, executed: torch.Tensor) -> torch.Tensor:
+    """A field [N, H, …] of the steps of decisions; nothing where they were not executed."""
+    values, nothing = frames[name][steps], NOBODY_SAID if name == "source" else 0
+    return torch.where(executed.reshape(*executed.shape, *(1,) * (values.ndim - 2)), values, nothing).to(values.dtype)
 
 
 def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:
@@ -104,10 +101,7 @@ def _numbers(episode: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.arange(size) for size in sizes.tolist()])
 
 
-def _seen(
-    frames: TensorDictBase, rows: torch.Tensor, told: torch.Tensor, instruction: torch.Tensor | None = None
-) -> TensorDict:
-    """What was seen at rows [N] of steps, and told at others."""
-    words = frames["instruction"] if instruction is None else instruction
-    seen = {"state": frames["observation"][rows], "picture": frames["picture"][rows], "instruction": words[told]}
+def _seen(frames: TensorDictBase, rows: torch.Tensor, words: torch.Tensor) -> TensorDict:
+    """What was seen at rows [N] of steps, with the numbers of the words [N] that were told."""
+    seen = {"state": frames["observation"][rows], "picture": frames["picture"][rows], "instruction": words}
     return TensorDict(seen, [len(rows)])

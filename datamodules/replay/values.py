@@ -34,11 +34,10 @@ def value_frames(
 
     Args:
         frames: transitions of many episodes, in any order.
-        policy: its critic values them; V-trace also asks its log-probs.
+        policy: its critic values them, by what `seen` makes of observations; V-trace also asks its log-probs.
         estimator: GAE or V-trace.
         reward_scale: factor on rewards.
         chronological: [M] indices of the frames, oldest first; as they lie unless given.
-        seen: makes of observations what the policy takes.
 
     Returns:
         [M] indices in episode and time order, and the estimates in that order: [M], or [M, H] with action chunks,
@@ -56,8 +55,7 @@ def value_frames(
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.cat((value[1:], value[:1]))
     for rows in (~linked).nonzero().squeeze(-1).split(policy.rows_at_once):
-        following = seen(frames["next", "observation"][source[rows]]).to(policy.version.device)
-        found = policy.value(following).to(value.device)
+        found = _following(policy, frames, source[rows], seen).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
     return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
@@ -132,6 +130,11 @@ def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: boo
 
 def _features(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen) -> Tensor:
     return policy.features(seen(frames["observation"][rows]).to(policy.version.device))
+
+
+def _following(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen) -> Tensor:
+    """Values of what was seen after frames [B]: [B], or [B, H]."""
+    return policy.value(seen(frames["next", "observation"][rows]).to(policy.version.device))
 
 
 def _log_ratio(policy: Policy, features: Tensor, frames: TensorDictBase, rows: Tensor) -> Tensor:

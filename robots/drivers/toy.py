@@ -5,6 +5,8 @@ ends with the action that has stayed near it for long enough.
 """
 
 import time
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -12,37 +14,49 @@ from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.simulators.toy import CAMERA, VisualGap, picture
 from robots.base import Observation
+from robots.settings.annotations import arguments
 from robots.spec import RobotSpec
 
-NO_GAP = VisualGap()
 STEPS, TOLERANCE = 4, 0.25  # of a success, as in `toy_vla.yaml`
 
 
-def robot(
-    manifest: Manifest,
-    action_gain: float = 1.0,
-    light: float = 1.0,
-    colour: float = 0.0,
-    shift_x: float = 0.0,
-    shift_y: float = 0.0,
-    noise: float = 0.0,
-) -> "ToyRobot":
+@dataclass(frozen=True)
+class ToyGap(VisualGap):
+    """How this robot differs from the one in training; the defaults are no gap.
+
+    Args:
+        action_gain: it executes this much of what it is told.
+        noise: standard deviation of the camera's noise, in grey values.
+    """
+
+    action_gain: float = 1.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        ranges = {"light": (0, 10), "colour": (0, 1), "action_gain": (-10, 10), "noise": (0, 255)}
+        for field in fields(self):
+            low, high = ranges.get(field.name, (-2, 2))
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise UserError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
+
+
+NO_GAP = ToyGap()
+
+
+def robot(manifest: Manifest, **gap: Any) -> "ToyRobot":
     """The toy robot for a policy.
 
     Args:
         manifest: of the policy that will drive it.
-        action_gain: it executes this much of what it is told.
-        light: factor on every pixel of its camera.
-        colour: from 0 to 1, how far red has turned into blue.
-        shift_x: how far its picture lies to the right, in actions.
-        shift_y: how far below.
-        noise: standard deviation of the camera's noise, in grey values.
+        gap: fields of ToyGap.
     """
     if manifest.vision is None:
         raise UserError("the toy robot is for policies that see; the policy takes no image")
-    return ToyRobot(
-        make_spec(manifest), manifest.vision.image[1], action_gain, VisualGap(light, colour, shift_x, shift_y), noise
-    )
+    known = {field.name for field in fields(ToyGap)}
+    if unknown := sorted(set(gap) - known):
+        raise UserError(f"the toy robot has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return ToyRobot(make_spec(manifest), manifest.vision.image[1], ToyGap(**arguments(ToyGap, gap, "--set ")))
 
 
 def make_spec(manifest: Manifest) -> RobotSpec:
@@ -71,17 +85,13 @@ class ToyRobot:
     Args:
         spec: of the robot.
         size: pixels of its camera's height and width.
-        action_gain: it executes this much of what it is told.
-        gap: of its camera.
-        noise: of its camera, in grey values.
+        gap: how it differs from training.
     """
 
     simulated = True
 
-    def __init__(
-        self, spec: RobotSpec, size: int, action_gain: float = 1.0, gap: VisualGap = NO_GAP, noise: float = 0.0
-    ):
-        self.spec, self.size, self.action_gain, self.gap, self.noise = spec, size, action_gain, gap, noise
+    def __init__(self, spec: RobotSpec, size: int, gap: ToyGap = NO_GAP):
+        self.spec, self.size, self.gap = spec, size, gap
         self._stopped = True
 
     def connect(self) -> None:
@@ -97,8 +107,8 @@ class ToyRobot:
     def observe(self) -> Observation:
         """The action that was executed last, what came of it, and the picture of both."""
         pixels = picture(self._target[None], self._executed[None], self.size, self.gap)[0]
-        if self.noise:
-            pixels = np.clip(pixels + self.noise * self._rng.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
+        if self.gap.noise:
+            pixels = np.clip(pixels + self.gap.noise * self._rng.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
         done = self._near >= STEPS
         now = time.monotonic_ns()
         return Observation(self._executed, now, None, self._reward, done, done, {CAMERA: pixels})
@@ -107,7 +117,7 @@ class ToyRobot:
         """Execute an action [2], as far as the gain lets it."""
         if self._stopped:
             raise UserError("the robot is stopped")
-        self._executed = np.clip(self.action_gain * action, -1, 1)
+        self._executed = np.clip(self.gap.action_gain * action, -1, 1)
         error = self._executed - self._target
         self._reward = -float(np.linalg.norm(error))
         self._near = self._near + 1 if (np.abs(error) <= TOLERANCE).all() else 0

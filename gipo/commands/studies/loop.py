@@ -25,15 +25,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.options import add_gap, add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.headings import Narrator, Stage
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.pipeline.robots import RobotScore, parse_gap
+from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.subjects import Subject, add_task, parse_gap, subject_of
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 
-GAP = ("action_offset=.25",)
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
 COMPARISON, LOGGED = 900_000, 100_000
 
@@ -45,16 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 60, 10**5, "episodes to learn from, a round")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
-    add_gap(parser, GAP)
+    add_task(parser)
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
-    gap = parse_gap(options.gap)
+    subject = subject_of(options)
+    gap = parse_gap(options.gap, subject)
     try:
-        results = run_loops(gap, options)
+        results = run_loops(subject, gap, options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"the same command with --out {options.out} goes on from here") from error
     from gipo.commands.studies.loop_report import gain, plot, report  # imports matplotlib, for what comes last
@@ -79,13 +80,13 @@ def files(options: argparse.Namespace) -> str:
     return tree(options)
 
 
-def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+def run_loops(subject: Subject, gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
     """One loop with a heading for each stage and the bar of its command; several under one bar, a line a result."""
     count = 1 + 2 * (options.rounds + 1) + 3 * options.rounds
     beside = max(1, options.processes // len(options.seeds))
     if len(options.seeds) == 1:
         (seed,) = options.seeds
-        stages = Stages(gap, beside=beside, bars=sys.stderr.isatty())
+        stages = Stages(gap, subject, beside=beside, bars=sys.stderr.isatty())
         _say(f"Seed {seed}, files in {options.out}; the robot differs from the simulator by {' '.join(options.gap)}")
         with (
             stages.commands,
@@ -93,7 +94,7 @@ def run_loops(gap: Mapping[str, Any], options: argparse.Namespace) -> list[dict[
         ):
             one = Loop(stages, options.out / f"seed-{seed}", seed, options, Narrator(count, say=_say))
             return list(in_order([pool.submit(one.run)]))
-    stages = Stages(gap, beside=beside)
+    stages = Stages(gap, subject, beside=beside)
     with (
         stages.commands,
         tqdm(total=len(options.seeds) * count, desc="loops", unit="stage", smoothing=0) as bar,

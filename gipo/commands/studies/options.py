@@ -35,15 +35,6 @@ def add_objectives(parser: argparse.ArgumentParser, default: list[str], words: s
     parser.add_argument("--objectives", nargs="+", default=default, help=shown)
 
 
-def add_gap(parser: argparse.ArgumentParser, default: Iterable[str]) -> None:
-    """`--gap` between robot and simulator: fields of `RealityGap`, or the name of a gap."""
-    parser.add_argument(
-        "--gap", nargs="+", default=list(default), metavar="KEY=VALUE",
-        help="how the robot differs from the simulator; fields of robots.drivers.sim.RealityGap (%(default)s), or "
-        "`late`: it obeys late, with more friction",
-    )  # fmt: skip
-
-
 def add_more(parser: argparse.ArgumentParser, name: str, words: str) -> None:
     """An option that is handed on: options of a command, without their dashes."""
     parser.add_argument(name, nargs="*", default=[], metavar="OPTION", help=f"more options of {words}, without --")

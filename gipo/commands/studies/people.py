@@ -22,11 +22,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
-from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
-from gipo.commands.studies.options import add_gap, add_more, add_numbers, add_runs
+from gipo.commands.studies.loop import COMPARISON, LOGGED
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.pipeline.robots import parse_gap
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.files import write_text
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coefs", nargs="+", type=number(0, 1000), default=[0.0, 1.0, 10.0], metavar="C",
         help="weights of imitating the person (%(default)s)",
     )  # fmt: skip
-    add_gap(parser, GAP)
+    add_task(parser)
     add_more(parser, "--operator", "the scripted person, KEY=VALUE")
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
-    stages = Stages(parse_gap(options.gap))
+    subject = subject_of(options)
+    stages = Stages(parse_gap(options.gap, subject), subject)
     ways = ways_to_learn(options.coefs)
     plan = list(product(options.seeds, ways))
     with (

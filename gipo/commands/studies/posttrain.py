@@ -25,9 +25,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import draw_intervals, pyplot, save_figure, write_table
-from gipo.commands.studies.loop import COMPARISON, GAP, LOGGED
+from gipo.commands.studies.loop import COMPARISON, LOGGED
 from gipo.commands.studies.options import (
-    add_gap,
     add_more,
     add_numbers,
     add_objectives,
@@ -36,8 +35,8 @@ from gipo.commands.studies.options import (
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.pipeline.robots import parse_gap
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.staleness_figures import INTERVALS
 from gipo.commands.studies.statistics import improvement_interval, iqm_interval
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
-    add_gap(parser, GAP)
+    add_task(parser)
     add_more(parser, "--post", "post-training")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
@@ -83,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
     refuse_unknown(each for each in options.objectives if each not in RIVALS)
-    stages = Stages(parse_gap(options.gap))
+    subject = subject_of(options)
+    stages = Stages(parse_gap(options.gap, subject), subject)
     if options.frames % (EVERY * 1000):
         raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")
     if options.frames // 1000 - EVERY * max(options.back) < EVERY:

@@ -12,7 +12,7 @@ INSTRUCTION = "push the T-shaped block onto the target"
 CAMERA = "front"
 GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((40, 40, 50), (60, 220, 90), (220, 70, 60)))
 SPOT = 0.12  # radius of a spot, in actions: a standard deviation
-VIEW = 0.8  # the largest action that the camera shows, in any dimension
+VIEW = 0.9  # the largest action that the camera shows, in any dimension
 
 
 @dataclass(frozen=True)

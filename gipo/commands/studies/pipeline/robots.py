@@ -1,18 +1,11 @@
 """How a policy did on the robot, as its logs tell."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gipo.common.errors import UserError
 from gipo.common.intervals import rate_with_interval, wilson_interval
-from robots.drivers.sim import RealityGap
 from robots.log import files_below, read_log
-from robots.settings.annotations import arguments
-from robots.settings.assignments import parse_settings
-
-GAPS = {"late": ("delay=36", "friction_scale=30")}  # settings by the name of a gap
 
 
 @dataclass(frozen=True)
@@ -58,21 +51,3 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
         tuple(bool(episode.success) for episode in judged),
         tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
     )
-
-
-def parse_gap(settings: Sequence[str]) -> dict[str, Any]:
-    """Fields of the simulated robot's `RealityGap`, checked before anything is trained for them.
-
-    Args:
-        settings: each `key=value`, or a name of GAPS.
-
-    Raises:
-        UserError: when there is no such field, or its value is out of range.
-    """
-    named = [setting for each in settings for setting in GAPS.get(each, (each,))]
-    try:
-        gap = arguments(RealityGap, parse_settings(named), "")
-        RealityGap(**gap)
-    except UserError as error:
-        raise UserError(f"--gap {' '.join(settings)}: {error}") from error
-    return gap

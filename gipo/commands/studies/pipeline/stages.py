@@ -9,6 +9,7 @@ from pathlib import Path
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
+from gipo.commands.studies.pipeline.subjects import SAWYER, Subject
 from robots.log import files_below
 
 # Periods, 50 s: a simulated robot waits for a machine that is busy with much else, and nobody is harmed meanwhile.
@@ -21,6 +22,7 @@ class Stages:
 
     Args:
         gap: settings of the simulated robot that make it unlike the simulator of training.
+        subject: the task, and its robot.
         speed: of the simulated robot, as a multiple of the wall clock.
         beside: robots side by side, each with its share of a stage's episodes, in a process of its own.
         bars: let commands show their progress on the terminal; all else they say is in a file of the stage's folder.
@@ -28,6 +30,7 @@ class Stages:
     """
 
     gap: Mapping[str, float]
+    subject: Subject = SAWYER
     speed: float = 20.0
     beside: int = 1
     bars: bool = False
@@ -36,12 +39,17 @@ class Stages:
     def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
         """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
         return self.fit(
-            folder, [f"--seed_everything={seed}", f"--data.total_frames={frames}", "--checkpoint.keep=true", *options]
-        )
+            folder,
+            [
+                *self.subject.train, f"--seed_everything={seed}", f"--data.total_frames={frames}",
+                "--checkpoint.keep=true", *options,
+            ],
+        )  # fmt: skip
 
     def export(self, checkpoint: Path, out: Path) -> Path:
         """The artifact of a checkpoint."""
-        self._once(out.parent, out.stem, "gipo-deploy", "export", str(checkpoint), "--out", str(out))
+        words = ("export", str(checkpoint), "--out", str(out), *self.subject.export)
+        self._once(out.parent, out.stem, "gipo-deploy", *words)
         return out
 
     def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
@@ -53,7 +61,7 @@ class Stages:
         robots there are shows in the number of files alone.
         """
         settings = [part for key, value in self.gap.items() for part in ("--set", f"{key}={value:g}")]
-        words = ("run", "--robot", "sim", "--policy", str(policy), "--seed", str(seed), *settings, *options)
+        words = ("run", *self.subject.robot, "--policy", str(policy), "--seed", str(seed), *settings, *options)
 
         def share(first: int, after: int, lock: int) -> None:
             name = f"from-{first:06}"
@@ -85,7 +93,8 @@ class Stages:
             folder,
             [
                 "--config=post_train.yaml", f"--seed_everything={seed}", f"--model.init_from={init}",
-                f"--data.logs={json.dumps([str(log) for log in logs])}", f"--data.ingest.policies={policies}", *options,
+                f"--data.logs={json.dumps([str(log) for log in logs])}", f"--data.ingest.policies={policies}",
+                *self.subject.post, *options,
             ],
         )  # fmt: skip
         return checkpoints / "last.ckpt"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from gipo.commands.studies.pipeline.processes import Commands
-from gipo.commands.studies.pipeline.robots import RobotScore, parse_gap, robot_score
+from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.subjects import TOY, parse_gap
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from tests.offline import Robot
@@ -97,6 +98,22 @@ def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_pat
         Stages({}).drive(tmp_path / "a.onnx", tmp_path, 2, 0)
     assert (tmp_path / "mine.mcap").exists()
     assert calls == []
+
+
+def test_a_loop_of_the_toy_has_a_camera_and_a_gap_of_its_own(calls: Calls, tmp_path: Path) -> None:
+    stages = Stages(parse_gap(["light=.5", "shift_x=.1"], TOY), TOY)
+    stages.train(tmp_path / "t", 1, 1000)
+    stages.export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx")
+    with pytest.raises(UserError, match="0 judged episodes of 2"):
+        stages.drive(tmp_path / "a.onnx", tmp_path / "l", 2, 0)
+    train, export, drive = (args for _, args in calls)
+    assert train[:3] == ["fit", "--config=toy_vla.yaml", "--data.task.init_args.shown=image"]
+    assert export[-2:] == ["--rate", "10"]
+    assert drive[1:5] == ["--robot", "robots.drivers.toy:robot", "--camera", "front"]
+    assert [word for word in drive if "=" in word] == ["light=0.5", "shift_x=0.1"]
+    for text, said in (("delay=2", "delay"), ("light=11", "light is 11.0; it must be a number from 0 to 10")):
+        with pytest.raises(UserError, match=said):
+            parse_gap([text], TOY)
 
 
 def test_no_stage_begins_once_the_study_has_ended(tmp_path: Path) -> None:

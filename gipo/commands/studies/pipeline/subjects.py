@@ -1,0 +1,92 @@
+"""What a loop is of: a task in simulation, the robot that it is of, and the words that each command needs for them."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gipo.common.errors import UserError
+from gipo.common.simulators.toy import CAMERA, INSTRUCTION
+from robots.drivers.sim import RealityGap
+from robots.drivers.toy import ToyGap
+from robots.settings.annotations import arguments
+from robots.settings.assignments import parse_settings
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task and its robot.
+
+    Args:
+        gap_kind: fields by which the robot may differ from the simulator.
+        gap: how it does, unless a study says otherwise.
+        named: settings by the name of a gap.
+        train: options of `gipo fit` in simulation.
+        export: options of `gipo-deploy export`.
+        robot: options of `gipo-robot run`.
+        post: options of post-training.
+    """
+
+    gap_kind: type
+    gap: tuple[str, ...]
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    train: tuple[str, ...] = ()
+    export: tuple[str, ...] = ()
+    robot: tuple[str, ...] = ("--robot", "sim")
+    post: tuple[str, ...] = ()
+
+
+SAWYER = Subject(RealityGap, ("action_offset=.25",), {"late": ("delay=36", "friction_scale=30")})
+# What a step of the toy earns depends on its own action alone.
+AT_ONCE = ("--data.estimator.gamma=0", "--data.estimator.lam=0")
+TOY = Subject(
+    ToyGap,
+    ("action_gain=.6", "shift_x=.2", "light=.8", "colour=.2"),
+    train=("--config=toy_vla.yaml", "--data.task.init_args.shown=image", "--data.rounds=24", *AT_ONCE),
+    export=("--rate", "10"),
+    robot=(
+        "--robot", "robots.drivers.toy:robot", "--camera", CAMERA, "--instruction", INSTRUCTION, "--steps", "16",
+    ),
+    post=("--data.rounds=24", "--data.batch=128", "--data.reward_scale=.5", *AT_ONCE),
+)  # fmt: skip
+
+
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """`--task` of a study, and `--gap` between its robot and the simulator."""
+    parser.add_argument(
+        "--task", help="a MetaWorld task (default: that of the recipe), or `toy`: a policy that sees, and its robot"
+    )
+    parser.add_argument(
+        "--gap", nargs="+", metavar="KEY=VALUE",
+        help=f"how the robot differs from the simulator; fields of robots.drivers.sim.RealityGap (default: "
+        f"{' '.join(SAWYER.gap)}), or `late`: it obeys late, with more friction; with --task toy of "
+        f"robots.drivers.toy.ToyGap (default: {' '.join(TOY.gap)})",
+    )  # fmt: skip
+
+
+def subject_of(options: argparse.Namespace) -> Subject:
+    """The subject of the options that `add_task` added, of which `gap` is filled in where nobody gave one."""
+    subject = TOY if options.task == "toy" else SAWYER
+    options.gap = list(subject.gap) if options.gap is None else options.gap
+    if options.task is None or subject is TOY:
+        return subject
+    return Subject(subject.gap_kind, subject.gap, subject.named, train=(f"--data.task={options.task}",))
+
+
+def parse_gap(settings: Sequence[str], subject: Subject = SAWYER) -> dict[str, Any]:
+    """Settings of a subject's robot, checked before anything is trained for them.
+
+    Args:
+        settings: each `key=value`, or a name of a gap.
+        subject: whose robot it is.
+
+    Raises:
+        UserError: when there is no such field, or its value is out of range.
+    """
+    named = [setting for each in settings for setting in subject.named.get(each, (each,))]
+    try:
+        gap = arguments(subject.gap_kind, parse_settings(named), "")
+        subject.gap_kind(**gap)
+    except UserError as error:
+        raise UserError(f"--gap {' '.join(settings)}: {error}") from error
+    return gap
