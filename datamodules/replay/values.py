@@ -34,14 +34,14 @@ def value_frames(
 
     Args:
         frames: transitions of many episodes, in any order.
-        policy: its critic values them, by what `seen` makes of observations; V-trace also asks its log-probs.
+        policy: its critic values them; V-trace also asks its log-probs.
         estimator: GAE or V-trace.
         reward_scale: factor on rewards.
         chronological: [M] indices of the frames, oldest first; as they lie unless given.
+        seen: makes of observations what the policy takes.
 
     Returns:
-        [M] indices in episode and time order, and the estimates in that order: [M], or [M, H] with action chunks,
-        0 for steps that were not executed.
+        [M] indices in episode and time order, and the estimates in it: [M], or [M, H] with 0 for what was not executed.
     """
     order, linked = _episodes(frames, chronological)
     value, log_ratio = _networks(frames, policy, order, estimator.needs_log_ratio, seen)
