@@ -7,11 +7,12 @@ RUN ?= runs/demo-$(STAMP)
 ROUNDS ?= 1
 BASE ?= 3.10 3.11 3.12 3.13
 TRAIN ?= 3.12
+LEROBOT ?= 3.12 3.11
 export OMP_NUM_THREADS ?= 1
 # What is installed is compiled when it is imported, a third of it ever, in place of all of it at once; so that is kept.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test campaign lint dist pythons bench docs clean
+.PHONY: demo test campaign lint dist pythons lerobot bench docs clean
 
 demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
@@ -35,6 +36,9 @@ dist: $(VENV)/.installed-dev ## sdist and wheel in dist/, checked; the wheel run
 
 pythons: $(VENV)/.installed-dev ## base install and its tests on every Python, the training extra on 3.12 (torch may be 3 GB: TRAIN= leaves it out)
 	$(BIN)/python -m tests.pythons build/pythons --base $(BASE) --train $(TRAIN)
+
+lerobot: ## the real LeRobot (0.6.1 on Python 3.12, 0.4.4 on 3.11) beside this package, and the tests that need it
+	$(PYTHON) -m tests.lerobot.environments .venv-lerobot --python $(LEROBOT)
 
 bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,66 @@
+"""The real LeRobot beside this package, in an environment of its own, and the tests that drive it: `make lerobot`.
+
+LeRobot asks for an older torch than ours and runs with ours all the same, so that it is installed without what it
+depends on; what it needs of that stands, with every version, in `requirements.txt`. The Python decides which LeRobot.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docstrings import ROOT
+from tests.pythons import interpreter
+
+FOLDER = Path(__file__).parent
+REQUIREMENTS = FOLDER / "requirements.txt"
+INPUTS = [ROOT / "pyproject.toml", ROOT / "constraints.txt", REQUIREMENTS]
+TORCH = "2.13.0"
+OURS = ["-e", ".[train,export]", f"torch=={TORCH}", "pytest", "pytest-timeout"]
+
+
+def install(python: Path, environment: Path) -> Path:
+    """The interpreter of an environment with both packages, made anew where what it is made from has changed."""
+    stamp, own = environment / ".installed", environment / "bin" / "python"
+    if stamp.exists() and all(stamp.stat().st_mtime > each.stat().st_mtime for each in INPUTS):
+        return own
+    print(f"installing LeRobot and this package into {environment} …", flush=True)
+    subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
+    pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    subprocess.run([*pip, "-c", "constraints.txt", *OURS], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-deps", "-r", REQUIREMENTS], cwd=ROOT, check=True)
+    if subprocess.run([own, "-c", "import torchvision"], stderr=subprocess.DEVNULL).returncode:
+        # A torch for CPUs alone, from a local folder, with a torchvision that is built for the registry's torch.
+        print(f"torchvision was not built for the torch that was found; installing torch {TORCH} anew", flush=True)
+        subprocess.run([*pip, "-c", "constraints.txt", f"torch==={TORCH}"], cwd=ROOT, check=True)
+    stamp.touch()
+    return own
+
+
+def run_tests(python: Path) -> bool:
+    """Whether all tests of `tests/lerobot` pass."""
+    command = [python, "-m", "pytest", "-m", "not campaign", "-p", "no:cacheprovider", "-rs", FOLDER]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0
+
+
+def main() -> int:
+    """Whether everything that could be tested here did well."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the environments are made")
+    parser.add_argument("--python", nargs="+", required=True, metavar="VERSION", help="3.12 takes 0.6.1, 3.11 0.4.4")
+    options = parser.parse_args()
+    outcomes: dict[str, str] = {}
+    for version in options.python:
+        python = interpreter(version)
+        if python is None:
+            outcomes[version] = "this Python is not installed here"
+        else:
+            own = install(python, options.folder.resolve() / version)
+            outcomes[version] = "ok" if run_tests(own) else "FAILED"
+    print("\n".join(f"LeRobot on Python {version}: {outcome}" for version, outcome in outcomes.items()))
+    return not ("ok" in outcomes.values() and "FAILED" not in outcomes.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
