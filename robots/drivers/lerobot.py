@@ -140,9 +140,11 @@ class LeRobotRobot:
             raise UserError("the robot is not calibrated; calibrate it with LeRobot first")
 
     def prepare(self, seed: int) -> None:
-        """Wait for the person who places the scene."""
+        """Let a device of one's own that has a `prepare(seed)` come to its start; wait for who places the scene."""
         self._measured = {}
         self._stopped, self._held = False, False
+        if hasattr(self.device, "prepare"):  # none of LeRobot's own has
+            self.device.prepare(seed)
         if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
             raise UserError("nobody has placed the scene")
 

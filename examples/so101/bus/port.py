@@ -61,10 +61,8 @@ class Port:
             if self._closing in ready:
                 return
             for asked in parser.feed(os.read(self._master, 4096)):
-                wait = self.faults.latency
-                for answer in self.line.answers(asked):
-                    wait += answer.delay + len(answer.data) * BYTE
-                    if arriving := self.faults.on_the_way(answer.data):
-                        time.sleep(wait)
-                        os.write(self._master, arriving)
-                        wait = 0.0
+                answers = list(self.line.answers(asked))
+                if arriving := b"".join(self.faults.on_the_way(answer.data) for answer in answers):
+                    # They come one after another on a real line; whoever reads them waits for the last in any case.
+                    time.sleep(self.faults.latency + sum(each.delay + len(each.data) * BYTE for each in answers))
+                    os.write(self._master, arriving)

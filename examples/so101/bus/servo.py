@@ -44,6 +44,12 @@ class Servo:
         register = STS3215[name]
         self._table[register.address : register.address + register.size] = register.encode(value)
 
+    def calibrate(self, low: int, high: int) -> None:
+        """Keep the ends of its range for good, as after a calibration."""
+        self.set("Min_Position_Limit", low)
+        self.set("Max_Position_Limit", high)
+        self._kept = bytes(self._table[:EEPROM_END]) + self._kept[EEPROM_END:]
+
     def check(self) -> None:
         """Measure, and switch the torque off where an error asks for that: only a master switches it on again."""
         self.set("Present_Position", self._present())

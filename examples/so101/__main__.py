@@ -1,0 +1,38 @@
+"""`python -m examples.so101 FOLDER`: the arm at the desk, until Ctrl-C."""
+
+import argparse
+import time
+from pathlib import Path
+
+from examples.so101.bus.faults import Faults
+from examples.so101.emulator import Emulator
+from examples.so101.world import Gap
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the arm may be unlike, and what may be wrong with its bus."""
+    parser = argparse.ArgumentParser(prog="python -m examples.so101", description=__doc__)
+    parser.add_argument("folder", type=Path, help="for port, scene and calibration")
+    parser.add_argument("--gain", type=float, default=1.0, help="stiffness of the servos (%(default)s)")
+    parser.add_argument("--backlash", type=float, default=0.0, help="degrees (%(default)s)")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds (%(default)s)")
+    parser.add_argument("--dropped", type=float, default=0.0, help="share of answers that are lost (%(default)s)")
+    parser.add_argument("--corrupted", type=float, default=0.0, help="share of answers that are spoilt (%(default)s)")
+    return parser
+
+
+def main() -> None:
+    """Serve until Ctrl-C."""
+    options = parser().parse_args()
+    gap = Gap(options.gain, options.backlash, options.latency)
+    with Emulator(options.folder, gap, Faults(dropped=options.dropped, corrupted=options.corrupted)) as arm:
+        print(f"six STS3215 at {arm.port.path}, the desk at {options.folder / 'scene'}; Ctrl-C ends it", flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main()
