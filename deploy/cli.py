@@ -4,13 +4,16 @@ import argparse
 import contextlib
 import io
 import sys
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
 from deploy import bench, report
 from deploy.runtime import compare
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import MAX_BYTES, check_file
+from deploy.runtime.identity import required_ids
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -83,12 +86,26 @@ def _serve(options: argparse.Namespace) -> None:
     from deploy.runtime.serving.server import PolicyServer
 
     token = read_token(options.token)
-    policy = OnnxPolicy.load(options.file, options.require_id, options.threads)
+    policy = _served(options)
     with Listener() as signals, PolicyServer(policy, options.bind, token) as server:
         signals.patient = True
         print(f"serving policy {policy.policy_id[:12]}… at {server.address}; Ctrl-C ends it", flush=True)
         server.serve(lambda: signals.heard is not None)
     print(f"answered {server.answered} messages, refused {server.refused}")
+
+
+def _served(options: argparse.Namespace) -> ActingPolicy:
+    """What is asked: an artifact by ONNX Runtime, or a checkpoint by torch."""
+    if not zipfile.is_zipfile(options.file):
+        if options.rate is not None or options.device is not None:
+            raise UserError(f"--rate and --device are for checkpoints, and {options.file} is none")
+        return OnnxPolicy.load(options.file, options.require_id, options.threads)
+    from deploy.export.checkpoint_policy import CheckpointPolicy
+
+    policy = CheckpointPolicy(options.file, options.rate, options.device or "cpu")
+    if options.require_id is not None and policy.policy_id not in required_ids(options.require_id):
+        raise UserError(f"{options.file} is policy {policy.policy_id}, which is not the one required")
+    return policy
 
 
 def _token(options: argparse.Namespace) -> None:
@@ -146,7 +163,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
     serve = commands.add_parser("serve", help="answer robots over the network, for policies too large for a controller")
-    serve.add_argument("file", type=words, help="an artifact")
+    serve.add_argument("file", type=words, help="an artifact, or a checkpoint, which is run by torch")
     serve.add_argument("--token", type=words, required=True, metavar="FILE", help="secret shared with the robots")
     serve.add_argument(
         "--bind", type=words, default="127.0.0.1:5570", metavar="HOST:PORT",
@@ -154,6 +171,9 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
     )  # fmt: skip
     serve.add_argument("--require-id", type=words, metavar="ID", help="policy id it must have, or a file of ids")
     serve.add_argument("--threads", type=whole(1, 256), default=1, help="of ONNX Runtime (default: %(default)s)")
+    rate = number(0, 100_000, positive=True)
+    serve.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
+    serve.add_argument("--device", type=words, metavar="NAME", help="of torch, for a checkpoint: cuda, cpu (cpu)")
     serve.set_defaults(run=_serve)
     token = commands.add_parser("token", help="write a new secret for serve and gipo-robot run")
     token.add_argument("file", type=words, metavar="FILE", help="appears readable by its owner alone")

@@ -72,15 +72,22 @@ def probe(policy: Policy, count: int, seed: int) -> Probe:
     return Probe(observation, noise, run(observation, noise), rounding, tied, redrawn)
 
 
-def torch_run(policy: Policy) -> Run:
-    """The torch policy as a function from observation [N, R] and noise [N, K] to the outputs, all numpy."""
+def torch_run(policy: Policy, device: torch.device | None = None) -> Run:
+    """The torch policy as a function from observation [N, R] and noise [N, K] to the outputs, all numpy.
+
+    Args:
+        policy: to be run.
+        device: it is on; the CPU when None.
+    """
     module, layout = StochasticPolicy(policy).eval(), layout_of(policy)
 
     def run(observation: np.ndarray, noise: np.ndarray) -> Outputs:
         parts = []
         for rows in _parts(layout, len(observation)):
+            feeds = layout.feeds(observation[rows], noise[rows]).values()
             with torch.no_grad():
-                parts.append(module(*map(torch.from_numpy, layout.feeds(observation[rows], noise[rows]).values())))
+                answered = module(*(torch.from_numpy(value).to(device) for value in feeds))
+            parts.append([value.cpu().numpy() for value in answered])
         answers = (np.concatenate(values) for values in zip(*parts, strict=True))
         return {name: layout.flat(answer) for name, answer in zip(OUTPUTS, answers, strict=True)}
 

@@ -331,3 +331,29 @@ def test_a_server_that_dies_or_hangs_stops_the_robot_within_two_periods(
     assert "did not answer within 112 ms" in stop["reason"]
     asked = log.episodes[-1]["monotonic_ns"][-1] + spec.period_ns  # the tick that got no answer began then
     assert stop["monotonic_ns"] - asked <= 2 * spec.period_ns
+
+
+@needs_torch
+def test_a_checkpoint_is_served_by_torch(small: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from deploy.export.checkpoint_policy import CheckpointPolicy
+
+    local: OnnxPolicy = small["loaded"]
+    seen = np.random.default_rng(5).standard_normal((20, 5)).astype(np.float32)
+    noise = local.noise((len(seen),), np.random.default_rng(6))
+    with serving(CheckpointPolicy(small["checkpoint"], rate=50.0)) as server, asking(server.address) as served:
+        here, there = local.evaluate(seen, noise), served.evaluate(seen, noise)
+    np.testing.assert_array_equal(here["latent"], there["latent"])
+    for name in ("action", "log_prob", "params"):
+        np.testing.assert_allclose(here[name], there[name], atol=1e-5)
+    assert served.manifest.golden.noise != local.manifest.golden.noise  # its own: four, answered by torch
+    token = tmp_path / "token"
+    keys.write_token(token)
+    for words, message in (
+        ([small["checkpoint"]], "names no interface"),
+        ([small["checkpoint"], "--rate", "50", "--device", "meat"], "--device meat"),
+        ([small["checkpoint"], "--rate", "50", "--require-id", "0" * 64], "not the one required"),
+        ([small["file"], "--rate", "50"], "are for checkpoints"),
+        ([tmp_path / "none.onnx"], "cannot read"),
+    ):
+        assert main(["serve", *map(str, words), "--token", str(token), "--bind", "127.0.0.1:0"]) == 2
+        assert message in capsys.readouterr().err

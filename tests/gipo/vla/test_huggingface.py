@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.policies import build
 from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
+from gipo.vla.observations import encode_instructions
 from gipo.vla.openvla import VocabTailPolicy
 from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model
 
@@ -66,8 +68,6 @@ def test_logits_are_those_of_the_last_tokens_of_the_vocabulary(pretrained: Path)
 
 
 def test_instructions_of_different_lengths_do_not_disturb_each_other(pretrained: Path) -> None:
-    from gipo.vla.observations import encode_instructions
-
     policy, seen = made(pretrained, "float32"), observations(2)
     seen["instruction"] = encode_instructions(["push", "lift the block to the block"])
     together = policy.params(seen)
@@ -130,6 +130,33 @@ def test_a_head_tied_to_the_embeddings_stays_out_of_a_checkpoint(tmp_path: Path)
 def test_it_is_not_exported(pretrained: Path) -> None:
     with pytest.raises(UserError, match="VocabTailPolicy cannot be exported to ONNX: HuggingFaceNetworks reads"):
         trace(made(pretrained))
+
+
+def test_it_is_served_from_its_checkpoint_and_its_folder(pretrained: Path, tmp_path: Path) -> None:
+    """What a robot is answered is what the policy says, in bf16 as it was trained."""
+    pytest.importorskip("zmq", reason="the extra `serve`")
+    from deploy.export.checkpoint_policy import CheckpointPolicy
+    from tests.deploy.builders import save
+    from tests.deploy.test_deploy_serving import asking, serving
+
+    policy = made(pretrained)
+    checkpoint = save(policy, tmp_path / "a.ckpt", interface=None)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (SPACES.image[1], SPACES.image[2], 3), dtype=np.uint8)
+    state = rng.standard_normal(SPACES.state_size)
+    with serving(CheckpointPolicy(checkpoint, rate=5.0)) as server, asking(server.address) as served:
+        decision = served.act(served.row(state, image, "push the block"), np.random.default_rng(3))
+    seen = {
+        "image": torch.from_numpy(image).permute(2, 0, 1)[None],
+        "state": torch.from_numpy(state).float()[None],
+        "instruction": encode_instructions(["push the block"]),
+    }
+    params = policy.params(seen)[0]
+    torch.testing.assert_close(torch.from_numpy(decision.params).view_as(params), params)
+    latent = torch.from_numpy(decision.latent)
+    torch.testing.assert_close(torch.from_numpy(decision.log_prob), policy.log_prob(params, latent))
+    torch.testing.assert_close(torch.from_numpy(decision.action), policy.to_env(latent))
+    assert server.refused == 0
 
 
 def test_other_frozen_weights_than_those_trained_with_are_refused(pretrained: Path, tmp_path: Path) -> None:
