@@ -24,7 +24,7 @@ REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint mus
 
 
 class HuggingFaceNetworks(ActorCritic):
-    """A pretrained LLaVA-like model with low-rank adapters, a float32 token head and a critic.
+    """A pretrained LLaVA-like model, or a SmolVLM, with low-rank adapters, a float32 token head and a critic.
 
     The pretrained weights are frozen, stay where they are, and are no part of a checkpoint, which holds adapters, state
     projector, token head and critic, and a checksum of the frozen weights. Only safetensors are read.
@@ -127,9 +127,7 @@ class _HuggingFaceEncoder(nn.Module):
         image, state, instruction = flattened(observation)
         embed = self.model.get_input_embeddings()
         dtype = embed.weight.dtype
-        seen = torch.stack(
-            list(self.model.model.get_image_features(pixel_values=self._pixels(image).to(dtype)).pooler_output)
-        )
+        seen = _image_features(self.model.model, self._pixels(image).to(dtype))
         prompt, given = self._prompts(instruction)
         begin = embed(torch.tensor(self._begin, device=state.device, dtype=torch.int64)).expand(len(state), -1, -1)
         queries = self.spaces.chunk * len(self.spaces.action_low)
@@ -138,7 +136,7 @@ class _HuggingFaceEncoder(nn.Module):
             begin.new_zeros(len(state), queries, begin.shape[-1]),
         ]  # fmt: skip
         known = F.pad(given, (begin.shape[1] + seen.shape[1], 1 + queries), value=True)  # all else is no padding
-        hidden = self.model.model.language_model(
+        hidden = _language_model(self.model.model)(
             inputs_embeds=torch.cat(parts, 1),
             attention_mask=parallel_mask(known, queries, dtype),
             position_ids=(known.cumsum(1) - 1).clamp(min=0),
@@ -174,6 +172,18 @@ def parallel_mask(known: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
     sees = position[:, None] >= position[None, :].clamp(max=length - queries)
     sees = sees & known[:, None, None, :]
     return torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+def _language_model(model: Any) -> Any:
+    """What reads the embeddings: LLaVA's kin call it `language_model`, SmolVLM and Idefics `text_model`."""
+    return getattr(model, "language_model", None) or getattr(model, "text_model", None)
+
+
+def _image_features(model: Any, pixels: Tensor) -> Tensor:
+    """Embeddings [B, T, hidden] of images [B, C, size, size]; those that have a `text_model` take several a prompt."""
+    several = hasattr(model, "text_model")
+    found = model.get_image_features(pixel_values=pixels.unsqueeze(1) if several else pixels)
+    return torch.stack(list(found.pooler_output))
 
 
 class _TokenHead(nn.Module):
@@ -220,8 +230,11 @@ def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]
             f"that brings its own code runs only with the environment variable {REMOTE_CODE}=1)"
         ) from error
     inner = getattr(model, "model", None)
-    if not (hasattr(inner, "get_image_features") and hasattr(inner, "language_model")):
-        raise UserError(f"{pretrained!r} is a {type(model).__name__}, whose parts are not those of a LLaVA-like model")
+    if not hasattr(inner, "get_image_features") or _language_model(inner) is None:
+        raise UserError(
+            f"{pretrained!r} is a {type(model).__name__}, whose parts are neither those of a LLaVA-like model nor "
+            "SmolVLM's"
+        )
     return model, tokenizer, pixels
 
 

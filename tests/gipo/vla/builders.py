@@ -59,3 +59,26 @@ def save_model(folder: Path, bins: int = 16, seed: int = 0, tied: bool = False) 
     pixels = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25], "size": {"height": 16, "width": 16}}
     (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
     return folder
+
+
+def save_smolvlm(folder: Path, bins: int = 16, seed: int = 0) -> Path:
+    """SmolVLM's architecture, the backbone of SmolVLA, at a reduced size, with the same tokenizer."""
+    from transformers import LlamaConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
+    from transformers.models.smolvlm import SmolVLMVisionConfig
+
+    save_model(folder, bins, seed)  # tokenizer and image statistics; the model is written over
+    size = len(WORDS) + bins + 8
+    config = SmolVLMConfig(
+        vision_config=SmolVLMVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+            patch_size=4,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
+        ),
+        image_token_id=3, scale_factor=2, pad_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    SmolVLMForConditionalGeneration(config).save_pretrained(folder)
+    return folder
