@@ -14,6 +14,7 @@ from torch.distributions import kl_divergence
 from benchmarks import __main__ as command
 from benchmarks import bins, collect, ingest, libero, loop, memory, scale, update, update_default, update_gpu
 from benchmarks.turns import Side
+from benchmarks.vision import size
 from datamodules.collect.rollouts import InProcessRollouts
 from tests.needs import needs_envpool
 
@@ -52,6 +53,16 @@ def test_scale_reports_every_side_by_one_worker_process(monkeypatch):
     # 39 observations twice and 4 dimensions: actions, latents, log-probs
     assert 300 < figures["bytes_per_step"] < 600
     assert figures["bytes_of_weights"] > 4 * 187_000
+
+
+def test_vla_size_counts_what_learns_and_what_does_not():
+    figures = size.run(layers=1, width=192, tower=1, large=False)
+    # 2 embeddings of 49 280 × 192 in what is frozen, and a window of 256 × 192 in what learns
+    assert figures["smolvlm_frozen_millions"] > 2 * 49280 * 192 / 1e6
+    assert figures["smolvlm_learned_millions"] > 256 * 192 / 1e6
+    assert 0 < figures["smolvlm_saved_gib"] < figures["smolvlm_computed_gib"] < figures["smolvlm_peak_gib"]
+    assert figures["smolvlm_update_s"] > 0
+    assert figures["ok"]
 
 
 def test_libero_collect_reports_its_ratios():
