@@ -10,13 +10,14 @@ ACTIONS, IMAGE, CHUNK, BINS = 7, 224, 8, 256
 SPECIAL = ["<pad>", "<s>", "<unk>", "<image>"]
 
 
-def smolvlm(layers: int = 32, width: int = 960, tower: int = 12) -> Any:
+def smolvlm(layers: int = 32, width: int = 960, tower: int = 12, pixels: int = 512) -> Any:
     """SmolVLM-500M (HuggingFaceTB/SmolVLM-500M-Instruct on the hub), the backbone of SmolVLA, which keeps 16 layers.
 
     Args:
         layers: of the language model.
         width: of its hidden states; heads of 64.
         tower: layers of the vision tower.
+        pixels: side of its image.
     """
     from transformers import LlamaConfig, SmolVLMConfig
     from transformers.models.smolvlm import SmolVLMVisionConfig
@@ -24,7 +25,7 @@ def smolvlm(layers: int = 32, width: int = 960, tower: int = 12) -> Any:
     heads = width // 64
     return SmolVLMConfig(
         vision_config=SmolVLMVisionConfig(
-            hidden_size=768, intermediate_size=3072, num_hidden_layers=tower, num_attention_heads=12, image_size=512,
+            hidden_size=768, intermediate_size=3072, num_hidden_layers=tower, num_attention_heads=12, image_size=pixels,
             patch_size=16,
         ),
         text_config=LlamaConfig(

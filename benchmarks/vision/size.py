@@ -34,10 +34,15 @@ SPACES = VLASpaces(
 RANK = 32
 
 
-def run(layers: int = 32, width: int = 960, tower: int = 12, large: bool = True) -> dict[str, Any]:
-    """Figures of both models; batches are of one decision, 8 actions of 7 dimensions."""
+def run(large: bool = True, **smaller: int) -> dict[str, Any]:
+    """Figures of both models; batches are of one decision, 8 actions of 7 dimensions.
+
+    Args:
+        large: whether to lay out the larger one, too.
+        smaller: arguments of `models.smolvlm`, where a smaller one will do.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder = models.save(models.smolvlm(layers, width, tower), Path(name))
+        folder = models.save(models.smolvlm(**smaller), Path(name))
         command = [sys.executable, "-m", "benchmarks.vision.size", str(folder)]
         small = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     figures = {f"smolvlm_{name}": value for name, value in small.items()}
@@ -118,7 +123,7 @@ def _measured(folder: str) -> dict[str, Any]:
     optimizer = torch.optim.Adam([value for value in policy.parameters() if value.requires_grad], 1e-4)
     seen, latent = _seen(1), torch.zeros(1, *SPACES.decision, dtype=torch.int64)
     found, times = {}, []
-    for _ in range(3):
+    for _ in range(2):
         began = time.perf_counter()
         found = _bytes(policy, lambda: _loss(policy, seen, latent))
         found.pop("loss").backward()

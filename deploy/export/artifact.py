@@ -70,8 +70,7 @@ def export(
         reference = _runtime(model, "int8", policy)
         report = shift(family_of(policy), answers, reference(asked.observation, asked.noise))
     golden = golden_vectors(policy, reference, seed + 1)
-    manifest = manifest_of(head, policy, interface, golden, agreed.rounding, report)
-    data = assemble(model, manifest)
+    data = assemble(model, manifest := manifest_of(head, policy, interface, golden, agreed.rounding, report))
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
     write_bytes(data, out)
     return Exported(policy_id(data), manifest, agreed, len(data))

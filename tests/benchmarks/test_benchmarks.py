@@ -56,7 +56,7 @@ def test_scale_reports_every_side_by_one_worker_process(monkeypatch):
 
 
 def test_vla_size_counts_what_learns_and_what_does_not():
-    figures = size.run(layers=1, width=192, tower=1, large=False)
+    figures = size.run(large=False, layers=1, width=192, tower=1, pixels=128)
     # 2 embeddings of 49 280 × 192 in what is frozen, and a window of 256 × 192 in what learns
     assert figures["smolvlm_frozen_millions"] > 2 * 49280 * 192 / 1e6
     assert figures["smolvlm_learned_millions"] > 256 * 192 / 1e6
