@@ -87,7 +87,7 @@ class OfflineDataModule(PolicyDataModule):
         if human_share is not None and sampler is not None:
             raise UserError("data.human_share says what is drawn, and so does data.sampler; leave one of the two out")
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
-        refuse_not_positive("data.", sizes)
+        refuse_not_positive("data.", sizes | {"reward_scale": reward_scale})
         refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})
         self._replay: LogReplay | None = None
 

@@ -293,7 +293,7 @@ class OnlineDataModule(PolicyDataModule):
             self._logged.refuse_bad_mix(self.part("batch"), self.store_params)
 
     def _refuse_bad_sizes(self) -> None:
-        sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every")
+        sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every", "reward_scale")
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
         self.check_learners()

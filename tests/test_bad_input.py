@@ -93,6 +93,7 @@ BAD_OPTIONS = {
     "empty layers": ({"model.policy.network.hidden": "[]"}, ["layer"]),
     "zero-width layer": ({"model.policy.network.hidden": "[0]"}, ["layer", "0"]),
     "two tokens at least": ({"model.policy.bins": 1}, ["bins", "1"]),
+    "no reward at all": ({"data.reward_scale": 0}, ["reward_scale", "positive", "got 0"]),
     "infinite reward scale": ({"data.reward_scale": "inf"}, ["reward_scale", "inf"]),
     "NaN reward scale": ({"data.reward_scale": "nan"}, ["reward_scale", "nan"]),
 }

@@ -23,6 +23,10 @@ def _at_least(least: int) -> Check:
     return lambda value, options: None if value is None or value >= least else f"must be at least {least}"
 
 
+def _some_or_endless(value: Any, options: Mapping[str, Any]) -> str | None:
+    return None if value is None or value == -1 or value >= 1 else "must be at least 1, or -1 for no such limit"
+
+
 def _whole_or_nothing(value: Any, options: Mapping[str, Any]) -> str | None:
     if value is None or value in (0, 1) or (isinstance(value, int) and value > 1):
         return None
@@ -86,8 +90,8 @@ CHECKS: dict[str, Check] = {
     "num_nodes": _at_least(1),
     "precision": _precision,
     "fast_dev_run": _unless(False, 0, instead="it would save nothing; for a quick look take a small data.total_frames"),
-    "max_epochs": _at_least(-1),
-    "max_steps": _at_least(-1),
+    "max_epochs": _some_or_endless,
+    "max_steps": _some_or_endless,
     "limit_train_batches": _unless(None, 1, instead=ONE_BATCH),
     "limit_val_batches": _whole_or_nothing,
     "limit_test_batches": _whole_or_nothing,
