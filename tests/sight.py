@@ -78,10 +78,17 @@ class Seeing:
         """Another log of its policy on the toy robot, in episodes of 12 steps unless `options` say so."""
         policy = OnnxPolicy.load(self.artifact)
         robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8))
-        writer = LogWriter(path, Session(robot.spec.to_json(), {policy.policy_id: policy.manifest.to_json()}))
-        settings: dict[str, Any] = {"steps": TASK.max_steps, "engage_seconds": 0.0, "speed": 50, "deadline": 9999}
-        settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": CAMERA}
-        loop = ControlLoop(robot, policy, writer, Options(**settings | options), operator=operator)
+        settings: dict[str, Any] = {
+            "video": "",
+            "steps": TASK.max_steps,
+            "engage_seconds": 0.0,
+            "speed": 50,
+            "deadline": 9999,
+        }
+        settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": CAMERA} | options
+        session = Session(robot.spec.to_json(), {policy.policy_id: policy.manifest.to_json()})
+        writer = LogWriter(path, session, video=settings["video"])
+        loop = ControlLoop(robot, policy, writer, Options(**settings), operator=operator)
         for episode in range(episodes):
             result = loop.run(episode, seed + episode)
             assert not result.stopped, result.reason
@@ -90,13 +97,13 @@ class Seeing:
         return path
 
 
-def make_seeing(folder: Path, tokens: bool = True) -> Seeing:
-    """The policy, exported, and two logs of it."""
+def make_seeing(folder: Path, tokens: bool = True, logs: bool = True) -> Seeing:
+    """The policy, exported, and two logs of it unless they are not wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     seeing = Seeing(folder)
     save(make_policy(tokens=tokens), seeing.checkpoint)
     export(seeing.checkpoint, seeing.artifact, observations=16)
-    for seed, path in enumerate(seeing.logs):
+    for seed, path in enumerate(seeing.logs if logs else ()):
         seeing.log(path, seed=100 * seed)
     return seeing
 

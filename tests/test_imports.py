@@ -43,6 +43,7 @@ VENDORS = {
     "robots.drivers.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.drivers.gym": {"gymnasium"},
     "robots.drivers.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml
+    "robots.log.video": {"av"},
     "robots.people.gamepad": {"evdev"},
     "robots.people.scripted": {"metaworld"},
     "robots.review.export_lerobot": {"pyarrow"},

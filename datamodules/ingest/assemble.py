@@ -107,6 +107,7 @@ def _told(
     filled = [each for each in kept if each.spans]
     spans = [span for each in filled for _, span in each.spans]
     has_log_prob = all("log_prob" in each.columns for each in filled)
+    audit = _audited([each.part for each in kept], options.audit)
     judged = [span.success for span in spans if span.success is not None]
     return Facts(
         key,
@@ -119,8 +120,8 @@ def _told(
         len(judged),
         sum(judged),
         tuple(skip for each in kept for skip in each.skipped),
-        _audited([each.part for each in kept], options.audit),
-        tuple(_notes(kept, has_log_prob, options.audit)),
+        audit,
+        tuple(_notes(kept, has_log_prob, audit)),
         instructions,
     )
 
@@ -213,19 +214,27 @@ def _facts(kept: _Kept) -> SourceFacts:
 
 
 def _audited(parts: list[Part], share: float) -> AuditFacts:
+    found = [part.converted.audit for part in parts]
     largest: dict[str, float] = {}
-    for part in parts:
-        for name, value in part.converted.largest.items():
-            largest[name] = max(largest.get(name, 0.0), value)
-    return AuditFacts(share, sum(part.converted.audited for part in parts), largest)
+    for each in found:
+        largest |= {name: max(largest.get(name, 0.0), value) for name, value in each.largest.items()}
+    count, unlike = sum(each.from_video for each in found), sum(each.unlike for each in found)
+    drift = sum(each.drift * each.from_video for each in found) / max(1, count)
+    worst = max(each.drift_max for each in found)
+    return AuditFacts(share, sum(each.steps for each in found), largest, count, drift, worst, unlike)
 
 
-def _notes(kept: list[_Kept], has_log_prob: bool, audit: float) -> list[str]:
+def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str]:
     notes = [note for each in kept for note in each.part.converted.notes]
+    if audit.from_video:
+        notes.append(
+            f"log-probs recomputed from videos differ by {audit.drift:.2g} nats on average, {audit.drift_max:.2g} at "
+            f"most; {audit.unlike:,} of {audit.from_video:,} steps differ by more than the tolerance and have no ratio"
+        )
     if not has_log_prob:
         without = [each.part.of.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
         notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none")
-    elif audit == 0:
+    elif audit.share == 0:
         notes.append("the log-probs were not audited: audit is 0")
     return notes
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datamodules.ingest.metadata import AuditFacts
 from datamodules.ingest.pictures import PictureWriter
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -19,30 +20,46 @@ class Shown(NamedTuple):
     pictures: PictureWriter
     instruction: str
 
+    def lossy(self, columns: Mapping[str, np.ndarray]) -> bool:
+        """Whether the pictures of an episode are kept with a loss."""
+        return "picture" in columns and any(
+            self.pictures.lossy(each) for each in columns["picture"].tolist() if each >= 0
+        )
+
 
 class Auditor:
-    """Recomputes a share of the log-probs of each episode.
+    """Recomputes a share of the log-probs of each episode, and all of one that was logged as video.
 
     Args:
         artifacts: policy_id → file.
         share: of the steps of each episode, in (0, 1]; 0 recomputes nothing.
+        tolerance: nats by which a log-prob may differ that is recomputed from a video.
     """
 
-    def __init__(self, artifacts: Mapping[str, str], share: float):
-        self.steps = 0
-        self.largest: dict[str, float] = {}
-        self._artifacts, self._share = artifacts, share
+    def __init__(self, artifacts: Mapping[str, str], share: float, tolerance: float):
+        self._artifacts, self._share, self._tolerance = artifacts, share, tolerance
         self._policies: dict[str, OnnxPolicy] = {}
+        self._steps = self._unlike = 0
+        self._largest: dict[str, float] = {}
+        self._drift: list[np.ndarray] = []
 
-    def check(self, policy_id: str | None, columns: Mapping[str, np.ndarray], shown: Shown) -> None:
+    def facts(self) -> AuditFacts:
+        """What was found so far."""
+        drift = np.concatenate([np.zeros(0), *self._drift])
+        mean, most = (float(drift.mean()), float(drift.max())) if len(drift) else (0.0, 0.0)
+        return AuditFacts(self._share, self._steps, dict(self._largest), len(drift), mean, most, self._unlike)
+
+    def check(self, policy_id: str | None, columns: dict[str, np.ndarray], shown: Shown) -> None:
         """Refuse an episode whose log-probs do not come out.
 
-        Of a policy that sees, steps are passed over whose decision, or the image of it, is not there.
+        Of a policy that sees, steps are passed over whose decision, or the image of it, is not there. Where its images
+        were logged as video, steps that differ by more than the tolerance are made not `valid` instead.
 
         Raises:
             UserError: naming the step with the largest difference, or the artifact that is missing.
         """
-        rows = chosen(columns["valid"], self._share)
+        lossy = shown.lossy(columns)
+        rows = chosen(columns["valid"], 1.0 if lossy and self._share else self._share)
         if not len(rows):
             return
         if policy_id is None:
@@ -53,16 +70,27 @@ class Auditor:
             difference = log_prob_difference(policy, picked)
         else:
             rows, difference = seen_difference(policy, columns, rows, shown)
-        if not len(rows):
-            return
+        self._steps += len(rows)
+        if lossy:
+            self._leave_out(columns, rows, difference)
+        elif len(rows):
+            self._refuse(policy_id, columns["step"][rows], difference)
+
+    def _refuse(self, policy_id: str, step: np.ndarray, difference: np.ndarray) -> None:
         worst = int(difference.argmax())
         if not difference[worst] <= TOLERANCE:
             raise UserError(
-                f"step {columns['step'][rows[worst]]}: log_prob is off by {difference[worst]:.1e} nats from what "
+                f"step {step[worst]}: log_prob is off by {difference[worst]:.1e} nats from what "
                 f"policy {policy_id[:12]}… gives"
             )
-        self.steps += len(rows)
-        self.largest[policy_id] = max(self.largest.get(policy_id, 0.0), float(difference[worst]))
+        self._largest[policy_id] = max(self._largest.get(policy_id, 0.0), float(difference[worst]))
+
+    def _leave_out(self, columns: dict[str, np.ndarray], rows: np.ndarray, difference: np.ndarray) -> None:
+        unlike = rows[~(difference <= self._tolerance)]
+        columns["valid"] = columns["valid"].copy()
+        columns["valid"][unlike], columns["log_prob"][unlike] = False, 0
+        self._unlike += len(unlike)
+        self._drift.append(difference)
 
     def _policy(self, policy_id: str) -> OnnxPolicy:
         if policy_id not in self._policies:

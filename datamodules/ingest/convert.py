@@ -8,6 +8,7 @@ from datamodules.ingest.audit import Auditor, Shown
 from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
+from datamodules.ingest.metadata import AuditFacts
 from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
@@ -25,6 +26,7 @@ class Job:
         folder: empty, for the blocks.
         artifacts: policy_id → file.
         audit: share of the steps whose log-probs are recomputed.
+        tolerance: nats by which they may differ where they are recomputed from a video.
         skip: leave bad episodes out instead of refusing the source.
         size: of what is read, bytes.
     """
@@ -33,6 +35,7 @@ class Job:
     folder: str
     artifacts: Mapping[str, str]
     audit: float
+    tolerance: float
     skip: bool
     size: int
 
@@ -66,8 +69,7 @@ class Converted:
         interface: of the source and of the policies that acted; None where it ends before it says.
         skipped: (where, why) of the bad episodes.
         notes: what else a reader should know.
-        audited: steps whose log-probs were recomputed.
-        largest: policy_id → largest |Δ log-prob|, nats.
+        audit: what recomputing their log-probs found.
         pictures: images that were kept.
     """
 
@@ -76,8 +78,7 @@ class Converted:
     interface: Interface | None
     skipped: list[tuple[str, str]]
     notes: list[str]
-    audited: int
-    largest: dict[str, float]
+    audit: AuditFacts
     pictures: int
 
 
@@ -99,7 +100,7 @@ class _Conversion:
         self._source = source_at(Path(job.path))
         self._description = self._source.describe()
         self._interface = self._description.interface
-        self._auditor = Auditor(job.artifacts, job.audit)
+        self._auditor = Auditor(job.artifacts, job.audit, job.tolerance)
         self._behaviours: dict[str, Behaviour] = {}
         self._spans: list[EpisodeRows] = []
         self._skipped: list[tuple[str, str]] = []
@@ -121,7 +122,7 @@ class _Conversion:
             self._notes.append(f"{self._job.path} ends before it says whose log it is; nothing is in it")
         notes = [*self._notes, *self._source.notes]
         return Converted(
-            layout, self._spans, self._interface, self._skipped, notes, self._auditor.steps, self._auditor.largest,
+            layout, self._spans, self._interface, self._skipped, notes, self._auditor.facts(),
             self._pictures.count,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from datamodules.ingest.options import IngestOptions
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
+TOLERANCE = IngestOptions.video_tolerance  # at which keys are those from before there was a choice
 FORMAT = 2  # raised when a store of this version would hold other values in the same fields
 
 
@@ -29,6 +30,7 @@ def store_key(
         "sources": [[kind, dict(files)] for kind, files in contents],
         "bad_episodes": options.bad_episodes,
         "audit": options.audit,
+        **({} if options.video_tolerance == TOLERANCE else {"video_tolerance": options.video_tolerance}),
         "reward": function_identity(options.reward),
         "artifacts": sorted(artifacts),
     }

@@ -36,12 +36,20 @@ class AuditFacts:
     Args:
         share: of the steps of each episode that was asked for; 0 when the sources were trusted.
         steps: recomputed.
-        largest: policy_id → largest |Δ log-prob|, nats.
+        largest: policy_id → largest |Δ log-prob|, nats, where nothing was lost on the way.
+        from_video: steps recomputed from videos.
+        drift: their mean |Δ log-prob|, nats: what decoding has changed.
+        drift_max: their largest.
+        unlike: of these, steps that differ by more than the tolerance, and are not `valid`.
     """
 
     share: float
     steps: int
     largest: Mapping[str, float]
+    from_video: int = 0
+    drift: float = 0.0
+    drift_max: float = 0.0
+    unlike: int = 0
 
 
 @dataclass(frozen=True)

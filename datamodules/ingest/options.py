@@ -18,6 +18,8 @@ class IngestOptions:
             folders the sources are in, and their parents.
         audit: share of the steps of each episode whose log-probs are recomputed, in (0, 1], evenly spaced; 0 trusts
             the sources.
+        video_tolerance: nats by which the log-prob of a step may differ where it is recomputed from a video, which does
+            not quite show what the policy saw; a step that differs by more stays out of ratios.
         bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`.
         reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
         cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
@@ -30,6 +32,7 @@ class IngestOptions:
 
     policies: str | Path | Sequence[str | Path] | None = None
     audit: float = 0.05
+    video_tolerance: float = 0.5
     bad_episodes: Literal["refuse", "skip"] = "refuse"
     reward: Reward = logged
     cache: str | Path | None = None
@@ -38,6 +41,8 @@ class IngestOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.audit <= 1:
             raise UserError(f"audit must be a share in (0, 1], or 0 to trust the sources, got {self.audit}")
+        if not self.video_tolerance >= 0:
+            raise UserError(f"video_tolerance must be at least 0 nats, got {self.video_tolerance}")
         if self.bad_episodes not in ("refuse", "skip"):
             raise UserError(f"bad_episodes must be refuse or skip, got {self.bad_episodes!r}")
         if not callable(self.reward):

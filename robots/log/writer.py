@@ -15,8 +15,9 @@ from gipo.common.errors import UserError
 from gipo.common.files import sync
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
 from robots.log.header import SESSION, Session
-from robots.log.images import Image, compressed_image
+from robots.log.images import Image, camera_row, compressed_image
 from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
+from robots.log.video import VideoWriter, fits
 
 POLL_SECONDS = 0.05
 MAX_IMAGES = 16  # that may wait, however large they are
@@ -44,6 +45,8 @@ class LogWriter:
         capacity: steps that may wait; when as many wait, further ones are dropped and counted.
         flush_seconds: what a kill may cost; the file is synced as often.
         sync: of a file descriptor to disk.
+        video: codec by which cameras are written as video, `h264` or `av1`; empty for image files. What is no frame of
+            a video (`robots.log.video.fits`), such as depth, stays an image file, without loss.
 
     Raises:
         UserError: when the file cannot be created.
@@ -56,6 +59,7 @@ class LogWriter:
         capacity: int = 4096,
         flush_seconds: float = 0.5,
         sync: Callable[[int], None] = os.fsync,
+        video: str = "",
     ):
         if capacity < 1 or not 0 < flush_seconds <= 1:
             raise UserError("a log needs room for at least one step, and must be flushed at least once a second")
@@ -70,6 +74,7 @@ class LogWriter:
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
         self._images = self._image_bytes = 0  # that wait
+        self._video = VideoWriter(video) if video else None
         self._epoch = time.time_ns() - time.monotonic_ns()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +190,8 @@ class LogWriter:
         try:
             while not (self._closing.wait(POLL_SECONDS) and not self._queue):
                 flushed = self._drain(flushed)
+            if self._video is not None:
+                self._video.close()
             self._mcap.finish()
             self._flush()
             self._file.close()
@@ -212,7 +219,8 @@ class LogWriter:
         if isinstance(row, Image):
             with self._lock:
                 self._images, self._image_bytes = self._images - 1, self._image_bytes - _size(row)
-            topic, monotonic_ns, content = "camera", row.monotonic_ns, compressed_image(row)
+            topic, content = self._encoded(row)
+            monotonic_ns = row.monotonic_ns
         elif isinstance(row, Step | Event):
             monotonic_ns = row.monotonic_ns
         data = encode(content)
@@ -220,6 +228,13 @@ class LogWriter:
             raise UserError(f"a {topic} of {len(data)} bytes is too large for the log")
         # Times of the file follow the monotonic clock: a jump of the wall clock cannot reorder them.
         add_message(self._mcap, self._channels[topic], self._written, self._epoch + monotonic_ns, data)
+
+    def _encoded(self, image: Image) -> tuple[str, dict[str, Any]]:
+        """The channel of an image, and its row there."""
+        if self._video is None or not fits(image):
+            return "camera", compressed_image(image)
+        frame, key = self._video.frame(image)
+        return "video", {**camera_row(image, frame, self._video.codec), "key": key}
 
     def _flush(self) -> None:
         self._mcap.flush()

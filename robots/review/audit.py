@@ -29,6 +29,7 @@ class Audit:
         unreplayed: steps whose episode does not say its seed.
         unseen: steps of policies with vision whose decision's image or first step was dropped.
         worst: where the largest difference is, in words.
+        drift: |Δ log-prob| of each step that was recomputed from a video, nats.
     """
 
     log_prob: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -38,6 +39,7 @@ class Audit:
     unreplayed: int = 0
     unseen: int = 0
     worst: str = ""
+    drift: list[float] = field(default_factory=list)
 
     def take(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
         """Note how far log-probs of steps [T] are from those logged, [T] nats."""
@@ -78,6 +80,11 @@ class Audit:
         text = table(head, rows)
         if self.unseen:
             text += f"\n{self.unseen:,} steps were not recomputed: the log has no image of what their policy saw"
+        if self.drift:
+            text += (
+                f"\nof {len(self.drift):,} steps whose images are a video's, log-probs differ by "
+                f"{np.mean(self.drift):.2g} nats on average, {max(self.drift):.2g} at most: what decoding has changed"
+            )
         return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
 
 
@@ -138,8 +145,11 @@ def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: E
     latent = np.where(known[..., None], episode["latent"][some.steps], 0)  # one that exists, where there is none
     again = policy.log_prob_of(some.seen, latent)[known]
     difference = np.abs(again - episode["log_prob"][steps]).max(1)
-    found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
     found.unseen -= len(steps)
+    if some.video:
+        found.drift += difference.tolist()
+        return
+    found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
     length = started(episode)["replan"] or some.steps.shape[1]
     noise = _noise(policy, episode, length)
     if noise is None:

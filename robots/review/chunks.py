@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby, islice
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from robots.log import Episode, pixels_of, read_images
+from robots.log import Episode
+from robots.log.video import CODECS, read_pixels
 
 AT_ONCE = 64  # decisions; images take memory
 
@@ -22,11 +22,13 @@ class Decisions(NamedTuple):
         episode: its number.
         seen: [N, R] what the policy saw, as `OnnxPolicy.row` gives it.
         steps: [N, H] index of each of the chunk's steps among those logged; −1 where it was not executed, or dropped.
+        video: whether the images are a video's, and so not quite what the policy saw.
     """
 
     episode: int
     seen: np.ndarray
     steps: np.ndarray
+    video: bool
 
 
 def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, OnnxPolicy]]) -> Iterator[Decisions]:
@@ -41,23 +43,24 @@ def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, O
     """
     if not acted:
         return  # images are most of a log: it is not gone through again for nothing
-    for number, images in groupby(read_images(path), itemgetter("episode")):
+    cameras = {started(episode)["camera"] for episode, _ in acted.values()}
+    for number, images in groupby(read_pixels(path, cameras), lambda found: found[0]["episode"]):
         if number not in acted:
             continue
         episode, policy = acted[number]
         start = started(episode)
         chunks = _chunks(episode, policy)
-        of_policy = (image for image in images if image.get("frame_id") == start["camera"] and image["step"] in chunks)
+        of_policy = (each for each in images if each[0]["frame_id"] == start["camera"] and each[0]["step"] in chunks)
         while some := list(islice(of_policy, AT_ONCE)):
-            steps = np.stack([chunks[image["step"]] for image in some])
+            steps = np.stack([chunks[row["step"]] for row, _ in some])
             try:
                 seen = [
-                    policy.row(episode["observation"][first], pixels_of(image), start["instruction"])
-                    for first, image in zip(steps[:, 0], some, strict=True)
+                    policy.row(episode["observation"][first], pixels, start["instruction"])
+                    for first, (_, pixels) in zip(steps[:, 0], some, strict=True)
                 ]
             except ValueError as error:
                 raise UserError(f"{path}, episode {number}: {error}") from error
-            yield Decisions(number, np.stack(seen), steps)
+            yield Decisions(number, np.stack(seen), steps, some[0][0]["format"] in CODECS)
 
 
 def started(episode: Episode) -> dict[str, Any]:

@@ -92,6 +92,12 @@ def _how_episodes_run(run: Parser) -> None:
     bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
     run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
+    run.add_argument(
+        "--video",
+        default="",
+        choices=("h264", "av1"),
+        help="log cameras as video, not as an image a frame (extra video)",
+    )
     bounded("--replan", "replan", "N", "steps of a chunk before it decides anew (all)", Options.replan)
     run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
@@ -154,6 +160,7 @@ def _settings(options: argparse.Namespace, simulated: bool) -> Options:
         max_age=Options.max_age * patience if options.max_age is None else options.max_age,
         instruction=options.instruction,
         camera=options.camera,
+        video=options.video,
         replan=options.replan,
         deadman=_deadman(options.deadman) if options.deadman else (lambda: True),
     )

@@ -32,6 +32,7 @@ class Options:
         max_age: periods an observation may be old.
         instruction: what a policy with vision is to do; it needs one.
         camera: whose image it sees.
+        video: codec by which cameras are logged, `h264` or `av1`; empty for an image file a frame.
         replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
         deadman: asked every tick; False stops the robot.
         takeover: asked every tick; True ends the episode, a person has the robot; one who hands it back is an operator
@@ -49,6 +50,7 @@ class Options:
     max_age: float = 1.5
     instruction: str = ""
     camera: str = "image"
+    video: str = ""
     replan: int = 0
     deadman: Callable[[], bool] = lambda: True
     takeover: Callable[[], bool] = lambda: False

@@ -121,7 +121,7 @@ class Runner:
         return Report(self.log.path, self.results, self.log.statistics, shadow, self.life, self._options.speed)
 
     def _open(self) -> None:
-        self.log = LogWriter(self._path, self._session)
+        self.log = LogWriter(self._path, self._session, video=self._options.video)
         self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log)
         listeners = self._listeners
         if self._shadow is not None:

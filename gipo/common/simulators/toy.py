@@ -10,8 +10,8 @@ import numpy as np
 
 INSTRUCTION = "push the T-shaped block onto the target"
 CAMERA = "front"
-GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((40, 40, 50), (60, 220, 90), (220, 70, 60)))
-SPOT = 0.12  # radius of a spot, in actions: a standard deviation
+GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((20, 20, 20), (40, 250, 80), (250, 60, 40)))
+SPOT = 0.3  # radius of a spot, in actions: a standard deviation
 VIEW = 0.9  # the largest action that the camera shows, in any dimension
 
 

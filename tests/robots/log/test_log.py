@@ -77,7 +77,13 @@ def test_other_tools_open_it(written: Write) -> None:
         summary = reader.get_summary()
         assert summary is not None
         assert summary.statistics is not None
-        assert {channel.topic for channel in summary.channels.values()} == {"/step", "/event", "/shadow", "/camera"}
+        assert {channel.topic for channel in summary.channels.values()} == {
+            "/step",
+            "/event",
+            "/shadow",
+            "/camera",
+            "/video",
+        }
         messages = list(reader.iter_messages(topics=["/step"]))
         assert len(messages) == 2 * EPISODE
         schema, channel, message = messages[0]

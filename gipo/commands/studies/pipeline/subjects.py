@@ -42,12 +42,19 @@ AT_ONCE = ("--data.estimator.gamma=0", "--data.estimator.lam=0")
 TOY = Subject(
     ToyGap,
     ("action_gain=.6", "shift_x=.2", "light=.8", "colour=.2"),
-    train=("--config=toy_vla.yaml", "--data.task.init_args.shown=image", "--data.rounds=24", *AT_ONCE),
+    train=(
+        "--config=toy_vla.yaml", "--data.task.init_args.shown=image", "--data.rounds=24", "--model.policy.bins=16",
+        *AT_ONCE,
+    ),
     export=("--rate", "10"),
     robot=(
         "--robot", "robots.drivers.toy:robot", "--camera", CAMERA, "--instruction", INSTRUCTION, "--steps", "16",
+        "--engage", "0",
     ),
-    post=("--data.rounds=24", "--data.batch=128", "--data.reward_scale=.5", *AT_ONCE),
+    post=(
+        "--data.iterations=60", "--data.rounds=24", "--data.batch=128", "--data.reward_scale=.5", "--model.kl_coef=.03",
+        "--model.policy_lr=1e-3", "--model.value_lr=1e-3", *AT_ONCE,
+    ),
 )  # fmt: skip
 
 

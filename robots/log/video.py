@@ -1,0 +1,143 @@
+"""Cameras as video in a log: one frame a message, in the form that Foxglove shows, decoded from any key frame on.
+
+A frame is written when it is seen, for the encoder looks neither ahead nor back; so a killed session keeps what was
+flushed, and an episode begins with a key frame. A key frame and those that build on it are a block.
+"""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from gipo.common.errors import UserError, first_line
+from gipo.common.extras import install
+from robots.log.images import Image, file_of, pixels_of, read_images
+
+KEY_EVERY = 15  # frames; what has to be decoded for one, and what a lost one takes with it
+# Codec → the encoder's name, its options, and the decoder's name. Constant quality; a packet for every frame, at once.
+CODECS: dict[str, tuple[str, dict[str, str], str]] = {
+    "h264": ("libx264", {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "forced-idr": "1"}, "h264"),
+    "av1": ("libsvtav1", {"preset": "10", "crf": "22", "svtav1-params": "pred-struct=1:lookahead=0:lp=1"}, "libdav1d"),
+}
+
+
+def fits(image: Image) -> bool:
+    """Whether a camera's image can be a frame: eight bits of three colours, height and width even and at least 16."""
+    pixels = image.pixels
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
+        return False
+    return min(pixels.shape[:2]) >= 16 and not any(size % 2 for size in pixels.shape[:2])
+
+
+class VideoWriter:
+    """Encodes what cameras see, each with an encoder of its own.
+
+    Args:
+        codec: `h264` or `av1`.
+
+    Raises:
+        UserError: when there is no such codec, or what encodes it is not installed.
+    """
+
+    def __init__(self, codec: str):
+        if codec not in CODECS:
+            raise UserError(f"video is {codec!r}; it must be one of {', '.join(CODECS)}")
+        self.codec = codec
+        _av()
+        self._encoders: dict[str, Any] = {}
+        self._last: dict[str, tuple[int, tuple[int, ...], int]] = {}  # camera → episode, shape and number of frames
+
+    def frame(self, image: Image) -> tuple[bytes, bool]:
+        """The next frame of the image's camera, and whether it can be decoded alone.
+
+        Raises:
+            UserError: when the encoder gives none.
+        """
+        av, shape = _av(), image.pixels.shape  # type: ignore[union-attr]
+        episode, before, count = self._last.get(image.camera, (image.episode, (), 0))
+        if before != shape:
+            self._encoders[image.camera], count = _encoder(self.codec, shape), 0
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image.pixels), format="rgb24")
+        frame.pts = count
+        if episode != image.episode or count == 0:
+            frame.pict_type = av.video.frame.PictureType.I
+        self._last[image.camera] = (image.episode, shape, count + 1)
+        packets = self._encoders[image.camera].encode(frame)
+        if len(packets) != 1:
+            raise UserError(f"the {self.codec} encoder gave {len(packets)} packets for a frame; it must give one")
+        return bytes(packets[0]), bool(packets[0].is_keyframe)
+
+    def close(self) -> None:
+        """End the encoders."""
+        for encoder in self._encoders.values():
+            encoder.encode(None)
+        self._encoders = {}
+
+
+def decode_block(data: bytes, codec: str) -> np.ndarray:
+    """[n, H, W, 3] uint8: a key frame and those that build on it, one after another as they were written.
+
+    Raises:
+        UserError: when they cannot be decoded.
+    """
+    av = _av()
+    decoder = av.CodecContext.create(CODECS[codec][2], "r")
+    decoder.thread_count = 1  # whatever else there is to do beside it
+    try:
+        frames = [frame for packet in [*decoder.parse(data), *decoder.parse()] for frame in decoder.decode(packet)]
+        pixels = [frame.to_ndarray(format="rgb24") for frame in [*frames, *decoder.decode(None)]]
+        return np.stack(pixels)
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(f"a video cannot be decoded: {first_line(error)}") from error
+
+
+def read_pixels(path: str | os.PathLike[str], cameras: set[str]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Rows of some cameras in a log, each with its pixels; of a camera in order, memory holds a block of each.
+
+    Raises:
+        UserError: as `read_images` does, and when an image or a video cannot be decoded.
+    """
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for row in read_images(path):
+        camera = row.get("frame_id")
+        if camera not in cameras:
+            continue
+        if row.get("format") not in CODECS:
+            yield row, pixels_of(row)
+            continue
+        if row.get("key"):
+            yield from _decoded(waiting.pop(camera, []))
+        waiting.setdefault(camera, []).append(row)
+    for rows in waiting.values():
+        yield from _decoded(rows)
+
+
+def _decoded(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    if not rows:
+        return
+    pixels = decode_block(b"".join(map(file_of, rows)), rows[0]["format"])
+    if len(pixels) != len(rows):
+        raise UserError(f"a video of {len(rows)} frames has {len(pixels)}")
+    yield from zip(rows, pixels, strict=True)
+
+
+def _encoder(codec: str, shape: tuple[int, ...]) -> Any:
+    av, (name, options, _) = _av(), CODECS[codec]
+    made = av.CodecContext.create(name, "w")
+    made.height, made.width = shape[:2]
+    made.pix_fmt, made.time_base, made.framerate = "yuv420p", Fraction(1, 30), 30
+    made.gop_size, made.max_b_frames, made.thread_count = KEY_EVERY, 0, 1
+    made.options = dict(options)
+    return made
+
+
+def _av() -> Any:
+    os.environ.setdefault("SVT_LOG", "1")  # errors alone; its encoder speaks on standard error
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise UserError(f"video needs PyAV: {install('video')}") from error
+    av.logging.set_level(av.logging.PANIC)  # what is wrong is told once, by an exception
+    return av
