@@ -29,6 +29,7 @@ BENCHMARKS = {
     "log_write": "benchmarks.robots:run_log_write",
     "log_read": "benchmarks.robots:run_log_read",
     "ingest": "benchmarks.ingest:run",
+    "sight": "benchmarks.vision.sight:run",
     "vla_size": "benchmarks.vision.size:run",
     "libero_collect": "benchmarks.libero:run",
 }

@@ -14,7 +14,7 @@ from torch.distributions import kl_divergence
 from benchmarks import __main__ as command
 from benchmarks import bins, collect, ingest, libero, loop, memory, scale, update, update_default, update_gpu
 from benchmarks.turns import Side
-from benchmarks.vision import size
+from benchmarks.vision import sight, size
 from datamodules.collect.rollouts import InProcessRollouts
 from tests.needs import needs_envpool
 
@@ -53,6 +53,15 @@ def test_scale_reports_every_side_by_one_worker_process(monkeypatch):
     # 39 observations twice and 4 dimensions: actions, latents, log-probs
     assert 300 < figures["bytes_per_step"] < 600
     assert figures["bytes_of_weights"] > 4 * 187_000
+
+
+def test_sight_ingests_reads_and_learns(monkeypatch):
+    monkeypatch.setattr(sight, "apart", sight.learned)  # a process takes seconds to start
+    figures = sight.run(steps=40, pixels=32, rounds=1, batch=8)
+    assert figures["decisions"] == 10
+    for name in ("second_start_ratio", "read_samples_per_s", "learned_samples_per_s"):
+        assert figures[name] > 0
+    assert figures["bytes_a_frame"]["h264"] < figures["bytes_a_frame"]["png"]
 
 
 def test_vla_size_counts_what_learns_and_what_does_not():
