@@ -7,6 +7,7 @@ import numpy as np
 
 from datamodules.ingest.metadata import AuditFacts
 from datamodules.ingest.pictures import PictureWriter
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.review.audit import TOLERANCE, log_prob_difference
@@ -38,7 +39,7 @@ class Auditor:
 
     def __init__(self, artifacts: Mapping[str, str], share: float, tolerance: float):
         self._artifacts, self._share, self._tolerance = artifacts, share, tolerance
-        self._policies: dict[str, OnnxPolicy] = {}
+        self._policies: dict[str, ActingPolicy] = {}
         self._steps = self._unlike = 0
         self._largest: dict[str, float] = {}
         self._drift: list[np.ndarray] = []
@@ -92,15 +93,24 @@ class Auditor:
         self._unlike += len(unlike)
         self._drift.append(difference)
 
-    def _policy(self, policy_id: str) -> OnnxPolicy:
+    def _policy(self, policy_id: str) -> ActingPolicy:
         if policy_id not in self._policies:
             if policy_id not in self._artifacts:
                 raise UserError(
-                    f"no artifact of policy {policy_id} is there to audit its log-probs; put its .onnx into a folder "
-                    "of `policies`, or trust the source with audit=0"
+                    f"no artifact of policy {policy_id} is there to audit its log-probs; put its .onnx, or the "
+                    "checkpoint that was served, into a folder of `policies`, or trust the source with audit=0"
                 )
-            self._policies[policy_id] = OnnxPolicy.load(self._artifacts[policy_id], require_id=policy_id)
+            self._policies[policy_id] = _loaded(self._artifacts[policy_id], policy_id)
         return self._policies[policy_id]
+
+
+def _loaded(path: str, policy_id: str) -> ActingPolicy:
+    """The policy of an artifact, or of a checkpoint that a server answered from."""
+    if path.endswith(".onnx"):
+        return OnnxPolicy.load(path, require_id=policy_id)
+    from deploy.export.checkpoint_policy import CheckpointPolicy  # torch, which a worker needs for nothing else
+
+    return CheckpointPolicy(path, timeless=True)
 
 
 def chosen(valid: np.ndarray, share: float) -> np.ndarray:
@@ -111,7 +121,7 @@ def chosen(valid: np.ndarray, share: float) -> np.ndarray:
 
 
 def seen_difference(
-    policy: OnnxPolicy, columns: Mapping[str, np.ndarray], rows: np.ndarray, shown: Shown
+    policy: ActingPolicy, columns: Mapping[str, np.ndarray], rows: np.ndarray, shown: Shown
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows that can be recomputed from what was seen, and of each the largest |Δ log-prob| [n], nats.
 

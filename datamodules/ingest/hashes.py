@@ -1,6 +1,5 @@
 """Content hashes, remembered as git's index remembers them: by path, size, time and inode."""
 
-import hashlib
 import json
 import os
 import time
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.runtime.identity import file_id
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 
@@ -56,7 +56,7 @@ class Hashes:
         if missing:
             now = time.time_ns()
             with ThreadPoolExecutor(min(4, len(missing))) as threads:  # hashing leaves Python's lock alone
-                for path, digest in zip(missing, threads.map(_sha256, missing), strict=True):
+                for path, digest in zip(missing, threads.map(file_id, missing), strict=True):
                     self._known[_name(path)] = (self._stamps[path], now, digest)
             self._save()
         return {path: self._known[_name(path)][2] for path in named}
@@ -83,11 +83,3 @@ class Hashes:
 
 def _name(path: Path) -> str:
     return str(path.absolute())
-
-
-def _sha256(path: Path) -> str:
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()

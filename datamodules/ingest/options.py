@@ -14,8 +14,8 @@ class IngestOptions:
     """How sources are read, checked and converted.
 
     Args:
-        policies: folders with the artifacts (`.onnx`) that the audit recomputes log-probs with; unless given, the
-            folders the sources are in, and their parents.
+        policies: folders with the artifacts (`.onnx`), or checkpoints that were served (`.ckpt`), that the audit
+            recomputes log-probs with; unless given, artifacts in the folders of the sources, and in their parents.
         audit: share of the steps of each episode whose log-probs are recomputed, in (0, 1], evenly spaced; 0 trusts
             the sources.
         video_tolerance: nats by which the log-prob of a step may differ where it is recomputed from a video, which does

@@ -98,7 +98,10 @@ class Plan:
         if self._options.audit == 0:
             return {}
         named = {name for each in self._sources for name in each.description.manifests}
-        files = [path for folder in self._folders() for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+        # Checkpoints are large, and many beside logs are no policy's that acted: only where they are asked for.
+        kinds = ("*.onnx",) if self._options.policies is None else ("*.onnx", "*.ckpt")
+        found = (path for folder in self._folders() for kind in kinds for path in sorted(folder.glob(kind)))
+        files = [path for path in found if path.is_file()]
         digests = self._hashes.of(files) if named else {}  # the policy id is the file's SHA-256
         return {digest: str(path) for path, digest in digests.items() if digest in named}
 

@@ -7,7 +7,8 @@ from deploy.export.description import interface_of, manifest_of
 from deploy.export.parity import torch_run
 from deploy.export.probes import golden_vectors
 from deploy.runtime.acting import ActingPolicy
-from gipo.checkpoints import checkpoint_id, load_checkpoint, policy_from
+from deploy.runtime.identity import file_id
+from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError, first_line
 from gipo.common.files import PathLike
@@ -18,28 +19,31 @@ GOLDEN = 4  # vectors; each is eight questions to a model that may be large
 class CheckpointPolicy(ActingPolicy):
     """A policy that acts by torch, with all that a pretrained model needs, in this process.
 
-    Its id is that of the checkpoint. Its golden vectors are its own answers when it is loaded: they hold its clients to
-    what is served, and say nothing of another runtime.
+    Its id is the SHA-256 of the file, as an artifact's. Its golden vectors are its own answers when it is loaded: they
+    hold its clients to what is served, and say nothing of another runtime.
 
     Args:
         checkpoint: a checkpoint of `gipo`.
         rate: control rate, Hz, where the checkpoint does not say.
         device: of torch, such as `cpu` or `cuda`.
+        timeless: the rate does not matter, as where log-probs alone are asked for.
 
     Raises:
         UserError: when the checkpoint is unusable, or there is no such device.
     """
 
-    def __init__(self, checkpoint: PathLike, rate: float | None = None, device: str = "cpu"):
+    def __init__(self, checkpoint: PathLike, rate: float | None = None, device: str = "cpu", timeless: bool = False):
         loaded = load_checkpoint(checkpoint)
         head, policy = CheckpointHead.of(loaded), policy_from(loaded)
+        if timeless:
+            rate = (head.interface or {}).get("control_rate_hz", 1.0)
         interface = interface_of(head, policy, rate)
         try:
             run = torch_run(policy.to(device), torch.device(device))
         except (RuntimeError, AssertionError) as error:  # torch's kinds for what it was not built for
             raise UserError(f"--device {device}: {first_line(error)}") from error
         golden = golden_vectors(policy, run, seed=1, count=GOLDEN)
-        super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), checkpoint_id(loaded))
+        super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), file_id(checkpoint))
         self._run_torch = run
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:

@@ -5,14 +5,25 @@ import re
 from pathlib import Path
 
 from gipo.common.errors import UserError
+from gipo.common.files import PathLike
 from gipo.common.reading import read_bytes
 
 _MAX_LIST = 1 << 20  # bytes
+_PIECE = 1 << 20
 
 
 def policy_id(data: bytes) -> str:
     """SHA-256 of a whole artifact, hex: what a robot is told to require, and what its log names."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_id(path: PathLike) -> str:
+    """SHA-256 of a file of any size, hex: of an artifact its policy id, as `policy_id` gives it of the bytes."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            total.update(piece)
+    return total.hexdigest()
 
 
 def required_ids(require: str) -> set[str]:

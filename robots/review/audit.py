@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.tables import table
@@ -184,7 +185,7 @@ def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None
         raise UserError(f"{where}: logged versions {found}, the artifact is {known}")
 
 
-def log_prob_difference(policy: OnnxPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+def log_prob_difference(policy: ActingPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Largest |Δ log-prob| [T] over the dimensions of each row between what was logged and what the policy gives.
 
     Args:

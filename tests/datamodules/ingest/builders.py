@@ -9,7 +9,7 @@ import torch
 
 from datamodules.ingest import IngestOptions, Store, ingest
 from deploy.export.artifact import export
-from deploy.runtime.policy import OnnxPolicy
+from deploy.runtime.acting import ActingPolicy
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy
 from robots.log import LogWriter, Session, Step
@@ -37,7 +37,7 @@ def artifact(path: Path, kind: type[Policy] = TokenPolicy, **options: Any) -> Pa
     return path
 
 
-def rows_of(policy: OnnxPolicy, episode: int, steps: int, seed: int = 0) -> list[Step]:
+def rows_of(policy: ActingPolicy, episode: int, steps: int, seed: int = 0) -> list[Step]:
     """What the loop would log: the first two steps while it is given control, the last one terminated if odd."""
     rng = np.random.default_rng([seed, episode])
     seen = rng.standard_normal((steps, policy.manifest.observation_size)).astype(np.float32)
@@ -68,13 +68,13 @@ def rows_of(policy: OnnxPolicy, episode: int, steps: int, seed: int = 0) -> list
 
 def write_log(
     path: Path,
-    policies: Sequence[OnnxPolicy],
+    policies: Sequence[ActingPolicy],
     steps: Sequence[int] = (12, 9, 15),
     seed: int = 0,
     spec: RobotSpec | None = None,
     change: Change = lambda episode, rows: None,
     policy_id: str | None = None,
-    named: Sequence[OnnxPolicy] | None = None,
+    named: Sequence[ActingPolicy] | None = None,
     ended: bool | None = True,
 ) -> Path:
     """One episode for each number of steps, the policies in turn.
@@ -111,7 +111,7 @@ def write_log(
     return path
 
 
-def drop(path: Path, policy: OnnxPolicy, declared: bool) -> Path:
+def drop(path: Path, policy: ActingPolicy, declared: bool) -> Path:
     """A log of one episode of 12 steps that lacks steps 4 to 6, and says so or does not."""
     writer = LogWriter(path, Session(make_spec().to_json(), {policy.policy_id: policy.manifest.to_json()}))
     rows = rows_of(policy, 0, 12)

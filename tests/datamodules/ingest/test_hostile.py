@@ -1,6 +1,7 @@
 """Broken and hostile sources are refused with their place, or left out and named; nothing is altered."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from datamodules.ingest.audit import chosen
 from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.sources.base import Trajectory
+from deploy.export.checkpoint_policy import CheckpointPolicy
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, Step, labels_path
@@ -61,7 +64,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
-def spoilt(path: Path, policy: OnnxPolicy, spoil: Spoil, seed: int = 0) -> Path:
+def spoilt(path: Path, policy: ActingPolicy, spoil: Spoil, seed: int = 0) -> Path:
     def change(episode: int, rows: list[Step]) -> None:
         if episode == 1:
             spoil(rows[5])
@@ -111,6 +114,21 @@ def test_a_share_of_the_audit_finds_a_share_of_the_lies(token: OnnxPolicy, folde
     trusted = store_of(path, cache=tmp_path, policies=folder, audit=0.0)
     assert (trusted.facts.audit.steps, dict(trusted.facts.audit.largest)) == (0, {})
     assert "not audited" in trusted.facts.notes[0]
+
+
+def test_logs_of_a_served_checkpoint_are_audited_with_it(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policies" / "served.ckpt"
+    file.parent.mkdir()
+    shutil.copy(folder / "token.ckpt", file)
+    policy = CheckpointPolicy(file)
+    honest = write_log(tmp_path / "a.mcap", [policy])
+    audited = store_of(honest, cache=tmp_path, policies=file.parent).facts.audit
+    assert audited.largest.keys() == {policy.policy_id}
+    assert audited.steps > 0
+    with pytest.raises(UserError, match="or the checkpoint that was served"):
+        store_of(honest, cache=tmp_path)  # checkpoints are used where they are asked for
+    with pytest.raises(UserError, match="log_prob is off by"):
+        store_of(spoilt(tmp_path / "b.mcap", policy, element("log_prob", -9.0)), cache=tmp_path, policies=file.parent)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.floats(0.01, 1))
