@@ -9,7 +9,7 @@ from pathlib import Path
 from gipo.common import boundary
 from gipo.common.errors import UserError
 from gipo.common.parsing import Parser, number, whole, words
-from robots.session.command import add_run
+from robots.session.command import add_run, add_setting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +111,10 @@ def _add_spec(commands: "argparse._SubParsersAction[Parser]") -> None:
     spec = commands.add_parser("spec", help="write what a policy and a device say of a robot, as JSON to be completed")
     spec.set_defaults(run=_spec)
     spec.add_argument("--policy", required=True, metavar="FILE", help="artifact that is to drive it")
-    spec.add_argument("--device", metavar="CLASS", help="LeRobot device, package.module:Class; it is not connected")
+    spec.add_argument(
+        "--device", metavar="NAME", help="LeRobot's name of a robot, or package.module:Class; it is not connected"
+    )
+    add_setting(spec, "config", "FILE", "the device's own configuration, JSON or YAML")
     spec.add_argument("--robot", metavar="NAME", help="robot that says its own spec: sim, gym or package.module:Class")
     spec.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of it; repeatable")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from robots.drivers.lerobot import differences, make_device
+from robots.drivers.lerobot import differences
+from robots.drivers.lerobot_devices import make_device
 from robots.load import load_robot
 from robots.settings.assignments import parse_settings
 from robots.spec import MEASURED, mark

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.offline import Robot
 
 TRAINS = importlib.util.find_spec("torch") is not None
+LEROBOT = importlib.util.find_spec("lerobot") is not None
 if TRAINS:
     import torch
 
@@ -39,7 +40,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what is left out where the real LeRobot is missing: with xdist, a file that skips itself is not counted."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if importlib.util.find_spec("lerobot") is None and (whole or any("tests/lerobot" in each for each in config.args)):
+    if not LEROBOT and (whole or any("tests/lerobot" in each for each in config.args)):
         terminalreporter.write_line("tests/lerobot is left out: the real LeRobot is not installed here; make lerobot")
 
 

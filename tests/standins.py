@@ -60,7 +60,20 @@ class SO101FollowerConfig:
     """`lerobot.robots.so_follower.SO101FollowerConfig`."""
 
     port: str
+    id: str | None = None
     cameras: dict[str, Camera] = field(default_factory=dict)
+
+
+class RobotConfig:
+    """`lerobot.robots.RobotConfig`, which knows one robot."""
+
+    @staticmethod
+    def get_known_choices() -> dict[str, type]:
+        return {"so101_follower": SO101FollowerConfig}
+
+    @staticmethod
+    def get_choice_class(name: str) -> type:
+        return RobotConfig.get_known_choices()[name]
 
 
 class SO101Follower:
@@ -158,6 +171,8 @@ def provide(name: str) -> None:
         module.SO101Follower = SO101Follower  # type: ignore[attr-defined]
         for package in ("lerobot", "lerobot.robots"):
             sys.modules.setdefault(package, types.ModuleType(package))
+        sys.modules["lerobot.robots"].RobotConfig = RobotConfig  # type: ignore[attr-defined]
+        sys.modules["lerobot.robots"].make_robot_from_config = SO101Follower  # type: ignore[attr-defined]
         sys.modules[module.__name__] = module
     elif name == "my_robot.py":
         (here / name).write_text(CAMERA_ARM)

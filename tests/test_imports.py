@@ -42,7 +42,7 @@ VENDORS = {
     "deploy.runtime.serving.server": {"zmq"},
     "robots.drivers.sim": {"metaworld", "mujoco", "gymnasium"},
     "robots.drivers.gym": {"gymnasium"},
-    "robots.drivers.lerobot": {"lerobot", "yaml"},  # lerobot brings yaml
+    "robots.drivers.lerobot_devices": {"lerobot", "draccus", "yaml"},  # lerobot brings both
     "robots.log.video": {"av"},
     "robots.people.gamepad": {"evdev"},
     "robots.people.scripted": {"metaworld"},

@@ -1,25 +1,23 @@
-"""Any LeRobot robot: `--robot lerobot --set device=lerobot.robots.so_follower:SO101Follower --set spec=arm.json`.
+"""Any LeRobot robot: `--robot lerobot --device so101_follower --config so101.yaml --spec arm.json`.
 
 LeRobot names its readings and motors but not their safe ranges, so those come from a spec file; the names must be the
 same on both sides. Nothing of LeRobot is imported before the robot is made.
 """
 
-import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.faults import described
 from gipo.common.reading import read_text
 from robots.base import Observation
-from robots.load import imported
+from robots.drivers import lerobot_bus
+from robots.drivers.lerobot_devices import find_device, make_device
 from robots.session import prompt
-from robots.settings.annotations import build
-from robots.settings.assignments import merged
 from robots.spec import MEASURED, RobotSpec
 
 
@@ -27,44 +25,16 @@ def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields:
     """A LeRobot robot, named by its class and configured by its fields.
 
     Args:
-        device: `package.module:Class` of a `lerobot.robots.Robot`.
+        device: LeRobot's name of a robot, `so101_follower`, or `package.module:Class` of a `lerobot.robots.Robot`.
         spec: file with a `RobotSpec` as JSON.
         wait: let a person place the scene before each episode, and press Enter.
-        config: file with the device's configuration, JSON or YAML; `fields` come on top of it.
+        config: file with the device's configuration, JSON or YAML, as LeRobot's own commands take it; `fields` come on
+            top of it.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
     find_device(device)  # of two mistakes the first one is told
     limits = RobotSpec.from_json(read_text(spec))
     return LeRobotRobot(make_device(device, config, **fields), limits, wait)
-
-
-def make_device(device: str, config: str = "", **fields: Any) -> Any:
-    """A LeRobot device, made from its configuration and not yet connected.
-
-    Args:
-        device: as `robot` has it.
-        config: as `robot` has it.
-        fields: as `robot` has them.
-
-    Raises:
-        UserError: when it refuses its configuration.
-    """
-    kind = find_device(device)
-    values = merged(_configuration(config) if config else {}, fields)
-    try:
-        return kind(build(kind.config_class, values, "--set "))
-    except UserError:
-        raise
-    except Exception as error:  # the driver's author raises anything
-        raise UserError(f"{device} refuses its configuration: {described(error)}") from error
-
-
-def find_device(path: str) -> Any:
-    """A device's class by its `package.module:Class`."""
-    kind = imported(path, f"LeRobot device {path!r}", "install lerobot beside gipo, and name package.module:Class")
-    if not hasattr(kind, "config_class"):
-        raise UserError(f"{path} is no LeRobot device: it has no config_class")
-    return kind
 
 
 def readings_of(device: Any) -> set[str]:
@@ -81,22 +51,6 @@ def differences(named: RobotSpec | Manifest, side: str, device: Any) -> dict[str
     ):
         if mine != theirs:
             found[what] = f"only in the {side} {sorted(mine - theirs)}, only in the device {sorted(theirs - mine)}"
-    return found
-
-
-def _configuration(path: str) -> dict[str, Any]:
-    text = read_text(path)
-    try:
-        if path.endswith((".yaml", ".yml")):
-            import yaml  # comes with lerobot
-
-            found = yaml.safe_load(text)
-        else:
-            found = json.loads(text)
-    except Exception as error:  # yaml's errors share no base with json's
-        raise UserError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"--set config={path}: it must hold one object, the fields of the device's configuration")
     return found
 
 
@@ -120,6 +74,7 @@ class LeRobotRobot:
     def __init__(self, device: Any, spec: RobotSpec, wait: bool = False):
         self.device, self.spec = device, spec
         self._wait = wait
+        self._bus = threading.Lock()  # a bus carries one packet at a time, and a stop may come from any thread
         self._stopped, self._held = True, False
         self._measured: dict[str, float] = {}
         self._cameras = sorted(set(device.observation_features) - readings_of(device))
@@ -134,10 +89,17 @@ class LeRobotRobot:
                 "a person is to place the scene before each episode, and there is no terminal to ask at; "
                 "if nobody has to, say --set wait=false"
             )
-        self.device.connect(calibrate=False)
-        if not getattr(self.device, "is_calibrated", True):
-            self.device.disconnect()
-            raise UserError("the robot is not calibrated; calibrate it with LeRobot first")
+        try:
+            lerobot_bus.connect(self.device)
+            calibrated = getattr(self.device, "is_calibrated", True)
+        except Exception as error:  # the driver's author raises anything
+            lerobot_bus.release(self.device)
+            raise UserError(f"cannot connect: {lerobot_bus.explained(error, self.device)}") from error
+        if not calibrated:
+            lerobot_bus.release(self.device)
+            raise UserError(_uncalibrated(self.device))
+        # Three times that is a period: an answer that is lost is asked for again within the tick.
+        lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / (lerobot_bus.RETRIES + 1))
 
     def prepare(self, seed: int) -> None:
         """Let a device of one's own that has a `prepare(seed)` come to its start; wait for who places the scene."""
@@ -151,7 +113,7 @@ class LeRobotRobot:
     def observe(self) -> Observation:
         """Read every sensor and camera of the device."""
         asked_ns = time.monotonic_ns()
-        found = self.device.get_observation()
+        found = self._ask(self.device.get_observation)
         values = _vector(found, self.spec.observation_names, "the reading")
         self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
         if missing := [name for name in self._cameras if name not in found]:
@@ -163,7 +125,7 @@ class LeRobotRobot:
         """Send every motor its target; LeRobot answers with what it really sent."""
         if self._stopped:
             raise UserError("the robot is stopped")
-        sent = self.device.send_action(dict(zip(self.spec.action_names, action.tolist(), strict=True)))
+        sent = self._send(action)
         if self._stopped:  # meanwhile: this command may have overtaken the one that holds
             self._held = False
             self.stop("a command was on its way")
@@ -175,14 +137,51 @@ class LeRobotRobot:
         hold = self.spec.hold(self._measured)
         # Positions that were never read were never commanded either: there is nothing to undo.
         if not self._held and np.isfinite(hold).all():
-            self.device.send_action(dict(zip(self.spec.action_names, hold.tolist(), strict=True)))
+            self._send(hold)
             self._held = True
 
     def close(self) -> None:
-        """Disconnect; LeRobot's default then switches the motors off, so support an arm that can fall."""
+        """Disconnect; LeRobot's default then switches the motors off, so support an arm that can fall.
+
+        Raises:
+            UserError: when it fails, naming the motors that may still have torque.
+        """
         self._stopped = True
-        if getattr(self.device, "is_connected", True):
-            self.device.disconnect()
+        relax = getattr(getattr(self.device, "config", None), "disable_torque_on_disconnect", True)
+        try:
+            if getattr(self.device, "is_connected", True):
+                self.device.disconnect()
+            else:  # a part of it may be gone, and the bus still there
+                lerobot_bus.release(self.device, relax)
+        except Exception as error:
+            left = lerobot_bus.release(self.device, relax)
+            torque = f"; torque may still be on at {', '.join(left)}" if left else ""
+            raise UserError(f"{lerobot_bus.explained(error, self.device)}{torque}") from error
+
+    def _send(self, command: np.ndarray) -> Any:
+        values = dict(zip(self.spec.action_names, command.tolist(), strict=True))
+        return self._ask(lambda: self.device.send_action(values))
+
+    def _ask(self, method: Callable[[], Any]) -> Any:
+        # Not for ever: a call that hangs must not keep a stop from trying.
+        alone = self._bus.acquire(timeout=2 * self.spec.period_ns / 1e9)
+        try:
+            return method()
+        except Exception as error:  # the driver's author raises anything
+            if isinstance(error, UserError) or not lerobot_bus.buses(self.device):
+                raise
+            raise UserError(lerobot_bus.explained(error, self.device)) from error
+        finally:
+            if alone:
+                self._bus.release()
+
+
+def _uncalibrated(device: Any) -> str:
+    where = f" (looked for {device.calibration_fpath})" if hasattr(device, "calibration_fpath") else ""
+    return (
+        f"the robot is not calibrated{where}: run lerobot-calibrate with --robot.id={getattr(device, 'id', None)}, and "
+        "give that id here, or the motors hold another calibration than the file"
+    )
 
 
 def _check_hold(spec: RobotSpec, readings: set[str]) -> None:

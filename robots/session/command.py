@@ -16,12 +16,13 @@ from robots.session.options import RANGES, Options
 def add_run(parser: Parser) -> None:
     """Give the parser of `gipo-robot run` its options, and what runs them."""
     parser.set_defaults(run=_run)
+    _which_robot(parser)
     _who_acts(parser)
     _who_helps(parser)
     _how_episodes_run(parser)
 
 
-def _who_acts(run: Parser) -> None:
+def _which_robot(run: Parser) -> None:
     run.add_argument(
         "--robot", type=words, default="sim", help="sim, gym, lerobot, or package.module:Class (%(default)s)"
     )
@@ -33,6 +34,23 @@ def _who_acts(run: Parser) -> None:
         help="an argument of the robot, read as its annotation says, text where it has none; lists and objects as "
         "JSON, or KEY.INNER=VALUE; repeatable",
     )
+    for option, unit, text in (
+        ("device", "NAME", "of LeRobot: so101_follower, or package.module:Class"),
+        ("config", "FILE", "that device's own configuration, JSON or YAML"),
+        ("spec", "FILE", "that device's limits, as gipo-robot spec begins them"),
+    ):
+        add_setting(run, option, unit, text)
+
+
+def add_setting(parser: Parser, name: str, unit: str, text: str) -> None:
+    """Give a parser `--name value`, which is short for `--set name=value`."""
+    parser.add_argument(
+        f"--{name}", dest="set", action="append", default=[], type=lambda value: f"{name}={words(value)}",
+        metavar=unit, help=text,
+    )  # fmt: skip
+
+
+def _who_acts(run: Parser) -> None:
     run.add_argument(
         "--policy",
         type=words,

@@ -5,6 +5,7 @@ depends on; what it needs of that stands, with every version, in `requirements.t
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,7 +24,8 @@ OURS = ["-e", ".[train,export]", f"torch=={TORCH}", "pytest", "pytest-timeout"]
 def install(python: Path, environment: Path) -> Path:
     """The interpreter of an environment with both packages, made anew where what it is made from has changed."""
     stamp, own = environment / ".installed", environment / "bin" / "python"
-    if stamp.exists() and all(stamp.stat().st_mtime > each.stat().st_mtime for each in INPUTS):
+    made_of = hashlib.sha256(b"".join(each.read_bytes() for each in INPUTS)).hexdigest()
+    if stamp.exists() and stamp.read_text() == made_of:
         return own
     print(f"installing LeRobot and this package into {environment} …", flush=True)
     subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
@@ -34,7 +36,7 @@ def install(python: Path, environment: Path) -> Path:
         # A torch for CPUs alone, from a local folder, with a torchvision that is built for the registry's torch.
         print(f"torchvision was not built for the torch that was found; installing torch {TORCH} anew", flush=True)
         subprocess.run([*pip, "-c", "constraints.txt", f"torch==={TORCH}"], cwd=ROOT, check=True)
-    stamp.touch()
+    stamp.write_text(made_of)
     return own
 
 

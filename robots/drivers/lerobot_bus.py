@@ -1,0 +1,145 @@
+"""The servo buses of a LeRobot device: patient with a packet that is lost, and without torque when they are let go.
+
+Whatever is done here goes through the public methods of LeRobot's buses (`num_retry`, `disable_torque`, `disconnect`)
+and, for how long an answer is waited for, through the port of the servos' own library.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+RETRIES = 2  # as many as LeRobot's own `num_read_retries`
+ATTEMPTS = 3  # to connect: some of what a handshake reads is not retried packet by packet
+ASKED = ("ping", "read", "write", "sync_read")  # what waits for an answer
+GROUP = "dialout"  # that serial ports belong to, on most Linux
+
+
+def buses(device: Any) -> list[Any]:
+    """The buses of a device: its own, or those of the arms that it is made of."""
+    parts = [device, *vars(device).values()] if hasattr(device, "__dict__") else [device]
+    found = [part.bus for part in parts if hasattr(getattr(part, "bus", None), "motors")]
+    return list({id(bus): bus for bus in found}.values())
+
+
+def retry_packets(device: Any) -> None:
+    """Ask again when an answer is lost or damaged, whatever the device itself asks for."""
+    for bus in buses(device):
+        for name in ASKED:
+            if hasattr(bus, name) and name not in vars(bus):
+                setattr(bus, name, _retried(getattr(bus, name)))
+
+
+def _retried(method: Callable[..., Any]) -> Callable[..., Any]:
+    def ask(*arguments: Any, num_retry: int = 0, **options: Any) -> Any:
+        return method(*arguments, num_retry=max(num_retry, RETRIES), **options)
+
+    return ask
+
+
+def wait_at_most(device: Any, seconds: float) -> None:
+    """Give up on an answer after `seconds`: LeRobot's 50 ms are more than a tick, and nothing could be asked again."""
+    for bus in buses(device):
+        port: Any = getattr(bus, "port_handler", None)
+        if hasattr(port, "setPacketTimeoutMillis"):
+            port.setPacketTimeout = _timeout(port, 1e3 * seconds)
+
+
+def _timeout(port: Any, milliseconds: float) -> Callable[[int], None]:
+    def start(size: int) -> None:
+        """Wait from now on for an answer of so many bytes."""
+        port.setPacketTimeoutMillis(port.tx_time_per_byte * size + milliseconds)
+
+    return start
+
+
+def connect(device: Any) -> None:
+    """Connect without calibrating; anew when packets were lost.
+
+    Raises:
+        Exception: the device's own, when it fails for good; its torque is off then and its port closed.
+    """
+    retry_packets(device)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            device.connect(calibrate=False)
+            return
+        except Exception as error:
+            release(device)
+            if attempt == ATTEMPTS or not _was_lost(error):
+                raise
+
+
+def release(device: Any, relax: bool = True) -> list[str]:
+    """Switch off the torque of every motor that answers, and close all ports; the motors that may still have torque.
+
+    LeRobot's own `disconnect` ends at the first motor that does not answer, and does nothing without a camera.
+
+    Args:
+        device: connected, or as far as it came.
+        relax: whether torque is to be switched off at all.
+    """
+    left = []
+    for bus in (each for each in buses(device) if each.is_connected):
+        for motor in bus.motors if relax else ():
+            try:
+                bus.disable_torque(motor, num_retry=RETRIES)
+            except Exception:
+                left.append(str(motor))
+        with suppress(Exception):  # of a plug that is out
+            bus.disconnect(disable_torque=False)
+    for camera in (getattr(device, "cameras", None) or {}).values():
+        with suppress(Exception):
+            camera.disconnect()
+    if not buses(device) and getattr(device, "is_connected", False):
+        with suppress(Exception):
+            device.disconnect()
+    return left
+
+
+def explained(error: BaseException, device: Any) -> str:
+    """One line about why a bus does not do what it is told, with the way out where there is one."""
+    port = next((str(bus.port) for bus in buses(device)), "the port")
+    said = " ".join(str(error).split())
+    number = next(filter(None, map(_number, _causes(error))), None)
+    if number == 13:
+        return f"no permission to open {port}: sudo usermod -aG {GROUP} $USER, and log in anew"
+    if number == 2:
+        return f"there is no port {port}; lerobot-find-port says which it is"
+    if "Could not connect on port" in said:
+        return f"{port} is no serial port that can be opened; lerobot-find-port says which it is"
+    if missing := re.search(r"Missing motor IDs:(.*?)(?:Motors with|Full expected)", said):
+        return _missing(port, re.findall(r"- (\d+) ", missing[1]), device)
+    if wrong := re.search(r"Motors with incorrect model numbers:(.*?)Full expected", said):
+        return f"motors on {port} are of another model than the device's:{wrong[1].rstrip()}"
+    if number == 5 or "device disconnected" in said or "Device not configured" in said:
+        return f"{port} is gone: is its plug in?"
+    return f"{type(error).__name__}: {said}"
+
+
+def _missing(port: str, ids: list[str], device: Any) -> str:
+    motors = {str(motor.id): name for bus in buses(device) for name, motor in bus.motors.items()}
+    if len(ids) == len(motors):
+        return f"no motor answers on {port}: is the arm powered, and is it this port? lerobot-find-port says which"
+    named = ", ".join(f"{identity} ({motors.get(identity, '?')})" for identity in ids)
+    return f"these motors do not answer on {port}: {named}; see to their cables, or lerobot-setup-motors gives them ids"
+
+
+def _was_lost(error: BaseException) -> bool:
+    """Whether asking again may help: nothing of the system refused, and the bus was there."""
+    return isinstance(error, ConnectionError | RuntimeError) and not any(map(_number, _causes(error)))
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error; that of a terminal has it as its first argument."""
+    if isinstance(error, OSError):
+        return error.errno
+    return error.args[0] if type(error).__module__ == "termios" else None
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
