@@ -48,6 +48,7 @@ class OfflineDataModule(PolicyDataModule):
         behaviour: how to model who acted, for sources that hold no log-probs; they are refused without.
         action_low: lower bounds of an action, for sources that do not say them.
         action_high: upper bounds of an action, for sources that do not say them.
+        chunk: actions that a policy that sees is to decide on at once, for datasets with videos (`ingest.camera`).
         task: to evaluate on, as in `OnlineDataModule`; null for none.
         simulator: what simulates it, as there.
         evaluation: evaluation episodes.
@@ -73,13 +74,14 @@ class OfflineDataModule(PolicyDataModule):
         behaviour: BehaviourOptions | None = None,
         action_low: list[float] | None = None,
         action_high: list[float] | None = None,
+        chunk: int | None = None,
         task: str | Simulation | None = None,
         simulator: Simulator = "auto",
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         seed: int | None = None,
     ):
         super().__init__(task, simulator, evaluation, seed)
-        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high)
+        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high, chunk)
         self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale

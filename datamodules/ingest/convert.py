@@ -29,6 +29,7 @@ class Job:
         tolerance: nats by which they may differ where they are recomputed from a video.
         skip: leave bad episodes out instead of refusing the source.
         size: of what is read, bytes.
+        camera: whose images are kept, of a source that does not say what its policies saw.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Job:
     tolerance: float
     skip: bool
     size: int
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class _Conversion:
     def __init__(self, job: Job):
         self._job = job
         self._source = source_at(Path(job.path))
+        self._source.camera = job.camera
         self._description = self._source.describe()
         self._interface = self._description.interface
         self._auditor = Auditor(job.artifacts, job.audit, job.tolerance)

@@ -31,6 +31,7 @@ def store_key(
         "bad_episodes": options.bad_episodes,
         "audit": options.audit,
         **({} if options.video_tolerance == TOLERANCE else {"video_tolerance": options.video_tolerance}),
+        **({} if options.camera is None else {"camera": options.camera}),
         "reward": function_identity(options.reward),
         "artifacts": sorted(artifacts),
     }

@@ -20,6 +20,8 @@ class IngestOptions:
             the sources.
         video_tolerance: nats by which the log-prob of a step may differ where it is recomputed from a video, which does
             not quite show what the policy saw; a step that differs by more stays out of ratios.
+        camera: of datasets, whose videos are kept for policies that see, by the name of its feature; a robot's log says
+            what its policy saw.
         bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`.
         reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
         cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
@@ -33,6 +35,7 @@ class IngestOptions:
     policies: str | Path | Sequence[str | Path] | None = None
     audit: float = 0.05
     video_tolerance: float = 0.5
+    camera: str | None = None
     bad_episodes: Literal["refuse", "skip"] = "refuse"
     reward: Reward = logged
     cache: str | Path | None = None

@@ -18,10 +18,10 @@ import numpy as np
 
 from gipo.common.errors import UserError, first_line
 from robots.log.images import decode_png
-from robots.log.video import CODECS, decode_block
+from robots.log.video import CODECS, decode_block, decode_container
 
 DATA, TABLE = "pictures.bin", "pictures.npy"
-FORMATS = ("png", "jpeg", *CODECS)  # of blocks; their places are the numbers in tables
+FORMATS = ("png", "jpeg", *CODECS, "matroska")  # of blocks; their places are the numbers in tables
 BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
 CACHE_BYTES = 256 << 20
 
@@ -125,6 +125,12 @@ class PictureWriter:
         self.count += 1
         return self.count - 1
 
+    def add_block(self, data: bytes, form: str, count: int) -> int:
+        """Keep `count` pictures that are decoded together; the number of the first."""
+        first = self.add(data, form)
+        self.count += count - 1
+        return first
+
     def pixels(self, number: int) -> np.ndarray:
         """[H, W, C] uint8 of a picture that was added, for whoever has to see it before the store is made.
 
@@ -170,6 +176,8 @@ def decode(data: bytes, form: str) -> np.ndarray:
     """
     if form in CODECS:
         return decode_block(data, form)
+    if form == "matroska":
+        return decode_container(data)
     pixels = _still(data, form)
     if pixels.dtype != np.uint8:
         raise UserError(f"an image holds {pixels.dtype}; a policy sees uint8")

@@ -60,6 +60,8 @@ class Plan:
     def __init__(self, named: list[Path], options: IngestOptions):
         self._named, self._options = named, options
         found, self.left_out = find_sources(named)
+        for source in found:
+            source.camera = options.camera
         self.cache = cache_folder(options.cache)
         self._hashes = Hashes(self.cache)
         files = [source.files() for source in found]
@@ -82,7 +84,14 @@ class Plan:
             each.mkdir()
         how = (self._options.audit, self._options.video_tolerance, self._options.bad_episodes == "skip")
         jobs = [
-            Job(each.path, str(block), self._artifacts, *how, sum(stamp(path).size for path in each.files))
+            Job(
+                each.path,
+                str(block),
+                self._artifacts,
+                *how,
+                sum(stamp(path).size for path in each.files),
+                self._options.camera,
+            )
             for each, block in zip(self._sources, blocks, strict=True)
         ]
         with _bar(blocks, progress) as tick:

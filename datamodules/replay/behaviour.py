@@ -73,6 +73,11 @@ def complete(
 
 def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions | None, seed: int) -> Tensor:
     """Log-probs [M, D] of frames [M] under a model of who acted, of which is told how good it is."""
+    if frames["action"].ndim > 2:
+        raise UserError(
+            "the logs hold no behaviour log-probs, and who decided on chunks by images is not modelled; clone them "
+            "with --model.objective=BehaviourCloning (bc.yaml)"
+        )
     if options is None:
         raise UserError(
             "the logs hold no behaviour log-probs, which ratios need; set data.behaviour.epochs=10 to fit a model of "

@@ -27,7 +27,7 @@ class _Span(NamedTuple):
     cut: bool
 
 
-def decisions_of(frames: TensorDictBase, chunk: int) -> tuple[TensorDict, int]:
+def decisions_of(frames: TensorDictBase, chunk: int, recorded: bool = True) -> tuple[TensorDict, int]:
     """The decisions [N] of a store's steps [M], with the keys that the data contract has for chunks of H = `chunk`.
 
     Their observations refer to what was seen and told by `picture` and `instruction`, both [N]; what a policy takes of
@@ -35,13 +35,16 @@ def decisions_of(frames: TensorDictBase, chunk: int) -> tuple[TensorDict, int]:
     it was made on, and is executed up to the step behind which another begins, the episode ends, or steps are missing.
     One that is followed by nothing ends at the last of its steps behind which there is an image to bootstrap from.
 
+    Where nobody decided on chunks, and so none are `recorded`, every step with an image begins one, of what was done
+    from it on; such decisions overlap, and each is bootstrapped at its own end.
+
     Returns:
         The decisions, and how many steps are in none of them.
 
     Raises:
         UserError: when there is no decision at all.
     """
-    spans = _spans(frames, chunk)
+    spans = _spans(frames, chunk) if recorded else _windows(frames, chunk)
     if not spans:
         raise UserError(
             "the logs hold no decision with the image that it was made on; nothing can be learned from them"
@@ -62,7 +65,7 @@ def decisions_of(frames: TensorDictBase, chunk: int) -> tuple[TensorDict, int]:
         "done": cut | terminated,
     }
     found |= {"observation": _seen(frames, first, words), "next": TensorDict(following, [len(spans)])}
-    return TensorDict(found, [len(spans)]), len(frames) - int(executed.sum())
+    return TensorDict(found, [len(spans)]), len(frames) - int(steps[executed].unique().numel())
 
 
 def _of_steps(frames: TensorDictBase, name: str, steps: torch.Tensor, executed: torch.Tensor) -> torch.Tensor:
@@ -93,6 +96,23 @@ def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:
             found.append(_Span(first, end, cut))
             follower = first
     return found[::-1]
+
+
+def _windows(frames: TensorDictBase, chunk: int) -> list[_Span]:
+    """A decision from every step on, over the steps that follow it without a gap."""
+    episode, step, picture = (frames[name].numpy() for name in ("episode", "step", "picture"))
+    after, terminated = frames["next", "picture"].numpy(), frames["next", "terminated"].numpy()
+    done = terminated | frames["next", "truncated"].numpy()
+    breaks = np.append((np.diff(episode) != 0) | (np.diff(step) != 1) | done[:-1], True)
+    ends = np.flatnonzero(breaks)[np.searchsorted(np.flatnonzero(breaks), np.arange(len(step)))] + 1
+    found = []
+    for first in np.flatnonzero(picture >= 0).tolist():
+        end = min(int(ends[first]), first + chunk)
+        while end > first and after[end - 1] < 0 and not terminated[end - 1]:
+            end -= 1
+        if end > first:
+            found.append(_Span(first, end, not terminated[end - 1]))
+    return found
 
 
 def _numbers(episode: torch.Tensor) -> torch.Tensor:

@@ -35,6 +35,7 @@ class Logs:
         seed: of that model.
         action_low: lower bounds of an action, for sources that do not say them.
         action_high: upper bounds of an action.
+        chunk: actions that a policy is to decide on at once, for sources of images where nobody did.
     """
 
     def __init__(
@@ -45,14 +46,17 @@ class Logs:
         seed: int,
         action_low: Sequence[float] | None = None,
         action_high: Sequence[float] | None = None,
+        chunk: int | None = None,
     ):
         self.sources = [sources] if isinstance(sources, str) else list(sources)
         if not self.sources:
             raise UserError("data.logs names no source")
         self._options, self._behaviour, self._seed = options, behaviour, seed
+        if chunk is not None and chunk < 1:
+            raise UserError(f"data.chunk must be at least 1, got {chunk}")
         if (action_low is None) != (action_high is None):
             raise UserError("data.action_low and data.action_high go together; give both or neither")
-        self._low, self._high = action_low, action_high
+        self._low, self._high, self._chunk = action_low, action_high, chunk
         self._frames: TensorDictBase | None = None
         self.seen: Seen = as_kept  # makes of observations what a policy takes; known with the first `frames`
 
@@ -78,9 +82,13 @@ class Logs:
             raise UserError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
         spaces: Any = Spaces(interface.observation_size, low, high)
         if interface.image is not None:
-            assert interface.chunk is not None
+            chunk = interface.chunk or self._chunk
+            if chunk is None:
+                raise UserError(
+                    "the logs do not say on how many actions a policy that sees is to decide; give data.chunk"
+                )
             words = interface.instruction_bytes or INSTRUCTION_BYTES
-            spaces = VLASpaces(interface.image, interface.observation_size, low, high, interface.chunk, words)
+            spaces = VLASpaces(interface.image, interface.observation_size, low, high, chunk, words)
         self.refuse_unlike(spaces)
         return spaces
 
@@ -126,7 +134,7 @@ class Logs:
 
     def _decided(self, spaces: VLASpaces) -> Store:
         """The store with decisions in place of steps."""
-        frames, left = decisions_of(self.store.frames, spaces.chunk)
+        frames, left = decisions_of(self.store.frames, spaces.chunk, self.store.facts.interface.chunk is not None)
         if left:
             print(f"gipo: note: {left:,} steps are in no decision whose image is in the logs", file=sys.stderr)
         self.seen = Sight(self.store, spaces)

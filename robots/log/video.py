@@ -4,9 +4,11 @@ A frame is written when it is seen, for the encoder looks neither ahead nor back
 flushed, and an episode begins with a key frame. A key frame and those that build on it are a block.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +93,61 @@ def decode_block(data: bytes, codec: str) -> np.ndarray:
         return np.stack(pixels)
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"a video cannot be decoded: {first_line(error)}") from error
+
+
+def decode_container(data: bytes) -> np.ndarray:
+    """[n, H, W, 3] uint8: the frames of a video file that is in memory, in the order in which they are shown.
+
+    Raises:
+        UserError: when they cannot be decoded.
+    """
+    av = _av()
+    try:
+        with av.open(io.BytesIO(data)) as file:
+            file.streams.video[0].thread_count = 1
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise UserError(f"a video cannot be decoded: {first_line(error)}") from error
+
+
+def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes, list[float]]]:
+    """What a video file shows from `begin` to `end`, seconds: blocks as files, and the moment of each of their frames.
+
+    Nothing is decoded. A block is a key frame with what follows up to the next one; the first may begin earlier.
+
+    Raises:
+        UserError: when there is no such file, or it is no video.
+    """
+    av = _av()
+    try:
+        with av.open(str(path)) as file:
+            stream = file.streams.video[0]
+            file.seek(max(0, int(begin / stream.time_base)), stream=stream)
+            waiting: list[Any] = []
+            for packet in file.demux(stream):
+                if packet.pts is None:  # the end
+                    break
+                if packet.is_keyframe and waiting:
+                    yield _file_of(stream, waiting)
+                    waiting = []
+                if packet.is_keyframe and float(packet.pts * stream.time_base) > end:
+                    return
+                waiting.append(packet)
+            if waiting:
+                yield _file_of(stream, waiting)
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise UserError(f"{path} is no video that can be read: {first_line(error)}") from error
+
+
+def _file_of(stream: Any, packets: list[Any]) -> tuple[bytes, list[float]]:
+    shown = sorted(float(packet.pts * stream.time_base) for packet in packets)
+    data = io.BytesIO()
+    with _av().open(data, "w", format="matroska") as file:
+        copy = file.add_stream_from_template(stream)
+        for packet in packets:
+            packet.stream = copy
+            file.mux(packet)
+    return data.getvalue(), shown
 
 
 def read_pixels(path: str | os.PathLike[str], cameras: set[str]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:

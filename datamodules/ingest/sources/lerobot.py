@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from datamodules.ingest.sources.dataset import Dataset, unreadable
 from datamodules.ingest.sources.export_sidecar import Origin, Provenance, concatenated, joined
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
+from datamodules.ingest.sources.lerobot_videos import Videos
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
 
@@ -33,7 +35,7 @@ Columns = dict[str, np.ndarray]
 
 
 class LeRobotSource(Dataset):
-    """A dataset of format v3; its videos are not read."""
+    """A dataset of format v3, and the videos of the camera that is asked for; those of our exports are in the logs."""
 
     kind = "lerobot"
     mark = metadata = "meta/info.json"
@@ -44,13 +46,25 @@ class LeRobotSource(Dataset):
         return sorted((self.path / "data").glob("chunk-*/file-*.parquet"), key=_place)
 
     def interface(self) -> Interface:
-        """What the features of the dataset say."""
-        return interface_of(self.path, read_info(self.path))
+        """What the features of the dataset say, and of the camera that is asked for."""
+        found, videos = interface_of(self.path, read_info(self.path)), self._videos()
+        return found if videos is None else replace(found, image=videos.image)
+
+    def files(self) -> dict[str, Path]:
+        """Data and metadata, and the videos of the camera that is asked for, by their paths within the folder."""
+        videos = self._videos()
+        more = [] if videos is None else [path for path in videos.files() if path.is_file()]
+        return super().files() | {path.relative_to(self.path).as_posix(): path for path in more}
+
+    def _videos(self) -> Videos | None:
+        if self.camera is None or (self.path / self.sidecar).is_file():
+            return None
+        return Videos(self.path, read_info(self.path), self.camera)
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
         rate, provenance = float(read_info(self.path)["fps"]), self.provenance()
-        yield from self._foreign(rate) if provenance is None else self._native(rate, provenance)
+        yield from self._foreign(rate, pictures) if provenance is None else self._native(rate, provenance)
 
     def _native(self, rate: float, provenance: Provenance) -> Iterator[Raw]:
         def entry(item: tuple[int, Columns]) -> tuple[str, int]:
@@ -65,14 +79,15 @@ class LeRobotSource(Dataset):
             yield Raw(f"{self.path}, episode {index}", partial(_native, known, rate))
         provenance.check_count(int(read_info(self.path)["total_episodes"]))
 
-    def _foreign(self, rate: float) -> Iterator[Raw]:
+    def _foreign(self, rate: float, pictures: PictureWriter) -> Iterator[Raw]:
         there: set[str] = set()
+        videos = self._videos()
         for columns in self._recorded(FOREIGN, OPTIONAL):
             where = f"{self.path}, episode {int(columns['episode_index'][0])}"
             there = set(columns)
-            yield Raw(where, partial(_foreign, columns, rate))
+            yield Raw(where, partial(_seen, columns, rate, videos, pictures))
         if there:
-            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path))]
+            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path), self.camera)]
 
     def _recorded(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
         """The columns of each of the dataset's episodes, by the store's names."""
@@ -204,12 +219,25 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
     return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
 
 
-def _taken(there: set[str], info: Mapping[str, Any]) -> Iterator[str]:
+def _seen(columns: Columns, rate: float, videos: Videos | None, pictures: PictureWriter) -> Trajectory:
+    """Somebody's frames, with what a camera saw at them."""
+    found = _foreign(columns, rate)
+    if videos is None:
+        return found
+    episode, count = int(columns["episode_index"][0]), len(columns["observation"])
+    seconds = columns["timestamp"].astype(np.float64) if "timestamp" in columns else np.arange(count) / rate
+    numbers, kept = videos.keep(episode, seconds - seconds[0], rate, pictures), len(found)
+    seen = {"picture": numbers[:kept], "next_picture": numbers[np.minimum(np.arange(kept) + 1, count - 1)]}
+    return replace(found, columns=found.columns | seen, instruction=videos.task(episode))
+
+
+def _taken(there: set[str], info: Mapping[str, Any], camera: str | None) -> Iterator[str]:
     """What a reader should know of how a foreign dataset was taken.
 
     Args:
         there: columns that were read, by the store's names.
         info: of the dataset.
+        camera: whose videos were read.
     """
     yield (
         "the last step of an episode has no next observation; it is left out, or, where the episode terminated, "
@@ -222,9 +250,9 @@ def _taken(there: set[str], info: Mapping[str, Any]) -> Iterator[str]:
         )
     if "reward" not in there:
         yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
-    if int(info.get("total_tasks") or 1) > 1:
+    if int(info.get("total_tasks") or 1) > 1 and camera is None:
         yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
-    known = {*FOREIGN.values(), *OPTIONAL.values(), *FRAME.values(), "timestamp", "index", "task_index"}
+    known = {*FOREIGN.values(), *OPTIONAL.values(), *FRAME.values(), "timestamp", "index", "task_index", camera}
     if unread := sorted(set(info["features"]) - known):
         yield f"not read: {', '.join(unread)}"
 

@@ -100,3 +100,22 @@ def test_episodes_are_not_linked() -> None:
 def test_logs_without_a_decision_are_refused() -> None:
     with pytest.raises(UserError, match="no decision with the image"):
         decisions_of(steps([1, 2]), H)
+
+
+def test_where_nobody_decided_on_chunks_every_step_begins_one() -> None:
+    found, left = decisions_of(steps([0] * 5, terminated={4: True}, truncated={4: False}), H, recorded=False)
+    assert left == 0
+    assert found["latent"][..., 0].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 0], [4, 0, 0]]
+    assert found["executed"].sum(1).tolist() == [3, 3, 3, 2, 1]
+    assert found["next", "terminated"].tolist() == [False, False, True, True, True]
+    assert found["next", "truncated"].tolist() == [True, True, False, False, False]
+    assert found["next", "observation", "picture"].tolist() == [3, 4, 5, 5, 5]
+
+
+def test_no_window_reaches_over_a_gap_or_beyond_the_images() -> None:
+    gap = steps([0] * 5, step={3: 4, 4: 5}, picture={1: -1}, next_picture={4: -1})
+    gap["next", "truncated"][2] = True
+    found, left = decisions_of(gap, H, recorded=False)
+    assert found["executed"].sum(1).tolist() == [3, 1, 1]
+    assert found["observation", "picture"].tolist() == [0, 2, 3]
+    assert left == 1

@@ -1,0 +1,118 @@
+"""LeRobot datasets with videos: what a camera saw comes frame by frame, and cloning by images learns from it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules.ingest import IngestOptions, Store, ingest
+from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.cli import main
+from gipo.common.errors import UserError
+from gipo.vla.policies import VLATokenPolicy
+from tests.datamodules.ingest.foreign import RATE, write_frames
+from tests.offline import fit_args
+from tests.robots.log.test_video import scene
+
+av = pytest.importorskip("av")
+CAMERA, LENGTHS = "observation.images.top", (12, 9)
+
+
+def write_film(path: Path, frames: list[np.ndarray], gop: int = 4, b_frames: int = 2) -> None:
+    """An MP4 of H.264, as ffmpeg makes them: with frames that build on later ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=RATE, options={"crf": "16", "bf": str(b_frames), "g": str(gop)})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        for pixels in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
+
+
+def write_dataset(folder: Path, missing: int = 0, **changes: Any) -> Path:
+    """Two episodes in one video file, which lacks `missing` frames at its end."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_frames(folder, LENGTHS, {"next.done": [False] * 11 + [True] + [False] * 8 + [True]})
+    frames = [scene(number) for number in range(sum(LENGTHS) - missing)]
+    write_film(folder / "videos" / CAMERA / "chunk-000" / "file-000.mp4", frames)
+    begins = np.array([0, LENGTHS[0]]) / RATE
+    rows: dict[str, Any] = {
+        "episode_index": [0, 1], "tasks": [["stack"], ["stack"]], f"videos/{CAMERA}/chunk_index": [0, 0],
+        f"videos/{CAMERA}/file_index": [0, 0], f"videos/{CAMERA}/from_timestamp": begins, **changes,
+    }  # fmt: skip
+    (folder / "meta" / "episodes" / "chunk-000").mkdir(parents=True)
+    pq.write_table(pa.table(rows), folder / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
+    info = (folder / "meta" / "info.json").read_text()
+    feature = f'"{CAMERA}": {{"dtype": "video", "shape": [32, 32, 3], "names": ["height", "width", "channels"]}}, '
+    (folder / "meta" / "info.json").write_text(info.replace('"features": {', '"features": {' + feature))
+    return folder
+
+
+def store_of(folder: Path, cache: Path, camera: str | None = CAMERA) -> Store:
+    return ingest([folder], IngestOptions(cache=cache, workers=1, camera=camera), progress=False)
+
+
+def test_every_step_has_the_frame_of_its_moment(tmp_path: Path) -> None:
+    store = store_of(write_dataset(tmp_path / "set"), tmp_path)
+    assert store.facts.interface.image == (3, 32, 32)
+    assert store.facts.instructions == ("stack",)
+    assert store.album is not None
+    shown = [*range(12), *range(12, 21)]
+    for key, after in ((("picture",), 0), (("next", "picture"), 1)):
+        found = store.album[store.frames[key].numpy()]
+        assert len(found) == 21
+        for row, number in enumerate(shown):
+            last = 11 if number < 12 else 20  # which terminated, and stands as its own
+            true = scene(min(number + after, last)).astype(int)
+            assert np.abs(found[row] - true).mean() < 6, (key, row)
+    assert not [note for note in store.facts.notes if "not read" in note]
+
+
+def test_without_a_camera_videos_are_left_where_they_are(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set")
+    store = store_of(folder, tmp_path, None)
+    assert (store.album, store.facts.interface.image) == (None, None)
+    assert any(f"not read: {CAMERA}" in note for note in store.facts.notes)
+    assert store.facts.key != store_of(folder, tmp_path).facts.key
+
+
+@pytest.mark.parametrize(
+    ("missing", "changes", "said"),
+    [
+        (3, {}, r"episode 1, step 6: .*file-000.mp4 has no frame at 0.225 s"),
+        (0, {f"videos/{CAMERA}/file_index": [0, 1]}, "file-001.mp4 is no video that can be read"),
+        (0, {"episode_index": [0, 7]}, "does not say where episode 1 is in the videos"),
+        (0, {f"videos/{CAMERA}/from_timestamp": [None, None]}, "does not say where its episodes are"),
+    ],
+)
+def test_what_is_missing_is_named(missing: int, changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        store_of(write_dataset(tmp_path / "set", missing, **changes), tmp_path)
+
+
+def test_an_unknown_camera_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"no videos of a camera 'wrist'; .*may name: {CAMERA}"):
+        store_of(write_dataset(tmp_path / "set"), tmp_path, "wrist")
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_chunks_are_cloned_from_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {
+        "config": "bc.yaml", "data__ingest__camera": CAMERA, "data__action_low": "[0,0,0]",
+        "data__action_high": "[1,1,1]",
+        "model__policy": "gipo.vla.policies.VLATokenPolicy", "data__batch": 8, "data__chunk": 4,
+    }  # fmt: skip
+    main(fit_args(tmp_path / "run", write_dataset(tmp_path / "set"), **options))
+    policy = policy_from(load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt"))
+    assert isinstance(policy, VLATokenPolicy)
+    assert policy.spaces.decision == (4, 3)
+    with pytest.raises(SystemExit):
+        main(fit_args(tmp_path / "none", tmp_path / "set", **{**options, "data__chunk": None}))
+    assert "give data.chunk" in capsys.readouterr().err
+    objective = {"model__objective": "GIPO", "config": "bc.yaml"}
+    with pytest.raises(SystemExit):
+        main(fit_args(tmp_path / "ratios", tmp_path / "set", **{**options, **objective}))
+    assert "is not modelled; clone them" in capsys.readouterr().err
