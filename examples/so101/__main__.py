@@ -1,12 +1,16 @@
 """`python -m examples.so101 FOLDER`: the arm at the desk, until Ctrl-C."""
 
 import argparse
+import signal
 import time
 from pathlib import Path
 
 from examples.so101.bus.faults import Faults
 from examples.so101.emulator import Emulator
+from examples.so101.priority import ask_for_real_time
 from examples.so101.world import Gap
+
+HARDWARE = 10  # of real-time priorities: servos do not wait
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,12 +22,16 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds (%(default)s)")
     parser.add_argument("--dropped", type=float, default=0.0, help="share of answers that are lost (%(default)s)")
     parser.add_argument("--corrupted", type=float, default=0.0, help="share of answers that are spoilt (%(default)s)")
+    parser.add_argument("--realtime", action="store_true", help="real-time scheduling, where it is allowed")
     return parser
 
 
 def main() -> None:
     """Serve until Ctrl-C."""
     options = parser().parse_args()
+    if options.realtime:
+        ask_for_real_time(HARDWARE)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     gap = Gap(options.gain, options.backlash, options.latency)
     with Emulator(options.folder, gap, Faults(dropped=options.dropped, corrupted=options.corrupted)) as arm:
         print(f"six STS3215 at {arm.port.path}, the desk at {options.folder / 'scene'}; Ctrl-C ends it", flush=True)

@@ -1,0 +1,193 @@
+"""Trains for the arm, drives it over the bus with a gap, learns from the logs with a person's help, drives it again.
+
+`python -m examples.so101.study --task reach --out studies/so101-reach`, in LeRobot's environment (`make lerobot`). Each
+seed goes through
+
+  train       gipo fit on the simulated desk                    policy → deployed.onnx
+  before      the arm with its gap, goals nobody learns from    success
+  logs        other goals, a scripted person helps              logs, whose log-probs are audited
+  post-train  gipo fit on these logs alone                      policy → learned.onnx
+  after       the goals of `before`                             success
+
+Writes so101.csv (a row for each seed) and so101.md. A finished stage is not run again.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from examples.so101.emulator import NAME
+from examples.so101.scene import TASKS
+from gipo.callbacks.plots import write_table
+from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
+from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.statistics import paired_interval
+from gipo.common.boundary import run as at_the_boundary
+from gipo.common.errors import UserError
+from gipo.common.files import write_text
+from gipo.common.intervals import with_interval
+from gipo.common.parsing import path
+from gipo.common.tables import markdown
+from gipo.common.transition import SOURCES
+from robots.log import files_below, read_log
+
+FOLDER = Path(__file__).parent
+COMPARED, LOGGED = 900_000, 100_000  # seeds of goals
+ATTEMPTS = 5  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
+PATIENT = ("--deadline", "8", "--max-age", "8")  # periods: nobody stands beside this arm
+
+
+@dataclass(frozen=True)
+class DeskStages(Stages):
+    """The stages of a study whose robot is the emulated arm.
+
+    Args:
+        task: of `TASKS`, without its prefix.
+        arm: folder of the emulator.
+        realtime: driver and emulator ask for real-time scheduling.
+    """
+
+    task: str = "reach"
+    arm: Path = Path("arm")
+    realtime: bool = False
+
+    def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
+        """Episodes of the arm through LeRobot's driver; episode e has the goal of seed + e."""
+        steps = str(TASKS[f"so101-{self.task}"].steps)
+        words = (*self._words(policy), "--steps", steps, "--seed", str(seed), *PATIENT, *options)
+
+        def drive(lock: int) -> None:
+            for attempt in range(ATTEMPTS):
+                done = len(_judged(folder))
+                mine = ("--first", str(done), "--episodes", str(episodes - done), "--log", str(folder / f"{attempt}"))
+                try:
+                    self.commands.run("gipo-robot", (*words, *mine, "--table"), folder / f"{attempt}.txt", lock)
+                    return
+                except UserError:
+                    if attempt == ATTEMPTS - 1:
+                        raise
+
+        once(folder, "drive", (*words, str(episodes)), drive, fresh=True)
+        return robot_score(folder, episodes)
+
+    def _words(self, policy: Path) -> tuple[str, ...]:
+        settings = {
+            "device": "examples.so101.desk:DeskSO101", "spec": FOLDER / f"{self.task}.json", "wait": "false",
+            "port": self.arm / "port", "scene": self.arm / "scene", "task": f"so101-{self.task}", "id": NAME,
+            "calibration_dir": self.arm / "calibration", "realtime": str(self.realtime).lower(),
+        }  # fmt: skip
+        given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        person = ("--operator", "examples.so101.person:DeskPerson")
+        return ("run", "--robot", "lerobot", *given, "--policy", str(policy), *person)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What is trained, how the arm differs, and how much is logged and compared."""
+    parser = argparse.ArgumentParser(prog="python -m examples.so101.study", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--task", choices=("reach", "push"), default="reach", help="(%(default)s)")
+    parser.add_argument("--out", type=path, required=True, help="folder")
+    add_runs(parser, [0, 1, 2, 3, 4], "run")
+    add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
+    add_numbers(parser, "--episodes", 40, 10**5, "episodes of the comparison")
+    parser.add_argument("--gap", nargs="*", default=["gain=.25", "backlash=6", "latency=.133"], metavar="KEY=VALUE",
+                        help="of the arm (%(default)s)")  # fmt: skip
+    parser.add_argument("--realtime", action="store_true", help="drive with real-time scheduling, where it is allowed")
+    add_more(parser, "--train", "`gipo fit`")
+    add_more(parser, "--post", "post-training")
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run what is not finished, and write what came out."""
+    with ThreadPoolExecutor(options.processes) as pool:
+        rows = list(pool.map(lambda seed: run_seed(options, seed), options.seeds))
+    write_table(rows, options.out / "so101.csv")
+    text = report(rows)
+    write_text(text + "\n", options.out / "so101.md")
+    print(text)
+
+
+def run_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """All stages of a seed; its row."""
+    folder = options.out / f"seed-{seed}"
+    stages = DeskStages({}, task=options.task, arm=folder / "arm", realtime=options.realtime)
+    begin = [f"--config={FOLDER / options.task}.yaml", f"--seed_everything={seed}", "--data.collector.workers=0"]
+    checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
+    policies, logs = folder / "policies", folder / "logs"
+    deployed = stages.export(checkpoint, policies / "deployed.onnx")
+    with emulated(folder / "arm", options):
+        before = stages.drive(deployed, folder / "before", options.episodes, COMPARED)
+        stages.drive(deployed, logs, options.logged, LOGGED, ["--operator-set", "help=true"])
+    stages.audit([logs, folder / "before"], policies, folder)
+    reward = f"--data.ingest.reward=examples.so101.scene.{options.task}_reward"
+    more = [reward, "--model.human_coef=1", *(f"--{each}" for each in options.post)]
+    learned = stages.post_train(folder / "post", [logs], checkpoint, policies, seed, more)
+    after_policy = stages.export(learned, folder / "learned.onnx")
+    with emulated(folder / "arm", options):
+        after = stages.drive(after_policy, folder / "after", options.episodes, COMPARED)
+    return {"seed": seed, "before": before.rate, "after": after.rate, **_of_logs(logs)}
+
+
+@contextmanager
+def emulated(folder: Path, options: argparse.Namespace) -> Iterator[None]:
+    """The arm with its gap at the ports of a folder, in a process of its own."""
+    gap = [part for each in options.gap for part in (f"--{each.partition('=')[0]}", each.partition("=")[2])]
+    words = [sys.executable, "-m", "examples.so101", str(folder), *gap, *(["--realtime"] if options.realtime else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as arm:
+        try:
+            if not arm.stdout or not arm.stdout.readline():
+                raise UserError(f"the emulated arm does not start: {' '.join(words)}")
+            yield
+        finally:
+            arm.terminate()
+
+
+def _judged(folder: Path) -> list[Any]:
+    episodes = [episode for file in files_below(folder) for episode in read_log(file).episodes]
+    return [episode for episode in episodes if episode.success is not None]
+
+
+def _of_logs(folder: Path) -> dict[str, float]:
+    """The person's share of the steps of the logs, and that of successful episodes."""
+    episodes = _judged(folder)
+    source = np.concatenate([episode["source"] for episode in episodes])
+    helped = float((source == SOURCES.index("person")).mean())
+    return {"person_share": helped, "logged": float(np.mean([bool(each.success) for each in episodes]))}
+
+
+def report(rows: Sequence[dict[str, Any]]) -> str:
+    """Every seed, and the paired difference with its interval, in Markdown."""
+    before, after = (np.array([row[name] for row in rows]) for name in ("before", "after"))
+    lines = [
+        (f"seed {row['seed']}", *(f"{row[name]:.2f}" for name in ("before", "after")),
+         f"{row['after'] - row['before']:+.2f}", f"{100 * row['person_share']:.0f} %", f"{row['logged']:.2f}")
+        for row in rows
+    ]  # fmt: skip
+    medians = [
+        f"{np.median(found):{form}}" for found, form in ((before, ".2f"), (after, ".2f"), (after - before, "+.2f"))
+    ]
+    lines.append(("median", *medians, "", ""))
+    table = markdown(("", "before", "after", "difference", "of a person in the logs", "success in the logs"), lines)
+    difference = with_interval(*paired_interval(after - before), "+.2f")
+    return f"{table}\n\nMean difference {difference}: paired, Student's 95 % interval over {len(rows)} seeds."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study that the arguments ask for; its exit code."""
+    return at_the_boundary("so101 study", lambda given: run(parser().parse_args(given)), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
