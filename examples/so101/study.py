@@ -13,6 +13,8 @@ Writes so101.csv (a row for each seed) and so101.md. A finished stage is not run
 """
 
 import argparse
+import importlib
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from examples.so101.scene import TASKS
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.once import once
+from gipo.commands.studies.pipeline.processes import Commands, tail
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.statistics import paired_interval
@@ -44,8 +47,40 @@ from robots.log import files_below, read_log
 
 FOLDER = Path(__file__).parent
 COMPARED, LOGGED = 900_000, 100_000  # seeds of goals
-ATTEMPTS = 5  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
+ATTEMPTS = 30  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
+MAINS = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
+HEAVY = ("examples.so101.desk", "gipo.commands.fit.cli", "deploy.export.artifact", "torch.export", "onnxscript",
+         "robots.session.runner")  # fmt: skip
 PATIENT = ("--deadline", "8", "--max-age", "8")  # periods: nobody stands beside this arm
+
+
+class ForkedCommands(Commands):
+    """Commands in processes that have imported what all of them need: LeRobot and torch take a quarter of a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([*MAINS.values(), *HEAVY])
+
+    def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
+        """Run one of our commands to its end; what it says goes to `output`.
+
+        Raises:
+            UserError: when it fails, with the end of what it said.
+        """
+        process = self._context.Process(target=_call, args=(MAINS[command], list(args), str(output)))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise UserError(f"`{command} {' '.join(args)}` failed; {output} ends with:\n{tail(output)}")
+
+
+def _call(module: str, args: list[str], output: str) -> None:
+    os.setsid()  # a group of its own for the scheduler, which does not have a robot pay for what trains beside it
+    with open(output, "w") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    sys.exit(importlib.import_module(module).main(args))
 
 
 @dataclass(frozen=True)
@@ -55,12 +90,10 @@ class DeskStages(Stages):
     Args:
         task: of `TASKS`, without its prefix.
         arm: folder of the emulator.
-        realtime: driver and emulator ask for real-time scheduling.
     """
 
     task: str = "reach"
     arm: Path = Path("arm")
-    realtime: bool = False
 
     def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
         """Episodes of the arm through LeRobot's driver; episode e has the goal of seed + e."""
@@ -85,7 +118,7 @@ class DeskStages(Stages):
         settings = {
             "device": "examples.so101.desk:DeskSO101", "spec": FOLDER / f"{self.task}.json", "wait": "false",
             "port": self.arm / "port", "scene": self.arm / "scene", "task": f"so101-{self.task}", "id": NAME,
-            "calibration_dir": self.arm / "calibration", "realtime": str(self.realtime).lower(),
+            "calibration_dir": self.arm / "calibration",
         }  # fmt: skip
         given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         person = ("--operator", "examples.so101.person:DeskPerson")
@@ -103,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     add_numbers(parser, "--episodes", 40, 10**5, "episodes of the comparison")
     parser.add_argument("--gap", nargs="*", default=["gain=.25", "backlash=6", "latency=.133"], metavar="KEY=VALUE",
                         help="of the arm (%(default)s)")  # fmt: skip
-    parser.add_argument("--realtime", action="store_true", help="drive with real-time scheduling, where it is allowed")
+    parser.add_argument("--realtime", action="store_true", help="the emulator goes first, where that is allowed")
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
     return parser
@@ -111,18 +144,19 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
+    commands = ForkedCommands()
     with ThreadPoolExecutor(options.processes) as pool:
-        rows = list(pool.map(lambda seed: run_seed(options, seed), options.seeds))
+        rows = list(pool.map(lambda seed: run_seed(options, seed, commands), options.seeds))
     write_table(rows, options.out / "so101.csv")
     text = report(rows)
     write_text(text + "\n", options.out / "so101.md")
     print(text)
 
 
-def run_seed(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def run_seed(options: argparse.Namespace, seed: int, commands: Commands) -> dict[str, Any]:
     """All stages of a seed; its row."""
     folder = options.out / f"seed-{seed}"
-    stages = DeskStages({}, task=options.task, arm=folder / "arm", realtime=options.realtime)
+    stages = DeskStages({}, commands=commands, task=options.task, arm=folder / "arm")
     begin = [f"--config={FOLDER / options.task}.yaml", f"--seed_everything={seed}", "--data.collector.workers=0"]
     checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
     policies, logs = folder / "policies", folder / "logs"
