@@ -34,20 +34,14 @@ SPACES = VLASpaces(
 RANK = 32
 
 
-def run(large: bool = True, **smaller: int) -> dict[str, Any]:
-    """Figures of both models; batches are of one decision, 8 actions of 7 dimensions.
-
-    Args:
-        large: whether to lay out the larger one, too.
-        smaller: arguments of `models.smolvlm`, where a smaller one will do.
-    """
+def run() -> dict[str, Any]:
+    """Figures of both models; batches are of one decision, 8 actions of 7 dimensions."""
     with tempfile.TemporaryDirectory() as name:
-        folder = models.save(models.smolvlm(**smaller), Path(name))
+        folder = models.save(models.smolvlm(), Path(name))
         command = [sys.executable, "-m", "benchmarks.vision.size", str(folder)]
         small = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     figures = {f"smolvlm_{name}": value for name, value in small.items()}
-    if large:
-        figures |= {f"llava_7b_{name}": value for name, value in _laid_out().items()}
+    figures |= {f"llava_7b_{name}": value for name, value in _laid_out().items()}
     return figures | {"ok": small["computed_gib"] <= small["peak_gib"]}  # what is not counted only adds
 
 
@@ -116,10 +110,10 @@ def _laid_out() -> dict[str, Any]:
     return found
 
 
-def _measured(folder: str) -> dict[str, Any]:
-    """SmolVLM, for real: in a process of its own, whose peak is its own."""
+def measured(folder: Path) -> dict[str, Any]:
+    """What the model in a folder takes, for real; the peak is that of this process since it began."""
     torch.manual_seed(0)
-    policy = _policy(folder)
+    policy = _policy(str(folder))
     optimizer = torch.optim.Adam([value for value in policy.parameters() if value.requires_grad], 1e-4)
     seen, latent = _seen(1), torch.zeros(1, *SPACES.decision, dtype=torch.int64)
     found, times = {}, []
@@ -139,4 +133,4 @@ def _measured(folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measured(sys.argv[1])))
+    print(json.dumps(measured(Path(sys.argv[1]))))
