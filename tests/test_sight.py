@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,10 @@ def test_a_policy_that_sees_is_post_trained_on_its_logs_and_exported(seeing: See
         (row,) = csv.DictReader(file)
     assert (row["version"], float(row["ess"])) == ("7", pytest.approx(1, abs=1e-3))
     assert int(row["elements"]) == 2 * int(row["steps"])
+    with open(tmp_path / "run" / "staleness_tokens.csv") as file:
+        tokens = list(csv.DictReader(file))
+    assert [(int(each["chunk_step"]), int(each["dimension"])) for each in tokens] == list(product(range(4), range(2)))
+    assert sum(int(each["elements"]) for each in tokens) == int(row["elements"])
 
 
 def test_a_crashed_run_resumes_bit_for_bit(seeing: Seeing, tmp_path: Path) -> None:

@@ -97,6 +97,34 @@ def staleness_report(
     ]
 
 
+@torch.no_grad()
+def token_report(
+    log_ratio: Tensor, used: Tensor, version: Tensor, learner_version: int, objective: Objective,
+    log_prob: Tensor | None = None,
+) -> list[dict[str, float]]:  # fmt: skip
+    """What is left of each token of a decision on chunks, all versions together: a row for each step and dimension.
+
+    Args:
+        log_ratio: x [N, H, D] of the policy at hand to the one that acted, nats.
+        used: [N, H] bool; False where the policy did not choose the action.
+        version: learner version of the policy that acted [N].
+        learner_version: of the policy at hand.
+        objective: whose trust weights count.
+        log_prob: log π(a|s) [N, H, D] of tokens, nats; None of a density.
+    """
+    rows = []
+    for step in range(log_ratio.shape[1]):
+        chosen = used[:, step]
+        x, age = log_ratio[chosen, step].float(), learner_version - version[chosen]
+        finite = torch.isfinite(x)
+        weight, u = _terms(objective, x, finite, age, None if log_prob is None else log_prob[chosen, step].float())
+        for dimension in range(x.shape[-1]):
+            kept = finite[:, dimension]
+            spread = _spread(*(part[kept, dimension] for part in (x, weight, u)))
+            rows.append({"chunk_step": step, "dimension": dimension, "elements": int(kept.sum()), **spread})
+    return rows
+
+
 def _spread(x: Tensor, weight: Tensor, u: Tensor) -> dict[str, float]:
     """Figures of log-ratios, trust weights and contributions [N]; of none at all, what says that nothing is known."""
     if not x.numel():

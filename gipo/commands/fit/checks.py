@@ -5,6 +5,7 @@ from typing import Any
 
 from datamodules.envs import metaworld
 from datamodules.replay.values import log_ratios
+from gipo.callbacks.plots import write_table
 from gipo.commands import staleness
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
@@ -64,6 +65,8 @@ def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
 def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -> None:
     """Say what the logs can teach this policy, and keep it as `staleness.csv`; refuse them when it is too little.
 
+    Of a policy over chunks, `staleness_tokens.csv` has a row for every token of a decision.
+
     Args:
         model: with its policy.
         data: data module with logs.
@@ -95,3 +98,6 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     staleness.refuse_unsupported(rows, data.min_ess, names)
     if speaks:
         staleness.write_csv(rows, names, folder / "staleness.csv")
+        if used.ndim > 1:
+            acted = frames["policy_version"], int(policy.version)
+            write_table(staleness.token_report(x, used, *acted, objective, log_prob), folder / "staleness_tokens.csv")

@@ -1,20 +1,25 @@
 """Logs of cameras that were spoilt: they are refused by name, or what is good of them is learned from."""
 
+import os
 import random
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datamodules.ingest import IngestOptions, Store, ingest
+from datamodules.ingest import IngestOptions, Store, ingest, load_store
 from datamodules.replay.decisions import decisions_of
 from datamodules.replay.sight import Sight
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, verify
 from robots.review.audit import audit
+from tests.datamodules.ingest.builders import assert_equal_frames
+from tests.datamodules.ingest.test_store import forked
 from tests.robots.log.test_log import mutate
 from tests.sight import TASK, Seeing, make_seeing
 
@@ -172,3 +177,46 @@ def test_spoilt_logs_of_cameras_are_refused_or_learned_from(seeing: Seeing, tmp_
 @pytest.mark.campaign
 def test_1000_spoilt_logs_of_cameras(seeing: Seeing, tmp_path: Path) -> None:
     assert fates(seeing, tmp_path, range(1000)) == {True, False}
+
+
+def killed(seeing: Seeing, folder: Path, times: int) -> None:
+    """Ingests of two camera logs that are killed leave nothing half made, and the next one makes the whole store."""
+    logs = [seeing.log(folder / f"{video or 'png'}.mcap", episodes=20, video=video) for video in ("", "h264")]
+    options = {"policies": seeing.folder, "workers": 1, "audit": 1.0}
+    # The first time in a process takes longer than any other.
+    for cache in ("warm", "whole"):
+        began = time.monotonic()
+        whole = ingest(logs, IngestOptions(cache=folder / cache, **options), progress=False)  # type: ignore[arg-type]
+    duration, chance = time.monotonic() - began, random.Random(times)
+    made, interrupted = folder / "cache", 0
+    for _ in range(times):
+        child = forked(lambda: ingest(logs, IngestOptions(cache=made, **options), progress=False))  # type: ignore[arg-type]
+        until = time.monotonic() + 20
+        while not list(made.glob("*.partial")) and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.6) * duration)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left = [each for each in made.iterdir() if each.is_dir()] if made.exists() else []
+        interrupted += any(each.suffix == ".partial" for each in left)
+        for each in left:
+            if each.suffix != ".partial":
+                assert_equal_frames(load_store(each), whole)
+                shutil.rmtree(each)
+    assert interrupted
+    again = ingest(logs, IngestOptions(cache=made, **options), progress=False)  # type: ignore[arg-type]
+    assert again.facts == whole.facts
+    assert_equal_frames(again, whole)
+    assert again.album is not None
+    assert whole.album is not None
+    numbers = whole.frames["picture"].numpy()
+    np.testing.assert_array_equal(again.album[numbers], whole.album[numbers])
+
+
+def test_killed_ingests_of_camera_logs_leave_nothing_half_made(seeing: Seeing, tmp_path: Path) -> None:
+    killed(seeing, tmp_path, 2)
+
+
+@pytest.mark.campaign
+def test_20_killed_ingests_of_camera_logs(seeing: Seeing, tmp_path: Path) -> None:
+    killed(seeing, tmp_path, 20)

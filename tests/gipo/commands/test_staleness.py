@@ -18,6 +18,7 @@ from gipo.commands.staleness import (
     refuse_unsupported,
     staleness_report,
     text,
+    token_report,
     write_csv,
 )
 from gipo.common.errors import UserError
@@ -176,3 +177,14 @@ def test_probabilities_are_given_where_there_are_some() -> None:
     rows = staleness_report(X, USED, POLICY, VERSION, 10, DPPO(delta=0.1), log_prob)
     # the newer: x of 0 and log 2 are π = ½ of μ = ½ and ¼; −log 2 and log 4 of 1 and ⅛: each masked for one sign of A
     assert rows[1].weight == pytest.approx((1 + 0.5 + 0.5 + 0.5) / 4)
+
+
+def test_tokens_of_a_chunk_are_told_apart() -> None:
+    """Two dimensions, of which the second drifts with the step of the chunk."""
+    drift = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    used = torch.ones(4, 3, dtype=torch.bool)
+    used[0, 2] = False
+    rows = token_report(drift.expand(4, 3, 2), used, torch.zeros(4, dtype=torch.int64), 1, GIPO(sigma=1.0))
+    found = [(row["chunk_step"], row["dimension"], row["elements"], row["log_ratio_p50"]) for row in rows]
+    assert found == [(0, 0, 4, 0), (0, 1, 4, 0), (1, 0, 4, 0), (1, 1, 4, 1), (2, 0, 3, 0), (2, 1, 3, 2)]
+    assert rows[5]["weight"] < rows[3]["weight"] < rows[1]["weight"] == 1
