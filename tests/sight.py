@@ -9,6 +9,7 @@ import torch
 
 from datamodules.vla import ToyVLA
 from deploy.export.artifact import export
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
@@ -73,10 +74,16 @@ class Seeing:
         return [self.folder / "a.mcap", self.folder / "b.mcap"]
 
     def log(
-        self, path: Path, episodes: int = 4, seed: int = 0, operator: Operator | None = None, **options: Any
+        self,
+        path: Path,
+        episodes: int = 4,
+        seed: int = 0,
+        operator: Operator | None = None,
+        policy: ActingPolicy | None = None,
+        **options: Any,
     ) -> Path:
         """Another log of its policy on the toy robot, in episodes of 12 steps unless `options` say so."""
-        policy = OnnxPolicy.load(self.artifact)
+        policy = policy or OnnxPolicy.load(self.artifact)
         robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8))
         settings: dict[str, Any] = {
             "video": "",

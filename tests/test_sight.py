@@ -16,18 +16,20 @@ from datamodules.replay.logs import Logs
 from datamodules.replay.sight import Sight
 from datamodules.replay.values import log_ratios
 from deploy.export.artifact import export
+from deploy.export.checkpoint_policy import CheckpointPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
+from gipo.vla.observations import VLASpaces
 from robots.log import read_log
 from robots.people.operator import Operator
 from tests.crash import crash
 from tests.fingerprint import fingerprints
 from tests.offline import fit_args
 from tests.robots.people.people import FakeOperator
-from tests.sight import INSTRUCTION, TASK, Seeing, make_seeing, rows_seen
+from tests.sight import INSTRUCTION, TASK, Seeing, make_seeing, rows_seen, save
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 CHUNK, STEPS = 4, 12
@@ -159,3 +161,32 @@ def test_what_does_not_fit_together_is_named(seeing: Seeing) -> None:
         Sight(store, replace(TASK.spaces(TASK.make(1, 0)), image=(3, 8, 8)))(
             logs_of(seeing).frames(policy, True)["observation"]
         )
+
+
+def test_a_pretrained_model_with_adapters_learns_from_its_logs(tmp_path: Path) -> None:
+    """It is too large for an artifact: its checkpoint acts, audits its own log, and is post-trained on it."""
+    pytest.importorskip("peft", reason="the extra `vla`")
+    from gipo.vla.huggingface import HuggingFaceNetworks
+    from gipo.vla.openvla import VocabTailPolicy
+    from tests.gipo.vla.builders import save_model
+
+    def network(spaces: VLASpaces, outputs: int) -> HuggingFaceNetworks:
+        return HuggingFaceNetworks(spaces, outputs, str(pretrained), rank=2, dtype="float32")
+
+    pretrained, seeing = save_model(tmp_path / "model"), Seeing(tmp_path / "robot")
+    seeing.folder.mkdir()
+    torch.manual_seed(0)
+    save(VocabTailPolicy(TASK.spaces(TASK.make(1, 0)), network=network, bins=16), seeing.checkpoint)
+    log = seeing.log(tmp_path / "robot" / "a.mcap", policy=CheckpointPolicy(seeing.checkpoint))
+    run = tmp_path / "run"
+    main(arguments(run, seeing, log, data__iterations=2, data__ingest__audit=1.0, data__ingest__policies=seeing.folder))
+    before, after = (
+        policy_from(load_checkpoint(path)) for path in (seeing.checkpoint, run / "checkpoints" / "last.ckpt")
+    )
+    moved = {name for name, value in after.named_parameters() if not torch.equal(value, before.get_parameter(name))}
+    learned = {name for name, value in after.named_parameters() if value.requires_grad}
+    assert moved <= learned
+    assert any("lora_B" in name for name in moved)
+    with open(run / "staleness.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["ess"]) == pytest.approx(1, abs=1e-3)
