@@ -1,4 +1,7 @@
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -6,6 +9,27 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.lerobot.arm import Desk
+
+# Read when LeRobot is imported: where data sets lie that are named by `user/name`, and that nobody is asked for others.
+HOME = Path(tempfile.mkdtemp(prefix="lerobot-home-"))
+os.environ |= {"HF_LEROBOT_HOME": str(HOME), "HF_HUB_OFFLINE": "1", "HF_HOME": str(HOME / "hub")}
+
+
+@pytest.fixture
+def home() -> Path:
+    """Where LeRobot keeps data sets."""
+    return HOME
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`command("lerobot_edit_dataset", "--repo_id", …)`: one of LeRobot's own, in this process."""
+
+    def run(name: str, *options: str) -> None:
+        monkeypatch.setattr("sys.argv", [name, *options])
+        import_module(f"lerobot.scripts.{name}").main()
+
+    return run
 
 
 @pytest.fixture

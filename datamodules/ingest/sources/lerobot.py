@@ -30,6 +30,9 @@ LATER = {field.name: field.lerobot for field in COLUMNS if field.lerobot and fie
 FOREIGN = {"observation": STATE, "action": ACTION}
 FLAGS = {name: f"next.{name}" for name in ("terminated", "truncated", "done", "success")}
 OPTIONAL = {field.name: field.name for field in COLUMNS if field.foreign} | {"reward": "next.reward", **FLAGS}
+# What an export of ours still says when its sidecar is gone, as after LeRobot's own edits, and what our plugin records.
+OURS = {field.name: field.lerobot for field in COLUMNS if field.lerobot.startswith("policy.") and field.name != "step"}
+SAID = "episode.success"  # of every frame: 1, 0, or −1 where nobody said
 FRAME = {"episode_index": "episode_index", "frame_index": "frame_index"}
 Columns = dict[str, np.ndarray]
 
@@ -82,7 +85,7 @@ class LeRobotSource(Dataset):
     def _foreign(self, rate: float, pictures: PictureWriter) -> Iterator[Raw]:
         there: set[str] = set()
         videos = self._videos()
-        for columns in self._recorded(FOREIGN, OPTIONAL):
+        for columns in self._recorded(*_named(read_info(self.path)["features"])):
             where = f"{self.path}, episode {int(columns['episode_index'][0])}"
             there = set(columns)
             yield Raw(where, partial(_seen, columns, rate, videos, pictures))
@@ -135,6 +138,13 @@ class LeRobotSource(Dataset):
                             yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, "Parquet", error) from error
+
+
+def _named(features: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """What must be read of somebody's dataset, and what may be there, by the store's names."""
+    ours = {name: theirs for name, theirs in OURS.items() if theirs in features}
+    wanted = {**FOREIGN, "sent_action": ACTION, "action": ours.pop("action")} if "action" in ours else FOREIGN
+    return wanted, {**OPTIONAL, **ours, "said": SAID}
 
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:
@@ -204,11 +214,12 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
         raise UserError(f"step {int(np.argmax(terminated | truncated))}: the episode is done and yet goes on")
     kept = length if terminated[-1] else length - 1
     observation = columns["observation"]
-    rows = without_half({name: columns[name] for name in OPTIONAL if name in columns and name not in FLAGS}) | {
+    more = {name: columns[name] for name in {**OPTIONAL, **OURS} if name in columns and name not in FLAGS}
+    rows = without_half(more) | {
         "observation": observation,
         "next_observation": np.concatenate([observation[1:], observation[-1:]]),
         "action": columns["action"],
-        "sent_action": columns["action"],
+        "sent_action": columns.get("sent_action", columns["action"]),
         "step": columns["frame_index"],
         "terminated": terminated,
         "truncated": (np.arange(length) == kept - 1) & ~terminated,
@@ -216,6 +227,8 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
     if "valid" in rows:
         rows["valid"] = flags(OPTIONAL["valid"], rows["valid"], length)
     success = bool(known["success"].any()) if "success" in known else None
+    if "said" in columns and columns["said"][0] in (0, 1):
+        success = bool(columns["said"][0])
     return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
 
 
@@ -252,7 +265,8 @@ def _taken(there: set[str], info: Mapping[str, Any], camera: str | None) -> Iter
         yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
     if int(info.get("total_tasks") or 1) > 1 and camera is None:
         yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
-    known = {*FOREIGN.values(), *OPTIONAL.values(), *FRAME.values(), "timestamp", "index", "task_index", camera}
+    known = {*FOREIGN.values(), *OPTIONAL.values(), *OURS.values(), *FRAME.values(), SAID, camera}
+    known |= {"timestamp", "index", "task_index", "policy.step", "policy.proposed_action"}
     if unread := sorted(set(info["features"]) - known):
         yield f"not read: {', '.join(unread)}"
 

@@ -76,6 +76,21 @@ def test_an_export_of_the_first_format_is_read_by_its_own_rows(token: OnnxPolicy
         store_of(tmp_path / "minari", cache=tmp_path / "cache", policies=folder)
 
 
+def test_an_export_whose_sidecar_is_gone_says_all_but_what_followed_the_last_step(
+    token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    """LeRobot's edit commands write data sets of their own, without it."""
+    log = write_log(tmp_path / "a.mcap", [token], (4, 6))
+    export([log], "lerobot", tmp_path / "d")
+    whole = store_of(tmp_path / "d", cache=tmp_path / "cache", policies=folder).frames
+    (tmp_path / "d" / "meta" / "gipo.json").unlink()
+    found = store_of(tmp_path / "d", cache=tmp_path / "cache", audit=0.0).frames
+    rest = whole[~whole["next", "truncated"].flatten()]  # nothing follows a termination
+    assert len(found) == len(rest) > 4
+    for key in ("action", "sent_action", "latent", "log_prob", "policy_version", "valid", "source", "success"):
+        assert found[key].numpy().tobytes() == rest[key].numpy().tobytes(), key
+
+
 @pytest.mark.parametrize("kind", ["lerobot", "minari"])
 def test_an_export_older_than_a_field_has_its_default(
     kind: str, token: OnnxPolicy, folder: Path, tmp_path: Path
