@@ -1,7 +1,7 @@
 """The LightningModule: it only optimises. Environments, buffers and files are other rooms' business."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,10 +16,13 @@ from gipo.learning.anchor import Anchor
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
+from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.objectives import GIPO, Objective, k3
 from gipo.policies import PolicyFactory
+
+OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 
 
 class GIPOModule(UpdatingModule):
@@ -56,6 +59,8 @@ class GIPOModule(UpdatingModule):
         lr_warmup: iterations of linear warm-up; the first already learns.
         lr_final: fraction of the learning rate that the cosine decay ends at; 1 keeps it constant.
         max_grad_norm: gradient clip, for the policy and the critic each.
+        micro_batch: transitions that are computed at once: the gradient of a batch is added up over its parts, in the
+            memory that one of them takes; null for the whole batch.
         optimizer: optimizer class and its options, beside the learning rate.
         compile: compile the losses (`torch.compile`), which takes a minute at the first update.
         cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
@@ -85,9 +90,8 @@ class GIPOModule(UpdatingModule):
         lr_warmup: int = 1,
         lr_final: float = 1.0,
         max_grad_norm: float = 1.0,
-        optimizer: Callable[[list[nn.Parameter]], Optimizer] = lambda parameters: AdamW(
-            parameters, weight_decay=0.0, fused=True
-        ),
+        micro_batch: int | None = None,
+        optimizer: OptimizerFactory = lambda parameters: AdamW(parameters, weight_decay=0.0, fused=True),
         compile: bool = False,
         cuda_graphs: bool = False,
     ):
@@ -96,11 +100,11 @@ class GIPOModule(UpdatingModule):
             policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
         )
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
-        self.kl_coef, self.anchor = kl_coef, Anchor(kl_coef, kl_target)
         self.register_buffer("objective_memory", objective.memory())
+        self.kl_coef, self.anchor = kl_coef, Anchor(kl_coef, kl_target)
         self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
-        self.human_coef = human_coef
         self.normalise_advantages, self.reuse, self.actor_every = normalise_advantages, reuse, actor_every
+        self.human_coef, self.micro_batch = human_coef, micro_batch
         self._refuse_bad_options()
         self._choose_terms(compile)
 
@@ -133,6 +137,12 @@ class GIPOModule(UpdatingModule):
                 f"model.objective={type(self.objective).__name__} weighs a batch as a whole, which {ranks.count()} "
                 "learners share; train with trainer.devices=1, or with another objective"
             )
+        half = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if self.micro_batch and (half or ranks.count() > 1):
+            raise UserError(
+                "model.micro_batch adds up the gradients of one learner, in float32 or bfloat16; leave it out with "
+                "trainer.precision=16-mixed, and with several learners, each of which has a part of the batch"
+            )
         if self.cuda_graphs and self.device.type != "cuda":
             raise UserError(
                 f"model.cuda_graphs=true needs a CUDA device and the learner is on {self.device}; "
@@ -156,7 +166,8 @@ class GIPOModule(UpdatingModule):
             every = zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True)
             for batch, valid, advantage, age in every:
                 samples = Samples(valid, advantage, age, self._behaviour_entropy(batch))
-                self._learn(batch, samples, iteration, warming_up)
+                learn = self._learn_in_parts if self.micro_batch else self._learn
+                learn(batch, samples, iteration, warming_up)
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)
@@ -205,6 +216,38 @@ class GIPOModule(UpdatingModule):
                 iteration.keep(f"grad_norm/{name}", norm)
         iteration.add_values(value, target, executed)
 
+    def _learn_in_parts(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
+        """Reuse one batch [B], of which `micro_batch` transitions are computed at a time."""
+        assert self.micro_batch is not None
+        parts = parts_of(batch, samples, self.micro_batch)
+        for index in range(self.reuse):
+            acts = index % self.actor_every == 0 and not critic_only
+            values: list[Tensor] = []
+            losses = self._losses_of(parts, iteration, values, index if acts else None)
+            for name, norm in self.update(next(losses), losses).items():
+                iteration.keep(f"grad_norm/{name}", norm)
+        iteration.add_values(torch.cat(values), batch["value_target"], batch.get("executed", None))
+
+    def _losses_of(
+        self, parts: Sequence[MicroBatch], iteration: Iteration, values: list[Tensor], index: int | None
+    ) -> Iterator[dict[str, Tensor]]:
+        """Losses of the parts of a batch, which is reused for the time `index`; None where the critic learns alone."""
+        for part in parts:
+            losses = {}
+            if index is None:
+                with torch.no_grad():
+                    features = self.policy.encode(part.batch["observation"])
+            else:
+                terms = self._terms(part.batch, part.samples)
+                iteration.add(terms, part.samples.advantage, part.samples.age)
+                losses["policy"] = part.policy * terms.loss / math.sqrt(index + 1)
+                features = terms.features.detach()
+            target, executed = part.batch["value_target"], part.batch.get("executed", None)
+            value, loss = self._value_terms(self.policy, features, target, executed)
+            values.append(value.detach())
+            iteration.keep("loss/value", loss)
+            yield losses | {"value": self.value_coef * part.value * loss}
+
     def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:
         """The loss for doing otherwise than persons did, scalar."""
         loss, persons, every = imitation(terms.log_ratio, batch["log_prob"], batch["source"], terms.surrogate.used)
@@ -236,6 +279,8 @@ class GIPOModule(UpdatingModule):
             state["objective_memory"] = found if found is not None and found.shape == own.shape else own.clone()
 
     def _refuse_bad_options(self) -> None:
+        if self.micro_batch is not None:
+            refuse_whole(self.micro_batch, self.objective, self.human_coef)
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
         not_negative = (
             "kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",

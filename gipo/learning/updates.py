@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -113,11 +113,13 @@ class UpdatingModule(PolicyModule):
         progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def update(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def update(self, losses: Mapping[str, Tensor], more: Iterable[Mapping[str, Tensor]] = ()) -> dict[str, Tensor]:
         """One optimizer step of each head that has a loss, or none where its gradient is not finite.
 
         Args:
             losses: scalars by the names of `HEADS`.
+            more: further ones of the same heads, whose gradients are added; each is asked for when the one before it
+                has been, so that what it was computed with need not be there at once.
 
         Returns:
             Of each, the gradient norm before clipping.
@@ -131,7 +133,8 @@ class UpdatingModule(PolicyModule):
         for parameter in itertools.chain(*parameters.values()):
             parameter.grad = None
         # ∇(L_policy + L_value) is the gradient of each to its own parameters.
-        self.manual_backward(sum(losses.values()))  # type: ignore[arg-type]
+        for some in itertools.chain([losses], more):
+            self.manual_backward(sum(some.values()))  # type: ignore[arg-type]
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         totals = {name: _total_norm(some) for name, some in parameters.items()}
         norms = {name: whole(total) / scale for name, total in totals.items()}

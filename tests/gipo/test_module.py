@@ -139,6 +139,29 @@ def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch
     assert all(map(torch.equal, parameters(together), parameters(fit(data, **options))))
 
 
+@pytest.mark.parametrize("size", [1, 5, BATCH, 2 * BATCH])
+def test_gradients_of_parts_add_up_to_that_of_the_batch(size: int) -> None:
+    data, options = batches(3), {"reuse": 3, "actor_every": 2, "max_grad_norm": 0.5, "entropy_coef": 0.01}
+    whole, parts = (fit(data, micro_batch=part, **options) for part in (None, size))
+    for ours, theirs in zip(parameters(parts), parameters(whole), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    assert whole.trainer.logged_metrics.keys() == parts.trainer.logged_metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"micro_batch": 0}, r"model\.micro_batch must be at least 1, got 0"),
+        ({"human_coef": 1.0}, r"cannot be used with model\.human_coef"),
+        ({"objective": M2PO()}, "M2PO weighs a batch as a whole"),
+        ({"objective": AdaptiveGIPO()}, "AdaptiveGIPO weighs a batch as a whole"),
+    ],
+)
+def test_what_weighs_a_batch_as_a_whole_has_no_parts(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        GIPOModule(**{"micro_batch": 4} | options)
+
+
 class Listening(Callback):
     """Counts what it is told of updates."""
 

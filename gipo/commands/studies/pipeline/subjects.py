@@ -41,7 +41,7 @@ SAWYER = Subject(RealityGap, ("action_offset=.25",), {"late": ("delay=36", "fric
 AT_ONCE = ("--data.estimator.gamma=0", "--data.estimator.lam=0")
 TOY = Subject(
     ToyGap,
-    ("action_gain=.6", "shift_x=.2", "light=.8", "colour=.2"),
+    ("action_gain=.8", "shift_x=.3", "light=.8", "colour=.2"),
     train=(
         "--config=toy_vla.yaml", "--data.task.init_args.shown=image", "--data.rounds=24", "--model.policy.bins=16",
         *AT_ONCE,
