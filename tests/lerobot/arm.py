@@ -1,7 +1,7 @@
 """An SO-101 whose six servos are emulated on a pseudo-terminal: what LeRobot's own driver needs to run, and ours."""
 
 import json
-from dataclasses import asdict
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Desk:
 
     def __init__(self, folder: Path, faults: Faults | None = None):
         self.folder = folder
+        sys.setswitchinterval(0.0005)  # a busy thread lets that of the bus go on: servos do not wait
         self.servos: Line = line()
         self.port = Port(self.servos, str(folder / "arm"), faults)
         calibration = {
@@ -63,15 +64,13 @@ class Desk:
         return [servo.get("Torque_Enable") for servo in self.servos.servos]
 
 
-def make_artifact(path: Path, family: str = "gaussian", seed: int = 0) -> Path:
-    """A policy for the arm, with weights of `seed`."""
-    torch.manual_seed(seed)
+def make_artifact(path: Path, family: str = "gaussian", names: tuple[str, ...] = NAMES) -> Path:
+    """A policy for the arm, with random weights."""
+    torch.manual_seed(0)
     kind: type[Policy] = {"token": TokenPolicy, "gaussian": GaussianPolicy}[family]
     policy = kind(Spaces(6, LOW, HIGH), network=lambda i, o: SeparateNetworks(i, o, hidden=(32, 32)))
     policy.version.fill_(3)
-    spec = asdict(SPEC)
-    interface = {key: list(spec[key]) for key in
-                 ("observation_names", "observation_units", "action_names", "action_units")}  # fmt: skip
+    interface = {"observation_names": names, "observation_units": UNITS, "action_names": names, "action_units": UNITS}
     recorded = {
         "format": 1,
         "policy": policy.description(),

@@ -16,7 +16,8 @@ from tests.pythons import interpreter
 
 FOLDER = Path(__file__).parent
 REQUIREMENTS = FOLDER / "requirements.txt"
-INPUTS = [ROOT / "pyproject.toml", ROOT / "constraints.txt", REQUIREMENTS]
+PLUGIN = ROOT / "examples" / "lerobot_policy_gipo"
+INPUTS = [ROOT / "pyproject.toml", ROOT / "constraints.txt", REQUIREMENTS, PLUGIN / "pyproject.toml"]
 TORCH = "2.13.0"
 OURS = ["-e", ".[train,export,so101]", f"torch=={TORCH}", "pytest", "pytest-timeout"]
 
@@ -31,7 +32,7 @@ def install(python: Path, environment: Path) -> Path:
     subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
     pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     subprocess.run([*pip, "-c", "constraints.txt", *OURS], cwd=ROOT, check=True)
-    subprocess.run([*pip, "--no-deps", "-r", REQUIREMENTS], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-deps", "-r", REQUIREMENTS, "-e", PLUGIN], cwd=ROOT, check=True)
     if subprocess.run([own, "-c", "import torchvision"], stderr=subprocess.DEVNULL).returncode:
         # A torch for CPUs alone, from a local folder, with a torchvision that is built for the registry's torch.
         print(f"torchvision was not built for the torch that was found; installing torch {TORCH} anew", flush=True)
