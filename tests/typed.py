@@ -161,6 +161,17 @@ def builds(line: str) -> None:
         assert not word.startswith("examples/") or (ROOT / word / "CMakeLists.txt").exists()
 
 
+def exists(line: str) -> None:
+    """A module of the examples that there is."""
+    module = ROOT / line.split()[2].replace(".", "/")
+    assert (module / "__main__.py").exists() or module.with_suffix(".py").exists()
+
+
+def configures(line: str) -> None:
+    """A configuration that comes with the package."""
+    assert (ROOT / "gipo" / "configs" / shlex.split(line)[shlex.split(line).index("--config") + 1]).exists()
+
+
 def nothing(line: str) -> None:
     """Another program's business."""
 
@@ -184,6 +195,12 @@ NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
     r"--operator (keyboard|gamepad)": ("needs a person; tests type at a terminal, and press a device's buttons", helps),
     r"^gipo-deploy serve": ("answers until it is ended; a test starts it, asks it and ends it", parses),
     r"^gipo-robot run --policy \S+:\d+": ("asks that server; the same test types it", parses),
+    r"^python -m examples\.so101": ("servos that answer until they are ended, or hours; its own tests run it", exists),
+    r"examples\.so101\.desk": ("needs LeRobot beside this package; tests of that environment drive it", parses),
+    r"desk/taught": (
+        "needs what the real lerobot-record writes; a test of that environment records and clones",
+        configures,
+    ),
     r"^(\. |pre-commit )": ("the reader's own shell and clone", nothing),
     r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
     r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),

@@ -5,7 +5,7 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from examples.so101.model import TIP, model
-from examples.so101.scene import DRIVEN, SPEED, TASKS, Task
+from examples.so101.scene import DRIVEN, RATE, SPEED, TASKS, Task
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.people.operator import Operator, Said
@@ -83,7 +83,7 @@ class DeskPerson(Operator):
     def begin(self) -> None:
         """An episode begins: nothing is seen yet."""
         self._away: list[float] = []
-        self._seen_ns = -1
+        self._began_ns, self._seen_ns = 0, -1
         self._engaged = self._done = self._told = False
 
     def action(self, observation: Observation) -> np.ndarray:
@@ -91,6 +91,7 @@ class DeskPerson(Operator):
         values = np.asarray(observation.values, float)
         if observation.time_ns != self._seen_ns:  # the same one is shown until there is another
             self._seen_ns = observation.time_ns
+            self._began_ns = self._began_ns or observation.time_ns
             self._away.append(float(self.task.distance(values)))
             self._done |= self.task.done(values)
             self._engaged = self._help and not self._done and (self._engaged or self._stalls())
@@ -102,7 +103,8 @@ class DeskPerson(Operator):
 
     def said(self) -> Said | None:
         """Success when the task is done, or failure when there is no time left, once."""
-        if self._told or not (self._done or len(self._away) >= self.task.steps - 2):
+        passed = (self._seen_ns - self._began_ns) / 1e9  # by the clock: who is busy does not see every tick
+        if self._told or not (self._done or passed >= (self.task.steps - 4) / RATE):
             return None
         self._told = True
         return Said(success=self._done)

@@ -47,7 +47,7 @@ from robots.log import files_below, read_log
 
 FOLDER = Path(__file__).parent
 COMPARED, LOGGED = 900_000, 100_000  # seeds of goals
-ATTEMPTS = 30  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
+ATTEMPTS = 100  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
 MAINS = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 HEAVY = ("examples.so101.desk", "gipo.commands.fit.cli", "deploy.export.artifact", "torch.export", "onnxscript",
          "robots.session.runner")  # fmt: skip
@@ -111,7 +111,7 @@ class DeskStages(Stages):
                     if attempt == ATTEMPTS - 1:
                         raise
 
-        once(folder, "drive", (*words, str(episodes)), drive, fresh=True)
+        once(folder, "drive", (*words, str(episodes)), drive)  # what was driven before it was stopped is kept
         return robot_score(folder, episodes)
 
     def _words(self, policy: Path) -> tuple[str, ...]:

@@ -103,14 +103,19 @@ def spec() -> RobotSpec:
                      (MEASURED,) * len(NAMES), RATE)  # fmt: skip
 
 
-def make_policy(path: Path) -> None:
-    """A random policy for the follower."""
+def make_policy(
+    path: Path, observations: tuple[str, ...] = NAMES, actions: tuple[str, ...] = NAMES,
+    units: tuple[tuple[str, ...], tuple[str, ...]] = (UNITS, UNITS), low: tuple[float, ...] = LOW,
+    high: tuple[float, ...] = HIGH,
+) -> None:  # fmt: skip
+    """A random policy, for the follower unless other names are given."""
     torch.manual_seed(0)
-    policy = TokenPolicy(Spaces(6, LOW, HIGH), network=lambda i, o: SeparateNetworks(i, o, hidden=(32, 32)))
+    size = len(observations)
+    policy = TokenPolicy(Spaces(size, low, high), network=lambda i, o: SeparateNetworks(i, o, hidden=(32, 32)))
     assert policy.normaliser is not None
-    policy.normaliser.update(torch.randn(100, 6) * 20)
-    interface = {"observation_names": list(NAMES), "observation_units": list(UNITS), "action_names": list(NAMES),
-                 "action_units": list(UNITS), "control_rate_hz": RATE}  # fmt: skip
+    policy.normaliser.update(torch.randn(100, size) * 20)
+    interface = {"observation_names": list(observations), "observation_units": list(units[0]),
+                 "action_names": list(actions), "action_units": list(units[1]), "control_rate_hz": RATE}  # fmt: skip
     recorded = {"format": 1, "policy": policy.description(), "task": "so101", "interface": interface}
     weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
     torch.save({"gipo": recorded, "state_dict": weights}, path.with_suffix(".ckpt"))
