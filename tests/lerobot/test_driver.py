@@ -19,7 +19,7 @@ from robots.drivers.lerobot import LeRobotRobot
 from robots.drivers.lerobot_devices import make_device
 from robots.log import read_log
 from robots.review.audit import audit, policies_in
-from tests.lerobot.arm import JOINTS, RATE, SPEC, Desk
+from tests.lerobot.arm import JOINTS, RATE, SPEC, Desk, wait_longer
 
 ARM = ["--robot", "lerobot", "--device", "so101_follower", "--config", "arm.yaml", "--spec", "arm.json"]
 
@@ -33,7 +33,10 @@ def robot(**fields: Any) -> LeRobotRobot:
     return LeRobotRobot(make_device("so101_follower", "arm.yaml", **fields), SPEC)
 
 
-def test_an_episode_by_its_name(desk: Desk, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_episode_by_its_name(
+    desk: Desk, artifact: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_longer(monkeypatch)
     assert run(artifact, "--deadline", "30", "--max-age", "30") == 0, capsys.readouterr().err
     (path,) = Path("logs").glob("*.mcap")
     found = read_log(path)

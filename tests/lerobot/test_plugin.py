@@ -20,7 +20,7 @@ from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pipeline import ingest
 from deploy.runtime.policy import OnnxPolicy
 from robots.review.audit import log_prob_difference
-from tests.lerobot.arm import NAMES, Desk, make_artifact
+from tests.lerobot.arm import NAMES, Desk, make_artifact, wait_longer
 from tests.lerobot.conftest import HOME
 
 MODERN = version("lerobot").startswith("0.6")
@@ -54,8 +54,10 @@ def test_it_is_found_by_its_name() -> None:
 
 @pytest.mark.parametrize("family", ["gaussian", "token"])
 def test_what_it_samples_comes_back_exactly(
-    desk: Desk, command: Callable[..., None], family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    desk: Desk, command: Callable[..., None], family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    wait_longer(monkeypatch)
     artifact = make_artifact(tmp_path / "policy.onnx", family)
     assert (
         main(["folder", str(artifact), "--out", "pretrained", "--device", "so101_follower", "--config", "arm.yaml"])
