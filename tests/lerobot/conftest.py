@@ -1,4 +1,6 @@
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -12,13 +14,8 @@ if TYPE_CHECKING:
 
 # Read when LeRobot is imported: where data sets lie that are named by `user/name`, and that nobody is asked for others.
 HOME = Path(tempfile.mkdtemp(prefix="lerobot-home-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ |= {"HF_LEROBOT_HOME": str(HOME), "HF_HUB_OFFLINE": "1", "HF_HOME": str(HOME / "hub")}
-
-
-@pytest.fixture
-def home() -> Path:
-    """Where LeRobot keeps data sets."""
-    return HOME
 
 
 @pytest.fixture
