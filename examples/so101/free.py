@@ -1,0 +1,67 @@
+"""How often policies do a task on a copy of the arm whose time runs freely: no bus, no busy machine, the same gap.
+
+`python -m examples.so101.free a.onnx b.onnx --gap gain=.25 backlash=11 latency=.033` prints the success of each.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from deploy.policy import OnnxPolicy
+from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, Task, layout, lead
+from examples.so101.world import Gap, World
+
+SETTLE = 45  # periods in which the arm goes to where an episode begins
+
+
+def success(policy: OnnxPolicy, task: Task, gap: Gap, episodes: int, seed: int) -> float:
+    """Share of the episodes, of goals from `seed` on, in which the task is done at some step."""
+    now, random = [0.0], np.random.default_rng(seed)
+    world, done = World(gap, lambda: now[0]), 0
+
+    def go(target: np.ndarray) -> None:
+        for joint, degrees in enumerate([*target, *RESTING.values()]):
+            world.drive(joint, float(np.radians(degrees)), 1.0)
+        now[0] += 1 / RATE
+        world.catch_up()
+
+    for number in range(seed, seed + episodes):
+        begin = layout(task, np.random.default_rng(number))
+        for _ in range(SETTLE):
+            go(begin.joints)
+        world.place(begin)
+        target, reached = begin.joints, False
+        for _ in range(task.steps):
+            observation = _observe(world, task)
+            reached |= task.done(observation)
+            speed = policy.act(observation.astype(np.float32), random).action
+            target = lead(target, observation[: len(DRIVEN)], speed)
+            go(target)
+        done += reached
+    return done / episodes
+
+
+def _observe(world: World, task: Task) -> np.ndarray:
+    seen = world.seen()
+    joints = [np.degrees(world.angle(joint)) for joint in range(len(DRIVEN))]
+    return np.array([*joints, *seen["tip"], *(seen["puck"] if task.pushes else ()), *seen["goal"]])
+
+
+def main() -> None:
+    """Print the success of every policy."""
+    parser = argparse.ArgumentParser(prog="python -m examples.so101.free", description=__doc__)
+    parser.add_argument("policies", nargs="+", type=Path, help="artifacts")
+    parser.add_argument("--task", choices=("reach", "push"), default="reach", help="(%(default)s)")
+    parser.add_argument("--gap", nargs="*", default=[], metavar="KEY=VALUE", help="of the arm (none)")
+    parser.add_argument("--episodes", type=int, default=100, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=500_000, help="of the first goal (%(default)s)")
+    options = parser.parse_args()
+    gap = Gap(**{key: float(value) for key, _, value in (each.partition("=") for each in options.gap)})
+    for path in options.policies:
+        rate = success(OnnxPolicy.load(path), TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
+        print(f"{rate:.2f} {path}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
