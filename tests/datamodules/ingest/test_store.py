@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from datamodules.ingest import IngestOptions, ingest, load_store
 from datamodules.ingest import pipeline as build_module
@@ -46,7 +47,7 @@ def test_a_second_start_reads_no_source(
 ) -> None:
     settled(*logs, *folder.glob("*.onnx"))
     first = store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
-    monkeypatch.setattr("datamodules.ingest.hashes._sha256", _never)
+    monkeypatch.setattr("datamodules.ingest.hashes.file_id", _never)
     monkeypatch.setattr(build_module, "run_jobs", _never)
     again = store_of(*logs, cache=tmp_path / "cache", policies=folder)
     assert again.path == first.path
@@ -175,10 +176,11 @@ def workers_of(process: int | None = None) -> list[int]:
 
 
 def forked(action: Callable[[], object]) -> int:
-    """A process that runs it and ends; this one has one thread, so that a fork is safe and saves imports."""
+    """A process that runs it and ends; this one works in one thread, so that a fork is safe and saves imports."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
+        tqdm.set_lock(threading.RLock())  # else all processes share one, and who is killed may have it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         status = 1
         try:

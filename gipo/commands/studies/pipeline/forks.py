@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from tqdm import tqdm
+
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
 from gipo.common import boundary
@@ -104,6 +106,7 @@ def _called(output: Path, function: Callable[..., None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
+    tqdm.set_lock(threading.RLock())  # else all runs share one, and none goes on where the one that has it is killed
     with open(output, "w") as file:
         for standard in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), standard.fileno())
