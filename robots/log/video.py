@@ -16,6 +16,7 @@ import numpy as np
 from gipo.common.errors import UserError, first_line
 from gipo.common.extras import install
 from robots.log.images import Image, file_of, pixels_of, read_images
+from robots.log.scheduling import kept_scheduling
 
 KEY_EVERY = 15  # frames; what has to be decoded for one, and what a lost one takes with it
 # Codec → the encoder's name, its options, and the decoder's name. Constant quality; a packet for every frame, at once.
@@ -187,6 +188,8 @@ def _encoder(codec: str, shape: tuple[int, ...]) -> Any:
     made.pix_fmt, made.time_base, made.framerate = "yuv420p", Fraction(1, 30), 30
     made.gop_size, made.max_b_frames, made.thread_count = KEY_EVERY, 0, 1
     made.options = dict(options)
+    with kept_scheduling():
+        made.open()
     return made
 
 
