@@ -103,10 +103,10 @@ def test_an_episode_is_the_same_whichever_session_runs_it(policies: dict[str, Pa
 def test_audit_of_policies_without_vision_reads_the_log_once(
     session: Path, policies: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_images(path: Path) -> None:
+    def read_pixels(path: Path, cameras: set[str]) -> None:
         raise AssertionError(f"{path} was gone through again for images that no policy saw")
 
-    monkeypatch.setattr("robots.review.chunks.read_images", read_images)
+    monkeypatch.setattr("robots.review.chunks.read_pixels", read_pixels)
     assert main(say("audit", session, "--policies", policies["token"].parent)) == 0
 
 

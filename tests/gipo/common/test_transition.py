@@ -58,7 +58,9 @@ def test_who_chose_is_known_where_a_version_sampled_and_nowhere_else() -> None:
 
 
 def test_what_follows_from_other_fields_is_no_column_of_a_source() -> None:
-    assert {"done", "episode", "policy", "success"} == {field.name for field in STORED} - {f.name for f in COLUMNS}
+    assert {"done", "episode", "instruction", "policy", "success"} == {field.name for field in STORED} - {
+        f.name for f in COLUMNS
+    }
 
 
 def test_a_field_that_says_no_more_has_one_name_everywhere() -> None:
