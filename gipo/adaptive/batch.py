@@ -56,7 +56,7 @@ def effective_share(log_weight: Tensor, log_u: Tensor, used: Tensor, target: flo
 def largest_width(slack: Callable[[Tensor], Tensor], low: float, high: float, like: Tensor) -> Tensor:
     """The largest σ in [low, high] with slack(σ) ≥ 0; where there is none, the largest of those with the most slack.
 
-    A grid in log σ, a finer one around what it found, then linear in log σ: within 1e-5 of σ for a smooth slack. A slack
+    A grid in log σ, a finer one around what it found, then linear in log σ: within 1e-5 of σ for a smooth slack. One
     that rises above 0 and falls again between two widths of the first grid, a fifth apart, is not seen to. All on the
     device of `like`, without waiting for it.
 
