@@ -61,6 +61,7 @@ def test_only_adapters_and_heads_learn_and_are_kept(pretrained: Path) -> None:
     assert torch.equal(again.params(seen), policy.params(seen))
 
 
+@pytest.mark.campaign  # beside the LLaVA's, which trains, resumes and is evaluated in every run of the tests
 def test_it_trains_from_the_command_line(pretrained: Path, tmp_path: Path) -> None:
     options: dict[str, object] = {
         "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / "run", "data.total_frames": 16,
