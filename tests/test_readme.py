@@ -24,7 +24,7 @@ from gipo.commands.studies.pipeline.processes import Commands
 from tests import shell
 from tests.pages import PAGES, PROGRAMS, ROOT, Step, chapters
 from tests.standins import decide, needed, provide
-from tests.typed import BUILDS_ON, CONTEXT, LONG, NOT_TYPED, SMALLER, is_long, smaller, substituted
+from tests.typed import BUILDS_ON, CONTEXT, LONG, NOT_TYPED, SMALLER, is_long, parses, smaller, substituted
 
 CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "benchmarks", "docs")
 
@@ -92,6 +92,8 @@ def parse(line: str) -> None:
         build_parser(arguments[0]).parse_args(arguments)
     elif program == "gipo-demos":
         demos.build_parser().parse_args(arguments)
+    elif program in ("gipo-deploy", "gipo-robot"):
+        parses(line)
     elif program == "gipo":
         shell.type_line(line, "--print_config")
     else:
