@@ -99,9 +99,11 @@ def _served(options: argparse.Namespace) -> ActingPolicy:
     if not zipfile.is_zipfile(options.file):
         if options.rate is not None or options.device is not None:
             raise UserError(f"--rate and --device are for checkpoints, and {options.file} is none")
-        return OnnxPolicy.load(options.file, options.require_id, options.threads)
+        return OnnxPolicy.load(options.file, options.require_id, options.threads or 1)
     from deploy.export.checkpoint_policy import CheckpointPolicy
 
+    if options.threads is not None:
+        raise UserError("--threads is for artifacts; of torch, OMP_NUM_THREADS is the number")
     policy = CheckpointPolicy(options.file, options.rate, options.device or "cpu")
     if options.require_id is not None and policy.policy_id not in required_ids(options.require_id):
         raise UserError(f"{options.file} is policy {policy.policy_id}, which is not the one required")
@@ -170,7 +172,7 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="where to listen; 0.0.0.0:PORT for every network of this machine (default: %(default)s)",
     )  # fmt: skip
     serve.add_argument("--require-id", type=words, metavar="ID", help="policy id it must have, or a file of ids")
-    serve.add_argument("--threads", type=whole(1, 256), default=1, help="of ONNX Runtime (default: %(default)s)")
+    serve.add_argument("--threads", type=whole(1, 256), metavar="N", help="of ONNX Runtime, for an artifact (1)")
     rate = number(0, 100_000, positive=True)
     serve.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
     serve.add_argument("--device", type=words, metavar="NAME", help="of torch, for a checkpoint: cuda, cpu (cpu)")

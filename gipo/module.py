@@ -226,6 +226,7 @@ class GIPOModule(UpdatingModule):
             losses = self._losses_of(parts, iteration, values, index if acts else None)
             for name, norm in self.update(next(losses), losses).items():
                 iteration.keep(f"grad_norm/{name}", norm)
+            iteration.end_parts()
         iteration.add_values(torch.cat(values), batch["value_target"], batch.get("executed", None))
 
     def _losses_of(
@@ -239,13 +240,13 @@ class GIPOModule(UpdatingModule):
                     features = self.policy.encode(part.batch["observation"])
             else:
                 terms = self._terms(part.batch, part.samples)
-                iteration.add(terms, part.samples.advantage, part.samples.age)
+                iteration.add(terms, part.samples.advantage, part.samples.age, part.policy)
                 losses["policy"] = part.policy * terms.loss / math.sqrt(index + 1)
                 features = terms.features.detach()
             target, executed = part.batch["value_target"], part.batch.get("executed", None)
             value, loss = self._value_terms(self.policy, features, target, executed)
             values.append(value.detach())
-            iteration.keep("loss/value", loss)
+            iteration.keep("loss/value", loss, part.value)
             yield losses | {"value": self.value_coef * part.value * loss}
 
     def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:

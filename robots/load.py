@@ -8,7 +8,8 @@ from typing import Any
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.policy import OnnxPolicy
-from deploy.runtime.serving.client import ServedPolicy, is_address
+from deploy.runtime.serving.address import is_address
+from deploy.runtime.serving.client import ServedPolicy
 from deploy.runtime.serving.keys import read_token
 from gipo.common.errors import UserError
 from gipo.common.faults import described

@@ -22,10 +22,9 @@ class Shown(NamedTuple):
     instruction: str
 
     def lossy(self, columns: Mapping[str, np.ndarray]) -> bool:
-        """Whether the pictures of an episode are kept with a loss."""
-        return "picture" in columns and any(
-            self.pictures.lossy(each) for each in columns["picture"].tolist() if each >= 0
-        )
+        """Whether the pictures of an episode are frames of videos, all of them: one image says what was seen."""
+        there = [each for each in columns.get("picture", np.empty(0, np.int64)).tolist() if each >= 0]
+        return bool(there) and all(map(self.pictures.of_video, there))
 
 
 class Auditor:

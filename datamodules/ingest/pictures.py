@@ -21,7 +21,8 @@ from robots.log.images import decode_png
 from robots.log.video import CODECS, decode_block, decode_container
 
 DATA, TABLE = "pictures.bin", "pictures.npy"
-FORMATS = ("png", "jpeg", *CODECS, "matroska")  # of blocks; their places are the numbers in tables
+LOGGED = ("png", "jpeg", *CODECS)  # what a log may hold
+FORMATS = (*LOGGED, "matroska")  # of blocks; their places are the numbers in tables
 BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
 CACHE_BYTES = 256 << 20
 
@@ -110,8 +111,11 @@ class PictureWriter:
         Raises:
             UserError: when its format is none that can be decoded, or there is nothing that it could build on.
         """
-        if form not in FORMATS:
-            raise UserError(f"an image has the format {form!r:.40}; known are {', '.join(FORMATS)}")
+        if form not in LOGGED:
+            raise UserError(f"an image has the format {form!r:.40}; known are {', '.join(LOGGED)}")
+        return self._keep(data, form, alone)
+
+    def _keep(self, data: bytes, form: str, alone: bool) -> int:
         if self._file is None:
             self._file = open(self._folder / DATA, "w+b")  # noqa: SIM115 (closed by `close`)
         begin = self._blocks[-1][2] if self._blocks else 0
@@ -127,7 +131,7 @@ class PictureWriter:
 
     def add_block(self, data: bytes, form: str, count: int) -> int:
         """Keep `count` pictures that are decoded together; the number of the first."""
-        first = self.add(data, form)
+        first = self._keep(data, form, alone=True)
         self.count += count - 1
         return first
 
@@ -148,9 +152,9 @@ class PictureWriter:
         index = bisect_right(self._blocks, number, key=itemgetter(0)) - 1
         return index, self._blocks[index]
 
-    def lossy(self, number: int) -> bool:
-        """Whether a picture that was added is a frame of a video, or a JPEG."""
-        return FORMATS[self._block_of(number)[1][3]] != "png"
+    def of_video(self, number: int) -> bool:
+        """Whether a picture that was added is a frame of a video, which is not quite what the policy saw."""
+        return FORMATS[self._block_of(number)[1][3]] not in ("png", "jpeg")
 
     def close(self) -> None:
         """Write the table beside the pictures; nothing, where there are none."""

@@ -177,4 +177,6 @@ class ActingPolicy(ABC):
         noise = noise.astype(np.float32, copy=False)
         if noise.shape != self._noise_shape(rows):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
+        if not np.isfinite(noise).all():
+            raise ValueError("the noise is not finite")
         return self._outputs(names, rows, noise)

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,16 +59,20 @@ class DeskSO101(SO101Follower):
         self._desk = Visitor(self.config.scene)
         super().connect(calibrate)
 
-    def prepare(self, seed: int) -> None:
-        """Have puck and goal placed, and drive to where the episode begins."""
+    def prepare(self, seed: int, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Have puck and goal placed, and drive to where the episode begins; no further once it is `stopped`."""
         self._desk.ask(place=seed, task=self.task.name)
         begin = layout(self.task, np.random.default_rng(seed)).joints
         self.get_observation()
         here, started = self._measured, time.monotonic()
         seconds = max(float(np.abs(begin - here).max()) / HOMING, 0.1)
         while (passed := (time.monotonic() - started) / seconds) < 1.0:
+            if stopped():
+                return
             self._go(here + passed * (begin - here))
             time.sleep(1 / RATE)
+        if stopped():
+            return
         self._go(begin)
         time.sleep(0.3)
         self.get_observation()

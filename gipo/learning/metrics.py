@@ -23,20 +23,34 @@ class Iteration:
     def __init__(self, copied: bool = False) -> None:
         self._copied = copied
         self._figures: dict[str, list[Tensor]] = defaultdict(list)
+        self._sums: dict[str, Tensor] = {}
         self._samples: list[tuple[Tensor, ...]] = []
         self._values: list[list[Tensor]] = []
 
-    def keep(self, name: str, figure: Tensor) -> None:
-        """Keep a scalar of one update; its mean over the iteration is the metric `name`."""
-        self._figures[name].append(self._own(figure))
+    def keep(self, name: str, figure: Tensor, share: Tensor | None = None) -> None:
+        """Keep a scalar of one update; its mean over the iteration is the metric `name`.
 
-    def add(self, terms: PolicyTerms, advantage: Tensor, age: Tensor) -> None:
-        """Keep what a policy update leaves."""
-        loss, weight, contribution, used, figures, _ = terms.surrogate
-        self.keep("loss/policy", ranks.weighed(loss, used))
-        self.keep("kl", ranks.weighed(terms.kl, used))
-        for name, figure in figures.items():
+        Of a part of a batch, which is a `share` of it, the shares are added up until `end_parts`.
+        """
+        if share is None:
+            self._figures[name].append(self._own(figure))
+            return
+        mine = torch.where(share > 0, share * figure.detach(), 0)
+        self._sums[name] = self._sums[name] + mine if name in self._sums else mine
+
+    def end_parts(self) -> None:
+        """Keep what the parts of a batch came to."""
+        for name, figure in self._sums.items():
             self.keep(name, figure)
+        self._sums = {}
+
+    def add(self, terms: PolicyTerms, advantage: Tensor, age: Tensor, share: Tensor | None = None) -> None:
+        """Keep what a policy update leaves, or of a part of its batch, which is a `share` of it."""
+        loss, weight, contribution, used, figures, _ = terms.surrogate
+        self.keep("loss/policy", ranks.weighed(loss, used), share)
+        self.keep("kl", ranks.weighed(terms.kl, used), share)
+        for name, figure in figures.items():
+            self.keep(name, figure, share)
         log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
         self._samples.append((log_ratio, weight, contribution, advantage, age, used))
 

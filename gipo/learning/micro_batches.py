@@ -35,7 +35,8 @@ def parts_of(batch: TensorDictBase, samples: Samples, size: int) -> Sequence[Mic
         L = Σ_i (n_i/n)·L_i
     """
     steps = len(samples.valid) // len(batch)
-    counts = samples.valid & samples.advantage.isfinite()
+    known = batch["log_prob"].flatten(0, -2).isfinite()  # [N, D]; the loss leaves out what is not
+    counts = (samples.valid & samples.advantage.isfinite()).unsqueeze(-1) & known
     executed = batch.get("executed", None)
     valued = batch["value_target"].isfinite() if executed is None else executed
     found = []

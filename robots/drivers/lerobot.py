@@ -102,11 +102,16 @@ class LeRobotRobot:
         lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / (lerobot_bus.RETRIES + 1))
 
     def prepare(self, seed: int) -> None:
-        """Let a device of one's own that has a `prepare(seed)` come to its start; wait for who places the scene."""
+        """Let a device of one's own that has a `prepare(seed, stopped)` come to its start; wait for who places it.
+
+        `stopped()` is to be asked before every command, and nothing sent once it is true.
+        """
         self._measured = {}
         self._stopped, self._held = False, False
         if hasattr(self.device, "prepare"):  # none of LeRobot's own has
-            self.device.prepare(seed)
+            # The bus is its own until it is done, or sees that it is stopped; what holds it is sent after that.
+            with self._bus:
+                self.device.prepare(seed, lambda: self._stopped)
         if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
             raise UserError("nobody has placed the scene")
 
@@ -135,7 +140,7 @@ class LeRobotRobot:
         """Send what the spec holds it by. Power stays on: an arm without torque falls."""
         self._stopped = True
         hold = self.spec.hold(self._measured)
-        # Positions that were never read were never commanded either: there is nothing to undo.
+        # Positions that were never read were never commanded either, but by a `prepare`, which has ended by itself.
         if not self._held and np.isfinite(hold).all():
             self._send(hold)
             self._held = True

@@ -104,7 +104,8 @@ def decode_container(data: bytes) -> np.ndarray:
     """
     av = _av()
     try:
-        with av.open(io.BytesIO(data)) as file:
+        # Named, and allowed no protocol: FFmpeg would else take it for a playlist, and open what that names.
+        with av.open(io.BytesIO(data), format="matroska", options={"protocol_whitelist": ""}) as file:
             file.streams.video[0].thread_count = 1
             return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
     except (av.FFmpegError, ValueError, IndexError) as error:

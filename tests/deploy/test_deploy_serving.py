@@ -21,7 +21,8 @@ from deploy.runtime.acting import OUTPUTS, ActingPolicy
 from deploy.runtime.check import check_file
 from deploy.runtime.policy import OnnxPolicy
 from deploy.runtime.serving import keys
-from deploy.runtime.serving.client import ServedPolicy, is_address
+from deploy.runtime.serving.address import is_address
+from deploy.runtime.serving.client import ServedPolicy
 from deploy.runtime.serving.messages import ANSWER, ASK, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
 from deploy.runtime.serving.server import PolicyServer
 from gipo.common.errors import UserError
@@ -107,6 +108,9 @@ def test_what_cannot_be_connected_to_is_said_in_one_line(small: Kit, monkeypatch
             ServedPolicy(server.address, TOKEN, require_id="0" * 64)
         with pytest.raises(UserError, match="cannot listen at"):
             PolicyServer(small["loaded"], server.address, TOKEN)
+    for address in ("127.0.0.1:99999", "0.0.0.0:-1", "nowhere"):  # ZeroMQ would take another port
+        with pytest.raises(UserError, match="no address to listen at"):
+            PolicyServer(small["loaded"], address, TOKEN)
 
 
 @needs_torch
@@ -123,7 +127,7 @@ def test_a_server_started_anew_with_another_policy_is_not_asked_by_mistake(small
 
 
 class Slow(ActingPolicy):
-    """A policy that takes its time."""
+    """A policy that takes its time, or breaks down."""
 
     def __init__(self, inner: OnnxPolicy):
         super().__init__(inner.manifest, inner.policy_id)
@@ -131,6 +135,8 @@ class Slow(ActingPolicy):
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
         time.sleep(self.wait)
+        if len(rows) > 8:
+            raise MemoryError("out of it")
         found = self.inner.evaluate(rows, noise)
         return [found[name] for name in names]
 
@@ -148,6 +154,15 @@ def test_an_answer_that_is_late_is_an_error_and_never_taken_for_the_next(small: 
         served.answer_within(5.0)
         found = served.act(seen[1], np.random.default_rng(0))
         np.testing.assert_array_equal(found.action, small["loaded"].act(seen[1], np.random.default_rng(0)).action)
+
+
+def test_a_question_that_breaks_the_policy_ends_no_other(small: Kit) -> None:
+    with serving(Slow(small["loaded"])) as server, asking(server.address) as served:
+        with pytest.raises(UserError, match="refuses: out of it"):
+            served.act(np.zeros((9, 5), np.float32), np.random.default_rng(0))
+        with pytest.raises(UserError, match="refuses: the noise is not finite"):
+            served._answers(np.zeros((1, 5), np.float32), np.full((1, 2), np.nan, np.float32))
+        served.act(np.zeros(5, np.float32), np.random.default_rng(0))
 
 
 def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import numpy as np
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.identity import required_ids
 from deploy.runtime.manifest import Manifest
+from deploy.runtime.serving.address import is_address
 from deploy.runtime.serving.keys import Keys, zeromq
 from deploy.runtime.serving.messages import (
     ANSWER,
@@ -25,12 +26,6 @@ from deploy.runtime.serving.messages import (
 from gipo.common.errors import UserError
 
 CONNECT_SECONDS = 5.0
-_ADDRESS = re.compile(r"(?:[^\s/\\:]+|\[[0-9a-fA-F:.]+\]):(?P<port>\d{1,5})")
-
-
-def is_address(text: str) -> bool:
-    """Whether a text names a server, `host:port`, and not a file."""
-    return _ADDRESS.fullmatch(text) is not None
 
 
 class ServedPolicy(ActingPolicy):
@@ -49,8 +44,7 @@ class ServedPolicy(ActingPolicy):
     """
 
     def __init__(self, address: str, token: bytes, require_id: str | None = None):
-        match = _ADDRESS.fullmatch(address)
-        if match is None or not 0 < int(match["port"]) < 1 << 16:
+        if not is_address(address):
             raise UserError(f"{address} is no address of a policy server, which is host:port")
         self.address = address
         self._seconds = CONNECT_SECONDS

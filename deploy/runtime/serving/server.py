@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from deploy.runtime.acting import OUTPUTS, ActingPolicy
+from deploy.runtime.serving.address import is_address
 from deploy.runtime.serving.keys import Keys, zeromq
 from deploy.runtime.serving.messages import ANSWER, ASK, MAX_TEXT, POLICY, REFUSED, WHO, Codec, Packet
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, first_line
 
 POLL_MS = 100
 
@@ -30,6 +31,8 @@ class PolicyServer:
     def __init__(self, policy: ActingPolicy, address: str, token: bytes):
         self._policy, self._codec = policy, Codec(policy.manifest, policy.policy_id)
         self.answered = self.refused = 0
+        if not is_address(address):
+            raise UserError(f"{address} is no address to listen at, which is HOST:PORT, with a port below 65536")
         zmq = self._zmq = zeromq()
         from zmq.auth.thread import ThreadAuthenticator
 
@@ -44,6 +47,7 @@ class PolicyServer:
             (zmq.CURVE_PUBLICKEY, own.public),
             (zmq.CURVE_SECRETKEY, own.secret),
             (zmq.LINGER, 0),
+            (zmq.IPV6, int(address.startswith("["))),
             (zmq.MAXMSGSIZE, self._codec.longest),
             (zmq.HANDSHAKE_IVL, 3000),  # half a handshake is hung up on
             (zmq.HEARTBEAT_IVL, 1000),
@@ -85,9 +89,9 @@ class PolicyServer:
             question = Packet.unpack(data)
             number = question.number
             reply = self._answer(question)
-        except ValueError as error:  # a UserError is one
+        except Exception as error:  # one question must not end the answers to others, whatever a runtime raises
             self.refused += 1
-            return Packet(REFUSED, number, str(error).encode()[:MAX_TEXT])
+            return Packet(REFUSED, number, first_line(error).encode()[:MAX_TEXT])
         self.answered += 1
         return reply
 

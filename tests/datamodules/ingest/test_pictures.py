@@ -94,3 +94,17 @@ def test_a_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"pictures.bin is cut short"):
         found[np.array([1])]
+
+
+@pytest.mark.parametrize("said", ["ffconcat version 1.0\nfile secret.png\n", "v=0\nm=video 5798 RTP/AVP 96\n"])
+def test_no_picture_names_a_file_or_a_port_that_is_opened(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes such texts for playlists and streams where it may guess what it is given."""
+    pytest.importorskip("av", reason="the extra `video`")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.png").write_bytes(png(drawn(0)))
+    with pytest.raises(UserError, match="a video cannot be decoded"):
+        pictures.decode(said.encode(), "matroska")
+    with pytest.raises(UserError, match="known are png, jpeg, h264, av1"):
+        PictureWriter(tmp_path).add(said.encode(), "matroska")

@@ -3,7 +3,10 @@
 import json
 import re
 import sys
+import threading
+import time
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -198,3 +201,39 @@ def test_the_device_that_is_documented_is_where_lerobot_has_it() -> None:
     named = re.compile(r"lerobot\.robots\.[a-z0-9_.]+:\w+")
     found = {device for path in texts for device in named.findall(path.read_text(encoding="utf-8"))}
     assert found == {"lerobot.robots.so_follower:SO101Follower"}
+
+
+def test_a_device_that_comes_to_its_start_sends_nothing_once_it_is_stopped() -> None:
+    """The hold is the last command, however long the way to the start is."""
+    sent: list[str] = []
+
+    class Homing(Arm):
+        def __init__(self) -> None: ...
+
+        def prepare(self, seed: int, stopped: Callable[[], bool]) -> None:
+            for _ in range(500):
+                if stopped():
+                    return
+                sent.append("home")
+                time.sleep(0.002)
+
+        def send_action(self, action: dict[str, float]) -> dict[str, float]:
+            sent.append("hold")
+            return action
+
+    names = {"action_names": ("pan.vel",), "action_units": ("deg/s",), "action_low": (-1.0,), "action_high": (1.0,),
+             "action_rate": (1.0,), "action_acceleration": (1.0,), "action_hold": (0.0,)}  # fmt: skip
+    device: Any = Homing()
+    device.action_features = {"pan.vel": float}
+    device.observation_features = dict.fromkeys(make_spec().observation_names, float)
+    robot = LeRobotRobot(device, make_spec(**names))
+    thread = threading.Thread(target=robot.prepare, args=(0,))
+    thread.start()
+    while len(sent) < 10:
+        time.sleep(0.001)
+    robot.stop("deadman")
+    thread.join(5)
+    assert not thread.is_alive()
+    assert sent[-1] == "hold"
+    assert sent.count("hold") == 1
+    assert len(sent) < 100
