@@ -73,7 +73,12 @@ class Album:
             return self._cache[number]
         block = self._blocks[number]
         source = int(np.searchsorted(self._starts, number, side="right")) - 1
-        pixels = decode(self._read(source, int(block["begin"]), int(block["end"])), FORMATS[block["format"]])
+        data = self._read(source, int(block["begin"]), int(block["end"]))
+        try:
+            pixels = decode(data, FORMATS[block["format"]])
+        except UserError as error:
+            place = f"source {source} of {len(self._paths)}, picture {int(block['first'])} of all"
+            raise UserError(f"{place}: {error}; data.ingest.audit=1 looks at each, and names its log") from error
         self._used += pixels.nbytes
         self._cache[number] = pixels
         while self._used > self._limit and len(self._cache) > 1:

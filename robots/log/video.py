@@ -164,21 +164,29 @@ def read_pixels(path: str | os.PathLike[str], cameras: set[str]) -> Iterator[tup
         if camera not in cameras:
             continue
         if row.get("format") not in CODECS:
-            yield row, pixels_of(row)
+            yield from _decoded(path, [row])
             continue
         if row.get("key"):
-            yield from _decoded(waiting.pop(camera, []))
+            yield from _decoded(path, waiting.pop(camera, []))
         waiting.setdefault(camera, []).append(row)
     for rows in waiting.values():
-        yield from _decoded(rows)
+        yield from _decoded(path, rows)
 
 
-def _decoded(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _decoded(path: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Rows of a block, each with its pixels."""
     if not rows:
         return
-    pixels = decode_block(b"".join(map(file_of, rows)), rows[0]["format"])
-    if len(pixels) != len(rows):
-        raise UserError(f"a video of {len(rows)} frames has {len(pixels)}")
+    try:
+        if rows[0].get("format") not in CODECS:
+            yield rows[0], pixels_of(rows[0])
+            return
+        pixels = decode_block(b"".join(map(file_of, rows)), rows[0]["format"])
+        if len(pixels) != len(rows):
+            raise UserError(f"a video of {len(rows)} frames has {len(pixels)}")
+    except UserError as error:
+        where = f"episode {rows[0].get('episode')}, step {rows[0].get('step')}, camera {rows[0].get('frame_id')}"
+        raise UserError(f"{path}, {where}: {error}") from error
     yield from zip(rows, pixels, strict=True)
 
 

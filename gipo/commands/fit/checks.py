@@ -92,7 +92,8 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     names = logs.store.facts.policies
     if speaks:
         print(staleness.text(rows, names))
-        others = staleness.other_steps(x + frames["log_prob"], used, frames["source"])
+        done = frames.get("executed", used.new_ones(used.shape))  # of a chunk, what was cut off was no step
+        others = staleness.other_steps((x + frames["log_prob"])[done], used[done], frames["source"][done])
         if said := others.text(model.human_coef):
             print(said)
     staleness.refuse_unsupported(rows, data.min_ess, names)
