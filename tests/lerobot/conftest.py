@@ -1,4 +1,5 @@
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 HOME = Path(tempfile.mkdtemp(prefix="lerobot-home-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ |= {"HF_LEROBOT_HOME": str(HOME), "HF_HUB_OFFLINE": "1", "HF_HOME": str(HOME / "hub")}
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """LeRobot's commands log to the standard error of the test that they run in, which is closed after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture
