@@ -3,6 +3,7 @@
 import argparse
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from examples.so101.bus.faults import Faults
@@ -33,11 +34,9 @@ def main() -> None:
     gap = Gap(options.gain, options.backlash, options.latency)
     with Emulator(options.folder, gap, Faults(dropped=options.dropped, corrupted=options.corrupted)) as arm:
         print(f"six STS3215 at {arm.port.path}, the desk at {options.folder / 'scene'}; Ctrl-C ends it", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):  # its ordinary end
             while True:
                 time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":
