@@ -10,10 +10,13 @@ MODERN = version("lerobot").startswith("0.6")
 
 
 @pytest.mark.parametrize(
-    "module",
-    ["robots.so_follower", "teleoperators.so_leader", "datasets.lerobot_dataset", "policies.factory",
-     "scripts.lerobot_record", "scripts.lerobot_edit_dataset", "scripts.lerobot_dataset_viz",
-     *(["scripts.lerobot_rollout"] if MODERN else [])],
+    ("module", "name"),
+    [("robots.so_follower", "SO101Follower"), ("teleoperators.so_leader", "SO101Leader"),
+     ("datasets.lerobot_dataset", "LeRobotDataset"), ("policies.factory", "make_policy"),
+     ("scripts.lerobot_record", "main"), ("scripts.lerobot_edit_dataset", "main"),
+     ("scripts.lerobot_dataset_viz", "main"), *([("scripts.lerobot_rollout", "main")] if MODERN else [])],
 )  # fmt: skip
-def test_what_its_users_run_can_be_imported(module: str) -> None:
-    importlib.import_module(f"lerobot.{module}")
+def test_what_its_users_run_is_there(module: str, name: str) -> None:
+    found = getattr(importlib.import_module(f"lerobot.{module}"), name)
+    assert callable(found)
+    assert found.__module__.startswith("lerobot.")
