@@ -118,11 +118,12 @@ def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes
     Nothing is decoded. A block is a key frame with what follows up to the next one; the first may begin earlier.
 
     Raises:
-        UserError: when there is no such file, or it is no video.
+        UserError: when there is no such file, or it is no mp4 video.
     """
     av = _av()
     try:
-        with av.open(str(path)) as file:
+        # As in `decode_container`; LeRobot's videos are mp4.
+        with av.open(str(path), format="mp4", options={"protocol_whitelist": "file"}) as file:
             stream = file.streams.video[0]
             file.seek(max(0, int(begin / stream.time_base)), stream=stream)
             waiting: list[Any] = []
@@ -137,7 +138,7 @@ def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes
                 waiting.append(packet)
             if waiting:
                 yield _file_of(stream, waiting)
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
         raise UserError(f"{path} is no video that can be read: {first_line(error)}") from error
 
 

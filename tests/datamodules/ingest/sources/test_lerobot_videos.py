@@ -11,6 +11,8 @@ from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.vla.policies import VLATokenPolicy
+from robots.log.images import png
+from robots.log.video import blocks_between
 from tests.datamodules.ingest.foreign import RATE, write_frames
 from tests.offline import fit_args
 from tests.robots.log.test_video import scene
@@ -116,3 +118,11 @@ def test_chunks_are_cloned_from_videos(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         main(fit_args(tmp_path / "ratios", tmp_path / "set", **{**options, **objective}))
     assert "is not modelled; clone them" in capsys.readouterr().err
+
+
+def test_a_playlist_under_the_name_of_a_video_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "other.png").write_bytes(png(np.zeros((16, 16, 3), np.uint8)))
+    film = tmp_path / "file-000.mp4"
+    film.write_text("ffconcat version 1.0\nfile other.png\n")
+    with pytest.raises(UserError, match="is no video that can be read"):
+        list(blocks_between(film, 0.0, 1.0))
