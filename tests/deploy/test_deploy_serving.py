@@ -163,6 +163,8 @@ def test_a_question_that_breaks_the_policy_ends_no_other(small: Kit) -> None:
         with pytest.raises(UserError, match="refuses: the noise is not finite"):
             served._answers(np.zeros((1, 5), np.float32), np.full((1, 2), np.nan, np.float32))
         served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+    with pytest.raises(UserError, match="is closed"):
+        served.act(np.zeros(5, np.float32), np.random.default_rng(0))
 
 
 def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:

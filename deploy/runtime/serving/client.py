@@ -92,6 +92,8 @@ class ServedPolicy(ActingPolicy):
     def _asked(self, kind: int, body: bytes, expected: int) -> bytes:
         """The body of the answer to a question; whatever answers an older one is thrown away."""
         with self._lock:
+            if self._line.closed:
+                raise UserError(f"the connection to the policy server {self.address} is closed")
             self._number += 1
             until = time.monotonic() + self._seconds
             self._line.send(Packet(kind, self._number, body).pack(), until)
@@ -142,6 +144,10 @@ class _Line:
         if not self._socket.closed:
             self._socket.disable_monitor()
             self._context.destroy(linger=0)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._socket.closed)
 
     def send(self, data: bytes, until: float) -> None:
         self._socket.setsockopt(self._zmq.SNDTIMEO, self._left(until))
