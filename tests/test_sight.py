@@ -21,6 +21,7 @@ from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
+from gipo.common.transition import SOURCES
 from gipo.policies import Spaces, TokenPolicy
 from gipo.vla.observations import VLASpaces
 from robots.log import read_log
@@ -114,6 +115,17 @@ def test_a_takeover_inside_a_chunk_leaves_its_steps_out_of_ratios(seeing: Seeing
     np.testing.assert_allclose(frames["action"][0, 2:].numpy(), [[0.7, -0.7]] * 2, rtol=1e-6)
     assert (frames["log_prob"][~frames["valid"]] == 0).all()
     assert log_ratios(policy, frames, logs.seen)[frames["valid"]].abs().max() < 1e-4
+
+
+def test_logs_in_which_only_a_person_acted_are_learned_from_too(seeing: Seeing, tmp_path: Path) -> None:
+    """The policy saw all the while, and so will who learns."""
+    helper = FakeOperator(turns=(range(STEPS + 1),), push=lambda tick: np.array([0.7, -0.7]))
+    path = seeing.log(tmp_path / "a.mcap", episodes=2, operator=helper)
+    logs = logs_of(seeing, path)
+    frames = logs.frames(policy_from(load_checkpoint(seeing.checkpoint)), True)
+    assert not frames["valid"].any()
+    assert (frames["source"][frames["executed"]] == SOURCES.index("person")).all()
+    assert int(frames["executed"].sum()) == 2 * STEPS
 
 
 def arguments(folder: Path, seeing: Seeing, *logs: Path, **options: object) -> list[str]:

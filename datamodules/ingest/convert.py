@@ -141,7 +141,8 @@ class _Conversion:
         if "log_prob" in columns:
             self._auditor.check(trajectory.policy_id, columns, Shown(self._pictures, trajectory.instruction))
         interface = self._interface
-        if behaviour is not None and columns["valid"].any():
+        # Where it never sampled, what it is says nothing of the data, but by what it saw.
+        if behaviour is not None and (columns["valid"].any() or "picture" in columns):
             interface = _agreed(interface, behaviour)
         blocks.append(columns)
         self._interface = interface
