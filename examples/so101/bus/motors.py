@@ -1,5 +1,6 @@
 """What a servo turns: a motor, told where to be and whether it has torque, and asked where it is."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -35,9 +36,7 @@ class FirstOrderMotor:
         """Where it is now."""
         now = self._clock()
         # dx/dt = (goal − x)/τ, solved from the last time it was asked
-        self._position += (self._goal - self._position) * (
-            1.0 - 2.718281828459045 ** ((self._at - now) / self._seconds)
-        )
+        self._position += (self._goal - self._position) * (1.0 - math.exp((self._at - now) / self._seconds))
         self._at = now
         return self._position
 
