@@ -1,7 +1,7 @@
 """`python -m examples.so101 FOLDER`: the arm at the desk, until Ctrl-C."""
 
-import argparse
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +10,13 @@ from examples.so101.bus.faults import Faults
 from examples.so101.emulator import Emulator
 from examples.so101.priority import HARDWARE, ask_for_real_time
 from examples.so101.world import Gap
+from gipo.common import boundary
+from gipo.common.parsing import Parser
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """What the arm may be unlike, and what may be wrong with its bus."""
-    parser = argparse.ArgumentParser(prog="python -m examples.so101", description=__doc__)
+    parser = Parser(prog="python -m examples.so101", description=__doc__)
     parser.add_argument("folder", type=Path, help="for port, scene and calibration")
     parser.add_argument("--gain", type=float, default=1.0, help="stiffness of the servos (%(default)s)")
     parser.add_argument("--backlash", type=float, default=0.0, help="degrees (%(default)s)")
@@ -25,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def run(given: list[str]) -> None:
     """Serve until Ctrl-C."""
-    options = parser().parse_args()
+    options = build_parser().parse_args(given)
     if options.realtime:
         ask_for_real_time(HARDWARE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -40,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(boundary.run("so101", run, None))

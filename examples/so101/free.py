@@ -3,14 +3,16 @@
 `python -m examples.so101.free a.onnx b.onnx --gap gain=.25 backlash=11 latency=.033` prints the success of each.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from deploy.policy import OnnxPolicy
 from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, Task, layout, lead
-from examples.so101.world import Gap, World
+from examples.so101.world import Gap, World, parse_gap
+from gipo.common import boundary
+from gipo.common.parsing import SEEDS, Parser, whole
 
 SETTLE = 45  # periods in which the arm goes to where an episode begins
 
@@ -48,20 +50,20 @@ def _observe(world: World, task: Task) -> np.ndarray:
     return np.array([*joints, *seen["tip"], *(seen["puck"] if task.pushes else ()), *seen["goal"]])
 
 
-def main() -> None:
+def run(given: list[str]) -> None:
     """Print the success of every policy."""
-    parser = argparse.ArgumentParser(prog="python -m examples.so101.free", description=__doc__)
+    parser = Parser(prog="python -m examples.so101.free", description=__doc__)
     parser.add_argument("policies", nargs="+", type=Path, help="artifacts")
     parser.add_argument("--task", choices=("reach", "push"), default="reach", help="(%(default)s)")
     parser.add_argument("--gap", nargs="*", default=[], metavar="KEY=VALUE", help="of the arm (none)")
-    parser.add_argument("--episodes", type=int, default=100, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=500_000, help="of the first goal (%(default)s)")
-    options = parser.parse_args()
-    gap = Gap(**{key: float(value) for key, _, value in (each.partition("=") for each in options.gap)})
+    parser.add_argument("--episodes", type=whole(1, 10**6), default=100, help="(%(default)s)")
+    parser.add_argument("--seed", type=whole(0, SEEDS), default=500_000, help="of the first goal (%(default)s)")
+    options = parser.parse_args(given)
+    gap = parse_gap(options.gap)
     for path in options.policies:
         rate = success(OnnxPolicy.load(path), TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
         print(f"{rate:.2f} {path}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(boundary.run("so101 free", run, None))

@@ -4,7 +4,6 @@
 hands bring the arm from where it rests, folded, to one pose, `POSE`, in about two seconds.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,6 +20,9 @@ from examples.so101.emulator import NAME, Emulator, calibrate
 from examples.so101.model import JOINTS
 from examples.so101.priority import HARDWARE, ask_for_real_time
 from examples.so101.world import MIDDLE, STEPS_PER_RAD
+from gipo.common import boundary
+from gipo.common.errors import UserError
+from gipo.common.parsing import SEEDS, Parser, whole
 
 POSE = np.array([25.0, -20.0, 20.0, 45.0, 0.0, 10.0])  # degrees, that is what is taught
 START = np.array([0.0, -85.0, 75.0, 75.0, 0.0, 10.0])  # folded, as an arm without torque rests
@@ -80,7 +82,7 @@ def record(folder: Path, episodes: int, seed: int) -> None:
     """Run `lerobot-record` with the follower and the leader; the hands do what it asks for.
 
     Raises:
-        subprocess.CalledProcessError: when it fails.
+        UserError: when it fails; what it said of that was printed.
     """
     hands = Hands(seed)
     hands.begin()
@@ -109,19 +111,21 @@ def record(folder: Path, episodes: int, seed: int) -> None:
                 elif "Error" in said or "error" in said:
                     print(said.strip(), flush=True)
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, words)
+            raise UserError(
+                f"lerobot-record ended with exit code {process.returncode}; is {folder / 'taught'} there already?"
+            )
 
 
-def main() -> None:
+def run(given: list[str]) -> None:
     """Record as many episodes as are asked for."""
-    parser = argparse.ArgumentParser(prog="python -m examples.so101.record", description=__doc__)
+    parser = Parser(prog="python -m examples.so101.record", description=__doc__)
     parser.add_argument("folder", type=Path, help="for both ports, calibrations and the data set")
-    parser.add_argument("--episodes", type=int, default=20, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of where they begin (%(default)s)")
-    options = parser.parse_args()
+    parser.add_argument("--episodes", type=whole(1, 10**4), default=20, help="(%(default)s)")
+    parser.add_argument("--seed", type=whole(0, SEEDS), default=0, help="of where they begin (%(default)s)")
+    options = parser.parse_args(given)
     record(options.folder, options.episodes, options.seed)
     print(options.folder / "taught")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(boundary.run("so101 record", run, None))

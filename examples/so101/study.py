@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 
 from examples.so101.emulator import NAME
 from examples.so101.scene import TASKS
+from examples.so101.world import Gap, parse_gap
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs
 from gipo.commands.studies.pipeline.once import once
@@ -144,16 +145,16 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    commands = ForkedCommands()
+    gap, commands = parse_gap(options.gap), ForkedCommands()  # what is wrong with it is told before anything is trained
     with ThreadPoolExecutor(options.processes) as pool:
-        rows = list(pool.map(lambda seed: run_seed(options, seed, commands), options.seeds))
+        rows = list(pool.map(lambda seed: run_seed(options, gap, seed, commands), options.seeds))
     write_table(rows, options.out / "so101.csv")
     text = report(rows)
     write_text(text + "\n", options.out / "so101.md")
     print(text)
 
 
-def run_seed(options: argparse.Namespace, seed: int, commands: Commands) -> dict[str, Any]:
+def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Commands) -> dict[str, Any]:
     """All stages of a seed; its row."""
     folder = options.out / f"seed-{seed}"
     stages = DeskStages({}, commands=commands, task=options.task, arm=folder / "arm")
@@ -161,7 +162,7 @@ def run_seed(options: argparse.Namespace, seed: int, commands: Commands) -> dict
     checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
     policies, logs = folder / "policies", folder / "logs"
     deployed = stages.export(checkpoint, policies / "deployed.onnx")
-    with emulated(folder / "arm", options):
+    with emulated(folder / "arm", gap, options.realtime):
         before = stages.drive(deployed, folder / "before", options.episodes, COMPARED)
         stages.drive(deployed, logs, options.logged, LOGGED, ["--operator-set", "help=true"])
     stages.audit([logs, folder / "before"], policies, folder)
@@ -169,16 +170,16 @@ def run_seed(options: argparse.Namespace, seed: int, commands: Commands) -> dict
     more = [reward, "--model.human_coef=1", *(f"--{each}" for each in options.post)]
     learned = stages.post_train(folder / "post", [logs], checkpoint, policies, seed, more)
     after_policy = stages.export(learned, folder / "learned.onnx")
-    with emulated(folder / "arm", options):
+    with emulated(folder / "arm", gap, options.realtime):
         after = stages.drive(after_policy, folder / "after", options.episodes, COMPARED)
     return {"seed": seed, "before": before.rate, "after": after.rate, **_of_logs(logs)}
 
 
 @contextmanager
-def emulated(folder: Path, options: argparse.Namespace) -> Iterator[None]:
+def emulated(folder: Path, gap: Gap, realtime: bool) -> Iterator[None]:
     """The arm with its gap at the ports of a folder, in a process of its own."""
-    gap = [part for each in options.gap for part in (f"--{each.partition('=')[0]}", each.partition("=")[2])]
-    words = [sys.executable, "-m", "examples.so101", str(folder), *gap, *(["--realtime"] if options.realtime else [])]
+    unlike = [part for name, value in asdict(gap).items() for part in (f"--{name}", f"{value:g}")]
+    words = [sys.executable, "-m", "examples.so101", str(folder), *unlike, *(["--realtime"] if realtime else [])]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as arm:
         try:
             if not arm.stdout or not arm.stdout.readline():

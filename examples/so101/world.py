@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -12,6 +12,9 @@ import numpy as np
 from examples.so101.bus.registers import TURN
 from examples.so101.model import JOINTS, STEP, TIP, described
 from examples.so101.scene import HOME, RESTING, Layout
+from gipo.common.errors import UserError
+from robots.settings.annotations import arguments
+from robots.settings.assignments import parse_settings
 
 STEPS_PER_RAD = TURN / (2 * np.pi)
 MIDDLE = TURN / 2  # where a joint of angle 0 stands
@@ -31,6 +34,19 @@ class Gap:
     gain: float = 1.0
     backlash: float = 0.0
     latency: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.gain <= 10 and 0 <= self.backlash <= 90 and 0 <= self.latency <= 10):
+            raise UserError(f"{self}: gain must be in (0, 10], backlash in [0, 90] degrees, latency in [0, 10] seconds")
+
+
+def parse_gap(settings: Sequence[str]) -> Gap:
+    """The gap of `key=value` texts.
+
+    Raises:
+        UserError: when there is no such field, or its value is out of range.
+    """
+    return Gap(**arguments(Gap, parse_settings(settings, "--gap"), "--gap "))
 
 
 @dataclass(frozen=True)

