@@ -19,6 +19,7 @@ from lerobot_policy_gipo.features import match
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pipeline import ingest
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from robots.review.audit import log_prob_difference
 from tests.lerobot.arm import NAMES, Desk, make_artifact, wait_longer
 from tests.lerobot.conftest import HOME
@@ -115,3 +116,15 @@ def test_decisions_of_a_torn_file_are_read_up_to_there(tmp_path: Path, artifact:
     found = read_decisions(tmp_path / "d.jsonl")
     assert found.latent.tobytes() == np.stack([each.latent for each in made[:2]]).tobytes()
     assert found.header["policy_id"] == policy.policy_id
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "ValueError"), ("{}\n", "IndexError"), ("[]\n[1]\n{}\n", "holds no decisions"),
+     ('{"a": 1}\n{"latent": [0]}\n', "lacks action"), ("{}\n{\n", "holds no decisions"),
+     ("\x00\n", "holds no decisions")],
+)  # fmt: skip
+def test_a_file_of_something_else_is_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_decisions(tmp_path / "d.jsonl")

@@ -9,6 +9,9 @@ import numpy as np
 from deploy.runtime.acting import ActingPolicy, Decision
 from gipo.common.errors import UserError
 
+HEADER = ("policy_id", "policy_version", "seed", "observation_names", "action_names", "control_rate_hz")
+COLUMNS = ("observation", "action", "latent", "log_prob", "sampled")
+
 
 class DecisionWriter:
     """Appends decisions to a new file, each written out at once.
@@ -77,7 +80,9 @@ def read_decisions(path: Path) -> Decisions:
         rows = [json.loads(line) for line in (lines if lines and lines[-1].endswith("}") else lines[:-1])]
         of = json.loads(header)
         columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        if missing := {*HEADER, *COLUMNS} - {*of, *columns}:
+            raise KeyError(f"lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"{path} holds no decisions of the policy gipo ({type(error).__name__} {error})") from error
     whole = columns["latent"].dtype.kind == "i"
     return Decisions(
