@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import torch
 
 from deploy.export.artifact import export
 from deploy.runtime.policy import OnnxPolicy
-from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.networks import SeparateNetworks
 from gipo.policies import Policy, Spaces, TokenPolicy
 from robots.spec import RobotSpec
 from tests.datamodules.ingest.builders import Change, write_log
 from tests.robots.builders import make_spec
+from tests.trained import Trained, save_policy
 
 BINS, HIDDEN, SENSORS, D = 8, 16, 3, 2
 SPACES = Spaces(SENSORS, (-1.0,) * D, (1.0,) * D)
@@ -70,29 +68,11 @@ def save(policy: Policy, path: Path, **recorded: Any) -> Path:
     spec = arm()
     keys = ("observation_names", "observation_units", "action_names", "action_units")
     interface = {key: list(getattr(spec, key)) for key in keys} | {"control_rate_hz": spec.control_rate_hz}
-    known = {"format": CHECKPOINT_FORMAT, "policy": policy.description(), "task": "fake", "interface": interface}
-    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-    AtomicCheckpointIO().save_checkpoint({"gipo": known | recorded, "state_dict": weights}, path)
-    return path
+    return save_policy(policy, path, **{"task": "fake", "interface": interface} | recorded)
 
 
-@dataclass(frozen=True)
-class Robot:
-    """A folder with `policy.ckpt`, `policy.onnx` and `a.mcap`, `b.mcap`."""
-
-    folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "policy.ckpt"
-
-    @property
-    def artifact(self) -> Path:
-        return self.folder / "policy.onnx"
-
-    @property
-    def logs(self) -> list[Path]:
-        return [self.folder / "a.mcap", self.folder / "b.mcap"]
+class Robot(Trained):
+    """The folder of such a robot."""
 
     def log(self, path: Path, steps: Sequence[int], seed: int, change: Change = lambda episode, rows: None) -> Path:
         """Another log of its policy."""

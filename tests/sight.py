@@ -1,6 +1,5 @@
 """A toy robot with a camera, a policy that sees, as training saves it, and logs of what it did."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from datamodules.vla import ToyVLA
 from deploy.export.artifact import export
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
-from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT
 from gipo.common.simulators.toy import CAMERA, INSTRUCTION
 from gipo.policies import Policy
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
@@ -22,6 +19,7 @@ from robots.log import LogWriter, Session
 from robots.loop import ControlLoop
 from robots.people.operator import Operator
 from robots.session.options import Options
+from tests.trained import Trained, save_policy
 
 TASK = ToyVLA(shown="image", max_steps=12)
 BINS, WIDTH, RATE = 8, 16, 20.0
@@ -48,30 +46,11 @@ def make_policy(seed: int = 0, tokens: bool = True) -> Policy:
 
 def save(policy: Policy, path: Path) -> Path:
     """A checkpoint as `gipo fit` writes it, without what only a resumed run needs."""
-    known = {"format": CHECKPOINT_FORMAT, "policy": policy.description(), "task": "ToyVLA"}
-    known |= {"interface": {**TASK.interface, "control_rate_hz": RATE}}
-    weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-    AtomicCheckpointIO().save_checkpoint({"gipo": known, "state_dict": weights}, path)
-    return path
+    return save_policy(policy, path, task="ToyVLA", interface={**TASK.interface, "control_rate_hz": RATE})
 
 
-@dataclass(frozen=True)
-class Seeing:
-    """A folder with `policy.ckpt`, `policy.onnx` and `a.mcap`, `b.mcap`."""
-
-    folder: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "policy.ckpt"
-
-    @property
-    def artifact(self) -> Path:
-        return self.folder / "policy.onnx"
-
-    @property
-    def logs(self) -> list[Path]:
-        return [self.folder / "a.mcap", self.folder / "b.mcap"]
+class Seeing(Trained):
+    """The folder of the toy robot."""
 
     def log(
         self,
