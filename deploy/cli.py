@@ -13,7 +13,7 @@ from deploy import bench, report
 from deploy.runtime import compare
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import MAX_BYTES, check_file
-from deploy.runtime.identity import required_ids
+from deploy.runtime.identity import refuse_other
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -105,8 +105,7 @@ def _served(options: argparse.Namespace) -> ActingPolicy:
     if options.threads is not None:
         raise UserError("--threads is for artifacts; of torch, OMP_NUM_THREADS is the number")
     policy = CheckpointPolicy(options.file, options.rate, options.device or "cpu")
-    if options.require_id is not None and policy.policy_id not in required_ids(options.require_id):
-        raise UserError(f"{options.file} is policy {policy.policy_id}, which is not the one required")
+    refuse_other(policy.policy_id, options.require_id, f"{options.file} is")
     return policy
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.runtime.identity import policy_id, required_ids
+from deploy.runtime.identity import policy_id, refuse_other
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.normaliser import MEAN, SCALE, normaliser_hash
 from deploy.runtime.onnx_file import Model, Value, read_model
@@ -73,8 +73,7 @@ def check_bytes(data: bytes, require_id: str | None = None, report: Report = sil
     if other := next((words for magic, words in OTHERS.items() if data.startswith(magic)), None):
         raise UserError(f"this file is no exported policy, but {other}")
     identity = policy_id(data)
-    if require_id is not None and identity not in required_ids(require_id):
-        raise UserError(f"this file is policy {identity}, which is not the one required: {require_id}")
+    refuse_other(identity, require_id, "this file is")
     report("identity", f"{identity}{', as required' if require_id is not None else ''}")
     model = read_model(data)
     report("structure", f"{len(model.nodes)} nodes, {len(model.weights)} weights, all in this file")

@@ -26,6 +26,16 @@ def file_id(path: PathLike) -> str:
     return total.hexdigest()
 
 
+def refuse_other(identity: str, require_id: str | None, what: str) -> None:
+    """Refuse a policy that is not the one required; `what` stands before its id in the message.
+
+    Raises:
+        UserError: when it is another, or `require_id` is neither an id nor a file that lists some.
+    """
+    if require_id is not None and identity not in required_ids(require_id):
+        raise UserError(f"{what} policy {identity}, which is not the one required: {require_id}")
+
+
 def required_ids(require: str) -> set[str]:
     """The policy ids that `require` allows: one id, or a file as `sha256sum policy.onnx > FILE` writes it.
 

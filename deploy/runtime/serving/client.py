@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.acting import ActingPolicy
-from deploy.runtime.identity import required_ids
+from deploy.runtime.identity import refuse_other
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.serving.address import is_address
 from deploy.runtime.serving.keys import Keys, zeromq
@@ -53,8 +53,7 @@ class ServedPolicy(ActingPolicy):
         self._line = _Line(address, token)
         try:
             manifest, policy_id = self._introduced()
-            if require_id is not None and policy_id not in required_ids(require_id):
-                raise UserError(f"{address} serves policy {policy_id}, which is not the one required: {require_id}")
+            refuse_other(policy_id, require_id, f"{address} serves")
             super().__init__(manifest, policy_id)
             self._codec = Codec(manifest, policy_id)
             self.replay_golden()
