@@ -251,8 +251,10 @@ def test_strangers_half_open_connections_and_slow_readers_keep_nobody_waiting(sm
                 deaf.send(Packet(WHO, number).pack())  # and never reads
             with asking(server.address) as served:
                 served.answer_within(2.0)
+                expected = small["loaded"].act(np.zeros(5, np.float32), np.random.default_rng(0)).action
                 for _ in range(20):
-                    served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+                    found = served.act(np.zeros(5, np.float32), np.random.default_rng(0)).action
+                    np.testing.assert_array_equal(found, expected)
         for stranger in half_open:
             stranger.close()
 

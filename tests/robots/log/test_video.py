@@ -172,7 +172,9 @@ def killed(path: Path, chance: random.Random) -> None:
         process.send_signal(signal.SIGKILL)
     assert verify(path).status == TORN
     found = [row["step"] for row, _ in read_pixels(path, {"front"})]
+    assert found == [row["step"] for row in read_images(path) if row["frame_id"] == "front"]
     assert found == list(range(len(found)))
+    assert len(found) > 1
     times = [row["timestamp"]["sec"] * 10**9 + row["timestamp"]["nsec"] for row in read_images(path)]
     assert moment - times[-1] < 1.5e9, "a second, and what a busy machine adds"
 
