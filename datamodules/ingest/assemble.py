@@ -12,13 +12,11 @@ from datamodules.ingest.convert import Converted, EpisodeRows
 from datamodules.ingest.interface import Interface, common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
-from datamodules.ingest.pictures import move
+from datamodules.ingest.pictures import PICTURE, move
 from datamodules.ingest.sources.base import POLICY, Description, Source
 from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
-
-PICTURE = {"picture", "next_picture"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,12 @@ class _Kept:
     @property
     def steps(self) -> int:
         return sum(span.rows for _, span in self.spans)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it says which steps a policy decided on at once: as a log of ours, and whatever holds log-probs."""
+        interface = self.part.converted.interface
+        return "log_prob" in self.part.converted.layout or (interface is not None and interface.chunk is not None)
 
 
 def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) -> None:
@@ -170,6 +174,11 @@ def _check_types(filled: list[_Kept]) -> None:
             raise UserError(
                 f"of {first.part.of.path} and {each.part.of.path} one holds images that its policies saw, the other "
                 "none; ingest them apart"
+            )
+        if "picture" in each.columns and each.decided != first.decided:
+            raise UserError(
+                f"of {first.part.of.path} and {each.part.of.path} one says on which steps its policy decided at once, "
+                "the other does not; ingest them apart"
             )
         for name, values in each.columns.items():
             if values.dtype != first.columns[name].dtype:

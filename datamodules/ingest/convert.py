@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from datamodules.ingest.audit import Auditor, Shown
 from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.metadata import AuditFacts
-from datamodules.ingest.pictures import PictureWriter
+from datamodules.ingest.pictures import PICTURE, PictureWriter
 from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
@@ -138,6 +140,8 @@ class _Conversion:
         assert self._description.interface is not None
         behaviour = self._behaviour(trajectory.policy_id)
         columns = checked(trajectory, self._description.interface, behaviour)
+        if self._job.skip:
+            self._look_at_all(columns)
         if "log_prob" in columns:
             self._auditor.check(trajectory.policy_id, columns, Shown(self._pictures, trajectory.instruction))
         interface = self._interface
@@ -149,6 +153,13 @@ class _Conversion:
         policy_id = None if behaviour is None else behaviour.policy_id
         told = trajectory.instruction
         self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told))
+
+    def _look_at_all(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Decode every picture of an episode, so that one that cannot be is skipped here and not met in a batch."""
+        numbers = (columns[name] for name in PICTURE & set(columns))
+        for number in np.unique(np.concatenate([np.empty(0, np.int64), *numbers])).tolist():
+            if number >= 0:
+                self._pictures.pixels(number)
 
     def _behaviour(self, policy_id: str | None) -> Behaviour | None:
         """What the source's manifest says of a policy; None when it has none."""

@@ -22,7 +22,8 @@ class IngestOptions:
             not quite show what the policy saw; a step that differs by more stays out of ratios.
         camera: of datasets, whose videos are kept for policies that see, by the name of its feature; a robot's log says
             what its policy saw.
-        bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`.
+        bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`, and
+            decodes every image to find those that cannot be.
         reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
         cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
         workers: processes that read, one source file each; as many as there are cores unless given, and this process

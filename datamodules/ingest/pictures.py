@@ -17,9 +17,10 @@ from typing import BinaryIO
 import numpy as np
 
 from gipo.common.errors import UserError, first_line
-from robots.log.images import decode_png
+from robots.log.images import MAX_PIXELS, decode_png
 from robots.log.video import CODECS, decode_block, decode_container
 
+PICTURE = {"picture", "next_picture"}  # columns of their numbers; −1 where there is none
 DATA, TABLE = "pictures.bin", "pictures.npy"
 LOGGED = ("png", "jpeg", *CODECS)  # what a log may hold
 FORMATS = (*LOGGED, "matroska")  # of blocks; their places are the numbers in tables
@@ -208,6 +209,9 @@ def _still(data: bytes, form: str) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return np.asarray(Image.open(io.BytesIO(data), formats=[form]))
+        image = Image.open(io.BytesIO(data), formats=[form])  # its head alone
+        if image.width * image.height > MAX_PIXELS:
+            raise UserError(f"an image of {image.width:,} × {image.height:,} pixels is no camera's")
+        return np.asarray(image)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"an image cannot be decoded: {first_line(error)}") from error

@@ -18,6 +18,7 @@ from datamodules.ingest.interface import common_interface
 from datamodules.ingest.key import store_key, store_name
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pool import run_jobs
+from datamodules.ingest.sources.dataset import Dataset
 from datamodules.ingest.sources.locate import find_sources
 from datamodules.ingest.store import Store, load_store
 from gipo.common.errors import UserError
@@ -60,6 +61,11 @@ class Plan:
     def __init__(self, named: list[Path], options: IngestOptions):
         self._named, self._options = named, options
         found, self.left_out = find_sources(named)
+        if options.camera is not None and not any(isinstance(source, Dataset) for source in found):
+            raise UserError(
+                f"data.ingest.camera names {options.camera!r:.80} of datasets, and there is none; a robot's log says "
+                "itself what its policy saw"
+            )
         for source in found:
             source.camera = options.camera
         self.cache = cache_folder(options.cache)

@@ -34,6 +34,11 @@ class Store:
     album: Album | None = None
     left_out: tuple[str, ...] = ()
 
+    @property
+    def decided(self) -> bool:
+        """Whether it holds which steps a policy that sees decided on at once, as `chunk_step`."""
+        return self.facts.interface.chunk is not None or self.facts.has_log_prob
+
 
 def load_store(path: Path) -> Store:
     """Open a store, which takes no longer for a large one.

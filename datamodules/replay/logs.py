@@ -82,15 +82,22 @@ class Logs:
             raise UserError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
         spaces: Any = Spaces(interface.observation_size, low, high)
         if interface.image is not None:
-            chunk = interface.chunk or self._chunk
-            if chunk is None:
-                raise UserError(
-                    "the logs do not say on how many actions a policy that sees is to decide; give data.chunk"
-                )
+            chunk = self._decided_at_once(interface)
             words = interface.instruction_bytes or INSTRUCTION_BYTES
             spaces = VLASpaces(interface.image, interface.observation_size, low, high, chunk, words)
+        elif self._chunk is not None:
+            raise UserError("data.chunk is for logs with images that a policy decides by, and these have none")
         self.refuse_unlike(spaces)
         return spaces
+
+    def _decided_at_once(self, interface: Interface) -> int:
+        """H, which the logs say, or else `data.chunk`."""
+        chunk = interface.chunk or self._chunk
+        if chunk is None:
+            raise UserError("the logs do not say on how many actions a policy that sees is to decide; give data.chunk")
+        if self._chunk not in (None, chunk):
+            raise UserError(f"data.chunk is {self._chunk}, and the logs say that policies decided on {chunk} actions")
+        return chunk
 
     def refuse_unlike(self, spaces: Spaces, named: Mapping[str, Any] | None = None) -> None:
         """Refuse logs of another robot than a policy is for.
@@ -134,7 +141,7 @@ class Logs:
 
     def _decided(self, spaces: VLASpaces) -> Store:
         """The store with decisions in place of steps."""
-        frames, left = decisions_of(self.store.frames, spaces.chunk, self.store.facts.interface.chunk is not None)
+        frames, left = decisions_of(self.store.frames, spaces.chunk, self.store.decided)
         if left:
             print(f"gipo: note: {left:,} steps are in no decision whose image is in the logs", file=sys.stderr)
         self.seen = Sight(self.store, spaces)

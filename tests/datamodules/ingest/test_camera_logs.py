@@ -17,6 +17,7 @@ from datamodules.replay.sight import Sight
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, verify
+from robots.log.images import SIGNATURES, Image
 from robots.review.audit import audit
 from tests.datamodules.ingest.builders import assert_equal_frames
 from tests.datamodules.ingest.test_store import forked
@@ -31,7 +32,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Seeing:
     return make_seeing(tmp_path_factory.mktemp("seeing"), logs=False)
 
 
-def store_of(seeing: Seeing, log: Path, cache: Path, **options: float) -> Store:
+def store_of(seeing: Seeing, log: Path, cache: Path, **options: float | str) -> Store:
     chosen = {"audit": 1.0, **options}
     return ingest([log], IngestOptions(policies=seeing.folder, cache=cache, workers=1, **chosen), progress=False)  # type: ignore[arg-type]
 
@@ -93,6 +94,33 @@ def test_an_image_that_the_policy_did_not_see_is_found(seeing: Seeing, tmp_path:
         path = seeing.log(tmp_path / "a.mcap", episodes=1)
     with pytest.raises(UserError, match=r"a\.mcap, episode 0, step \d+: log_prob is off by"):
         store_of(seeing, path, tmp_path)
+
+
+def test_an_image_that_cannot_be_decoded_costs_its_episode_where_bad_ones_are_skipped(
+    seeing: Seeing, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        true = LogWriter.image
+
+        def spoil(log: LogWriter, row: Image) -> None:
+            true(log, row._replace(pixels=SIGNATURES["jpeg"]) if (row.episode, row.step) == (1, 4) else row)
+
+        patch.setattr(LogWriter, "image", spoil)
+        path = seeing.log(tmp_path / "a.mcap", episodes=3)
+    trusted = store_of(seeing, path, tmp_path, audit=0.0)
+    with pytest.raises(UserError, match="an image cannot be decoded"):
+        learnable(trusted)
+    store = store_of(seeing, path, tmp_path, audit=0.0, bad_episodes="skip")
+    (skipped,) = store.facts.skipped
+    assert skipped[0].endswith("a.mcap, episode 1")
+    assert skipped[1].startswith("an image cannot be decoded")
+    assert learnable(store) == 2 * 3
+
+
+def test_a_camera_is_for_datasets_alone(seeing: Seeing, tmp_path: Path) -> None:
+    path = seeing.log(tmp_path / "a.mcap", episodes=1)
+    with pytest.raises(UserError, match=r"data.ingest.camera names 'top' of datasets, and there is none"):
+        store_of(seeing, path, tmp_path, camera="top")
 
 
 def test_lost_images_cost_their_decisions(seeing: Seeing, tmp_path: Path) -> None:

@@ -72,6 +72,14 @@ def test_what_is_no_image_is_refused(form: str) -> None:
         pictures.decode(b"\x89PNG\r\n\x1a\n" + bytes(50), form)
 
 
+def test_a_picture_that_no_camera_takes_is_refused_by_its_head() -> None:
+    image = pytest.importorskip("PIL.Image")
+    data = io.BytesIO()
+    image.new("1", (10_000, 7_000)).save(data, "png")
+    with pytest.raises(UserError, match="an image of 10,000 × 7,000 pixels is no camera's"):
+        pictures.decode(data.getvalue(), "png")
+
+
 def test_depth_is_nothing_that_a_policy_sees() -> None:
     with pytest.raises(UserError, match="uint16; a policy sees uint8"):
         pictures.decode(png(drawn(0).astype(np.uint16)), "png")

@@ -1,6 +1,8 @@
 """What the logs of a run say of themselves."""
 
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from datamodules.ingest import IngestOptions, Interface
 from datamodules.replay.logs import Logs
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
+from gipo.vla.observations import VLASpaces
 
 SOURCES = [
     SimpleNamespace(sessions=("s1",), sha256="a", steps=5),
@@ -16,8 +19,8 @@ SOURCES = [
 ]
 
 
-def logs_of(policy: list[int], valid: list[bool], interface: Interface | None = None, **bounds: list[float]) -> Logs:
-    logs = Logs("nowhere", IngestOptions(), None, 0, **bounds)
+def logs_of(policy: list[int], valid: list[bool], interface: Interface | None = None, **options: Any) -> Logs:
+    logs = Logs("nowhere", IngestOptions(), None, 0, **options)
     facts = SimpleNamespace(policies=("p0", "p1"), sources=SOURCES, interface=interface)
     frames = {"policy": torch.tensor(policy), "valid": torch.tensor(valid)}
     logs.__dict__["store"] = SimpleNamespace(facts=facts, frames=frames)
@@ -55,6 +58,24 @@ def test_bounds_are_the_logs_or_else_the_options() -> None:
         _ = spaces(bare)
     with pytest.raises(UserError, match=r"another robot .* its action_low is"):
         _ = spaces(bounded, **given)
+
+
+def test_a_chunk_is_what_the_logs_say_or_else_the_option() -> None:
+    bare = Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0))
+    seen, said = replace(bare, image=(3, 8, 8)), replace(bare, image=(3, 8, 8), chunk=4)
+
+    def decided_at_once(interface: Interface, chunk: int | None) -> int:
+        spaces = logs_of([0] * 9, [True] * 9, interface, chunk=chunk).spaces
+        assert isinstance(spaces, VLASpaces)
+        return spaces.chunk
+
+    assert [decided_at_once(said, None), decided_at_once(said, 4), decided_at_once(seen, 2)] == [4, 4, 2]
+    with pytest.raises(UserError, match=r"do not say on how many actions .*; give data.chunk"):
+        decided_at_once(seen, None)
+    with pytest.raises(UserError, match=r"data.chunk is 2, and the logs say that policies decided on 4 actions"):
+        decided_at_once(said, 2)
+    with pytest.raises(UserError, match=r"data.chunk is for logs with images"):
+        decided_at_once(bare, 2)
 
 
 def test_names_are_compared_where_both_know_them() -> None:

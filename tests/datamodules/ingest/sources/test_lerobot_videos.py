@@ -1,12 +1,15 @@
 """LeRobot datasets with videos: what a camera saw comes frame by frame, and cloning by images learns from it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from datamodules.ingest import IngestOptions, Store, ingest
+from datamodules.replay.decisions import decisions_of
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
@@ -19,6 +22,7 @@ from tests.robots.log.test_video import scene
 
 av = pytest.importorskip("av")
 CAMERA, LENGTHS = "observation.images.top", (12, 9)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def write_film(path: Path, frames: list[np.ndarray], gop: int = 4, b_frames: int = 2) -> None:
@@ -32,12 +36,12 @@ def write_film(path: Path, frames: list[np.ndarray], gop: int = 4, b_frames: int
         file.mux(stream.encode(None))
 
 
-def write_dataset(folder: Path, missing: int = 0, **changes: Any) -> Path:
+def write_dataset(folder: Path, missing: int = 0, columns: Mapping[str, Any] = NOTHING, **changes: Any) -> Path:
     """Two episodes in one video file, which lacks `missing` frames at its end."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    write_frames(folder, LENGTHS, {"next.done": [False] * 11 + [True] + [False] * 8 + [True]})
+    write_frames(folder, LENGTHS, {"next.done": [False] * 11 + [True] + [False] * 8 + [True], **columns})
     frames = [scene(number) for number in range(sum(LENGTHS) - missing)]
     write_film(folder / "videos" / CAMERA / "chunk-000" / "file-000.mp4", frames)
     begins = np.array([0, LENGTHS[0]]) / RATE
@@ -98,6 +102,22 @@ def test_what_is_missing_is_named(missing: int, changes: dict[str, Any], said: s
 def test_an_unknown_camera_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"no videos of a camera 'wrist'; .*may name: {CAMERA}"):
         store_of(write_dataset(tmp_path / "set"), tmp_path, "wrist")
+
+
+def test_decisions_that_were_recorded_are_taken_as_they_were(tmp_path: Path) -> None:
+    places = np.concatenate([np.arange(length) % 3 for length in LENGTHS])
+    said = np.zeros((sum(LENGTHS), 3))
+    recorded = {"policy.latent": said.astype(np.int64), "policy.log_prob": said - 1, "policy.chunk_step": places}
+    theirs = write_dataset(tmp_path / "recorded", columns=recorded)
+    options = IngestOptions(cache=tmp_path, workers=1, camera=CAMERA, audit=0)
+    store = ingest([theirs], options, progress=False)
+    assert store.decided
+    frames, _ = decisions_of(store.frames, 3, store.decided)
+    assert frames["executed"].sum(1).tolist() == [3] * 7, "21 steps, three at a time and none of them twice"
+    bare = write_dataset(tmp_path / "bare")
+    assert not ingest([bare], options, progress=False).decided
+    with pytest.raises(UserError, match=r"recorded and .*bare one says on which steps its policy decided at once"):
+        ingest([theirs, bare], options, progress=False)
 
 
 @pytest.mark.usefixtures("no_plot")
