@@ -102,7 +102,8 @@ def aged_coverage(samples: tuple[int, ...], draws: int, delta: float, seed: int)
     for outward in (False, True):
         objective = AgeAwareGIPO(sigma_fresh=SIGMA_FRESH, sigma_age=SIGMA_AGE, outward_only=outward)
         g = np.stack([estimates(objective, grid, age) for age in AGES], 1)  # [C, K, A]
-        for cell, (target, behaviour) in enumerate(grid.names):
+        cells_of_form = tqdm(grid.names, desc="coverage by age", unit="cell", delay=2)
+        for cell, (target, behaviour) in enumerate(cells_of_form):
             for n in samples:
                 each = max(1, n // len(AGES))
                 share = generator.multinomial(each, grid.probability[cell], size=(draws, len(AGES))) / each
