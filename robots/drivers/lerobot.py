@@ -17,11 +17,14 @@ from gipo.common.reading import read_text
 from robots.base import Observation
 from robots.drivers import lerobot_bus
 from robots.drivers.lerobot_devices import find_device, make_device
+from robots.drivers.lerobot_faults import FaultWatch
 from robots.session import prompt
 from robots.spec import MEASURED, RobotSpec
 
 
-def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields: Any) -> "LeRobotRobot":
+def robot(
+    device: str, spec: str, wait: bool = True, config: str = "", tolerate: str = "", **fields: Any
+) -> "LeRobotRobot":
     """A LeRobot robot, named by its class and configured by its fields.
 
     Args:
@@ -30,11 +33,14 @@ def robot(device: str, spec: str, wait: bool = True, config: str = "", **fields:
         wait: let a person place the scene before each episode, and press Enter.
         config: file with the device's configuration, JSON or YAML, as LeRobot's own commands take it; `fields` come on
             top of it.
+        tolerate: what a motor may report without being a reason to stop, with commas between: a gripper that holds
+            something for long reports an `overload`.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
     find_device(device)  # of two mistakes the first one is told
     limits = RobotSpec.from_json(read_text(spec))
-    return LeRobotRobot(make_device(device, config, **fields), limits, wait)
+    tolerated = tuple(filter(None, map(str.strip, tolerate.split(","))))
+    return LeRobotRobot(make_device(device, config, **fields), limits, wait, tolerated)
 
 
 def readings_of(device: Any) -> set[str]:
@@ -65,15 +71,17 @@ class LeRobotRobot:
             `disconnect`.
         spec: whose names are the device's.
         wait: ask for Enter before each episode.
+        tolerated: faults that motors may report, of `lerobot_faults.FAULTS`; every other one is a stop.
 
     Raises:
-        UserError: when names differ, or the spec holds a motor by what the device does not measure, or a position by
-            a number.
+        UserError: when names differ, the spec holds a motor by what the device does not measure, or a position by a
+            number, or there is no such fault.
     """
 
-    def __init__(self, device: Any, spec: RobotSpec, wait: bool = False):
+    def __init__(self, device: Any, spec: RobotSpec, wait: bool = False, tolerated: tuple[str, ...] = ()):
         self.device, self.spec = device, spec
         self._wait = wait
+        self._faults = FaultWatch(device, tolerated)
         self._bus = threading.Lock()  # a bus carries one packet at a time, and a stop may come from any thread
         self._stopped, self._held = True, False
         self._measured: dict[str, float] = {}
@@ -116,9 +124,9 @@ class LeRobotRobot:
             raise UserError("nobody has placed the scene")
 
     def observe(self) -> Observation:
-        """Read every sensor and camera of the device."""
+        """Read every sensor and camera of the device; a motor that reports a fault is an error."""
         asked_ns = time.monotonic_ns()
-        found = self._ask(self.device.get_observation)
+        found = self._ask(self._read)
         values = _vector(found, self.spec.observation_names, "the reading")
         self._measured = dict(zip(self.spec.observation_names, values.tolist(), strict=True))
         if missing := [name for name in self._cameras if name not in found]:
@@ -162,6 +170,11 @@ class LeRobotRobot:
             left = lerobot_bus.release(self.device, relax)
             torque = f"; torque may still be on at {', '.join(left)}" if left else ""
             raise UserError(f"{lerobot_bus.explained(error, self.device)}{torque}") from error
+
+    def _read(self) -> Any:
+        found = self.device.get_observation()
+        self._faults.look()
+        return found
 
     def _send(self, command: np.ndarray) -> Any:
         values = dict(zip(self.spec.action_names, command.tolist(), strict=True))

@@ -146,6 +146,7 @@ def test_cameras(folder: Path, how: str) -> None:
         (["port=/dev/locked"], r"PermissionError in __init__ \(.*test_lerobot\.py:\d+\): .*Permission denied"),
         (["port=x", "config=none.json"], r"cannot read 'none\.json': No such file"),
         (["port=x", "config=arm.json"], r"--set name is no setting of ArmConfig"),
+        (["port=x", "tolerate=overload, heat"], "motors report no fault 'heat'; they report encoder"),
         (["wait=maybe"], r"--set wait is 'maybe'; it must be true or false"),
         (["speed=2"], r"--set speed is given by gipo-robot itself"),
     ],
