@@ -87,16 +87,24 @@ class DeskSO101(SO101Follower):
         return {name: found[name] for name in self.observation_features}
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
-        """Move the targets of the joints by a period at these speeds."""
-        self._go(lead(self._target, self._measured, np.array([action[f"{joint}.vel"] for joint in DRIVEN], float)))
-        return action
+        """Move the targets of the joints by a period at these speeds; the speeds by which they were really moved.
+
+        A target is held back near a joint that does not follow, and by the follower's own `max_relative_target`.
+        """
+        speeds, before = np.array([action[f"{joint}.vel"] for joint in DRIVEN], float), self._target
+        after = self._go(lead(before, self._measured, speeds))
+        # Where nothing was held back, what was asked for itself, without the rounding of going there and back.
+        moved = np.where(after == before + speeds / RATE, speeds, (after - before) * RATE)
+        return {f"{joint}.vel": speed for joint, speed in zip(DRIVEN, moved.tolist(), strict=True)}
 
     def disconnect(self) -> None:
         """Close the bus, and leave the desk."""
         super().disconnect()
         self._desk.close()
 
-    def _go(self, target: np.ndarray) -> None:
-        self._target = target
+    def _go(self, target: np.ndarray) -> np.ndarray:
+        """Send the follower to a target; the target that it has sent."""
         goals = {**dict(zip(DRIVEN, target.tolist(), strict=True)), **RESTING}
-        super().send_action({f"{joint}.pos": degrees for joint, degrees in goals.items()})
+        sent = super().send_action({f"{joint}.pos": degrees for joint, degrees in goals.items()})
+        self._target = np.array([sent[f"{joint}.pos"] for joint in DRIVEN], float)
+        return self._target
