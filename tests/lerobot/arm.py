@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
 
@@ -82,13 +81,3 @@ def make_artifact(path: Path, family: str = "gaussian", names: tuple[str, ...] =
     torch.save({"gipo": recorded, "state_dict": weights}, path.with_suffix(".ckpt"))
     export(path.with_suffix(".ckpt"), path)
     return path
-
-
-def wait_longer(patch: pytest.MonkeyPatch) -> None:
-    """Have drivers wait a second for an answer: the emulated servos share a processor with whatever else runs."""
-
-    def set_packet_timeout(port: Any, size: int) -> None:
-        port.setPacketTimeoutMillis(1000.0)
-
-    patch.setattr("lerobot.motors.feetech.feetech.patch_setPacketTimeout", set_packet_timeout)
-    patch.setattr("robots.drivers.lerobot_bus.wait_at_most", lambda device, seconds: None)

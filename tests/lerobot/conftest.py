@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 HOME = Path(tempfile.mkdtemp(prefix="lerobot-home-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ |= {"HF_LEROBOT_HOME": str(HOME), "HF_HUB_OFFLINE": "1", "HF_HOME": str(HOME / "hub")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> Iterator[None]:
+    """No answer of a servo is missed because this machine is busy."""
+    if find_spec("scservo_sdk") is None:  # LeRobot is not there either
+        yield
+        return
+    from tests.lerobot.patience import waits_for_this_machine
+
+    with waits_for_this_machine():
+        yield
 
 
 @pytest.fixture(autouse=True)

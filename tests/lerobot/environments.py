@@ -7,6 +7,7 @@ depends on; what it needs of that stands, with every version, in `requirements.t
 import argparse
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ from tests.pythons import interpreter
 
 FOLDER = Path(__file__).parent
 REQUIREMENTS = FOLDER / "requirements.txt"
+WITHOUT_OPERATORS = FOLDER / "without_operators.py"
 PLUGIN = ROOT / "examples" / "lerobot_policy_gipo"
-INPUTS = [ROOT / "pyproject.toml", ROOT / "constraints.txt", REQUIREMENTS, PLUGIN / "pyproject.toml"]
+INPUTS = [ROOT / "pyproject.toml", ROOT / "constraints.txt", REQUIREMENTS, WITHOUT_OPERATORS, PLUGIN / "pyproject.toml"]
 TORCH = "2.13.0"
 OURS = ["-e", ".[train,export,so101]", f"torch=={TORCH}", "pytest", "pytest-timeout"]
 
@@ -33,12 +35,28 @@ def install(python: Path, environment: Path) -> Path:
     pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     subprocess.run([*pip, "-c", "constraints.txt", *OURS], cwd=ROOT, check=True)
     subprocess.run([*pip, "--no-deps", "-r", REQUIREMENTS, "-e", PLUGIN], cwd=ROOT, check=True)
-    if subprocess.run([own, "-c", "import torchvision"], stderr=subprocess.DEVNULL).returncode:
-        # A torch for CPUs alone, from a local folder, with a torchvision that is built for the registry's torch.
-        print(f"torchvision was not built for the torch that was found; installing torch {TORCH} anew", flush=True)
-        subprocess.run([*pip, "-c", "constraints.txt", f"torch==={TORCH}"], cwd=ROOT, check=True)
+    complete_torchvision(own)
     stamp.write_text(made_of)
     return own
+
+
+def complete_torchvision(own: Path) -> None:
+    """Have an environment do without torchvision's operators where they are not built for the torch that was found.
+
+    The registry's torch, for which they are, brings 4 GB of CUDA's libraries.
+
+    Raises:
+        CalledProcessError: when it cannot be imported then either.
+    """
+    asked = [own, "-c", "import torchvision"]
+    if subprocess.run(asked, stderr=subprocess.DEVNULL).returncode == 0:
+        return
+    print("torchvision is built for another torch than the one here: its operators are left out", flush=True)
+    where = subprocess.check_output([own, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
+    folder = Path(where.strip())
+    shutil.copy(WITHOUT_OPERATORS, folder / "torchvision_without_operators.py")
+    (folder / "torchvision_without_operators.pth").write_text("import torchvision_without_operators\n")
+    subprocess.run(asked, check=True)
 
 
 def run_tests(python: Path) -> bool:

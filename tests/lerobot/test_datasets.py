@@ -16,8 +16,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pipeline import ingest
 from robots.cli import main
-from tests.lerobot.arm import Desk, wait_longer
+from tests.lerobot.arm import Desk
 from tests.lerobot.conftest import HOME
+from tests.lerobot.patience import PATIENT
 
 MODERN = version("lerobot").startswith("0.6")
 LENGTH = 12
@@ -29,11 +30,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, artifact: Path) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        wait_longer(patch)
         desk = Desk(folder)
         given = ["--robot", "lerobot", "--device", "so101_follower", "--config", "arm.yaml", "--spec", "arm.json"]
         ran = main(["run", "--policy", str(artifact), *given, "--set", "wait=false", "--episodes", "4", "--steps",
-                    str(LENGTH), "--deadline", "60", "--max-age", "60", "--engage", "0"])  # fmt: skip
+                    str(LENGTH), *PATIENT, "--engage", "0"])  # fmt: skip
         desk.port.unplug()
         (log,) = Path("logs").glob("*.mcap")
         assert ran == 0

@@ -34,9 +34,17 @@ class Port:
             self._link.unlink(missing_ok=True)
             self._link.symlink_to(self.path)
             self.path = link
+        self._at_work = self._late = False
         self._closing, self._wake = os.pipe()
         self._thread = threading.Thread(target=self._serve, name="servo bus", daemon=True)
         self._thread.start()
+
+    @property
+    def behind(self) -> bool:
+        """Whether servos would have answered by now: this machine is what is late, and no fault of the line."""
+        if self._late or not self._thread.is_alive():
+            return False
+        return self._at_work or bool(select.select([self._master], [], [], 0)[0])
 
     def unplug(self) -> None:
         """The plug is pulled: whoever has the port open finds it gone, and the servos keep what they were told."""
@@ -60,9 +68,17 @@ class Port:
             ready, _, _ = select.select([self._master, self._closing], [], [])
             if self._closing in ready:
                 return
+            self._at_work = True
             for asked in parser.feed(os.read(self._master, 4096)):
                 answers = list(self.line.answers(asked))
                 if arriving := b"".join(self.faults.on_the_way(answer.data) for answer in answers):
+                    self._be_late()
                     # They come one after another on a real line; whoever reads them waits for the last in any case.
-                    time.sleep(self.faults.latency + sum(each.delay + len(each.data) * BYTE for each in answers))
+                    time.sleep(sum(each.delay + len(each.data) * BYTE for each in answers))
                     os.write(self._master, arriving)
+            self._at_work = False
+
+    def _be_late(self) -> None:
+        self._late = self.faults.latency > 0
+        time.sleep(self.faults.latency)
+        self._late = False
