@@ -16,6 +16,7 @@ import argparse
 import importlib
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,11 +45,15 @@ from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
 from gipo.common.tables import markdown
 from gipo.common.transition import SOURCES
-from robots.log import files_below, read_log
+from robots.log import Episode, files_below, read_log
 
 FOLDER = Path(__file__).parent
 COMPARED, LOGGED = 900_000, 100_000  # seeds of goals
 ATTEMPTS = 100  # sessions that may be stopped, by a machine that is busy with much else, before a stage gives up
+# What stops them then: a tick that takes too long, a reading that is too old, a person or a servo that does not answer.
+LATE = re.compile(
+    r"takes [\d.]+ ms so far|ms old, more than|has not answered for|There is no status packet|Incorrect status packet"
+)
 MAINS = {"gipo": "gipo.cli", "gipo-deploy": "deploy.cli", "gipo-robot": "robots.cli"}
 HEAVY = ("examples.so101.desk", "gipo.commands.fit.cli", "deploy.export.artifact", "torch.export", "onnxscript",
          "robots.session.runner")  # fmt: skip
@@ -102,14 +107,14 @@ class DeskStages(Stages):
         words = (*self._words(policy), "--steps", steps, "--seed", str(seed), *PATIENT, *options)
 
         def drive(lock: int) -> None:
-            for attempt in range(ATTEMPTS):
-                done = len(_judged(folder))
-                mine = ("--first", str(done), "--episodes", str(episodes - done), "--log", str(folder / f"{attempt}"))
+            while (done := len(_judged(folder))) < episodes:
+                session = folder / f"{len(list(folder.glob('*.txt')))}"
+                mine = ("--first", str(done), "--episodes", str(episodes - done), "--log", str(session))
                 try:
-                    self.commands.run("gipo-robot", (*words, *mine, "--table"), folder / f"{attempt}.txt", lock)
+                    self.commands.run("gipo-robot", (*words, *mine, "--table"), session.with_suffix(".txt"), lock)
                     return
-                except UserError:
-                    if attempt == ATTEMPTS - 1:
+                except UserError as error:
+                    if len(stops(folder)) >= ATTEMPTS or not was_late(session, error):
                         raise
 
         once(folder, "drive", (*words, str(episodes)), drive)  # what was driven before it was stopped is kept
@@ -172,7 +177,8 @@ def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Command
     after_policy = stages.export(learned, folder / "learned.onnx")
     with emulated(folder / "arm", gap, options.realtime):
         after = stages.drive(after_policy, folder / "after", options.episodes, COMPARED)
-    return {"seed": seed, "before": before.rate, "after": after.rate, **_of_logs(logs)}
+    late = sum(len(stops(driven)) for driven in (folder / "before", logs, folder / "after"))
+    return {"seed": seed, "before": before.rate, "after": after.rate, **_of_logs(logs), "late": late}
 
 
 @contextmanager
@@ -189,9 +195,28 @@ def emulated(folder: Path, gap: Gap, realtime: bool) -> Iterator[None]:
             arm.terminate()
 
 
-def _judged(folder: Path) -> list[Any]:
-    episodes = [episode for file in files_below(folder) for episode in read_log(file).episodes]
-    return [episode for episode in episodes if episode.success is not None]
+def stops(folder: Path) -> list[str]:
+    """Why episodes of the logs below a folder were stopped."""
+    said = [[event["reason"] for event in each.events if event["kind"] == "stop"] for each in _episodes(folder)]
+    return [reasons[0] for reasons in said if reasons]  # what follows the first is of the stop itself
+
+
+def was_late(session: Path, error: UserError) -> bool:
+    """Whether a session failed by nothing but being late; it may then be continued with the episode that was cut.
+
+    Args:
+        session: folder of its log.
+        error: of its command; it tells why where no episode was stopped.
+    """
+    return all(LATE.search(reason) for reason in stops(session) or [str(error)])
+
+
+def _judged(folder: Path) -> list[Episode]:
+    return [episode for episode in _episodes(folder) if episode.success is not None]
+
+
+def _episodes(folder: Path) -> list[Episode]:
+    return [episode for file in files_below(folder) for episode in read_log(file).episodes]
 
 
 def _of_logs(folder: Path) -> dict[str, float]:
@@ -207,14 +232,24 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
     before, after = (np.array([row[name] for row in rows]) for name in ("before", "after"))
     lines = [
         (f"seed {row['seed']}", *(f"{row[name]:.2f}" for name in ("before", "after")),
-         f"{row['after'] - row['before']:+.2f}", f"{100 * row['person_share']:.0f} %", f"{row['logged']:.2f}")
+         f"{row['after'] - row['before']:+.2f}", f"{100 * row['person_share']:.0f} %", f"{row['logged']:.2f}",
+         row["late"])
         for row in rows
     ]  # fmt: skip
     medians = [
         f"{np.median(found):{form}}" for found, form in ((before, ".2f"), (after, ".2f"), (after - before, "+.2f"))
     ]
-    lines.append(("median", *medians, "", ""))
-    table = markdown(("", "before", "after", "difference", "of a person in the logs", "success in the logs"), lines)
+    lines.append(("median", *medians, "", "", ""))
+    names = (
+        "",
+        "before",
+        "after",
+        "difference",
+        "of a person in the logs",
+        "success in the logs",
+        "stopped for lateness",
+    )
+    table = markdown(names, lines)
     difference = with_interval(*paired_interval(after - before), "+.2f")
     return f"{table}\n\nMean difference {difference}: paired, Student's 95 % interval over {len(rows)} seeds."
 

