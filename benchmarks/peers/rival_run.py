@@ -22,6 +22,9 @@ class Marks:
         self.file, self.until, self.between = file, until, between
         self._evaluation, self._evaluated = Judge(task), 0
 
+    def begin(self) -> None:
+        """Nothing to mark: the first iteration counts as long as the others are in the mean."""
+
     def iteration(self, steps: int, act: Act) -> bool:
         """Mark the end of an iteration, and evaluate where it is time; whether the success is enough."""
         note(self.file, "iteration", steps)

@@ -25,7 +25,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
 from gipo.commands.studies.pipeline.headings import Narrator, Stage
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
+    refuse_twice(options, "seeds")
     subject = subject_of(options)
     gap = parse_gap(options.gap, subject)
     try:

@@ -61,6 +61,23 @@ def refuse_twice(options: argparse.Namespace, *names: str) -> None:
             raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
 
 
+def refuse_settled(options: argparse.Namespace, name: str, settled: Iterable[str]) -> None:
+    """Refuse what an option hands on where the study itself sets it, so that a row would say what was not run.
+
+    Args:
+        options: of the study.
+        name: of the option that hands on.
+        settled: options that the study sets, of which those of their parts are as well: `model.objective`.
+
+    Raises:
+        UserError: naming what is handed on.
+    """
+    for option in getattr(options, name):
+        given = option.lstrip("-").partition("=")[0].removesuffix("+")
+        if any(f"{given}.".startswith(f"{each}.") for each in settled):
+            raise UserError(f"--{name} {option}: the study itself sets {given}; it has an option of its own for that")
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Refuse unknown objectives, and options that an objective does not have, before a first run is trained.
 

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.loop import COMPARISON, LOGGED
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    rows = made_or_read(options, run_all, COLUMNS)
+    rows = made_or_read(options, run_all, COLUMNS, "way")
     table = summarise(rows)
     write_table(table, options.out / "people.csv")
     text = report(table, rows)
@@ -70,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
+    refuse_twice(options, "seeds", "coefs")
     subject = subject_of(options)
     stages = Stages(parse_gap(options.gap, subject), subject)
     ways = ways_to_learn(options.coefs)

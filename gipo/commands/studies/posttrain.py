@@ -32,6 +32,7 @@ from gipo.commands.studies.options import (
     add_objectives,
     add_runs,
     objective_flags,
+    refuse_twice,
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
-    rows = made_or_read(options, run_all, COLUMNS)
+    rows = made_or_read(options, run_all, COLUMNS, "back", "objective")
     table = summarise(rows)
     write_table(table, options.out / "posttrain.csv")
     text = report(table, rows)
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> None:
 
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
+    refuse_twice(options, "seeds", "back", "objectives")
     refuse_unknown(each for each in options.objectives if each not in RIVALS)
     subject = subject_of(options)
     stages = Stages(parse_gap(options.gap, subject), subject)

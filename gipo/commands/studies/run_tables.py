@@ -2,7 +2,9 @@
 
 import argparse
 import csv
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ def read_runs(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[d
 
 def made_or_read(
     options: argparse.Namespace, make: Callable[[argparse.Namespace], list[dict[str, Any]]],
-    columns: Mapping[str, Callable[[str], Any]],
+    columns: Mapping[str, Callable[[str], Any]], *axes: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of a study: those that it makes, written to runs.csv, or those of the file that `--runs` names.
 
@@ -41,12 +43,42 @@ def made_or_read(
         options: with `runs` and `out`.
         make: the runs.
         columns: of a runs.csv that is read, with their types.
+        axes: columns whose values are compared, beside the seed.
     """
     if options.runs is not None:
-        return read_runs(options.runs, columns)
+        rows = read_runs(options.runs, columns)
+        refuse_uneven(rows, *axes)
+        return rows
     rows = make(options)
     write_table(rows, options.out / "runs.csv")
     return rows
+
+
+def refuse_uneven(rows: Sequence[Mapping[str, Any]], *axes: str) -> None:
+    """Refuse a run that is there twice, which intervals would count as two, and cells of which runs are missing.
+
+    Args:
+        rows: a run each.
+        axes: columns whose values are compared, beside the seed.
+
+    Raises:
+        UserError: naming the run, or the cell and how many runs it lacks.
+    """
+    runs = Counter(tuple(row[axis] for axis in (*axes, "seed")) for row in rows)
+    (most, times), *_ = runs.most_common(1)
+    if times > 1:
+        raise UserError(f"--runs: {_named((*axes, 'seed'), most)} is there {times} times; each run counts once")
+    cells = Counter(run[:-1] for run in runs)
+    for cell in product(*(distinct(rows, axis) for axis in axes)):
+        if cells[cell] < max(cells.values()):
+            raise UserError(
+                f"--runs: {cells[cell]} runs of {_named(axes, cell)}, where others have {max(cells.values())}; make "
+                "them, or leave its like out of the file"
+            )
+
+
+def _named(axes: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in zip(axes, values, strict=True))
 
 
 def distinct(rows: Sequence[Mapping[str, Any]], *columns: str) -> list[Any]:

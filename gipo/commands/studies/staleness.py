@@ -37,12 +37,13 @@ from gipo.commands.studies.options import (
     add_objectives,
     add_runs,
     objective_flags,
+    refuse_settled,
     refuse_twice,
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import Stages
-from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.run_tables import read_runs, refuse_uneven
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
@@ -154,6 +155,7 @@ def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
     if not rows:
         raise UserError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
+    refuse_uneven(rows, "task", "age", "objective")
     return rows
 
 
@@ -219,7 +221,4 @@ def _refuse(options: argparse.Namespace) -> None:
         if not OBJECTIVE.fullmatch(objective):
             raise UserError(f"--objectives {objective!r} is not NAME or NAME:option=value,option=value")
     refuse_unknown(options.objectives)
-    for option in options.train:
-        name = option.lstrip("-").partition("=")[0]
-        if name in AXIS or name.startswith("model.objective."):
-            raise UserError(f"--train {option}: the study itself sets {name}; it has an option of its own for that")
+    refuse_settled(options, "train", AXIS)

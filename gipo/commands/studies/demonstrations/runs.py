@@ -16,6 +16,12 @@ from gipo.common.errors import UserError
 Row = dict[str, Any]
 # One run a core, evaluated at its end alone.
 PLAIN = ("--trainer.logger=false", "--trainer.enable_progress_bar=false", "--data.evaluation.num_envs=10")
+# What an option of the study sets, of cloning and of post-training.
+_SHARED = ("seed_everything", "data.task", "data.evaluation.episodes", "trainer.check_val_every_n_epoch")
+CLONED = (*_SHARED, "data.logs", "data.iterations")
+POST_TRAINED = (
+    *_SHARED, "model.init_from", "model.objective", "data.total_frames", "data.frames_per_iteration", "data.capacity"
+)  # fmt: skip
 SCORES = {"success": "val/success", "last": "val/success_last", "return": "val/return"}
 
 

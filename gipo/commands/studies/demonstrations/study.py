@@ -9,10 +9,18 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.demonstrations.report import gains, plot, report
-from gipo.commands.studies.demonstrations.runs import SCORES, Cell, Makers, Row
-from gipo.commands.studies.options import add_more, add_numbers, add_objectives, add_runs, refuse_twice, refuse_unknown
+from gipo.commands.studies.demonstrations.runs import CLONED, POST_TRAINED, SCORES, Cell, Makers, Row
+from gipo.commands.studies.options import (
+    add_more,
+    add_numbers,
+    add_objectives,
+    add_runs,
+    refuse_settled,
+    refuse_twice,
+    refuse_unknown,
+)
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.run_tables import made_or_read
 from gipo.common.files import write_text
 from gipo.common.parsing import number
 
@@ -47,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
-    rows = run_all(options) if options.runs is None else read_runs(options.runs, COLUMNS)
+    rows = made_or_read(options, run_all, COLUMNS, "task", "buffer", "objective")
     print(f"\n{write(rows, options.out)}")
 
 
@@ -66,6 +74,8 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     """Make what is not made, all tasks of one seed before the next; a row for every run."""
     refuse_twice(options, "tasks", "seeds", "objectives", "buffers")
     refuse_unknown(options.objectives)
+    refuse_settled(options, "clone", CLONED)
+    refuse_settled(options, "post", POST_TRAINED)
     makers = Makers(options)
     plan = [
         Cell(task, seed, buffer, objective)

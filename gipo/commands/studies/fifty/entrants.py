@@ -1,6 +1,7 @@
 """Who enters: our recipe with an objective each, and what other packages offer; and how each makes a run."""
 
 import importlib.util
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from gipo.common.errors import UserError, nearest
 
 UNJUDGED = "trainer.limit_val_batches=0"  # by itself: the callback judges every entrant alike
 JUDGED = "gipo.commands.studies.fifty.judged.Judged"
+
+SETTLED = ("data.task", "data.total_frames", "seed_everything", "model.objective")  # by the study's own options
 
 # Name → options of `gipo fit` beside the default recipe.
 OURS: Mapping[str, Sequence[str]] = {
@@ -45,11 +48,12 @@ class Entry:
         """The folder of this run within that of the study."""
         return Path(self.entrant.replace(" ", "-")) / f"{self.task}-{self.seed}"
 
-    def command(self, frames: int) -> str:
+    def command(self, frames: int, every: int, more: Sequence[str]) -> str:
         """What makes this run again."""
+        train = f" --train {shlex.join(more)}" if more and self.entrant in OURS else ""
         return (
             f"gipo-study fifty --entrants '{self.entrant}' --tasks {self.task} --seeds {self.seed} --frames {frames} "
-            f"--lot 50 --out again"
+            f"--every {every} --lot 50 --out again{train}"
         )
 
     def words(self, frames: int, every: int) -> list[str]:

@@ -74,6 +74,9 @@ RIVALS = {
 class Witness(Protocol):
     """Who is told of a run."""
 
+    def begin(self) -> None:
+        """Training begins: environments and model are made."""
+
     def iteration(self, steps: int, act: Act) -> bool:
         """An iteration has ended after so many environment steps; whether the run ends here."""
 
@@ -110,6 +113,9 @@ def _telling(witness: Witness, act: Act, every: int) -> Any:
         """Iterations of at least `every` steps."""
 
         told, ended = 0, False
+
+        def _on_training_start(self) -> None:
+            witness.begin()
 
         def _on_rollout_start(self) -> None:
             if self.num_timesteps >= self.told + every:

@@ -27,7 +27,7 @@ from gipo.commands.studies.fifty.figure import draw
 from gipo.commands.studies.fifty.record import RESULT, Record, read_result
 from gipo.commands.studies.fifty.rivals import RIVALS, train
 from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
-from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> None:
     entrants.refuse_unknown(options.entrants)
     refuse_unknown_tasks(options.tasks)
     refuse_twice(options, "tasks", "entrants", "seeds")
+    refuse_settled(options, "train", entrants.SETTLED)
+    if options.every > options.frames:
+        raise UserError(f"--every {options.every}: a run of {options.frames} frames would not be evaluated")
     runs = entrants.plan(options.entrants, options.tasks, options.seeds, options.lot, options.lot_seed)
     rows = run_all(runs, options)
     write_table(rows, options.out / "fifty.csv")
@@ -103,7 +106,8 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
             forks.run(folder, compete, folder, one, options.frames, options.every)
         if one not in made:
             bar.update()
-        return row_of(one, read_result(folder), options.frames)
+        again = one.command(options.frames, options.every, options.train)
+        return row_of(one, read_result(folder), options.frames, again)
 
     with (
         tqdm(total=len(runs), initial=len(made), desc="fifty", unit="run", smoothing=0) as bar,

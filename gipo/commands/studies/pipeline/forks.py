@@ -106,11 +106,20 @@ def _called(output: Path, function: Callable[..., None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
+    _have_one_core()
     tqdm.set_lock(threading.RLock())  # else all runs share one, and none goes on where the one that has it is killed
     with open(output, "w") as file:
         for standard in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), standard.fileno())
     sys.exit(boundary.run("gipo-study", lambda _: function(*args), []))
+
+
+def _have_one_core() -> None:
+    """Compute on one thread, unless the environment says how many: as `gipo fit`, so also what others offer."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"  # read where torch is imported from here on
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
 
 
 def _end_with_the_study() -> None:

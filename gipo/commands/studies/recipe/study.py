@@ -2,12 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
-from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
 from gipo.commands.studies.recipe.effects import Alternative, Effect, better_half, effects, winner
@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
     refuse_twice(options, "tasks", "seeds")
     finalists = {each: finalist(each) for each in options.finalists}
+    refuse_settled(options, "train", settled(options.factors, finalists.values()))
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
         rounds, found = race(options, bar)
@@ -83,6 +84,15 @@ def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], bar: tqdm)
     }
     rows = runs.rows(trials, bar.update)
     return [{"recipe": name, **row} for (_, _, name), row in zip(cells, rows, strict=True)]
+
+
+def settled(factors: Iterable[str], finalists: Iterable[Recipe]) -> set[str]:
+    """Options of `gipo fit` that differ between runs: what is raced, and what the finalists change."""
+    changed = {name for recipe in finalists for name, level in recipe.items() if level != LEVELS[name][0]}
+    levels = [level for factor in {*factors, *changed} for level in FACTORS[factor].values()]
+    return {"data.task", "data.total_frames", "seed_everything"} | {
+        option.partition("=")[0] for level in levels for option in level
+    }
 
 
 def _distinct(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:

@@ -69,6 +69,11 @@ def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capt
         (["--seeds", "1", "1"], "--seeds names a value twice: 1 1"),
         (["--objectives", "GIPPO"], "there is no such objective; the nearest: GIPO"),
         (["--demonstrations", "0"], "'0' is no whole number from 1 to"),
+        (
+            ["--post", "model.objective.sigma=2"],
+            "--post model.objective.sigma=2: the study itself sets model.objective",
+        ),
+        (["--clone", "data.iterations=2"], "--clone data.iterations=2: the study itself sets data.iterations"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(extra: list[str], reason: str, tmp_path: Path, capsys: Capture) -> None:

@@ -1,6 +1,7 @@
 """The study of all tasks: who runs where, a row by hand, what is said of many, and runs that are made once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.fifty import entrants, judge, study, tables
+from gipo.commands.studies.fifty import entrants, judge, rivals, study, tables
 from gipo.commands.studies.fifty.entrants import Entry
 from gipo.commands.studies.fifty.judge import Episodes
 from gipo.commands.studies.fifty.judged import Judged, sampled
@@ -81,18 +82,48 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 
 
 def test_a_row_by_hand() -> None:
-    row = tables.row_of(Entry("GIPO", "push-v3", 22), RESULTS, 120_000)
+    row = tables.row_of(Entry("GIPO", "push-v3", 22), RESULTS, 120_000, "again")
     assert (row["side"], row["success"], row["success_last"]) == ("developed on", 0.9, 0.8)
     # Wilson's interval of 45 in 50
     assert (row["success_low"], row["success_high"]) == pytest.approx((0.786, 0.957), abs=5e-4)
     assert (row["steps_to_0.9"], row["seconds_to_0.9"], row["return"]) == (20_000, 8.5, 1234.5)
-    assert "--entrants 'GIPO' --tasks push-v3 --seeds 22" in row["command"]
+    assert row["command"] == "again"
+
+
+def test_the_command_of_a_run_has_all_that_it_depends_on() -> None:
+    more = ["data.rounds=1", "data.sampler=a b"]
+    asked = "--tasks push-v3 --seeds 22 --frames 500 --every 100 --lot 50 --out again"
+    assert Entry("GIPO", "push-v3", 22).command(500, 100, more) == (
+        f"gipo-study fifty --entrants 'GIPO' {asked} --train data.rounds=1 'data.sampler=a b'"
+    )
+    # `--train` is for ours alone
+    assert Entry("SB3 PPO", "push-v3", 22).command(500, 100, more) == f"gipo-study fifty --entrants 'SB3 PPO' {asked}"
+
+
+def test_the_seconds_of_a_rival_begin_when_its_environments_and_model_are_made() -> None:
+    pytest.importorskip("stable_baselines3")
+    heard: list[str] = []
+
+    class Witness:
+        def begin(self) -> None:
+            heard.append("begin")
+
+        def iteration(self, steps: int, act: object) -> bool:
+            heard.append(f"iteration {steps}")
+            return True
+
+    def made(env: Any, seed: int) -> Any:
+        heard.append("model")
+        return rivals.ppo(env, seed)
+
+    rivals.train(replace(rivals.RIVALS["ppo"], num_envs=1, make=made), "reach-v3", 0, 64, Witness())
+    assert heard == ["model", "begin", "iteration 64"]
 
 
 def test_many_tasks_by_hand() -> None:
     def row(entrant: str, task: str, seed: int, success: int, seconds: float) -> dict[str, Any]:
         found: Finished = {**RESULTS, "success": success, "evaluations": [(10_000, seconds, success / 50)]}
-        return tables.row_of(Entry(entrant, task, seed), found, 1)
+        return tables.row_of(Entry(entrant, task, seed), found, 1, "again")
 
     rows = [
         *(row("GIPO", "assembly-v3", seed, 50, 4.0) for seed in (1, 2)),
@@ -164,6 +195,9 @@ def test_a_resumed_run_keeps_its_evaluations_and_its_seconds(tmp_path: Path) -> 
         (["--tasks", "reach-v3", "reach-v3"], "--tasks names a value twice"),
         (["--seeds", "1", "1"], "--seeds names a value twice"),
         (["--entrants", "GIPO", "GIPO"], "--entrants names a value twice"),
+        (["--train", "seed_everything=1"], "--train seed_everything=1: the study itself sets seed_everything"),
+        (["--train", "model.objective.sigma=1"], "the study itself sets model.objective.sigma"),
+        (["--frames", "5000"], "--every 10000: a run of 5000 frames would not be evaluated"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from gipo.commands.studies.pipeline import forks
 from gipo.commands.studies.pipeline.forks import Forks
@@ -37,6 +38,20 @@ def test_what_it_says_is_beside_its_folder(tmp_path: Path) -> None:
 def test_a_failure_is_told_with_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)exit code 2; .*run.txt ends with:\nhello\n.*there is no such thing"):
         Forks().run(tmp_path / "run", say, "hello", 1)
+
+
+def test_a_run_computes_on_one_thread_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        for given, threads in (("3", 2), (None, 1)):
+            monkeypatch.setenv("OMP_NUM_THREADS", "3")
+            if given is None:
+                monkeypatch.delenv("OMP_NUM_THREADS")
+            torch.set_num_threads(2)
+            forks._have_one_core()
+            assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (threads, given or "1")
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_alive(process: int) -> bool:

@@ -140,6 +140,24 @@ def test_what_is_named_twice_is_refused(option: str, tmp_path: Path, capsys: pyt
     assert f"{option} names a value twice: 1 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--factors", "kl", "--train", "model.kl_coef=0"], "the study itself sets model.kl_coef"),
+        (["--factors", "objective", "--train", "model.objective.sigma=2"], "the study itself sets model.objective"),
+        (["--factors", "kl", "--finalists", "updates=16x512", "--train", "data.rounds=8"], "sets data.rounds"),
+        (["--factors", "kl", "--train", "data.total_frames=8"], "the study itself sets data.total_frames"),
+    ],
+)
+def test_what_differs_between_runs_cannot_be_the_same_for_all(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["recipe", "--out", str(tmp_path), *words])
+    assert said in capsys.readouterr().err
+    assert "data.rounds" not in study.settled(["kl"], [])
+
+
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 

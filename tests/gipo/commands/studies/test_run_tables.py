@@ -1,0 +1,56 @@
+"""Tables of runs that are read again: each run counts once, and cells that are compared hold as many."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gipo.commands.studies import cli
+from gipo.commands.studies.run_tables import refuse_uneven
+from gipo.common.errors import UserError
+
+ROWS: list[dict[str, Any]] = [
+    {"age": age, "objective": name, "seed": seed} for age in (1, 16) for name in "AB" for seed in (3, 4)
+]
+
+
+def test_a_run_counts_once() -> None:
+    refuse_uneven(ROWS, "age", "objective")
+    with pytest.raises(UserError, match=r"^--runs: age 1, objective A, seed 3 is there 2 times; each run counts once$"):
+        refuse_uneven([*ROWS, ROWS[0]], "age", "objective")
+
+
+def test_cells_hold_as_many_runs_as_the_others() -> None:
+    with pytest.raises(UserError, match=r"^--runs: 1 runs of age 16, objective B, where others have 2; make them"):
+        refuse_uneven(ROWS[:-1], "age", "objective")
+    with pytest.raises(UserError, match=r"^--runs: 0 runs of age 16, objective B, where others have 2"):
+        refuse_uneven(ROWS[:-2], "age", "objective")
+
+
+def test_other_seeds_are_other_runs() -> None:
+    refuse_uneven([{**row, "seed": row["seed"] + row["age"]} for row in ROWS], "age", "objective")
+
+
+@pytest.mark.parametrize(
+    ("study", "data", "said"),
+    [
+        ("staleness", "staleness", "task reach-v3, age 1, objective GIPO, seed 22 is there 2 times"),
+        ("posttrain", "posttrain", "back 1, objective GIPO, seed 22 is there 2 times"),
+        ("people", "people", "way deployed, seed 22 is there 2 times"),
+    ],
+)
+def test_a_study_of_runs_that_are_there_twice_is_refused(
+    study: str, data: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, *rows = (Path(__file__).parents[4] / "docs" / "data" / f"{data}.csv").read_text().splitlines()
+    (tmp_path / "runs.csv").write_text("\n".join((head, *rows, rows[0], "")))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([study, "--runs", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "out")])
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["loop", "posttrain", "people"])
+def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([study, "--seeds", "1", "1", "--out", str(tmp_path)])
+    assert "--seeds names a value twice: 1 1" in capsys.readouterr().err
