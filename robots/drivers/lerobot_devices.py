@@ -72,11 +72,11 @@ def _named(name: str) -> tuple[Any, Callable[[Any], Any]]:
     return robots.RobotConfig.get_choice_class(name), robots.make_robot_from_config
 
 
-def _register(robots: Any) -> None:
-    """Import LeRobot's robots, and those of plugins, which register when they are imported."""
-    for _, module, _ in pkgutil.iter_modules(robots.__path__):
+def _register(package: Any) -> None:
+    """Import LeRobot's robots or cameras, and those of plugins, which register when they are imported."""
+    for _, module, _ in pkgutil.iter_modules(package.__path__):
         with suppress(Exception):  # most of them need the library of some device
-            importlib.import_module(f"{robots.__name__}.{module}")
+            importlib.import_module(f"{package.__name__}.{module}")
     importlib.import_module("lerobot.utils.import_utils").register_third_party_plugins()
 
 
@@ -84,6 +84,8 @@ def _configured(kind: Any, values: dict[str, Any]) -> Any:
     """The configuration itself: read by draccus, as LeRobot does, where its class is one of draccus's choices."""
     if not hasattr(kind, "get_choice_name"):
         return build(kind, values, "--set ")
+    if values.get("cameras"):  # whose kinds a robot, imported by its class, need not have imported
+        _register(importlib.import_module("lerobot.cameras"))
     draccus = importlib.import_module("draccus")
     return draccus.decode(kind, {name: _plain(value) for name, value in values.items()})
 

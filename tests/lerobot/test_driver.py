@@ -1,6 +1,7 @@
 """LeRobot's own driver of an SO-101, unmodified, under `gipo-robot`: by its name and parser, with a bus that fails."""
 
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_nested_configuration_is_read_by_lerobots_own_parser(desk: Desk) -> None
     assert (type(camera).__name__, camera.fps, camera.color_mode.value) == ("OpenCVCameraConfig", 15, "bgr")
     assert (config.id, config.calibration_dir) == ("01", desk.folder / "calibration")
     assert config.max_relative_target["gripper"] == 5.0
+
+
+def test_kinds_of_cameras_are_known_to_a_robot_that_is_named_by_its_class(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They register when they are imported, which LeRobot's own commands do, and the module of the robot does not."""
+    monkeypatch.setattr("lerobot.cameras.configs.CameraConfig._choice_registry", {})
+    for name in [each for each in sys.modules if each.startswith("lerobot.cameras.opencv")]:
+        monkeypatch.delitem(sys.modules, name)
+    front = {"type": "opencv", "index_or_path": 0, "width": 640, "height": 480, "fps": 30}
+    found = make_device("lerobot.robots.so_follower:SO101Follower", "arm.yaml", cameras={"front": front}).config
+    assert type(found.cameras["front"]).__name__ == "OpenCVCameraConfig"
 
 
 def test_a_file_of_lerobots_own_commands_holds_the_robot_under_its_name(desk: Desk) -> None:
