@@ -1,6 +1,8 @@
 """One attempt of a script at a task: it begins, and is disturbed, by its number alone, whichever process makes it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from datamodules.demos.demonstration import Demonstration
 from datamodules.demos.scripts import Script, ScriptMaker, script_of
 from datamodules.envs.seeding import begin_episodes, episode_seed
 from datamodules.envs.simulation import Simulation
+from datamodules.vla import VLATask
 from gipo.common.errors import UserError
 
 STARTS = 1 << 20  # sets the starts of demonstrations apart from those of an evaluation with the same seed
@@ -43,7 +46,23 @@ class Attempts:
         Raises:
             UserError: when nothing is scripted for the task, or the user's class cannot be imported.
         """
-        return self.task.make_evaluation(1, self.seed), script_of(self.task, self.script)
+        return self._simulator(), script_of(self.task, self.script)
+
+    def _simulator(self) -> EnvBase:
+        if not isinstance(self.task, VLATask):
+            return self.task.make_evaluation(1, self.seed)
+        task: Any = self.task  # a dataclass, as all tasks with options are
+        simulator: EnvBase = replace(task, chunk=self._image_every).simulators(1, evaluating=True)
+        return simulator
+
+    @property
+    def _image_every(self) -> int:
+        """Steps from one image to the next, from each of which a policy can learn what was done then.
+
+        Two a decision of a task that sees, where they can be evenly spaced.
+        """
+        chunk = self.task.chunk if isinstance(self.task, VLATask) else 1
+        return chunk // 2 if chunk % 2 == 0 else chunk
 
     def run(self, env: EnvBase, maker: ScriptMaker, number: int) -> Demonstration:
         """Attempt `number`, in a simulator and with a script that `make` gave."""
@@ -53,30 +72,50 @@ class Attempts:
         low, high = (bound[0].numpy() for bound in (env.action_spec.space.low, env.action_spec.space.high))
         noisy = np.arange(len(low)) < (len(low) if script.noisy is None else script.noisy)
         steps: list[TensorDictBase] = []
-        observations, actions = [_row(state["observation"])], []
+        observations, actions, images = [_row(state)], [], self._seen({}, state, 0)
         while not self._is_over(steps):
             noise = self.noise * noisy * generator.standard_normal(len(low))
             actions.append((_chosen(script, observations[-1], len(low)) + noise).clip(low, high).astype(np.float32))
             state = env.step(state.set("action", torch.from_numpy(actions[-1][None])))["next"]
             steps.append(state)
-            observations.append(_row(state["observation"]))
+            observations.append(_row(state))
+            images = self._seen(images, state, len(steps))
         success = np.array([bool(step["success"]) for step in steps]) if "success" in steps[0].keys() else None
         rewards = np.array([float(step["reward"]) for step in steps], np.float32)
         ended = bool(steps[-1]["terminated"])
-        return Demonstration(np.stack(observations), np.stack(actions), rewards, low, high, ended, success)
+        return Demonstration(
+            np.stack(observations), np.stack(actions), rewards, low, high, ended, success, images, _words(state)
+        )
+
+    def _seen(self, images: Mapping[int, np.ndarray], state: TensorDictBase, step: int) -> dict[int, np.ndarray]:
+        """The images so far, and that of this step where the task has a camera and it is time for one."""
+        if not isinstance(self.task, VLATask) or step % self._image_every:
+            return dict(images)
+        return {**images, step: state["observation", "image"][0].permute(1, 2, 0).contiguous().numpy()}
 
     def _is_over(self, steps: list[TensorDictBase]) -> bool:
         if not steps:
             return False
-        if bool(steps[-1]["done"]) or (self.max_steps is not None and len(steps) >= self.max_steps):
+        limit = self.task.max_steps if self.max_steps is None and isinstance(self.task, VLATask) else self.max_steps
+        if bool(steps[-1]["done"]) or (limit is not None and len(steps) >= limit):
             return True
         if self.after is None or "success" not in steps[0].keys():
             return False
         return len(steps) > self.after and bool(steps[-1 - self.after]["success"])
 
 
-def _row(observation: torch.Tensor) -> np.ndarray:
-    return observation[0].numpy().astype(np.float32)
+def _row(state: TensorDictBase) -> np.ndarray:
+    """[O] f32, of a task that sees what the robot knows of itself."""
+    found = state["observation"]
+    found = found if isinstance(found, torch.Tensor) else found["state"]
+    row: np.ndarray = found[0].numpy().astype(np.float32)
+    return row
+
+
+def _words(state: TensorDictBase) -> str:
+    """The instruction of a task that sees; empty for any other."""
+    found = state.get("language_instruction", "")
+    return found if isinstance(found, str) else str(next(iter(found)))
 
 
 def _chosen(script: Script, observation: np.ndarray, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Demonstrations as a Minari dataset: the format of every source, scripts, files and robots' exports alike."""
+"""Demonstrations as a Minari dataset, as robots are exported; of a task that is seen, as the log of a robot."""
 
 import re
 import warnings
@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.demos.demonstration import Demonstration
+from datamodules.demos.log import write_log
+from datamodules.envs.simulation import Simulation
+from datamodules.vla import VLATask
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from robots.review.export_minari import datasets_path
@@ -19,22 +22,28 @@ def dataset_name(task: str) -> str:
     return f"gipo/{name if re.search(r'-v[0-9]+$', name) else f'{name}-v0'}"
 
 
-def refuse_taken(out: Path, task: str) -> None:
+def refuse_taken(out: Path, task: Simulation) -> None:
     """Refuse a folder that already holds demonstrations of the task, before any are made.
 
     Raises:
         UserError: naming it; or Minari, which writes the dataset, is not installed.
     """
-    try:
-        import minari  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"demonstrations are written by minari: {install('export')}") from error
-    if (out / dataset_name(task)).exists():
-        raise UserError(f"{out / dataset_name(task)} exists; name another --out")
+    if not isinstance(task, VLATask):
+        try:
+            import minari  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UserError(f"demonstrations are written by minari: {install('export')}") from error
+    if (place := _place(out, task)).exists():
+        raise UserError(f"{place} exists; name another --out")
 
 
-def write(out: Path, task: str, made: Sequence[Demonstration], description: str) -> Path:
-    """Write the dataset of a task below `out`, and say where it is.
+def _place(out: Path, task: Simulation) -> Path:
+    folder = out / dataset_name(task.name)
+    return Path(f"{folder}.mcap") if isinstance(task, VLATask) else folder
+
+
+def write(out: Path, task: Simulation, made: Sequence[Demonstration], description: str) -> Path:
+    """Write the dataset, or the log, of a task below `out`, and say where it is.
 
     Args:
         out: a folder; datasets of several tasks may share it.
@@ -42,15 +51,23 @@ def write(out: Path, task: str, made: Sequence[Demonstration], description: str)
         made: the demonstrations.
         description: how they were made.
     """
-    import minari
-    from gymnasium.spaces import Box
-
     refuse_taken(out, task)
     if not made:
         raise UserError("there are no demonstrations to write")
+    out.mkdir(parents=True, exist_ok=True)
+    if isinstance(task, VLATask):
+        write_log(_place(out, task), task, made, description)
+    else:
+        _write_minari(out, task.name, made, description)
+    return _place(out, task)
+
+
+def _write_minari(out: Path, task: str, made: Sequence[Demonstration], description: str) -> None:
+    import minari
+    from gymnasium.spaces import Box
+
     buffers = [_buffer(index, each) for index, each in enumerate(made)]
     first = made[0]
-    out.mkdir(parents=True, exist_ok=True)
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
         minari.create_dataset_from_buffers(
@@ -64,7 +81,6 @@ def write(out: Path, task: str, made: Sequence[Demonstration], description: str)
             code_permalink="",
             description=description,
         )
-    return out / dataset_name(task)
 
 
 def _buffer(index: int, made: Demonstration) -> "object":

@@ -1,5 +1,7 @@
 """What a demonstration is, whoever gave it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ class Demonstration(NamedTuple):
         high: [D], upper bounds of an action.
         terminated: whether the task ended with the last step; else the episode was cut there.
         success: [T] bool, of each step; None where the task knows no success.
+        images: step → [H, W, 3] uint8 of what was seen then, up to T; empty of a task without a camera.
+        instruction: of a task with one.
     """
 
     observations: np.ndarray
@@ -25,6 +29,8 @@ class Demonstration(NamedTuple):
     high: np.ndarray
     terminated: bool
     success: np.ndarray | None
+    images: Mapping[int, np.ndarray] = MappingProxyType({})
+    instruction: str = ""
 
     @property
     def succeeded(self) -> bool:

@@ -10,9 +10,11 @@ import numpy as np
 from torchrl.envs import EnvBase, TransformedEnv
 
 from datamodules.envs.metaworld import MetaWorldTask
+from datamodules.envs.metaworld_camera import MetaWorldVLA
 from datamodules.envs.simulation import Simulation
 from gipo.common.errors import UserError
 from gipo.common.faults import described
+from gipo.common.simulators.metaworld_camera import PREFIX
 
 MOVES = 3  # of MetaWorld's and LIBERO's actions: the first move the hand, the rest turns it and moves the fingers
 
@@ -60,6 +62,10 @@ def script_of(task: Simulation, path: str | None) -> ScriptMaker:
         return _users(path)
     if isinstance(task, MetaWorldTask):
         return lambda env: FunctionScript(_metaworld_policy(task.name), MOVES)
+    if isinstance(task, MetaWorldVLA):
+        act = _metaworld_policy(task.name.removeprefix(PREFIX))
+        # It goes by what no policy is told.
+        return lambda env: FunctionScript(lambda observation: act(_inner(env).whole(0)), MOVES)
     if _is_libero(task):
         from datamodules.envs.libero.script import PickAndPlace
 

@@ -64,10 +64,11 @@ class MetaWorldEnv(BatchedEnv):
     Args:
         task: a `-v3` name.
         num_envs: N.
+        seen: whether it is drawn, which takes all that is only seen into the model.
     """
 
-    def __init__(self, task: str, num_envs: int):
-        simulators = _simulators(task, num_envs)
+    def __init__(self, task: str, num_envs: int, seen: bool = False):
+        simulators = _simulators(task, num_envs, seen)
         space = simulators[0].action_space
         super().__init__(num_envs, simulators[0].sawyer_observation_space.shape[0], space.low, space.high)
         self.task = task
@@ -98,25 +99,25 @@ class MetaWorldEnv(BatchedEnv):
 
 
 @functools.lru_cache(maxsize=1)
-def _compiled(task: str) -> Any:
-    """The task's model without what is only seen, to copy: reading its XML and meshes takes much longer."""
+def _compiled(task: str, seen: bool) -> Any:
+    """The task's model to copy, without what is only seen unless it is: reading XML and meshes takes much longer."""
     import mujoco
 
     # Making the task would compile all of it; its file's name needs no more than the class.
     path = Path(object.__new__(environments()[task]).model_name)
     spec = mujoco.MjSpec.from_file(str(path))
-    spec.compiler.discardvisual = True
+    spec.compiler.discardvisual = not seen
     if path.name in OBSERVED:
         kind = [mujoco.mjtObj.mjOBJ_GEOM]
         spec.add_tuple(name="observed", objtype=kind, objname=[OBSERVED[path.name]], objprm=[0.0])
     return spec.compile()
 
 
-def _simulators(task: str, count: int) -> list[Any]:
+def _simulators(task: str, count: int, seen: bool) -> list[Any]:
     from mujoco import MjData
 
     base = environments()[task]
-    model_of_all = _compiled(task)
+    model_of_all = _compiled(task, seen)
 
     class CopiedTask(base):  # type: ignore[misc, valid-type]
         """The task with a copy of the compiled model: MetaWorld moves bodies in the model itself."""

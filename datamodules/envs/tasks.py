@@ -5,20 +5,21 @@ import pydoc
 
 from gymnasium import registry
 
-from datamodules.envs import envpool, gymnasium, metaworld
+from datamodules.envs import envpool, gymnasium, metaworld, metaworld_camera
 from datamodules.envs.libero import states, tasks
 from datamodules.envs.simulation import Simulation
 from gipo.common.errors import UserError, nearest
 from gipo.common.faults import described
 
 # In the order they are asked: LIBERO last, as it is loaded only for a name that the others do not know.
-FINDERS = (metaworld.find, envpool.find, gymnasium.find, states.find)
+FINDERS = (metaworld.find, metaworld_camera.find, envpool.find, gymnasium.find, states.find)
 
 
 def find(name: str) -> Simulation | None:
     """The task of this name: of MetaWorld (`reach-v3`), EnvPool (`envpool:Id`), Gymnasium (`Pendulum-v1`, `module:Id`).
 
-    Or of LIBERO: it is a suite (`libero_goal`) or one task of it (`libero_goal/7`, `turn_on_the_stove`).
+    Or of MetaWorld seen by a camera (`camera:reach-v3`), or of LIBERO: it is a suite (`libero_goal`) or one task of it
+    (`libero_goal/7`, `turn_on_the_stove`).
 
     Raises:
         UserError: when the name is plainly meant for one of them, and wrong.

@@ -79,11 +79,11 @@ def _command(args: list[str]) -> None:
 
     task = chosen(options.task, options.simulator)
     assert task is not None
-    refuse_taken(options.out, task.name)
+    refuse_taken(options.out, task)
     if len(task.parts) > 1:
         raise UserError(f"{task.name} has {len(task.parts)} tasks; name one, such as {task.name}/0")
     made, said = _recorded(task, options.file, options.episodes) if options.file else _scripted(task, options)
-    folder = write(options.out, task.name, made, f"{task.name}: {said}")
+    folder = write(options.out, task, made, f"{task.name}: {said}")
     steps = sum(len(each.actions) for each in made)
     print(f"{folder}: {len(made)} demonstrations of {task.name}, {steps:,} steps; {said}")
 

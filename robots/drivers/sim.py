@@ -6,7 +6,7 @@ Nothing of MetaWorld is imported before `connect`.
 import time
 from collections import deque
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,10 +53,13 @@ class RealityGap:
     observation_noise: float = 0.0
     drop: float = 0.0
 
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "action_gain": (-10, 10), "action_offset": (-1, 1), "delay": (0, 100), "drop": (0, 1),
+    }  # fmt: skip
+
     def __post_init__(self) -> None:
-        ranges = {"action_gain": (-10, 10), "action_offset": (-1, 1), "delay": (0, 100), "drop": (0, 1)}
         for field in fields(self):
-            low, high = ranges.get(field.name, (0, 1000))
+            low, high = self.ranges.get(field.name, (0, 1000))
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise UserError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")

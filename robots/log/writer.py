@@ -155,6 +155,11 @@ class LogWriter:
         return self.statistics
 
     @property
+    def waiting(self) -> int:
+        """How many rows wait to be written."""
+        return len(self._queue)
+
+    @property
     def cpu_ns(self) -> int:
         """Processor time the writing thread has taken; 0 where the system does not tell."""
         if self._cpu_clock is None or not self._thread.is_alive():

@@ -1,6 +1,7 @@
 """Our robot logs as a source."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.pictures import PictureWriter
-from datamodules.ingest.sources.base import Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.base import POLICY, Description, Raw, Source, Trajectory
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
 from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
@@ -40,7 +41,10 @@ class McapSource(Source):
         header = read_header(self.path)
         if header is None:
             return Description(None)
-        return Description(Interface.of_spec(header.robot), (header.session,), header.manifests)
+        # Where no policy decided, whose manifest would say it, the settings say what was seen.
+        image = None if header.manifests else _image(header.settings.get("image"))
+        interface = replace(Interface.of_spec(header.robot), image=image)
+        return Description(interface, (header.session,), header.manifests)
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """The episodes of the valid prefix; a damaged file is refused with its byte."""
@@ -69,7 +73,17 @@ def _trajectory(episode: Episode) -> Trajectory:
     _check_steps(episode)
     rows = episode.transitions()
     columns = {field.name: rows[field.row] for field in COLUMNS if field.row in rows}
+    if episode.policy_id is None and not columns["valid"].any():  # without a policy there is nothing that it chose
+        columns = {name: values for name, values in columns.items() if name not in POLICY}
     return Trajectory(columns, episode.policy_id, episode.success, native=True, instruction=episode.instruction)
+
+
+def _image(said: Any) -> tuple[int, int, int] | None:
+    """Channels, height and width, where they are said."""
+    if not (isinstance(said, list) and len(said) == 3 and all(type(size) is int and size > 0 for size in said)):
+        return None
+    channels, height, width = said
+    return channels, height, width
 
 
 def _check_steps(episode: Episode) -> None:

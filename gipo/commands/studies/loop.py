@@ -36,6 +36,7 @@ from gipo.common.intervals import with_interval
 
 # Episode seeds: goals of the comparison, and of the logs of the first round; further rounds follow on.
 COMPARISON, LOGGED = 900_000, 100_000
+SETTINGS = ("rounds", "frames", "demonstrations", "logged", "episodes", "train", "post")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_runs(parser, [22], "loop")
     add_numbers(parser, "--rounds", 1, 1000, "rounds of logging and post-training")
     add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
+    add_numbers(parser, "--demonstrations", 150, 10**5, "episodes to clone in its place, of a task that says so")
     add_numbers(parser, "--logged", 60, 10**5, "episodes to learn from, a round")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     add_task(parser)
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
 
     found = {
         "gap": gap,
-        "settings": {key: getattr(options, key) for key in ("rounds", "frames", "logged", "episodes", "train", "post")},
+        "settings": {key: getattr(options, key) for key in SETTINGS},
         "median_gain": statistics.median(gain(result) for result in results),
         "seeds": results,
     }
@@ -134,7 +136,9 @@ class Loop:
     def run(self) -> dict[str, Any]:
         """Run the loop to its end; its figures and paths, plain data."""
         tell, rounds = self.narrator.stage, []
-        checkpoint = tell(f"Train in simulation for {self.options.frames:,} steps", self._train)
+        train = (f"Train in simulation for {self.options.frames:,} steps", self._train)
+        clone = (f"Clone {self.options.demonstrations:,} demonstrations of the task's script", self._clone)
+        checkpoint = tell(*(clone if self.stages.subject.script else train))
         for index in range(self.options.rounds + 1):
             paths = {"checkpoint": checkpoint, "policy": self._policy(index), "compared": self._compared(index)}
             found: dict[str, Any] = {key: str(path) for key, path in paths.items()}
@@ -178,6 +182,13 @@ class Loop:
     def _train(self, told: Stage) -> Path:
         folder = self.folder / "train"
         checkpoints = self.stages.train(folder, self.seed, self.options.frames, _flags(self.options.train))
+        told.result = evaluated(folder)
+        return checkpoints / "last.ckpt"
+
+    def _clone(self, told: Stage) -> Path:
+        folder, seed = self.folder / "train", self.seed
+        shown = self.stages.demonstrate(self.folder / "demonstrations", seed, self.options.demonstrations)
+        checkpoints = self.stages.clone(folder, seed, shown, _flags(self.options.train))
         told.result = evaluated(folder)
         return checkpoints / "last.ckpt"
 

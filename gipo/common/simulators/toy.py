@@ -53,5 +53,10 @@ def picture(target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = 
         ]
         weight = (near[1][:, :, None] * near[0][:, None, :])[..., None]
         pixels += weight * (colour - pixels)
-    turned = pixels + gap.colour * (pixels[..., ::-1] - pixels)
-    return np.clip(gap.light * turned, 0, 255).round().astype(np.uint8)
+    return tinted(pixels, gap)
+
+
+def tinted(pixels: np.ndarray, gap: VisualGap) -> np.ndarray:
+    """Pixels [..., 3] in the light and the colours of a camera, uint8."""
+    turned = pixels + np.float32(gap.colour) * (pixels[..., ::-1].astype(np.float32) - pixels)
+    return np.clip(np.float32(gap.light) * turned, 0, 255).round().astype(np.uint8)

@@ -46,6 +46,21 @@ class Stages:
             ],
         )  # fmt: skip
 
+    def demonstrate(self, folder: Path, seed: int, episodes: int) -> Path:
+        """Demonstrations of the task's script; the folder of their log."""
+
+        def show(lock: int) -> None:
+            self.commands.run("gipo-demos", [*words, f"--out={folder}"], folder / "demos.txt", lock, self.bars)
+
+        words = [*self.subject.script, f"--episodes={episodes}", f"--seed={seed}"]
+        once(folder, "demos", words, show, fresh=True)
+        return folder
+
+    def clone(self, folder: Path, seed: int, demonstrations: Path, options: Sequence[str] = ()) -> Path:
+        """A policy cloned from demonstrations; the folder of its checkpoints."""
+        words = (f"--seed_everything={seed}", f"--data.logs={demonstrations}")
+        return self.fit(folder, [*self.subject.train, *words, *options])
+
     def export(self, checkpoint: Path, out: Path) -> Path:
         """The artifact of a checkpoint."""
         words = ("export", str(checkpoint), "--out", str(out), *self.subject.export)

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gipo.common.errors import UserError
+from gipo.common.simulators.metaworld_camera import CAMERA as VIEWED
+from gipo.common.simulators.metaworld_camera import PREFIX, instruction_of
 from gipo.common.simulators.toy import CAMERA, INSTRUCTION
 from robots.drivers.sim import RealityGap
+from robots.drivers.sim_camera import SeenGap
 from robots.drivers.toy import ToyGap
 from robots.settings.annotations import arguments
 from robots.settings.assignments import parse_settings
@@ -21,7 +24,8 @@ class Subject:
         gap_kind: fields by which the robot may differ from the simulator.
         gap: how it does, unless a study says otherwise.
         named: settings by the name of a gap.
-        train: options of `gipo fit` in simulation.
+        script: options of `gipo-demos` in simulation; empty where a policy learns from nothing.
+        train: options of `gipo fit` in simulation, or of cloning what the script does.
         export: options of `gipo-deploy export`.
         robot: options of `gipo-robot run`.
         post: options of post-training.
@@ -30,6 +34,7 @@ class Subject:
     gap_kind: type
     gap: tuple[str, ...]
     named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    script: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
     export: tuple[str, ...] = ()
     robot: tuple[str, ...] = ("--robot", "sim")
@@ -58,10 +63,32 @@ TOY = Subject(
 )  # fmt: skip
 
 
+def seen(task: str) -> Subject:
+    """A MetaWorld task with `camera:` before its name: cloned from its script, and run on an arm with a camera."""
+    return Subject(
+        SeenGap,
+        ("action_gain=.8", "light=.8", "colour=.2", "shift_x=.04"),
+        script=("--task", task, "--noise", "0.2"),
+        train=(
+            "--config=bc.yaml", "--model.human_coef=1", "--model.policy=gipo.vla.policies.VLATokenPolicy",
+            "--model.policy.bins=33", f"--data.task={task}", "--data.chunk=10", "--data.iterations=20",
+            "--data.batch=128", "--data.refresh_every=20", "--trainer.check_val_every_n_epoch=20",
+            "--data.evaluation.episodes=50", "--data.evaluation.num_envs=10",
+        ),
+        robot=(
+            "--robot", "robots.drivers.sim_camera:robot", "--camera", VIEWED, "--instruction", instruction_of(task),
+            "--steps", "150", "--engage", "0",
+        ),
+        post=("--data.iterations=20", "--data.batch=128"),
+    )  # fmt: skip
+
+
 def add_task(parser: argparse.ArgumentParser) -> None:
     """`--task` of a study, and `--gap` between its robot and the simulator."""
     parser.add_argument(
-        "--task", help="a MetaWorld task (default: that of the recipe), or `toy`: a policy that sees, and its robot"
+        "--task",
+        help="a MetaWorld task (default: that of the recipe); or, of policies that see, `toy`, or a MetaWorld "
+        "task with `camera:` before its name, which is cloned from its script",
     )
     parser.add_argument(
         "--gap", nargs="+", metavar="KEY=VALUE",
@@ -74,8 +101,10 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 def subject_of(options: argparse.Namespace) -> Subject:
     """The subject of the options that `add_task` added, of which `gap` is filled in where nobody gave one."""
     subject = TOY if options.task == "toy" else SAWYER
+    if options.task is not None and options.task.startswith(PREFIX):
+        subject = seen(options.task)
     options.gap = list(subject.gap) if options.gap is None else options.gap
-    if options.task is None or subject is TOY:
+    if options.task is None or subject is not SAWYER:
         return subject
     return Subject(subject.gap_kind, subject.gap, subject.named, train=(f"--data.task={options.task}",))
 

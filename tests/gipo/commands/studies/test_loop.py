@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,14 @@ import deploy.cli
 import gipo.cli
 import robots.cli
 from gipo.checkpoints import load_checkpoint
+from gipo.commands import demos
 from gipo.commands.lineage.cli import main as lineage
 from gipo.commands.studies.cli import main
+from gipo.commands.studies.pipeline import subjects
 from gipo.commands.studies.pipeline.processes import Commands
-from robots.log import files_below, read_log
+from gipo.commands.studies.pipeline.subjects import Subject, seen
+from robots.log import files_below, read_images, read_log
+from tests.needs import needs_camera
 
 SMALL = [
     "--frames", "40", "--logged", "2", "--episodes", "2", "--rounds", "1", "--processes", "1",
@@ -26,7 +31,9 @@ SMALL = [
 
 def in_process(_: Commands, command: str, args: Sequence[str], *rest: object) -> None:
     """The same commands without the time that Python takes to start."""
-    entry = {"gipo": gipo.cli.main, "gipo-deploy": deploy.cli.main, "gipo-robot": robots.cli.main}[command]
+    entry = {
+        "gipo": gipo.cli.main, "gipo-demos": demos.main, "gipo-deploy": deploy.cli.main, "gipo-robot": robots.cli.main,
+    }[command]  # fmt: skip
     assert not entry(list(args))
 
 
@@ -127,3 +134,40 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs(
     assert error.startswith("gipo-study: error: ")
     assert reason in error
     assert error.count("\n") == 1
+
+
+@needs_camera
+@pytest.mark.usefixtures("no_plot")
+def test_the_loop_closes_for_a_policy_that_sees_metaworld(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its policy is cloned from a script that saw more than it does, and learns from what the robot's camera saw."""
+    called: list[str] = []
+
+    def run(commands: Commands, command: str, args: Sequence[str], *rest: object) -> None:
+        called.append(command)
+        in_process(commands, command, args)
+
+    def shorter(task: str) -> Subject:
+        subject = seen(task)
+        return replace(subject, robot=tuple("20" if word == "150" else word for word in subject.robot))
+
+    monkeypatch.setattr(Commands, "run", run)
+    monkeypatch.setattr(subjects, "seen", shorter)
+    main([
+        "loop", "--out", str(tmp_path), "--seeds", "3", "--task", "camera:button-press-topdown-v3", "--rounds", "1",
+        "--gap", "light=.5", "--demonstrations", "1", "--logged", "2", "--episodes", "2", "--processes", "1",
+        "--train", "data.iterations=1", "data.rounds=1", "data.batch=8", "data.evaluation.episodes=1",
+        "data.evaluation.num_envs=1", "--post", "data.iterations=1", "data.rounds=1", "data.batch=2", "data.min_ess=0",
+        "model.critic_warmup=0", "data.ingest.workers=1", "data.ingest.audit=1.0",
+    ])  # fmt: skip
+    assert called == [
+        "gipo-demos", "gipo", "gipo-deploy", "gipo-robot", "gipo-robot", "gipo", "gipo-robot", "gipo-deploy",
+        "gipo-robot",
+    ]  # fmt: skip
+    found = json.loads((tmp_path / "demo.json").read_text())
+    (result,) = found["seeds"]
+    assert found["gap"] == {"light": 0.5}
+    assert [each["episodes"] for each in result["rounds"]] == [2, 2]
+    (log,) = files_below(Path(result["rounds"][0]["logs"]))
+    assert [row["step"] for row in read_images(log) if row["episode"] == 0] == [0, 10, 20]
+    first, second = (load_checkpoint(each["checkpoint"])["gipo"] for each in result["rounds"])
+    assert second["init_from"] == first["id"]

@@ -1,0 +1,84 @@
+"""Demonstrations of a task that is seen, as the log of a robot that a person drove: with what the camera saw."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.demos.demonstration import Demonstration
+from datamodules.vla import VLATask
+from gipo.common.errors import UserError
+from robots.log import Image, LogWriter, Session, Step
+from robots.spec import RobotSpec
+
+CAMERA = "camera"  # what the log calls it
+WAIT_SECONDS = 0.01
+UNBOUNDED = 1e6  # of what is observed
+
+
+def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], description: str) -> None:
+    """Write demonstrations as episodes of one session, each step a person's.
+
+    Args:
+        path: of the log.
+        task: what was done.
+        made: the demonstrations, with images.
+        description: how they were made.
+
+    Raises:
+        UserError: when the task says no names and units, or the log cannot be written.
+    """
+    height, width, channels = next(iter(made[0].images.values())).shape
+    settings = {"task": task.name, "description": description, "image": [channels, height, width]}
+    writer = LogWriter(path, Session(_spec(task, made[0]).to_json(), {}, settings))
+    for number, each in enumerate(made):
+        _episode(writer, number, each)
+        while (
+            writer.error is None and writer.waiting
+        ):  # it drops what it cannot write in time, and nobody is in a hurry
+            time.sleep(WAIT_SECONDS)
+    if (dropped := writer.close().dropped) > 0:
+        raise UserError(f"{path} lacks {dropped} rows that could not be written in time; make it again")
+
+
+def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
+    if task.interface is None or "control_rate_hz" not in task.interface:
+        raise UserError(f"{task.name} says no names, units and rate, which a robot's log has")
+    named: dict[str, Any] = task.interface
+    observations, actions = first.observations.shape[1], first.actions.shape[1]
+    return RobotSpec(
+        name="demonstrations",
+        observation_low=(-UNBOUNDED,) * observations,
+        observation_high=(UNBOUNDED,) * observations,
+        action_low=tuple(first.low.tolist()),
+        action_high=tuple(first.high.tolist()),
+        action_rate=(None,) * actions,
+        action_acceleration=(None,) * actions,
+        action_hold=tuple(np.clip(0, first.low, first.high).tolist()),
+        **named,
+    )
+
+
+def _episode(writer: LogWriter, number: int, made: Demonstration) -> None:
+    writer.event("episode_start", "", number, 0, {"instruction": made.instruction, "camera": CAMERA})
+    nothing = np.zeros(made.actions.shape[1])
+    for step in range(len(made.actions) + 1):
+        if step in made.images:
+            now = time.time_ns(), time.monotonic_ns()
+            writer.image(Image(CAMERA, *now, made.images[step], "png", number, step))
+        if step == len(made.actions):
+            break
+        last = step == len(made.actions) - 1
+        writer.step(
+            Step(
+                number, step, time.time_ns(), time.monotonic_ns(), made.observations[step], nothing,
+                made.actions[step], made.actions[step], nothing, 0, False, float(made.rewards[step]),
+                last and made.terminated, last and not made.terminated, source="person",
+            )
+        )  # fmt: skip
+    if made.success is not None:
+        writer.event("outcome", "", number, len(made.actions), {"success": made.succeeded})
+    end = {"final_observation": made.observations[-1].tolist(), "success": made.succeeded, "steps": len(made.actions)}
+    writer.event("episode_end", "", number, len(made.actions), end)

@@ -1,0 +1,137 @@
+"""MetaWorld's cameras for policies over chunks of actions: what is in the scene is seen, and told in no numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import NonTensorData, TensorDict
+from torchrl.data import Bounded, Composite, NonTensor, Unbounded
+
+from datamodules.envs.batched import Outcome
+from datamodules.envs.metaworld import MetaWorldEnv, environments
+from datamodules.options import refuse_not_positive
+from datamodules.vla import VLATask
+from gipo.common.errors import UserError, nearest
+from gipo.common.simulators.metaworld_camera import (
+    CAMERA,
+    PREFIX,
+    SIZE,
+    STATE,
+    Camera,
+    instruction_of,
+    seen_interface,
+)
+
+
+@dataclass(frozen=True)
+class MetaWorldVLA(VLATask):
+    """A MetaWorld task seen by one of its cameras; the state is the hand's position and the gripper.
+
+    Args:
+        name: of the task, `camera:` and a name of MetaWorld's.
+        chunk: H, actions of a decision.
+        camera: one of MetaWorld's, which draws a picture before every decision.
+        size: height and width of the picture.
+        max_steps: steps after which an episode is truncated; whole decisions.
+    """
+
+    name: str = f"{PREFIX}button-press-topdown-v3"
+    chunk: int = 10
+    camera: str = CAMERA
+    size: int = SIZE
+    max_steps: int = 150
+
+    def __post_init__(self) -> None:
+        sizes = ("chunk", "size", "max_steps")
+        refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
+        if not self.name.startswith(PREFIX) or self._task not in environments():
+            known = [PREFIX + name for name in environments()]
+            raise UserError(f"{self.name!r} is no MetaWorld task with a camera. Nearest: {nearest(self.name, known)}")
+        limit = int(environments()[self._task].max_path_length)
+        if self.max_steps % self.chunk or self.max_steps > limit:
+            raise UserError(
+                f"data.task.max_steps must be whole decisions of {self.chunk} steps, and at most {limit}, "
+                f"got {self.max_steps}"
+            )
+
+    @property
+    def _task(self) -> str:
+        return self.name.removeprefix(PREFIX)
+
+    def simulators(self, num_envs: int, evaluating: bool) -> "MetaWorldCameraEnv":
+        """Simulators that share a compiled model, and what draws them; evaluation has them too."""
+        return MetaWorldCameraEnv(self._task, num_envs, self.camera, self.size, self.chunk)
+
+    @property
+    def interface(self) -> dict[str, Any]:
+        """Names, units and rate of what the arm knows of itself, and of the actions."""
+        return seen_interface()
+
+
+def find(name: str) -> MetaWorldVLA | None:
+    """The MetaWorld task of this name with a camera, where it asks for one.
+
+    Raises:
+        UserError: when there is no such task.
+    """
+    return MetaWorldVLA(name) if name.startswith(PREFIX) else None
+
+
+class MetaWorldCameraEnv(MetaWorldEnv):
+    """N simulators of one MetaWorld task with TorchRL's VLA keys, drawn by one camera.
+
+    `observation/image` [N, 3, H, W] uint8 is the latest picture, `observation/state` [N, 4] f32 the hand and the
+    gripper, `language_instruction` the task's name in words. All simulators step, whatever `_step` says.
+
+    Args:
+        task: a `-v3` name.
+        num_envs: N.
+        camera: one of MetaWorld's.
+        size: height and width of the picture.
+        every: steps from one picture to the next; the first is of the start.
+    """
+
+    def __init__(self, task: str, num_envs: int, camera: str = CAMERA, size: int = SIZE, every: int = 1):
+        super().__init__(task, num_envs, seen=True)
+        self.every, self._words = every, instruction_of(task)
+        self._camera = Camera(self.simulators[0].model, camera, size)
+        self._images = np.zeros((num_envs, 3, size, size), np.uint8)
+        seen = Composite(
+            image=Bounded(0, 255, self._images.shape, dtype=torch.uint8),
+            state=Unbounded((num_envs, STATE)),
+            shape=(num_envs,),
+        )
+        del self.observation_spec["observation"]
+        words = NonTensor((num_envs,), example_data=self._words)
+        self.observation_spec = self.observation_spec.update({"observation": seen, "language_instruction": words})
+
+    def whole(self, index: int) -> np.ndarray:
+        """All that MetaWorld says of simulator `index`, [39] f32: what a script goes by."""
+        return self._observation[index].copy()
+
+    def _begin(self, index: int) -> np.ndarray:
+        found = super()._begin(index)
+        self._draw(index)
+        return found
+
+    def _advance(self, index: int, action: np.ndarray) -> Outcome:
+        outcome = super()._advance(index, action)
+        if (int(self._steps[index, 0]) + 1) % self.every == 0:
+            self._draw(index)
+        return outcome
+
+    def _draw(self, index: int) -> None:
+        simulator = self.simulators[index]
+        self._images[index] = self._camera.picture(simulator.model, simulator.data).transpose(2, 0, 1)
+
+    def _observe(self) -> dict[str, Any]:
+        found: dict[str, Any] = super()._observe()
+        seen = {"image": torch.from_numpy(self._images.copy()), "state": found["observation"][:, :STATE]}
+        words = NonTensorData(self._words, batch_size=self.batch_size)
+        return found | {"observation": TensorDict(seen, self.batch_size), "language_instruction": words}
+
+    def close(self, **kwargs: Any) -> None:
+        """Release the camera, and the simulators of all places."""
+        self._camera.close()
+        super().close(**kwargs)

@@ -1,0 +1,117 @@
+"""MetaWorld seen by one of its cameras, drawn without a screen: what training and the simulated robot share.
+
+MuJoCo is imported with the first camera. Nothing is shaded that costs much and shows little: no shadows, reflections,
+sky or smoothed edges, which is a picture in 10 ms of one core where there is no GPU.
+"""
+
+import importlib
+import os
+import weakref
+from typing import Any
+
+import numpy as np
+
+from gipo.common.errors import UserError
+from gipo.common.faults import described
+from gipo.common.simulators.metaworld import OBSERVATIONS, interface
+from gipo.common.simulators.toy import VisualGap, tinted
+
+PREFIX = "camera:"  # of a task's name where a policy is to see it
+CAMERA, SIZE = "topview", 84  # unless said otherwise: which of MetaWorld's cameras, and pixels of height and width
+STATE = 4  # what the arm knows of itself: the first numbers of MetaWorld's observation
+PACKAGES = "libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri"
+OBJECTS = 1000  # that a scene has room for
+PLAIN = ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_SKYBOX")  # what is not drawn
+NO_GAP = VisualGap()
+
+
+def seen_interface() -> dict[str, Any]:
+    """Names, units and rate (Hz) of a policy that sees: its state is the hand and the gripper alone."""
+    names, units = list(OBSERVATIONS)[:STATE], list(OBSERVATIONS.values())[:STATE]
+    return interface() | {"observation_names": names, "observation_units": units}
+
+
+def instruction_of(task: str) -> str:
+    """The words for a task: its name in words, such as `button press topdown`."""
+    return task.removeprefix(PREFIX).rsplit("-v", 1)[0].replace("-", " ")
+
+
+class Camera:
+    """One of MetaWorld's cameras over simulators that share their meshes, whose picture it turns the right way up.
+
+    Args:
+        model: of one of these simulators; its camera is moved by the gap.
+        name: of the camera, such as `topview`.
+        size: pixels of height and width.
+        gap: between this camera and that of training; its shifts are how far the camera is moved in its own plane,
+            metres.
+
+    Raises:
+        UserError: when the model has no such camera, or there is nothing to draw with.
+    """
+
+    def __init__(self, model: Any, name: str = CAMERA, size: int = SIZE, gap: VisualGap = NO_GAP):
+        import mujoco
+
+        known = [model.camera(index).name for index in range(model.ncam)]
+        if name not in known:
+            raise UserError(f"MetaWorld has no camera {name!r}; there are {', '.join(known)}")
+        self._mujoco, self._gap = mujoco, gap
+        across, up, _ = _axes(model, name)
+        self._turned = up[2] < 0  # as MetaWorld mounts those in the corners
+        shift = np.array((-gap.shift_x, gap.shift_y)) * (-1 if self._turned else 1)
+        model.cam_pos[model.camera(name).id] += shift[0] * across + shift[1] * up
+        model.vis.quality.offsamples = 0
+        self._gl = _context(size)
+        self._gl.make_current()
+        self._drawn = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawn)
+        self._scene, self._options = mujoco.MjvScene(model, OBJECTS), mujoco.MjvOption()
+        for flag in PLAIN:
+            self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
+        self._view = mujoco.MjvCamera()
+        self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(name).id
+        self._frame, self._pixels = mujoco.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
+        self.close = weakref.finalize(self, _free, self._gl, self._drawn)  # also when Python ends
+
+    def picture(self, model: Any, data: Any) -> np.ndarray:
+        """What it shows of a simulator now, [size, size, 3] uint8."""
+        mujoco, every = self._mujoco, self._mujoco.mjtCatBit.mjCAT_ALL
+        self._gl.make_current()  # another camera may have drawn, or another thread
+        mujoco.mjv_updateScene(model, data, self._options, None, self._view, every, self._scene)
+        mujoco.mjr_render(self._frame, self._scene, self._drawn)
+        mujoco.mjr_readPixels(self._pixels, None, self._frame, self._drawn)
+        upright = self._pixels[:, ::-1] if self._turned else self._pixels[::-1]  # OpenGL's first row is the lowest
+        return tinted(upright, self._gap)
+
+
+def _axes(model: Any, name: str) -> np.ndarray:
+    """The directions across, up and back of a camera that nothing moves, [3, 3]."""
+    import mujoco
+
+    turned = np.empty(9)
+    mujoco.mju_quat2Mat(turned, model.camera(name).quat)
+    return turned.reshape(3, 3).T
+
+
+def refuse_no_graphics() -> None:
+    """Raise a UserError where there is nothing to draw with, before much else is made."""
+    _context(1).free()
+
+
+def _context(size: int) -> Any:
+    """What draws off screen: EGL, unless `MUJOCO_GL` says osmesa."""
+    kind = os.environ.get("MUJOCO_GL", "egl")
+    kind = kind if kind in ("egl", "osmesa") else "egl"
+    try:
+        return importlib.import_module(f"mujoco.{kind}").GLContext(size, size)
+    except Exception as error:  # PyOpenGL raises whatever it stumbles over where a library is missing
+        raise UserError(
+            f"MetaWorld's cameras draw with OpenGL ({kind}), which this system does not have ({described(error)}): "
+            f"apt-get install {PACKAGES}, or take the task without {PREFIX}, which needs no picture"
+        ) from error
+
+
+def _free(gl: Any, drawn: Any) -> None:
+    drawn.free()
+    gl.free()

@@ -1,0 +1,145 @@
+"""MetaWorld's Sawyer with a camera, for policies that see: `--robot robots.drivers.sim_camera:robot`.
+
+It is the arm of `robots.drivers.sim`, but measures its hand and gripper alone; all else a camera shows.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
+from gipo.common.simulators.metaworld_camera import CAMERA, PREFIX, SIZE, STATE, Camera
+from gipo.common.simulators.toy import VisualGap
+from robots.base import Observation
+from robots.drivers.sim import RealityGap, SimRobot, make_spec
+from robots.settings.annotations import arguments
+from robots.spec import RobotSpec
+
+
+@dataclass(frozen=True)
+class SeenGap(RealityGap):
+    """How this arm and its camera differ from those in training; the defaults are no gap.
+
+    Args:
+        light: factor on every pixel.
+        colour: from 0 to 1, how far red has turned into blue, and blue into red.
+        shift_x: metres by which the camera has slipped, so that its picture lies to the right of where it lay.
+        shift_y: the same, below.
+    """
+
+    light: float = 1.0
+    colour: float = 0.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+    ranges = RealityGap.ranges | {"light": (0, 10), "colour": (0, 1), "shift_x": (-2, 2), "shift_y": (-2, 2)}
+
+    @property
+    def visual(self) -> VisualGap:
+        """What of it is the camera's."""
+        return VisualGap(self.light, self.colour, self.shift_x, self.shift_y)
+
+
+NO_GAP = SeenGap()
+
+
+def robot(
+    manifest: Manifest,
+    task: str | None = None,
+    speed: float = 1.0,
+    camera: str = CAMERA,
+    every: int | None = None,
+    **gap: Any,
+) -> "SeeingSimRobot":
+    """The simulated arm with a camera for a policy.
+
+    Args:
+        manifest: of the policy that will drive it.
+        task: a MetaWorld task; the manifest's unless given.
+        speed: of the loop; at any but 1 the arm moves one step a command instead of by the wall clock.
+        camera: one of MetaWorld's.
+        every: observations from one image to the next; the chunk of the policy unless given.
+        gap: fields of SeenGap.
+    """
+    if manifest.vision is None:
+        raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
+    known = {field.name for field in fields(SeenGap)}
+    if unknown := sorted(set(gap) - known):
+        raise UserError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    found = SeenGap(**arguments(SeenGap, gap, "--set "))
+    view = View(camera, manifest.vision.image[1], manifest.vision.chunk if every is None else every)
+    name = manifest.task if task is None else task
+    return SeeingSimRobot(name.removeprefix(PREFIX), view, found, speed == 1, make_seeing_spec().named_as(manifest))
+
+
+def make_seeing_spec() -> RobotSpec:
+    """The Sawyer as training knows it, of which no object and no goal is measured."""
+    spec, mine = make_spec(), ("names", "units", "low", "high")
+    return replace(spec, **{f"observation_{name}": getattr(spec, f"observation_{name}")[:STATE] for name in mine})
+
+
+@dataclass(frozen=True)
+class View:
+    """What the camera shows, and how often.
+
+    Args:
+        camera: one of MetaWorld's, called by this name in the log.
+        size: pixels of height and width.
+        every: observations from one image to the next; the first of an episode has one.
+    """
+
+    camera: str = CAMERA
+    size: int = SIZE
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"every is {self.every}; an image can come with each observation, every=1, or more seldom")
+
+
+class SeeingSimRobot(SimRobot):
+    """A Sawyer that measures its hand and gripper, and whose camera shows the rest.
+
+    Args:
+        task: a MetaWorld task, e.g. `reach-v3`; every episode has a new goal, chosen by its seed.
+        view: of the camera.
+        gap: how arm and camera differ from training.
+        realtime: as `SimRobot` has it.
+        spec: of the robot.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        view: View = View(),
+        gap: SeenGap = NO_GAP,
+        realtime: bool = True,
+        spec: RobotSpec | None = None,
+    ):
+        super().__init__(task, gap, realtime, spec or make_seeing_spec())
+        self.view, self._visual = view, gap.visual
+        self._camera: Camera | None = None
+
+    def connect(self) -> None:
+        """Build the simulator and its camera, with the gap's masses, friction and light."""
+        super().connect()
+        self._camera = Camera(self._env.model, self.view.camera, self.view.size, self._visual)
+
+    def prepare(self, seed: int) -> None:
+        """Begin with a new goal, and with an image."""
+        super().prepare(seed)
+        self._readings = 0
+
+    def observe(self) -> Observation:
+        """Hand and gripper, and an image where it is time for one."""
+        found, images = super().observe(), {}
+        if self._readings % self.view.every == 0 and self._camera is not None:
+            images[self.view.camera] = self._camera.picture(self._env.model, self._env.data)
+        self._readings += 1
+        return replace(found, values=found.values[:STATE], images=images)
+
+    def close(self) -> None:
+        """Release the camera and the simulator."""
+        if self._camera is not None:
+            self._camera.close()
+        super().close()

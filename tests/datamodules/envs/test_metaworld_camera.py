@@ -1,0 +1,98 @@
+"""MetaWorld's cameras as a task: what is in the scene is seen, and not told; seeds choose goals and pictures."""
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from datamodules.envs.metaworld_camera import MetaWorldCameraEnv, MetaWorldVLA
+from datamodules.envs.tasks import simulation
+from gipo.common.errors import UserError
+from gipo.vla.observations import VLASpaces, decode_instructions
+from tests.needs import needs_camera
+
+TASK = MetaWorldVLA("camera:button-press-topdown-v3", chunk=4, size=32, max_steps=8)
+
+
+def seen(env: object, seed: int, decisions: int = 2) -> TensorDict:
+    """What two simulators show after as many decisions to move on, the start included: [2, 1 + decisions]."""
+    env.set_seed(seed)  # type: ignore[attr-defined]
+    state, found = env.reset(), []  # type: ignore[attr-defined]
+    found.append(state["observation"])
+    for _ in range(decisions):
+        state = env.step(state.set("action", torch.ones(2, 4, 4)))["next"]  # type: ignore[attr-defined]
+        found.append(state["observation"])
+    return torch.stack(found, 1)
+
+
+@needs_camera
+def test_seeds_choose_goals_and_every_decision_is_made_on_a_new_picture() -> None:
+    env = TASK.make(2, 0)
+    assert TASK.spaces(env) == VLASpaces((3, 32, 32), 4, (-1.0,) * 4, (1.0,) * 4, 4)
+    first, other, again = (seen(env, seed) for seed in (1, 2, 1))
+    assert first["image"].dtype == torch.uint8
+    assert torch.equal(first["image"], again["image"])
+    assert torch.equal(first["state"], again["state"])
+    assert not torch.equal(first["image"][:, 0], other["image"][:, 0])  # the box is elsewhere …
+    assert torch.equal(first["state"][:, 0], other["state"][:, 0])  # … of which the state says nothing
+    assert not torch.equal(first["image"][0, 0], first["image"][1, 0])
+    assert (first["image"][:, 1:] != first["image"][:, :-1]).flatten(2).any(-1).all()
+    assert (first["state"][:, 2, 0] > first["state"][:, 0, 0] + 0.01).all()
+    assert decode_instructions(first["instruction"][:1, 0]) == ["button press topdown"]
+    assert TASK.interface["observation_names"] == ["hand_x", "hand_y", "hand_z", "gripper_opening"]
+    env.close()
+
+
+@needs_camera
+def test_episodes_of_the_evaluation_are_their_numbers_own_and_are_cut_after_the_last_decision() -> None:
+    env = TASK.make_evaluation(2, 0)
+    pictures = []
+    for numbers in ((3, 7), (7, 3)):
+        env.begin_with(numbers, 5)
+        state = env.reset()
+        pictures.append(state["observation", "image"])
+    assert torch.equal(pictures[0], pictures[1].flip(0))
+    for _ in range(2):
+        state = env.step(state.set("action", torch.zeros(2, 4, 4)))["next"]
+    assert state["truncated"].all()
+    assert not state["terminated"].any()
+    env.close()
+
+
+@needs_camera
+def test_physics_and_goals_are_those_of_the_task_without_a_camera() -> None:
+    from datamodules.envs.metaworld import MetaWorldEnv
+
+    drawn, plain = MetaWorldCameraEnv("button-press-topdown-v3", 1, size=16), MetaWorldEnv("button-press-topdown-v3", 1)
+    for env in (drawn, plain):
+        env.set_seed(4)
+    state, other = drawn.reset(), plain.reset()
+    for action in np.random.default_rng(0).uniform(-1, 1, (5, 4)):
+        both = (env.step(each.set("action", torch.tensor(action[None], dtype=torch.float32)))["next"]
+                for env, each in ((drawn, state), (plain, other)))  # fmt: skip
+        state, other = both
+        np.testing.assert_array_equal(drawn.whole(0), other["observation"][0])
+        assert torch.equal(state["reward"], other["reward"])
+    drawn.close()
+    plain.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: simulation("camera:raech-v3"), "'camera:raech-v3' is no MetaWorld task with a camera. Nearest: camera"),
+        (lambda: MetaWorldVLA("reach-v3"), "'reach-v3' is no MetaWorld task with a camera"),
+        (lambda: MetaWorldVLA(max_steps=155), "whole decisions of 10 steps, and at most 500, got 155"),
+        (lambda: MetaWorldVLA(max_steps=510), "at most 500, got 510"),
+        (lambda: MetaWorldVLA(size=0), "data.task.size"),
+    ],
+)
+def test_what_makes_no_task_is_named(make: object, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make()  # type: ignore[operator]
+
+
+@needs_camera
+def test_a_camera_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match="MetaWorld has no camera 'above'; there are topview, corner"):
+        MetaWorldVLA(camera="above").make(1, 0)

@@ -1,0 +1,103 @@
+"""The simulated arm with a camera: what it measures, when it shows a picture, and what its gap does to both."""
+
+import types
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gipo.common.errors import UserError
+from robots.base import Observation
+from robots.drivers.sim_camera import SeenGap, SeeingSimRobot, View, make_seeing_spec, robot
+from tests.needs import needs_camera
+
+VIEW = View(size=32, every=3)
+TASK = "button-press-topdown-v3"
+
+
+def arm(view: View = VIEW, **gap: float) -> SeeingSimRobot:
+    made = SeeingSimRobot(TASK, view, SeenGap(**gap), realtime=False)
+    made.connect()
+    return made
+
+
+def rollout(made: SeeingSimRobot, seed: int = 3, steps: int = 6) -> list[Observation]:
+    made.prepare(seed)
+    found = [made.observe()]
+    for _ in range(steps):
+        made.act(np.ones(4))
+        found.append(made.observe())
+    return found
+
+
+def manifest(**changes: Any) -> Any:
+    spec = make_seeing_spec()
+    named = {name: value for name, value in asdict(spec).items() if name.startswith(("observation_n", "observation_u"))}
+    vision = types.SimpleNamespace(image=(3, 32, 32), chunk=3)
+    values = {**asdict(spec), **named, "task": f"camera:{TASK}", "vision": vision, **changes}
+    return types.SimpleNamespace(**values)
+
+
+@needs_camera
+def test_hand_and_gripper_are_measured_and_every_third_observation_has_a_picture() -> None:
+    made = arm()
+    found = rollout(made)
+    assert [list(each.images) for each in found] == [["topview"], [], [], ["topview"], [], [], ["topview"]]
+    assert all(each.values.shape == (4,) for each in found)
+    assert found[-1].values[0] > found[0].values[0] + 0.01
+    again, other = rollout(made), rollout(made, seed=4)
+    for one, two in zip(found[::3], again[::3], strict=True):
+        np.testing.assert_array_equal(one.images["topview"], two.images["topview"])
+        np.testing.assert_array_equal(one.values, two.values)
+    assert not np.array_equal(found[0].images["topview"], other[0].images["topview"])
+    made.close()
+
+
+@needs_camera
+def test_without_a_gap_it_sees_what_training_saw() -> None:
+    torch = pytest.importorskip("torch", reason="needs the training stack")
+    from datamodules.envs.metaworld_camera import MetaWorldCameraEnv
+
+    made, env = arm(), MetaWorldCameraEnv(TASK, 1, size=32, every=3)
+    env.simulators[0].np_random = np.random.default_rng(3)
+    state, found = env.reset(), rollout(made)
+    for each in found:
+        if each.images:
+            np.testing.assert_array_equal(each.images["topview"], state["observation", "image"][0].permute(1, 2, 0))
+        np.testing.assert_allclose(each.values, state["observation", "state"][0], rtol=1e-6)
+        state = env.step(state.set("action", torch.ones(1, 4)))["next"]
+    env.close()
+    made.close()
+
+
+@needs_camera
+def test_a_gap_is_one_of_the_arm_and_of_its_camera() -> None:
+    plain, other = arm(), arm(action_gain=0.5, light=0.5)
+    before, after = rollout(plain), rollout(other)
+    np.testing.assert_allclose(after[0].images["topview"], before[0].images["topview"] * 0.5, atol=0.5)
+    moved, less = (each[-1].values[0] - each[0].values[0] for each in (before, after))
+    assert less < 0.7 * moved
+    plain.close()
+    other.close()
+
+
+def test_a_policy_names_its_robot() -> None:
+    made = robot(manifest(), speed=20, camera="corner3", light="0.7")
+    assert (made.task, made.view, made.realtime) == (TASK, View("corner3", 32, 3), False)
+    assert made.gap == SeenGap(light=0.7)
+    assert robot(manifest(), every=1).view.every == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: robot(manifest(vision=None)), "the policy takes no image: --robot sim"),
+        (lambda: robot(manifest(), nonsense="1"), "no option 'nonsense'; there are action_gain, action_offset, colour"),
+        (lambda: robot(manifest(), colour="2"), "the gap's colour is 2.0; it must be a number from 0 to 1"),
+        (lambda: robot(manifest(), every=0), "every is 0"),
+    ],
+)
+def test_what_makes_no_robot_is_named(make: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make()
