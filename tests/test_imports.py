@@ -37,6 +37,7 @@ ROOMS = {
 }
 # A driver or a format may import its own SDK, from an extra and inside its functions.
 VENDORS = {
+    "gipo.common.simulators.metaworld_camera": {"mujoco"},
     "gipo.common.simulators.native": {"envpool"},
     "deploy.runtime.serving.keys": {"zmq"},
     "deploy.runtime.serving.server": {"zmq"},

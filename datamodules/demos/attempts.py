@@ -114,7 +114,9 @@ def _row(state: TensorDictBase) -> np.ndarray:
 
 def _words(state: TensorDictBase) -> str:
     """The instruction of a task that sees; empty for any other."""
-    found = state.get("language_instruction", "")
+    if "language_instruction" not in state.keys():
+        return ""
+    found = state["language_instruction"]
     return found if isinstance(found, str) else str(next(iter(found)))
 
 

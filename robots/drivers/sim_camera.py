@@ -36,7 +36,7 @@ class SeenGap(RealityGap):
 
     @property
     def visual(self) -> VisualGap:
-        """What of it is the camera's."""
+        """The part of it that the camera shows."""
         return VisualGap(self.light, self.colour, self.shift_x, self.shift_y)
 
 

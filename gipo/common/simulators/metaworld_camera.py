@@ -17,7 +17,7 @@ from gipo.common.simulators.metaworld import OBSERVATIONS, interface
 from gipo.common.simulators.toy import VisualGap, tinted
 
 PREFIX = "camera:"  # of a task's name where a policy is to see it
-CAMERA, SIZE = "topview", 84  # unless said otherwise: which of MetaWorld's cameras, and pixels of height and width
+CAMERA, SIZE = "topview", 64  # unless said otherwise: which of MetaWorld's cameras, and pixels of height and width
 STATE = 4  # what the arm knows of itself: the first numbers of MetaWorld's observation
 PACKAGES = "libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri"
 OBJECTS = 1000  # that a scene has room for
@@ -75,7 +75,7 @@ class Camera:
         self.close = weakref.finalize(self, _free, self._gl, self._drawn)  # also when Python ends
 
     def picture(self, model: Any, data: Any) -> np.ndarray:
-        """What it shows of a simulator now, [size, size, 3] uint8."""
+        """Draw a simulator as it is now, [size, size, 3] uint8."""
         mujoco, every = self._mujoco, self._mujoco.mjtCatBit.mjCAT_ALL
         self._gl.make_current()  # another camera may have drawn, or another thread
         mujoco.mjv_updateScene(model, data, self._options, None, self._view, every, self._scene)

@@ -80,7 +80,10 @@ def test_physics_and_goals_are_those_of_the_task_without_a_camera() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: simulation("camera:raech-v3"), "'camera:raech-v3' is no MetaWorld task with a camera. Nearest: camera"),
+        (
+            lambda: simulation("camera:raech-v3"),
+            "'camera:raech-v3' is no MetaWorld task with a camera. Nearest: camera",
+        ),
         (lambda: MetaWorldVLA("reach-v3"), "'reach-v3' is no MetaWorld task with a camera"),
         (lambda: MetaWorldVLA(max_steps=155), "whole decisions of 10 steps, and at most 500, got 155"),
         (lambda: MetaWorldVLA(max_steps=510), "at most 500, got 510"),

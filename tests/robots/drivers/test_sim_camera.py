@@ -9,7 +9,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.base import Observation
-from robots.drivers.sim_camera import SeenGap, SeeingSimRobot, View, make_seeing_spec, robot
+from robots.drivers.sim_camera import SeeingSimRobot, SeenGap, View, make_seeing_spec, robot
 from tests.needs import needs_camera
 
 VIEW = View(size=32, every=3)

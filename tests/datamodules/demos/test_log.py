@@ -1,0 +1,100 @@
+"""Demonstrations of a task that is seen: a log as of a robot that a person drove, cloned like any other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules.demos.attempts import Attempts
+from datamodules.demos.dataset import write
+from datamodules.demos.demonstration import Demonstration
+from datamodules.demos.log import write_log
+from datamodules.envs.metaworld_camera import MetaWorldVLA
+from datamodules.ingest import IngestOptions
+from datamodules.replay.logs import Logs
+from datamodules.vla import ToyVLA
+from gipo.common.errors import UserError
+from gipo.common.transition import SOURCES
+from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
+from robots.log import SEALED, pixels_of, read_images, read_log, verify
+from tests.needs import needs_camera
+
+TASK = MetaWorldVLA("camera:drawer-close-v3", chunk=4, size=16, max_steps=12)
+STEPS = 7
+
+
+@pytest.fixture
+def made() -> list[Demonstration]:
+    """Two episodes with an image before every second step, whose pixels all are 10 × its step."""
+    rng, low, high = np.random.default_rng(0), -np.ones(4, np.float32), np.ones(4, np.float32)
+    images = {step: np.full((16, 16, 3), 10 * step, np.uint8) for step in range(0, STEPS + 1, 2)}
+    return [
+        Demonstration(
+            rng.normal(size=(STEPS + 1, 4)).astype(np.float32), rng.uniform(-1, 1, (STEPS, 4)).astype(np.float32),
+            rng.normal(size=STEPS).astype(np.float32), low, high, False, np.arange(STEPS) == success, images,
+            "drawer close",
+        )
+        for success in (5, 99)
+    ]  # fmt: skip
+
+
+def logs_of(path: Path, tmp_path: Path, chunk: int = 4) -> Logs:
+    options = IngestOptions(cache=tmp_path / "cache", workers=1)
+    return Logs(str(path), options, None, 0, chunk=chunk)
+
+
+def test_the_log_holds_what_was_seen_and_done_as_a_persons(made: list[Demonstration], tmp_path: Path) -> None:
+    path = write(tmp_path, TASK, made, "by a test")
+    assert path == tmp_path / "gipo" / "camera-drawer-close-v3.mcap"
+    assert verify(path).status == SEALED
+    found = read_log(path)
+    assert found.header is not None
+    assert found.header.settings == {"task": TASK.name, "description": "by a test", "image": [3, 16, 16]}
+    for episode, each in zip(found.episodes, made, strict=True):
+        np.testing.assert_array_equal(episode["action"], each.actions)
+        np.testing.assert_array_equal(episode["observation"], each.observations[:-1])
+        assert (episode.success, episode.instruction) == (each.succeeded, "drawer close")
+    seen = {row["step"]: pixels_of(row) for row in read_images(path) if row["episode"] == 1}
+    assert sorted(seen) == [0, 2, 4, 6]
+    assert (seen[6] == 60).all()
+    with pytest.raises(UserError, match="exists; name another --out"):
+        write(tmp_path, TASK, made, "again")
+
+
+@pytest.mark.parametrize("kind", [VLATokenPolicy, VLAGaussianPolicy])
+def test_a_policy_of_either_kind_learns_what_was_done_behind_every_image(
+    kind: type, made: list[Demonstration], tmp_path: Path
+) -> None:
+    logs = logs_of(write(tmp_path, TASK, made, ""), tmp_path)
+    policy = kind(logs.spaces)
+    frames = logs.frames(policy, needs_behaviour=False)
+    # Behind step 4 the last image is that of step 6, and behind that none.
+    assert frames["executed"].sum(1).tolist() == [4, 4, 2] * 2
+    assert (frames["source"][frames["executed"]] == SOURCES.index("person")).all()
+    assert not frames["valid"].any()
+    for row, (episode, step, length) in enumerate((e, s, n) for e in (0, 1) for s, n in ((0, 4), (2, 4), (4, 2))):
+        done = made[episode].actions[step : step + length]
+        latent = frames["latent"][row, :length]
+        width = 2 / policy.parameters_per_dimension if kind is VLATokenPolicy else 1e-4
+        np.testing.assert_allclose(policy.to_env(latent).numpy(), done, atol=width)
+    seen = logs.seen(frames["observation"])
+    assert (seen["image"][2] == 40).all()
+
+
+@needs_camera
+def test_a_script_that_sees_more_than_the_policy_is_recorded_with_what_the_policy_sees(tmp_path: Path) -> None:
+    attempts = Attempts(TASK, noise=0.1, seed=1)
+    env, maker = attempts.make()
+    made = attempts.run(env, maker, 0)
+    env.close()
+    assert made.observations.shape == (TASK.max_steps + 1, 4)
+    assert sorted(made.images) == [0, 2, 4, 6, 8, 10, 12]
+    assert len({each.tobytes() for each in made.images.values()}) > 3
+    assert made.instruction == "drawer close"
+    assert np.abs(made.actions[:, :3]).max() > 0.5  # it knows where to go
+
+
+def test_a_task_that_states_no_rate_has_no_log(made: list[Demonstration], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="ToyVLA says no names, units and rate, which a robot's log has"):
+        write_log(tmp_path / "a.mcap", ToyVLA(), made, "")
+    assert not (tmp_path / "a.mcap").exists()
