@@ -1,13 +1,15 @@
 """The report of `gipo-study loop`: success before and after as table and picture, and where every file is."""
 
 import argparse
-import statistics
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gipo.callbacks.plots import draw_intervals, pyplot, save_figure
 from gipo.commands.studies.file_tree import tree
+from gipo.commands.studies.statistics import paired_interval
 from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
 
@@ -32,7 +34,9 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
         markdown(("seed", "deployed", *(f"post-trained, round {r}" for r in range(1, last + 1)), "gain"), rows),
     ]
     if len(results) > 1:
-        lines += ["", f"Median gain over {len(results)} seeds: {statistics.median(map(gain, results)):+.2f}"]
+        gains = np.array([gain(result) for result in results])
+        mean = with_interval(*paired_interval(gains), "+.2f")
+        lines += ["", f"Median gain over {len(results)} seeds: {np.median(gains):+.2f}; mean {mean}, Student's interval"]
     return "\n".join(lines)
 
 
