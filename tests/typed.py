@@ -32,7 +32,10 @@ SMALLER = {
     r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
     r"^gipo-robot run (?!.*--robot)": "--speed 20",
     r"^gipo-robot run .*lerobot": "--set wait=false",
-    r"^gipo-study loop": """--seeds 22 --frames 40 --logged 2 --episodes 2 --rounds 1 --processes 1
+    r"^gipo-study loop.*camera:": """--seeds 22 --demonstrations 2 --logged 2 --episodes 2 --rounds 1 --processes 1
+        --train data.iterations=1 data.rounds=1 data.batch=8 data.evaluation.episodes=1 data.evaluation.num_envs=1
+        --post data.iterations=2 data.rounds=1 data.batch=4 data.min_ess=0 data.ingest.workers=1""",
+    r"^gipo-study loop(?!.*camera:)": """--seeds 22 --frames 40 --logged 2 --episodes 2 --rounds 1 --processes 1
         --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1 data.rounds=1
         data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
         data.ingest.workers=1""",

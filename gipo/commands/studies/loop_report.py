@@ -35,8 +35,8 @@ def report(results: list[dict[str, Any]], options: argparse.Namespace) -> str:
     ]
     if len(results) > 1:
         gains = np.array([gain(result) for result in results])
-        mean = with_interval(*paired_interval(gains), "+.2f")
-        lines += ["", f"Median gain over {len(results)} seeds: {np.median(gains):+.2f}; mean {mean}, Student's interval"]
+        told = f"Median gain over {len(results)} seeds: {np.median(gains):+.2f}"
+        lines += ["", f"{told}; mean {with_interval(*paired_interval(gains), '+.2f')}, Student's interval"]
     return "\n".join(lines)
 
 
