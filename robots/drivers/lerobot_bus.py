@@ -37,6 +37,21 @@ def _retried(method: Callable[..., Any]) -> Callable[..., Any]:
     return ask
 
 
+def forget_late_answers(device: Any) -> None:
+    """Before anything is asked, drop what came too late for what was asked before: it would be taken for the answer.
+
+    The servos' own `clearPort`, called there, waits for what goes out and leaves what has come in.
+    """
+    for bus in buses(device):
+        port: Any = getattr(bus, "port_handler", None)
+        if hasattr(port, "clearPort"):
+            port.clearPort = _drop_input(port)
+
+
+def _drop_input(port: Any) -> Callable[[], None]:
+    return lambda: port.ser.reset_input_buffer()  # of the serial port that is open then
+
+
 def wait_at_most(device: Any, seconds: float) -> None:
     """Give up on an answer after `seconds`: LeRobot's 50 ms are more than a tick, and nothing could be asked again."""
     for bus in buses(device):
@@ -60,6 +75,7 @@ def connect(device: Any) -> None:
         Exception: the device's own, when it fails for good; its torque is off then and its port closed.
     """
     retry_packets(device)
+    forget_late_answers(device)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             device.connect(calibrate=False)

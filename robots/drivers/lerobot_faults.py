@@ -44,15 +44,19 @@ class FaultWatch:
             UserError: when it reports a fault, naming motor and fault.
             Exception: the bus's own, when it does not answer.
         """
-        for bus, motor, register in self._turns:
-            status = bus.sync_read(register, motor, normalize=False)[motor]
-            found = [fault for bit, fault in REGISTERS[register].items() if int(status) & bit]
-            if reported := [fault for fault in found if fault not in self._tolerated]:
-                raise UserError(
-                    f"motor {motor} ({bus.motors[motor].id}) on {bus.port} reports {' and '.join(reported)}, and its "
-                    "torque may be off; see to it, then switch its power off and on"
-                )
+        if (turn := next(self._turns, None)) is None:
             return
+        # Twice, where it reports one: another answer of this motor, if it is late, passes for that to the first.
+        if self._reported(*turn) and (reported := self._reported(*turn)):
+            bus, motor, _ = turn
+            raise UserError(
+                f"motor {motor} ({bus.motors[motor].id}) on {bus.port} reports {' and '.join(reported)}, and its "
+                "torque may be off; see to it, then switch its power off and on"
+            )
+
+    def _reported(self, bus: Any, motor: str, register: str) -> list[str]:
+        status = int(bus.sync_read(register, motor, normalize=False)[motor])
+        return [fault for bit, fault in REGISTERS[register].items() if status & bit and fault not in self._tolerated]
 
 
 def _watched(device: Any) -> Iterator[tuple[Any, str, str]]:

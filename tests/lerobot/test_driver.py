@@ -14,6 +14,7 @@ import yaml
 pytest.importorskip("lerobot", reason="the real LeRobot runs in an environment of its own: make lerobot")
 
 from examples.so101.bus.faults import Faults
+from examples.so101.bus.motors import FirstOrderMotor
 from gipo.common.errors import UserError
 from robots.cli import main
 from robots.drivers.lerobot import LeRobotRobot
@@ -239,6 +240,24 @@ def test_a_bus_that_goes_on_losing_packets_is_a_stop(desk: Desk, monkeypatch: py
     assert desk.torque == [1] * 6  # an arm without torque falls
     arm.close()
     assert desk.torque == [0] * 6
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_question(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All motors answer twice, as where it was asked again for an answer that was late, and none lost."""
+    arm = robot()
+    arm.connect()
+    arm.prepare(0)
+    once = desk.servos.answers
+    monkeypatch.setattr(desk.servos, "answers", lambda asked: 2 * list(once(asked)))
+    for position in (2048 + 4, 2048 + 32, 2048 + 33):  # its lower byte would be a fault of a motor
+        for servo in desk.servos.servos:
+            servo.motor = FirstOrderMotor(position)
+        found = {round(value) for value in arm.observe().values[:5].tolist()}
+        assert found == {round((position - 2047.5) * 360 / 4095)}
+    monkeypatch.undo()
+    arm.close()
 
 
 def test_answers_that_are_later_than_a_tick_are_a_stop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

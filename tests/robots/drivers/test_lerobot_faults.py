@@ -104,4 +104,14 @@ def test_a_robot_looks_after_each_reading() -> None:
     bus.status["b"] = 4
     with pytest.raises(UserError, match=r"motor b .* reports overheat"):
         robot.observe()
-    assert bus.asked == [("Status", "a"), ("Status", "b")]
+    assert bus.asked == [("Status", "a"), ("Status", "b"), ("Status", "b")]
+
+
+def test_what_is_reported_once_is_a_late_answer_to_something_else() -> None:
+    bus = Bus(FEETECH)
+    first: list[str] = []
+    bus.sync_read = lambda register, motor, **_: {motor: 0 if motor in first else first.append(motor) or 4}  # type: ignore[method-assign,assignment]
+    watch = FaultWatch(device(bus))
+    for _ in range(4):
+        watch.look()
+    assert first == ["a", "b"]
