@@ -173,7 +173,7 @@ class LeRobotRobot:
 
     def _read(self) -> Any:
         found = self.device.get_observation()
-        self._faults.look()
+        self._faults.check()
         return found
 
     def _send(self, command: np.ndarray) -> Any:
