@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import on_processor
 from datamodules.collect.evaluation import Hands, evaluate
+from datamodules.collect.random_state import seed_of
 from datamodules.envs.choice import Simulator, chosen, who_simulates
 from datamodules.envs.simulation import Simulation
 from datamodules.options import EvaluationOptions
@@ -59,6 +59,12 @@ class PolicyDataModule(LightningDataModule, ABC):
     @abstractmethod
     def spaces(self) -> Spaces:
         """What a policy for this data is built for."""
+
+    @property
+    def privileged_size(self) -> int:
+        """G, the numbers that a critic may see and a policy does not get; 0 where the data hold none."""
+        found = self.evaluation_env.observation_spec.get("privileged", None)
+        return 0 if found is None else int(found.shape[-1])
 
     @property
     @abstractmethod
@@ -275,12 +281,6 @@ def of_all_ranks(own: dict[str, Any]) -> dict[str, Any]:
     """State of this rank; on the first also that of the others, for one checkpoint to hold everything."""
     _, *others = ranks.gathered(own)
     return own | {"others": others} if others else own
-
-
-def seed_of(*entropy: int) -> int:
-    """A 32-bit seed made from other numbers; each rank gets its own."""
-    key = (ranks.rank(),) if ranks.rank() else ()
-    return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
 
 
 class Once:

@@ -99,6 +99,11 @@ class OfflineDataModule(PolicyDataModule):
         return self.logs.spaces
 
     @property
+    def privileged_size(self) -> int:
+        """G, the numbers of the logs that a critic may see and a policy does not get; 0 where they hold none."""
+        return self.logs.privileged_size
+
+    @property
     def position(self) -> int:
         """Training iterations done so far."""
         return self.iteration
@@ -174,6 +179,8 @@ class OfflineDataModule(PolicyDataModule):
                 self.logs.seen,
             )
             learn_moments(policy, frames["observation"])
+            if self.policy.wants_privileged:
+                self.policy.learn_privileged(frames["privileged"])
             if self._restored:
                 self._replay.load_state_dict(self._restored["replay"])
                 restore_generators(self._restored["generators"])

@@ -27,8 +27,9 @@ from tensordict import TensorDict
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
-from datamodules.base import Once, PolicyDataModule, of_all_ranks, seed_of
+from datamodules.base import Once, PolicyDataModule, of_all_ranks
 from datamodules.collect.evaluation import Hands
+from datamodules.collect.random_state import seed_of
 from datamodules.collect.sources import RolloutSource
 from datamodules.envs.choice import Simulator
 from datamodules.envs.interface import recorded_interface
@@ -39,7 +40,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logs import Logs
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
-from datamodules.replay.ring import Replay, check_replay, refuse_bad_buffer
+from datamodules.replay.ring import Replay, check_replay, refuse_bad_buffer, worth_keeping
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
@@ -187,10 +188,8 @@ class OnlineDataModule(PolicyDataModule):
 
     def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
-        interface = recorded_interface(self.task, self.spaces)
-        found: TrainedOn = {
-            "task": self.task.name, "simulator": self.task.simulator, "frames": self.position, "interface": interface,
-        }  # fmt: skip
+        task, said = self.task, recorded_interface(self.task, self.spaces)
+        found: TrainedOn = {"task": task.name, "simulator": task.simulator, "frames": self.position, "interface": said}
         return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,7 +267,8 @@ class OnlineDataModule(PolicyDataModule):
     def _collect(self, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         segment = self._source.collect()
         # First, because it refuses what is not finite.
-        replay.extend(segment.exclude(("next", "success"), ("next", "staggered")), policy, refresh_follows)
+        replay.extend(worth_keeping(segment, policy), policy, refresh_follows)
+        self.policy.learn_privileged(segment.get("privileged", None))
         if not self._moments_frozen:
             policy.learn_moments(segment["observation"].to(policy.version.device), pool=ranks.joined)
         self._source.count(segment)

@@ -57,6 +57,8 @@ class VLATask(SeededSimulation):
 class ToyVLA(VLATask):
     """TorchRL's `ToyVLAEnv` in tracking mode: hold a target that the state or the image shows.
 
+    The target is `privileged`: a critic may be told it.
+
     Args:
         shown: where the target is: in the `state`, beside an image of noise; or in the `image` alone, of two actions.
         chunk: H, actions of a decision.
@@ -94,13 +96,38 @@ class ToyVLA(VLATask):
             success_tol=self.success_tol,
             batch_size=[num_envs],
         )
-        return env if self.shown == "state" else TransformedEnv(env, _Shown(self.action_dim, self.image_size))
+        told = TransformedEnv(env, _Target(self.action_dim))
+        return told if self.shown == "state" else told.append_transform(_Shown(self.action_dim, self.image_size))
 
     @property
     def interface(self) -> dict[str, Any]:
         """Names and units: the state is the last action and, where it shows it, the target; there is no true rate."""
         actions, targets = ({f"{part}_{axis}": "1" for axis in range(self.action_dim)} for part in ("action", "target"))
         return named(actions | (targets if self.shown == "state" else {}), actions)
+
+
+class _Target(Transform):
+    """Says the target, which stands in the state, as what is privileged.
+
+    Args:
+        actions: D, of which the state has as many of the last action and of the target.
+    """
+
+    def __init__(self, actions: int):
+        super().__init__(in_keys=["observation"])
+        self._actions = actions
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        return next_tensordict.set("privileged", next_tensordict["observation", "state"][..., self._actions :].clone())
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        return self._call(tensordict_reset)
+
+    def transform_observation_spec(self, observation_spec: Any) -> Any:
+        """The target is as large as an action."""
+        state = observation_spec["observation", "state"]
+        observation_spec["privileged"] = Unbounded((*state.shape[:-1], self._actions), dtype=state.dtype)
+        return observation_spec
 
 
 class _Shown(Transform):

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.learning.anchor import Anchor
+from gipo.learning.critic import CriticSees
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
@@ -35,6 +36,9 @@ class GIPOModule(UpdatingModule):
         policy: policy class and its options, `gipo.policies.TokenPolicy` (the default) or `.GaussianPolicy`; with
             `init_from` it is that of the checkpoint.
         init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
+        critic: what the critic sees: the `observation`, by the policy's own features; or what is `privileged`, which
+            the task or a simulated robot's log says and no policy gets (arXiv 1710.06542). Null is that of the
+            checkpoint, or `observation`; another than the checkpoint's begins anew.
         critic_warmup: first iterations in which the critic learns alone.
         objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`, or one of
             `gipo.baselines`.
@@ -72,6 +76,7 @@ class GIPOModule(UpdatingModule):
         self,
         policy: PolicyFactory | None = None,
         init_from: str | None = None,
+        critic: CriticSees | None = None,
         critic_warmup: int = 0,
         objective: Objective = GIPO(),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
@@ -97,7 +102,7 @@ class GIPOModule(UpdatingModule):
     ):
         rates = (policy_lr, value_lr)
         super().__init__(
-            policy, init_from, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
+            policy, init_from, critic, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
         )
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
@@ -189,10 +194,10 @@ class GIPOModule(UpdatingModule):
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
         """Reuse one batch [B].
 
-        Value-only updates never run the actor, and encode the batch once between policy updates.
+        Value-only updates never run the actor, and encode the batch at most once between policy updates.
         """
         executed, target = batch.get("executed", None), batch["value_target"]
-        features = None
+        encoded = None
         for index in range(self.reuse):
             if self.cuda_graphs:  # what the last graphs left may be written over from here on
                 torch.compiler.cudagraph_mark_step_begin()
@@ -204,11 +209,10 @@ class GIPOModule(UpdatingModule):
                 if self.human_coef:
                     loss = loss + self.human_coef * self._imitation(batch, terms, iteration)
                 losses["policy"] = loss / math.sqrt(index + 1)
-                value_features, features = terms.features.detach(), None
-            elif features is None:
-                with torch.no_grad():
-                    value_features = features = self.policy.encode(batch["observation"])
-            value, loss = self._value_terms(self.policy, value_features, target, executed)
+                seen, encoded = self._critic_view(batch, terms.features), None
+            elif encoded is None:
+                seen = encoded = self._critic_view(batch)
+            value, loss = self._value_terms(self.policy, seen, target, executed)
             loss = loss if executed is None else ranks.weighed(loss, executed)
             iteration.keep("loss/value", loss)
             losses["value"] = self.value_coef * loss
@@ -234,20 +238,21 @@ class GIPOModule(UpdatingModule):
     ) -> Iterator[dict[str, Tensor]]:
         """Losses of the parts of a batch, which is reused for the time `index`; None where the critic learns alone."""
         for part in parts:
-            losses = {}
-            if index is None:
-                with torch.no_grad():
-                    features = self.policy.encode(part.batch["observation"])
-            else:
+            losses, features = {}, None
+            if index is not None:
                 terms = self._terms(part.batch, part.samples)
                 iteration.add(terms, part.samples.advantage, part.samples.age, part.policy)
-                losses["policy"] = part.policy * terms.loss / math.sqrt(index + 1)
-                features = terms.features.detach()
+                losses["policy"], features = part.policy * terms.loss / math.sqrt(index + 1), terms.features
             target, executed = part.batch["value_target"], part.batch.get("executed", None)
-            value, loss = self._value_terms(self.policy, features, target, executed)
+            value, loss = self._value_terms(self.policy, self._critic_view(part.batch, features), target, executed)
             values.append(value.detach())
             iteration.keep("loss/value", loss, part.value)
             yield losses | {"value": self.value_coef * part.value * loss}
+
+    @torch.no_grad()
+    def _critic_view(self, batch: TensorDictBase, features: Tensor | None = None) -> Tensor:
+        """What the critic sees of a batch [B], of which there may be `features`."""
+        return self.policy.critic_view(batch["observation"], batch.get("privileged", None), features).detach()
 
     def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:
         """The loss for doing otherwise than persons did, scalar."""

@@ -75,8 +75,8 @@ class SeparateNetworks(ActorCritic):
             raise UserError(f"policy.network.actor_gain must be finite and not negative, got {actor_gain}")
         super().__init__(hidden=hidden, activation=activation, norm=norm, actor_gain=actor_gain)
         self.encoder = nn.Identity()
-        self.actor = _mlp(inputs, hidden, outputs, actor_gain, activation, norm)
-        self.critic = _mlp(inputs, hidden, 1, 1.0, activation, norm)
+        self.actor = mlp(inputs, hidden, outputs, actor_gain, activation, norm)
+        self.critic = mlp(inputs, hidden, 1, 1.0, activation, norm)
 
 
 class SharedEncoder(ActorCritic):
@@ -204,9 +204,10 @@ def _checked(widths: Sequence[int]) -> list[int]:
     return [int(width) for width in widths]
 
 
-def _mlp(
+def mlp(
     inputs: int, hidden: Sequence[int], outputs: int, last_gain: float, activation: str, norm: str
 ) -> nn.Sequential:
+    """Layers with the options of `SeparateNetworks`; the last starts as an orthogonal matrix of gain `last_gain`."""
     layers: list[nn.Module] = []
     for index, width in enumerate(hidden):
         layers += [_orthogonal(nn.Linear(inputs, width), 2**0.5)]

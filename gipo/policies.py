@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gipo.common.errors import UserError
-from gipo.learning.value_scale import ValueScale
-from gipo.networks import OBSERVATION_FLOOR, ActorCritic, SameEverywhere, SeparateNetworks
-from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces, class_of
+from gipo.networks import OBSERVATION_FLOOR, SameEverywhere, SeparateNetworks
+from gipo.policy import NetworkFactory, Policy, PolicyFactory, Spaces, build
 
 __all__ = [
     "GaussianPolicy", "MixturePolicy", "NetworkFactory", "OrdinalPolicy", "Policy", "PolicyFactory", "Spaces",
@@ -275,26 +274,3 @@ class GaussianPolicy(Policy):
 def _between(low: float, high: float, raw: Tensor, start: float) -> Tensor:
     """A number that slides smoothly from `low` to `high`, and is where `start` is at raw = 0."""
     return low + (high - low) * torch.sigmoid(raw + start)
-
-
-def build(description: dict[str, Any]) -> Policy:
-    """The policy that `Policy.description` describes, freshly initialised.
-
-    Raises:
-        UserError: when the description is damaged, or names a class that is no policy or network.
-    """
-    try:
-        body = description["network"]
-        network = class_of(body["class_path"], ActorCritic)
-        kind = class_of(description["class_path"], Policy)
-        policy: Policy = kind(
-            kind.spaces_kind(**description["spaces"]),
-            network=lambda *sizes: network(*sizes, **body["init_args"]), **description["init_args"],
-        )  # fmt: skip
-        if scale := description.get("value_scale"):
-            policy.scale_values(class_of(scale["class_path"], ValueScale)(**scale["init_args"]), learned=False)
-        return policy
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"damaged policy description: {error!r}") from error

@@ -7,7 +7,7 @@ argument, so that each sample can be replayed; log-probs are per action dimensio
 
 import importlib.util
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gipo.common.errors import UserError
+from gipo.learning.critic import WithCritic
 from gipo.learning.value_scale import ValueScale
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
 
@@ -53,7 +54,7 @@ class Spaces:
         return (len(self.action_low),)
 
 
-class Policy(nn.Module, ABC):
+class Policy(WithCritic):
     """Base of all policies.
 
     Shapes: observation [..., O]; params [..., D, P]; noise, latent, log_prob, action [..., D]; value [...]. A policy
@@ -149,39 +150,14 @@ class Policy(nn.Module, ABC):
         flat = self.network.actor(features).float()
         return self._constrain(flat.unflatten(-1, (*self.spaces.decision, self.outputs_per_dimension)))
 
-    def value_outputs(self, features: Tensor) -> Tensor:
-        """What the critic says of states, [..., outputs of a value]; no gradient reaches the encoder."""
-        return self.network.critic(features.detach()).float()
-
-    def value_of(self, features: Tensor) -> Tensor:
-        """State value [...] from features, in the unit of rewards; no gradient reaches the encoder."""
-        return self.value_scale.decode(self.value_outputs(features))
-
     def params(self, observation: Tensor) -> Tensor:
         """Distribution parameters [..., D, P]."""
         return self.params_of(self.features(observation))
-
-    def value(self, observation: Tensor) -> Tensor:
-        """State value [...]."""
-        return self.value_of(self.features(observation))
-
-    def scale_values(self, scale: ValueScale, learned: bool) -> None:
-        """Have the critic give values by `scale`; those that it has `learned` as they are stay, if the scale can."""
-        scale.attach(self.network.critic, learned)
-        self.value_scale = scale
-
-    def learn_values(self, target: Tensor, used: Tensor) -> None:
-        """Learn the scale of value targets [...], of those that are `used`."""
-        self.value_scale.learn(self.network.critic, target, used)
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """The parameters that the policy loss moves: encoder and actor."""
         parameters = [*self.network.encoder.parameters(), *self.network.actor.parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
-
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """The parameters that the value loss moves: the critic."""
-        return list(self.network.critic.parameters())
 
     def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
         """Noise [*shape, D] or [*shape, H, D] for `sample`: uniform in [0, 1) or standard normal, by `noise_kind`."""
@@ -196,6 +172,8 @@ class Policy(nn.Module, ABC):
             "network": {"class_path": class_path(self.network), "init_args": self.network.config()},
             "spaces": asdict(self.spaces),
         }
+        if self.privileged_size:
+            described["critic"] = {"privileged": self.privileged_size}
         if type(self.value_scale) is not ValueScale:
             scale = {"class_path": class_path(self.value_scale), "init_args": self.value_scale.config()}
             described["value_scale"] = scale
@@ -288,3 +266,28 @@ def class_of(path: str, base: type) -> Any:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{path!r} is not a {base.__name__}")
     return found
+
+
+def build(description: dict[str, Any]) -> Policy:
+    """The policy that `Policy.description` describes, freshly initialised.
+
+    Raises:
+        UserError: when the description is damaged, or names a class that is no policy or network.
+    """
+    try:
+        body = description["network"]
+        network = class_of(body["class_path"], ActorCritic)
+        kind = class_of(description["class_path"], Policy)
+        policy: Policy = kind(
+            kind.spaces_kind(**description["spaces"]),
+            network=lambda *sizes: network(*sizes, **body["init_args"]), **description["init_args"],
+        )  # fmt: skip
+        if critic := description.get("critic"):
+            policy.see_privileged(int(critic["privileged"]))
+        if scale := description.get("value_scale"):
+            policy.scale_values(class_of(scale["class_path"], ValueScale)(**scale["init_args"]), learned=False)
+        return policy
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"damaged policy description: {error!r}") from error

@@ -24,6 +24,8 @@ class Observation:
         terminated: the task is over (not: time is up).
         images: camera → pixels for the log, uint8 or uint16 (depth), [H, W], [H, W, 1] or [H, W, 3]; or the bytes of a
             PNG or JPEG file.
+        privileged: [G] what a simulator knows and the policy does not get, for the log alone: a critic may learn from
+            it. None of a real robot, which knows no such thing.
     """
 
     values: np.ndarray
@@ -33,6 +35,7 @@ class Observation:
     success: bool | None = None
     terminated: bool = False
     images: Mapping[str, "np.ndarray | bytes"] = field(default_factory=dict)
+    privileged: np.ndarray | None = None
 
 
 class Robot(Protocol):

@@ -83,6 +83,12 @@ class Recorder:
         if found.success is not None:
             self.success = bool(self.success or found.success)
 
+    @property
+    def privileged(self) -> np.ndarray | None:
+        """[G] what the robot knew beside its last observation, float32; None where it knows nothing."""
+        known = None if self.last is None else self.last.privileged
+        return None if known is None else known.astype(np.float32)
+
     def said(self, word: Said) -> None:
         """Log what a person says of the episode."""
         self.event("said", "by a person", word.data)
@@ -123,6 +129,7 @@ class Recorder:
             chunk_step=choice.chunk_step,
             source=self.source,
             proposed_action=choice.proposed,
+            privileged=self.privileged,
         )
 
     def complete(self, reward: float, terminated: bool, truncated: bool) -> None:
@@ -177,5 +184,7 @@ class Recorder:
             "final_observation": None if final is None else final.values.astype(np.float32).tolist(),
             "timing": asdict(timing),
         }
+        if final is not None and final.privileged is not None:
+            data["final_privileged"] = final.privileged.astype(np.float32).tolist()
         self.event("episode_end", reason, data)
         return Result(self.episode, self.step, self.total, success, reason, stopped, timing)

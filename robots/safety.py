@@ -84,6 +84,22 @@ def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
     return ""
 
 
+def check_privileged(values: Any, before: Any) -> str:
+    """Why values cannot be what a simulator knows beside its observation; empty when they can.
+
+    Args:
+        values: [G] or None.
+        before: the same of the observation before, if there was one in this episode.
+    """
+    if values is None and before is None:
+        return ""
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype not in (np.float32, np.float64):
+        return f"privileged is {values!r:.60}, neither a float vector nor always None"
+    if before is not None and values.shape != before.shape:
+        return f"privileged has {len(values)} numbers, and had {len(before)} before"
+    return "" if np.isfinite(values).all() else f"privileged is not finite: {values.tolist()!r:.60}"
+
+
 def check_outcome(reward: Any, success: Any, terminated: Any) -> str:
     """Why these outcomes of a command cannot be; empty when they can. A text or NaN must not pass for True."""
     if not _is_float32(reward):

@@ -24,6 +24,7 @@ from gipo.common.errors import UserError
 from gipo.common.transition import SOURCES
 from gipo.policies import Spaces, TokenPolicy
 from gipo.vla.observations import VLASpaces
+from robots.drivers.toy import ToyRobot
 from robots.log import read_log
 from robots.people.operator import Operator
 from tests.crash import crash
@@ -152,6 +153,40 @@ def test_a_policy_that_sees_is_post_trained_on_its_logs_and_exported(seeing: See
         tokens = list(csv.DictReader(file))
     assert [(int(each["chunk_step"]), int(each["dimension"])) for each in tokens] == list(product(range(4), range(2)))
     assert sum(int(each["elements"]) for each in tokens) == int(row["elements"])
+
+
+def test_a_critic_learns_from_the_log_what_no_image_shows(
+    seeing: Seeing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The toy robot logs its target: a policy with a critic of images goes on with one that sees it, and back again."""
+    frames = store_of(seeing).frames
+    episode = read_log(seeing.logs[0]).episodes[0]
+    assert torch.equal(frames["privileged"][:12], torch.from_numpy(episode["privileged"]))
+    assert torch.equal(frames["privileged"], frames["next", "privileged"]), "a target stays for an episode"
+    main(arguments(tmp_path / "told", seeing, model__critic="privileged", data__iterations=2))
+    told = tmp_path / "told" / "checkpoints" / "last.ckpt"
+    policy = policy_from(load_checkpoint(told))
+    assert policy.privileged_size == 2
+    assert policy.network.critic.normaliser.count == len(logs_of(seeing).frames(policy, True))  # type: ignore[union-attr]
+    export(told, tmp_path / "told.onnx", observations=16)
+    artifact = OnnxPolicy.load(tmp_path / "told.onnx")
+    assert [each.name for each in artifact._session.get_inputs()] == ["observation", "image", "instruction", "noise"]
+    assert artifact.manifest.layout == OnnxPolicy.load(seeing.artifact).manifest.layout
+
+    real = tmp_path / "real.mcap"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            ToyRobot, "observe", lambda self, observe=ToyRobot.observe: replace(observe(self), privileged=None)
+        )
+        seeing.log(real)
+    options = {"model__init_from": told, "data__ingest__policies": seeing.folder}
+    with pytest.raises(SystemExit):
+        main(arguments(tmp_path / "run", seeing, real, **options))
+    assert "the critic is to see what is privileged, and neither" in capsys.readouterr().err
+    main(arguments(tmp_path / "run", seeing, real, **options, model__critic="observation", data__iterations=2))
+    mixed = store_of(seeing, seeing.logs[0], real)
+    assert "privileged" not in mixed.frames.keys()
+    assert "what is privileged is left out: not every source says it" in mixed.facts.notes
 
 
 def test_a_crashed_run_resumes_bit_for_bit(seeing: Seeing, tmp_path: Path) -> None:

@@ -6,12 +6,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from gipo.distributed import ranks
+
 
 def worker_seed(seed: int, index: int, generation: int = 0) -> int:
     """The run's own seed for the first worker, another for every other worker and every one in its place."""
     if index == generation == 0:
         return seed
     return int(np.random.SeedSequence([seed, index, generation]).generate_state(1)[0])
+
+
+def seed_of(*entropy: int) -> int:
+    """A 32-bit seed made from other numbers; each rank gets its own."""
+    key = (ranks.rank(),) if ranks.rank() else ()
+    return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
 
 
 def seed_generators(seed: int) -> None:

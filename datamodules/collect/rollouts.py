@@ -151,6 +151,8 @@ def transitions(segment: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict
         frames["executed"] = chosen.clone()
     if "behaviour_params" in segment.keys():
         frames["behaviour_params"] = segment["behaviour_params"]
+    if "privileged" in following.keys():
+        frames["privileged"], frames["next"]["privileged"] = segment["privileged"], following["privileged"]
     for key in ("success", "staggered"):
         if key in following.keys():
             frames["next"][key] = following[key].squeeze(-1)

@@ -14,14 +14,15 @@ from gipo.common.errors import UserError
 from gipo.vla.observations import INSTRUCTION_BYTES, encode_instructions
 
 SEEN = ("image", "state")  # of an observation, beside the instruction
+BESIDE = ("privileged",)  # what a policy does not get, where there is such a thing
 
 
 class ChunkEnv(EnvBase):
     """An environment with TorchRL's VLA keys, stepped by chunks of H actions, as the data contract has it.
 
     Reads `action` [N, H, D] and executes its rows one after another; an episode that ends inside a chunk skips the rest
-    of it. Beside `observation` (`image`, `state` and the encoded `instruction`, after the last executed action), `step`
-    (decisions since the episode began) and `success`, it gives
+    of it. Beside `observation` (`image`, `state` and the encoded `instruction`, after the last executed action), what
+    `env` says is `privileged`, `step` (decisions since the episode began) and `success`, it gives
 
         reward    [N, H] f32     of each step, 0 where it was not executed
         executed  [N, H] bool    which were
@@ -50,6 +51,9 @@ class ChunkEnv(EnvBase):
             executed=Binary(chunk, shape=(n, chunk), dtype=torch.bool),
             shape=(n,),
         )
+        self._beside = [key for key in BESIDE if key in env.observation_spec.keys()]
+        for key in self._beside:
+            self.observation_spec[key] = env.observation_spec[key].clone()
         low, high = (bound.unsqueeze(1).expand(n, chunk, -1) for bound in (action.space.low, action.space.high))
         self.action_spec = Bounded(low, high, shape=low.shape)
         self.reward_spec = Unbounded((n, chunk))
@@ -116,6 +120,7 @@ class ChunkEnv(EnvBase):
         fields = {
             "observation": self._state["observation"].select(*SEEN).clone().set("instruction", self._instruction()),
             "success": self._state["success"].clone(),
+            **{key: self._state[key].clone() for key in self._beside},
             "step": self._decisions.clone(),
             "executed": executed,
             "terminated": terminated,

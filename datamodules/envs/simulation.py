@@ -5,6 +5,7 @@ Every environment has batch size [N] and, beside TorchRL's own keys,
     observation [N, O] f32      raw; of a policy that sees, a nested TensorDict
     action      [N, D] f32      environment units; [N, H, D] where a decision is a chunk of H actions
     step        [N, 1] int64    decisions since the episode began
+    privileged  [N, G] f32      only where the task knows what its policies do not get: for a critic alone
     success     [N, 1] bool     only where the task has a notion of success
     task        [N, 1] int64    only where the task has several parts
 

@@ -18,6 +18,8 @@ from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
+PRIVILEGED = {"privileged", "next_privileged"}
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -81,11 +83,8 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     filled = [each for each in kept if each.spans]
     if not filled:
         raise UserError(_nothing_left(kept))
-    has_log_prob = all("log_prob" in each.columns for each in filled)
-    if not has_log_prob:
-        for each in filled:
-            for name in POLICY & set(each.columns):
-                del each.columns[name]
+    for names in (POLICY, PRIVILEGED):
+        _drop_half(filled, names)
     _check_types(filled)
     spans = [span for each in filled for _, span in each.spans]
     policies = tuple(dict.fromkeys(span.policy_id for span in spans if span.policy_id is not None))
@@ -97,6 +96,14 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
     for path in folder.rglob("*.memmap"):
         path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
+
+
+def _drop_half(filled: list[_Kept], names: set[str]) -> None:
+    """Drop columns that not all sources have."""
+    if not all(names <= set(each.columns) for each in filled):
+        for each in filled:
+            for name in names & set(each.columns):
+                del each.columns[name]
 
 
 def _told(
@@ -181,10 +188,11 @@ def _check_types(filled: list[_Kept]) -> None:
                 "the other does not; ingest them apart"
             )
         for name, values in each.columns.items():
-            if values.dtype != first.columns[name].dtype:
+            here, there = (f"{one.dtype} {list(one.shape[1:])}" for one in (first.columns[name], values))
+            if here != there:
                 raise UserError(
-                    f"{first.part.of.path} and {each.part.of.path} do not fit together: {name} is "
-                    f"{first.columns[name].dtype} against {values.dtype}; ingest them apart"
+                    f"{first.part.of.path} and {each.part.of.path} do not fit together: {name} is {here} against "
+                    f"{there}; ingest them apart"
                 )
 
 
@@ -240,6 +248,9 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str
             f"log-probs recomputed from videos differ by {audit.drift:.2g} nats on average, {audit.drift_max:.2g} at "
             f"most; {audit.unlike:,} of {audit.from_video:,} steps differ by more than the tolerance and have no ratio"
         )
+    known = ["privileged" in each.part.converted.layout for each in kept if each.spans]
+    if any(known) and not all(known):
+        notes.append("what is privileged is left out: not every source says it")
     if not has_log_prob:
         without = [each.part.of.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
         notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none")

@@ -41,7 +41,7 @@ def checked(trajectory: Trajectory, interface: Interface, behaviour: Behaviour |
     """
     columns = _typed(trajectory, interface)
     for field in COLUMNS:
-        if field.finite:
+        if field.finite and field.name in columns:
             _refuse(columns, ~np.isfinite(columns[field.name]), f"{field.name} is not finite")
     _check_order(columns)
     valid = columns["valid"]
@@ -64,7 +64,8 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
         raise UserError("it has no step")
     if len(POLICY & set(found)) == 1:
         raise UserError("it has one of latent and log_prob; one is of no use without the other")
-    sizes = {"O": interface.observation_size, "D": interface.action_size}
+    hidden = found.get("privileged", np.empty((0, 0)))
+    sizes = {"O": interface.observation_size, "D": interface.action_size, "G": int(np.prod(hidden.shape[1:]))}
     typed: dict[str, np.ndarray] = {}
     for field in COLUMNS:
         values = found.get(field.name)

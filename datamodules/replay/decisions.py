@@ -1,6 +1,6 @@
 """A policy over chunks learns from decisions: they are put together here, of the steps in a store."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,13 +58,13 @@ def decisions_of(frames: TensorDictBase, chunk: int, recorded: bool = True) -> t
     terminated = frames["next", "terminated"][after - 1]
     words = frames["instruction"][first]
     following = {
-        "observation": _seen(frames["next"], after - 1, words),
+        **_seen(frames["next"], after - 1, words),
         "reward": _of_steps(frames["next"], "reward", steps, executed),
         "terminated": terminated,
         "truncated": cut,
         "done": cut | terminated,
     }
-    found |= {"observation": _seen(frames, first, words), "next": TensorDict(following, [len(spans)])}
+    found |= {**_seen(frames, first, words), "next": TensorDict(following, [len(spans)])}
     return TensorDict(found, [len(spans)]), len(frames) - int(steps[executed].unique().numel())
 
 
@@ -121,7 +121,8 @@ def _numbers(episode: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.arange(size) for size in sizes.tolist()])
 
 
-def _seen(frames: TensorDictBase, rows: torch.Tensor, words: torch.Tensor) -> TensorDict:
-    """What was seen at rows [N] of steps, with the numbers of the words [N] that were told."""
+def _seen(frames: TensorDictBase, rows: torch.Tensor, words: torch.Tensor) -> dict[str, Any]:
+    """What was seen at rows [N] of steps, with the numbers of the words [N] that were told; and what is privileged."""
     seen = {"state": frames["observation"][rows], "picture": frames["picture"][rows], "instruction": words}
-    return TensorDict(seen, [len(rows)])
+    told = {"privileged": frames["privileged"][rows]} if "privileged" in frames.keys() else {}
+    return {"observation": TensorDict(seen, [len(rows)]), **told}

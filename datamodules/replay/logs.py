@@ -99,6 +99,12 @@ class Logs:
             raise UserError(f"data.chunk is {self._chunk}, and the logs say that policies decided on {chunk} actions")
         return chunk
 
+    @property
+    def privileged_size(self) -> int:
+        """G, the numbers of every step that a critic may see and a policy does not get; 0 where there are none."""
+        found = self.store.frames.get("privileged", None)
+        return 0 if found is None else int(found.shape[-1])
+
     def refuse_unlike(self, spaces: Spaces, named: Mapping[str, Any] | None = None) -> None:
         """Refuse logs of another robot than a policy is for.
 
@@ -135,9 +141,18 @@ class Logs:
         """
         if self._frames is None:
             self.refuse_unlike(policy.spaces)
+            self._refuse_hidden(policy)
             store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
             self._frames = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
         return self._frames
+
+    def _refuse_hidden(self, policy: Policy) -> None:
+        """Refuse a critic that is to see what the logs do not hold."""
+        if policy.privileged_size not in (0, self.privileged_size):
+            raise UserError(
+                f"the critic sees {policy.privileged_size} privileged numbers, and the logs hold "
+                f"{self.privileged_size or 'none'}, as a real robot does not know them; use model.critic=observation"
+            )
 
     def _decided(self, spaces: VLASpaces) -> Store:
         """The store with decisions in place of steps."""

@@ -9,14 +9,15 @@ from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffe
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 
 from datamodules.advantages import Estimator
+from datamodules.ingest.sources.base import POLICY
 from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
-from gipo.common.transition import LEARNED, STORE
+from gipo.common.transition import LEARNED
 from gipo.policies import Policy
 
 # What a learner reads of a transition where there is such a thing, and always: what a store lacks of that is modelled
 # (`datamodules.replay.behaviour`). The rest stays in the buffer.
-OPTIONAL_KEYS = [field.key for field in LEARNED if field.optional and STORE not in field.places]
+OPTIONAL_KEYS = [field.key for field in LEARNED if field.optional and field.name not in POLICY]
 LEARNER_KEYS = [field.key for field in LEARNED if field.key not in OPTIONAL_KEYS]
 
 
@@ -128,6 +129,13 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     return frames.select(*keys).reshape(rounds, batch)
 
 
+def worth_keeping(segment: TensorDictBase, policy: Policy) -> TensorDictBase:
+    """Select of collected transitions [M] what `policy` learns from: what is privileged only where its critic looks."""
+    unread: list[Any] = [("next", "success"), ("next", "staggered")]
+    unread += [] if policy.privileged_size else ["privileged", ("next", "privileged")]
+    return segment.exclude(*unread)
+
+
 def refuse_bad_buffer(capacity: int, frames: int, advantages: str, estimator: Estimator) -> None:
     """Raise a UserError when a buffer of so many transitions cannot serve iterations of `frames` new ones."""
     if capacity < frames:
@@ -181,7 +189,7 @@ def _count(state: dict[str, Any]) -> int:
 
 def completed(frames: TensorDictBase) -> TensorDictBase:
     """Frames [M] with the defaults of what a learner reads and nobody said, as in a checkpoint older than the field."""
-    missing = [field for field in LEARNED if field.later and field.key not in frames.keys()]
+    missing = [field for field in LEARNED if field.later and not field.optional and field.key not in frames.keys()]
     if not missing or not len(frames):
         return frames
     said = (field for field in LEARNED if not field.shape and field.key in frames.keys())
@@ -192,7 +200,8 @@ def completed(frames: TensorDictBase) -> TensorDictBase:
 
 def refuse_non_finite(frames: TensorDictBase) -> None:
     """Raise a UserError that names the first non-finite entry of the keys learning depends on."""
-    learned_from = frames.select("observation", ("next", "observation"), ("next", "reward"), "log_prob")
+    keys = ("observation", ("next", "observation"), ("next", "reward"), "log_prob")
+    learned_from = frames.select(*keys, "privileged", ("next", "privileged"), strict=False)
     for key, values in learned_from.items(include_nested=True, leaves_only=True):
         finite = torch.isfinite(values)
         if key == "log_prob":  # nobody reads it where the policy did not choose

@@ -55,7 +55,7 @@ def value_frames(
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.cat((value[1:], value[:1]))
     for rows in (~linked).nonzero().squeeze(-1).split(policy.rows_at_once):
-        found = _following(policy, frames, source[rows], seen).to(value.device)
+        found = _values(policy, frames["next"], source[rows], seen).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
     return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
@@ -119,9 +119,9 @@ def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: boo
     """
     values, log_ratios = [], []
     for rows in order.split(policy.rows_at_once):
-        features = _features(policy, frames, rows, seen)
-        values.append(policy.value_of(features).to(order.device))
-        if ratios:
+        features = None if policy.privileged_size and not ratios else _features(policy, frames, rows, seen)
+        values.append(_values(policy, frames, rows, seen, features).to(order.device))
+        if features is not None and ratios:
             x = _log_ratio(policy, features, frames, rows).sum(-1)
             log_ratios.append(torch.where(frames["valid"][rows], x, 0.0))
     value = torch.cat(values)
@@ -132,9 +132,15 @@ def _features(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen) 
     return policy.features(seen(frames["observation"][rows]).to(policy.version.device))
 
 
-def _following(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen) -> Tensor:
-    """Values of what was seen after frames [B]: [B], or [B, H]."""
-    return policy.value(seen(frames["next", "observation"][rows]).to(policy.version.device))
+def _values(policy: Policy, frames: TensorDictBase, rows: Tensor, seen: Seen, features: Tensor | None = None) -> Tensor:
+    """Values of what was seen in frames [B], of which there may be `features`: [B], or [B, H].
+
+    A critic that sees what is privileged needs nothing that `seen` would have to make, such as images.
+    """
+    device, observation = policy.version.device, frames["observation"][rows]
+    if policy.privileged_size:
+        return policy.value(observation.to(device), frames["privileged"][rows].to(device))
+    return policy.value(seen(observation).to(device)) if features is None else policy.value_of(features)
 
 
 def _log_ratio(policy: Policy, features: Tensor, frames: TensorDictBase, rows: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ The log's schema and columns (`robots.log`), the exports (`robots.review`), the 
 (`datamodules.ingest`) and the keys of the replays (`datamodules.replay`) are derived from FIELDS. A new field is an
 entry here and the code that fills it; `docs/data-contract.md` says how.
 
-A shape is that of one step: O numbers are observed, D are commanded, P describe the distribution of one of them, and a
-policy over action chunks decides on H steps at once. Then whatever is of one step is [H] or [H, D] in the replay.
+A shape is that of one step: O numbers are observed, G are privileged, D are commanded, P describe the distribution of
+one of them, and a policy over action chunks decides on H steps at once. Then whatever is of one step is [H] or [H, D]
+in the replay.
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -95,6 +96,11 @@ class Field:
     def derived(self) -> bool:
         """Whether the field follows from others, and is never read."""
         return self.writer == DERIVED
+
+    @property
+    def silent(self) -> bool:
+        """Whether the log of a robot that cannot know it says nothing of it, in every row."""
+        return self.optional and self.later
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -212,6 +218,9 @@ FIELDS = (
     Field("proposed_action", "D", "float32", "what the policy would have done; its `action` where it acted", "policy",
           LOG, "robot's", default=lambda columns: columns["action"], later=True, absent_as="action",
           lerobot="policy.proposed_action", minari="infos/proposed_action"),
+    Field("privileged", "G", "float32", "what a simulator knows and its policy does not get, such as where things "
+          "are: for a critic alone", "simulator, simulated robot", EVERYWHERE, "task's", optional=True, later=True,
+          finite=True),
     Field("picture", "", "int64", "which of the store's images the policy saw; −1 where there is none", "ingest", STORE,
           optional=True),
     Field("next_picture", "", "int64", "which it saw after the action", "ingest", STORE, optional=True,
@@ -220,6 +229,8 @@ FIELDS = (
           "ingest", STORE, whole_episode=True),
     Field("next_observation", "O", "float32", "what was seen after the action", "robot, simulator", STORE | REPLAY,
           "robot's", finite=True, key="next/observation"),
+    Field("next_privileged", "G", "float32", "the same after the action", "simulator, simulated robot", STORE | REPLAY,
+          "task's", optional=True, finite=True, key="next/privileged"),
     Field("done", "", "bool", "terminated or truncated", DERIVED, STORE | REPLAY, default=_done, key="next/done",
           lerobot="next.done"),
     Field("success", "", "int8", "of the whole episode: 1, 0, or −1 where nobody says", "robot, label", STORE,

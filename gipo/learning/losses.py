@@ -33,7 +33,7 @@ class PolicyTerms(NamedTuple):
 
     Args:
         loss: to minimise, scalar.
-        features: of the encoder [B, ...], which the critic's loss starts from.
+        features: of the encoder [B, ...], which the critic's loss starts from unless it sees what is privileged.
         surrogate: the objective's part of the loss, and its weights per element.
         kl: the anchor KL(μ‖π), scalar, nats.
         log_ratio: x [N, D], nats.
@@ -92,9 +92,12 @@ class Losses:
         return PolicyTerms(loss, features, surrogate, kl, log_ratio)
 
     def value_terms(
-        self, policy: Policy, features: Tensor, target: Tensor, executed: Tensor | None = None
+        self, policy: Policy, seen: Tensor, target: Tensor, executed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Values [B] or [B, H], and the mean of their losses, of the chunk steps that were `executed`."""
-        outputs = policy.value_outputs(features)
+        """Values [B] or [B, H], and the mean of their losses, of the chunk steps that were `executed`.
+
+        What is `seen` is as `Policy.critic_view` gives it.
+        """
+        outputs = policy.value_outputs(seen)
         value, losses = policy.value_scale.decode(outputs), policy.value_scale.loss(outputs, target)
         return value, losses.mean() if executed is None else masked_mean(losses, executed)

@@ -14,6 +14,7 @@ from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
+from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
@@ -26,6 +27,7 @@ class PolicyModule(LightningModule):
     Args:
         policy: policy class and its options; None for `TokenPolicy`, or with `init_from` for that of the checkpoint.
         init_from: checkpoint whose policy, critic, normaliser and policy version the run starts from.
+        critic: what the critic sees; None for what that of the checkpoint does, or the observation.
         optimizer: makes an optimizer of parameters.
         value_scale: makes what the critic's outputs mean; None for that of the checkpoint, or values as they are.
     """
@@ -36,11 +38,12 @@ class PolicyModule(LightningModule):
         self,
         policy: PolicyFactory | None,
         init_from: str | None,
+        critic: CriticSees | None,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         value_scale: ValueScaleFactory | None,
     ):
         super().__init__()
-        self.value_scale_factory = value_scale
+        self.value_scale_factory, self.critic_sees = value_scale, critic
         self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
         self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
         self._ancestry: dict[str, Any] = {}
@@ -53,22 +56,27 @@ class PolicyModule(LightningModule):
     def configure_model(self) -> None:
         """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
         if not hasattr(self, "policy"):
-            self.policy = self.build_policy(self._data.spaces)
+            privileged = getattr(self._data, "privileged_size", 0)  # a data module of one's own need not know of it
+            self.policy = self.build_policy(self._data.spaces, privileged=privileged)
         if self.device_mesh is not None:
             shard(self.policy, self.device_mesh["data_parallel"])
 
-    def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None) -> Policy:
+    def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None, privileged: int = 0) -> Policy:
         """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
 
         Args:
             spaces: of the data.
             resumed: a checkpoint of the run itself.
+            privileged: G, the numbers of the data that a critic may see and a policy does not get.
 
         Raises:
-            UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`.
+            UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`; or
+                when the critic is to see what the data do not hold.
         """
         if resumed is None and self.init_from is None:
             policy = (self.policy_factory or TokenPolicy)(spaces)
+            if self.critic_sees == "privileged":
+                policy.see_privileged(privileged_or_refuse(privileged))
             if self.value_scale_factory is not None:
                 policy.scale_values(self.value_scale_factory(), learned=False)
             return policy
@@ -81,9 +89,15 @@ class PolicyModule(LightningModule):
         refuse_other_policy(policy.description(), wanted)
         self._scale_learned_values(policy)
         if resumed is None:
+            policy = with_critic(policy, self.critic_sees or policy.critic_sees, privileged)
             head = CheckpointHead.of(found)
             self._remember(head.id, head.task)
             self.interface = head.interface
+        elif self.critic_sees not in (None, policy.critic_sees):
+            raise UserError(
+                f"the checkpoint's critic sees the {policy.critic_sees}, model.critic asks for {self.critic_sees}; "
+                "leave it out, or start a new run from its policy with --model.init_from"
+            )
         return policy
 
     def _scale_learned_values(self, policy: Policy) -> None:
@@ -130,3 +144,41 @@ class PolicyModule(LightningModule):
     def _remember(self, init_from: str | None, task: str | None) -> None:
         """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
         self._ancestry = {key: value for key, value in (("init_from", init_from), ("task", task)) if value is not None}
+
+
+def with_critic(policy: Policy, sees: CriticSees, privileged: int) -> Policy:
+    """The policy with a critic that `sees` what it is to see: its own, or a new one, of `privileged` numbers.
+
+    Raises:
+        UserError: when there are none, or others than its critic has learned of.
+    """
+    if policy.critic_sees == sees == "observation":
+        return policy
+    if sees == "privileged":
+        privileged_or_refuse(privileged)
+        if policy.privileged_size == privileged:
+            return policy
+        if policy.privileged_size:
+            raise UserError(
+                f"the checkpoint's critic sees {policy.privileged_size} privileged numbers, and the data hold "
+                f"{privileged}; use model.critic=observation"
+            )
+    fresh = build(policy.description() | {"critic": {"privileged": privileged} if sees == "privileged" else None})
+    learned = policy.state_dict()
+    kept = {name: learned[name] for name in learned if not name.startswith(("network.critic.", "value_scale."))}
+    fresh.load_state_dict(kept, strict=False)
+    return fresh.train()
+
+
+def privileged_or_refuse(size: int) -> int:
+    """The `size` of what is privileged.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if not size:
+        raise UserError(
+            "the critic is to see what is privileged, and neither the task nor the logs hold it; use "
+            "model.critic=observation"
+        )
+    return size

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.common.errors import UserError
 from gipo.distributed.sharding import whole
+from gipo.learning.critic import CriticSees
 from gipo.learning.policy_module import PolicyModule
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.policies import PolicyFactory
@@ -30,6 +31,7 @@ class UpdatingModule(PolicyModule):
     Args:
         policy: as `PolicyModule`.
         init_from: as `PolicyModule`.
+        critic: as `PolicyModule`.
         optimizer: makes an optimizer of parameters.
         rates: learning rate of the policy and of the critic.
         lr_warmup: iterations of linear warm-up.
@@ -46,6 +48,7 @@ class UpdatingModule(PolicyModule):
         self,
         policy: PolicyFactory | None,
         init_from: str | None,
+        critic: CriticSees | None,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         rates: tuple[float, float],
         lr_warmup: int,
@@ -54,7 +57,7 @@ class UpdatingModule(PolicyModule):
         critic_warmup: int,
         value_scale: ValueScaleFactory | None,
     ):
-        super().__init__(policy, init_from, optimizer, value_scale)
+        super().__init__(policy, init_from, critic, optimizer, value_scale)
         self.automatic_optimization = False
         self.policy_lr, self.value_lr = rates
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm

@@ -76,7 +76,7 @@ class HuggingFaceNetworks(ActorCritic):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process go only the weights that learn; transformers' own hooks could not."""
-        return _remade, (*self._sizes, self._config, self.state_dict())
+        return _remade, (*self._sizes, self._config, self.critic, self.state_dict())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "HuggingFaceNetworks":
         made = self.__class__.__new__(self.__class__)
@@ -85,8 +85,11 @@ class HuggingFaceNetworks(ActorCritic):
         return made
 
 
-def _remade(spaces: VLASpaces, outputs: int, config: dict[str, Any], weights: dict[str, Tensor]) -> HuggingFaceNetworks:
+def _remade(
+    spaces: VLASpaces, outputs: int, config: dict[str, Any], critic: nn.Module, weights: dict[str, Tensor]
+) -> HuggingFaceNetworks:
     made = HuggingFaceNetworks(spaces, outputs, **config)
+    made.critic = critic
     made.load_state_dict(weights)
     return made
 

@@ -34,16 +34,23 @@ class VisionLanguage(Policy):
     def standardised(self, observation: Any) -> Any:
         """Observations as the encoder sees them: their states standardised."""
         state = observation["state"] if self.normaliser is None else self.normaliser(observation["state"])
-        return {"image": observation["image"], "state": state, "instruction": observation["instruction"]}
+        # Of logs, images are decoded only for who looks at them.
+        there = (key for key in ("image", "instruction") if key in observation.keys())
+        return {**{key: observation[key] for key in there}, "state": state}
+
+    def state_of(self, standardised: Any) -> Tensor:
+        """The robot's state [..., S] of observations that are standardised."""
+        state: Tensor = standardised["state"]
+        return state
 
     def encode(self, standardised: Any) -> Tensor:
         """Shared features of the actor and the critic."""
         found: Tensor = self.network.encoder({key: standardised[key] for key in ("image", "state", "instruction")})
         return found
 
-    def value_outputs(self, features: Tensor) -> Tensor:
+    def value_outputs(self, seen: Tensor) -> Tensor:
         """What the critic says of chunk steps, [..., H, outputs of a value]; no gradient reaches the encoder."""
-        return super().value_outputs(features).unflatten(-1, (-1, self.value_scale.outputs))
+        return super().value_outputs(seen).unflatten(-1, (-1, self.value_scale.outputs))
 
     def learn_moments(self, observation: Any, pool: Callable[[Tensor], Tensor] | None = None) -> None:
         """Learn the moments of the states of observations, if they are standardised; as `Policy.learn_moments`."""

@@ -64,7 +64,7 @@ def owned(found: Observation) -> Observation:
     """
     if not isinstance(found, Observation):
         raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
-    return replace(found, values=_copy(found.values), hold=_copy(found.hold))
+    return replace(found, values=_copy(found.values), hold=_copy(found.hold), privileged=_copy(found.privileged))
 
 
 def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:

@@ -105,13 +105,13 @@ class ToyRobot:
         self._stopped = False
 
     def observe(self) -> Observation:
-        """The action that was executed last, what came of it, and the picture of both."""
+        """The action that was executed last, what came of it, the picture of both, and for the log the target."""
         pixels = picture(self._target[None], self._executed[None], self.size, self.gap)[0]
         if self.gap.noise:
             pixels = np.clip(pixels + self.gap.noise * self._rng.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
         done = self._near >= STEPS
         now = time.monotonic_ns()
-        return Observation(self._executed, now, None, self._reward, done, done, {CAMERA: pixels})
+        return Observation(self._executed, now, None, self._reward, done, done, {CAMERA: pixels}, self._target)
 
     def act(self, action: np.ndarray) -> np.ndarray:
         """Execute an action [2], as far as the gain lets it."""

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -110,8 +110,9 @@ class Collector:
     def _episode(self, number: int, labels: dict[int, Label]) -> Episode:
         rows = self._rows.pop(number)
         try:
-            columns = {name: np.concatenate([block[name] for block in rows.blocks]) for name in rows.blocks[0]}
-        except ValueError as error:
+            names = dict.fromkeys(chain.from_iterable(rows.blocks))
+            columns = {name: np.concatenate([block[name] for block in rows.blocks]) for name in names}
+        except (ValueError, KeyError) as error:
             raise UserError(f"{self._path}: episode {number} changes its shape half-way: {error}") from error
         return Episode(number, columns, rows.gate, rows.events, rows.shadows, labels.get(number), rows.pictures)
 
@@ -128,10 +129,16 @@ def _of_our_writer(where: str) -> Iterator[None]:
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
-    there = [each for each in _ARRAYS if not each.later or each.name in rows[0]]
+    there = [each for each in _ARRAYS if _is_said(rows, each)]
     columns = {each.name: each.parsed(_said(rows, each)) for each in there}
     complete(columns, _ARRAYS)
     return columns
+
+
+def _is_said(rows: list[dict[str, Any]], field: Field) -> bool:
+    if field.silent:
+        return any(row.get(field.name) is not None for row in rows)
+    return not field.later or field.name in rows[0]
 
 
 def _said(rows: list[dict[str, Any]], field: Field) -> list[Any]:

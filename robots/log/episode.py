@@ -105,15 +105,24 @@ class Episode:
         Raises:
             UserError: when it is no such vector.
         """
+        return self._final("observation")
+
+    def _final(self, name: str) -> np.ndarray | None:
+        """[n] f32, what a column would say after the last step."""
         end = self.event("episode_end")
-        values = None if end is None else end["data"].get("final_observation")
+        values = None if end is None else end["data"].get(f"final_{name}")
         if end is None or values is None or end["step"] > self["step"][-1] + 1:
             return None
         with suppress(TypeError, ValueError):
             found = np.array(values, np.float32)
-            if found.shape == self["observation"].shape[1:] and np.isfinite(found).all():
+            if found.shape == self[name].shape[1:] and np.isfinite(found).all():
                 return found
-        raise UserError(f"episode {self.number} ends with an observation of another form")
+        raise UserError(f"episode {self.number} ends with an {name} of another form")
+
+    def _after(self, name: str, last: np.ndarray | None) -> np.ndarray:
+        """[T, n] a column as it is after each step; zeros where nobody says."""
+        tail = np.zeros((1, *self[name].shape[1:]), np.float32) if last is None else last[None]
+        return np.concatenate([self[name][1:], tail])
 
     @property
     def total(self) -> float:
@@ -133,8 +142,9 @@ class Episode:
         length = len(self)
         last = self.final_observation
         follows = np.append(np.diff(self["step"]) == 1, last is not None)
-        tail = np.zeros((1, *self["observation"].shape[1:]), np.float32) if last is None else last[None]
-        rows = {**self.columns, "next_observation": np.concatenate([self["observation"][1:], tail])[:length]}
+        rows = {**self.columns, "next_observation": self._after("observation", last)}
+        if "privileged" in rows:
+            rows["next_privileged"] = self._after("privileged", self._final("privileged"))
         reward = self["reward"].copy()
         kept = np.flatnonzero(follows)
         for step, given in self.rewards_given if len(kept) else ():

@@ -45,6 +45,7 @@ class Step:
     chunk_step: int = 0
     source: str = "policy"
     proposed_action: np.ndarray | None = None
+    privileged: np.ndarray | None = None
 
 
 @dataclass(slots=True)
@@ -123,7 +124,7 @@ def _property(field: Field) -> dict[str, Any]:
     if not field.shape:
         return one
     described = {"description": ", ".join(TIMES)} if field.name == "timing_us" else {}
-    kind = ["array", "null"] if field.absent_as else "array"
+    kind = ["array", "null"] if field.absent_as or field.silent else "array"
     return {"type": kind, "items": one, **described}
 
 

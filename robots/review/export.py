@@ -98,7 +98,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
 
 def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:
     """Refuse what other tools would learn from as it stands."""
-    for name in (field.row for field in COLUMNS if field.finite):
+    for name in (field.row for field in COLUMNS if field.finite and field.row in rows):
         bad = ~np.isfinite(rows[name]).all(axis=tuple(range(1, rows[name].ndim)))
         if bad.any():
             raise UserError(f"{where}, step {rows['step'][np.argmax(bad)]}: its {name} is not finite")

@@ -55,6 +55,8 @@ def test_collected_chunks_follow_the_data_contract() -> None:
     with torch.no_grad():
         found = policy.log_prob(policy.params(frames["observation"]), frames["latent"])
     torch.testing.assert_close(found, frames["log_prob"], atol=1e-5, rtol=1e-5)
+    assert torch.equal(frames["privileged"], frames["observation", "state"][:, 2:])
+    assert torch.equal(frames["next", "privileged"], frames["next", "observation", "state"][:, 2:])
     cut = frames["next", "truncated"]
     assert cut.any()
     assert (frames["executed"][cut].sum(-1) == 2).all()  # ten steps are two chunks and a half
@@ -77,13 +79,19 @@ def arguments(folder: Path, frames: int, **options: object) -> list[str]:
 
 @pytest.mark.usefixtures("no_plot")
 def test_a_crashed_run_resumes_bit_for_bit_and_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(arguments(tmp_path / "whole", 64))
-    crash(arguments(tmp_path / "again", 64), 3)
+    option: dict[str, object] = {"model.critic": "privileged"}
+    main(arguments(tmp_path / "whole", 64, **option))
+    crash(arguments(tmp_path / "again", 64, **option), 3)
     last = tmp_path / "again" / "checkpoints" / "last.ckpt"
-    main([*arguments(tmp_path / "again", 64), f"--ckpt_path={last}"])
+    main([*arguments(tmp_path / "again", 64, **option), f"--ckpt_path={last}"])
     assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
     main(["test", f"--config={tmp_path / 'again' / 'config.yaml'}", f"--ckpt_path={last}"])
     assert "over 3 episodes" in capsys.readouterr().out
+    kept = torch.load(last, weights_only=True)["OnlineDataModule"]["replay"]["frames"]
+    assert {"privileged", "next.privileged"} <= set(kept)
+    with pytest.raises(SystemExit):
+        main([*arguments(tmp_path / "again", 80, **{"model.critic": "observation"}), f"--ckpt_path={last}"])
+    assert "leave it out, or start a new run from its policy with --model.init_from" in capsys.readouterr().err
 
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -109,6 +117,8 @@ def test_whatever_else_is_chosen_it_trains(name: str, tmp_path: Path) -> None:
     assert state["OnlineDataModule"]["iteration"] == 3
     assert int(state["state_dict"]["skipped"]) == 0
     assert int(state["state_dict"]["policy.version"]) == 3
+    kept = state["OnlineDataModule"]["replay"]["frames"]
+    assert "privileged" not in kept, "it takes memory only where it is learned from"
 
 
 def test_a_policy_of_other_chunks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,7 @@ def step_row(index: int, observations: int = 39, actions: int = 4) -> Step:
         timing_us=tuple(range(len(TIMES))),
         source="policy" if index % 7 else ("person", "hold")[index % 2],
         proposed_action=None if index % 7 else rng.uniform(-1, 1, actions).astype(np.float32),
+        privileged=rng.standard_normal(3).astype(np.float32),
     )
 
 

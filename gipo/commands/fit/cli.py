@@ -180,7 +180,8 @@ class GipoCLI(LightningCLI):
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         path = self.config[self.subcommand].ckpt_path
         checkpoint = None if path is None else load_checkpoint(path)
-        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
+        spaces, privileged = self.datamodule.spaces, self.datamodule.privileged_size
+        self.model.policy = self.model.build_policy(spaces, checkpoint, privileged)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
         self.datamodule.check_learners()
         if self.trainer.limit_val_batches:

@@ -84,6 +84,7 @@ class Table:
     """A critic by the book: the values [M, H] of a decision are those that its observation holds."""
 
     rows_at_once = 3
+    privileged_size = 0
 
     def __init__(self) -> None:
         self.version = torch.zeros((), dtype=torch.int64)
