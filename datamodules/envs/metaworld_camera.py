@@ -82,7 +82,8 @@ class MetaWorldCameraEnv(MetaWorldEnv):
     """N simulators of one MetaWorld task with TorchRL's VLA keys, drawn by one camera.
 
     `observation/image` [N, 3, H, W] uint8 is the latest picture, `observation/state` [N, 4] f32 the hand and the
-    gripper, `language_instruction` the task's name in words. All simulators step, whatever `_step` says.
+    gripper, `language_instruction` the task's name in words, `privileged` [N, 35] f32 the rest of MetaWorld's
+    observation: where objects and goal are. All simulators step, whatever `_step` says.
 
     Args:
         task: a `-v3` name.
@@ -104,7 +105,9 @@ class MetaWorldCameraEnv(MetaWorldEnv):
         )
         del self.observation_spec["observation"]
         words = NonTensor((num_envs,), example_data=self._words)
-        self.observation_spec = self.observation_spec.update({"observation": seen, "language_instruction": words})
+        hidden = Unbounded((num_envs, self._observation.shape[1] - STATE))
+        more = {"observation": seen, "language_instruction": words, "privileged": hidden}
+        self.observation_spec = self.observation_spec.update(more)
 
     def whole(self, index: int) -> np.ndarray:
         """All that MetaWorld says of simulator `index`, [39] f32: what a script goes by."""
@@ -128,8 +131,8 @@ class MetaWorldCameraEnv(MetaWorldEnv):
     def _observe(self) -> dict[str, Any]:
         found: dict[str, Any] = super()._observe()
         seen = {"image": torch.from_numpy(self._images.copy()), "state": found["observation"][:, :STATE]}
-        words = NonTensorData(self._words, batch_size=self.batch_size)
-        return found | {"observation": TensorDict(seen, self.batch_size), "language_instruction": words}
+        more = {"observation": TensorDict(seen, self.batch_size), "privileged": found["observation"][:, STATE:].clone()}
+        return found | more | {"language_instruction": NonTensorData(self._words, batch_size=self.batch_size)}
 
     def close(self, **kwargs: Any) -> None:
         """Release the camera, and the simulators of all places."""

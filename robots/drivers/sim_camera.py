@@ -131,12 +131,12 @@ class SeeingSimRobot(SimRobot):
         self._readings = 0
 
     def observe(self) -> Observation:
-        """Hand and gripper, and an image where it is time for one."""
+        """Hand and gripper, an image where it is time for one, and for the log alone where objects and goal are."""
         found, images = super().observe(), {}
         if self._readings % self.view.every == 0 and self._camera is not None:
             images[self.view.camera] = self._camera.picture(self._env.model, self._env.data)
         self._readings += 1
-        return replace(found, values=found.values[:STATE], images=images)
+        return replace(found, values=found.values[:STATE], images=images, privileged=found.values[STATE:])
 
     def close(self) -> None:
         """Release the camera and the simulator."""

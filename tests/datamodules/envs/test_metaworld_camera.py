@@ -38,6 +38,10 @@ def test_seeds_choose_goals_and_every_decision_is_made_on_a_new_picture() -> Non
     assert not torch.equal(first["image"][0, 0], first["image"][1, 0])
     assert (first["image"][:, 1:] != first["image"][:, :-1]).flatten(2).any(-1).all()
     assert (first["state"][:, 2, 0] > first["state"][:, 0, 0] + 0.01).all()
+    objects = [env.reset()["privileged"] for _ in map(env.set_seed, (1, 1, 2))]
+    assert objects[0].shape == (2, 35)
+    assert torch.equal(objects[0], objects[1])
+    assert not torch.equal(objects[0], objects[2])
     assert decode_instructions(first["instruction"][:1, 0]) == ["button press topdown"]
     assert TASK.interface["observation_names"] == ["hand_x", "hand_y", "hand_z", "gripper_opening"]
     env.close()

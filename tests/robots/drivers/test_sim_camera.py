@@ -66,6 +66,7 @@ def test_without_a_gap_it_sees_what_training_saw() -> None:
         if each.images:
             np.testing.assert_array_equal(each.images["topview"], state["observation", "image"][0].permute(1, 2, 0))
         np.testing.assert_allclose(each.values, state["observation", "state"][0], rtol=1e-6)
+        np.testing.assert_allclose(each.privileged, state["privileged"][0], rtol=1e-6)
         state = env.step(state.set("action", torch.ones(1, 4)))["next"]
     env.close()
     made.close()
