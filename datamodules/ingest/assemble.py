@@ -67,7 +67,7 @@ class _Kept:
 
     @property
     def decided(self) -> bool:
-        """Whether it says which steps a policy decided on at once: as a log of ours, and whatever holds log-probs."""
+        """Whether the source says which steps were decided on at once: our logs do, and whatever holds log-probs."""
         interface = self.part.converted.interface
         return "log_prob" in self.part.converted.layout or (interface is not None and interface.chunk is not None)
 

@@ -36,7 +36,7 @@ class Store:
 
     @property
     def decided(self) -> bool:
-        """Whether it holds which steps a policy that sees decided on at once, as `chunk_step`."""
+        """Whether the store holds which steps a policy that sees decided on at once, as `chunk_step`."""
         return self.facts.interface.chunk is not None or self.facts.has_log_prob
 
 

@@ -1,10 +1,11 @@
 """How often the intervals of few runs hold: IQMs, probability of improvement and share, on simulated scores.
 
 Scores are normal with unit deviation, the strata at different means, so that the true figures are known: by formula,
-or for the interquartile mean from a million draws.
+or for the interquartile mean from a million draws. Or they are success rates, of which most are near 0 or 1: a task is
+learned by none of its runs, by all, or by some.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -28,6 +29,8 @@ SHIFTS = (0.0, 1.0, 2.0, 3.0)  # by which ours are better, in deviations
 RESAMPLINGS = 1000  # of each interval: enough for its deviation
 TRUTH_DRAWS = 1_000_000
 THRESHOLD = 0.5  # of the share
+TASKS = ((3, 5), (10, 3), (12, 3), (38, 3))  # tasks × runs of the studies of success
+GOALS, LEARNED, FAILED = 50, 0.95, 0.05  # test episodes, and the rate of success in them
 
 
 def interval_coverage(draws: int, seed: int) -> list[dict[str, object]]:
@@ -39,7 +42,28 @@ def interval_coverage(draws: int, seed: int) -> list[dict[str, object]]:
     """
     rng = np.random.default_rng(seed)
     shapes = tqdm(SHAPES, desc="intervals", unit="shape", delay=2)
-    return [row for strata, runs in shapes for row in _of_shape(strata, runs, draws, rng)]
+    normal = [row for strata, runs in shapes for row in _of_shape(strata, runs, draws, rng)]
+    return [*normal, *(_of_success(tasks, runs, draws, rng) for tasks, runs in TASKS)]
+
+
+def _of_success(tasks: int, runs: int, draws: int, rng: np.random.Generator) -> dict[str, object]:
+    """Of success rates, few of them in the middle: some 36 % of the tasks are learned by no run, 18 % by all."""
+    chance = np.linspace(-0.8, 1.4, tasks).clip(0, 1)[:, None]
+
+    def rates(runs: int) -> Array:
+        learned = rng.random((tasks, runs)) < chance
+        return rng.binomial(GOALS, np.where(learned, LEARNED, FAILED)) / GOALS
+
+    truth = float(interquartile_mean(rates(TRUTH_DRAWS // tasks)))
+    found = (iqm_interval(rates(runs), RESAMPLINGS) for _ in range(draws))
+    return _row("interquartile mean of success rates", tasks, runs, truth, found)
+
+
+def _row(figure: str, strata: int, runs: int, truth: float, intervals: Iterable[Interval]) -> dict[str, object]:
+    _, low, high = np.array(list(intervals)).T
+    held, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
+    return {"figure": figure, "strata": strata, "runs": runs, "draws": len(low), "nominal": 0.95,
+            "coverage": float(held), "width": float(width)}  # fmt: skip
 
 
 def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> Iterator[dict[str, object]]:
@@ -57,10 +81,7 @@ def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> I
         return float(found[0]), low, high
 
     def row(figure: str, truth: float, once: Callable[[], Interval]) -> dict[str, object]:
-        _, low, high = np.array([once() for _ in range(draws)]).T
-        held, width = np.mean((low <= truth) & (truth <= high)), np.mean(high - low)
-        return {"figure": figure, "strata": strata, "runs": runs, "draws": draws, "nominal": 0.95,
-                "coverage": float(held), "width": float(width)}  # fmt: skip
+        return _row(figure, strata, runs, truth, (once() for _ in range(draws)))
 
     truth = float(interquartile_mean(rng.normal(size=(strata, TRUTH_DRAWS // strata)) + means))
     yield row("interquartile mean", truth, lambda: iqm_interval(scores(), RESAMPLINGS))

@@ -205,7 +205,7 @@ def report_intervals(intervals: Rows) -> str:
     lines = [
         "## Coverage of the 95 % intervals of few runs",
         "",
-        f"{studies} simulated studies of normal scores each; strata are tasks, runs are seeds.",
+        f"{studies} simulated studies each, of normal scores unless said; strata are tasks, runs are seeds.",
         "",
         markdown(
             ("figure", "strata × runs", "coverage", "mean width"),

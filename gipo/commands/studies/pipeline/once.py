@@ -65,7 +65,9 @@ def _begun(folder: Path, name: str, text: str) -> str | None:
         marker = _marker(folder, name, state)
         if marker.exists():
             if marker.read_text() != text:
-                raise UserError(f"{folder} was made with other options; name another --out, or delete it")
+                raise UserError(
+                    f"{folder} was made with other options; name another --out, or delete it and what was made from it"
+                )
             return state
     return None
 

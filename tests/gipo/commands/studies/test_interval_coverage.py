@@ -1,0 +1,18 @@
+"""How often intervals of few runs hold: what is counted, by hand, and that success rates are told apart."""
+
+import numpy as np
+import pytest
+
+from gipo.commands.studies import interval_coverage as coverage
+
+
+def test_an_interval_holds_where_the_truth_is_inside() -> None:
+    row = coverage._row("of four", 2, 3, 0.5, [(0, 0.0, 0.4), (0, 0.5, 0.6), (0, 0.1, 0.9), (0, 0.6, 0.7)])
+    assert (row["coverage"], row["draws"], row["nominal"]) == (0.5, 4, 0.95)
+    assert row["width"] == pytest.approx((0.4 + 0.1 + 0.8 + 0.1) / 4)
+
+
+def test_success_rates_of_few_tasks_hold_less_often_than_they_promise() -> None:
+    few = coverage._of_success(3, 5, 150, np.random.default_rng(0))
+    assert (few["strata"], few["runs"]) == (3, 5)
+    assert 0.6 < few["coverage"] < 0.93  # type: ignore[operator]
