@@ -12,6 +12,7 @@ from typing import Any
 RETRIES = 2  # as many as LeRobot's own `num_read_retries`
 ATTEMPTS = 3  # to connect: some of what a handshake reads is not retried packet by packet
 ASKED = ("ping", "read", "write", "sync_read")  # what waits for an answer
+POLL = 1e-3  # seconds after which a port that is listened to is asked for the time
 GROUP = "dialout"  # that serial ports belong to, on most Linux
 
 
@@ -53,11 +54,17 @@ def _drop_input(port: Any) -> Callable[[], None]:
 
 
 def wait_at_most(device: Any, seconds: float) -> None:
-    """Give up on an answer after `seconds`: LeRobot's 50 ms are more than a tick, and nothing could be asked again."""
+    """Give up on an answer after `seconds`: LeRobot's 50 ms are more than a tick, and nothing could be asked again.
+
+    Until then the thread sleeps. The servos' library asks its port without end, and keeps a processor from whatever
+    else the tick waits for.
+    """
     for bus in buses(device):
         port: Any = getattr(bus, "port_handler", None)
         if hasattr(port, "setPacketTimeoutMillis"):
             port.setPacketTimeout = _timeout(port, 1e3 * seconds)
+        if hasattr(getattr(port, "ser", None), "timeout"):
+            port.ser.timeout = POLL
 
 
 def _timeout(port: Any, milliseconds: float) -> Callable[[int], None]:

@@ -260,6 +260,19 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_questio
     arm.close()
 
 
+def test_who_waits_for_an_answer_sleeps(desk: Desk) -> None:
+    arm = robot()
+    arm.connect()
+    arm.prepare(0)
+    desk.port.faults.mute = True
+    begun, busy = time.monotonic(), time.thread_time()
+    with pytest.raises(UserError, match="There is no status packet"):
+        arm.observe()
+    assert time.thread_time() - busy < 0.5 * (time.monotonic() - begun)
+    desk.port.faults.mute = False
+    arm.close()
+
+
 def test_answers_that_are_later_than_a_tick_are_a_stop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     arm = robot()
     arm.connect()
