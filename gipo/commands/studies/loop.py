@@ -25,11 +25,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.headings import Narrator, Stage
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore
-from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import Subject, add_task, parse_gap, subject_of
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run every loop and write what came out."""
     refuse_twice(options, "seeds")
+    refuse_settled(options, "train", TRAINED)
+    refuse_settled(options, "post", POST_TRAINED)
     subject = subject_of(options)
     gap = parse_gap(options.gap, subject)
     try:

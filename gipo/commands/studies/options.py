@@ -67,14 +67,18 @@ def refuse_settled(options: argparse.Namespace, name: str, settled: Iterable[str
     Args:
         options: of the study.
         name: of the option that hands on.
-        settled: options that the study sets, of which those of their parts are as well: `model.objective`.
+        settled: options that the study sets; their parts, and what they are parts of, are refused as well.
 
     Raises:
         UserError: naming what is handed on.
     """
     for option in getattr(options, name):
         given = option.lstrip("-").partition("=")[0].removesuffix("+")
-        if any(f"{given}.".startswith(f"{each}.") for each in settled):
+        if given == "config":
+            raise UserError(
+                f"--{name} {option}: a configuration may set what the study itself sets; hand on its options one by one"
+            )
+        if any(f"{given}.".startswith(f"{each}.") or each.startswith(f"{given}.") for each in settled):
             raise UserError(f"--{name} {option}: the study itself sets {given}; it has an option of its own for that")
 
 

@@ -23,9 +23,9 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.loop import COMPARISON, LOGGED
-from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_twice
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.statistics import paired_interval
@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> None:
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
     refuse_twice(options, "seeds", "coefs")
+    refuse_settled(options, "train", TRAINED)
+    refuse_settled(options, "post", (*POST_TRAINED, "model.human_coef", "data.human_share"))
     subject = subject_of(options)
     stages = Stages(parse_gap(options.gap, subject), subject)
     ways = ways_to_learn(options.coefs)

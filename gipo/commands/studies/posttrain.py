@@ -32,11 +32,12 @@ from gipo.commands.studies.options import (
     add_objectives,
     add_runs,
     objective_flags,
+    refuse_settled,
     refuse_twice,
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import in_order, side_by_side
-from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.staleness_figures import INTERVALS
@@ -83,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
     refuse_twice(options, "seeds", "back", "objectives")
+    refuse_settled(options, "post", (*POST_TRAINED, "model.objective"))
     refuse_unknown(each for each in options.objectives if each not in RIVALS)
     subject = subject_of(options)
     stages = Stages(parse_gap(options.gap, subject), subject)

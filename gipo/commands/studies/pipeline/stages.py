@@ -16,6 +16,11 @@ from robots.log import files_below
 PATIENT = ("--deadline", "4000", "--max-age", "4000")
 
 
+# What the stages themselves say to `gipo fit`, in simulation and from logs.
+TRAINED = ("seed_everything", "data.total_frames")
+POST_TRAINED = ("seed_everything", "model.init_from", "data.logs")
+
+
 @dataclass(frozen=True)
 class Stages:
     """The stages of loops with one robot.

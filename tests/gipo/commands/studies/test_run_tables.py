@@ -47,10 +47,3 @@ def test_a_study_of_runs_that_are_there_twice_is_refused(
     with pytest.raises(SystemExit, match="2"):
         cli.main([study, "--runs", str(tmp_path / "runs.csv"), "--out", str(tmp_path / "out")])
     assert said in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("study", ["loop", "posttrain", "people"])
-def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main([study, "--seeds", "1", "1", "--out", str(tmp_path)])
-    assert "--seeds names a value twice: 1 1" in capsys.readouterr().err
