@@ -124,7 +124,7 @@ class DeskStages(Stages):
         settings = {
             "device": "examples.so101.desk:DeskSO101", "spec": FOLDER / f"{self.task}.json", "wait": "false",
             "port": self.arm / "port", "scene": self.arm / "scene", "task": f"so101-{self.task}", "id": NAME,
-            "calibration_dir": self.arm / "calibration",
+            "calibration_dir": self.arm / "calibration", "patience": 8,
         }  # fmt: skip
         given = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         person = ("--operator", "examples.so101.person:DeskPerson")

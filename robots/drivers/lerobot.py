@@ -21,9 +21,11 @@ from robots.drivers.lerobot_faults import FaultWatch
 from robots.session import prompt
 from robots.spec import MEASURED, RobotSpec
 
+MOST_PATIENT = 10  # periods; at the end every motor is asked, and a session does not wait longer than five seconds
+
 
 def robot(
-    device: str, spec: str, wait: bool = True, config: str = "", tolerate: str = "", **fields: Any
+    device: str, spec: str, wait: bool = True, config: str = "", tolerate: str = "", patience: int = 1, **fields: Any
 ) -> "LeRobotRobot":
     """A LeRobot robot, named by its class and configured by its fields.
 
@@ -35,12 +37,14 @@ def robot(
             top of it.
         tolerate: what a motor may report without being a reason to stop, with commas between: a gripper that holds
             something for long reports an `overload`.
+        patience: periods, 1 to 10, in which a bus may be silent before that is a stop; more than one goes with as long
+            a `--deadline` and `--max-age`.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
     find_device(device)  # of two mistakes the first one is told
     limits = RobotSpec.from_json(read_text(spec))
     tolerated = tuple(filter(None, map(str.strip, tolerate.split(","))))
-    return LeRobotRobot(make_device(device, config, **fields), limits, wait, tolerated)
+    return LeRobotRobot(make_device(device, config, **fields), limits, wait, tolerated, patience)
 
 
 def readings_of(device: Any) -> set[str]:
@@ -72,14 +76,19 @@ class LeRobotRobot:
         spec: whose names are the device's.
         wait: ask for Enter before each episode.
         tolerated: faults that motors may report, of `lerobot_faults.FAULTS`; every other one is a stop.
+        patience: periods in which an answer that does not come is asked for again, three times each.
 
     Raises:
-        UserError: when names differ, the spec holds a motor by what the device does not measure, or a position by a
-            number, or there is no such fault.
+        UserError: when names differ, there is no such fault, the patience is none, or the spec holds a motor by what
+            the device does not measure, or a position by a number.
     """
 
-    def __init__(self, device: Any, spec: RobotSpec, wait: bool = False, tolerated: tuple[str, ...] = ()):
-        self.device, self.spec = device, spec
+    def __init__(
+        self, device: Any, spec: RobotSpec, wait: bool = False, tolerated: tuple[str, ...] = (), patience: int = 1
+    ):
+        if not 1 <= patience <= MOST_PATIENT:
+            raise UserError(f"--set patience is {patience}; it must be a number of periods from 1 to {MOST_PATIENT}")
+        self.device, self.spec, self._patience = device, spec, patience
         self._wait = wait
         self._faults = FaultWatch(device, tolerated)
         self._bus = threading.Lock()  # a bus carries one packet at a time, and a stop may come from any thread
@@ -107,7 +116,9 @@ class LeRobotRobot:
             lerobot_bus.release(self.device)
             raise UserError(_uncalibrated(self.device))
         # Three times that is a period: an answer that is lost is asked for again within the tick.
-        lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / (lerobot_bus.RETRIES + 1))
+        tries = lerobot_bus.RETRIES + 1
+        lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / tries)
+        lerobot_bus.retry_packets(self.device, self._patience * tries - 1)
 
     def prepare(self, seed: int) -> None:
         """Let a device of one's own that has a `prepare(seed, stopped)` come to its start; wait for who places it.

@@ -23,17 +23,17 @@ def buses(device: Any) -> list[Any]:
     return list({id(bus): bus for bus in found}.values())
 
 
-def retry_packets(device: Any) -> None:
-    """Ask again when an answer is lost or damaged, whatever the device itself asks for."""
+def retry_packets(device: Any, retries: int = RETRIES) -> None:
+    """Ask again, so many times, when an answer is lost or damaged, whatever the device itself asks for."""
     for bus in buses(device):
         for name in ASKED:
-            if hasattr(bus, name) and name not in vars(bus):
-                setattr(bus, name, _retried(getattr(bus, name)))
+            if hasattr(type(bus), name):
+                setattr(bus, name, _retried(getattr(type(bus), name).__get__(bus), retries))
 
 
-def _retried(method: Callable[..., Any]) -> Callable[..., Any]:
+def _retried(method: Callable[..., Any], retries: int) -> Callable[..., Any]:
     def ask(*arguments: Any, num_retry: int = 0, **options: Any) -> Any:
-        return method(*arguments, num_retry=max(num_retry, RETRIES), **options)
+        return method(*arguments, num_retry=max(num_retry, retries), **options)
 
     return ask
 

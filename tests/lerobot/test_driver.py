@@ -260,6 +260,20 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next_questio
     arm.close()
 
 
+def test_a_bus_may_be_silent_for_as_long_as_is_said(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = LeRobotRobot(make_device("so101_follower", "arm.yaml"), SPEC, patience=2)
+    arm.connect()
+    arm.prepare(0)
+    waits = allowed(arm, monkeypatch)
+    desk.port.faults.mute = True
+    with pytest.raises(UserError, match="after 6 tries"):
+        arm.observe()
+    assert len(waits) == 6
+    assert sum(waits) < 3 * 1000 / RATE
+    desk.port.faults.mute = False
+    arm.close()
+
+
 def test_who_waits_for_an_answer_sleeps(desk: Desk) -> None:
     arm = robot()
     arm.connect()

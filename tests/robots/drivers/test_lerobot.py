@@ -147,6 +147,7 @@ def test_cameras(folder: Path, how: str) -> None:
         (["port=x", "config=none.json"], r"cannot read 'none\.json': No such file"),
         (["port=x", "config=arm.json"], r"--set name is no setting of ArmConfig"),
         (["port=x", "tolerate=overload, heat"], "motors report no fault 'heat'; they report encoder"),
+        (["port=x", "patience=0"], "--set patience is 0; it must be a number of periods from 1 to 10"),
         (["wait=maybe"], r"--set wait is 'maybe'; it must be true or false"),
         (["speed=2"], r"--set speed is given by gipo-robot itself"),
     ],
