@@ -71,24 +71,12 @@ class Makers:
 
     def clone(self, cell: Cell) -> None:
         """Demonstrate the task of a cell, and clone what was shown."""
-        options, folder = self.options, self.options.out / cell.clone
-        shown = folder.with_name("demonstrations")
-        args = (
-            f"--task={cell.task}", f"--out={shown / 'data'}", f"--episodes={options.demonstrations}",
-            f"--noise={options.noise:g}", f"--seed={cell.seed}",
-        )  # fmt: skip
+        shown, args = self._shown(cell), self._demonstrating(cell)
         once(
             shown, "gipo-demos", args,
             lambda lock: self.commands.run("gipo-demos", args, shown / "gipo-demos.txt", lock), fresh=True,
         )  # fmt: skip
-        self.forks.fit(
-            folder,
-            [
-                "--config=bc.yaml", f"--data.logs={shown / 'data'}", f"--data.ingest.cache={shown / 'stores'}",
-                "--data.ingest.workers=1", f"--data.iterations={options.iterations}",
-                *self._shared(cell, options.iterations), *(f"--{each}" for each in options.clone),
-            ],
-        )  # fmt: skip
+        self.forks.fit(self.options.out / cell.clone, self._cloning(cell), args)
 
     def post_train(self, cell: Cell) -> None:
         """Post-train the clone of a cell by its objective; only the figures are kept."""
@@ -103,6 +91,7 @@ class Makers:
                 *self._shared(cell, -(-options.frames // every)), *objective_flags(cell.objective),
                 *(f"--{each}" for each in options.post),
             ],
+            (*self._cloning(cell), *self._demonstrating(cell)),
         )  # fmt: skip
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
 
@@ -117,6 +106,27 @@ class Makers:
         for name in SCORES:
             found |= {f"{name}_before": before[name], f"{name}_after": after[name]}
         return found
+
+    def _shown(self, cell: Cell) -> Path:
+        """The folder of the demonstrations that a cell's clone learns from."""
+        return (self.options.out / cell.clone).with_name("demonstrations")
+
+    def _demonstrating(self, cell: Cell) -> list[str]:
+        """Options of `gipo-demos`."""
+        options = self.options
+        return [
+            f"--task={cell.task}", f"--out={self._shown(cell) / 'data'}", f"--episodes={options.demonstrations}",
+            f"--noise={options.noise:g}", f"--seed={cell.seed}",
+        ]  # fmt: skip
+
+    def _cloning(self, cell: Cell) -> list[str]:
+        """Options of `gipo fit` for the clone."""
+        shown, options = self._shown(cell), self.options
+        return [
+            "--config=bc.yaml", f"--data.logs={shown / 'data'}", f"--data.ingest.cache={shown / 'stores'}",
+            "--data.ingest.workers=1", f"--data.iterations={options.iterations}",
+            *self._shared(cell, options.iterations), *(f"--{each}" for each in options.clone),
+        ]  # fmt: skip
 
     def _shared(self, cell: Cell, iterations: int) -> list[str]:
         """Options of every training: seed, task, and one evaluation, after the last iteration."""

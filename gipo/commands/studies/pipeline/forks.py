@@ -59,14 +59,19 @@ class Forks:
         if process.exitcode:
             raise UserError(f"a run ended with exit code {process.exitcode}; {output} ends with:\n{tail(output)}")
 
-    def fit(self, folder: Path, options: Sequence[str]) -> None:
+    def fit(self, folder: Path, options: Sequence[str], of: Sequence[str] = ()) -> None:
         """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end.
+
+        Args:
+            folder: of the run.
+            options: of `gipo fit`.
+            of: what made that which the run starts from; of another it is another run.
 
         Raises:
             UserError: when it fails, or the folder is of a run with other options; or the study has ended.
         """
-        if not is_done(folder, FIT, options):
-            self.run(folder, _fit, folder, options)
+        if not is_done(folder, FIT, [*options, *of]):
+            self.run(folder, _fit, folder, options, of)
 
     def end(self, patience: float = 0.0) -> None:
         """End the runs, and let none begin.
@@ -90,7 +95,7 @@ class Forks:
             raise UserError("the study has ended")
 
 
-def _fit(folder: Path, options: Sequence[str]) -> None:
+def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
     last = folder / "checkpoints" / "last.ckpt"
 
     def work(_: int) -> None:
@@ -99,7 +104,7 @@ def _fit(folder: Path, options: Sequence[str]) -> None:
         more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
         main(["fit", *more, f"--trainer.default_root_dir={folder}"])
 
-    once(folder, FIT, options, work, fresh=True, keep=last)
+    once(folder, FIT, [*options, *of], work, fresh=True, keep=last)
 
 
 def _called(output: Path, function: Callable[..., None], *args: object) -> None:

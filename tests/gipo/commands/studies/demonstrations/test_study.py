@@ -83,7 +83,7 @@ def test_options_that_make_no_sense_are_refused(extra: list[str], reason: str, t
 
 
 def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Path, list[str]]] = []
+    asked: list[tuple[Path, list[str], list[str]]] = []
     monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Forks.fit", lambda self, *run: asked.append(run))
     monkeypatch.setattr("gipo.commands.studies.pipeline.processes.Commands.run", lambda self, *run: None)
     from gipo.commands.studies.cli import build_parser
@@ -92,7 +92,7 @@ def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, mo
     makers, cell = Makers(options), Cell("assembly-v3", 64, 16, "PPOClip:clip=0.5")
     makers.clone(cell)
     makers.post_train(cell)
-    (clone, cloning), (run, training) = asked
+    (clone, cloning, showing), (run, training, clones) = asked
     assert clone == tmp_path / "assembly-v3" / "seed-64" / "clone"
     assert {"--config=bc.yaml", "--data.iterations=30", "--trainer.check_val_every_n_epoch=30"} <= set(cloning)
     assert run.parent == clone.parent
@@ -102,6 +102,9 @@ def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, mo
     } <= set(training)  # fmt: skip
     same = {"--seed_everything=64", "--data.task=assembly-v3", "--data.evaluation.episodes=50"}
     assert same <= set(cloning) & set(training)
+    # of another clone, or of another's demonstrations, it is another run
+    assert {"--episodes=10", "--noise=0.2", "--seed=64"} <= set(showing)
+    assert set(clones) == {*cloning, *showing}
 
 
 @pytest.mark.campaign

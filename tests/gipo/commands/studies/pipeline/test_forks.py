@@ -12,6 +12,7 @@ import torch
 from gipo.commands.studies.pipeline import forks
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.common.errors import UserError
+from tests.in_process import InThisProcess
 
 
 def say(words: str, code: int) -> None:
@@ -52,6 +53,17 @@ def test_a_run_computes_on_one_thread_unless_the_environment_says_how_many(monke
             assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (threads, given or "1")
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_fit_of_what_was_made_otherwise_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[str]] = []
+    monkeypatch.setattr("gipo.cli.main", made.append)
+    runs, folder, options = InThisProcess(), tmp_path / "run", ["--model.init_from=clone.ckpt"]
+    for _ in range(2):
+        runs.fit(folder, options, ["--data.iterations=30"])
+    assert made == [["fit", *options, f"--trainer.default_root_dir={folder}"]]
+    with pytest.raises(UserError, match="run was made with other options; name another --out, or delete it and what"):
+        runs.fit(folder, options, ["--data.iterations=60"])
 
 
 def is_alive(process: int) -> bool:
