@@ -4,9 +4,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from tensordict import TensorDictBase
-from torchrl.data import Unbounded
+from torchrl.data import Bounded, Unbounded
 from torchrl.envs import EnvBase, Transform, TransformedEnv
 from torchrl.envs.custom import ToyVLAEnv
 
@@ -15,7 +16,7 @@ from datamodules.envs.interface import named
 from datamodules.envs.simulation import SeededSimulation
 from datamodules.options import refuse_not_positive
 from gipo.common.errors import UserError
-from gipo.common.simulators.toy import picture
+from gipo.common.simulators.toy import CAMERA, CAMERAS, pictures
 from gipo.vla.observations import VLASpaces
 
 
@@ -24,6 +25,7 @@ class VLATask(SeededSimulation):
 
     chunk: int
     max_steps: int
+    cameras: tuple[str, ...] = ()  # of several, their names in the order of their channels in the image
 
     @abstractmethod
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
@@ -50,6 +52,7 @@ class VLATask(SeededSimulation):
             tuple(action.space.low[0, 0].tolist()),
             tuple(action.space.high[0, 0].tolist()),
             self.chunk,
+            cameras=self.cameras,
         )
 
 
@@ -60,7 +63,8 @@ class ToyVLA(VLATask):
     The target is `privileged`: a critic may be told it.
 
     Args:
-        shown: where the target is: in the `state`, beside an image of noise; or in the `image` alone, of two actions.
+        shown: where the target is: in the `state`, beside an image of noise; or in the `image` alone, of two actions;
+            or in `two_images` of two cameras, each of which shows one of the actions and not the other.
         chunk: H, actions of a decision.
         success_steps: consecutive steps within tolerance that succeed, and end the episode.
         success_tol: largest distance from the target in any dimension.
@@ -75,7 +79,7 @@ class ToyVLA(VLATask):
     max_steps: int = 16
     action_dim: int = 2
     image_size: int = 16
-    shown: Literal["state", "image"] = "state"
+    shown: Literal["state", "image", "two_images"] = "state"
     name = "ToyVLA"
 
     def __post_init__(self) -> None:
@@ -83,8 +87,13 @@ class ToyVLA(VLATask):
         refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
         if self.success_tol > 0.5:
             raise UserError(f"data.task.success_tol must be at most 0.5, got {self.success_tol}")
-        if self.shown == "image" and self.action_dim != 2:
-            raise UserError(f"data.task.shown=image has an image of two actions, got action_dim {self.action_dim}")
+        if self.shown != "state" and self.action_dim != 2:
+            raise UserError(f"data.task.shown={self.shown} has images of two actions, got action_dim {self.action_dim}")
+
+    @property
+    def cameras(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of two cameras, where there are two."""
+        return CAMERAS if self.shown == "two_images" else ()
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """TorchRL's toy environment of batch size [num_envs], a batch by itself; evaluation has it too."""
@@ -97,7 +106,9 @@ class ToyVLA(VLATask):
             batch_size=[num_envs],
         )
         told = TransformedEnv(env, _Target(self.action_dim))
-        return told if self.shown == "state" else told.append_transform(_Shown(self.action_dim, self.image_size))
+        if self.shown == "state":
+            return told
+        return told.append_transform(_Shown(self.action_dim, self.image_size, self.cameras or (CAMERA,)))
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -136,23 +147,27 @@ class _Shown(Transform):
     Args:
         actions: D, of which the state has as many of the last action and of the target.
         size: height and width of the image.
+        cameras: that take it.
     """
 
-    def __init__(self, actions: int, size: int):
+    def __init__(self, actions: int, size: int, cameras: tuple[str, ...]):
         super().__init__(in_keys=["observation"])
-        self._actions, self._size = actions, size
+        self._actions, self._size, self._cameras = actions, size, cameras
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         seen = next_tensordict["observation"]
         last, target = seen["state"].split(self._actions, -1)
-        image = torch.from_numpy(picture(target.numpy(), last.numpy(), self._size)).movedim(-1, -3)
+        shown = pictures(self._cameras, target.numpy(), last.numpy(), self._size)
+        image = torch.from_numpy(np.concatenate(list(shown.values()), -1)).movedim(-1, -3)
         return next_tensordict.set("observation", seen.clone(False).update({"image": image, "state": last}))
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         return self._call(tensordict_reset)
 
     def transform_observation_spec(self, observation_spec: Any) -> Any:
-        """The state loses the target."""
+        """The state loses the target, and the image has the channels of all cameras."""
+        image = (*observation_spec.shape, 3 * len(self._cameras), self._size, self._size)
+        observation_spec["observation", "image"] = Bounded(0, 255, image, dtype=torch.uint8)
         state = observation_spec["observation", "state"]
         observation_spec["observation", "state"] = Unbounded((*state.shape[:-1], self._actions), dtype=state.dtype)
         return observation_spec

@@ -50,14 +50,15 @@ class Decider:
             if options.instruction or options.replan:
                 raise UserError("the policy takes no instruction and decides at every tick; leave both options out")
             return
-        channels, height, width = self._vision.image
+        self._cameras = options.cameras(self._vision.cameras)
         self._length = options.replan or self._vision.chunk
         if self._length > self._vision.chunk:
             raise UserError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
         if not options.instruction:
             raise UserError("the policy acts on an instruction; say what it is to do")
         # Whatever is wrong with the words is found before anything moves.
-        self._row(np.zeros(policy.manifest.observation_size), np.zeros((height, width, channels), np.uint8))
+        blank = dict.fromkeys(self._cameras, np.zeros(self._vision.shape, np.uint8))
+        self._row(np.zeros(policy.manifest.observation_size), blank)
 
     def begin(self) -> None:
         """Begin a new episode: forget the chunk of the last one."""
@@ -85,20 +86,25 @@ class Decider:
         self._step += 1
         if self._chunk is None or self._step == self._length:
             self.decisions += 1
-            seen = self._row(values, self._image(found))
+            seen = self._row(values, self._images(found))
             self._chunk, self._step = self._policy.act(seen, rng, deterministic), 0
         parts = (self._chunk.action, self._chunk.latent, self._chunk.log_prob, self._chunk.params)
         return Decision(*(part[self._step] for part in parts)), self._step
 
-    def _image(self, found: Observation) -> np.ndarray:
-        image = found.images.get(self._options.camera)
-        if isinstance(image, np.ndarray):
-            return image
-        cameras = ", ".join(name for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)) or "none"
-        raise UserError(f"the policy sees, but there are no pixels of camera {self._options.camera!r}; of: {cameras}")
+    def _images(self, found: Observation) -> dict[str, np.ndarray]:
+        """The images of the policy's cameras, by their names."""
+        there = {name: pixels for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)}
+        for camera in self._cameras:
+            if camera not in there:
+                cameras = ", ".join(there) or "none"
+                raise UserError(f"the policy sees, but there are no pixels of camera {camera!r}; of: {cameras}")
+        return {camera: there[camera] for camera in self._cameras}
 
-    def _row(self, values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    def _row(self, values: np.ndarray, images: dict[str, np.ndarray]) -> np.ndarray:
+        assert self._vision is not None
+        (one, *_) = images.values()
         try:
-            return self._policy.row(values, image, self._options.instruction)
+            # One camera may be called whatever the robot calls it.
+            return self._policy.row(values, images if self._vision.cameras else one, self._options.instruction)
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -55,13 +55,15 @@ class Recorder:
 
     def start(self, policy: ActingPolicy, seed: int) -> None:
         """Log the start of the episode: who acts, and where its noise comes from."""
+        vision = policy.manifest.vision
+        cameras = self._options.cameras(() if vision is None else vision.cameras)
         data = {
             "policy_id": policy.policy_id,
             "policy_version": policy.manifest.policy_version,
             "deterministic": self._options.deterministic,
             "seed": seed,
             "instruction": self._options.instruction,
-            "camera": self._options.camera,
+            "camera": cameras[0] if len(cameras) == 1 else cameras,
             "replan": self._options.replan,
             "noise": f"numpy.random.default_rng([{seed}, {self.episode}])",
         }

@@ -25,10 +25,10 @@ TASK = ToyVLA(shown="image", max_steps=12)
 BINS, WIDTH, RATE = 8, 16, 20.0
 
 
-def make_policy(seed: int = 0, tokens: bool = True) -> Policy:
+def make_policy(seed: int = 0, tokens: bool = True, task: ToyVLA = TASK) -> Policy:
     """Random weights, moments of its own, and preferences for some actions; version 7."""
     torch.manual_seed(seed)
-    spaces = TASK.spaces(TASK.make(1, 0))
+    spaces = task.spaces(task.make(1, 0))
 
     def network(spaces: Any, outputs: int) -> TinyVLANetworks:
         return TinyVLANetworks(spaces, outputs, WIDTH)
@@ -63,7 +63,9 @@ class Seeing(Trained):
     ) -> Path:
         """Another log of its policy on the toy robot, in episodes of 12 steps unless `options` say so."""
         policy = policy or OnnxPolicy.load(self.artifact)
-        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8))
+        assert policy.manifest.vision is not None
+        cameras = policy.manifest.vision.cameras
+        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8), cameras or (CAMERA,))
         settings: dict[str, Any] = {
             "video": "",
             "steps": TASK.max_steps,
@@ -71,7 +73,7 @@ class Seeing(Trained):
             "speed": 50,
             "deadline": 9999,
         }
-        settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": CAMERA} | options
+        settings |= {"max_age": 9999, "instruction": INSTRUCTION, "camera": cameras or CAMERA} | options
         session = Session(robot.spec.to_json(), {policy.policy_id: policy.manifest.to_json()})
         writer = LogWriter(path, session, video=settings["video"])
         loop = ControlLoop(robot, policy, writer, Options(**settings), operator=operator)
@@ -83,19 +85,20 @@ class Seeing(Trained):
         return path
 
 
-def make_seeing(folder: Path, tokens: bool = True, logs: bool = True) -> Seeing:
+def make_seeing(folder: Path, tokens: bool = True, logs: bool = True, task: ToyVLA = TASK) -> Seeing:
     """The policy, exported, and two logs of it unless they are not wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     seeing = Seeing(folder)
-    save(make_policy(tokens=tokens), seeing.checkpoint)
+    save(make_policy(tokens=tokens, task=task), seeing.checkpoint)
     export(seeing.checkpoint, seeing.artifact, observations=16)
     for seed, path in enumerate(seeing.logs if logs else ()):
         seeing.log(path, seed=100 * seed)
     return seeing
 
 
-def rows_seen(path: Path, episode: int) -> dict[int, np.ndarray]:
+def rows_seen(path: Path, episode: int, camera: str = CAMERA) -> dict[int, np.ndarray]:
     """Step → the pixels that the log of a session holds for it."""
     from robots.log import pixels_of, read_images
 
-    return {row["step"]: pixels_of(row) for row in read_images(path) if row["episode"] == episode}
+    seen = (row for row in read_images(path) if (row["episode"], row["frame_id"]) == (episode, camera))
+    return {row["step"]: pixels_of(row) for row in seen}

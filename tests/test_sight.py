@@ -64,7 +64,7 @@ def test_the_store_gives_back_what_the_policy_saw(seeing: Seeing) -> None:
         for episode in read_log(path).episodes:
             seen = rows_seen(path, episode.number)
             for step in episode["step"].tolist():
-                found = store.album[np.array([frames["picture"][row], frames["next", "picture"][row]])]
+                found = store.album[np.concatenate([frames["picture"][row], frames["next", "picture"][row]])]
                 np.testing.assert_array_equal(found, np.stack([seen[step], seen[step + 1]]))
                 row += 1
     assert row == store.facts.steps

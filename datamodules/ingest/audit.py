@@ -22,9 +22,14 @@ class Shown(NamedTuple):
     instruction: str
 
     def lossy(self, columns: Mapping[str, np.ndarray]) -> bool:
-        """Whether the pictures of an episode are frames of videos, all of them: one image says what was seen."""
-        there = [each for each in columns.get("picture", np.empty(0, np.int64)).tolist() if each >= 0]
-        return bool(there) and all(map(self.pictures.of_video, there))
+        """Whether the pictures of a camera are frames of videos, all of them: one image says what was seen."""
+        every = columns.get("picture", np.empty((0, 0), np.int64))
+        there = [[each for each in camera if each >= 0] for camera in every.T.tolist()]
+        return any(camera and all(map(self.pictures.of_video, camera)) for camera in there)
+
+    def pixels(self, numbers: np.ndarray) -> np.ndarray:
+        """What all cameras saw at one moment, as one image [H, W, C], of the numbers of their pictures."""
+        return np.concatenate([self.pictures.pixels(number) for number in numbers.tolist()], -1)
 
 
 class Auditor:
@@ -136,7 +141,7 @@ def seen_difference(
     step, place = columns["step"][rows], columns["chunk_step"][rows]
     begun = np.searchsorted(columns["step"], step - place)  # of each row, that of its decision's first step
     there = (columns["step"][begun] == step - place) & (columns["chunk_step"][begun] == 0)
-    rows, begun = (values[there & (columns["picture"][begun] >= 0)] for values in (rows, begun))
+    rows, begun = (values[there & (columns["picture"][begun] >= 0).all(1)] for values in (rows, begun))
     decided, which = np.unique(begun, return_inverse=True)
     difference = np.zeros(len(rows))
     for first in range(0, len(decided), AT_ONCE):
@@ -144,9 +149,7 @@ def seen_difference(
         some = decided[first : first + AT_ONCE]
         try:
             seen = [
-                policy.row(
-                    columns["observation"][row], shown.pictures.pixels(columns["picture"][row]), shown.instruction
-                )
+                policy.row(columns["observation"][row], shown.pixels(columns["picture"][row]), shown.instruction)
                 for row in some.tolist()
             ]
         except ValueError as error:

@@ -64,8 +64,9 @@ def _typed(trajectory: Trajectory, interface: Interface) -> dict[str, np.ndarray
         raise UserError("it has no step")
     if len(POLICY & set(found)) == 1:
         raise UserError("it has one of latent and log_prob; one is of no use without the other")
-    hidden = found.get("privileged", np.empty((0, 0)))
-    sizes = {"O": interface.observation_size, "D": interface.action_size, "G": int(np.prod(hidden.shape[1:]))}
+    sizes = {"O": interface.observation_size, "D": interface.action_size}
+    for symbol, name in (("G", "privileged"), ("C", "picture")):  # as many as there are
+        sizes[symbol] = int(np.prod(found[name].shape[1:])) if name in found else 0
     typed: dict[str, np.ndarray] = {}
     for field in COLUMNS:
         values = found.get(field.name)

@@ -31,7 +31,7 @@ class Job:
         tolerance: nats by which they may differ where they are recomputed from a video.
         skip: leave bad episodes out instead of refusing the source.
         size: of what is read, bytes.
-        camera: whose images are kept, of a source that does not say what its policies saw.
+        cameras: whose images are kept, of a source that does not say what its policies saw.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Job:
     tolerance: float
     skip: bool
     size: int
-    camera: str | None = None
+    cameras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Conversion:
     def __init__(self, job: Job):
         self._job = job
         self._source = source_at(Path(job.path))
-        self._source.camera = job.camera
+        self._source.cameras = job.cameras
         self._description = self._source.describe()
         self._interface = self._description.interface
         self._auditor = Auditor(job.artifacts, job.audit, job.tolerance)
@@ -156,7 +156,7 @@ class _Conversion:
 
     def _look_at_all(self, columns: Mapping[str, np.ndarray]) -> None:
         """Decode every picture of an episode, so that one that cannot be is skipped here and not met in a batch."""
-        numbers = (columns[name] for name in PICTURE & set(columns))
+        numbers = (columns[name].ravel() for name in PICTURE & set(columns))
         for number in np.unique(np.concatenate([np.empty(0, np.int64), *numbers])).tolist():
             if number >= 0:
                 self._pictures.pixels(number)

@@ -34,6 +34,7 @@ class Interface:
         image: channels, height and width of the images that they saw; None where they saw none.
         instruction_bytes: that they read of an instruction.
         chunk: H, the actions that they decided on at once.
+        cameras: names of those that they saw by, where they have names.
     """
 
     observation_size: int
@@ -50,6 +51,7 @@ class Interface:
     image: tuple[int, int, int] | None = None
     instruction_bytes: int | None = None
     chunk: int | None = None
+    cameras: Texts | None = None
 
     @classmethod
     def of_spec(cls, raw: Mapping[str, Any]) -> "Interface":
@@ -63,7 +65,8 @@ class Interface:
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> "Interface":
         """What the manifest of an artifact says of its policy."""
-        return replace(cls._of(manifest), **({} if manifest.vision is None else asdict(manifest.vision)))
+        seen = {} if manifest.vision is None else asdict(manifest.vision)
+        return replace(cls._of(manifest), **{name: value for name, value in seen.items() if value != ()})
 
     @classmethod
     def _of(cls, owner: RobotSpec | Manifest) -> "Interface":

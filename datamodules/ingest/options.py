@@ -20,8 +20,8 @@ class IngestOptions:
             the sources.
         video_tolerance: nats by which the log-prob of a step may differ where it is recomputed from a video, which does
             not quite show what the policy saw; a step that differs by more stays out of ratios.
-        camera: of datasets, whose videos are kept for policies that see, by the name of its feature; a robot's log says
-            what its policy saw.
+        camera: of datasets, whose videos are kept for policies that see, by the name of its feature, or a list of them
+            in the policy's order; a robot's log says what its policy saw.
         bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`, and
             decodes every image to find those that cannot be.
         reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
@@ -36,11 +36,16 @@ class IngestOptions:
     policies: str | Path | Sequence[str | Path] | None = None
     audit: float = 0.05
     video_tolerance: float = 0.5
-    camera: str | None = None
+    camera: str | list[str] | None = None
     bad_episodes: Literal["refuse", "skip"] = "refuse"
     reward: Reward = logged
     cache: str | Path | None = None
     workers: int | None = None
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras of datasets whose videos are kept."""
+        return (self.camera,) if isinstance(self.camera, str) else tuple(self.camera or ())
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit <= 1:

@@ -25,6 +25,7 @@ DATA, TABLE = "pictures.bin", "pictures.npy"
 LOGGED = ("png", "jpeg", *CODECS)  # what a log may hold
 FORMATS = (*LOGGED, "matroska")  # of blocks; their places are the numbers in tables
 BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
+BLOCKS = 4  # that are kept decoded while a source is converted: one of each camera
 CACHE_BYTES = 256 << 20
 
 
@@ -109,7 +110,7 @@ class PictureWriter:
         self._folder = folder
         self._file: BinaryIO | None = None
         self._blocks: list[tuple[int, int, int, int]] = []
-        self._decoded: tuple[tuple[int, int], np.ndarray] = ((-1, 0), np.empty(0))  # the block that was seen last
+        self._decoded: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()  # the blocks that were seen last
 
     def add(self, data: bytes, form: str, alone: bool = True) -> int:
         """Keep a picture, which can be decoded `alone` or builds on the one before it; its number.
@@ -149,10 +150,12 @@ class PictureWriter:
         """
         assert self._file is not None
         index, (first, begin, end, form) = self._block_of(number)
-        if self._decoded[0] != (index, end):
+        if (index, end) not in self._decoded:
             self._file.flush()
-            self._decoded = ((index, end), decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form]))
-        return _at(self._decoded[1], number - first)
+            self._decoded[index, end] = decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])
+            while len(self._decoded) > BLOCKS:
+                self._decoded.popitem(last=False)
+        return _at(self._decoded[index, end], number - first)
 
     def _block_of(self, number: int) -> tuple[int, tuple[int, int, int, int]]:
         index = bisect_right(self._blocks, number, key=itemgetter(0)) - 1

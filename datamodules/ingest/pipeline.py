@@ -67,7 +67,7 @@ class Plan:
                 "itself what its policy saw"
             )
         for source in found:
-            source.camera = options.camera
+            source.cameras = options.cameras
         self.cache = cache_folder(options.cache)
         self._hashes = Hashes(self.cache)
         files = [source.files() for source in found]
@@ -96,7 +96,7 @@ class Plan:
                 self._artifacts,
                 *how,
                 sum(stamp(path).size for path in each.files),
-                self._options.camera,
+                self._options.cameras,
             )
             for each, block in zip(self._sources, blocks, strict=True)
         ]

@@ -30,7 +30,7 @@ class _Span(NamedTuple):
 def decisions_of(frames: TensorDictBase, chunk: int, recorded: bool = True) -> tuple[TensorDict, int]:
     """The decisions [N] of a store's steps [M], with the keys that the data contract has for chunks of H = `chunk`.
 
-    Their observations refer to what was seen and told by `picture` and `instruction`, both [N]; what a policy takes of
+    Their observations refer to what was seen and told by `picture` [N, C] and `instruction` [N]; what a policy takes of
     them `datamodules.replay.sight.Sight` makes. A decision begins where the log has its first step and the image that
     it was made on, and is executed up to the step behind which another begins, the episode ends, or steps are missing.
     One that is followed by nothing ends at the last of its steps behind which there is an image to bootstrap from.
@@ -76,9 +76,8 @@ def _of_steps(frames: TensorDictBase, name: str, steps: torch.Tensor, executed: 
 
 def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:
     """The decisions that can be learned from, in the order of their steps."""
-    names = ("episode", "step", "chunk_step", "picture")
-    episode, step, place, picture = (frames[name].numpy() for name in names)
-    after = frames["next", "picture"].numpy()
+    episode, step, place = (frames[name].numpy() for name in ("episode", "step", "chunk_step"))
+    picture, after = _pictures(frames)
     terminated = frames["next", "terminated"].numpy()
     done = terminated | frames["next", "truncated"].numpy()
     linked = (np.diff(episode) == 0) & (np.diff(step) == 1) & ~done[:-1]
@@ -98,10 +97,16 @@ def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:
     return found[::-1]
 
 
+def _pictures(frames: TensorDictBase) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest number [M] of what all cameras saw before and after steps: −1 where one of them saw nothing."""
+    before, after = (side["picture"].amin(-1).numpy() for side in (frames, frames["next"]))
+    return before, after
+
+
 def _windows(frames: TensorDictBase, chunk: int) -> list[_Span]:
     """A decision from every step on, over the steps that follow it without a gap."""
-    episode, step, picture = (frames[name].numpy() for name in ("episode", "step", "picture"))
-    after, terminated = frames["next", "picture"].numpy(), frames["next", "terminated"].numpy()
+    episode, step, terminated = (frames[name].numpy() for name in ("episode", "step", ("next", "terminated")))
+    picture, after = _pictures(frames)
     done = terminated | frames["next", "truncated"].numpy()
     breaks = np.append((np.diff(episode) != 0) | (np.diff(step) != 1) | done[:-1], True)
     ends = np.flatnonzero(breaks)[np.searchsorted(np.flatnonzero(breaks), np.arange(len(step)))] + 1

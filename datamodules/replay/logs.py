@@ -84,7 +84,8 @@ class Logs:
         if interface.image is not None:
             chunk = self._decided_at_once(interface)
             words = interface.instruction_bytes or INSTRUCTION_BYTES
-            spaces = VLASpaces(interface.image, interface.observation_size, low, high, chunk, words)
+            cameras = interface.cameras or ()
+            spaces = VLASpaces(interface.image, interface.observation_size, low, high, chunk, words, cameras)
         elif self._chunk is not None:
             raise UserError("data.chunk is for logs with images that a policy decides by, and these have none")
         self.refuse_unlike(spaces)
@@ -118,7 +119,7 @@ class Logs:
         known = {name: tuples(value) for name, value in (named or {}).items() if name in NAMES}
         bounds, found = (spaces.action_low, spaces.action_high), self.store.facts.interface
         if isinstance(spaces, VLASpaces):
-            known |= {"image": spaces.image, "chunk": spaces.chunk}
+            known |= {"image": spaces.image, "chunk": spaces.chunk, "cameras": spaces.cameras or None}
         if isinstance(spaces, VLASpaces) != (found.image is not None):
             have, takes = ("images", "none") if found.image is not None else ("no images", "some")
             raise UserError(

@@ -31,7 +31,9 @@ class Sight:
         Raises:
             UserError: when an image cannot be decoded, or is of another size than the policy takes.
         """
+        # [B·C, H, W, 3] → [B, C·3, H, W]: the channels of one camera after those of another.
         pixels = torch.from_numpy(self._album[kept["picture"].flatten().numpy()]).movedim(-1, -3)
+        pixels = pixels.unflatten(0, (-1, kept["picture"].shape[-1])).flatten(1, 2)
         if tuple(pixels.shape[1:]) != self._spaces.image:
             raise UserError(
                 f"the images of the logs are {list(pixels.shape[1:])}, the policy takes {self._spaces.image}"

@@ -49,7 +49,7 @@ def layout_of(policy: Policy) -> Layout:
     spaces: Any = policy.spaces
     vision = None
     if len(spaces.decision) == 2:
-        vision = Vision(spaces.image, spaces.instruction_bytes, spaces.chunk)
+        vision = Vision(spaces.image, spaces.instruction_bytes, spaces.chunk, spaces.cameras)
     return Layout(spaces.observation_size, policy.action_size, vision)
 
 

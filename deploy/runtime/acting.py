@@ -1,6 +1,7 @@
 """A policy that acts: what it is asked and what it answers, wherever its graph is run."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,12 +110,12 @@ class ActingPolicy(ABC):
         log_prob = distributions.log_prob(self.manifest.family, decision.params, latent).astype(np.float32)
         return Decision(np.asarray(action, np.float32), latent, log_prob, decision.params)
 
-    def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
+    def row(self, values: np.ndarray, image: "np.ndarray | Mapping[str, np.ndarray]", instruction: str) -> np.ndarray:
         """The observation [R] that a policy with vision takes.
 
         Args:
             values: [O] state, raw, in the manifest's order and units.
-            image: [H, W, C] uint8.
+            image: [H, W, C] uint8; of several cameras [H, W, 3] each, by the names that the manifest has for them.
             instruction: what it is to do.
 
         Raises:

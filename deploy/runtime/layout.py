@@ -9,12 +9,13 @@ A golden vector does not spell out its pixels, which would fill megabytes of a m
 that every machine draws alike.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from deploy.runtime.validation import check_whole, require
+from deploy.runtime.validation import check_whole, is_text, require
 
 MAX_PIXELS = 3 * 1024 * 1024
 MAX_CHUNK, MAX_INSTRUCTION = 1024, 4096
@@ -26,14 +27,17 @@ class Vision:
     """What a policy sees and decides beyond one vector and one action.
 
     Args:
-        image: channels, height and width of the camera image; the graph's input `image` is [B, *image] uint8.
+        image: channels, height and width of the camera image; the graph's input `image` is [B, *image] uint8. That of
+            several cameras has the channels of all, one camera after another.
         instruction_bytes: length of `instruction` [B, instruction_bytes] int64, UTF-8 bytes with zeros after the end.
         chunk: H, actions of a decision; the graph's noise and outputs are [B, H, D].
+        cameras: their names, in the order of their channels; empty for one that needs none.
     """
 
     image: tuple[int, int, int]
     instruction_bytes: int
     chunk: int
+    cameras: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse sizes that a manifest may not have.
@@ -49,9 +53,34 @@ class Vision:
             check_whole(f"vision.image[{i}]", size, 1)
         check_whole("vision.chunk", self.chunk, 1)
         check_whole("vision.instruction_bytes", self.instruction_bytes, 1)
+        named = isinstance(self.cameras, tuple) and all(map(is_text, self.cameras))
+        fits = named and len(set(self.cameras)) == len(self.cameras) and self.image[0] % max(1, len(self.cameras)) == 0
+        allowed = "names that differ from each other, of as many channels each"
+        require(fits, "vision.cameras", self.cameras, allowed)
         allowed = f"at most {MAX_PIXELS} pixels, {MAX_CHUNK} actions and {MAX_INSTRUCTION} bytes"
         small = self.chunk <= MAX_CHUNK and self.instruction_bytes <= MAX_INSTRUCTION
         require(small and prod(self.image) <= MAX_PIXELS, "vision", self, allowed)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the image of one camera, as it gives them."""
+        channels, height, width = self.image
+        return height, width, channels // max(1, len(self.cameras))
+
+    def together(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[H, W, C] the images of all cameras as one, in the order of their names.
+
+        Raises:
+            ValueError: when one is missing, or of another size.
+        """
+        for camera in self.cameras:
+            if camera not in images:
+                there = ", ".join(images) or "none"
+                raise ValueError(f"the policy sees the camera {camera!r}, and there is no image of it; of: {there}")
+            if images[camera].shape != self.shape:
+                found = images[camera].shape
+                raise ValueError(f"the image of the camera {camera!r} is {found}; it must be {self.shape}")
+        return np.concatenate([images[camera] for camera in self.cameras], -1)
 
 
 @dataclass(frozen=True)
@@ -118,14 +147,18 @@ class Layout:
         """A graph's output [B, K] or [B, K, P], from [B, *decision] or [B, *decision, P]."""
         return output.reshape(len(output), self.decision_size, *output.shape[1 + len(self.decision) :])
 
-    def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
+    def row(self, values: np.ndarray, image: "np.ndarray | Mapping[str, np.ndarray]", instruction: str) -> np.ndarray:
         """The row [R] of a state [O], an image [H, W, C] uint8 as cameras give it, and an instruction.
+
+        Of several cameras the image is that of `Vision.together`, which is made of a mapping from their names.
 
         Raises:
             ValueError: when the policy sees no images, or the image or the instruction has another size.
         """
         if self.vision is None:
             raise ValueError("this policy sees no images")
+        if not isinstance(image, np.ndarray):
+            image = self.vision.together(image)
         channels, height, width = self.vision.image
         if image.shape != (height, width, channels) or image.dtype != np.uint8:
             raise ValueError(f"the image is {image.shape} {image.dtype}; it must be {(height, width, channels)} uint8")

@@ -23,7 +23,7 @@ from deploy.runtime.validation import (
 )
 from gipo.common.errors import UserError
 
-SCHEMA = 3  # raised when a manifest of this version cannot be read by older code
+SCHEMA = 4  # raised when a manifest of this version cannot be read by older code
 
 FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
 PRECISIONS = ("float32", "int8")
@@ -226,6 +226,8 @@ class Manifest:
             raw = {"checkpoint": None, **raw}  # checkpoints had no ids then
         if schema < 3:
             raw = {"vision": None, **raw}  # nor was there any
+        if schema < 4 and isinstance(raw.get("vision"), dict):
+            raw["vision"] = {"cameras": [], **raw["vision"]}  # there was one, of any name
         check_keys(raw, _keys(cls), "manifest")
         parts = {
             key: raw[key] if raw[key] is None and kind is not Golden else _part(kind, raw[key], f"manifest.{key}")

@@ -4,9 +4,9 @@ The log's schema and columns (`robots.log`), the exports (`robots.review`), the 
 (`datamodules.ingest`) and the keys of the replays (`datamodules.replay`) are derived from FIELDS. A new field is an
 entry here and the code that fills it; `docs/data-contract.md` says how.
 
-A shape is that of one step: O numbers are observed, G are privileged, D are commanded, P describe the distribution of
-one of them, and a policy over action chunks decides on H steps at once. Then whatever is of one step is [H] or [H, D]
-in the replay.
+A shape is that of one step: O numbers are observed, C cameras see, G numbers are privileged, D are commanded, P
+describe the distribution of one of them, and a policy over action chunks decides on H steps at once. Then whatever is
+of one step is [H] or [H, D] in the replay.
 """
 
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -221,9 +221,9 @@ FIELDS = (
     Field("privileged", "G", "float32", "what a simulator knows and its policy does not get, such as where things "
           "are: for a critic alone", "simulator, simulated robot", EVERYWHERE, "task's", optional=True, later=True,
           finite=True),
-    Field("picture", "", "int64", "which of the store's images the policy saw; −1 where there is none", "ingest", STORE,
-          optional=True),
-    Field("next_picture", "", "int64", "which it saw after the action", "ingest", STORE, optional=True,
+    Field("picture", "C", "int64", "which of the store's images the policy saw; −1 where there is none", "ingest",
+          STORE, optional=True),
+    Field("next_picture", "C", "int64", "which it saw after the action", "ingest", STORE, optional=True,
           key="next/picture"),
     Field("instruction", "", "int64", "what the policy was told: index into the store's instructions, −1 for nothing",
           "ingest", STORE, whole_episode=True),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gipo.common.errors import UserError, first_line
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions, flattened
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened, refuse_several
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
@@ -57,6 +57,7 @@ class HuggingFaceNetworks(ActorCritic):
             pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
         )
         self._sizes = (spaces, outputs)
+        refuse_several(spaces, "HuggingFaceNetworks")
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"

@@ -11,7 +11,7 @@ from torchrl.modules.vla import LeRobotPolicyWrapper
 
 from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions, flattened
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened, refuse_several
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
 
 
@@ -35,6 +35,7 @@ class LeRobotNetworks(ActorCritic):
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
         super().__init__(pretrained=str(pretrained), camera=camera, critic_width=critic_width)
+        refuse_several(spaces, "LeRobotNetworks")
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), camera, spaces)

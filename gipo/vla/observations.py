@@ -25,12 +25,13 @@ class VLASpaces:
     [..., instruction_bytes] int64.
 
     Args:
-        image: channels, height and width of the camera image.
+        image: channels, height and width of the camera image; the channels of several cameras stand one after another.
         state_size: size of the proprioceptive state.
         action_low: lower bound of each of the D action dimensions, environment units.
         action_high: upper bound of each.
         chunk: H, actions of a decision, executed one after another.
         instruction_bytes: length of an encoded instruction.
+        cameras: their names, in the order of their channels; empty for one that needs none.
     """
 
     image: tuple[int, int, int]
@@ -39,9 +40,11 @@ class VLASpaces:
     action_high: tuple[float, ...]
     chunk: int
     instruction_bytes: int = INSTRUCTION_BYTES
+    cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image", tuple(map(int, self.image)))
+        object.__setattr__(self, "cameras", tuple(self.cameras))
         bounds = Spaces(self.state_size, self.action_low, self.action_high)
         object.__setattr__(self, "action_low", bounds.action_low)
         object.__setattr__(self, "action_high", bounds.action_high)
@@ -49,6 +52,8 @@ class VLASpaces:
             raise UserError(
                 f"a policy needs images [channels, height, width] and chunks of at least 1 action, got {self}"
             )
+        if len(set(self.cameras)) < len(self.cameras) or self.image[0] % max(1, len(self.cameras)):
+            raise UserError(f"cameras need names of their own and as many channels each, got {self}")
 
     @property
     def decision(self) -> tuple[int, ...]:
@@ -59,6 +64,19 @@ class VLASpaces:
     def observation_size(self) -> int:
         """Numbers of an observation that have units, and that a policy standardises: the state."""
         return self.state_size
+
+
+def refuse_several(spaces: VLASpaces, network: str) -> None:
+    """Refuse several cameras, for a network that takes one.
+
+    Raises:
+        UserError: naming them.
+    """
+    if len(spaces.cameras) > 1:
+        raise UserError(
+            f"{network} takes the image of one camera, not of {', '.join(spaces.cameras)}; "
+            "gipo.vla.tiny.TinyVLANetworks takes several"
+        )
 
 
 def flattened(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.simulators.toy import CAMERA, VisualGap, picture
+from gipo.common.simulators.toy import CAMERA, VisualGap, pictures
 from robots.base import Observation
 from robots.settings.annotations import arguments
 from robots.spec import RobotSpec
@@ -56,7 +56,8 @@ def robot(manifest: Manifest, **gap: Any) -> "ToyRobot":
     known = {field.name for field in fields(ToyGap)}
     if unknown := sorted(set(gap) - known):
         raise UserError(f"the toy robot has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    return ToyRobot(make_spec(manifest), manifest.vision.image[1], ToyGap(**arguments(ToyGap, gap, "--set ")))
+    found = ToyGap(**arguments(ToyGap, gap, "--set "))
+    return ToyRobot(make_spec(manifest), manifest.vision.image[1], found, manifest.vision.cameras or (CAMERA,))
 
 
 def make_spec(manifest: Manifest) -> RobotSpec:
@@ -86,12 +87,13 @@ class ToyRobot:
         spec: of the robot.
         size: pixels of its camera's height and width.
         gap: how it differs from training.
+        cameras: that it has, of those that the simulator has.
     """
 
     simulated = True
 
-    def __init__(self, spec: RobotSpec, size: int, gap: ToyGap = NO_GAP):
-        self.spec, self.size, self.gap = spec, size, gap
+    def __init__(self, spec: RobotSpec, size: int, gap: ToyGap = NO_GAP, cameras: tuple[str, ...] = (CAMERA,)):
+        self.spec, self.size, self.gap, self._cameras = spec, size, gap, cameras
         self._stopped = True
 
     def connect(self) -> None:
@@ -106,12 +108,17 @@ class ToyRobot:
 
     def observe(self) -> Observation:
         """The action that was executed last, what came of it, the picture of both, and for the log the target."""
-        pixels = picture(self._target[None], self._executed[None], self.size, self.gap)[0]
-        if self.gap.noise:
-            pixels = np.clip(pixels + self.gap.noise * self._rng.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
+        shown = pictures(self._cameras, self._target[None], self._executed[None], self.size, self.gap)
+        images = {camera: self._noisy(pixels[0]) for camera, pixels in shown.items()}
         done = self._near >= STEPS
         now = time.monotonic_ns()
-        return Observation(self._executed, now, None, self._reward, done, done, {CAMERA: pixels}, self._target)
+        return Observation(self._executed, now, None, self._reward, done, done, images, self._target)
+
+    def _noisy(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels with the noise of the gap."""
+        if not self.gap.noise:
+            return pixels
+        return np.clip(pixels + self.gap.noise * self._rng.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
 
     def act(self, action: np.ndarray) -> np.ndarray:
         """Execute an action [2], as far as the gain lets it."""

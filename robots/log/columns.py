@@ -14,7 +14,7 @@ import orjson
 
 from gipo.common.errors import UserError
 from gipo.common.transition import LOGGED, Field, complete
-from robots.log.episode import Episode
+from robots.log.episode import Episode, cameras_of
 from robots.log.images import CHANNELS, file_of, image_row
 from robots.log.labels import Label, is_reward
 from robots.log.scan import Message
@@ -34,7 +34,8 @@ class _Rows:
     gate: dict[int, list[str]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     shadows: list[dict[str, Any]] = field(default_factory=list)
-    pictures: dict[int, int] = field(default_factory=dict)
+    pictures: dict[int, list[int]] = field(default_factory=dict)
+    waiting: dict[str, list[tuple[list[int], int, dict[str, Any]]]] = field(default_factory=dict)
 
 
 class Collector:
@@ -84,9 +85,20 @@ class Collector:
         found = self._rows[row["episode"]]
         nothing: dict[str, Any] = {}
         begun = next((event["data"] for event in reversed(found.events) if event["kind"] == "episode_start"), nothing)
-        # A policy that takes an instruction sees; which camera, the start of its episode says.
-        if begun.get("instruction") and row.get("frame_id") == begun.get("camera") and row["step"] >= 0:
-            found.pictures[row["step"]] = keep(file_of(row), str(row.get("format")), bool(row.get("key", True)))
+        cameras = cameras_of(begun)
+        # A policy that takes an instruction sees; which cameras, the start of its episode says.
+        if begun.get("instruction") and (camera := row.get("frame_id")) in cameras and row["step"] >= 0:
+            if row.get("key", True):
+                self._keep_waiting(found, camera, keep)
+            elif camera not in found.waiting:
+                raise UserError("a frame of a video has no key frame before it")
+            numbers = found.pictures.setdefault(row["step"], [-1] * len(cameras))
+            found.waiting.setdefault(camera, []).append((numbers, cameras.index(camera), row))
+
+    def _keep_waiting(self, found: _Rows, camera: str, keep: Keep) -> None:
+        """Keep what a camera saw since its last key frame, in one go: a block is of one camera."""
+        for numbers, place, row in found.waiting.pop(camera, []):
+            numbers[place] = keep(file_of(row), str(row.get("format")), bool(row.get("key", True)))
 
     def episodes(self, labels: dict[int, Label]) -> list[Episode]:
         """What was taken and is not forgotten yet, in the order of the episodes' numbers.
@@ -109,6 +121,10 @@ class Collector:
 
     def _episode(self, number: int, labels: dict[int, Label]) -> Episode:
         rows = self._rows.pop(number)
+        with _of_our_writer(f"{self._path}: episode {number}: "):
+            for camera in list(rows.waiting):
+                assert self._keep is not None
+                self._keep_waiting(rows, camera, self._keep)
         try:
             names = dict.fromkeys(chain.from_iterable(rows.blocks))
             columns = {name: np.concatenate([block[name] for block in rows.blocks]) for name in names}

@@ -1,5 +1,6 @@
 """One episode of a log as arrays."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,8 @@ class Episode:
         events: in order, plain data.
         shadows: rows of shadow policies, plain data.
         label: what a person said of it later, all their labels together.
-        pictures: step → number of the image that its policy saw then, where they were kept.
+        pictures: step → numbers of the images that its policy saw then, one of each camera, where they were kept; −1
+            for one that is not there.
     """
 
     number: int
@@ -30,7 +32,7 @@ class Episode:
     events: list[dict[str, Any]] = field(default_factory=list)
     shadows: list[dict[str, Any]] = field(default_factory=list)
     label: Label | None = None
-    pictures: dict[int, int] = field(default_factory=dict)
+    pictures: dict[int, list[int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns["step"])
@@ -57,6 +59,11 @@ class Episode:
     def instruction(self) -> str:
         """The words that its policy was given; empty for policies that take none."""
         return str(self.start.get("instruction") or "")
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that its policy saw, in its order; empty where nobody said."""
+        return cameras_of(self.start)
 
     @property
     def deterministic(self) -> bool:
@@ -132,8 +139,8 @@ class Episode:
     def transitions(self) -> dict[str, np.ndarray]:
         """The columns of every step whose next observation is known, with `next_observation`, `next_*` and `done`.
 
-        Of a policy that sees, `picture` and `next_picture` are the images before and after the step that were kept; −1
-        for those that were not.
+        Of a policy that sees, `picture` and `next_picture` [T, C] are the images before and after the step that were
+        kept; −1 for those that were not.
 
         A step before a gap, or before the end of a torn log, has none: it is left out, and the step before it is
         marked truncated, so that no return is computed across what is missing. The label's reward is on the last step
@@ -157,6 +164,20 @@ class Episode:
         rows["episode"] = np.full(length, self.number)
         if self.instruction:
             for name, after in (("picture", 0), ("next_picture", 1)):
-                numbers = [self.pictures.get(step + after, -1) for step in self["step"].tolist()]
+                none = [-1] * max(1, len(self.cameras))
+                numbers = [self.pictures.get(step + after, none) for step in self["step"].tolist()]
                 rows[name] = np.array(numbers, np.int64)
         return {name: values[follows] for name, values in rows.items()}
+
+
+def cameras_of(start: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cameras that a policy saw, by what the log says of how its episode was begun; empty where it does not say.
+
+    Raises:
+        UserError: when it says what are no names.
+    """
+    said = start.get("camera") or ()
+    cameras = [said] if isinstance(said, str) else list(said) if isinstance(said, list | tuple) else [None]
+    if not all(isinstance(camera, str) for camera in cameras) or len(set(cameras)) < len(cameras):
+        raise UserError(f"an episode begins with cameras {said!r:.80}, which are no names")
+    return tuple(map(str, cameras))

@@ -43,36 +43,69 @@ def decisions(path: str | os.PathLike[str], acted: Mapping[int, tuple[Episode, O
     """
     if not acted:
         return  # images are most of a log: it is not gone through again for nothing
-    cameras = {started(episode)["camera"] for episode, _ in acted.values()}
-    for number, images in groupby(read_pixels(path, cameras), lambda found: found[0]["episode"]):
-        if number not in acted:
-            continue
+    cameras = {camera for episode, _ in acted.values() for camera in started(episode)["camera"]}
+    chunks = {number: _chunks(episode, policy) for number, (episode, policy) in acted.items()}
+    moments = _moments(read_pixels(path, cameras), acted, chunks)
+    for number, found in groupby(moments, lambda moment: moment.episode):
         episode, policy = acted[number]
-        start = started(episode)
-        chunks = _chunks(episode, policy)
-        of_policy = (each for each in images if each[0]["frame_id"] == start["camera"] and each[0]["step"] in chunks)
-        while some := list(islice(of_policy, AT_ONCE)):
-            steps = np.stack([chunks[row["step"]] for row, _ in some])
+        instruction = started(episode)["instruction"]
+        while some := list(islice(found, AT_ONCE)):
+            steps = np.stack([chunks[number][moment.step] for moment in some])
             try:
                 seen = [
-                    policy.row(episode["observation"][first], pixels, start["instruction"])
-                    for first, (_, pixels) in zip(steps[:, 0], some, strict=True)
+                    policy.row(episode["observation"][first], moment.pixels(policy), instruction)
+                    for first, moment in zip(steps[:, 0], some, strict=True)
                 ]
             except ValueError as error:
                 raise UserError(f"{path}, episode {number}: {error}") from error
-            yield Decisions(number, np.stack(seen), steps, some[0][0]["format"] in CODECS)
+            yield Decisions(number, np.stack(seen), steps, all(moment.video for moment in some))
+
+
+class _Moment(NamedTuple):
+    """What all cameras of a policy saw when it decided; a frame of a `video` is not quite what it saw."""
+
+    episode: int
+    step: int
+    images: dict[str, np.ndarray]
+    video: bool
+
+    def pixels(self, policy: OnnxPolicy) -> Any:
+        """The images as the policy takes them: the one, or each by its name."""
+        vision = policy.manifest.vision
+        return self.images if vision is not None and vision.cameras else next(iter(self.images.values()))
+
+
+def _moments(
+    rows: Iterator[tuple[dict[str, Any], np.ndarray]],
+    acted: Mapping[int, tuple[Episode, OnnxPolicy]],
+    chunks: Mapping[int, dict[int, np.ndarray]],
+) -> Iterator[_Moment]:
+    """The moments of decisions of which the image of every camera is in the log."""
+    waiting: dict[tuple[int, int], dict[str, tuple[np.ndarray, bool]]] = {}
+    for row, pixels in rows:
+        number, step, camera = row["episode"], row["step"], row["frame_id"]
+        if number not in acted or step not in chunks[number]:
+            continue
+        cameras = started(acted[number][0])["camera"]
+        if camera in cameras:
+            images = waiting.setdefault((number, step), {})
+            images[camera] = pixels, row["format"] in CODECS
+            if len(images) == len(cameras):
+                del waiting[number, step]
+                shown = {name: seen for name, (seen, _) in images.items()}
+                yield _Moment(number, step, shown, any(video for _, video in images.values()))
 
 
 def started(episode: Episode) -> dict[str, Any]:
-    """What the log says of how an episode was begun: `instruction`, `camera` and `replan` among it.
+    """What the log says of how an episode was begun: `instruction`, `camera` (names) and `replan` among it.
 
     Raises:
         UserError: when it does not.
     """
-    kinds = {"instruction": str, "camera": str, "replan": int}
-    if not all(type(episode.start.get(name)) is kind for name, kind in kinds.items()):
+    start, cameras = episode.start, episode.cameras
+    if not cameras or type(start.get("instruction")) is not str or type(start.get("replan")) is not int:
         raise UserError(f"episode {episode.number} does not say by which camera and instruction its policy acted")
-    return episode.start
+    return {**start, "camera": cameras}
 
 
 def _chunks(episode: Episode, policy: OnnxPolicy) -> dict[int, np.ndarray]:

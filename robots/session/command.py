@@ -109,7 +109,10 @@ def _how_episodes_run(run: Parser) -> None:
     bounded("--deadline", "deadline", "PERIODS", "for policy, driver and operator (1.25; simulated: 50)", None)
     bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
-    run.add_argument("--camera", type=words, default="image", metavar="NAME", help="whose image it sees (%(default)s)")
+    run.add_argument(
+        "--camera", type=words, action="append", default=[], metavar="NAME",
+        help="whose image it sees; repeated, in its order, for one that sees several (those that it names, or image)",
+    )  # fmt: skip
     run.add_argument(
         "--video",
         default="",
@@ -177,7 +180,7 @@ def _settings(options: argparse.Namespace, simulated: bool) -> Options:
         deadline=Options.deadline * patience if options.deadline is None else options.deadline,
         max_age=Options.max_age * patience if options.max_age is None else options.max_age,
         instruction=options.instruction,
-        camera=options.camera,
+        camera=tuple(options.camera),
         video=options.video,
         replan=options.replan,
         deadman=_deadman(options.deadman) if options.deadman else (lambda: True),

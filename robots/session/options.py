@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gipo.common.errors import UserError
 from robots.timing import TimingSummary
 
+CAMERA = "image"  # that is meant where nobody names one
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 10**7),
     "speed": (1e-3, 1e3),
@@ -31,7 +32,8 @@ class Options:
             robot.
         max_age: periods an observation may be old.
         instruction: what a policy with vision is to do; it needs one.
-        camera: whose image it sees.
+        camera: whose image it sees, or the cameras of one that sees several, in its order; empty for those that its
+            artifact names, or `image`.
         video: codec by which cameras are logged, `h264` or `av1`; empty for an image file a frame.
         replan: ticks after which a policy over chunks decides anew; 0 for the whole chunk.
         deadman: asked every tick; False stops the robot.
@@ -49,7 +51,7 @@ class Options:
     deadline: float = 1.25
     max_age: float = 1.5
     instruction: str = ""
-    camera: str = "image"
+    camera: str | tuple[str, ...] = ()
     video: str = ""
     replan: int = 0
     deadman: Callable[[], bool] = lambda: True
@@ -60,6 +62,22 @@ class Options:
         for key, (low, high) in RANGES.items():
             if not low <= getattr(self, key) <= high:
                 raise UserError(f"{key} is {getattr(self, key)}; it must be from {low} to {high}")
+
+    def cameras(self, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Whose images a policy sees whose artifact has `named` them, in the order of its channels.
+
+        Raises:
+            UserError: when these options name others.
+        """
+        asked = (self.camera,) if isinstance(self.camera, str) else self.camera
+        if named and asked not in ((), named):
+            raise UserError(
+                f"the policy sees the cameras {', '.join(named)}, in this order, and is to be given "
+                f"{', '.join(asked)}; name those of the robot so, and leave --camera out"
+            )
+        if not named and len(asked) > 1:
+            raise UserError(f"the policy sees one camera, and is to be given {', '.join(asked)}; name one of them")
+        return named or asked or (CAMERA,)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Source(ABC):
 
     def __init__(self, path: Path):
         self.path = path
-        self.camera: str | None = None  # whose images are kept, of a source that does not say what its policies saw
+        self.cameras: tuple[str, ...] = ()  # whose images are kept, of a source that does not say what its policies saw
         self.notes: list[str] = []  # complete once `episodes` is exhausted
 
     @classmethod

@@ -51,18 +51,25 @@ class LeRobotSource(Dataset):
     def interface(self) -> Interface:
         """What the features of the dataset say, and of the camera that is asked for."""
         found, videos = interface_of(self.path, read_info(self.path)), self._videos()
-        return found if videos is None else replace(found, image=videos.image)
+        if not videos:
+            return found
+        if len({each.image for each in videos}) > 1:
+            sizes = ", ".join(f"{each.camera} {list(each.image[1:])}" for each in videos)
+            raise UserError(f"{self.path}: images of different sizes are not seen together: {sizes}")
+        channels, height, width = videos[0].image
+        names = tuple(each.camera.rpartition(".")[2] for each in videos) if len(videos) > 1 else None
+        return replace(found, image=(channels * len(videos), height, width), cameras=names)
 
     def files(self) -> dict[str, Path]:
         """Data and metadata, and the videos of the camera that is asked for, by their paths within the folder."""
-        videos = self._videos()
-        more = [] if videos is None else [path for path in videos.files() if path.is_file()]
+        more = [path for videos in self._videos() for path in videos.files() if path.is_file()]
         return super().files() | {path.relative_to(self.path).as_posix(): path for path in more}
 
-    def _videos(self) -> Videos | None:
-        if self.camera is None or (self.path / self.sidecar).is_file():
-            return None
-        return Videos(self.path, read_info(self.path), self.camera)
+    def _videos(self) -> list[Videos]:
+        if not self.cameras or (self.path / self.sidecar).is_file():
+            return []
+        info = read_info(self.path)
+        return [Videos(self.path, info, camera) for camera in self.cameras]
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
@@ -90,7 +97,7 @@ class LeRobotSource(Dataset):
             there = set(columns)
             yield Raw(where, partial(_seen, columns, rate, videos, pictures))
         if there:
-            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path), self.camera)]
+            self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path), self.cameras)]
 
     def _recorded(self, wanted: dict[str, str], optional: dict[str, str]) -> Iterator[Columns]:
         """The columns of each of the dataset's episodes, by the store's names."""
@@ -232,25 +239,26 @@ def _foreign(columns: Columns, rate: float) -> Trajectory:
     return Trajectory({name: values[:kept] for name, values in rows.items()}, None, success, native=False)
 
 
-def _seen(columns: Columns, rate: float, videos: Videos | None, pictures: PictureWriter) -> Trajectory:
-    """Somebody's frames, with what a camera saw at them."""
+def _seen(columns: Columns, rate: float, videos: list[Videos], pictures: PictureWriter) -> Trajectory:
+    """Somebody's frames, with what cameras saw at them."""
     found = _foreign(columns, rate)
-    if videos is None:
+    if not videos:
         return found
     episode, count = int(columns["episode_index"][0]), len(columns["observation"])
     seconds = columns["timestamp"].astype(np.float64) if "timestamp" in columns else np.arange(count) / rate
-    numbers, kept = videos.keep(episode, seconds - seconds[0], rate, pictures), len(found)
+    numbers = np.stack([each.keep(episode, seconds - seconds[0], rate, pictures) for each in videos], -1)
+    kept = len(found)
     seen = {"picture": numbers[:kept], "next_picture": numbers[np.minimum(np.arange(kept) + 1, count - 1)]}
-    return replace(found, columns=found.columns | seen, instruction=videos.task(episode))
+    return replace(found, columns=found.columns | seen, instruction=videos[0].task(episode))
 
 
-def _taken(there: set[str], info: Mapping[str, Any], camera: str | None) -> Iterator[str]:
+def _taken(there: set[str], info: Mapping[str, Any], cameras: tuple[str, ...]) -> Iterator[str]:
     """What a reader should know of how a foreign dataset was taken.
 
     Args:
         there: columns that were read, by the store's names.
         info: of the dataset.
-        camera: whose videos were read.
+        cameras: whose videos were read.
     """
     yield (
         "the last step of an episode has no next observation; it is left out, or, where the episode terminated, "
@@ -263,9 +271,9 @@ def _taken(there: set[str], info: Mapping[str, Any], camera: str | None) -> Iter
         )
     if "reward" not in there:
         yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
-    if int(info.get("total_tasks") or 1) > 1 and camera is None:
+    if int(info.get("total_tasks") or 1) > 1 and not cameras:
         yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
-    known = {*FOREIGN.values(), *OPTIONAL.values(), *OURS.values(), *FRAME.values(), SAID, camera}
+    known = {*FOREIGN.values(), *OPTIONAL.values(), *OURS.values(), *FRAME.values(), SAID, *cameras}
     known |= {"timestamp", "index", "task_index", "policy.step", "policy.proposed_action"}
     if unread := sorted(set(info["features"]) - known):
         yield f"not read: {', '.join(unread)}"

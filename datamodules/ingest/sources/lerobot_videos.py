@@ -38,7 +38,7 @@ class Videos:
     """
 
     def __init__(self, dataset: Path, info: dict[str, Any], camera: str):
-        self._dataset, self._camera = dataset, camera
+        self._dataset, self.camera = dataset, camera
         feature = info["features"].get(camera)
         if not isinstance(feature, dict) or feature.get("dtype") != "video":
             known = sorted(name for name, each in info["features"].items() if each.get("dtype") == "video")
@@ -77,7 +77,7 @@ class Videos:
             UserError: when a frame is missing from the video.
         """
         if episode not in self._places:
-            raise UserError(f"{self._dataset} does not say where episode {episode} is in the videos of {self._camera}")
+            raise UserError(f"{self._dataset} does not say where episode {episode} is in the videos of {self.camera}")
         place = self._places[episode]
         wanted, room = place.begin + seconds, 0.5 / rate
         times: list[float] = []
@@ -100,7 +100,7 @@ class Videos:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        names = ["episode_index", "tasks", *(f"videos/{self._camera}/{name}" for name in COLUMNS)]
+        names = ["episode_index", "tasks", *(f"videos/{self.camera}/{name}" for name in COLUMNS)]
         for path in self._metadata():
             try:
                 for row in pq.read_table(path, columns=names).to_pylist():
@@ -109,8 +109,8 @@ class Videos:
                 raise UserError(f"{path} cannot be read: {first_line(error)}") from error
 
     def _place(self, path: str, row: dict[str, Any]) -> _Place:
-        chunk, file, begin = (row[f"videos/{self._camera}/{name}"] for name in COLUMNS)
-        found = self._dataset / path.format(video_key=self._camera, chunk_index=int(chunk), file_index=int(file))
+        chunk, file, begin = (row[f"videos/{self.camera}/{name}"] for name in COLUMNS)
+        found = self._dataset / path.format(video_key=self.camera, chunk_index=int(chunk), file_index=int(file))
         if self._dataset.resolve() not in found.resolve().parents:
             raise ValueError(f"a video outside of the dataset: {path}")
         return _Place(found, float(begin), str((row.get("tasks") or [""])[0]))

@@ -4,12 +4,14 @@ A target lies in the plane of two actions, and the camera shows it, and the acti
 spots. `datamodules.vla.ToyVLA` draws the simulator's image by it, `robots.drivers.toy` that of the robot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 INSTRUCTION = "push the T-shaped block onto the target"
 CAMERA = "front"
+CAMERAS = ("front", "side")  # where there are two; the second looks along the first action
 GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((20, 20, 20), (40, 250, 80), (250, 60, 40)))
 SPOT = 0.3  # radius of a spot, in actions: a standard deviation
 VIEW = 0.9  # the largest action that the camera shows, in any dimension
@@ -33,6 +35,23 @@ class VisualGap:
 
 
 NO_GAP = VisualGap()
+
+
+def pictures(
+    cameras: Sequence[str], target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = NO_GAP
+) -> dict[str, np.ndarray]:
+    """What each camera shows, by its name; arguments as those of `picture`.
+
+    One alone sees both actions. Two look along the plane: each shows one action across, and nothing of the other.
+    """
+    if tuple(cameras) != CAMERAS:
+        (camera,) = cameras
+        return {camera: picture(target, action, size, gap)}
+    found = {}
+    for axis, camera in enumerate(cameras):
+        along, last = (np.stack([spot[:, axis], np.zeros(len(spot))], -1) for spot in (target, action))
+        found[camera] = picture(along, last, size, gap)
+    return found
 
 
 def picture(target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = NO_GAP) -> np.ndarray:

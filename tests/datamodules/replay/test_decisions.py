@@ -18,7 +18,8 @@ def steps(place: list[int], **changes: dict[int, int]) -> TensorDict:
         "episode": torch.zeros(count, dtype=torch.int64), "step": numbers.clone(), "chunk_step": torch.tensor(place),
         "policy": torch.zeros(count, dtype=torch.int64), "policy_version": torch.full((count,), 7),
         "success": torch.ones(count, dtype=torch.int8), "instruction": torch.zeros(count, dtype=torch.int64),
-        "picture": numbers.clone(), "next_picture": numbers + 1, "source": torch.zeros(count, dtype=torch.int8),
+        "picture": numbers.clone()[:, None], "next_picture": numbers[:, None] + 1,
+        "source": torch.zeros(count, dtype=torch.int8),
         "valid": torch.ones(count, dtype=torch.bool), "terminated": torch.zeros(count, dtype=torch.bool),
         "truncated": numbers == count - 1,
     }  # fmt: skip
@@ -45,8 +46,8 @@ def test_chunks_follow_each_other_and_the_last_is_bootstrapped() -> None:
     assert found["step"].tolist() == [0, 1, 2]
     assert found["next", "done"].tolist() == [False, False, True]
     assert found["next", "truncated"].tolist() == [False, False, True]
-    assert found["observation", "picture"].tolist() == [0, 3, 6]
-    assert found["next", "observation", "picture"].tolist() == [3, 6, 7]
+    assert found["observation", "picture"][:, 0].tolist() == [0, 3, 6]
+    assert found["next", "observation", "picture"][:, 0].tolist() == [3, 6, 7]
     assert found["observation", "state"][:, 0].tolist() == [0, 3, 6]
     assert found["next", "observation", "state"][:, 0].tolist() == [3, 6, 7]
 
@@ -64,7 +65,7 @@ def test_a_decision_without_its_image_is_left_out_and_the_one_before_it_bootstra
     assert left == 3 + 1, "its own three, and the step before it, behind which there is no image"
     assert found["executed"].sum(1).tolist() == [2, 3]
     assert found["next", "truncated"].tolist() == [True, True]
-    assert found["next", "observation", "picture"].tolist() == [2, 9]
+    assert found["next", "observation", "picture"][:, 0].tolist() == [2, 9]
 
 
 def test_a_decision_with_no_image_behind_any_of_its_steps_is_left_out() -> None:
@@ -109,7 +110,7 @@ def test_where_nobody_decided_on_chunks_every_step_begins_one() -> None:
     assert found["executed"].sum(1).tolist() == [3, 3, 3, 2, 1]
     assert found["next", "terminated"].tolist() == [False, False, True, True, True]
     assert found["next", "truncated"].tolist() == [True, True, False, False, False]
-    assert found["next", "observation", "picture"].tolist() == [3, 4, 5, 5, 5]
+    assert found["next", "observation", "picture"][:, 0].tolist() == [3, 4, 5, 5, 5]
 
 
 def test_no_window_reaches_over_a_gap_or_beyond_the_images() -> None:
@@ -117,5 +118,5 @@ def test_no_window_reaches_over_a_gap_or_beyond_the_images() -> None:
     gap["next", "truncated"][2] = True
     found, left = decisions_of(gap, H, recorded=False)
     assert found["executed"].sum(1).tolist() == [3, 1, 1]
-    assert found["observation", "picture"].tolist() == [0, 2, 3]
+    assert found["observation", "picture"][:, 0].tolist() == [0, 2, 3]
     assert left == 1

@@ -68,7 +68,7 @@ def test_every_step_has_the_frame_of_its_moment(tmp_path: Path) -> None:
     assert store.album is not None
     shown = [*range(12), *range(12, 21)]
     for key, after in ((("picture",), 0), (("next", "picture"), 1)):
-        found = store.album[store.frames[key].numpy()]
+        found = store.album[store.frames[key].flatten().numpy()]
         assert len(found) == 21
         for row, number in enumerate(shown):
             last = 11 if number < 12 else 20  # which terminated, and stands as its own

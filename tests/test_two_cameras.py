@@ -1,0 +1,197 @@
+"""Two cameras in one policy: simulated, exported, run, served, audited, ingested and learned from, each by its name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchrl.envs import check_env_specs
+
+from datamodules.ingest import IngestOptions, ingest
+from datamodules.replay.logs import Logs
+from datamodules.replay.values import log_ratios
+from datamodules.vla import ToyVLA
+from deploy.export.artifact import export
+from deploy.runtime.manifest import SCHEMA, Manifest
+from deploy.runtime.policy import OnnxPolicy
+from gipo.checkpoints import load_checkpoint, policy_from
+from gipo.cli import main
+from gipo.common.errors import UserError
+from gipo.common.simulators.toy import CAMERAS, INSTRUCTION, pictures
+from gipo.vla.observations import VLASpaces, encode_instructions
+from gipo.vla.policies import VLAGaussianPolicy
+from gipo.vla.tiny import TinyVLANetworks
+from robots.cli import main as robot
+from robots.decider import Decider
+from robots.log import LogWriter, read_log
+from robots.review.audit import audit
+from robots.session.options import Options
+from tests.deploy.test_deploy_serving import asking, serving
+from tests.offline import fit_args
+from tests.sight import Seeing, make_seeing, rows_seen
+
+pytestmark = pytest.mark.usefixtures("no_plot")
+TASK = ToyVLA(shown="two_images", max_steps=12)
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Seeing:
+    return make_seeing(tmp_path_factory.mktemp("two"), task=TASK)
+
+
+def test_each_camera_shows_one_axis() -> None:
+    check_env_specs(TASK.make(3, 0))
+    spaces = TASK.spaces(TASK.make(2, 0))
+    assert spaces == VLASpaces((6, 16, 16), 2, (-1.0, -1.0), (1.0, 1.0), 4, cameras=CAMERAS)
+    targets, still = np.array([[0.3, 0.2], [0.3, -0.4], [-0.1, 0.2]]), np.zeros((3, 2))
+    shown = pictures(CAMERAS, targets, still, 16)
+    np.testing.assert_array_equal(shown["front"][0], shown["front"][1])
+    np.testing.assert_array_equal(shown["side"][0], shown["side"][2])
+    assert not np.array_equal(shown["side"][0], shown["side"][1])
+    assert not np.array_equal(shown["front"][0], shown["front"][2])
+
+
+def left_after_learning(cameras: tuple[str, ...]) -> np.ndarray:
+    """Share of the variance of targets, along each axis, that a policy of these cameras misses on new ones."""
+    torch.manual_seed(0)
+    spaces = replace(TASK.spaces(TASK.make(1, 0)), image=(3 * len(cameras), 16, 16), cameras=cameras)
+    policy = VLAGaussianPolicy(spaces, network=lambda s, o: TinyVLANetworks(s, o, 32), squash=False)
+    targets = np.random.default_rng(0).uniform(-0.5, 0.5, (256, 2)).astype(np.float32)
+    images = pictures(CAMERAS, targets, np.zeros_like(targets), 16)
+    stacked = np.concatenate([images[camera] for camera in cameras], -1).transpose(0, 3, 1, 2)
+    seen = {
+        "image": torch.from_numpy(stacked.copy()), "state": torch.zeros(256, 2),
+        "instruction": encode_instructions([INSTRUCTION]).expand(256, -1),
+    }  # fmt: skip
+    wanted, optimizer = torch.from_numpy(targets), torch.optim.Adam(policy.actor_parameters(), 3e-3)
+    for _ in range(100):
+        mean = policy.params({name: value[:128] for name, value in seen.items()})[..., 0, :, 0]
+        optimizer.zero_grad()
+        (mean - wanted[:128]).square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        mean = policy.params({name: value[128:] for name, value in seen.items()})[..., 0, :, 0]
+    error: np.ndarray = ((mean - wanted[128:]).square().mean(0) / wanted[128:].var(0)).numpy()
+    return error
+
+
+def test_two_cameras_show_what_one_cannot() -> None:
+    assert (left_after_learning(CAMERAS) < 0.1).all()
+    along, other = left_after_learning(("front",))
+    assert along < 0.1
+    assert other > 0.8
+
+
+def test_the_names_and_their_order_are_in_the_manifest(seeing: Seeing) -> None:
+    policy = OnnxPolicy.load(seeing.artifact)
+    vision = policy.manifest.vision
+    assert vision is not None
+    assert (vision.cameras, vision.image, vision.shape) == (CAMERAS, (6, 16, 16), (16, 16, 3))
+    front, side = np.full((16, 16, 3), 10, np.uint8), np.full((16, 16, 3), 200, np.uint8)
+    row = policy.row(np.zeros(2), {"side": side, "front": front, "wrist": front}, INSTRUCTION)
+    np.testing.assert_array_equal(row, policy.row(np.zeros(2), np.concatenate([front, side], -1), INSTRUCTION))
+    with pytest.raises(ValueError, match="sees the camera 'side', and there is no image of it; of: front, wrist"):
+        policy.row(np.zeros(2), {"front": front, "wrist": side}, INSTRUCTION)
+    with pytest.raises(ValueError, match=r"image of the camera 'side' is \(8, 8, 3\); it must be \(16, 16, 3\)"):
+        policy.row(np.zeros(2), {"front": front, "side": side[:8, :8]}, INSTRUCTION)
+
+
+def test_a_manifest_of_before_names_no_camera(seeing: Seeing) -> None:
+    raw = json.loads(OnnxPolicy.load(seeing.artifact).manifest.to_json())
+    assert raw["schema"] == SCHEMA
+    del raw["vision"]["cameras"]
+    found = Manifest.from_json(json.dumps(raw | {"schema": 3})).vision
+    assert found is not None
+    assert found.cameras == ()
+    with pytest.raises(UserError, match=r"manifest\.vision\.cameras is missing"):
+        Manifest.from_json(json.dumps(raw))
+    raw["vision"]["cameras"] = ["a", "b", "c", "d"]
+    with pytest.raises(UserError, match="of as many channels each"):
+        Manifest.from_json(json.dumps(raw))
+
+
+@pytest.mark.parametrize("camera", ["front", ("side", "front"), ("front", "wrist")])
+def test_other_cameras_than_the_policy_names_are_refused(camera: str | tuple[str, ...], seeing: Seeing) -> None:
+    with pytest.raises(UserError, match="sees the cameras front, side, in this order, and is to be given"):
+        Decider(OnnxPolicy.load(seeing.artifact), Options(instruction=INSTRUCTION, camera=camera))
+
+
+def test_a_policy_of_one_camera_takes_one() -> None:
+    with pytest.raises(UserError, match="sees one camera, and is to be given front, side; name one of them"):
+        Options(camera=CAMERAS).cameras()
+
+
+@pytest.mark.parametrize("video", ["", "h264"])
+def test_its_log_is_audited_and_gives_back_what_each_camera_saw(video: str, seeing: Seeing, tmp_path: Path) -> None:
+    if video:
+        pytest.importorskip("av", reason="the extra `video`")
+    log = seeing.log(tmp_path / "log.mcap", episodes=2, video=video) if video else seeing.logs[0]
+    policy = OnnxPolicy.load(seeing.artifact)
+    found = audit([log], {policy.policy_id: policy})
+    assert not found.unseen
+    assert bool(found.drift) == bool(video)
+    found.check()
+    store = ingest([log], IngestOptions(policies=seeing.folder, workers=1, audit=1.0), progress=False)
+    assert store.facts.interface.cameras == CAMERAS
+    assert store.facts.audit.steps == store.facts.steps
+    assert store.album is not None
+    row = 0
+    for episode in read_log(log).episodes if not video else ():
+        seen = [rows_seen(log, episode.number, camera) for camera in CAMERAS]
+        for step in episode["step"].tolist():
+            np.testing.assert_array_equal(store.album[store.frames["picture"][row].numpy()], [s[step] for s in seen])
+            row += 1
+    logs = Logs([str(log)], IngestOptions(policies=seeing.folder, workers=1, audit=1.0), None, 0)
+    acted = policy_from(load_checkpoint(seeing.checkpoint))
+    frames = logs.frames(acted, True)
+    assert logs.spaces == acted.spaces
+    x = log_ratios(acted, frames, logs.seen)[frames["valid"]]
+    assert x.abs().max() < (0.5 if video else 1e-4)
+
+
+def test_an_image_of_one_camera_alone_is_no_decision(seeing: Seeing, tmp_path: Path) -> None:
+    policy = OnnxPolicy.load(seeing.artifact)
+    kept = LogWriter.image
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogWriter, "image", lambda self, row: (row.camera, row.step) == ("side", 4) or kept(self, row))
+        log = seeing.log(tmp_path / "lost.mcap", episodes=1)
+    assert audit([log], {policy.policy_id: policy}).unseen == 4
+    store = ingest([log], IngestOptions(policies=seeing.folder, workers=1, audit=1.0), progress=False)
+    assert store.frames["picture"][4].tolist()[1] == -1
+    assert store.facts.audit.steps == store.facts.steps - 4
+
+
+def test_a_server_is_given_both(seeing: Seeing) -> None:
+    local = OnnxPolicy.load(seeing.artifact)
+    drawn = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    images = dict(zip(CAMERAS, drawn, strict=True))
+    with serving(local) as server, asking(server.address) as remote:
+        row = remote.row(np.zeros(2), images, INSTRUCTION)
+        one, other = (each.act(row, np.random.default_rng(0)) for each in (local, remote))
+    np.testing.assert_array_equal(one.latent, other.latent)
+    np.testing.assert_array_equal(one.log_prob, other.log_prob)
+
+
+def test_from_the_simulator_to_post_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stage by its command, as a person would type it."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "data.task.shown": "two_images", "data.total_frames": 16, "data.frames_per_iteration": 16, "data.rounds": 1,
+        "data.batch": 16, "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
+        "data.collector.workers": 0, "trainer.default_root_dir": "run",
+    }  # fmt: skip
+    main(["fit", "--config=toy_vla.yaml", *(f"--{name}={value}" for name, value in small.items())])
+    export("run/checkpoints/last.ckpt", "two.onnx", rate=20.0, observations=16)
+    command = ["run", "--robot", "robots.drivers.toy:robot", "--policy", "two.onnx", "--instruction", INSTRUCTION]
+    command += ["--speed", "50", "--episodes", "2", "--steps", "8", "--deadline", "9999", "--max-age", "9999"]
+    assert robot([*command, "--camera", "front", "--camera", "side", "--log", "logs"]) == 0
+    (log,) = (tmp_path / "logs").iterdir()
+    assert robot(["audit", str(log), "--policies", "."]) == 0
+    main(fit_args(
+        tmp_path / "post", log, config="post_train.yaml", model__init_from="run/checkpoints/last.ckpt",
+        model__critic_warmup=1, data__batch=4, data__iterations=2, data__ingest__policies=".",
+    ))  # fmt: skip
+    after = policy_from(load_checkpoint(tmp_path / "post" / "checkpoints" / "last.ckpt"))
+    assert after.spaces.cameras == CAMERAS
