@@ -36,7 +36,7 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
@@ -105,7 +105,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 
         prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
         before = dict(zip(options.seeds, in_order(prepared), strict=True))
-        return list(in_order([pool.submit(counted, post_train, *one, before[one[0]]) for one in plan]))
+        return all_made([pool.submit(counted, post_train, *one, before[one[0]]) for one in plan])
 
 
 def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:

@@ -41,7 +41,7 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.run_tables import read_runs, refuse_uneven
 from gipo.commands.studies.staleness_figures import (
@@ -179,7 +179,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
         side_by_side(stages.commands, options.processes) as pool,
     ):
-        return list(in_order([pool.submit(train, one) for one in plan]))
+        return all_made([pool.submit(train, one) for one in plan])
 
 
 def iterations(frames: int, frames_per_iteration: int) -> int:

@@ -19,7 +19,7 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.run_tables import made_or_read
 from gipo.common.files import write_text
 from gipo.common.parsing import number
@@ -95,7 +95,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
         for seed in options.seeds:
             cells = [cell for cell in plan if cell.seed == seed]
             clones = list({cell.clone: cell for cell in cells}.values())
-            list(in_order([pool.submit(makers.clone, cell) for cell in clones]))
-            rows += in_order([pool.submit(post_trained, cell) for cell in cells])
+            all_made([pool.submit(makers.clone, cell) for cell in clones])
+            rows += all_made([pool.submit(post_trained, cell) for cell in cells])
             write(rows, options.out)
     return rows

@@ -30,7 +30,7 @@ from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import is_done, once
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
 
@@ -113,7 +113,7 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
         tqdm(total=len(runs), initial=len(made), desc="fifty", unit="run", smoothing=0) as bar,
         side_by_side(forks, options.processes) as pool,
     ):
-        return list(in_order([pool.submit(make, one) for one in runs]))
+        return all_made([pool.submit(make, one) for one in runs])
 
 
 def compete(folder: Path, one: Entry, frames: int, every: int) -> None:

@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.ready import MODULES, Ready
 from gipo.common.errors import UserError
@@ -18,6 +20,7 @@ from gipo.common.errors import UserError
 TAIL = 15  # lines of a failed command that are repeated
 PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C, and again when it is told
 TERMINAL = 2  # the descriptor of standard error
+GIVEN_UP = 3  # failures of runs, when none was made
 BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
 
 Result = TypeVar("Result")
@@ -145,6 +148,29 @@ def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
             for one in done:
                 one.result()
         yield each.result()
+
+
+def all_made(futures: Sequence["Future[Result]"]) -> list[Result]:
+    """The results of runs that do not depend on each other, in order; one that fails does not keep others from theirs.
+
+    Raises:
+        UserError: the first failure, when all others are made; the third at once where nothing was made before it, as
+            what was given to all is wrong then.
+    """
+    made, failed = 0, list[UserError]()
+    for one in as_completed(futures):
+        error = one.exception()
+        if not isinstance(error, UserError):
+            one.result()  # any other error is no run's
+            made += 1
+            continue
+        failed.append(error)
+        if not made and len(failed) == GIVEN_UP:
+            raise error
+        tqdm.write(f"gipo: a run failed, the others go on: {error}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made; the first: {failed[0]}")
+    return [one.result() for one in futures]
 
 
 def _environment(bars: bool) -> dict[str, str]:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from gipo.commands.studies.pipeline.forks import ALONE, Forks
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
 from gipo.common.errors import UserError
@@ -44,7 +44,7 @@ class Race:
             return row
 
         with side_by_side(forks, self.processes) as pool:
-            return list(in_order([pool.submit(one, folder) for folder in trials]))
+            return all_made([pool.submit(one, folder) for folder in trials])
 
     def _row(self, forks: Forks, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]

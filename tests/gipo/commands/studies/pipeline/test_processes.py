@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies.pipeline import processes as module
-from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import Commands, all_made, in_order, side_by_side
 from gipo.common.errors import UserError
 
 
@@ -122,6 +122,36 @@ def test_results_come_in_order_and_the_first_error_at_once() -> None:
     failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         list(in_order([never, failed]))
+
+
+def ended(*found: int | Exception) -> list[Future[int]]:
+    """Futures that have ended so."""
+    futures: list[Future[int]] = [Future() for _ in found]
+    for one, result in zip(futures, found, strict=True):
+        if isinstance(result, Exception):
+            one.set_exception(result)
+        else:
+            one.set_result(result)
+    return futures
+
+
+def test_a_run_that_fails_does_not_keep_others_from_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert all_made(ended(1, 2)) == [1, 2]
+    slow: Future[int] = Future()
+    timer = threading.Timer(0.05, slow.set_result, [1])
+    timer.start()
+    with pytest.raises(UserError, match=r"2 of 4 runs failed, all others are made; the first: (a|b)"):
+        all_made([*ended(UserError("a"), UserError("b")), slow, *ended(3)])
+    assert slow.done()
+    assert capsys.readouterr().err.count("gipo: a run failed, the others go on:") == 2
+
+
+def test_what_is_wrong_for_all_runs_ends_a_study_at_once() -> None:
+    never: Future[int] = Future()
+    with pytest.raises(UserError, match=r"^no disk$"):
+        all_made([*ended(*[UserError("no disk")] * 3), never])
+    with pytest.raises(ZeroDivisionError):
+        all_made([*ended(1, ZeroDivisionError()), never])
 
 
 def refused(commands: Commands, folder: Path, name: str) -> str:
