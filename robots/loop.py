@@ -178,7 +178,8 @@ class ControlLoop:
             found = owned(self.robot.observe())
         previous = 0 if record.last is None else record.last.time_ns
         fault = safety.check_observation(self.spec, self._limits, found.values) or self._stale(found.time_ns, previous)
-        fault = fault or check_images(found.images) or safety.check_privileged(found.privileged, record.privileged)
+        before = found.privileged if record.last is None else record.privileged
+        fault = fault or check_images(found.images) or safety.check_privileged(found.privileged, before)
         fault = fault or safety.check_outcome(found.reward, found.success, found.terminated)
         if fault:
             record.raw = found.values

@@ -89,13 +89,13 @@ def check_privileged(values: Any, before: Any) -> str:
 
     Args:
         values: [G] or None.
-        before: the same of the observation before, if there was one in this episode.
+        before: the same of the observation before; of the first of an episode its own.
     """
-    if values is None and before is None:
-        return ""
+    if values is None or before is None:
+        return "" if values is before else "privileged is said of some observations and not of others"
     if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype not in (np.float32, np.float64):
         return f"privileged is {values!r:.60}, neither a float vector nor always None"
-    if before is not None and values.shape != before.shape:
+    if values.shape != before.shape:
         return f"privileged has {len(values)} numbers, and had {len(before)} before"
     return "" if np.isfinite(values).all() else f"privileged is not finite: {values.tolist()!r:.60}"
 

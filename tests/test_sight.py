@@ -183,6 +183,8 @@ def test_a_critic_learns_from_the_log_what_no_image_shows(
     with pytest.raises(SystemExit):
         main(arguments(tmp_path / "run", seeing, real, **options))
     assert "the critic is to see what is privileged, and neither" in capsys.readouterr().err
+    with pytest.raises(UserError, match="sees 2 privileged numbers, and the logs hold none, as a real robot does not"):
+        logs_of(seeing, real).frames(policy, True)  # as where a run also collects from a task that says them
     main(arguments(tmp_path / "run", seeing, real, **options, model__critic="observation", data__iterations=2))
     mixed = store_of(seeing, seeing.logs[0], real)
     assert "privileged" not in mixed.frames.keys()

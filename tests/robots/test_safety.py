@@ -13,13 +13,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.common.errors import UserError
-from robots.safety import Limits, Motion, advance, check_freshness, check_observation, gate, start
+from robots.safety import (
+    Limits,
+    Motion,
+    advance,
+    check_freshness,
+    check_observation,
+    check_privileged,
+    gate,
+    start,
+)
 from robots.spec import RobotSpec
 from tests.robots.builders import assert_no_limit_violated, make_spec
 
 SPEC = make_spec()
 LIMITS = Limits.of(SPEC)
 HOLD = np.array(SPEC.action_hold)
+
+
+@pytest.mark.parametrize(
+    ("values", "before", "reason"),
+    [
+        (None, None, ""),
+        (np.ones(2, np.float32), np.ones(2), ""),
+        (None, np.ones(2), "of some observations and not of others"),
+        (np.ones(2), None, "of some observations and not of others"),
+        ([1.0], [1.0], "neither a float vector nor always None"),
+        (np.ones((2, 2)), np.ones((2, 2)), "neither a float vector"),
+        (np.ones(2, int), np.ones(2), "neither a float vector"),
+        (np.ones(3), np.ones(2), "has 3 numbers, and had 2 before"),
+        (np.array([1.0, np.nan]), np.ones(2), "is not finite"),
+    ],
+)
+def test_what_is_privileged_is_said_throughout_and_finite(values: Any, before: Any, reason: str) -> None:
+    found = check_privileged(values, before)
+    assert reason in found
+    assert bool(found) == bool(reason)
 
 
 def decide(target: Any, state: Motion | None = None, engaged: float = 1.0, spec: RobotSpec = SPEC) -> Any:

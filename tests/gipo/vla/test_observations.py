@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gipo.common.errors import UserError
-from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions
+from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions, refuse_several
 
 
 def test_words_travel_as_bytes() -> None:
@@ -39,3 +39,15 @@ def test_a_decision_is_a_chunk() -> None:
 def test_impossible_sizes_are_refused(sizes: tuple) -> None:
     with pytest.raises(UserError, match="a policy needs"):
         VLASpaces(*sizes)
+
+
+@pytest.mark.parametrize(("channels", "cameras"), [(6, ("a", "a")), (4, ("a", "b", "c"))])
+def test_cameras_have_names_of_their_own_and_as_many_channels(channels: int, cameras: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match="cameras need names of their own and as many channels each"):
+        VLASpaces((channels, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=cameras)
+
+
+def test_a_network_of_one_camera_refuses_several() -> None:
+    refuse_several(VLASpaces((3, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=("a",)), "This network")
+    with pytest.raises(UserError, match="This network takes the image of one camera, not of a, b"):
+        refuse_several(VLASpaces((6, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=("a", "b")), "This network")

@@ -10,9 +10,11 @@ import pytest
 
 from datamodules.ingest import IngestOptions, Store, ingest
 from datamodules.replay.decisions import decisions_of
+from datamodules.replay.sight import Sight
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 from gipo.common.errors import UserError
+from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLATokenPolicy
 from robots.log.images import png
 from robots.log.video import blocks_between
@@ -21,7 +23,7 @@ from tests.offline import fit_args
 from tests.robots.log.test_video import scene
 
 av = pytest.importorskip("av")
-CAMERA, LENGTHS = "observation.images.top", (12, 9)
+CAMERA, SIDE, LENGTHS = "observation.images.top", "observation.images.side", (12, 9)
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -57,7 +59,20 @@ def write_dataset(folder: Path, missing: int = 0, columns: Mapping[str, Any] = N
     return folder
 
 
-def store_of(folder: Path, cache: Path, camera: str | None = CAMERA) -> Store:
+def write_two_cameras(folder: Path, size: int = 32) -> Path:
+    """The same episodes with a second camera, whose pictures lie upside down."""
+    columns = {f"videos/{SIDE}/{name}": [0, 0] for name in ("chunk_index", "file_index")}
+    begins = np.array([0, LENGTHS[0]]) / RATE
+    write_dataset(folder, **columns, **{f"videos/{SIDE}/from_timestamp": begins})
+    frames = [scene(number)[::-1][:size, :size] for number in range(sum(LENGTHS))]
+    write_film(folder / "videos" / SIDE / "chunk-000" / "file-000.mp4", frames)
+    info = (folder / "meta" / "info.json").read_text()
+    feature = f'"{SIDE}": {{"dtype": "video", "shape": [{size}, {size}, 3]}}, '
+    (folder / "meta" / "info.json").write_text(info.replace('"features": {', '"features": {' + feature))
+    return folder
+
+
+def store_of(folder: Path, cache: Path, camera: str | list[str] | None = CAMERA) -> Store:
     return ingest([folder], IngestOptions(cache=cache, workers=1, camera=camera), progress=False)
 
 
@@ -75,6 +90,27 @@ def test_every_step_has_the_frame_of_its_moment(tmp_path: Path) -> None:
             true = scene(min(number + after, last)).astype(int)
             assert np.abs(found[row] - true).mean() < 6, (key, row)
     assert not [note for note in store.facts.notes if "not read" in note]
+
+
+def test_two_cameras_are_read_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    folder = write_two_cameras(tmp_path / "set")
+    for cameras in ([CAMERA, SIDE], [SIDE, CAMERA]):
+        store = store_of(folder, tmp_path, cameras)
+        assert store.facts.interface.image == (6, 32, 32)
+        assert store.facts.interface.cameras == tuple(camera.rpartition(".")[2] for camera in cameras)
+        assert store.album is not None
+        frames, _ = decisions_of(store.frames, 3, recorded=False)
+        seen = Sight(store, VLASpaces((6, 32, 32), 3, (-1.0,), (1.0,), 3))(frames["observation"])["image"].numpy()
+        for row, number in ((0, 0), (5, 5), (len(seen) - 1, 20)):
+            true = {CAMERA: scene(number).astype(int), SIDE: scene(number)[::-1].astype(int)}
+            for place, camera in enumerate(cameras):
+                pixels = seen[row, 3 * place : 3 * place + 3].transpose(1, 2, 0)
+                assert np.abs(pixels - true[camera]).mean() < 6, (cameras, row)
+
+
+def test_cameras_of_different_sizes_are_not_seen_together(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"different sizes .*: observation.images.top \[32, 32\], .*side \[16, 16\]"):
+        store_of(write_two_cameras(tmp_path / "set", 16), tmp_path, [CAMERA, SIDE])
 
 
 def test_without_a_camera_videos_are_left_where_they_are(tmp_path: Path) -> None:
