@@ -163,6 +163,8 @@ def test_a_critic_learns_from_the_log_what_no_image_shows(
     episode = read_log(seeing.logs[0]).episodes[0]
     assert torch.equal(frames["privileged"][:12], torch.from_numpy(episode["privileged"]))
     assert torch.equal(frames["privileged"], frames["next", "privileged"]), "a target stays for an episode"
+    unread = logs_of(seeing).frames(policy_from(load_checkpoint(seeing.checkpoint)), True)
+    assert not {"privileged", ("next", "privileged")} & set(unread.keys(True)), "the critic of images does not look"
     main(arguments(tmp_path / "told", seeing, model__critic="privileged", data__iterations=2))
     told = tmp_path / "told" / "checkpoints" / "last.ckpt"
     policy = policy_from(load_checkpoint(told))

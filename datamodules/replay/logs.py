@@ -13,6 +13,7 @@ from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
 from datamodules.replay.behaviour import BehaviourOptions, complete
 from datamodules.replay.decisions import decisions_of
+from datamodules.replay.ring import worth_keeping
 from datamodules.replay.sight import Sight
 from datamodules.replay.values import Seen, as_kept
 from deploy.runtime.validation import tuples
@@ -144,7 +145,8 @@ class Logs:
             self.refuse_unlike(policy.spaces)
             self._refuse_hidden(policy)
             store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
-            self._frames = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
+            completed = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
+            self._frames = worth_keeping(completed, policy)
         return self._frames
 
     def _refuse_hidden(self, policy: Policy) -> None:

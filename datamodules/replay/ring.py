@@ -130,7 +130,7 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
 
 
 def worth_keeping(segment: TensorDictBase, policy: Policy) -> TensorDictBase:
-    """Select of collected transitions [M] what `policy` learns from: what is privileged only where its critic looks."""
+    """Select of transitions [M] what `policy` learns from: what is privileged only where its critic looks."""
     unread: list[Any] = [("next", "success"), ("next", "staggered")]
     unread += [] if policy.privileged_size else ["privileged", ("next", "privileged")]
     return segment.exclude(*unread)
