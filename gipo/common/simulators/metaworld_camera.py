@@ -17,7 +17,7 @@ from gipo.common.simulators.metaworld import OBSERVATIONS, interface
 from gipo.common.simulators.toy import VisualGap, tinted
 
 PREFIX = "camera:"  # of a task's name where a policy is to see it
-CAMERA, SIZE = "topview", 64  # unless said otherwise: which of MetaWorld's cameras, and pixels of height and width
+CAMERA, SIZE = "topview", 84  # unless said otherwise: which of MetaWorld's cameras, and pixels of height and width
 STATE = 4  # what the arm knows of itself: the first numbers of MetaWorld's observation
 PACKAGES = "libgl1 libegl1 libegl-mesa0 libgl1-mesa-dri"
 OBJECTS = 1000  # that a scene has room for
