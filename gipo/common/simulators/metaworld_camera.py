@@ -4,6 +4,7 @@ MuJoCo is imported with the first camera. Nothing is shaded that costs much and 
 sky or smoothed edges, which is a picture in 10 ms of one core where there is no GPU.
 """
 
+import atexit
 import importlib
 import os
 import weakref
@@ -72,7 +73,9 @@ class Camera:
         self._view = mujoco.MjvCamera()
         self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, model.camera(name).id
         self._frame, self._pixels = mujoco.MjrRect(0, 0, size, size), np.empty((size, size, 3), np.uint8)
-        self.close = weakref.finalize(self, _free, self._gl, self._drawn)  # also when Python ends
+        self.close = weakref.finalize(self, _free, self._gl, self._drawn)
+        self.close.atexit = False
+        atexit.register(self.close)  # before MuJoCo ends the display, which it has asked for already
 
     def picture(self, model: Any, data: Any) -> np.ndarray:
         """Draw a simulator as it is now, [size, size, 3] uint8."""
@@ -113,5 +116,6 @@ def _context(size: int) -> Any:
 
 
 def _free(gl: Any, drawn: Any) -> None:
+    gl.make_current()  # or what another camera draws with is freed
     drawn.free()
     gl.free()

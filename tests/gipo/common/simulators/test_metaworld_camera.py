@@ -1,5 +1,7 @@
 """One of MetaWorld's cameras: upright, the same every time, and unlike that of training only as its gap says."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ from gipo.common.simulators import metaworld_camera
 from gipo.common.simulators.metaworld_camera import Camera, instruction_of
 from gipo.common.simulators.toy import VisualGap
 from tests.needs import needs_camera
+from tests.pages import ROOT
 
 SIZE = 48
 Draw = Callable[..., np.ndarray]
@@ -85,6 +88,24 @@ def test_a_gap_is_in_the_light_the_colours_and_the_place_of_the_camera(picture: 
     # It is turned the right way up, and so is what its gap says.
     down, right = yellow(picture("corner3", VisualGap(shift_y=0.1))) - yellow(picture("corner3"))
     assert down > 2 > abs(right) * 4
+
+
+@needs_camera
+def test_cameras_of_a_process_do_not_disturb_each_other_nor_its_end(simulator: Any, picture: Draw) -> None:
+    expected = picture()
+    camera = Camera(simulator.model, size=SIZE)
+    camera = Camera(simulator.model, size=SIZE)  # the one before it is freed when this one has been made
+    np.testing.assert_array_equal(camera.picture(simulator.model, simulator.data), expected)
+    np.testing.assert_array_equal(picture(), expected)
+    camera.close()
+    code = (
+        "import weakref; weakref.finalize(object, print).detach()\n"  # as libraries do that are imported before
+        "from metaworld.env_dict import ALL_V3_ENVIRONMENTS as all\n"
+        "from gipo.common.simulators.metaworld_camera import Camera\n"
+        "camera = Camera(all['reach-v3']().model, size=8)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_system_without_opengl_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
