@@ -24,10 +24,20 @@ class TinyVLANetworks(ActorCritic):
         hidden: width of the encoders, the trunk and the critic.
         text_vocab: size of the table of hashed instructions, a power of two.
         text_dim: size of an instruction's embedding.
+        norm: centre pixels, and standardise an image's features and what the trunk makes of all of them (layer norm).
+            Without it an image of more than a few pixels, most of which are alike in all, saturates the trunk for good.
     """
 
-    def __init__(self, spaces: VLASpaces, outputs: int, hidden: int = 128, text_vocab: int = 256, text_dim: int = 32):
-        super().__init__(hidden=hidden, text_vocab=text_vocab, text_dim=text_dim)
+    def __init__(
+        self,
+        spaces: VLASpaces,
+        outputs: int,
+        hidden: int = 128,
+        text_vocab: int = 256,
+        text_dim: int = 32,
+        norm: bool = False,
+    ):
+        super().__init__(hidden=hidden, text_vocab=text_vocab, text_dim=text_dim, norm=norm)
         if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
             raise UserError(
                 f"TinyVLANetworks needs positive widths and text_vocab a power of two, got hidden={hidden}, "
@@ -43,8 +53,11 @@ class TinyVLANetworks(ActorCritic):
             action_dim=dimensions, chunk_size=chunk, action_head="tokens", vocab_size=outputs, hidden_dim=hidden,
             text_vocab=text_vocab, text_dim=text_dim,
         )  # fmt: skip
+        if norm:  # before the rectifier of the one, and the tanh of the other
+            parts.image_encoder.insert(2, nn.LayerNorm(hidden))
+            parts.trunk.insert(1, nn.LayerNorm(hidden))
         parts(_blank(spaces))  # its layers find their input sizes at the first call
-        self.encoder = _TinyVLAEncoder(parts, spaces)
+        self.encoder = _TinyVLAEncoder(parts, spaces, norm)
         # Nearly uniform to begin with, as in the other bodies.
         nn.init.orthogonal_(parts.head.weight, 0.01)
         nn.init.zeros_(parts.head.bias)
@@ -57,9 +70,9 @@ class _TinyVLAEncoder(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, parts: TinyVLA, spaces: VLASpaces):
+    def __init__(self, parts: TinyVLA, spaces: VLASpaces, centred: bool):
         super().__init__()
-        self.text_vocab = parts.text_vocab
+        self.text_vocab, self.centred = parts.text_vocab, centred
         self.image, self.state, self.text, self.trunk = (
             parts.image_encoder, parts.state_encoder, parts.text_embedding, parts.trunk,
         )  # fmt: skip
@@ -69,7 +82,8 @@ class _TinyVLAEncoder(nn.Module):
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         state = observation["state"]
-        seen = self.image(observation["image"].to(state.dtype) / 255)
+        pixels = observation["image"].to(state.dtype) / 255
+        seen = self.image(2 * pixels - 1 if self.centred else pixels)
         text = self.text(self._hash(observation["instruction"]))
         features: Tensor = self.trunk(torch.cat([seen, self.state(state), text], -1))
         return features
