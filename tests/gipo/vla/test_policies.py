@@ -164,3 +164,26 @@ def test_an_update_has_one_ratio_a_token_and_one_advantage_a_chunk_step() -> Non
     assert metrics["staleness/masked"] == D * int((~one["executed"]).sum())
     assert metrics["loss/policy"] == pytest.approx(float(torch.stack(losses).detach().mean()), abs=1e-6)
     assert metrics["loss/value"] == pytest.approx(float(torch.stack(errors).detach().mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_normalised_body_still_tells_images_apart_when_what_they_share_has_grown(norm: bool) -> None:
+    """As it does in the first updates, whose easiest way to any output is through pixels that all images have."""
+
+    def network(spaces: Any, outputs: int) -> TinyVLANetworks:
+        return TinyVLANetworks(spaces, outputs, 16, norm=norm)
+
+    torch.manual_seed(0)
+    policy = VLATokenPolicy(replace(SPACES, image=(3, 32, 32)), network=network)
+    encoder: Any = policy.network.encoder
+    assert policy.network.config()["norm"] == norm
+    assert policy.description() == build(policy.description()).description()
+    seen = observations(2, spaces=policy.spaces)
+    for name in ("state", "instruction"):
+        seen[name] = seen[name][:1].expand(2, -1)
+    seen["image"] = torch.full_like(seen["image"], 150)
+    seen["image"][1, :, 10:16, 10:16] = 255  # all that is not alike
+    with torch.no_grad():
+        encoder.image[1].weight += 10.0
+        one, other = policy.encode(policy.standardised(seen))
+    assert ((one - other).abs().max() > 1e-3) == norm

@@ -71,8 +71,8 @@ def seen(task: str) -> Subject:
         script=("--task", task, "--noise", "0.2"),
         train=(
             "--config=bc.yaml", "--model.human_coef=1", "--model.policy=gipo.vla.policies.VLATokenPolicy",
-            f"--data.task={task}", "--data.chunk=10", "--data.iterations=15",
-            "--model.policy.network=gipo.vla.tiny.TinyVLANetworks", "--model.policy.network.norm=true", "--model.policy.bins=33",
+            "--model.policy.network=gipo.vla.tiny.TinyVLANetworks", "--model.policy.network.norm=true",
+            "--model.policy.bins=33", f"--data.task={task}", "--data.chunk=10", "--data.iterations=15",
             "--data.batch=128", "--data.refresh_every=15", "--trainer.check_val_every_n_epoch=15",
             "--data.evaluation.episodes=50", "--data.evaluation.num_envs=10",
         ),
