@@ -1,4 +1,4 @@
-"""`gipo-demos`: demonstrations of a task as a Minari dataset, to be cloned and post-trained from.
+"""`gipo-demos`: demonstrations of a task as a Minari dataset, or a log with images, to be cloned and post-trained from.
 
 A script acts in simulation until enough of its episodes have succeeded; what was really done, noise included, is what
 is recorded. MetaWorld's tasks have scripted policies of their own, LIBERO's a script that picks one thing up and places
@@ -27,6 +27,7 @@ PATIENCE = 20  # attempts in a row without a success after which a script counts
 EXAMPLES = f"""examples:
   gipo-demos --task reach-v3 --out demonstrations
   gipo-demos --task assembly-v3 --episodes 50 --noise 0.3 --processes 2 --out demonstrations
+  gipo-demos --task camera:button-press-topdown-v3 --out demonstrations     a log with what a camera saw
   gipo-demos --task libero_90/69 --out demonstrations
   gipo-demos --task libero_90/69 --file demo.hdf5 --out demonstrations      LIBERO's own recordings, observed anew
   gipo-demos --task Pendulum-v1 --script my_scripts.swing_up --out demonstrations

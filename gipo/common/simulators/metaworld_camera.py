@@ -6,8 +6,9 @@ sky or smoothed edges, which is a picture in 10 ms of one core where there is no
 
 import atexit
 import importlib
-import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,9 @@ class Camera:
         model.cam_pos[model.camera(name).id] += shift[0] * across + shift[1] * up
         model.vis.quality.offsamples = 0
         self._gl = _context(size)
-        self._gl.make_current()
-        self._drawn = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawn)
+        with _current(self._gl):
+            self._drawn = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._drawn)
         self._scene, self._options = mujoco.MjvScene(model, OBJECTS), mujoco.MjvOption()
         for flag in PLAIN:
             self._scene.flags[getattr(mujoco.mjtRndFlag, flag)] = False
@@ -80,10 +81,10 @@ class Camera:
     def picture(self, model: Any, data: Any) -> np.ndarray:
         """Draw a simulator as it is now, [size, size, 3] uint8."""
         mujoco, every = self._mujoco, self._mujoco.mjtCatBit.mjCAT_ALL
-        self._gl.make_current()  # another camera may have drawn, or another thread
         mujoco.mjv_updateScene(model, data, self._options, None, self._view, every, self._scene)
-        mujoco.mjr_render(self._frame, self._scene, self._drawn)
-        mujoco.mjr_readPixels(self._pixels, None, self._frame, self._drawn)
+        with _current(self._gl):
+            mujoco.mjr_render(self._frame, self._scene, self._drawn)
+            mujoco.mjr_readPixels(self._pixels, None, self._frame, self._drawn)
         upright = self._pixels[:, ::-1] if self._turned else self._pixels[::-1]  # OpenGL's first row is the lowest
         return tinted(upright, self._gap)
 
@@ -103,19 +104,29 @@ def refuse_no_graphics() -> None:
 
 
 def _context(size: int) -> Any:
-    """What draws off screen: EGL, unless `MUJOCO_GL` says osmesa."""
-    kind = os.environ.get("MUJOCO_GL", "egl")
-    kind = kind if kind in ("egl", "osmesa") else "egl"
+    """What draws off screen, by EGL."""
     try:
-        return importlib.import_module(f"mujoco.{kind}").GLContext(size, size)
+        return importlib.import_module("mujoco.egl").GLContext(size, size)
     except Exception as error:  # PyOpenGL raises whatever it stumbles over where a library is missing
         raise UserError(
-            f"MetaWorld's cameras draw with OpenGL ({kind}), which this system does not have ({described(error)}): "
+            f"MetaWorld's cameras draw with OpenGL (EGL), which this system does not have ({described(error)}): "
             f"apt-get install {PACKAGES}, or take the task without {PREFIX}, which needs no picture"
         ) from error
 
 
+@contextmanager
+def _current(gl: Any) -> Iterator[None]:
+    """Draw with a context here, and leave it to whatever thread comes next."""
+    from mujoco.egl import EGL, EGL_DISPLAY
+
+    gl.make_current()
+    try:
+        yield
+    finally:
+        EGL.eglMakeCurrent(EGL_DISPLAY, EGL.EGL_NO_SURFACE, EGL.EGL_NO_SURFACE, EGL.EGL_NO_CONTEXT)
+
+
 def _free(gl: Any, drawn: Any) -> None:
-    gl.make_current()  # or what another camera draws with is freed
-    drawn.free()
+    with _current(gl):
+        drawn.free()
     gl.free()
