@@ -113,7 +113,7 @@ def test_a_system_without_opengl_is_told_in_one_line(monkeypatch: pytest.MonkeyP
         raise AttributeError("'NoneType' object has no attribute 'eglQueryString'")
 
     monkeypatch.setattr(metaworld_camera.importlib, "import_module", missing)
-    with pytest.raises(UserError, match=r"draw with OpenGL \(egl\), which this system does not have .*apt-get") as told:
+    with pytest.raises(UserError, match=r"draw with OpenGL \(EGL\), which this system does not have .*apt-get") as told:
         metaworld_camera.refuse_no_graphics()
     assert "\n" not in str(told.value)
 
