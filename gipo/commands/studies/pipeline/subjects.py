@@ -80,8 +80,12 @@ def seen(task: str) -> Subject:
             "--robot", "robots.drivers.sim_camera:robot", "--camera", VIEWED, "--instruction", instruction_of(task),
             "--steps", "150", "--engage", "0",
         ),
-        # Few updates: a network that sees soon knows each of so few pictures by heart.
-        post=("--data.iterations=10", "--data.rounds=24", "--data.batch=128", "--model.critic_warmup=5"),
+        # The critic first learns what this robot's returns are. Then few and small updates, for a network that sees
+        # soon knows each of so few pictures by heart.
+        post=(
+            "--data.iterations=20", "--model.critic_warmup=15", "--data.rounds=24", "--data.batch=128",
+            "--model.value_lr=1e-3", "--model.policy_lr=1e-4",
+        ),
     )  # fmt: skip
 
 
