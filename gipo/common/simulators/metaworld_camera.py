@@ -1,7 +1,7 @@
 """MetaWorld seen by one of its cameras, drawn without a screen: what training and the simulated robot share.
 
 MuJoCo is imported with the first camera. Nothing is shaded that costs much and shows little: no shadows, reflections,
-sky or smoothed edges, which is a picture in 10 ms of one core where there is no GPU.
+sky or smoothed edges, which is a picture in 8 ms of one core where there is no GPU.
 """
 
 import atexit
