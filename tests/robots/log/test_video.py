@@ -53,7 +53,8 @@ def test_no_encoder_goes_before_the_control_loop(codec: str) -> None:
     writer = VideoWriter(codec)
     for number in range(3):
         writer.frame(Image("front", number, number, scene(number)))
-    assert {os.sched_getscheduler(thread) for thread in threads()} == {os.SCHED_OTHER}
+    # Mesa's threads, of a simulator that drew in this process, are SCHED_BATCH, which goes before nothing either.
+    assert {os.sched_getscheduler(thread) for thread in threads()} <= {os.SCHED_OTHER, os.SCHED_BATCH}
     writer.close()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.acting import Decision
+from deploy.runtime.layout import Vision
 from robots.base import Observation
 from robots.people.operator import Operator, Said
 from tests.robots.fakes import FakePolicy
@@ -72,7 +73,7 @@ class ChunkedPolicy(HelpedPolicy):
 
     def __init__(self, size: int = 3):
         super().__init__(size)
-        vision = SimpleNamespace(image=(3, 2, 2), chunk=4)
+        vision = Vision(image=(3, 2, 2), instruction_bytes=8, chunk=4)
         self.manifest = SimpleNamespace(policy_version=7, vision=vision, observation_size=5)
 
     def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
