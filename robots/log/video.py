@@ -61,6 +61,7 @@ class VideoWriter:
         av, shape = _av(), image.pixels.shape  # type: ignore[union-attr]
         episode, before, count = self._last.get(image.camera, (image.episode, (), 0))
         if before != shape:
+            self._end(image.camera)
             self._encoders[image.camera], count = _encoder(self.codec, shape), 0
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image.pixels), format="rgb24")
         frame.pts = count
@@ -74,9 +75,13 @@ class VideoWriter:
 
     def close(self) -> None:
         """End the encoders."""
-        for encoder in self._encoders.values():
-            encoder.encode(None)
-        self._encoders = {}
+        for camera in list(self._encoders):
+            self._end(camera)
+
+    def _end(self, camera: str) -> None:
+        """End the encoder of a camera, if it has one: SVT-AV1 is not to be dropped in the midst of a film."""
+        if camera in self._encoders:
+            self._encoders.pop(camera).encode(None)
 
 
 def decode_block(data: bytes, codec: str) -> np.ndarray:
