@@ -35,9 +35,8 @@ def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], descript
     writer = LogWriter(path, Session(_spec(task, made[0]).to_json(), {}, settings))
     for number, each in enumerate(made):
         _episode(writer, number, each)
-        while (
-            writer.error is None and writer.waiting
-        ):  # it drops what it cannot write in time, and nobody is in a hurry
+        # It drops what it cannot write in time, and nobody is in a hurry.
+        while writer.error is None and writer.waiting:
             time.sleep(WAIT_SECONDS)
     if (dropped := writer.close().dropped) > 0:
         raise UserError(f"{path} lacks {dropped} rows that could not be written in time; make it again")
