@@ -45,7 +45,7 @@ def kill(process: Process, folder: Path, chance: random.Random, in_a_save: bool)
     assert_loadable(folder)
 
 
-KILLS = pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
+KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.campaign)])
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.campaign)])

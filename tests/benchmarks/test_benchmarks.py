@@ -73,6 +73,7 @@ def test_vla_size_counts_what_learns_and_what_does_not(tmp_path):
     assert figures["update_s"] > 0
 
 
+@pytest.mark.campaign  # which starts LIBERO twice
 def test_libero_collect_reports_its_ratios():
     figures = libero.run(turns=1, num_envs=1, steps=2)
     for name in ("ratio", "ratio_to_shipped", "collect_steps_per_s", "bare_steps_per_s", "as_shipped_steps_per_s"):
