@@ -15,7 +15,11 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_a_run_counts_once() -> None:
-    refuse_uneven(ROWS, "age", "objective")
+    others = [{**row, "seed": row["seed"] + row["age"]} for row in ROWS]  # other seeds in each cell are as good
+    for rows in (ROWS, others):
+        refuse_uneven(rows, "age", "objective")
+        with pytest.raises(UserError, match="is there 2 times"):
+            refuse_uneven([*rows, rows[-1]], "age", "objective")
     with pytest.raises(UserError, match=r"^--runs: age 1, objective A, seed 3 is there 2 times; each run counts once$"):
         refuse_uneven([*ROWS, ROWS[0]], "age", "objective")
 
@@ -25,10 +29,6 @@ def test_cells_hold_as_many_runs_as_the_others() -> None:
         refuse_uneven(ROWS[:-1], "age", "objective")
     with pytest.raises(UserError, match=r"^--runs: 0 runs of age 16, objective B, where others have 2"):
         refuse_uneven(ROWS[:-2], "age", "objective")
-
-
-def test_other_seeds_are_other_runs() -> None:
-    refuse_uneven([{**row, "seed": row["seed"] + row["age"]} for row in ROWS], "age", "objective")
 
 
 @pytest.mark.parametrize(
