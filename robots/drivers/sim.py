@@ -23,7 +23,7 @@ from gipo.common.simulators.metaworld import (
     trust_rotations,
 )
 from robots.base import Observation
-from robots.settings.annotations import arguments
+from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
 
 REACH = 10.0  # metres, and more than any quaternion or gripper says: a reading beyond it is a fault
@@ -85,12 +85,9 @@ def robot(
         acceleration: largest change of that a second; None for no limit.
         gap: fields of RealityGap.
     """
-    known = {field.name for field in fields(RealityGap)}
-    if unknown := sorted(set(gap) - known):
-        raise UserError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
     return SimRobot(
         manifest.task if task is None else task,
-        RealityGap(**arguments(RealityGap, gap, "--set ")),
+        chosen(RealityGap, gap, "the simulated arm"),
         speed == 1,
         make_spec(rate, acceleration).named_as(manifest),
     )

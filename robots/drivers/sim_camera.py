@@ -3,7 +3,7 @@
 It is the arm of `robots.drivers.sim`, but measures its hand and gripper alone; all else a camera shows.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
@@ -12,7 +12,7 @@ from gipo.common.simulators.metaworld_camera import CAMERA, PREFIX, SIZE, STATE,
 from gipo.common.simulators.toy import VisualGap
 from robots.base import Observation
 from robots.drivers.sim import RealityGap, SimRobot, make_spec
-from robots.settings.annotations import arguments
+from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
 
 
@@ -63,10 +63,7 @@ def robot(
     """
     if manifest.vision is None:
         raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
-    known = {field.name for field in fields(SeenGap)}
-    if unknown := sorted(set(gap) - known):
-        raise UserError(f"the simulated arm has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    found = SeenGap(**arguments(SeenGap, gap, "--set "))
+    found = chosen(SeenGap, gap, "the simulated arm")
     view = View(camera, manifest.vision.image[1], manifest.vision.chunk if every is None else every)
     name = manifest.task if task is None else task
     return SeeingSimRobot(name.removeprefix(PREFIX), view, found, speed == 1, make_seeing_spec().named_as(manifest))

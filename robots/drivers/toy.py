@@ -14,7 +14,7 @@ from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.simulators.toy import CAMERA, VisualGap, pictures
 from robots.base import Observation
-from robots.settings.annotations import arguments
+from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
 
 STEPS, TOLERANCE = 4, 0.25  # of a success, as in `toy_vla.yaml`
@@ -53,10 +53,7 @@ def robot(manifest: Manifest, **gap: Any) -> "ToyRobot":
     """
     if manifest.vision is None:
         raise UserError("the toy robot is for policies that see; the policy takes no image")
-    known = {field.name for field in fields(ToyGap)}
-    if unknown := sorted(set(gap) - known):
-        raise UserError(f"the toy robot has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    found = ToyGap(**arguments(ToyGap, gap, "--set "))
+    found = chosen(ToyGap, gap, "the toy robot")
     return ToyRobot(make_spec(manifest), manifest.vision.image[1], found, manifest.vision.cameras or (CAMERA,))
 
 

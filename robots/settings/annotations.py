@@ -21,6 +21,7 @@ from robots.settings.scalars import SCALARS, describe, is_class
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _UNKNOWN = (Any, object, inspect.Parameter.empty)
 _SEQUENCES = (list, tuple, set, frozenset, Sequence, Iterable)
+Chosen = TypeVar("Chosen")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # as JSON has it: 012 is a name, not twelve
 
 
@@ -53,6 +54,18 @@ def arguments(
     except TypeError as error:
         raise UserError(f"{_name(make)}: {error}; {options}") from error
     return found
+
+
+def chosen(kind: type[Chosen], given: Mapping[str, Any], whose: str) -> Chosen:
+    """The options that a person set by `--set`, as their class, for `whose` robot, such as `the toy robot`.
+
+    Raises:
+        UserError: naming the options that there are, or as `arguments`.
+    """
+    known = parameters(kind)
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"{whose} has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return kind(**arguments(kind, given, "--set "))
 
 
 def parameters(make: Any) -> Mapping[str, inspect.Parameter]:
