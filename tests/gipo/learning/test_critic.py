@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gipo.common.errors import UserError
@@ -18,7 +17,7 @@ from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy, build
 from gipo.vla.policies import VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks
 from tests.gipo.vla.builders import SPACES, observations
-from tests.gipo.vla.test_policies import OfChunks, batch
+from tests.gipo.vla.test_policies import OfChunks, batch, learn
 
 G, H = 5, 3
 
@@ -86,12 +85,7 @@ def learned(privileged: Tensor | None, **options: int) -> GIPOModule:
         policy=lambda _: seeing(0 if privileged is None else G), objective=GIPO(), normalise_advantages=False,
         policy_lr=0.1, value_lr=0.1, optimizer=lambda parameters: torch.optim.SGD(parameters), **options,
     )  # fmt: skip
-    trainer = Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=OfChunks([data]))
-    return module
+    return learn(module, data)
 
 
 @pytest.mark.parametrize("options", [{}, {"reuse": 2, "actor_every": 2}, {"micro_batch": 3}])

@@ -135,6 +135,16 @@ class OfChunks(Batches):
     spaces = SPACES  # type: ignore[assignment]
 
 
+def learn(module: GIPOModule, data: TensorDict) -> GIPOModule:
+    """The module after one iteration on batches of chunks."""
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=OfChunks([data]))
+    return module
+
+
 def test_an_update_has_one_ratio_a_token_and_one_advantage_a_chunk_step() -> None:
     data = batch(tokens())
     module = GIPOModule(
@@ -142,11 +152,7 @@ def test_an_update_has_one_ratio_a_token_and_one_advantage_a_chunk_step() -> Non
         policy_lr=0.1, value_lr=0.1, max_grad_norm=1e9,
         optimizer=lambda parameters: torch.optim.SGD(parameters),
     )  # fmt: skip
-    trainer = Trainer(
-        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=OfChunks([data]))
+    learn(module, data)
     # By hand, with a loop over tokens: L = −mean sg(w)·ρ·A, w = exp(−½(x/σ)²); the critic's mean over executed steps.
     hand, one = tokens(), data[0]
     params, losses, errors = hand.params(one["observation"]), [], []
@@ -160,7 +166,7 @@ def test_an_update_has_one_ratio_a_token_and_one_advantage_a_chunk_step() -> Non
     (torch.stack(losses).mean() + 0.5 * torch.stack(errors).mean()).backward()
     for (name, moved), still in zip(module.policy.named_parameters(), hand.parameters(), strict=True):
         torch.testing.assert_close(moved, still - 0.1 * still.grad, atol=1e-6, rtol=1e-4, msg=name)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: float(value) for name, value in module.trainer.callback_metrics.items()}
     assert metrics["staleness/masked"] == D * int((~one["executed"]).sum())
     assert metrics["loss/policy"] == pytest.approx(float(torch.stack(losses).detach().mean()), abs=1e-6)
     assert metrics["loss/value"] == pytest.approx(float(torch.stack(errors).detach().mean()), abs=1e-6)
