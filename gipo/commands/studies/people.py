@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.loop import COMPARISON, LOGGED
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
@@ -90,7 +90,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
         deployed = list(in_order(prepared))
         learned = [pool.submit(counted, learn, seed, way, ways[way]) for seed, way in plan]
-        return [*deployed, *in_order(learned)]
+        return [*deployed, *all_made(learned)]
 
 
 def ways_to_learn(coefs: Sequence[float]) -> dict[str, tuple[bool, list[str]]]:

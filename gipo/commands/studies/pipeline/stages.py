@@ -93,6 +93,9 @@ class Stages:
 
         def drive(lock: int) -> None:
             count = min(self.beside, episodes)
+            if count == 1:  # in no pool: its failure would end what else the study runs
+                share(0, episodes, lock)
+                return
             starts = [episodes * index // count for index in range(count + 1)]
             with side_by_side(self.commands, count) as pool:
                 list(in_order([pool.submit(share, *ends, lock) for ends in pairwise(starts)]))

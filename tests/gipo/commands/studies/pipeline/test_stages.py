@@ -124,6 +124,13 @@ def test_no_stage_begins_once_the_study_has_ended(tmp_path: Path) -> None:
     assert not (tmp_path / "p" / "a.done.json").exists()
 
 
+def test_a_robot_that_fails_ends_no_other_command_of_the_study(tmp_path: Path) -> None:
+    stages = Stages({})
+    for name in ("one", "other"):
+        with pytest.raises(UserError, match=r"(?s)`gipo-robot run .* ended with exit code 2; .*none\.onnx"):
+            stages.drive(tmp_path / "none.onnx", tmp_path / name, 2, 0)
+
+
 def test_the_robot_gets_the_gap(calls: Calls, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 0 judged episodes of 3; the robot was stopped"):
         Stages({"action_gain": 0.5, "delay": 2}).drive(tmp_path / "a.onnx", tmp_path / "l", 3, 77)
