@@ -25,6 +25,7 @@ from gipo.vla.policies import VLAGaussianPolicy
 from gipo.vla.tiny import TinyVLANetworks
 from robots.cli import main as robot
 from robots.decider import Decider
+from robots.drivers import toy
 from robots.log import LogWriter, read_log
 from robots.review.audit import audit
 from robots.session.options import Options
@@ -116,6 +117,17 @@ def test_a_manifest_of_before_names_no_camera(seeing: Seeing) -> None:
 def test_other_cameras_than_the_policy_names_are_refused(camera: str | tuple[str, ...], seeing: Seeing) -> None:
     with pytest.raises(UserError, match="sees the cameras front, side, in this order, and is to be given"):
         Decider(OnnxPolicy.load(seeing.artifact), Options(instruction=INSTRUCTION, camera=camera))
+
+
+def test_the_toy_robot_says_which_cameras_it_has(seeing: Seeing) -> None:
+    manifest = OnnxPolicy.load(seeing.artifact).manifest
+    assert manifest.vision is not None
+    assert set(toy.robot(manifest, light=0.5)._cameras) == set(CAMERAS)
+    wrist = replace(manifest, vision=replace(manifest.vision, cameras=("front", "wrist")))
+    with pytest.raises(UserError, match=r"has the cameras front, side; the policy sees by front, wrist"):
+        toy.robot(wrist)
+    with pytest.raises(UserError, match=r"^the toy robot has no option 'dark'; there are .*light"):
+        toy.robot(manifest, dark=1)
 
 
 def test_a_policy_of_one_camera_takes_one() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.simulators.toy import CAMERA, VisualGap, pictures
+from gipo.common.simulators.toy import CAMERA, CAMERAS, VisualGap, pictures
 from robots.base import Observation
 from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
@@ -53,8 +53,10 @@ def robot(manifest: Manifest, **gap: Any) -> "ToyRobot":
     """
     if manifest.vision is None:
         raise UserError("the toy robot is for policies that see; the policy takes no image")
-    found = chosen(ToyGap, gap, "the toy robot")
-    return ToyRobot(make_spec(manifest), manifest.vision.image[1], found, manifest.vision.cameras or (CAMERA,))
+    cameras = manifest.vision.cameras or (CAMERA,)
+    if len(cameras) > 1 and cameras != CAMERAS:
+        raise UserError(f"the toy robot has the cameras {', '.join(CAMERAS)}; the policy sees by {', '.join(cameras)}")
+    return ToyRobot(make_spec(manifest), manifest.vision.image[1], chosen(ToyGap, gap, "the toy robot"), cameras)
 
 
 def make_spec(manifest: Manifest) -> RobotSpec:
