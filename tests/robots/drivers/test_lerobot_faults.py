@@ -81,14 +81,21 @@ def test_what_is_in_one_answer_and_gone_in_the_next_is_none() -> None:
     for status in (1, 0, 4, 1, 32):
         bus.read(a=status)
         watch.check()
+    bus.read(a=32)  # and once more
+    with pytest.raises(UserError, match="reports overload,"):
+        watch.check()
 
 
 def test_an_answer_that_did_not_come_says_nothing() -> None:
     bus = Bus(FEETECH)
     watch = FaultWatch(device(bus))
-    bus.packet_handler.result = -6
+    came, bus.packet_handler.result = bus.packet_handler.result, -6
     bus.read(3, a=255)
     watch.check()
+    bus.packet_handler.result = came
+    bus.read(2, a=4)
+    with pytest.raises(UserError, match="reports overheat,"):
+        watch.check()
 
 
 @pytest.mark.parametrize(("table", "errors"), [(FEETECH, 64 + 16), (DYNAMIXEL, 127), (OTHER, 255)])
