@@ -4,6 +4,7 @@ import importlib.util
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ class Entry:
 
     def words(self, frames: int, every: int) -> list[str]:
         """What makes two runs of another's the same."""
-        return [self.entrant, self.task, str(self.seed), str(frames), str(every)]
+        offered = RIVALS[THEIRS[self.entrant]].distribution
+        return [self.entrant, self.task, str(self.seed), str(frames), str(every), f"{offered} {version(offered)}"]
 
     def options(self, frames: int, every: int, more: Sequence[str]) -> list[str]:
         """Options of `gipo fit` for a run of ours."""

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
+from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
@@ -37,6 +38,7 @@ class Forks:
         self._lock = threading.Lock()
         self._running: set[ForkServerProcess] = set()
         self._ended = False
+        self._version = OneVersion()
 
     def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
         """Call a function in a process of its own; what it says goes to a file beside `folder`, which is its work's.
@@ -68,10 +70,12 @@ class Forks:
             of: what made that which the run starts from; of another it is another run.
 
         Raises:
+            OtherVersion: when it differs from another of these runs in what no option says.
             UserError: when it fails, or the folder is of a run with other options; or the study has ended.
         """
         if not is_done(folder, FIT, [*options, *of]):
             self.run(folder, _fit, folder, options, of)
+        self._version.add(folder, options)
 
     def end(self, patience: float = 0.0) -> None:
         """End the runs, and let none begin.

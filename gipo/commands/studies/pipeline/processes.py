@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.ready import MODULES, Ready
+from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
 
 TAIL = 15  # lines of a failed command that are repeated
@@ -154,14 +155,15 @@ def all_made(futures: Sequence["Future[Result]"]) -> list[Result]:
     """The results of runs that do not depend on each other, in order; one that fails does not keep others from theirs.
 
     Raises:
+        OtherVersion: at once, as no further run would go with those that are there.
         UserError: the first failure, when all others are made; the third at once where nothing was made before it, as
             what was given to all is wrong then.
     """
     made, failed = 0, list[UserError]()
     for one in as_completed(futures):
         error = one.exception()
-        if not isinstance(error, UserError):
-            one.result()  # any other error is no run's
+        if isinstance(error, OtherVersion) or not isinstance(error, UserError):
+            one.result()  # such an error is not one run's
             made += 1
             continue
         failed.append(error)

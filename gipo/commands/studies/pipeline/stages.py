@@ -10,6 +10,7 @@ from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.subjects import SAWYER, Subject
+from gipo.commands.studies.pipeline.versions import OneVersion
 from robots.log import files_below
 
 # Periods, 50 s: a simulated robot waits for a machine that is busy with much else, and nobody is harmed meanwhile.
@@ -32,6 +33,7 @@ class Stages:
         beside: robots side by side, each with its share of a stage's episodes, in a process of its own.
         bars: let commands show their progress on the terminal; all else they say is in a file of the stage's folder.
         commands: that run.
+        version: of `gipo fit`, which is one for all its runs.
     """
 
     gap: Mapping[str, float]
@@ -40,6 +42,7 @@ class Stages:
     beside: int = 1
     bars: bool = False
     commands: Commands = field(default_factory=Commands)
+    version: OneVersion = field(default_factory=OneVersion)
 
     def train(self, folder: Path, seed: int, frames: int, options: Sequence[str] = ()) -> Path:
         """A policy trained in simulation; the folder of its checkpoints, of which every saved version is kept."""
@@ -132,6 +135,7 @@ class Stages:
             self.commands.run("gipo", args, folder / "fit.txt", lock, self.bars)
 
         once(folder, "fit", options, fit, fresh=True, keep=last)
+        self.version.add(folder, options)
         return folder / "checkpoints"
 
     def is_fitted(self, folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """A stage is run once, goes on where it was interrupted, and touches nothing that it did not make."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,16 @@ import pytest
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.common.errors import UserError
+from tests.in_process import Calls, written_down
 
 OPTIONS = ["--data.total_frames=9"]
-Calls = list[list[str]]
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What would have been run."""
     found: Calls = []
-
-    def record(_: Commands, command: str, args: Sequence[str], output: Path, lock: int, bars: bool) -> None:
-        found.append([command, *args])
-
-    monkeypatch.setattr(Commands, "run", record)
+    monkeypatch.setattr(Commands, "run", written_down(found))
     return found
 
 
@@ -38,21 +33,21 @@ def test_a_fit_is_run_once(tmp_path: Path, calls: Calls) -> None:
     assert not Stages({}).is_fitted(folder)
     for _ in range(2):
         assert Stages({}).fit(folder, OPTIONS) == folder / "checkpoints"
-    assert calls == [["gipo", "fit", *OPTIONS, f"--trainer.default_root_dir={folder}"]]
+    assert calls == [("gipo", ["fit", *OPTIONS, f"--trainer.default_root_dir={folder}"])]
     assert Stages({}).is_fitted(folder)
 
 
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path, calls: Calls) -> None:
     interrupted(tmp_path, saved=True)
     Stages({}).fit(tmp_path, OPTIONS)
-    assert calls[0][2:5] == ["--config", f"{tmp_path}/config.yaml", f"--ckpt_path={tmp_path}/checkpoints/last.ckpt"]
+    assert calls[0][1][1:4] == ["--config", f"{tmp_path}/config.yaml", f"--ckpt_path={tmp_path}/checkpoints/last.ckpt"]
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
 def test_a_fit_that_had_saved_nothing_to_resume_from_begins_again(tmp_path: Path, calls: Calls) -> None:
     interrupted(tmp_path, saved=False)
     Stages({}).fit(tmp_path, OPTIONS)
-    assert calls[0][2:-1] == OPTIONS
+    assert calls[0][1][1:-1] == OPTIONS
     assert not (tmp_path / "checkpoints").exists()  # `gipo fit` would refuse a folder that holds one
 
 

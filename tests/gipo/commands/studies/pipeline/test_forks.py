@@ -57,8 +57,13 @@ def test_a_run_computes_on_one_thread_unless_the_environment_says_how_many(monke
 
 def test_a_fit_of_what_was_made_otherwise_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[list[str]] = []
-    monkeypatch.setattr("gipo.cli.main", made.append)
     runs, folder, options = InThisProcess(), tmp_path / "run", ["--model.init_from=clone.ckpt"]
+
+    def fit(args: list[str]) -> None:
+        made.append(args)
+        (folder / "config.yaml").write_text("{}")
+
+    monkeypatch.setattr("gipo.cli.main", fit)
     for _ in range(2):
         runs.fit(folder, options, ["--data.iterations=30"])
     assert made == [["fit", *options, f"--trainer.default_root_dir={folder}"]]

@@ -12,16 +12,15 @@ from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.pipeline.subjects import TOY, parse_gap
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
+from tests.in_process import Calls, written_down
 from tests.offline import Robot
-
-Calls = list[tuple[str, list[str]]]
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What was run, of commands that do nothing."""
     found: Calls = []
-    monkeypatch.setattr(Commands, "run", lambda _, command, args, *rest: found.append((command, list(args))))
+    monkeypatch.setattr(Commands, "run", written_down(found))
     return found
 
 
@@ -44,7 +43,7 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
         with pytest.raises(KeyboardInterrupt):
             Stages({}).train(tmp_path / "t", 1, 1000)
     calls: Calls = []
-    monkeypatch.setattr(Commands, "run", lambda _, command, args, *rest: calls.append((command, list(args))))
+    monkeypatch.setattr(Commands, "run", written_down(calls))
     with pytest.raises(UserError, match="other options"):
         Stages({}).train(tmp_path / "t", 1, 2000)
     assert Stages({}).train(tmp_path / "t", 1, 1000) == tmp_path / "t" / "checkpoints"
