@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gipo.commands.studies.options import objective_flags
-from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.common.errors import UserError
@@ -95,9 +95,13 @@ class Makers:
         )  # fmt: skip
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
 
+    def is_cloned(self, cell: Cell) -> bool:
+        """Whether the clone that a cell starts from has come to its end."""
+        return is_done(self.options.out / cell.clone, FIT)
+
     def is_made(self, cell: Cell) -> bool:
         """Whether the run of a cell has come to its end."""
-        return is_done(self.options.out / cell.folder, "fit")
+        return is_done(self.options.out / cell.folder, FIT)
 
     def row(self, cell: Cell) -> Row:
         """What the finished run of a cell comes to, beside its clone."""

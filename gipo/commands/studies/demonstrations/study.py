@@ -1,6 +1,7 @@
 """What is run in which order, and the files that tell of it."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -19,8 +20,9 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
-from gipo.commands.studies.pipeline.processes import all_made, side_by_side
+from gipo.commands.studies.pipeline.processes import made, side_by_side
 from gipo.commands.studies.run_tables import made_or_read
+from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import number
 
@@ -71,7 +73,11 @@ def write(rows: Sequence[Row], out: Path) -> str:
 
 
 def run_all(options: argparse.Namespace) -> list[Row]:
-    """Make what is not made, all tasks of one seed before the next; a row for every run."""
+    """Make what is not made, all tasks of one seed before the next; a row for every run.
+
+    Raises:
+        UserError: when runs failed, after all others are made, and the tables of tasks that lack none are written.
+    """
     refuse_twice(options, "tasks", "seeds", "objectives", "buffers")
     refuse_unknown(options.objectives)
     refuse_settled(options, "clone", CLONED)
@@ -81,21 +87,33 @@ def run_all(options: argparse.Namespace) -> list[Row]:
         Cell(task, seed, buffer, objective)
         for seed, task, buffer, objective in product(options.seeds, options.tasks, options.buffers, options.objectives)
     ]
-    made = {cell for cell in plan if makers.is_made(cell)}
-    rows: list[Row] = []
-    bar = tqdm(total=len(plan), initial=len(made), desc="post-training", unit="run", smoothing=0)
+    before = {cell for cell in plan if makers.is_made(cell)}
+    rows, failed = list[Row](), list[UserError]()
+    bar = tqdm(total=len(plan), initial=len(before), desc="post-training", unit="run", smoothing=0)
     with bar, side_by_side(makers, options.processes) as pool:
 
         def post_trained(cell: Cell) -> Row:
             makers.post_train(cell)
-            if cell not in made:
+            if cell not in before:
                 bar.update()
             return makers.row(cell)
 
         for seed in options.seeds:
             cells = [cell for cell in plan if cell.seed == seed]
             clones = list({cell.clone: cell for cell in cells}.values())
-            all_made([pool.submit(makers.clone, cell) for cell in clones])
-            rows += all_made([pool.submit(post_trained, cell) for cell in cells])
-            write(rows, options.out)
+            _, uncloned = made([pool.submit(makers.clone, cell) for cell in clones])
+            cloned = [cell for cell in cells if makers.is_cloned(cell)]
+            found, unmade = made([pool.submit(post_trained, cell) for cell in cloned])
+            rows += found
+            failed += [*uncloned, *unmade]
+            if rows:
+                write(whole_tasks(rows), options.out)
+    if failed:
+        raise UserError(f"{len(failed)} runs failed, the tables are of tasks that lack none; the first: {failed[0]}")
     return rows
+
+
+def whole_tasks(rows: Sequence[Row]) -> list[Row]:
+    """The rows of those tasks that have as many as any."""
+    count = Counter(row["task"] for row in rows)
+    return [row for row in rows if count[row["task"]] == max(count.values())]

@@ -155,24 +155,32 @@ def all_made(futures: Sequence["Future[Result]"]) -> list[Result]:
     """The results of runs that do not depend on each other, in order; one that fails does not keep others from theirs.
 
     Raises:
-        OtherVersion: at once, as no further run would go with those that are there.
-        UserError: the first failure, when all others are made; the third at once where nothing was made before it, as
-            what was given to all is wrong then.
+        UserError: the first failure, when all others are made; or as `made` does.
     """
-    made, failed = 0, list[UserError]()
+    results, failed = made(futures)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made; the first: {failed[0]}")
+    return results
+
+
+def made(futures: Sequence["Future[Result]"]) -> tuple[list[Result], list[UserError]]:
+    """The results of those runs that are made, in order, and why the others failed.
+
+    Raises:
+        OtherVersion: at once, as no further run would go with those that are there.
+        UserError: the third failure, at once, where nothing was made before it: what was given to all is wrong then.
+    """
+    results, failed = dict[Future[Result], Result](), list[UserError]()
     for one in as_completed(futures):
         error = one.exception()
         if isinstance(error, OtherVersion) or not isinstance(error, UserError):
-            one.result()  # such an error is not one run's
-            made += 1
+            results[one] = one.result()  # which raises what is not one run's
             continue
         failed.append(error)
-        if not made and len(failed) == GIVEN_UP:
+        if not results and len(failed) == GIVEN_UP:
             raise error
         tqdm.write(f"gipo: a run failed, the others go on: {error}", file=sys.stderr)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made; the first: {failed[0]}")
-    return [one.result() for one in futures]
+    return [results[one] for one in futures if one in results], failed
 
 
 def _environment(bars: bool) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From demonstrations: gains by hand, what the report claims, and that a study goes on where it was stopped."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.demonstrations import report, study
 from gipo.commands.studies.demonstrations.runs import Cell, Makers
+from gipo.commands.studies.pipeline.forks import Forks
+from gipo.common.errors import UserError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -105,6 +108,30 @@ def test_every_run_starts_from_the_clone_of_its_task_and_seed(tmp_path: Path, mo
     # of another clone, or of another's demonstrations, it is another run
     assert {"--episodes=10", "--noise=0.2", "--seed=64"} <= set(showing)
     assert set(clones) == {*cloning, *showing}
+
+
+def test_a_clone_that_cannot_be_made_keeps_no_other_from_being_post_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fit(self: Forks, folder: Path, options: list[str], of: Sequence[str] = ()) -> None:
+        if folder.parent == tmp_path / "push-v3" / "seed-1":
+            raise UserError("nothing was shown")
+        folder.mkdir(parents=True)
+        (folder / "fit.done.json").touch()
+        (folder / "curves.csv").write_text("val/success,val/success_last,val/return\n.5,.5,1\n")
+
+    monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Forks.fit", fit)
+    monkeypatch.setattr("gipo.commands.studies.pipeline.processes.Commands.run", lambda self, *run: None)
+    with pytest.raises(SystemExit):
+        main(["demonstrations", "--out", str(tmp_path), "--tasks", "push-v3", "reach-v3", "--seeds", "1", "2",
+              "--buffers", "2"])  # fmt: skip
+    assert (
+        "1 runs failed, the tables are of tasks that lack none; the first: nothing was shown" in capsys.readouterr().err
+    )
+    with open(tmp_path / "runs.csv") as file:
+        found = [(row["task"], row["seed"], row["objective"]) for row in csv.DictReader(file)]
+    assert found == [("reach-v3", seed, name) for seed in "12" for name in ("GIPO", "PPOClip", "SAPO")]
+    assert (tmp_path / "push-v3" / "seed-2" / "buffer-2-SAPO" / "curves.csv").exists()  # made, if not in a table
 
 
 @pytest.mark.campaign
