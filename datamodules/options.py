@@ -81,6 +81,8 @@ class CollectorOptions:
         refuse_negative("data.collector.", {"workers": self.workers or 0})
         if self.backend == "ray" and not self.workers:
             raise UserError("data.collector.backend=ray needs actors: set data.collector.workers to at least 1")
+        if self.asynchronous and self.workers == 0:
+            raise UserError("data.collector.asynchronous=true needs workers: set data.collector.workers to at least 1")
 
     def processes(self, learners: int = 1) -> int:
         """How many workers each of so many learners on this machine has; 0 where it collects itself."""

@@ -9,6 +9,7 @@ from datamodules.collect.rollouts import Collection
 from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, EvaluationOptions, RayOptions
+from gipo.common.errors import UserError
 
 TASK, POLICY = simulation("Pendulum-v1"), object()
 SHORT = Shortened(TASK, 9)
@@ -17,11 +18,11 @@ SHORT = Shortened(TASK, 9)
 @pytest.mark.parametrize(
     ("name", "options", "seed", "task"),
     [
-        ("InProcessRollouts", {"workers": 0}, 40, TASK),
+        ("InProcessRollouts", {"workers": 0, "asynchronous": False}, 40, TASK),
         ("WorkerRollouts", {"workers": 2, "asynchronous": False}, 40, TASK),
         ("AsynchronousRollouts", {"workers": 2}, 49, TASK),  # the iteration's
         ("RayRollouts", {"workers": 2, "backend": "ray", "ray": RayOptions(max_staleness=2)}, 40, TASK),
-        ("InProcessRollouts", {"max_steps": 9}, 40, SHORT),
+        ("InProcessRollouts", {"workers": 0, "asynchronous": False, "max_steps": 9}, 40, SHORT),
     ],
 )
 def test_the_options_choose_the_source(
@@ -36,6 +37,12 @@ def test_the_options_choose_the_source(
     what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)  # type: ignore[arg-type]
     given = {"InProcessRollouts": (what,), "WorkerRollouts": (what, collector, evaluation)}
     assert source.rollouts == given.get(name, (what, collector))  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(("backend", "said"), [("ray", "backend=ray needs actors"), ("process", "=true needs workers")])
+def test_nobody_collects_asynchronously_without_workers(backend: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        CollectorOptions(workers=0, asynchronous=True, backend=backend)
 
 
 @pytest.mark.parametrize(
