@@ -35,17 +35,17 @@ class Label:
         discard: whether nothing is to be learned from the episode; None when that is left open.
     """
 
-    def merged(self, later: "Label") -> "Label":
-        """What two labels of an episode say together; `later` wins where both say something."""
-        fields = ("success", "reward", "discard")
-        return replace(later, **{name: getattr(self, name) for name in fields if getattr(later, name) is None})
-
     session: str
     episode: int
     success: bool | None
     reward: float | None
     wall_ns: int
     discard: bool | None = None
+
+    def merged(self, later: "Label") -> "Label":
+        """What two labels of an episode say together; `later` wins where both say something."""
+        fields = ("success", "reward", "discard")
+        return replace(later, **{name: getattr(self, name) for name in fields if getattr(later, name) is None})
 
 
 def labels_path(log: str | os.PathLike[str]) -> Path:
