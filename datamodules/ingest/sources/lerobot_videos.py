@@ -87,7 +87,7 @@ class Videos:
             times += shown
             numbers += range(first, first + len(shown))
         known = np.array(times)
-        nearest = np.abs(known[None] - wanted[:, None]).argmin(1) if times else np.zeros(len(wanted), int)
+        nearest = _nearest(known, wanted) if times else np.zeros(len(wanted), int)
         missing = np.flatnonzero(np.abs(known[nearest] - wanted) > room) if times else np.arange(len(wanted))
         if len(missing):
             raise UserError(f"step {missing[0]}: {place.file} has no frame at {wanted[missing[0]]:.3f} s")
@@ -114,3 +114,16 @@ class Videos:
         if self._dataset.resolve() not in found.resolve().parents:
             raise ValueError(f"a video outside of the dataset: {path}")
         return _Place(found, float(begin), str((row.get("tasks") or [""])[0]))
+
+
+def _nearest(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[T] for each of the times `wanted` [T] the index of the closest of `known` [N ≥ 1], the earlier of two as close.
+
+    Both neighbours in the order of time are compared, and no others: an hour of video has 10⁵ frames.
+    """
+    order = np.argsort(known, kind="stable")
+    ordered = known[order]
+    after = np.searchsorted(ordered, wanted).clip(1, max(1, len(known) - 1))
+    before, after = after - 1, after.clip(max=len(known) - 1)
+    found: np.ndarray = order[np.where(wanted - ordered[before] <= ordered[after] - wanted, before, after)]
+    return found

@@ -1,6 +1,8 @@
 """LeRobot datasets with videos: what a camera saw comes frame by frame, and cloning by images learns from it."""
 
-from collections.abc import Mapping
+import json
+import tracemalloc
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +11,9 @@ import numpy as np
 import pytest
 
 from datamodules.ingest import IngestOptions, Store, ingest
+from datamodules.ingest.pictures import PictureWriter
+from datamodules.ingest.sources import lerobot_videos
+from datamodules.ingest.sources.lerobot_videos import Videos
 from datamodules.replay.decisions import decisions_of
 from datamodules.replay.sight import Sight
 from gipo.checkpoints import load_checkpoint, policy_from
@@ -90,6 +95,30 @@ def test_every_step_has_the_frame_of_its_moment(tmp_path: Path) -> None:
             true = scene(min(number + after, last)).astype(int)
             assert np.abs(found[row] - true).mean() < 6, (key, row)
     assert not [note for note in store.facts.notes if "not read" in note]
+
+
+def test_a_long_episode_takes_no_more_memory_than_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, frames = write_dataset(tmp_path / "set"), 3000
+    videos = Videos(folder, json.loads((folder / "meta" / "info.json").read_text()), CAMERA)
+    # The first frame of a block may be shown before the last one of the block in front of it.
+    times = np.arange(frames) / RATE
+    times[[999, 1000]] = times[[1000, 999]]
+
+    def blocks(path: Path, begin: float, end: float) -> Iterator[tuple[bytes, list[float]]]:
+        for start in range(0, frames, 1000):
+            yield b"", times[start : start + 1000].tolist()
+
+    monkeypatch.setattr(lerobot_videos, "blocks_between", blocks)
+    written = PictureWriter(tmp_path)
+    wanted = np.arange(frames) / RATE + np.random.default_rng(0).uniform(-0.4, 0.4, frames) / RATE
+    tracemalloc.start()
+    found = videos.keep(0, wanted, RATE, written)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    shown = np.arange(frames)
+    shown[[999, 1000]] = [1000, 999]
+    np.testing.assert_array_equal(found, shown)
+    assert most < 100 * 8 * frames
 
 
 def test_two_cameras_are_read_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
