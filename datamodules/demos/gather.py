@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -11,19 +11,23 @@ from typing import Any
 from datamodules.demos.attempts import Attempts
 from datamodules.demos.demonstration import Demonstration
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 
 
 def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, None, None]:
     """Attempt 0, 1, 2, … without end; leaving the iterator ends the processes.
 
     Raises:
-        UserError: of an attempt that failed for another reason than its script; or a process was lost.
+        UserError: of an attempt that could not be made, whatever its script or its task raised; or a process was lost.
     """
     if processes == 1:
-        env, maker = attempts.make()
+        with _told():
+            env, maker = attempts.make()
         try:
             for number in count():
-                yield attempts.run(env, maker, number)
+                with _told():
+                    each = attempts.run(env, maker, number)
+                yield each
         finally:
             env.close()
     with ExitStack() as stack:
@@ -69,13 +73,32 @@ def _worker(attempts: Attempts) -> Iterator[Connection]:
 
 def _serve(end: Connection, attempts: Attempts) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    with suppress(EOFError, OSError):  # the parent is gone
+        for answer in _answers(end, attempts):
+            end.send(answer)
+
+
+def _answers(end: Connection, attempts: Attempts) -> Iterator[tuple[int, Demonstration | UserError]]:
+    """What is to be sent: an attempt for every number that is received, and at last what ended them."""
     number = -1
     try:
-        env, maker = attempts.make()
+        with _told():
+            env, maker = attempts.make()
         while True:
             number = end.recv()
-            end.send((number, attempts.run(env, maker, number)))
+            with _told():
+                each = attempts.run(env, maker, number)
+            yield number, each
     except UserError as error:
-        end.send((number, error))
-    except (EOFError, OSError):  # the parent is gone
-        return
+        yield number, error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Scripts and tasks are anybody's and raise anything: say what and where, however many processes there are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"an attempt could not be made: {described(error)}") from error

@@ -48,6 +48,14 @@ class Counting:
 
 def crooked(observation):
     return [0.0]
+
+
+def unread(observation):
+    return np.load("no_such_gains.npy")
+
+
+def unknown(observation):
+    return {}["gains"]
 """
 
 
@@ -148,14 +156,39 @@ def test_processes_change_no_demonstration(tiny: Simulation) -> None:
         np.testing.assert_array_equal(one.observations, other.observations)
 
 
-def test_a_process_answers_what_is_wrong_with_a_script(tiny: Simulation) -> None:
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("crooked", "the task takes 2 finite numbers"),
+        ("unread", r"could not be made: FileNotFoundError in unread \(.*tiny_scripts\.py:\d+\): .*no_such_gains"),
+        ("unknown", r"could not be made: KeyError in unknown \(.*tiny_scripts\.py:\d+\): 'gains'"),
+    ],
+)
+def test_what_a_script_raises_is_told_the_same_of_however_many_processes(
+    script: str, words: str, tiny: Simulation
+) -> None:
+    attempts = Attempts(tiny, f"tiny_scripts.{script}")
+    with closing(attempted(attempts, 1)) as made, pytest.raises(UserError, match=words):
+        next(made)
     ours, theirs = Pipe()
     handler = signal.getsignal(signal.SIGINT)
     ours.send(7)
     try:
-        _serve(theirs, Attempts(tiny, "tiny_scripts.crooked"))
+        _serve(theirs, attempts)
     finally:
         signal.signal(signal.SIGINT, handler)
+    assert ours.poll(), "a process that says nothing looks as if memory had run out"
     number, answer = ours.recv()
     assert number == 7
-    assert "the task takes 2 finite numbers" in str(answer)
+    with pytest.raises(UserError, match=words):
+        raise answer
+
+
+def test_a_process_whose_parent_has_gone_ends_without_a_word(tiny: Simulation) -> None:
+    ours, theirs = Pipe()
+    handler = signal.getsignal(signal.SIGINT)
+    ours.close()
+    try:
+        _serve(theirs, Attempts(tiny, "tiny_scripts.home"))
+    finally:
+        signal.signal(signal.SIGINT, handler)
