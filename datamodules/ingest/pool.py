@@ -51,7 +51,8 @@ class _Workers:
     def __init__(self, count: int):
         self._count = count
         self._all: list[subprocess.Popen[bytes]] = []
-        self._free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()  # None: one has ended
+        self._ended: UserError | None = None  # what is to be said of the first that has
 
     def __enter__(self) -> "_Workers":
         try:
@@ -73,6 +74,10 @@ class _Workers:
 
     def __call__(self, job: Job) -> Converted:
         process = self._free.get()
+        if process is None:
+            self._free.put(None)
+            assert self._ended is not None
+            raise self._ended  # and not that this job's source is at fault
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -80,10 +85,12 @@ class _Workers:
             process.stdin.flush()
             answer = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:  # an answer is cut short by the end of the process
-            raise UserError(
+            self._ended = self._ended or UserError(
                 f"the process that read {job.path} ended (exit code {process.wait()}); if memory ran out, use fewer "
                 "workers"
-            ) from error
+            )
+            process = None
+            raise self._ended from error
         finally:
             self._free.put(process)
         if isinstance(answer, UserError):

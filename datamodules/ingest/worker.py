@@ -12,6 +12,7 @@ import threading
 
 from datamodules.ingest.convert import Job, convert
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 
 
 def main() -> None:
@@ -27,6 +28,9 @@ def main() -> None:
             answer: object = convert(job)
         except UserError as error:
             answer = error
+        except Exception as error:  # as a damaged file has a library raise; it is no end of this process
+            advice = "; use fewer workers" if isinstance(error, MemoryError) else ""
+            answer = UserError(f"{job.path}: {described(error)}{advice}")
         pickle.dump(answer, answers)
         answers.flush()
 
