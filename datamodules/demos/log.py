@@ -10,16 +10,19 @@ import numpy as np
 from datamodules.demos.demonstration import Demonstration
 from datamodules.vla import VLATask
 from gipo.common.errors import UserError
+from gipo.common.files import whole_file
 from robots.log import Image, LogWriter, Session, Step
+from robots.log.writer import MAX_IMAGE_BYTES
 from robots.spec import RobotSpec
 
 CAMERA = "camera"  # what the log calls it
 WAIT_SECONDS = 0.01
+ROWS = 4096  # that the writer takes before it drops any
 UNBOUNDED = 1e6  # of what is observed
 
 
 def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], description: str) -> None:
-    """Write demonstrations as episodes of one session, each step a person's.
+    """Write demonstrations as episodes of one session, each step a person's; the log appears whole or not at all.
 
     Args:
         path: of the log.
@@ -32,14 +35,26 @@ def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], descript
     """
     height, width, channels = next(iter(made[0].images.values())).shape
     settings = {"task": task.name, "description": description, "image": [channels, height, width]}
-    writer = LogWriter(path, Session(_spec(task, made[0]).to_json(), {}, settings))
-    for number, each in enumerate(made):
-        _episode(writer, number, each)
-        # It drops what it cannot write in time, and nobody is in a hurry.
-        while writer.error is None and writer.waiting:
-            time.sleep(WAIT_SECONDS)
-    if (dropped := writer.close().dropped) > 0:
-        raise UserError(f"{path} lacks {dropped} rows that could not be written in time; make it again")
+    session = Session(_spec(task, made[0]).to_json(), {}, settings)
+    try:
+        with whole_file(path) as partial:
+            writer = LogWriter(partial, session, ROWS)
+            writer.path = path  # what messages call it; the partial file is gone by then
+            try:
+                for number, each in enumerate(made):
+                    _episode(writer, number, each)
+            finally:
+                dropped = writer.close().dropped
+            if dropped:
+                raise UserError(f"{path} is not written: {dropped} of its rows were not in time")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _wait(writer: LogWriter, rows: int) -> None:
+    """Wait until no more than `rows` wait: it drops what it cannot write in time, and nobody is in a hurry."""
+    while writer.error is None and writer.waiting > rows:
+        time.sleep(WAIT_SECONDS)
 
 
 def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
@@ -62,9 +77,14 @@ def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
 
 def _episode(writer: LogWriter, number: int, made: Demonstration) -> None:
     writer.event("episode_start", "", number, 0, {"instruction": made.instruction, "camera": CAMERA})
-    nothing = np.zeros(made.actions.shape[1])
+    nothing, unwritten = np.zeros(made.actions.shape[1]), 0  # bytes of images that may wait
     for step in range(len(made.actions) + 1):
+        _wait(writer, ROWS // 2)
         if step in made.images:
+            unwritten += made.images[step].nbytes
+            if unwritten > MAX_IMAGE_BYTES:
+                _wait(writer, 0)
+                unwritten = made.images[step].nbytes
             now = time.time_ns(), time.monotonic_ns()
             writer.image(Image(CAMERA, *now, made.images[step], "png", number, step))
         if step == len(made.actions):
@@ -81,3 +101,4 @@ def _episode(writer: LogWriter, number: int, made: Demonstration) -> None:
         writer.event("outcome", "", number, len(made.actions), {"success": made.succeeded})
     end = {"final_observation": made.observations[-1].tolist(), "success": made.succeeded, "steps": len(made.actions)}
     writer.event("episode_end", "", number, len(made.actions), end)
+    _wait(writer, 0)

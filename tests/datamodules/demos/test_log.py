@@ -1,5 +1,8 @@
 """Demonstrations of a task that is seen: a log as of a robot that a person drove, cloned like any other."""
 
+import errno
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,46 @@ def test_the_log_holds_what_was_seen_and_done_as_a_persons(made: list[Demonstrat
     assert (seen[6] == 60).all()
     with pytest.raises(UserError, match="exists; name another --out"):
         write(tmp_path, TASK, made, "again")
+
+
+def long(steps: int, pixels: tuple[int, int], *seen: int) -> Demonstration:
+    """One episode with images before the steps `seen`."""
+    low, high = -np.ones(4, np.float32), np.ones(4, np.float32)
+    images = {step: np.full((*pixels, 3), step % 256, np.uint8) for step in seen}
+    return Demonstration(
+        np.zeros((steps + 1, 4), np.float32), np.zeros((steps, 4), np.float32), np.zeros(steps, np.float32), low, high,
+        False, np.arange(steps) == 5, images, "drawer close",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "made", [long(6000, (16, 16), 0), long(30, (480, 640), *range(30))], ids=["many steps", "large images"]
+)
+def test_a_long_episode_waits_for_the_disk_and_lacks_nothing(made: Demonstration, tmp_path: Path) -> None:
+    path = write(tmp_path, TASK, [made], "by a test")
+    (episode,) = read_log(path).episodes
+    assert episode["step"].tolist() == list(range(len(made.actions)))
+    assert [row["step"] for row in read_images(path)] == list(made.images)
+
+
+def test_a_log_that_cannot_be_finished_leaves_none_behind(
+    made: list[Demonstration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = threading.active_count()
+    odd = made[1]._replace(rewards=np.array(["much"] * STEPS))
+    with pytest.raises(ValueError, match="much"):
+        write(tmp_path, TASK, [made[0], odd], "")
+    assert threading.active_count() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", _refused)
+        with pytest.raises(UserError, match=r"cannot write .*gipo/camera-drawer-close-v3\.mcap: No space left"):
+            write(tmp_path, TASK, made, "")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert verify(write(tmp_path, TASK, made, "")).status == SEALED
+
+
+def _refused(source: object, target: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("kind", [VLATokenPolicy, VLAGaussianPolicy])
