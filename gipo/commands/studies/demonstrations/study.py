@@ -1,7 +1,6 @@
 """What is run in which order, and the files that tell of it."""
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -21,7 +20,7 @@ from gipo.commands.studies.options import (
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import made, side_by_side
-from gipo.commands.studies.run_tables import made_or_read
+from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import number
@@ -106,14 +105,19 @@ def run_all(options: argparse.Namespace) -> list[Row]:
             found, unmade = made([pool.submit(post_trained, cell) for cell in cloned])
             rows += found
             failed += [*uncloned, *unmade]
-            if rows:
-                write(whole_tasks(rows), options.out)
+            if whole := whole_tasks(rows):
+                write(whole, options.out)
     if failed:
         raise UserError(f"{len(failed)} runs failed, the tables are of tasks that lack none; the first: {failed[0]}")
     return rows
 
 
 def whole_tasks(rows: Sequence[Row]) -> list[Row]:
-    """The rows of those tasks that have as many as any."""
-    count = Counter(row["task"] for row in rows)
-    return [row for row in rows if count[row["task"]] == max(count.values())]
+    """The rows of those tasks of which no run is missing that another task has."""
+    runs = {task: {_run(row) for row in rows if row["task"] == task} for task in distinct(rows, "task")}
+    every = set[object]().union(*runs.values())
+    return [row for row in rows if runs[row["task"]] == every]
+
+
+def _run(row: Row) -> tuple[object, ...]:
+    return row["seed"], row["buffer"], row["objective"]

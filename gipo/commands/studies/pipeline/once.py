@@ -35,9 +35,9 @@ def once(
         begun = _begun(folder, name, text)
         if begun == "done":
             return
+        if fresh and begun is None and any(folder.iterdir()):
+            raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")
         if fresh and not (keep and keep.exists()):
-            if begun is None and any(folder.iterdir()):
-                raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")
             _clear(folder, _marker(folder, name, "started"))
         write_text(text, _marker(folder, name, "started"))
         work(lock)

@@ -134,6 +134,17 @@ def test_a_clone_that_cannot_be_made_keeps_no_other_from_being_post_trained(
     assert (tmp_path / "push-v3" / "seed-2" / "buffer-2-SAPO" / "curves.csv").exists()  # made, if not in a table
 
 
+def test_tables_are_of_tasks_that_lack_no_run() -> None:
+    def without(*lost: tuple[str, int, str]) -> list[dict[str, Any]]:
+        return [row for row in FOUND if (row["task"], row["seed"], row["objective"]) not in lost]
+
+    assert study.whole_tasks(FOUND) == FOUND
+    assert {row["task"] for row in study.whole_tasks(without(("easy", 1, "GIPO")))} == {"hard"}
+    # as many runs of each, and yet none is whole: two gains of one objective are not compared with three of another
+    assert study.whole_tasks(without(("easy", 1, "GIPO"), ("hard", 2, "SAPO"))) == []
+    assert study.whole_tasks([]) == []
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(1800)
 def test_the_study_runs_end_to_end_and_again_makes_nothing(tmp_path: Path, capsys: Capture) -> None:

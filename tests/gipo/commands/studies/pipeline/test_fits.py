@@ -68,6 +68,15 @@ def test_files_of_others_are_never_cleared_away(tmp_path: Path, calls: Calls) ->
     assert calls == []
 
 
+def test_a_run_of_others_is_not_gone_on_with(tmp_path: Path, calls: Calls) -> None:
+    interrupted(tmp_path, saved=True)
+    (tmp_path / "fit.started.json").unlink()
+    with pytest.raises(UserError, match="files not of this study"):
+        Stages({}).fit(tmp_path, OPTIONS)
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert calls == []
+
+
 def test_a_failed_fit_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ended with exit code 2; .*fit\.txt ends with:\n"):
         Stages({}).fit(tmp_path / "run", ["--data.nonsense=1"])

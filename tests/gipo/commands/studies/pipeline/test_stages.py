@@ -55,12 +55,25 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
     ]  # fmt: skip
 
 
-def test_an_interrupted_run_goes_on_from_its_last_checkpoint(calls: Calls, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_from_its_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = tmp_path / "t" / "checkpoints" / "last.ckpt"
-    last.parent.mkdir(parents=True)
-    last.touch()
-    options = ["--data.rounds=1"]
-    made = Stages({}).post_train(tmp_path / "t", [tmp_path / "l"], tmp_path / "i.ckpt", tmp_path / "p", 5, options)
+
+    def saved_and_interrupted(*_: object) -> None:
+        last.parent.mkdir(parents=True)
+        last.touch()
+        raise KeyboardInterrupt
+
+    def post_train() -> Path:
+        logs, policies = [tmp_path / "l"], tmp_path / "p"
+        return Stages({}).post_train(tmp_path / "t", logs, tmp_path / "i.ckpt", policies, 5, ["--data.rounds=1"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Commands, "run", saved_and_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            post_train()
+    calls: Calls = []
+    monkeypatch.setattr(Commands, "run", written_down(calls))
+    made = post_train()
     assert made == last
     assert calls[0][1] == [
         "fit", "--config", f"{tmp_path}/t/config.yaml", f"--ckpt_path={last}",
