@@ -7,6 +7,7 @@ the objective says of A = +1 and A = −1.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -65,18 +66,18 @@ def staleness_report(
     """One row for each policy and version that acted in a usable step, in the order of the two numbers.
 
     Args:
-        log_ratio: x [M, D] of the policy at hand to the one that acted, nats.
-        used: [M] bool; False where the policy did not choose the action.
-        policy: index of the policy that acted [M].
-        version: its learner version [M].
+        log_ratio: x [M, D], or [N, H, D] of decisions on chunks, of the policy at hand to the one that acted, nats.
+        used: [M] or [N, H] bool; False where the policy did not choose the action.
+        policy: index of the policy that acted [M] or [N, H].
+        version: its learner version, of the same shape.
         learner_version: of the policy at hand.
         objective: whose trust weights count.
-        log_prob: log π(a|s) [M, D] of tokens, nats; None of a density.
+        log_prob: log π(a|s) of tokens, of the shape of x, nats; None of a density.
     """
+    terms = _terms(objective, log_ratio, used, learner_version - version, log_prob)
     log_ratio, policy, version = log_ratio[used].float(), policy[used], version[used]
+    weight, contribution = (part[used] for part in terms)
     finite = torch.isfinite(log_ratio)
-    known = None if log_prob is None else log_prob[used].float()
-    weight, contribution = _terms(objective, log_ratio, finite, learner_version - version, known)
     keys, group, counts = torch.stack([policy, version], 1).unique(dim=0, return_inverse=True, return_counts=True)
     order, sizes = group.argsort(stable=True), counts.tolist()
     whole_weight, whole_contribution = (float(part.sum()) for part in (weight, contribution))
@@ -112,16 +113,14 @@ def token_report(
         objective: whose trust weights count.
         log_prob: log π(a|s) [N, H, D] of tokens, nats; None of a density.
     """
+    age = (learner_version - version).unsqueeze(-1).expand_as(used)
+    x, kept = log_ratio.float(), torch.isfinite(log_ratio) & used.unsqueeze(-1)
+    figures = (x, *_terms(objective, log_ratio, used, age, log_prob))
     rows = []
-    for step in range(log_ratio.shape[1]):
-        chosen = used[:, step]
-        x, age = log_ratio[chosen, step].float(), learner_version - version[chosen]
-        finite = torch.isfinite(x)
-        weight, u = _terms(objective, x, finite, age, None if log_prob is None else log_prob[chosen, step].float())
-        for dimension in range(x.shape[-1]):
-            kept = finite[:, dimension]
-            spread = _spread(*(part[kept, dimension] for part in (x, weight, u)))
-            rows.append({"chunk_step": step, "dimension": dimension, "elements": int(kept.sum()), **spread})
+    for step, dimension in product(*map(range, x.shape[1:])):
+        token = (slice(None), step, dimension)
+        spread = _spread(*(part[token][kept[token]] for part in figures))
+        rows.append({"chunk_step": step, "dimension": dimension, "elements": int(kept[token].sum()), **spread})
     return rows
 
 
@@ -141,18 +140,24 @@ def _spread(x: Tensor, weight: Tensor, u: Tensor) -> dict[str, float]:
 
 
 def _terms(
-    objective: Objective, x: Tensor, finite: Tensor, age: Tensor, log_prob: Tensor | None
+    objective: Objective, log_ratio: Tensor, used: Tensor, age: Tensor, log_prob: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Trust weight and contribution [M, D], float64, means over both signs of the advantage; 0 where not finite."""
-    age = age.to(x.dtype).clamp(min=0).unsqueeze(-1)
+    """Trust weight and contribution, float64, means over both signs of the advantage; 0 where not used, or not finite.
+
+    Shapes as in `staleness_report`: the objective sees the steps of a chunk in a row, as in training.
+    """
+    x, steps = log_ratio.float().flatten(0, -2), math.prod(used.shape[1:])
+    finite = torch.isfinite(x) & used.flatten().unsqueeze(-1)
+    age = age.flatten().to(x.dtype).clamp(min=0).unsqueeze(-1)
+    log_prob = None if log_prob is None else log_prob.float().flatten(0, -2)
     both = [
-        blanked(Elements(x, torch.full_like(x[:, :1], sign), finite, age, log_prob=log_prob, memory=objective.memory()))
+        blanked(Elements(x, torch.full_like(x[:, :1], sign), finite, age, None, log_prob, steps, objective.memory()))
         for sign in (1.0, -1.0)
     ]
     # what it remembers is what these logs say
     signs = [masked_terms(objective, seen._replace(memory=objective.remember(seen)))[0] for seen in both]
     weight, contribution = (
-        torch.where(finite, (good.double() + bad.double()) / 2, 0.0)
+        torch.where(finite, (good.double() + bad.double()) / 2, 0.0).view_as(log_ratio)
         for good, bad in zip(*(terms[1:] for terms in signs), strict=True)
     )
     return weight, contribution

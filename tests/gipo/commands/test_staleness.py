@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
-from gipo.baselines import DPPO
+from gipo.baselines import DPPO, VESPO
 from gipo.commands.staleness import (
     VersionRow,
     effective_share,
@@ -188,3 +188,21 @@ def test_tokens_of_a_chunk_are_told_apart() -> None:
     found = [(row["chunk_step"], row["dimension"], row["elements"], row["log_ratio_p50"]) for row in rows]
     assert found == [(0, 0, 4, 0), (0, 1, 4, 0), (1, 0, 4, 0), (1, 1, 4, 1), (2, 0, 3, 0), (2, 1, 3, 2)]
     assert rows[5]["weight"] < rows[3]["weight"] < rows[1]["weight"] == 1
+
+
+def test_the_steps_of_a_chunk_are_weighed_together_where_the_objective_does() -> None:
+    x = torch.tensor([[[0.5], [-0.5], [9.0]]])  # one decision of three steps; the last was not chosen
+    used, version = torch.tensor([[True, True, False]]), torch.zeros(1, dtype=torch.int64)
+    whole, apart = (
+        staleness_report(x, used, *(version[:, None].expand(1, 3),) * 2, 1, VESPO(chunk=chunk))[0]
+        for chunk in (True, False)
+    )
+    # Σx = 0 of the chunk, so that φ = 1 and w = φ/ρ = e^(−x): the mean of e^(−½) and e^½, for both signs of A
+    assert whole.weight == pytest.approx(math.cosh(0.5), rel=1e-5)
+    assert whole.ess == pytest.approx(1)
+    # of each step alone φ = e^(λ + kx − λe^x), k and λ by the sign of A
+    each = [math.exp(rate + (k - 1) * x - rate * math.exp(x)) for x in (0.5, -0.5) for k, rate in ((2, 3), (3, 2))]
+    assert apart.weight == pytest.approx(sum(each) / 4, rel=1e-5)
+    tokens = token_report(x, used, version, 1, VESPO(chunk=True))
+    assert [row["elements"] for row in tokens] == [1, 1, 0]
+    assert [row["weight"] for row in tokens] == pytest.approx([math.exp(-0.5), math.exp(0.5), 0], rel=1e-5)
