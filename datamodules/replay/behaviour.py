@@ -109,6 +109,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build(policy.description())
+    if model.normaliser is not None and policy.normaliser is not None:
+        model.normaliser.floor.copy_(policy.normaliser.floor)  # a weight, of which the description says nothing
     generator = torch.Generator().manual_seed(seed)
     observation, latent = frames["observation"], frames["latent"]
     valid = frames["valid"].nonzero().squeeze(-1)

@@ -114,6 +114,13 @@ def test_the_fit_depends_on_its_seed_alone_and_leaves_the_generators_alone() -> 
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_a_model_has_the_floor_of_the_policy() -> None:
+    policy = TokenPolicy(SPACES, observation_floor=1e-6)
+    model, *_ = fit(frames_of(make(TokenPolicy), 2, logged=True), policy, BehaviourOptions(epochs=1), seed=3)
+    assert model.normaliser is not None
+    assert float(model.normaliser.floor) == 1e-6
+
+
 def test_held_out_episodes_are_not_learned_from() -> None:
     frames = frames_of(make(TokenPolicy), episodes=10)
     frames["latent"] = make(TokenPolicy).from_env(frames["action"])
