@@ -35,8 +35,8 @@ class Anchor(nn.Module):
                 f"model.kl_coef={weight} is where it would begin; choose one there, or leave kl_target out"
             )
         self.target = target
-        # A tensor, so that what is compiled reads it anew.
-        self.register_buffer("weight", torch.tensor(float(weight)))
+        # A tensor, so that what is compiled reads it anew. One that is held is not saved: it is what the options say.
+        self.register_buffer("weight", torch.tensor(float(weight)), persistent=target is not None)
 
     @torch.no_grad()
     def meet(self, kl: Tensor) -> None:
@@ -53,8 +53,10 @@ class Anchor(nn.Module):
         return {} if self.target is None else {"kl_coef": self.weight.clone()}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # A weight that is held is what the options say, whatever it was; one that moves goes on from what it was.
+        # One that moves goes on from where it was; from where the options say where it was held.
         name = f"{prefix}weight"
-        if self.target is None or name not in state_dict:
-            state_dict[name] = self.weight.clone()
+        if self.target is None:
+            state_dict.pop(name, None)
+        else:
+            state_dict.setdefault(name, self.weight.clone())
         super()._load_from_state_dict(state_dict, prefix, *args)

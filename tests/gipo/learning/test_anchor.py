@@ -45,7 +45,8 @@ def test_a_checkpoint_goes_on_with_a_weight_that_moved_and_not_with_one_that_was
     moved = {"weight": torch.tensor(0.7)}
     for anchor, found, expected in (
         (Anchor(0.1, target=0.02), moved, 0.7),
-        (Anchor(0.1, target=0.02), {}, 0.1),  # written before there was a target
+        (Anchor(0.1, target=0.02), Anchor(0.0).state_dict(), 0.1),
+        (Anchor(0.1, target=0.02), Anchor(0.7, target=0.1).state_dict(), 0.7),
         (Anchor(0.2), moved, 0.2),
         (Anchor(0.2), {}, 0.2),
     ):
