@@ -37,7 +37,7 @@ from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
 from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
-from datamodules.replay.logs import Logs
+from datamodules.replay.logs import LOGS_SHARE, MIN_ESS, Logs, refuse_idle
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
 from datamodules.replay.ring import Replay, check_replay, refuse_bad_buffer, worth_keeping
@@ -77,8 +77,7 @@ class OnlineDataModule(PolicyDataModule):
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
         sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
         reward_scale: factor on rewards where advantages are computed.
-        freeze_moments: keep the observation moments of the policy that the run starts from (`model.init_from`), for
-            which its network was fitted: what never varied there may vary by a little here, and be blown up.
+        freeze_moments: keep the moments of observations of `model.init_from`: what varied little there is blown up.
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
         replay_device: `learner` keeps the buffer where the learner is, so that batches are not copied there.
         collector: where and how transitions are collected.
@@ -117,8 +116,8 @@ class OnlineDataModule(PolicyDataModule):
         collector: CollectorOptions = CollectorOptions(),  # noqa: B008 - read only
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
         logs: str | list[str] | None = None,
-        logs_share: float = 0.5,
-        min_ess: float = 0.02,
+        logs_share: float = LOGS_SHARE,
+        min_ess: float = MIN_ESS,
         ingest: IngestOptions = IngestOptions(),  # noqa: B008 - frozen
         behaviour: BehaviourOptions | None = None,
         seed: int | None = None,
@@ -129,6 +128,7 @@ class OnlineDataModule(PolicyDataModule):
         self.advantages, self.refresh_every, self.estimator = advantages, refresh_every, estimator
         self.sampler, self.reward_scale, self.freeze_moments = sampler, reward_scale, freeze_moments
         self.store_params, self.replay_device, self.collector = store_params, replay_device, collector
+        refuse_idle(logs, logs_share, min_ess, ingest, behaviour)
         self.logs, self.min_ess = None if logs is None else Logs(logs, ingest, behaviour, self.seed), min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()

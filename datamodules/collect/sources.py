@@ -115,6 +115,9 @@ class RolloutSource:
     def close(self) -> None:
         """Close simulators and workers; safe to call twice."""
         if self.rollouts is not None:
+            # Where another run of the trainer goes on from here, its episodes are others.
+            self._next_episode, self._ahead = self.rollouts.next_episode, None
+            self.episodes.drop_unfinished()
             self.rollouts.close()
             self.rollouts = None
 

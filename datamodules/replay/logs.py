@@ -22,8 +22,28 @@ from gipo.common.errors import UserError
 from gipo.policies import Policy, Spaces
 from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces
 
+LOGS_SHARE, MIN_ESS = 0.5, 0.02  # defaults of a run that has logs
 NOTES = 12  # that are told
 NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
+
+
+def refuse_idle(
+    logs: object, logs_share: float, min_ess: float, ingest: IngestOptions, behaviour: BehaviourOptions | None
+) -> None:
+    """Refuse what says how to learn from logs, other than the defaults, where a run collects and has no logs.
+
+    Raises:
+        UserError: naming the options.
+    """
+    given = {
+        "logs_share": logs_share != LOGS_SHARE,
+        "min_ess": min_ess != MIN_ESS,
+        "ingest": ingest != IngestOptions(),
+        "behaviour": behaviour is not None,
+    }
+    idle = [f"data.{name}" for name, is_given in given.items() if is_given]
+    if logs is None and idle:
+        raise UserError(f"{', '.join(idle)} say how to learn from logs; name them with data.logs, or leave these out")
 
 
 class Logs:

@@ -8,13 +8,17 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import datamodules.online
+from datamodules.ingest import IngestOptions
 from datamodules.online import OnlineDataModule
+from datamodules.replay.behaviour import BehaviourOptions
 from gipo.cli import main
+from gipo.common.errors import UserError
 
 LINE = re.compile(r"^(?: {4})?(\w+) +([\w.]+) +([\w/]+)\.py +\S.*$", re.M)  # step, its function, its file
 OUTLINE = LINE.findall(str(datamodules.online.__doc__))
@@ -82,3 +86,16 @@ def test_the_buffer_is_where_it_was_asked_for(
 def test_before_a_trainer_the_place_of_the_learner_is_not_known() -> None:
     found = OnlineDataModule("Tiny-v0", replay_device="learner")
     assert found._device is None
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"logs_share": 0.7}, "data.logs_share say"),
+        ({"min_ess": 0.5, "behaviour": BehaviourOptions()}, "data.min_ess, data.behaviour say"),
+        ({"ingest": IngestOptions(audit=0)}, "data.ingest say"),
+    ],
+)
+def test_how_to_learn_from_logs_is_refused_where_there_are_none(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=f"^{named} how to learn from logs; name them with data.logs"):
+        OnlineDataModule("Tiny-v0", **given)

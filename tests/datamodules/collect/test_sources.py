@@ -10,6 +10,8 @@ from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, EvaluationOptions, RayOptions
 from gipo.common.errors import UserError
+from gipo.networks import SeparateNetworks
+from gipo.policies import TokenPolicy
 
 TASK, POLICY = simulation("Pendulum-v1"), object()
 SHORT = Shortened(TASK, 9)
@@ -75,3 +77,19 @@ def test_a_worker_is_beside_the_learner_where_there_is_a_core_for_it(
         source.load_state_dict(state | {"workers": began_with})
     source.start(20, POLICY, False, 1, 0, learners)  # type: ignore[arg-type]
     assert source.rollouts == workers  # type: ignore[comparison-overlap]
+
+
+def test_what_starts_again_has_episodes_of_its_own() -> None:
+    source = sources.RolloutSource(CollectorOptions(num_envs=2, workers=0), TASK, EvaluationOptions())
+    policy = TokenPolicy(TASK.spaces(TASK.make(1, 0)), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,)))
+    seen = []
+    for _ in range(2):
+        source.start(8, policy, False, 1, 0)
+        source.act_by(policy, 1)
+        segment = source.collect()
+        source.count(segment)
+        seen.append(set(segment["episode"].tolist()))
+        source.close()
+    assert seen == [{0, 1}, {2, 3}]
+    assert source.frames == 16
+    assert source.episodes.state_dict()["unfinished"] == []
