@@ -42,7 +42,7 @@ class GIPOLoss(PPOLoss):
         kl_coeff: weight of the anchor KL(μ‖π), estimated by eˣ − 1 − x, in `loss_kl`. On stale data GIPO needs one
             (`gipo.module` has .1); 0 leaves it out.
         options: every other keyword of `PPOLoss`. With `delay_actor` or `max_importance_ratio` the objective acts on
-            the ratio to the proximal policy, and the rest of the behaviour ratio multiplies the advantage.
+            the ratio to the proximal policy, and the rest of the behaviour ratio multiplies its loss.
 
     Raises:
         UserError: the objective needs more than log-ratio and advantage.
@@ -67,6 +67,11 @@ class GIPOLoss(PPOLoss):
             raise UserError(
                 f"{type(objective).__name__} needs the behaviour entropy, which GIPOLoss does not have: "
                 "choose another objective, or train with gipo.module.GIPOModule"
+            )
+        if "log_prob" in objective.needs and (options.get("delay_actor") or options.get("max_importance_ratio")):
+            raise UserError(
+                f"{type(objective).__name__} needs the probability of a token, which GIPOLoss does not know with "
+                "delay_actor or max_importance_ratio: leave these out, or choose another objective"
             )
         super().__init__(actor_network, critic_network, **options)
         self.objective = objective
@@ -102,21 +107,17 @@ class GIPOLoss(PPOLoss):
         self._refuse_shapes(tensordict, x, advantage)
         # [*B, 1] against x [*B] or [*B, D]
         advantage = advantage.reshape(*batch, *(1,) * (x.ndim - len(batch)))
-        log_behaviour = x.detach()
-        if correction is not None:
-            # losses are linear in A of a given sign, so that what is left of the behaviour ratio can go there
-            advantage = advantage * correction.squeeze(-1).exp()
-            log_behaviour = log_behaviour + correction.squeeze(-1)
         # half precision loses ratios; float64 stays
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         advantage = advantage.to(x.dtype).expand_as(x)
-        used = torch.isfinite(x) & torch.isfinite(advantage)
+        # what is left of the behaviour ratio beside x, 1 where x is all of it
+        left = torch.zeros_like(x) if correction is None else correction.squeeze(-1).to(x.dtype).expand_as(x)
+        used = torch.isfinite(x) & torch.isfinite(advantage * left.exp())
         log_prob = None if correction is not None else self._probability(tensordict, dist, x)
         terms = self._terms(tensordict, Elements(x, advantage, used, log_prob=log_prob), batch)
 
-        out = TensorDict(
-            {"loss_objective": terms.loss.unsqueeze(-1), **self._metrics(x.detach(), log_behaviour, terms, used)}
-        )
+        loss = terms.loss * torch.where(used, left, 0.0).exp()
+        out = TensorDict({"loss_objective": loss.unsqueeze(-1), **self._metrics(x.detach(), left, terms, used)})
         if self.kl_coeff:
             out.set("loss_kl", self.kl_coeff * k3(torch.where(used, x, 0.0)).unsqueeze(-1))
         if self.entropy_bonus:
@@ -156,6 +157,11 @@ class GIPOLoss(PPOLoss):
     def _probability(self, tensordict: TensorDictBase, dist: Any, x: Tensor) -> Tensor | None:
         """log π(a|s) [*B, D] or [*B] of tokens, nats, without a gradient; None of a density."""
         if not isinstance(dist, Categorical):
+            if "log_prob" in self.objective.needs:
+                raise UserError(
+                    f"{type(self.objective).__name__} needs the probability of a token: the actor's distribution has "
+                    f"to be Categorical, and is {type(dist).__name__}"
+                )
             return None
         return x.detach() + tensordict.get(self.tensor_keys.sample_log_prob, as_padded_tensor=True).to(x.dtype)
 
@@ -204,8 +210,8 @@ class GIPOLoss(PPOLoss):
         return self._reduce_loss(loss, tensordict, mask=mask).squeeze(-1)
 
     @staticmethod
-    def _metrics(x: Tensor, log_behaviour: Tensor, terms: Terms, used: Tensor) -> dict[str, Tensor]:
-        rho, count = torch.where(used, log_behaviour, 0.0).exp(), used.sum().clamp(min=1)
+    def _metrics(x: Tensor, left: Tensor, terms: Terms, used: Tensor) -> dict[str, Tensor]:
+        rho, count = torch.where(used, x + left, 0.0).exp(), used.sum().clamp(min=1)
         return {
             "weight": masked_mean(terms.weight, used),
             "clip_fraction": masked_mean((terms.weight < SUPPRESSED).to(rho.dtype), used),

@@ -127,6 +127,22 @@ def test_a_delayed_actor_is_the_same_decoupled_surrogate() -> None:
         torch.testing.assert_close(found[name], expected[name])
 
 
+def test_what_is_left_of_the_ratio_multiplies_the_loss_and_not_the_advantage() -> None:
+    """An objective that damps large advantages less is not linear in A."""
+    objective = AgeAwareGIPO(advantage_gain=1.0, sigma_age=0.0)
+    data = batch(actor(), spread=0.5)
+    data["age"] = torch.zeros(BATCH)
+    options = {"entropy_bonus": False, "critic_coeff": 0.0, "reduction": "none"}
+    capped, whole = (
+        GIPOLoss(actor(), critic(), objective=objective, max_importance_ratio=most, **options)(data)["loss_objective"]
+        for most in (1.3, None)
+    )
+    x = actor().get_dist(data).log_prob(data["action"]) - data["action_log_prob"]
+    left = (math.log(1.3) - x).clamp(max=0)
+    assert (left < 0).any()
+    torch.testing.assert_close(capped, whole * left.exp().unsqueeze(-1).view_as(whole))
+
+
 ALIKE_ON_POLICY = {
     "GIPO": GIPO(),
     "narrow": GIPO(sigma=0.2),
@@ -226,8 +242,14 @@ def test_what_an_objective_remembers_is_part_of_the_loss_module() -> None:
 
 
 def test_densities_are_no_probabilities() -> None:
-    with pytest.raises(UserError, match="DPPO needs the probability of a token"):
+    with pytest.raises(UserError, match=r"DPPO needs the probability of a token: .* Categorical, and is Normal"):
         GIPOLoss(actor(), critic(), objective=DPPO())(batch(actor()))
+
+
+@pytest.mark.parametrize("options", [{"delay_actor": True}, {"max_importance_ratio": 2.0}])
+def test_with_a_proximal_policy_no_probability_is_known(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"DPPO needs the probability of a token, which .* delay_actor or max_import"):
+        GIPOLoss(actor(), critic(), objective=DPPO(), **options)
 
 
 def test_a_composite_distribution_has_one_ratio_per_action() -> None:
