@@ -1,14 +1,11 @@
 """The key of a store, a hash of everything that its frames depend on, and the name of its folder."""
 
-import functools
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from datamodules.ingest.identity import function_identity
 from datamodules.ingest.options import IngestOptions
-from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
 TOLERANCE = IngestOptions.video_tolerance  # at which keys are those from before there was a choice
@@ -42,28 +39,3 @@ def store_name(key: str) -> str:
     """The folder of the store with this key: another one where a version keeps other fields of the same logs."""
     fields = [[field.name, field.shape, field.dtype, field.key] for field in STORED]
     return hashlib.sha256(json.dumps([key, fields]).encode()).hexdigest()
-
-
-def function_identity(function: Any) -> list[str]:
-    """Name, source text and bound values of a function or callable object: another identity where it may act otherwise.
-
-    Raises:
-        UserError: when it has no source text, so that a change of it would go unnoticed.
-    """
-    if isinstance(function, functools.partial):
-        return [*function_identity(function.func), repr(function.args), repr(sorted(function.keywords.items()))]
-    body = function if inspect.isroutine(function) else type(function)
-    try:
-        source = inspect.getsource(body)
-    except (OSError, TypeError) as error:
-        raise UserError(
-            f"reward {function!r} has no source text to tell a change of it by; write it in a file"
-        ) from error
-    bound = [] if body is function else [repr(sorted(vars(function).items()))]
-    if inspect.ismethod(function):
-        bound.append(repr(sorted(vars(function.__self__).items())))
-    inner = inspect.unwrap(function.__func__ if inspect.ismethod(function) else function)
-    if inspect.isfunction(inner):
-        closed = inspect.getclosurevars(inner).nonlocals
-        bound.append(repr((sorted(closed.items()), inner.__defaults__, inner.__kwdefaults__)))
-    return [f"{body.__module__}.{body.__qualname__}", source, *bound]

@@ -60,7 +60,8 @@ class AgeAwareGIPO(ContextObjective):
         for name, most in (("sigma_age", math.inf), ("advantage_gain", math.inf), ("probability_floor", 1.0)):
             value = getattr(self, name)
             if value is not None and not (0 <= value <= most and math.isfinite(value)):
-                raise UserError(f"AgeAwareGIPO.{name} must be finite and not negative, got {value}")
+                limit = "finite and not negative" if most == math.inf else f"from 0 to {most:g}"
+                raise UserError(f"AgeAwareGIPO.{name} must be {limit}, got {value}")
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]

@@ -150,7 +150,9 @@ def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
     """Rows of `[LABEL=]FILE`s, of these ages; a label is added to the names of its objectives."""
     rows = []
     for each in files:
-        label, _, path = each.rpartition("=")
+        label, equals, path = each.partition("=")
+        if not equals or Path(each).exists():  # a name may have an equals sign of its own
+            label, path = "", each
         found = (row for row in read_runs(Path(path), COLUMNS) if row["age"] in ages)
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
     if not rows:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from datamodules.ingest import IngestOptions
-from datamodules.ingest.key import function_identity
-from datamodules.ingest.rewards import logged, success
+from datamodules.ingest.rewards import success
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
@@ -129,26 +128,6 @@ def test_what_a_reward_function_may_not_give(token: OnnxPolicy, folder: Path, tm
 def _alters(columns: Columns, success: bool | None) -> np.ndarray:
     columns["observation"][:] = 0
     return columns["reward"]
-
-
-def test_identities_tell_functions_apart() -> None:
-    def scaled(scale: float):
-        return lambda columns, success: scale * columns["reward"]
-
-    known = [
-        logged,
-        success,
-        distance,
-        partial(distance, scale=2.0),
-        Distance(1.0),
-        Distance(2.0),
-        scaled(1),
-        scaled(2),
-    ]
-    assert len({tuple(function_identity(each)) for each in known}) == len(known)
-    assert function_identity(Distance(1.0)) == function_identity(Distance(1.0))
-    with pytest.raises(UserError, match="no source text"):
-        function_identity(np.zeros)
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_outliers_count_as_far_as_the_bound_and_a_given_drift_remembers_nothing(
         ({"sigma_fresh": 0.0}, "sigma_fresh"), ({"sigma_max": math.inf}, "sigma_max"),
         ({"sigma_fresh": 3.0}, "not be above sigma_max"),
         ({"sigma_age": -0.1}, "sigma_age"), ({"sigma_age": math.nan}, "sigma_age"),
-        ({"advantage_gain": -1.0}, "advantage_gain"), ({"probability_floor": 1.5}, "probability_floor"),
+        ({"advantage_gain": -1.0}, "advantage_gain"), ({"probability_floor": 1.5}, "must be from 0 to 1, got 1.5"),
         ({"sigma_neg_ratio": 0.0}, "sigma_neg_ratio"), ({"log_ratio_bound": 50.0}, "log_ratio_bound"),
     ],
 )  # fmt: skip

@@ -255,7 +255,8 @@ def test_the_report_says_where_the_first_objective_does_not_win() -> None:
 
 
 def test_tables_are_made_again_from_the_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs, out = tmp_path / "runs.csv", tmp_path / "out"
+    runs, out = tmp_path / "lr=3e-4" / "runs.csv", tmp_path / "out"
+    runs.parent.mkdir()
     with open(runs, "w", newline="") as file:
         writer = csv.DictWriter(file, list(staleness.COLUMNS))
         writer.writeheader()

@@ -1,0 +1,120 @@
+"""A function has another identity where it may act otherwise, and the same in every process."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules.ingest.identity import function_identity
+from datamodules.ingest.rewards import logged, success
+from gipo.common.errors import UserError
+
+Define = Callable[[str], Any]
+HEAD = "import functools, math, numpy as np\n"
+
+
+@pytest.fixture
+def define(tmp_path: Path) -> Iterator[Define]:
+    """`define(text)`: the function `reward` of a user's module with this text."""
+    names: list[str] = []
+
+    def found(text: str) -> Any:
+        folder = tmp_path / str(len(names))
+        folder.mkdir()
+        path = folder / "mine.py"
+        path.write_text(HEAD + text)
+        spec = importlib.util.spec_from_file_location("mine", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["mine"] = importlib.util.module_from_spec(spec)
+        names.append("mine")
+        spec.loader.exec_module(module)
+        return module.reward  # type: ignore[attr-defined]
+
+    yield found
+    sys.modules.pop("mine", None)
+
+
+class Distance:
+    def __init__(self, scale: float):
+        self.scale = scale
+
+    def __call__(self, columns: Mapping[str, np.ndarray], success: bool | None) -> np.ndarray:
+        return self.scale * columns["reward"]
+
+
+class Held:
+    """Shown by its address."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+
+def distance(columns: Mapping[str, np.ndarray], success: bool | None, scale: Any = 1.0) -> np.ndarray:
+    return scale * columns["reward"]
+
+
+def test_functions_and_their_bound_values_are_told_apart() -> None:
+    def scaled(scale: float) -> Any:
+        return lambda columns, success: scale * columns["reward"]
+
+    long, other = np.zeros(2000), np.zeros(2000)
+    other[1000] = 1  # which its repr leaves out
+    known = [
+        logged, success, distance, partial(distance, scale=2.0), Distance(1.0), Distance(2.0), scaled(1), scaled(2),
+        partial(distance, scale=long), partial(distance, scale=other), partial(distance, scale=Held(1)),
+        partial(distance, scale=Held(2)),
+    ]  # fmt: skip
+    assert len({tuple(function_identity(each)) for each in known}) == len(known)
+    assert function_identity(Distance(1.0)) == function_identity(Distance(1.0))
+    assert function_identity(partial(distance, scale=Held(1))) == function_identity(partial(distance, scale=Held(1)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SCALE = 1\ndef reward(c, s): return SCALE * c", "SCALE = 5\ndef reward(c, s): return SCALE * c"),
+        ("def h(x): return x\ndef reward(c, s): return h(c)", "def h(x): return -x\ndef reward(c, s): return h(c)"),
+        # a comprehension is code of its own
+        ("K = {1}\ndef reward(c, s): return [x for x in c if x in K]",
+         "K = {2}\ndef reward(c, s): return [x for x in c if x in K]"),
+        ("W = np.zeros(2000)\ndef reward(c, s): return c @ W",
+         "W = np.ones(2000)\ndef reward(c, s): return c @ W"),
+        ("def h(x): return g(x)\ndef g(x): return x\ndef reward(c, s): return h(c)",
+         "def h(x): return g(x)\ndef g(x): return 2 * x\ndef reward(c, s): return h(c)"),
+        ("S = 1\nclass R:\n def __call__(self, c, s): return S * c\nreward = R()",
+         "S = 2\nclass R:\n def __call__(self, c, s): return S * c\nreward = R()"),
+        ("S = 1\ndef f(c, s, k): return S * c\nreward = functools.partial(f, k=math.sqrt)",
+         "S = 1\ndef f(c, s, k): return S * c\nreward = functools.partial(f, k=math.exp)"),
+    ],
+)  # fmt: skip
+def test_what_a_function_names_is_a_part_of_it(one: str, other: str, define: Define) -> None:
+    first, again = (function_identity(define(one)) for _ in range(2))
+    assert first == again
+    assert function_identity(define(other)) != first
+    assert not any(" at 0x" in part for part in first)
+
+
+def test_functions_that_name_each_other_have_one(define: Define) -> None:
+    text = "def even(x): return x == 0 or odd(x - 1)\ndef odd(x): return x and even(x - 1)\nreward = even"
+    assert len(function_identity(define(text))) == len(function_identity(define(text))) < 10
+
+
+def test_our_own_have_the_identity_that_stores_were_made_with() -> None:
+    for each in (logged, success):
+        name, source, bound = function_identity(each)
+        assert name == f"datamodules.ingest.rewards.{each.__name__}"
+        assert source.startswith(f"def {each.__name__}(")
+        assert bound == "([], None, None)"
+
+
+def test_what_cannot_be_told_apart_is_refused() -> None:
+    with pytest.raises(UserError, match="no source text"):
+        function_identity(np.zeros)
+    with pytest.raises(UserError, match="of which a change cannot be told; give it plain values or arrays"):
+        function_identity(partial(distance, scale=object()))
