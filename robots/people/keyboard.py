@@ -23,10 +23,66 @@ KEYS = (
 TAKE = " "
 WORDS = {"s": Said(success=True), "f": Said(success=False), "d": Said(discard=True)}
 WORDS |= {str(digit): Said(reward=float(digit)) for digit in range(10)}
+HANDS = (
+    ("space", "take over / hand back"),
+    ("s / f / d", "success / failure / discard the episode"),
+    ("0 … 9", "a reward of so much"),
+)
 PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repetitions, never that it was let go
 
 
-class Keyboard(Operator):
+class Hands(Operator):
+    """Space takes over and hands back, and other keys say how it goes; none moves the robot.
+
+    Args:
+        keys: what each of them does, as lines for the person.
+
+    Raises:
+        UserError: when standard input is no terminal.
+    """
+
+    def __init__(self, keys: str = pairs(HANDS)):
+        self._words: deque[Said] = deque()
+        self._engaged = False
+        self._terminal = KeyTerminal()
+        print(keys, file=sys.stderr)
+
+    def begin(self) -> None:
+        """Take the keys of the terminal, with the policy in charge."""
+        self._words.clear()
+        self._engaged = False
+        self._terminal.begin()
+
+    def action(self, observation: Observation) -> np.ndarray | None:
+        """Nothing: only who has the robot, and how it goes, is said by keys."""
+        for key in self._terminal.keys():
+            self._press(key)
+        return None
+
+    def engaged(self) -> bool:
+        """Whether space was pressed an odd number of times."""
+        return self._engaged
+
+    def said(self) -> Said | None:
+        """What s, f, d and the digits say."""
+        return self._words.popleft() if self._words else None
+
+    def rest(self) -> None:
+        """Give the terminal back, for questions and for the shell."""
+        self._terminal.rest()
+
+    def close(self) -> None:
+        """Give the terminal back for good."""
+        self._terminal.close()
+
+    def _press(self, key: str) -> None:
+        if key == TAKE:
+            self._engaged = not self._engaged
+        elif key in WORDS:
+            self._words.append(WORDS[key])
+
+
+class Keyboard(Hands):
     """Space takes over and hands back, keys move, and others say how it goes.
 
     A press moves for a moment, a key that is held moves on as the terminal repeats it: whoever lets go holds the robot.
@@ -49,50 +105,26 @@ class Keyboard(Operator):
         self._moves = {key: (index, sign) for index, ends in enumerate(KEYS[: spec.action_size])
                        for key, sign in zip(ends, (-1.0, 1.0), strict=True)}  # fmt: skip
         self._pressed = np.full((spec.action_size, 2), -np.inf)  # when the key to lower and to raise was last pressed
-        self._words: deque[Said] = deque()
-        self._engaged = False
         self._clock: Callable[[], float] = time.monotonic
-        self._terminal = KeyTerminal()
-        print(keys_of(spec), file=sys.stderr)
+        super().__init__(keys_of(spec))
 
     def begin(self) -> None:
         """Take the keys of the terminal, with nothing pressed and the policy in charge."""
         self._pressed[:] = -np.inf
-        self._words.clear()
-        self._engaged = False
-        self._terminal.begin()
+        super().begin()
 
     def action(self, observation: Observation) -> np.ndarray:
         """[D] what the keys that were pressed a moment ago command."""
-        for key in self._terminal.keys():
-            self._press(key)
+        super().action(observation)
         held = (self._clock() - self._pressed) < PRESSED_SECONDS
         if not self._engaged:
             self._pushes.begin()
         return self._pushes.command(held[:, 1].astype(float) - held[:, 0], observation)
 
-    def engaged(self) -> bool:
-        """Whether space was pressed an odd number of times."""
-        return self._engaged
-
-    def said(self) -> Said | None:
-        """What s, f, d and the digits say."""
-        return self._words.popleft() if self._words else None
-
-    def rest(self) -> None:
-        """Give the terminal back, for questions and for the shell."""
-        self._terminal.rest()
-
-    def close(self) -> None:
-        """Give the terminal back for good."""
-        self._terminal.close()
-
     def _press(self, key: str) -> None:
+        super()._press(key)
         if key == TAKE:
-            self._engaged = not self._engaged
             self._pressed[:] = -np.inf
-        elif key in WORDS:
-            self._words.append(WORDS[key])
         elif key in self._moves:
             index, sign = self._moves[key]
             self._pressed[index, int(sign > 0)] = self._clock()
@@ -101,11 +133,6 @@ class Keyboard(Operator):
 
 def keys_of(spec: RobotSpec) -> str:
     """What each key does with a robot, as lines for its person."""
-    rows = [(f"{low} / {high}", f"{name} down / up")
-            for name, (low, high) in zip(spec.action_names, KEYS, strict=False)]  # fmt: skip
-    rows += [
-        ("space", "take over / hand back"),
-        ("s / f / d", "success / failure / discard the episode"),
-        ("0 … 9", "a reward of so much"),
-    ]
-    return pairs(rows)
+    moves = [(f"{low} / {high}", f"{name} down / up")
+             for name, (low, high) in zip(spec.action_names, KEYS, strict=False)]  # fmt: skip
+    return pairs([*moves, *HANDS])

@@ -8,7 +8,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Observation
-from robots.people.keyboard import Keyboard
+from robots.people.keyboard import Hands
 from robots.people.operator import Operator, Said
 from robots.settings.annotations import build
 from robots.spec import RobotSpec
@@ -27,26 +27,48 @@ def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) 
         fields: of its configuration.
 
     Raises:
-        UserError: when it refuses its configuration, does not connect, is not calibrated, or commands another robot.
+        UserError: when it refuses its configuration, does not connect, is not calibrated, or commands another robot; or
+            it does not say who has the robot, and there is no keyboard to say it at.
     """
+    device = _made(kind, name, spec, fields)
+    hands = None if hasattr(device, "get_teleop_events") else Hands()  # refuses before there is a device to release
+    try:
+        _connect(device, name)
+    except BaseException:
+        if hands is not None:
+            hands.close()
+        raise
+    return Teleoperator(device, spec, hands)
+
+
+def _made(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> Any:
+    """The device, which is of this robot, and not connected."""
     try:
         device = kind(build(kind.config_class, fields, "--operator-set "))
         features = set(device.action_features)
-        if features != set(spec.action_names):
-            mine = set(spec.action_names)
-            raise UserError(
-                f"{name} commands another robot: only it has {sorted(features - mine)}, "
-                f"only the robot {sorted(mine - features)}"
-            )
-        device.connect(calibrate=False)
     except UserError:
         raise
     except Exception as error:  # the device's author raises anything
         raise UserError(f"{name} cannot be used: {described(error)}") from error
+    if features != set(spec.action_names):
+        mine = set(spec.action_names)
+        raise UserError(
+            f"{name} commands another robot: only it has {sorted(features - mine)}, "
+            f"only the robot {sorted(mine - features)}"
+        )
+    return device
+
+
+def _connect(device: Any, name: str) -> None:
+    try:
+        device.connect(calibrate=False)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name} cannot be used: {described(error)}") from error
     if not getattr(device, "is_calibrated", True):
         device.disconnect()
         raise UserError(f"{name} is not calibrated; calibrate it with LeRobot first")
-    return Teleoperator(device, spec, None if hasattr(device, "get_teleop_events") else Keyboard(spec))
 
 
 class Teleoperator(Operator):

@@ -1,15 +1,19 @@
 """Operators by their names: ours, LeRobot's teleoperators, one's own, and what is wrong with a name."""
 
+import os
+import sys
+import time
 from dataclasses import dataclass
 from enum import Enum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from gipo.common.errors import UserError
 from robots.base import Observation
+from robots.people.keyboard import Hands
 from robots.people.leader import Teleoperator
 from robots.people.load import load_operator
 from robots.people.operator import Operator, Said
@@ -20,6 +24,11 @@ from tests.robots.people.people import FakeOperator
 MANIFEST: Any = SimpleNamespace(task="reach-v3")
 SEEN = Observation(np.zeros(5), 1)
 HERE = __name__
+JOINTS = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in range(6))
+BIMANUAL: dict[str, Any] = {
+    "action_names": JOINTS, "action_units": ("rad",) * 12, "action_low": (-1.0,) * 12, "action_high": (1.0,) * 12,
+    "action_rate": (None,) * 12, "action_acceleration": (None,) * 12, "action_hold": (0.0,) * 12,
+}  # fmt: skip
 
 
 @dataclass
@@ -33,9 +42,11 @@ class Leader:
 
     config_class = LeaderConfig
     name = "leader"
+    made: ClassVar[list["Leader"]] = []
 
     def __init__(self, config: LeaderConfig):
-        self.config, self.calls = config, list[str]()
+        self.config = config
+        self.made.append(self)
         self.is_calibrated = config.port != "uncalibrated"
         self.is_connected = False
         self.action_features = dict.fromkeys(("x", "y", "wrist" if config.port == "other" else "grip"), float)
@@ -52,6 +63,17 @@ class Leader:
 
     def disconnect(self) -> None:
         self.is_connected = False
+
+
+class TwoLeaders(Leader):
+    """One for each arm of a robot of twelve joints."""
+
+    def __init__(self, config: LeaderConfig):
+        super().__init__(config)
+        self.action_features = dict.fromkeys(JOINTS, float)
+
+    def get_action(self) -> dict[str, float]:
+        return {name: 0.01 * index for index, name in enumerate(JOINTS)}
 
 
 class Events(Enum):
@@ -110,6 +132,7 @@ def test_a_class_of_ones_own_is_given_what_it_asks_for() -> None:
         (f"{HERE}:Leader", ["port=other"], r"only it has \['wrist'\], only the robot \['grip'\]"),
     ],
 )
+@pytest.mark.usefixtures("terminal")
 def test_what_is_wrong_is_one_line(name: str, settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_operator(name, make_spec(), MANIFEST, settings)
@@ -145,6 +168,38 @@ def test_another_leader_is_spoken_for_by_a_second_device() -> None:
     operator.rest()
     operator.close()
     assert (hands.begun, hands.rested, hands.closed) == (1, 1, 1)
+
+
+def test_two_leader_arms_are_spoken_for_at_a_keyboard_of_which_no_key_moves(
+    terminal: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = load_operator(f"{HERE}:TwoLeaders", make_spec(**BIMANUAL), MANIFEST, ["port=/dev/x"])
+    shown = capsys.readouterr().err
+    assert "take over / hand back" in shown
+    assert "down / up" not in shown, "a key that is said to move, and does not"
+    operator.begin()
+    os.write(terminal, b" us")
+    time.sleep(0.01)  # through the terminal
+    np.testing.assert_allclose(operator.action(SEEN), 0.01 * np.arange(12))
+    assert (operator.engaged(), operator.said(), operator.said()) == (True, Said(success=True), None)
+    operator.close()
+
+
+@pytest.mark.parametrize("port", ["missing", "uncalibrated"])
+def test_a_refused_leader_leaves_neither_a_device_nor_a_keyboard(
+    port: str, terminal: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Hands] = []
+    monkeypatch.setattr(Hands, "close", lambda self: closed.append(self) or self._terminal.close())
+    with pytest.raises(UserError):
+        load_operator(f"{HERE}:Leader", make_spec(), MANIFEST, [f"port={port}"])
+    assert len(closed) == 1
+    assert not Leader.made[-1].is_connected
+    with open(os.devnull) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(UserError, match="a keyboard needs a terminal"):
+            load_operator(f"{HERE}:Leader", make_spec(), MANIFEST, ["port=/dev/x"])
+    assert not Leader.made[-1].is_connected
 
 
 def seen(tick: int, reward: float, success: bool = False) -> Observation:
