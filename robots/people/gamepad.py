@@ -2,6 +2,7 @@
 
 import errno
 from collections import deque
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,19 @@ def gamepad(spec: RobotSpec, device: str = "", strength: float = 1.0) -> "Gamepa
         import evdev
     except ModuleNotFoundError as error:
         raise UserError(f"a gamepad needs evdev: {install('gamepad')}") from error
-    names = [device] if device else evdev.list_devices()
-    try:
-        found = [evdev.InputDevice(name) for name in names]
-    except OSError as error:
-        raise UserError(f"the gamepad {device} cannot be opened: {error.strerror or error}") from error
-    for each in found:
-        if each.capabilities().get(evdev.ecodes.EV_KEY, []).count(getattr(evdev.ecodes, TAKE)):
-            return Gamepad(each, spec, strength)
+    for path in [device] if device else evdev.list_devices():
+        try:
+            found = evdev.InputDevice(path)
+        except OSError as error:
+            if device:
+                raise UserError(f"the gamepad {path} cannot be opened: {error.strerror or error}") from error
+            continue  # a device of somebody else's
+        with ExitStack() as stack:
+            stack.callback(found.close)
+            if getattr(evdev.ecodes, TAKE) in found.capabilities().get(evdev.ecodes.EV_KEY, []):
+                made = Gamepad(found, spec, strength)
+                stack.pop_all()
+                return made
     what = f"{device} is no gamepad" if device else "there is no gamepad that may be read"
     raise UserError(f"{what}; name one with --operator-set device=/dev/input/eventN")
 

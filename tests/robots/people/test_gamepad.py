@@ -1,5 +1,6 @@
 """The gamepad: evdev's own event objects through a pipe in place of a device file; a real device where uinput is."""
 
+import errno
 import os
 import struct
 import time
@@ -120,6 +121,55 @@ def test_no_gamepad_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "event0").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be opened"):
         gamepad(make_spec(), str(tmp_path / "event0"))
+
+
+class Devices:
+    """Device files of a desk: a keyboard, one that may not be read, and two gamepads."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, PipedDevice] = {}
+
+    def open(self, path: str) -> PipedDevice:
+        if path == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        found = self.opened[path] = PipedDevice()
+        if path == "keyboard":
+            found.capabilities = lambda: {e.EV_KEY: [e.KEY_A]}  # type: ignore[method-assign]
+        return found
+
+    @property
+    def left_open(self) -> list[str]:
+        return [path for path, device in self.opened.items() if not device.closed]
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Devices]:
+    found = Devices()
+    monkeypatch.setattr(evdev, "list_devices", lambda: ["keyboard", "secret", "pad", "other"])
+    monkeypatch.setattr(evdev, "InputDevice", found.open)
+    yield found
+    for device in found.opened.values():
+        os.close(device.fd)
+        os.close(device.feed)
+
+
+def test_the_first_gamepad_that_may_be_read_is_taken_and_nothing_else_stays_open(devices: Devices) -> None:
+    pad = gamepad(make_spec())
+    assert list(devices.opened) == ["keyboard", "pad"]
+    assert devices.left_open == ["pad"]
+    pad.close()
+    assert devices.left_open == []
+    assert devices.opened["pad"].closed == 1
+
+
+def test_a_refused_gamepad_is_released(devices: Devices) -> None:
+    with pytest.raises(UserError, match="keyboard is no gamepad"):
+        gamepad(make_spec(), "keyboard")
+    with pytest.raises(UserError, match="the gamepad secret cannot be opened: Permission denied"):
+        gamepad(make_spec(), "secret")
+    with pytest.raises(UserError, match="strength is 2"):
+        gamepad(make_spec(), "pad", strength=2)
+    assert devices.left_open == []
 
 
 @pytest.mark.skipif(not os.access("/dev/uinput", os.W_OK), reason="/dev/uinput is not there or may not be written to")
