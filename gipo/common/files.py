@@ -1,8 +1,10 @@
-"""Writing files: each appears whole or not at all, and is still there after a power cut."""
+"""Writing files and folders: each appears whole or not at all, and is still there after a power cut."""
 
 import errno
 import fcntl
+import glob
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -26,18 +28,58 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        yield partial
-        sync(partial)
-        replace(partial, path)
-        sync(path.parent)
+        with _naming(path):
+            yield partial
+            sync(partial)
+            replace(partial, path)
+            sync(path.parent)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, whose content becomes that of `path`, which is empty or not there, when the block ends well.
+
+    It lies beside `path`, and appears at once; but inside where `path` exists, for who may write to a folder, as to a
+    mounted one, may perhaps not write beside it, and then entry by entry. What a killed process left of it is deleted.
+
+    Raises:
+        OSError: that names `path`, when the disk is full or cannot be written to.
+    """
+    inside = path.is_dir()
+    parent = path if inside else path.parent
+    partial = parent / f".{path.name}.{os.getpid()}{PARTIAL}"
+    try:
+        with _naming(path):
+            parent.mkdir(parents=True, exist_ok=True)
+            for left in parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+                shutil.rmtree(left)
+            partial.mkdir()
+            yield partial
+            for each in (*partial.rglob("*"), partial):
+                sync(each)
+            if inside:
+                for each in list(partial.iterdir()):
+                    os.rename(each, path / each.name)
+            else:
+                os.rename(partial, path)
+            sync(parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have errors of the disk name `path`, and not what is written beside it."""
+    try:
+        yield
     except Exception as error:
         found = of_the_disk(error)
         if found is None:
             raise
         raise OSError(found.errno, found.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def write_bytes(data: bytes, path: PathLike) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.files import PARTIAL, whole_folder
 from gipo.common.transition import COLUMNS
 from robots.log import Episode, Header, read_logs
 
@@ -41,7 +42,7 @@ class Segment:
 
 
 def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
-    """Write logs as one dataset; one line about it.
+    """Write logs as one dataset, whole or not at all; one line about it.
 
     Raises:
         UserError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
@@ -49,11 +50,12 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
     """
     header, found = segments(logs)
     target = Path(out)
-    if target.exists() and any(target.iterdir()):
+    if target.exists() and any(not each.name.endswith(PARTIAL) for each in target.iterdir()):
         raise UserError(f"{out} exists and is not empty; name another folder")
     try:
         writer = importlib.import_module(FORMATS[kind])
-        writer.write(target, header, found)
+        with whole_folder(target) as partial:
+            writer.write(partial, header, found)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""

@@ -1,5 +1,6 @@
 """What is no file is never replaced by one; a lock on a folder: who has to wait, and what a child keeps."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gipo.common.errors import UserError
-from gipo.common.files import locked, replace, write_bytes, write_text
+from gipo.common.files import locked, replace, whole_folder, write_bytes, write_text
 from robots.log import LogWriter, Session
 from robots.review.report import write_report
 
@@ -77,3 +78,31 @@ def test_nothing_in_the_folder_of_devices_is_replaced(tmp_path: Path, monkeypatc
     with pytest.raises(FileExistsError):
         replace(tmp_path / "partial", "/dev/stdout")
     assert replaced == []
+
+
+def test_a_folder_appears_whole_beside_its_place_or_within_one_that_is_empty(tmp_path: Path) -> None:
+    new, empty = tmp_path / "some" / "new", tmp_path / "empty"
+    empty.mkdir(mode=0o750)
+    before = empty.stat()
+    (empty / ".empty.7.partial").mkdir()
+    for path in (new, empty):
+        with whole_folder(path) as partial:
+            (partial / "meta").mkdir()
+            (partial / "meta" / "info").write_text("1")
+            assert not (path / "meta").exists()
+        assert [each.name for each in path.iterdir()] == ["meta"], "and nothing that a killed one left"
+        assert (path / "meta" / "info").read_text() == "1"
+    assert (empty.stat().st_ino, empty.stat().st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_of_a_folder_that_fails_nothing_is_left_and_the_disk_is_told_by_its_name(exists: bool, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    if exists:
+        path.mkdir()
+    with pytest.raises(OSError, match=r"No space left on device: '.*/out'"), whole_folder(path) as partial:  # noqa: PT012
+        (partial / "half").write_text("of it")
+        raise OSError(errno.ENOSPC, "No space left on device", str(partial / "other"))
+    with pytest.raises(ZeroDivisionError), whole_folder(path) as partial:
+        _ = 1 / 0
+    assert [each.name for each in tmp_path.rglob("*")] == ["out"] * exists

@@ -1,5 +1,6 @@
 """Exports read back with the libraries they are for, value for value."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from robots.cli import main
 from robots.log import LogWriter, Session, append_label, read_log
 from robots.review.export import segments
 from tests.robots.builders import make_spec, step_row
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -235,3 +238,27 @@ def test_a_reward_that_is_no_number_is_refused_before_anything_is_written(tmp_pa
         segments([writer.path])
     assert main(["export", str(writer.path), "--format", "lerobot", "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "minari"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_an_export_that_fails_leaves_nothing_that_looks_like_one_and_may_be_tried_again(
+    kind: str, exists: bool, gappy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    module = pytest.importorskip(f"robots.review.export_{kind}")
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    arguments = ["export", str(gappy), "--format", kind, "--out", str(out)]
+    with monkeypatch.context() as full:
+        full.setattr(module, "_parquet" if kind == "lerobot" else "write_provenance", _full)
+        assert main(arguments) == 2
+    assert f"cannot write {out}: No space left on device" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.rglob("*") if not each.name.startswith("gappy")] == ["out"] * exists
+    assert main(arguments) == 0
+    (found,) = out.rglob("gipo.json")
+    assert found.relative_to(out) == Path("meta/gipo.json" if kind == "lerobot" else "gipo/fake-v0/data/gipo.json")
+
+
+def _full(path: Path, *content: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
