@@ -48,7 +48,7 @@ def robot(
     task: str | None = None,
     speed: float = 1.0,
     camera: str = CAMERA,
-    every: int | None = None,
+    every: int = 1,
     **gap: Any,
 ) -> "SeeingSimRobot":
     """The simulated arm with a camera for a policy.
@@ -58,13 +58,14 @@ def robot(
         task: a MetaWorld task; the manifest's unless given.
         speed: of the loop; at any but 1 the arm moves one step a command instead of by the wall clock.
         camera: one of MetaWorld's.
-        every: observations from one image to the next; the chunk of the policy unless given.
+        every: observations from one image to the next. A policy may decide at any of them, where `--replan` is short
+            of its chunk or a person hands back; 0 saves what it does not see where it goes through whole chunks alone.
         gap: fields of SeenGap.
     """
     if manifest.vision is None:
         raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
     found = chosen(SeenGap, gap, "the simulated arm")
-    view = View(camera, manifest.vision.image[1], manifest.vision.chunk if every is None else every)
+    view = View(camera, manifest.vision.image[1], every or manifest.vision.chunk)
     name = manifest.task if task is None else task
     return SeeingSimRobot(name.removeprefix(PREFIX), view, found, speed == 1, make_seeing_spec().named_as(manifest))
 

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.runtime.acting import Decision
 from gipo.common.errors import UserError
 from robots.base import Observation
+from robots.decider import Decider
 from robots.drivers.sim_camera import SeeingSimRobot, SeenGap, View, make_seeing_spec, robot
+from robots.session.options import Options
 from tests.needs import needs_camera
 
 VIEW = View(size=32, every=3)
@@ -56,6 +59,35 @@ def test_hand_and_gripper_are_measured_and_every_third_observation_has_a_picture
         elsewhere.submit(made.close).result()
 
 
+class Words:
+    """A policy that sees, of chunks of three, as far as a decider asks it."""
+
+    manifest = types.SimpleNamespace(vision=types.SimpleNamespace(chunk=3, shape=(32, 32, 3), cameras=()),
+                                     observation_size=4)  # fmt: skip
+
+    def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
+        return image
+
+    def act(self, seen: np.ndarray, rng: np.random.Generator, deterministic: bool) -> Decision:
+        return Decision(*[np.full((3, 4), float(seen.mean()))] * 4)
+
+
+@needs_camera
+@pytest.mark.parametrize("replan", [0, 2])
+def test_a_policy_finds_an_image_whenever_it_decides(replan: int) -> None:
+    made = robot(manifest(), speed=20, camera="topview")
+    made.connect()
+    policy: Any = Words()
+    decider = Decider(policy, Options(instruction="push", camera="topview", replan=replan))
+    places, rng = [], np.random.default_rng(0)
+    for step, found in enumerate(rollout(made, steps=6)):
+        if step == 5:
+            decider.decide_anew()  # a person has handed back
+        places.append(decider.next(found, found.values, rng)[1])
+    assert places == ([0, 1, 0, 1, 0, 0, 1] if replan else [0, 1, 2, 0, 1, 0, 1])
+    made.close()
+
+
 @needs_camera
 def test_without_a_gap_it_sees_what_training_saw() -> None:
     torch = pytest.importorskip("torch", reason="needs the training stack")
@@ -87,9 +119,9 @@ def test_a_gap_is_one_of_the_arm_and_of_its_camera() -> None:
 
 def test_a_policy_names_its_robot() -> None:
     made = robot(manifest(), speed=20, camera="corner3", light="0.7")
-    assert (made.task, made.view, made.realtime) == (TASK, View("corner3", 32, 3), False)
+    assert (made.task, made.view, made.realtime) == (TASK, View("corner3", 32, 1), False)
     assert made.gap == SeenGap(light=0.7)
-    assert robot(manifest(), every=1).view.every == 1
+    assert robot(manifest(), every=0).view.every == 3, "once a chunk"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +130,7 @@ def test_a_policy_names_its_robot() -> None:
         (lambda: robot(manifest(vision=None)), "the policy takes no image: --robot sim"),
         (lambda: robot(manifest(), nonsense="1"), "no option 'nonsense'; there are action_gain, action_offset, colour"),
         (lambda: robot(manifest(), colour="2"), "the gap's colour is 2.0; it must be a number from 0 to 1"),
-        (lambda: robot(manifest(), every=0), "every is 0"),
+        (lambda: robot(manifest(), every=-1), "every is -1"),
     ],
 )
 def test_what_makes_no_robot_is_named(make: Any, words: str) -> None:

@@ -78,7 +78,7 @@ def seen(task: str) -> Subject:
         ),
         robot=(
             "--robot", "robots.drivers.sim_camera:robot", "--camera", VIEWED, "--instruction", instruction_of(task),
-            "--steps", "150", "--engage", "0",
+            "--steps", "150", "--engage", "0", "--set", "every=0",  # nobody interrupts a chunk, and pictures cost time
         ),
         # The critic first learns what this robot's returns are. Then few and small updates, for a network that sees
         # soon knows each of so few pictures by heart.
