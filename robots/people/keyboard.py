@@ -23,7 +23,7 @@ KEYS = (
 TAKE = " "
 WORDS = {"s": Said(success=True), "f": Said(success=False), "d": Said(discard=True)}
 WORDS |= {str(digit): Said(reward=float(digit)) for digit in range(10)}
-HANDS = (
+WORD_LINES = (
     ("space", "take over / hand back"),
     ("s / f / d", "success / failure / discard the episode"),
     ("0 … 9", "a reward of so much"),
@@ -31,7 +31,7 @@ HANDS = (
 PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repetitions, never that it was let go
 
 
-class Hands(Operator):
+class WordKeys(Operator):
     """Space takes over and hands back, and other keys say how it goes; none moves the robot.
 
     Args:
@@ -41,7 +41,7 @@ class Hands(Operator):
         UserError: when standard input is no terminal.
     """
 
-    def __init__(self, keys: str = pairs(HANDS)):
+    def __init__(self, keys: str = pairs(WORD_LINES)):
         self._words: deque[Said] = deque()
         self._engaged = False
         self._terminal = KeyTerminal()
@@ -82,7 +82,7 @@ class Hands(Operator):
             self._words.append(WORDS[key])
 
 
-class Keyboard(Hands):
+class Keyboard(WordKeys):
     """Space takes over and hands back, keys move, and others say how it goes.
 
     A press moves for a moment, a key that is held moves on as the terminal repeats it: whoever lets go holds the robot.
@@ -135,4 +135,4 @@ def keys_of(spec: RobotSpec) -> str:
     """What each key does with a robot, as lines for its person."""
     moves = [(f"{low} / {high}", f"{name} down / up")
              for name, (low, high) in zip(spec.action_names, KEYS, strict=False)]  # fmt: skip
-    return pairs([*moves, *HANDS])
+    return pairs([*moves, *WORD_LINES])

@@ -8,7 +8,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Observation
-from robots.people.keyboard import Hands
+from robots.people.keyboard import WordKeys
 from robots.people.operator import Operator, Said
 from robots.settings.annotations import build
 from robots.spec import RobotSpec
@@ -31,7 +31,7 @@ def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) 
             it does not say who has the robot, and there is no keyboard to say it at.
     """
     device = _made(kind, name, spec, fields)
-    hands = None if hasattr(device, "get_teleop_events") else Hands()  # refuses before there is a device to release
+    hands = None if hasattr(device, "get_teleop_events") else WordKeys()  # refuses before there is a device to release
     try:
         _connect(device, name)
     except BaseException:

@@ -13,7 +13,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.base import Observation
-from robots.people.keyboard import Hands
+from robots.people.keyboard import WordKeys
 from robots.people.leader import Teleoperator
 from robots.people.load import load_operator
 from robots.people.operator import Operator, Said
@@ -189,8 +189,8 @@ def test_two_leader_arms_are_spoken_for_at_a_keyboard_of_which_no_key_moves(
 def test_a_refused_leader_leaves_neither_a_device_nor_a_keyboard(
     port: str, terminal: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed: list[Hands] = []
-    monkeypatch.setattr(Hands, "close", lambda self: closed.append(self) or self._terminal.close())
+    closed: list[WordKeys] = []
+    monkeypatch.setattr(WordKeys, "close", lambda self: closed.append(self) or self._terminal.close())
     with pytest.raises(UserError):
         load_operator(f"{HERE}:Leader", make_spec(), MANIFEST, [f"port={port}"])
     assert len(closed) == 1
