@@ -30,7 +30,8 @@ def log_prob(family: str, params: np.ndarray, latent: np.ndarray) -> np.ndarray:
 
 def mode(family: str, params: np.ndarray) -> np.ndarray:
     """Most likely latent [..., D] for params [..., D, P]: int64 tokens, or float32 means."""
-    return params[..., 0] if family == "gaussian" else params.argmax(-1)
+    # Not a view of every second number, which logs do not take.
+    return np.ascontiguousarray(params[..., 0]) if family == "gaussian" else params.argmax(-1)
 
 
 def kl(family: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -3,8 +3,10 @@
 import threading
 
 import numpy as np
+import orjson
 import pytest
 
+from deploy.runtime.distributions import mode
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 
@@ -53,6 +55,13 @@ def test_deterministic_is_the_mode_and_draws_nothing(small):
         np.log(np.exp(decision.params[range(2), decision.latent]) / np.exp(decision.params).sum(-1)), abs=1e-6
     )
     assert same(decision, policy.act(ROW, None, deterministic=True))
+
+
+@pytest.mark.parametrize("family", ["gaussian", "token"])
+def test_the_mode_is_what_a_log_takes(family):
+    params = np.arange(8, dtype=np.float32).reshape(4, 2)
+    latent = mode(family, params)
+    assert orjson.loads(orjson.dumps(latent, option=orjson.OPT_SERIALIZE_NUMPY)) == latent.tolist()
 
 
 def test_long_batches_run_in_pieces(small):
