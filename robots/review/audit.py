@@ -24,7 +24,8 @@ class Audit:
 
     Args:
         log_prob: policy_id → largest |Δ log-prob|, nats.
-        action: policy_id → largest |Δ action| between the logged action and the one its noise gives again.
+        action: policy_id → largest |Δ action| between the logged action and the one that its noise gives again, or the
+            most likely one of an episode that drew none.
         steps: (policy_id, policy_version) → steps, whoever chose their actions.
         others: the same → steps of them that a person commanded, and that were held.
         unreplayed: steps whose episode does not say its seed.
@@ -129,12 +130,11 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
                 found.unseen += len(episode)
                 continue
             found.take(policy, where, episode["step"], log_prob_difference(policy, episode.columns))
-            noise = _noise(policy, episode)
-            if noise is None:
+            again = _action_again(policy, episode, episode["observation"], episode["step"])
+            if again is None:
                 found.unreplayed += len(episode)
                 continue
-            action = policy.evaluate(episode["observation"], noise[episode["step"]])["action"]
-            found.replayed(policy, action - episode["proposed_action"])
+            found.replayed(policy, again - episode["proposed_action"])
         for some in decisions(path, seeing):
             _audit_decisions(found, path, some, *seeing[some.episode])
     return found
@@ -152,13 +152,11 @@ def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: E
         return
     found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
     length = started(episode)["replan"] or some.steps.shape[1]
-    noise = _noise(policy, episode, length)
-    if noise is None:
+    decided = _action_again(policy, episode, some.seen, episode["step"][some.steps[:, 0]], length)
+    if decided is None:
         found.unreplayed += len(steps)
         return
-    drawn = noise[_number(episode, episode["step"][some.steps[:, 0]], length)]
-    action = policy.evaluate(some.seen, drawn)["action"].reshape(latent.shape)[known]
-    found.replayed(policy, action - episode["proposed_action"][steps])
+    found.replayed(policy, decided.reshape(latent.shape)[known] - episode["proposed_action"][steps])
 
 
 def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
@@ -201,13 +199,30 @@ def log_prob_difference(policy: ActingPolicy, rows: Mapping[str, np.ndarray]) ->
     return np.abs(again - rows["log_prob"]).max(1)
 
 
-def _noise(policy: OnnxPolicy, episode: Episode, length: int = 1) -> np.ndarray | None:
-    """The noise of every decision, from the episode's generator: [decisions, K]; None where it was not drawn so."""
+def _action_again(
+    policy: OnnxPolicy, episode: Episode, seen: np.ndarray, steps: np.ndarray, length: int = 1
+) -> np.ndarray | None:
+    """What the policy does [N, K] where it decides: by the episode's generator, or the most likely if none was drawn.
+
+    Args:
+        policy: that acted.
+        episode: in which it did.
+        seen: [N, R] what it saw.
+        steps: [N] of the decisions.
+        length: ticks from one decision to the next.
+
+    Returns:
+        None where nobody says how the noise was drawn.
+    """
+    if episode.deterministic:
+        none = np.zeros((len(seen), policy.manifest.layout.decision_size))
+        return policy.evaluate(seen, none)["deterministic_action"]
     seed = episode.start.get("seed")
-    if episode.deterministic or type(seed) is not int:
+    if type(seed) is not int:
         return None
     rng = np.random.default_rng([seed, episode.number])
-    return policy.noise((int(_number(episode, episode["step"], length).max()) + 1,), rng)
+    noise = policy.noise((int(_number(episode, episode["step"], length).max()) + 1,), rng)
+    return policy.evaluate(seen, noise[_number(episode, steps, length)])["action"]
 
 
 def _number(episode: Episode, steps: np.ndarray, length: int) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""The audit of a policy without vision: what its episodes say of their noise decides what their actions are held to."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.runtime.policy import OnnxPolicy
+from robots.log import LogWriter, Session
+from robots.review.audit import Audit, audit
+from tests.robots.builders import step_row
+
+STEPS, SEED = 5, 3
+
+
+def audited(path: Path, policy: OnnxPolicy, deterministic: bool, start: dict[str, Any], wrong: float = 0.0) -> Audit:
+    """Of an episode in which the action of the last step is off by `wrong`."""
+    writer, rng = LogWriter(path, Session("{}")), np.random.default_rng([SEED, 0])
+    said = {"policy_id": policy.policy_id, "deterministic": deterministic, **start}
+    writer.event("episode_start", "", 0, 0, said)
+    for index in range(STEPS):
+        row = step_row(index, policy.manifest.observation_size, policy.manifest.action_size)
+        decision = policy.act(row.observation, rng, deterministic)
+        row.latent, row.log_prob = decision.latent, decision.log_prob
+        row.action = decision.action + np.float32(wrong * (index == STEPS - 1))
+        row.policy_version, row.valid = policy.manifest.policy_version, not deterministic
+        row.source, row.proposed_action = "policy", None
+        writer.step(row)
+    writer.close()
+    return audit([path], {policy.policy_id: policy})
+
+
+@pytest.mark.parametrize("kind", ["token", "gaussian"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_actions_are_held_to_the_noise_or_to_the_most_likely_one(
+    kind: str, deterministic: bool, policies: dict[str, Path], tmp_path: Path
+) -> None:
+    policy, seed = OnnxPolicy.load(policies[kind]), {"seed": SEED}
+    found = audited(tmp_path / "a.mcap", policy, deterministic, seed)
+    assert (found.unreplayed, found.action[policy.policy_id]) == (0, pytest.approx(0, abs=1e-6))
+    assert "were not sampled again" not in found.text()
+    odd = audited(tmp_path / "b.mcap", policy, deterministic, seed, wrong=0.01)
+    assert odd.action[policy.policy_id] == pytest.approx(0.01, abs=1e-6)
+
+
+def test_only_what_was_drawn_by_nobody_knows_which_seed_is_left_out(policies: dict[str, Path], tmp_path: Path) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    assert audited(tmp_path / "a.mcap", policy, True, {}).unreplayed == 0
+    found = audited(tmp_path / "b.mcap", policy, False, {})
+    assert found.unreplayed == STEPS
+    assert f"{STEPS} steps without a seed were not sampled again" in found.text()
