@@ -5,7 +5,9 @@ Nothing of MetaWorld is imported before `connect`.
 
 import time
 from collections import deque
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +25,7 @@ from gipo.common.simulators.metaworld import (
     trust_rotations,
 )
 from robots.base import Observation
+from robots.drivers.gap import Range, WithinRanges
 from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
 
@@ -30,7 +33,7 @@ REACH = 10.0  # metres, and more than any quaternion or gripper says: a reading 
 
 
 @dataclass(frozen=True)
-class RealityGap:
+class RealityGap(WithinRanges):
     """How this arm differs from the one in training; the defaults are no gap.
 
     Args:
@@ -53,16 +56,12 @@ class RealityGap:
     observation_noise: float = 0.0
     drop: float = 0.0
 
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {
-        "action_gain": (-10, 10), "action_offset": (-1, 1), "delay": (0, 100), "drop": (0, 1),
-    }  # fmt: skip
+    ranges: ClassVar[Mapping[str, Range]] = MappingProxyType(
+        {"action_gain": (-10, 10), "action_offset": (-1, 1), "delay": (0, 100), "drop": (0, 1)}
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            low, high = self.ranges.get(field.name, (0, 1000))
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UserError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
+        super().__post_init__()
         if self.delay != int(self.delay):
             raise UserError(f"the gap's delay is {self.delay}; it must be a whole number of ticks")
 

@@ -4,6 +4,7 @@ It is the arm of `robots.drivers.sim`, but measures its hand and gripper alone; 
 """
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
@@ -11,6 +12,7 @@ from gipo.common.errors import UserError
 from gipo.common.simulators.metaworld_camera import CAMERA, PREFIX, SIZE, STATE, Camera
 from gipo.common.simulators.toy import VisualGap
 from robots.base import Observation
+from robots.drivers.gap import VISUAL
 from robots.drivers.sim import RealityGap, SimRobot, make_spec
 from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
@@ -32,7 +34,7 @@ class SeenGap(RealityGap):
     shift_x: float = 0.0
     shift_y: float = 0.0
 
-    ranges = RealityGap.ranges | {"light": (0, 10), "colour": (0, 1), "shift_x": (-2, 2), "shift_y": (-2, 2)}
+    ranges = MappingProxyType({**RealityGap.ranges, **VISUAL})
 
     @property
     def visual(self) -> VisualGap:

@@ -5,7 +5,8 @@ ends with the action that has stayed near it for long enough.
 """
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.simulators.toy import CAMERA, CAMERAS, VisualGap, pictures
 from robots.base import Observation
+from robots.drivers.gap import VISUAL, WithinRanges
 from robots.settings.annotations import chosen
 from robots.spec import RobotSpec
 
@@ -21,7 +23,7 @@ STEPS, TOLERANCE = 4, 0.25  # of a success, as in `toy_vla.yaml`
 
 
 @dataclass(frozen=True)
-class ToyGap(VisualGap):
+class ToyGap(WithinRanges, VisualGap):
     """How this robot differs from the one in training; the defaults are no gap.
 
     Args:
@@ -32,13 +34,7 @@ class ToyGap(VisualGap):
     action_gain: float = 1.0
     noise: float = 0.0
 
-    def __post_init__(self) -> None:
-        ranges = {"light": (0, 10), "colour": (0, 1), "action_gain": (-10, 10), "noise": (0, 255)}
-        for field in fields(self):
-            low, high = ranges.get(field.name, (-2, 2))
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise UserError(f"the gap's {field.name} is {value!r}; it must be a number from {low} to {high}")
+    ranges = MappingProxyType({**VISUAL, "action_gain": (-10, 10), "noise": (0, 255)})
 
 
 NO_GAP = ToyGap()
