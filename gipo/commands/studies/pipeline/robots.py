@@ -14,7 +14,7 @@ class RobotScore:
 
     Args:
         successes: of each episode, at any step.
-        returns: of each episode.
+        returns: of each episode, what persons gave included: what a policy learns from.
     """
 
     successes: tuple[bool, ...]
@@ -49,5 +49,5 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
         raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
     return RobotScore(
         tuple(bool(episode.success) for episode in judged),
-        tuple(float(episode["reward"].sum(dtype=float)) for episode in judged),
+        tuple(episode.total for episode in judged),
     )

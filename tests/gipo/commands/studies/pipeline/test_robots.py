@@ -1,0 +1,38 @@
+"""The score of a policy on a robot is what its logs say, persons' words included."""
+
+from pathlib import Path
+
+import pytest
+
+from gipo.commands.studies.pipeline.robots import robot_score
+from gipo.common.errors import UserError
+from robots.log import LogWriter, Session, append_label
+from tests.robots.builders import make_spec, step_row
+
+PLAIN = sum(step_row(index, 5, 3).reward for index in range(3))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Two episodes of the same three steps; a person rewards the first as it runs, and labels the second."""
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for episode in range(2):
+        for index in range(3):
+            row = step_row(index, 5, 3)
+            row.episode = episode
+            writer.step(row)
+        if episode == 0:
+            writer.event("said", "by a person", episode, 2, {"reward": 4.0, "success": True})
+        writer.event("outcome", "", episode, 3, {"success": False})
+    writer.close()
+    append_label(writer.path, writer.session.identity, 1, success=None, reward=-1.5)
+    return writer.path
+
+
+def test_what_persons_gave_is_in_the_return_and_their_word_in_the_success(log: Path) -> None:
+    score = robot_score(log.parent, 2)
+    assert score.successes == (True, False)
+    assert score.returns == pytest.approx((PLAIN + 4.0, PLAIN - 1.5))
+    assert score.summary()["return"] == pytest.approx(sum(score.returns) / 2)
+    with pytest.raises(UserError, match="holds 2 judged episodes of 3; the robot was stopped"):
+        robot_score(log.parent, 3)
