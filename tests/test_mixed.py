@@ -14,6 +14,7 @@ from tests.test_offline import last, refused, run
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 Args = Callable[..., list[str]]
+OF_LOGS = ("data__min_ess", "data__ingest__policies")
 
 
 def options(robot: Robot, **more: object) -> dict[str, object]:
@@ -43,8 +44,10 @@ def test_resuming_needs_the_same_logs(
     assert (tmp_path / "run" / "staleness.csv").exists()
     recorded = torch.load(last(tmp_path / "run"), weights_only=True)["gipo"]
     assert (recorded["task"], len(recorded["logs"])) == ("Tiny-v0", 2)
-    for logs in (json.dumps([str(robot.logs[1])]), None):
-        args = tiny("run", ckpt_path=last(tmp_path / "run"), **chosen | {"data__logs": logs})
+    others = chosen | {"data__logs": json.dumps([str(robot.logs[1])])}
+    without = {name: value for name, value in chosen.items() if "logs" not in name and name not in OF_LOGS}
+    for given in (others, without):
+        args = tiny("run", ckpt_path=last(tmp_path / "run"), **given)
         assert "trained on other logs than data.logs" in refused(capsys, args, tmp_path / "run")
 
 
