@@ -50,7 +50,7 @@ class Iteration:
         self.keep("loss/policy", ranks.weighed(loss, used), share)
         self.keep("kl", ranks.weighed(terms.kl, used), share)
         for name, figure in figures.items():
-            self.keep(name, figure, share)
+            self.keep(name, ranks.weighed(figure, used), share)
         log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
         self._samples.append((log_ratio, weight, contribution, advantage, age, used))
 
