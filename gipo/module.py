@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from gipo.adaptive import AgeAwareGIPO
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.learning.anchor import Anchor
@@ -20,7 +21,7 @@ from gipo.learning.metrics import Iteration
 from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
-from gipo.objectives import GIPO, Objective, k3
+from gipo.objectives import Objective, k3
 from gipo.policies import PolicyFactory
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
@@ -41,7 +42,7 @@ class GIPOModule(UpdatingModule):
             checkpoint, or `observation`; another than the checkpoint's begins anew.
         critic_warmup: first iterations in which the critic learns alone.
         objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`, or one of
-            `gipo.baselines`.
+            `gipo.adaptive` and `gipo.baselines`.
         kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
         kl_target: KL of an action dimension, nats, that the weight of the anchor is moved to meet, once an iteration,
             from `kl_coef` on; null holds it.
@@ -78,7 +79,7 @@ class GIPOModule(UpdatingModule):
         init_from: str | None = None,
         critic: CriticSees | None = None,
         critic_warmup: int = 0,
-        objective: Objective = GIPO(),  # noqa: B008 - frozen
+        objective: Objective = AgeAwareGIPO(outward_only=True),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
         kl_target: float | None = None,
         kl_estimator: Callable = k3,
@@ -91,7 +92,7 @@ class GIPOModule(UpdatingModule):
         reuse: int = 1,
         actor_every: int = 1,
         policy_lr: float = 3e-4,
-        value_lr: float = 3e-4,
+        value_lr: float = 1e-3,
         lr_warmup: int = 1,
         lr_final: float = 1.0,
         max_grad_norm: float = 1.0,
@@ -100,10 +101,10 @@ class GIPOModule(UpdatingModule):
         compile: bool = False,
         cuda_graphs: bool = False,
     ):
-        rates = (policy_lr, value_lr)
         super().__init__(
-            policy, init_from, critic, optimizer, rates, lr_warmup, lr_final, max_grad_norm, critic_warmup, value_scale
-        )
+            policy, init_from, critic, optimizer, rates=(policy_lr, value_lr), lr_warmup=lr_warmup, lr_final=lr_final,
+            max_grad_norm=max_grad_norm, critic_warmup=critic_warmup, value_scale=value_scale,
+        )  # fmt: skip
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
         self.kl_coef, self.anchor = kl_coef, Anchor(kl_coef, kl_target)

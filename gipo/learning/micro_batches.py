@@ -63,5 +63,6 @@ def refuse_whole(size: int, objective: Objective, human_coef: float) -> None:
         raise UserError("model.micro_batch cannot be used with model.human_coef, which weighs a batch as a whole")
     if objective.needs_whole_batch or objective.memory() is not None:
         raise UserError(
-            f"model.objective={type(objective).__name__} weighs a batch as a whole; leave out model.micro_batch"
+            f"model.objective={type(objective).__name__} weighs a batch as a whole; leave out model.micro_batch, or "
+            "choose one that does not, such as model.objective=GIPO"
         )

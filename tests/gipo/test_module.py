@@ -122,7 +122,8 @@ def step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], gradi
 @pytest.mark.parametrize(("reuse", "actor_every"), [(1, 1), (6, 3), (5, 2), (4, 10)])
 def test_value_only_reuse_gives_the_parameters_of_the_naive_loop(reuse: int, actor_every: int) -> None:
     data = batches(3)
-    module = fit(data, reuse=reuse, actor_every=actor_every, policy_lr=1e-3, value_lr=2e-3, max_grad_norm=0.5)
+    options = {"objective": GIPO(), "policy_lr": 1e-3, "value_lr": 2e-3, "max_grad_norm": 0.5}
+    module = fit(data, reuse=reuse, actor_every=actor_every, **options)
     expected = naive(data, reuse, actor_every, 1e-3, 0.5)
     for (name, ours), theirs in zip(module.policy.named_parameters(), expected.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6), name
@@ -145,7 +146,8 @@ def test_gradients_of_parts_add_up_to_that_of_the_batch(size: int) -> None:
     for batch in data:  # what counts is spread unevenly, and a few elements count for nothing
         batch["valid"][:, : BATCH // 2] = False
         batch["log_prob"][0, -2:, 0] = torch.nan
-    options = {"reuse": 3, "actor_every": 2, "max_grad_norm": 0.5, "entropy_coef": 0.01, "kl_target": 0.15}
+    options = {"objective": GIPO(), "reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
+    options |= {"entropy_coef": 0.01, "kl_target": 0.15}
     whole, parts = (fit(data, micro_batch=part, **options) for part in (None, size))
     for ours, theirs in zip(parameters(parts), parameters(whole), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
@@ -457,7 +459,7 @@ def test_what_an_objective_remembers_is_saved_and_begins_anew_with_another() -> 
     kept = module.state_dict()["objective_memory"]
     assert kept[0] > 0
     assert module.trainer.callback_metrics["weight/sigma_age"] > 0
-    assert "objective_memory" not in fit(batches(1)).state_dict()
+    assert "objective_memory" not in fit(batches(1), objective=GIPO()).state_dict()
 
     def loaded(objective: Objective, memory: Tensor | None) -> Tensor | None:
         one, checkpoint = fit(batches(1), objective=objective), {"state_dict": {}}

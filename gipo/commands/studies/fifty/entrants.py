@@ -21,12 +21,13 @@ SETTLED = ("data.task", "data.total_frames", "seed_everything", "model.objective
 
 # Name → options of `gipo fit` beside the default recipe.
 OURS: Mapping[str, Sequence[str]] = {
-    "GIPO": (),
-    "PPO-Clip": ("model.objective=PPOClip", "model.objective.clip=0.5"),
+    "AgeAwareGIPO": (),
+    "GIPO": ("model.objective=GIPO",),
+    "PPO-Clip": ("model.objective=PPOClip", "model.objective.clip=0.2"),
     "SAPO": ("model.objective=SAPO",),
 }
 THEIRS: Mapping[str, str] = {"SB3 PPO": "ppo", "SB3 SAC": "sac", "SBX SAC": "sbx_sac"}
-DEFAULT = ["GIPO", "PPO-Clip", "SAPO", "SB3 PPO"]
+DEFAULT = ["AgeAwareGIPO", "PPO-Clip", "SAPO", "SB3 PPO"]
 LOT = {"SB3 SAC", "SBX SAC"}  # take an hour or more a run: only on some tasks
 
 

@@ -1,4 +1,4 @@
-"""What the recipe is chosen from: factors, each with a default and alternatives, as options of `gipo fit`."""
+"""What the recipe was chosen from: factors, each with the default of then and alternatives, options of `gipo fit`."""
 
 from collections.abc import Mapping
 
@@ -54,10 +54,10 @@ FACTORS: Factors = {
         "40k": ("data.capacity=40000",),
     },
     "policy_lr": {"3e-4": (), "1e-4": ("model.policy_lr=1e-4",), "1e-3": ("model.policy_lr=1e-3",)},
-    "value_lr": {"3e-4": (), "1e-3": ("model.value_lr=1e-3",)},
+    "value_lr": {"3e-4": ("model.value_lr=3e-4",), "1e-3": ("model.value_lr=1e-3",)},
     "decay": {"none": (), "to 0.1": ("model.lr_final=0.1",)},
     "objective": {
-        "GIPO": (),
+        "GIPO": ("model.objective=GIPO",),
         "GIPO 0.5": ("model.objective=GIPO", "model.objective.sigma=0.5"),
         "GIPO 2": ("model.objective=GIPO", "model.objective.sigma=2"),
         "PPO 0.2": ("model.objective=PPOClip",),

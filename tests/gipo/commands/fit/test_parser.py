@@ -81,7 +81,7 @@ def test_no_policy_is_named_where_no_option_of_it_is(printed: Any) -> None:
 
 
 OTHERS = {
-    "model.objective.sigma": 0.3,
+    "model.objective.sigma_fresh": 0.2,
     "model.optimizer.weight_decay": 0.5,
     "data.estimator.lam": 0.7,
     "data.collector.ray.cpus": 2.0,
@@ -113,7 +113,8 @@ def test_every_other_option_that_a_class_stands_behind(how: str, printed: Any) -
         for name in option.split("."):
             inner = inner.get("init_args", inner)[name]
         assert inner == value, option
-    assert found["model"]["objective"]["class_path"] == "gipo.objectives.GIPO"
+    assert found["model"]["objective"]["class_path"] == "gipo.adaptive.AgeAwareGIPO"
+    assert found["model"]["objective"]["init_args"]["outward_only"] is True  # of our default, and kept
     assert found["model"]["optimizer"]["class_path"] == "torch.optim.AdamW"
     assert found["model"]["optimizer"]["init_args"]["fused"] is True  # of our default, and kept
 
@@ -124,8 +125,8 @@ def test_what_print_config_prints_is_a_configuration(printed: Any) -> None:
 
 
 MISTAKES = {
-    "--model.objective.sgima=.5": "--model.objective: GIPO has no option 'sgima'; the nearest: sigma, sigma_neg_ratio "
-    "(--model.objective.help=gipo.objectives.GIPO)",
+    "--model.objective.sgima=.5": "--model.objective: AgeAwareGIPO has no option 'sgima'; the nearest: sigma_max, "
+    "sigma_age, sigma_fresh (--model.objective.help=gipo.adaptive.AgeAwareGIPO)",
     "--model.policy.bns=3": "--model.policy: TokenPolicy has no option 'bns'; the nearest: bins "
     "(--model.policy.help=gipo.policies.TokenPolicy)",
     "--model.policy.network.hiden=[3]": "--model.policy.network: SeparateNetworks has no option 'hiden'; the nearest: "
@@ -134,9 +135,7 @@ MISTAKES = {
     "EarlyStopping; one of yours is named by its path, module.NAME",
     "--data.frames_per_itaration=1": "there is no option --data.frames_per_itaration; the nearest: "
     "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
-    "--model.objective.sigma=wide": "--model.objective.sigma=wide: expected a number",
-    "--model.objective.kernel=bell": "--model.objective.kernel=bell: no class of that name is known; give its path, "
-    "module.NAME",
+    "--model.objective.sigma_max=wide": "--model.objective.sigma_max=wide: expected a number",
     "--model.policy.network.hidden=wide": "--model.policy.network.hidden=wide: expected a list",
     "--data.rounds=many": "--data.rounds=many: expected a whole number",
     "--data.rounds=": "--data.rounds=: expected a whole number",
