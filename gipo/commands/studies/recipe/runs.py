@@ -27,29 +27,30 @@ class Race:
         frames: environment steps of a run.
         more: options of `gipo fit` that all runs have.
         processes: runs at a time.
+        forks: that make them, and hold those of all rounds to one version.
     """
 
     factors: Factors
     frames: int
     more: Sequence[str]
     processes: int
+    forks: Forks
 
     def rows(self, trials: Mapping[Path, Trial], ended: Callable[[], object]) -> list[Row]:
         """A row for every run, by its folder; those that have come to their end are not made again."""
-        forks = Forks()
 
         def one(folder: Path) -> Row:
-            row = self._row(forks, folder, trials[folder])
+            row = self._row(folder, trials[folder])
             ended()
             return row
 
-        with side_by_side(forks, self.processes) as pool:
+        with side_by_side(self.forks, self.processes) as pool:
             return all_made([pool.submit(one, folder) for folder in trials])
 
-    def _row(self, forks: Forks, folder: Path, trial: Trial) -> Row:
+    def _row(self, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]
         options = [f"data.task={trial.task}", f"seed_everything={trial.seed}", f"data.total_frames={self.frames}"]
-        forks.fit(folder, [f"--{option}" for option in (*ALONE, EVALUATED, *options, *chosen, *self.more)])
+        self.forks.fit(folder, [f"--{option}" for option in (*ALONE, EVALUATED, *options, *chosen, *self.more)])
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
         return {"task": trial.task, "seed": trial.seed, "frames": self.frames, **scores(folder), **trial.levels}
 

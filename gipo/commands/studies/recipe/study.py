@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
 from gipo.commands.studies.recipe.effects import Alternative, Effect, better_half, effects, winner
@@ -47,18 +48,19 @@ def run(options: argparse.Namespace) -> None:
     refuse_settled(options, "train", settled(options.factors, finalists.values()))
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
-        rounds, found = race(options, bar)
+        forks = Forks()
+        rounds, found = race(options, forks, bar)
         chosen = {DEFAULT: {factor: levels[0] for factor, levels in LEVELS.items()}, "winner": winner(found, LEVELS)}
-        last = final(options, _distinct({**chosen, **finalists}), bar)
+        last = final(options, _distinct({**chosen, **finalists}), forks, bar)
     write_table(last, options.out / "final.csv")
     text = report(found, LEVELS, chosen["winner"], rounds, last)
     write_text(text + "\n", options.out / "recipe.md")
     print(f"\n{text}")
 
 
-def race(options: argparse.Namespace, bar: tqdm) -> tuple[list[Row], dict[Alternative, Effect]]:
+def race(options: argparse.Namespace, forks: Forks, bar: tqdm) -> tuple[list[Row], dict[Alternative, Effect]]:
     """All rounds: their rows, and what every alternative adds by all of them."""
-    runs = Race(FACTORS, options.frames, options.train, options.processes)
+    runs = Race(FACTORS, options.frames, options.train, options.processes, forks)
     raced = {factor: every if factor in options.factors else every[:1] for factor, every in LEVELS.items()}
     levels: Levels = raced
     trials, rows = [], []
@@ -75,9 +77,9 @@ def race(options: argparse.Namespace, bar: tqdm) -> tuple[list[Row], dict[Altern
     return rows, found
 
 
-def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], bar: tqdm) -> list[Row]:
+def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], forks: Forks, bar: tqdm) -> list[Row]:
     """Rows of all recipes on all tasks with all seeds, recipes in turn within a seed."""
-    runs = Race(FACTORS, options.final_frames, options.train, options.processes)
+    runs = Race(FACTORS, options.final_frames, options.train, options.processes, forks)
     cells = [(seed, task, name) for seed in options.seeds for task in options.tasks for name in recipes]
     trials = {
         options.out / "final" / name / f"{task}-{seed}": Trial(task, seed, recipes[name]) for seed, task, name in cells

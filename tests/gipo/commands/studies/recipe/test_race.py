@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.studies import cli
+from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.commands.studies.recipe import study
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Trial, deal
@@ -183,7 +184,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
         def end(self, patience: float = 0.0) -> None:
             pass
 
-    monkeypatch.setattr("gipo.commands.studies.recipe.runs.Forks", Forks)
+    monkeypatch.setattr("gipo.commands.studies.recipe.study.Forks", Forks)
     args = ["recipe", "--tasks", "a", "b", "--seeds", "0", "--rounds", "2", "--runs", "8", "--factors", "kl", "decay"]
     args += ["--processes", "1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
@@ -199,7 +200,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gipo.commands.studies.recipe.runs.Forks", InThisProcess)
+    monkeypatch.setattr("gipo.commands.studies.recipe.study.Forks", InThisProcess)
     options = argparse.Namespace(
         tasks=["reach-v3"], seeds=[1], rounds=1, runs=2, frames=32, final_frames=32, processes=1, factors=["decay"],
         finalists=["decay=to 0.1"], out=tmp_path, train=[
@@ -211,3 +212,7 @@ def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     study.run(options)
     assert not list(tmp_path.rglob("*.ckpt"))
     assert {path.parent.name for path in tmp_path.glob("final/*/*")} >= {"default", "decay=to 0.1"}
+    for path in tmp_path.glob("round-1/*/config.yaml"):  # as a version with another default would have made the rounds
+        path.write_text(path.read_text().replace("policy_lr: 0.0003", "policy_lr: 0.0004"))
+    with pytest.raises(OtherVersion, match=r"final/.* has model\.policy_lr 0\.0003, .*round-1/.* has 0\.0004"):
+        study.run(options)
