@@ -94,8 +94,11 @@ def _text(value: Any, seen: set[int]) -> str:
     """A value as text: arrays by their bytes, what only has an address by what it consists of."""
     if _is_plain(value):
         return repr(value)
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape} {hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if hasattr(value, "__array__") and not inspect.isclass(value):  # numpy's, and tensors or tables of others
+        array = np.asarray(value)
+        if array.dtype.hasobject:  # whose bytes are addresses
+            return _text(array.tolist(), seen)
+        return f"{array.dtype} {array.shape} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}({', '.join(_text(each, seen) for each in value)})"
     if isinstance(value, dict):

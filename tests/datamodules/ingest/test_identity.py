@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.ingest.identity import function_identity
 from datamodules.ingest.rewards import logged, success
@@ -65,13 +66,17 @@ def test_functions_and_their_bound_values_are_told_apart() -> None:
 
     long, other = np.zeros(2000), np.zeros(2000)
     other[1000] = 1  # which its repr leaves out
+    tensors = torch.from_numpy(long).float(), torch.from_numpy(other).float()
     known = [
         logged, success, distance, partial(distance, scale=2.0), Distance(1.0), Distance(2.0), scaled(1), scaled(2),
         partial(distance, scale=long), partial(distance, scale=other), partial(distance, scale=Held(1)),
-        partial(distance, scale=Held(2)),
+        partial(distance, scale=Held(2)), *(partial(distance, scale=one) for one in tensors),
+        partial(distance, scale=np.array([None, "a"])), partial(distance, scale=np.array([None, "b"])),
     ]  # fmt: skip
     assert len({tuple(function_identity(each)) for each in known}) == len(known)
     assert function_identity(Distance(1.0)) == function_identity(Distance(1.0))
+    mixed = [partial(distance, scale=np.array([None, "".join(("a", "bc"))])) for _ in range(2)]
+    assert function_identity(mixed[0]) == function_identity(mixed[1])
     assert function_identity(partial(distance, scale=Held(1))) == function_identity(partial(distance, scale=Held(1)))
 
 
