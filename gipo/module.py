@@ -18,7 +18,7 @@ from gipo.learning.critic import CriticSees
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
-from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
+from gipo.learning.micro_batches import Part, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.objectives import Objective, k3
@@ -172,8 +172,7 @@ class GIPOModule(UpdatingModule):
             every = zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True)
             for batch, valid, advantage, age in every:
                 samples = Samples(valid, advantage, age, self._behaviour_entropy(batch))
-                learn = self._learn_in_parts if self.micro_batch else self._learn
-                learn(batch, samples, iteration, warming_up)
+                self._learn(batch, samples, iteration, warming_up)
         if not warming_up:
             self.policy.next_version()
         self.step_schedules(warming_up)
@@ -193,82 +192,73 @@ class GIPOModule(UpdatingModule):
         return valid, advantage, age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1)
 
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
-        """Reuse one batch [B].
-
-        Value-only updates never run the actor, and encode the batch at most once between policy updates.
-        """
-        executed, target = batch.get("executed", None), batch["value_target"]
-        encoded = None
+        """Reuse one batch [B], of which `micro_batch` transitions are computed at a time."""
+        parts = parts_of(batch, samples, self.micro_batch)
         for index in range(self.reuse):
             if self.cuda_graphs:  # what the last graphs left may be written over from here on
                 torch.compiler.cudagraph_mark_step_begin()
-            losses = {}
-            if index % self.actor_every == 0 and not critic_only:
-                terms = self._terms(batch, samples)
-                iteration.add(terms, samples.advantage, samples.age)
-                loss = ranks.weighed(terms.loss, terms.surrogate.used)
-                if self.human_coef:
-                    loss = loss + self.human_coef * self._imitation(batch, terms, iteration)
-                losses["policy"] = loss / math.sqrt(index + 1)
-                seen, encoded = self._critic_view(batch, terms.features), None
-            elif encoded is None:
-                seen = encoded = self._critic_view(batch)
-            value, loss = self._value_terms(self.policy, seen, target, executed)
-            loss = loss if executed is None else ranks.weighed(loss, executed)
-            iteration.keep("loss/value", loss)
-            losses["value"] = self.value_coef * loss
-            for name, norm in self.update(losses).items():
-                iteration.keep(f"grad_norm/{name}", norm)
-        iteration.add_values(value, target, executed)
-
-    def _learn_in_parts(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
-        """Reuse one batch [B], of which `micro_batch` transitions are computed at a time."""
-        assert self.micro_batch is not None
-        parts = parts_of(batch, samples, self.micro_batch)
-        for index in range(self.reuse):
             acts = index % self.actor_every == 0 and not critic_only
-            values: list[Tensor] = []
-            losses = self._losses_of(parts, iteration, values, index if acts else None)
+            losses = self._losses_of(parts, iteration, index if acts else None)
             for name, norm in self.update(next(losses), losses).items():
                 iteration.keep(f"grad_norm/{name}", norm)
             iteration.end_parts()
-        iteration.add_values(torch.cat(values), batch["value_target"], batch.get("executed", None))
+            if acts:
+                self._keep_memory(parts)
+        values = torch.cat([part.values for part in parts if part.values is not None])
+        iteration.add_values(values, batch["value_target"], batch.get("executed", None))
 
-    def _losses_of(
-        self, parts: Sequence[MicroBatch], iteration: Iteration, values: list[Tensor], index: int | None
-    ) -> Iterator[dict[str, Tensor]]:
-        """Losses of the parts of a batch, which is reused for the time `index`; None where the critic learns alone."""
+    def _losses_of(self, parts: Sequence[Part], iteration: Iteration, index: int | None) -> Iterator[dict[str, Tensor]]:
+        """Losses of the parts of a batch, which is reused for the time `index`; None where the critic learns alone.
+
+        Value-only updates never run the actor, and encode the batch at most once between policy updates.
+        """
         for part in parts:
-            losses, features = {}, None
+            losses = {}
             if index is not None:
-                terms = self._terms(part.batch, part.samples)
-                iteration.add(terms, part.samples.advantage, part.samples.age, part.policy)
-                losses["policy"], features = part.policy * terms.loss / math.sqrt(index + 1), terms.features
+                terms = self._terms(part, iteration)
+                losses["policy"] = self._policy_loss(terms, part, iteration) / math.sqrt(index + 1)
+                seen, part.seen = self._critic_view(part.batch, terms.features), None
+            else:
+                seen = part.seen = self._critic_view(part.batch) if part.seen is None else part.seen
             target, executed = part.batch["value_target"], part.batch.get("executed", None)
-            value, loss = self._value_terms(self.policy, self._critic_view(part.batch, features), target, executed)
-            values.append(value.detach())
-            iteration.keep("loss/value", loss, part.value)
-            yield losses | {"value": self.value_coef * part.value * loss}
+            part.values, loss = self._value_terms(self.policy, seen, target, executed)
+            loss = loss if executed is None else ranks.weighed(loss, executed)
+            iteration.keep("loss/value", loss, part.shares.get("value"))
+            yield losses | {"value": self.value_coef * part.weighed("value", loss)}
+
+    def _policy_loss(self, terms: PolicyTerms, part: Part, iteration: Iteration) -> Tensor:
+        """What a part of a batch adds to the policy's loss, scalar."""
+        loss = part.weighed("policy", ranks.weighed(terms.loss, terms.surrogate.used))
+        if not self.human_coef:
+            return loss
+        own, persons, every = imitation(
+            terms.log_ratio, part.batch["log_prob"], part.batch["source"], terms.surrogate.used
+        )
+        mean = ranks.weighed(own * every.sum() / persons.sum().clamp(min=1), persons)
+        iteration.keep("loss/imitation", mean, part.shares.get("persons"))
+        return loss + self.human_coef * part.weighed("imitation", ranks.weighed(own, every))
 
     @torch.no_grad()
     def _critic_view(self, batch: TensorDictBase, features: Tensor | None = None) -> Tensor:
         """What the critic sees of a batch [B], of which there may be `features`."""
         return self.policy.critic_view(batch["observation"], batch.get("privileged", None), features).detach()
 
-    def _imitation(self, batch: TensorDictBase, terms: PolicyTerms, iteration: Iteration) -> Tensor:
-        """The loss for doing otherwise than persons did, scalar."""
-        loss, persons, every = imitation(terms.log_ratio, batch["log_prob"], batch["source"], terms.surrogate.used)
-        iteration.keep("loss/imitation", ranks.weighed(loss * every.sum() / persons.sum().clamp(min=1), persons))
-        return ranks.weighed(loss, every)
-
-    def _terms(self, batch: TensorDictBase, samples: Samples) -> PolicyTerms:
+    def _terms(self, part: Part, iteration: Iteration) -> PolicyTerms:
+        batch, samples = part.batch, part.samples
         terms = self._policy_terms(
             self.policy, batch["observation"], batch["latent"], batch["log_prob"], samples,
             self.anchor.weight, batch["behaviour_params"] if self.kl_exact else None, self.objective_memory,
         )  # fmt: skip
-        if self.objective_memory is not None and terms.surrogate.memory is not None:
-            self.objective_memory.copy_(ranks.averaged(terms.surrogate.memory))
+        iteration.add(terms, samples.advantage, samples.age, part.shares.get("policy"))
+        part.memory = terms.surrogate.memory
         return terms
+
+    def _keep_memory(self, parts: Sequence[Part]) -> None:
+        """What the objective remembers of a batch is the mean over its samples."""
+        if self.objective_memory is not None:
+            found = [part.size * part.memory for part in parts if part.memory is not None]
+            if found:
+                self.objective_memory.copy_(ranks.averaged(torch.stack(found).sum(0)))
 
     def _behaviour_entropy(self, batch: TensorDictBase) -> Tensor | None:
         """Entropy of the policy that acted [N, D], as a share of its maximum, where the objective reads it."""
@@ -287,7 +277,7 @@ class GIPOModule(UpdatingModule):
 
     def _refuse_bad_options(self) -> None:
         if self.micro_batch is not None:
-            refuse_whole(self.micro_batch, self.objective, self.human_coef)
+            refuse_whole(self.micro_batch, self.objective)
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
         not_negative = (
             "kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",

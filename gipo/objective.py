@@ -89,7 +89,7 @@ class Objective(ABC):
         return None
 
     def remember(self, seen: Elements) -> Tensor | None:
-        """`seen.memory` [M] after this batch; the mean of what ranks remember must be what one learner would."""
+        """`seen.memory` [M] after this batch; of its parts, the mean over their samples must be that of the whole."""
         return seen.memory
 
 

@@ -26,8 +26,12 @@ def imitation(
     """
     # log π = x + log μ
     log_prob = log_ratio.float() + behaviour_log_prob.flatten(0, -2)
-    did = (source.flatten() == PERSON).repeat_interleave(len(log_prob) // source.numel())
-    persons = did.unsqueeze(-1) & log_prob.isfinite()
+    persons = by_persons(source, len(log_prob)) & log_prob.isfinite()
     every = persons | used
     # L = −Σ_persons log π / (n_persons + n_used)
     return -torch.where(persons, log_prob, 0.0).sum() / every.sum().clamp(min=1), persons, every
+
+
+def by_persons(source: Tensor, samples: int) -> Tensor:
+    """Which of so many samples are persons' [N, 1], of decisions or of steps [B] or [B, H] that `source` tells of."""
+    return (source.flatten() == PERSON).repeat_interleave(samples // source.numel()).unsqueeze(-1)

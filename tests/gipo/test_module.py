@@ -18,6 +18,7 @@ from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
 from gipo.baselines import ESPO, M2PO
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, note
 from gipo.common.errors import UserError
+from gipo.common.transition import SOURCES
 from gipo.learning.losses import Losses
 from gipo.learning.updates import MAX_SKIPS_IN_A_ROW
 from gipo.learning.value_scale import PopArt
@@ -133,7 +134,7 @@ def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch
     data, options = batches(3), {"reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
     together, update = fit(data, **options), GIPOModule.update
 
-    def in_turns(self: GIPOModule, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def in_turns(self: GIPOModule, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
         return {name: update(self, {name: loss})[name] for name, loss in losses.items()}
 
     monkeypatch.setattr(GIPOModule, "update", in_turns)
@@ -141,13 +142,17 @@ def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch
 
 
 @pytest.mark.parametrize("size", [1, 5, BATCH, 2 * BATCH])
-def test_gradients_of_parts_add_up_to_that_of_the_batch(size: int) -> None:
+@pytest.mark.parametrize("more", [{}, {"objective": AgeAwareGIPO()}, {"human_coef": 0.5}], ids=str)
+def test_gradients_of_parts_add_up_to_that_of_the_batch(more: dict[str, Any], size: int) -> None:
     data = batches(3)
     for batch in data:  # what counts is spread unevenly, and a few elements count for nothing
         batch["valid"][:, : BATCH // 2] = False
         batch["log_prob"][0, -2:, 0] = torch.nan
+        batch["policy_version"] -= torch.arange(BATCH) % 4  # the slope of x² on age is of these
+        batch["source"] = torch.full((2, BATCH), SOURCES.index("policy"))
+        batch["source"][:, 1:4] = SOURCES.index("person")
     options = {"objective": GIPO(), "reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
-    options |= {"entropy_coef": 0.01, "kl_target": 0.15}
+    options |= {"entropy_coef": 0.01, "kl_target": 0.15} | more
     whole, parts = (fit(data, micro_batch=part, **options) for part in (None, size))
     for ours, theirs in zip(parameters(parts), parameters(whole), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
@@ -155,13 +160,16 @@ def test_gradients_of_parts_add_up_to_that_of_the_batch(size: int) -> None:
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4, equal_nan=True, msg=name)
+    assert (whole.objective_memory is None) == (parts.objective_memory is None) == (options["objective"] == GIPO())
+    if whole.objective_memory is not None:
+        assert whole.objective_memory[2] > 0  # ages were seen
+        torch.testing.assert_close(parts.objective_memory, whole.objective_memory, atol=1e-7, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"micro_batch": 0}, r"model\.micro_batch must be at least 1, got 0"),
-        ({"human_coef": 1.0}, r"cannot be used with model\.human_coef"),
         ({"objective": M2PO()}, "M2PO weighs a batch as a whole"),
         ({"objective": AdaptiveGIPO()}, "AdaptiveGIPO weighs a batch as a whole"),
     ],
@@ -201,9 +209,9 @@ def test_updates_are_told_to_callbacks_that_listen_and_to_them_alone(monkeypatch
     listening, elsewhere, present = Listening(), Elsewhere(), []
     update = GIPOModule.update
 
-    def watched(self: Any, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def watched(self: Any, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
         present.append([one for one in self.trainer.callbacks if one in (listening, elsewhere)])
-        return update(self, losses)
+        return update(self, losses, more)
 
     monkeypatch.setattr(GIPOModule, "update", watched)
     fit(batches(2, rounds=3), callbacks=[listening, elsewhere])
@@ -222,7 +230,7 @@ class Heard(Callback):
 
 
 def test_an_error_in_an_update_is_told_to_all_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: Any, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    def failing(self: Any, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
         raise RuntimeError("in an update")
 
     monkeypatch.setattr(GIPOModule, "update", failing)
@@ -555,8 +563,8 @@ def test_what_is_kept_of_cuda_graphs_is_a_copy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(GIPOModule, "on_fit_start", lambda self: setattr(self, "cuda_graphs", True))
     update = GIPOModule.update
 
-    def overwriting(self: GIPOModule, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        norms = update(self, losses)
+    def overwriting(self: GIPOModule, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
+        norms = update(self, losses, more)
         for tensor in [*outputs[0], *outputs[1]]:
             tensor.detach().zero_()
         return norms
