@@ -132,7 +132,9 @@ class OnlineDataModule(PolicyDataModule):
         self.logs, self.min_ess = None if logs is None else Logs(logs, ingest, behaviour, self.seed), min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
-        self.total, self.iterations = total_frames, -(-total_frames // frames_per_iteration)
+        self.iterations = -(-total_frames // frames_per_iteration)
+        first = max(1, -(-min(warmup_frames, capacity) // frames_per_iteration))  # segments of the first iteration
+        self.total = (self.iterations - 1 + first) * frames_per_iteration
         self._source = RolloutSource(collector, self.task, evaluation)
         self._replay: Replay | None = None
 
@@ -266,8 +268,7 @@ class OnlineDataModule(PolicyDataModule):
 
     def _collect(self, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         segment = self._source.collect()
-        # First, because it refuses what is not finite.
-        replay.extend(worth_keeping(segment, policy), policy, refresh_follows)
+        replay.extend(worth_keeping(segment, policy), policy, refresh_follows)  # first: it refuses what is not finite
         self.policy.learn_privileged(segment.get("privileged", None))
         if not self._moments_frozen:
             policy.learn_moments(segment["observation"].to(policy.version.device), pool=ranks.joined)
@@ -278,8 +279,7 @@ class OnlineDataModule(PolicyDataModule):
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
         # While the critic learns alone the policy stays what it was, moments included.
-        warming_up = self.trainer.current_epoch < module.critic_warmup
-        return bool(warming_up or (self.freeze_moments and module.init_from is not None))
+        return self.trainer.current_epoch < module.critic_warmup or bool(self.freeze_moments and module.init_from)
 
     def check_learners(self) -> None:
         """Refuse options that cannot be divided between the learners, nor between the simulators of each.

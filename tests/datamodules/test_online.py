@@ -99,3 +99,24 @@ def test_before_a_trainer_the_place_of_the_learner_is_not_known() -> None:
 def test_how_to_learn_from_logs_is_refused_where_there_are_none(given: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=f"^{named} how to learn from logs; name them with data.logs"):
         OnlineDataModule("Tiny-v0", **given)
+
+
+@pytest.mark.usefixtures("no_plot")
+@pytest.mark.parametrize(
+    ("total", "warm_up", "capacity", "steps"),
+    [(64, 0, 128, 64), (33, 0, 128, 64), (64, 96, 128, 128), (64, 33, 128, 96), (64, 1000, 128, 160)],
+)
+def test_the_bar_ends_where_the_run_does(
+    tiny: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, total: int, warm_up: int, capacity: int, steps: int
+) -> None:
+    ends: list[tuple[int, int]] = []
+    kept = OnlineDataModule.teardown
+
+    def teardown(self: OnlineDataModule, stage: str) -> None:
+        ends.append((self.position, self.total))
+        kept(self, stage)
+
+    monkeypatch.setattr(OnlineDataModule, "teardown", teardown)
+    options = {"data__total_frames": total, "data__warmup_frames": warm_up, "data__capacity": capacity}
+    main(tiny(data__task="Tiny-v0", data__collector__workers=0, **options))
+    assert ends == [(steps, steps)]
