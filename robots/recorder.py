@@ -147,11 +147,10 @@ class Recorder:
             listener(row)
 
     def images(self, found: Observation) -> None:
-        """Log the images of an observation; copied, because a driver may fill the same memory again."""
+        """Log the images of an observation."""
         for camera, pixels in found.images.items():
-            kept = pixels.copy() if isinstance(pixels, np.ndarray) else pixels
             encoding = encoding_of(pixels)
-            self._log.image(Image(camera, time.time_ns(), found.time_ns, kept, encoding, self.episode, self.step))
+            self._log.image(Image(camera, time.time_ns(), found.time_ns, pixels, encoding, self.episode, self.step))
 
     def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
         """Add to the time that a section of this tick took, nanoseconds of the wall and of the processor."""

@@ -1,7 +1,7 @@
 """Whether an object is a robot, as far as that shows before anything moves, and what it gives is what it must be."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,14 +57,18 @@ def carry_out(method: Callable[..., Any], *arguments: Any) -> None:
 
 
 def owned(found: Observation) -> Observation:
-    """An observation that keeps its numbers: a driver may fill the same memory again, also from another thread.
+    """An observation that keeps what it holds: a driver may fill the same memory again, also from another thread.
 
     Raises:
         TypeError: when it is none.
     """
     if not isinstance(found, Observation):
         raise TypeError(f"it gives a {type(found).__name__}, no robots.base.Observation")
-    return replace(found, values=_copy(found.values), hold=_copy(found.hold), privileged=_copy(found.privileged))
+    images: Any = found.images  # what is no mapping is refused as that
+    if isinstance(images, Mapping):
+        images = {camera: _copy(pixels) for camera, pixels in images.items()}
+    kept = {name: _copy(getattr(found, name)) for name in ("values", "hold", "privileged")}
+    return replace(found, **kept, images=images)
 
 
 def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:

@@ -156,6 +156,24 @@ def test_its_log_is_recomputed_from_the_images_in_it(
     found.check()
 
 
+def test_the_policy_sees_the_image_that_is_logged(
+    policy: OnnxPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = np.zeros((12, 10, 3), np.uint8)  # which the thread of a camera fills again and again
+
+    def shown(robot: SeeingRobot, **changes: Any) -> Observation:
+        memory[:] = robot.image(robot.tick)
+        return FakeRobot.reading(robot, images={"front": memory}, **changes)
+
+    def next_frame() -> bool:
+        memory[:] = 255
+        return True
+
+    monkeypatch.setattr(SeeingRobot, "reading", shown)
+    run(policy, tmp_path / "log.mcap", deadman=next_frame)  # asked between the log and the policy
+    audited(policy, tmp_path).check()
+
+
 def test_an_image_that_the_policy_did_not_see_is_found(
     policy: OnnxPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
