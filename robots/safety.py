@@ -145,15 +145,23 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
     """The state from which the first command continues: the robot as it stands, at rest.
 
     Raises:
-        UserError: when the robot stands far outside of its bounds, or does not say where.
+        UserError: when the robot does not say where it stands; or when it stands so far outside of its bounds that the
+            way back into them, which is one command, is longer than the limits let a command be.
     """
     held = held_by(spec, hold)
     if fault := check_numbers("hold", held, spec.action_names):
         raise UserError(f"the robot cannot be engaged: {fault}")
-    low, high = np.array(spec.action_low, float), np.array(spec.action_high, float)
-    if fault := _far_outside("hold", held, low, high, spec.action_names):
+    limits = Limits.of(spec)
+    start = np.clip(held.astype(float), limits.low, limits.high)
+    fault = _far_outside("hold", held, limits.low, limits.high, spec.action_names)
+    too_far = np.abs(held - start) > np.minimum(limits.rate, limits.acceleration)
+    if not fault and too_far.any():
+        i = int(np.argmax(too_far))
+        where = f"outside of {limits.low[i]:g} to {limits.high[i]:g} by more than one command may move it"
+        fault = f"hold {spec.action_names[i]!r} is {held[i]:.6g}, {where}"
+    if fault:
         raise UserError(f"the robot cannot be engaged: {fault}; move it back by hand")
-    return Motion(np.clip(held.astype(float), low, high), np.zeros(len(held)))
+    return Motion(start, np.zeros(len(held)))
 
 
 def gate(

@@ -126,6 +126,28 @@ def test_a_robot_that_stands_nowhere_is_not_engaged(hold: list[float]) -> None:
         start(SPEC, np.array(hold))
 
 
+@pytest.mark.parametrize(
+    ("outside", "limits"),
+    [
+        (0.06, {"action_rate": (4.0,) * 3, "action_acceleration": (None,) * 3}),  # a command moves it by 4/80
+        (0.01, {"action_rate": (None,) * 3, "action_acceleration": (40.0,) * 3}),  # or, from rest, by 40/80²
+    ],
+)
+def test_the_way_back_into_the_bounds_is_no_jump(outside: float, limits: dict[str, Any]) -> None:
+    spec = replace(SPEC, **limits)
+    largest = np.minimum(Limits.of(spec).rate, Limits.of(spec).acceleration)
+    for sign in (-1.0, 1.0):
+        hold = np.array([sign * (1 + outside), 0.0, 0.5])
+        said = rf"cannot be engaged: hold 'x' is {hold[0]:g}, outside of -1 to 1 by more than one command may move it"
+        with pytest.raises(UserError, match=said):
+            start(spec, hold)
+        hold[0] = sign * (1 + 0.5 * outside)
+        command, _ = gate(spec, Limits.of(spec), start(spec, hold), np.array([sign, 0.0, 0.5]), hold, 1.0)
+        assert (np.abs(command - hold) <= largest).all()
+    free = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    assert start(free, np.array([1.06, 0.0, 0.5])).command.tolist() == [1.0, 0.0, 0.5]
+
+
 def run_targets(spec: RobotSpec, targets: np.ndarray, ramp: int = 0) -> np.ndarray:
     """Commands [1 + T, D] the gate lets pass, the rest before them included."""
     limits, state = Limits.of(spec), start(spec, None)
