@@ -306,3 +306,33 @@ def test_what_a_frozen_operator_says_at_last_is_not_of_the_next_episode(tmp_path
     writer.close()
     assert result.stopped or operator.begun == 2, "nobody is engaged by what was said to an episode that is over"
     assert not [event for event in read_log(writer.path).episodes[-1].events if event["kind"] == "takeover"]
+
+
+class Sagging(FakeRobot):
+    """An arm whose servos stand 1 below what they are told, as under a load."""
+
+    def prepare(self, seed: int) -> None:
+        super().prepare(seed)
+        self.position = np.full(3, 50.0)
+
+    def reading(self, **changes: Any) -> Observation:
+        return super().reading(hold=self.position.copy(), **changes)
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        super().act(action)
+        self.position = action - 1.0
+        return action
+
+
+def test_a_position_that_is_held_does_not_sink(run: Run) -> None:
+    free = {"action_rate": (None,) * 3, "action_acceleration": (None,) * 3, "action_hold": ("measured",) * 3}
+    wide = {"action_low": (-100.0,) * 3, "action_high": (100.0,) * 3}
+    seen = {"observation_low": (-200.0,) * 5, "observation_high": (200.0,) * 5}
+    robot = Sagging(make_spec(**free, **wide, **seen))
+    policy = HelpedPolicy(say={tick: lambda: np.full(3, 51.0, np.float32) for tick in range(60)})
+    result, episode = run(robot, FakeOperator((range(10, 60),), push=lambda tick: None), policy, steps=60)
+    assert result.reason == "steps"
+    assert (episode["source"][10:] == HOLD).all()
+    assert episode["observation"][10, 0] == 50
+    assert robot.position.min() > 50 - 1.5 * RAMP  # it was at 0, one lower at each tick
+    assert len({tuple(each) for each in robot.commands[10 + RAMP :]}) == 1
