@@ -154,7 +154,7 @@ class ControlLoop:
         while True:
             with self._timed("wait"):
                 late = pacer.wait()
-            began = self._clock.now_ns()
+            began, wall = self._clock.now_ns(), time.time_ns()
             observation = self._observe(record)
             with self._timed("deadman"):
                 self._ask_people(record)
@@ -168,7 +168,7 @@ class ControlLoop:
                 command, changed = self._gate(state, observation, choice, record.step)
             with self._timed("act"), self.latch.permission():
                 sent = np.array(self.robot.act(command), float)
-                record.sent(began, values, choice, sent, changed, self.policy.manifest.policy_version)
+                record.sent((began, wall), values, choice, sent, changed, self.policy.manifest.policy_version)
                 state = safety.advance(state, sent)
             record.tick(late, self._clock.now_ns() - began)
 

@@ -99,7 +99,7 @@ class Recorder:
 
     def sent(
         self,
-        began_ns: int,
+        began_ns: tuple[int, int],
         values: np.ndarray,
         choice: Choice,
         sent: np.ndarray,
@@ -107,6 +107,8 @@ class Recorder:
         version: int,
     ) -> None:
         """Note a command that went out; it is logged once the next observation says what came of it.
+
+        `began_ns` is when its tick began, by the clock that paces the loop and by that of the wall.
 
         Raises:
             UserError: when the driver says it sent what is no command.
@@ -118,8 +120,8 @@ class Recorder:
         self._pending = Step(
             episode=self.episode,
             step=self.step,
-            wall_ns=time.time_ns(),
-            monotonic_ns=began_ns,
+            wall_ns=began_ns[1],
+            monotonic_ns=began_ns[0],
             observation=values,
             latent=decision.latent,
             action=decision.action,

@@ -94,6 +94,13 @@ def test_a_clean_episode(run: Run) -> None:
     assert (episode["timing_us"][:, 1] > 0).all()
 
 
+def test_both_clocks_say_when_a_tick_began(run: Run) -> None:
+    _, log = run(FakeRobot(), FakePolicy(say={tick: hang(0.03) for tick in range(5)}), steps=5)
+    (episode,) = log.episodes
+    apart = (episode["wall_ns"] - episode["monotonic_ns"]) - (time.time_ns() - time.monotonic_ns())
+    assert np.median(np.abs(apart)) < 5e6  # it was what the policy took: 30 ms
+
+
 BAD_ACTIONS: dict[str, Any] = {
     "nan": np.array([math.nan, 0, 0], np.float32),
     "inf": np.array([0, math.inf, 0], np.float32),
