@@ -21,7 +21,7 @@ from deploy.runtime.acting import OUTPUTS, ActingPolicy
 from deploy.runtime.check import check_file
 from deploy.runtime.policy import OnnxPolicy
 from deploy.runtime.serving import keys
-from deploy.runtime.serving.address import is_address
+from deploy.runtime.serving.address import answering, is_address
 from deploy.runtime.serving.client import ServedPolicy
 from deploy.runtime.serving.messages import ANSWER, ASK, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
 from deploy.runtime.serving.server import PolicyServer
@@ -93,6 +93,26 @@ def test_a_served_policy_answers_as_the_file_does(small: Kit) -> None:
         latent = here_all["latent"][:3]
         np.testing.assert_allclose(served.log_prob_of(seen[:3], latent), local.log_prob_of(seen[:3], latent), atol=1e-6)
     assert server.refused == 0
+
+
+def test_a_host_of_several_numbers_is_asked_at_the_one_that_answers(
+    small: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `localhost` is on most machines: ::1 comes first, and a server listens at 127.0.0.1."""
+    true = socket.getaddrinfo
+
+    def found(host: str, *arguments: Any, **options: Any) -> Any:
+        numbers = ("::1", "127.0.0.1") if host == "both.lab" else (host,)
+        return [each for number in numbers for each in true(number, *arguments, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with serving(small["loaded"]) as server:
+        port = server.address.rpartition(":")[2]
+        assert answering(f"both.lab:{port}") == server.address
+        with asking(f"both.lab:{port}") as served:
+            assert served.policy_id == small["loaded"].policy_id
+    for nobody in (f"127.0.0.1:{port}", "[::1]:1", f"{'a' * 70}.lab:80"):
+        assert answering(nobody) == nobody
 
 
 def test_what_cannot_be_connected_to_is_said_in_one_line(small: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.identity import refuse_other
 from deploy.runtime.manifest import Manifest
-from deploy.runtime.serving.address import is_address
+from deploy.runtime.serving.address import answering, is_address
 from deploy.runtime.serving.keys import Keys, zeromq
 from deploy.runtime.serving.messages import (
     ANSWER,
@@ -134,7 +134,7 @@ class _Line:
             self._socket.setsockopt(option, value)
         self._events = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
-            self._socket.connect(f"tcp://{address}")
+            self._socket.connect(f"tcp://{answering(address)}")
         except zmq.ZMQError as error:
             self.close()
             raise UserError(f"{address} cannot be connected to: {error.strerror}") from error
