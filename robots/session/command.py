@@ -136,11 +136,12 @@ def _run(options: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         policy = load_policy(options.policy, options.token, options.require_id)
+        if isinstance(policy, ServedPolicy):
+            stack.callback(policy.close)  # whatever else cannot be loaded
         shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
         robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
         settings = _settings(options, getattr(robot, "simulated", False))
         if isinstance(policy, ServedPolicy):
-            stack.callback(policy.close)
             # A little earlier than the watchdog, which does not know what is wrong.
             policy.answer_within(0.9 * settings.deadline * robot.spec.period_ns / 1e9)
         record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}

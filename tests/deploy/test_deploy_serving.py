@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from deploy.runtime.serving.client import ServedPolicy
 from deploy.runtime.serving.messages import ANSWER, ASK, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
 from deploy.runtime.serving.server import PolicyServer
 from gipo.common.errors import UserError
+from robots.cli import main as robot_main
 from robots.log import read_log
 from robots.session.options import Options
 from robots.session.runner import Runner
@@ -292,6 +293,47 @@ def test_tokens_are_private_and_whole(tmp_path: Path, capsys: pytest.CaptureFixt
     file.write_text("secret")
     with pytest.raises(UserError, match="is no token"):
         keys.read_token(file)
+
+
+def test_a_port_is_free_again_when_a_second_signal_ends_its_server(small: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = PolicyServer(small["loaded"], "127.0.0.1:0", TOKEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(server._doorman, "stop", lambda: sys.exit(130))
+        with pytest.raises(SystemExit):
+            server.close()
+    for _ in range(50):  # a socket is closed by a thread of ZeroMQ's
+        with suppress(UserError):
+            PolicyServer(small["loaded"], server.address, TOKEN).close()
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail(f"{server.address} is in use")
+    server.close()
+
+
+def test_a_server_that_a_signal_ends_while_it_is_made_leaves_no_thread(
+    small: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+    made: list[Any] = []
+    monkeypatch.setattr(keys.Keys, "of", lambda token, side: (made.extend(threading.enumerate()), sys.exit(130)))
+    with pytest.raises(SystemExit):
+        PolicyServer(small["loaded"], "127.0.0.1:0", TOKEN)
+    assert set(made) > before
+    assert set(threading.enumerate()) == before
+
+
+def test_a_run_whose_robot_cannot_be_made_hangs_up(
+    small: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(ServedPolicy, "close", lambda policy: (closed.append(policy.address), policy._line.close()))
+    keys.write_token(tmp_path / "token")
+    with serving(small["loaded"], keys.read_token(tmp_path / "token")) as server:
+        words = ["run", "--policy", server.address, "--token", str(tmp_path / "token"), "--robot", "none"]
+        assert robot_main(words) == 2
+        assert closed == [server.address]
+    assert "there is no robot 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("text", "yes"), [

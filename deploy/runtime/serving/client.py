@@ -115,7 +115,7 @@ class _Line:
     """The socket, and why nothing comes through it."""
 
     def __init__(self, address: str, token: bytes):
-        zmq = zeromq()
+        zmq, number = zeromq(), answering(address)
         self._zmq, self._address = zmq, address
         server, robot = Keys.of(token, "server"), Keys.of(token, "robot")
         self._context = zmq.Context()
@@ -134,7 +134,7 @@ class _Line:
             self._socket.setsockopt(option, value)
         self._events = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         try:
-            self._socket.connect(f"tcp://{answering(address)}")
+            self._socket.connect(f"tcp://{number}")
         except zmq.ZMQError as error:
             self.close()
             raise UserError(f"{address} cannot be connected to: {error.strerror}") from error

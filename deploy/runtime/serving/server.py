@@ -37,10 +37,21 @@ class PolicyServer:
         from zmq.auth.thread import ThreadAuthenticator
 
         self._context = zmq.Context()
+        self._socket: Any = self._context.socket(zmq.ROUTER)
         self._doorman = ThreadAuthenticator(self._context)
+        try:
+            self._listen(address, token)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(f"cannot listen at {address}: {error.strerror}; give --bind HOST:PORT") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, address: str, token: bytes) -> None:
+        zmq = self._zmq
         self._doorman.start()
         self._doorman.configure_curve_callback(credentials_provider=_OneKey(Keys.of(token, "robot").public))
-        self._socket: Any = self._context.socket(zmq.ROUTER)
         own = Keys.of(token, "server")
         for option, value in (
             (zmq.CURVE_SERVER, 1),
@@ -56,11 +67,7 @@ class PolicyServer:
             (zmq.RCVHWM, 8),
         ):
             self._socket.setsockopt(option, value)
-        try:
-            self._socket.bind(f"tcp://{address}")
-        except zmq.ZMQError as error:
-            self.close()
-            raise UserError(f"cannot listen at {address}: {error.strerror}; give --bind HOST:PORT") from error
+        self._socket.bind(f"tcp://{address}")
         self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip("\0").removeprefix("tcp://")
 
     def __enter__(self) -> "PolicyServer":
@@ -71,6 +78,7 @@ class PolicyServer:
 
     def close(self) -> None:
         """Close every connection and stop listening."""
+        self._socket.close()  # first: a second signal may end what follows, and the port is to be free all the same
         self._doorman.stop()
         self._context.destroy(linger=0)
 
