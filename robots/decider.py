@@ -47,8 +47,9 @@ class Decider:
         self._step = 0
         self.decisions = 0  # of this episode so far, each with a draw of noise
         if self._vision is None:
-            if options.instruction or options.replan:
-                raise UserError("the policy takes no instruction and decides at every tick; leave both options out")
+            given = {"instruction": options.instruction, "camera": options.camera, "replan": options.replan}
+            if idle := [name for name, value in given.items() if value]:
+                raise UserError(f"the policy sees nothing and decides at every tick; leave --{idle[0]} out")
             return
         self._cameras = options.cameras(self._vision.cameras)
         self._length = options.replan or self._vision.chunk

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from deploy.runtime.manifest import Manifest
 from gipo.common import terminal
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
+from robots.people.operator import Operator
 from robots.session.options import RANGES, Options
+from robots.spec import RobotSpec
 
 
 def add_run(parser: Parser) -> None:
@@ -129,7 +132,6 @@ def _run(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
     from deploy.runtime.serving.client import ServedPolicy
     from robots.load import load_policy, load_robot
-    from robots.people.load import load_operator
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
     from robots.session.viewer import viewer
@@ -145,10 +147,9 @@ def _run(options: argparse.Namespace) -> int:
             # A little earlier than the watchdog, which does not know what is wrong.
             policy.answer_within(0.9 * settings.deadline * robot.spec.period_ns / 1e9)
         record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
-        operator = None
-        if options.operator is not None:
+        operator = _operator(options, robot.spec, policy.manifest)
+        if operator is not None:
             record |= {"operator": options.operator, "operator_set": options.operator_set}
-            operator = load_operator(options.operator, robot.spec, policy.manifest, options.operator_set)
             stack.callback(operator.close)
         listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
         runner = Runner(
@@ -166,6 +167,18 @@ def _run(options: argparse.Namespace) -> int:
     if life.signals:
         terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
+
+
+def _operator(options: argparse.Namespace, spec: RobotSpec, manifest: Manifest) -> Operator | None:
+    """The person who helps, if one is named; what else is said of one without a name is refused."""
+    from robots.people.load import load_operator
+
+    if options.operator is not None:
+        return load_operator(options.operator, spec, manifest, options.operator_set)
+    given = {"--operator-set": options.operator_set, "--end-on-label": options.end_on_label}
+    if idle := [name for name, value in given.items() if value]:
+        raise UserError(f"{idle[0]} is of a person who helps, and nobody is named who does; add --operator NAME")
+    return None
 
 
 def _settings(options: argparse.Namespace, simulated: bool) -> Options:

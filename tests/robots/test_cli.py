@@ -100,6 +100,16 @@ def test_an_episode_is_the_same_whichever_session_runs_it(policies: dict[str, Pa
     assert not np.array_equal(together[0]["observation"], together[1]["observation"])
 
 
+@needs_sim
+@pytest.mark.parametrize("option", [("--operator-set", "strength=.2"), ("--end-on-label",)])
+def test_what_is_said_of_a_person_whom_nobody_names_is_refused(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, ...]
+) -> None:
+    error = fails(capsys, "run", "--policy", policies["token"], "--log", tmp_path / "logs", *option)
+    assert f"{option[0]} is of a person who helps, and nobody is named who does; add --operator NAME" in error
+    assert not (tmp_path / "logs").exists()
+
+
 def test_audit_of_policies_without_vision_reads_the_log_once(
     session: Path, policies: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,9 +135,12 @@ def test_what_does_not_fit_is_refused_before_anything_moves(
         Runner(Unconnectable(make_seeing_spec()), policy, Options(**{"instruction": "push", **options}), tmp_path)
 
 
-@pytest.mark.parametrize("options", [{"instruction": "push"}, {"replan": 1}])
-def test_a_flat_policy_takes_no_instruction(options: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="takes no instruction and decides at every tick"):
+@pytest.mark.parametrize(
+    "options", [{"instruction": "push"}, {"replan": 1}, {"camera": "front"}, {"camera": ("front", "wrist")}]
+)
+def test_a_flat_policy_takes_none_of_what_one_that_sees_takes(options: dict[str, Any]) -> None:
+    said = f"the policy sees nothing and decides at every tick; leave --{next(iter(options))} out"
+    with pytest.raises(UserError, match=said):
         Decider(FakePolicy(), Options(**options))
 
 
