@@ -43,7 +43,7 @@ class Recorder:
         self.success: bool | None = None  # what the robot reports
         self.verdict: bool | None = None  # what a person said of it, which counts
         self.source = "policy"  # who chose the last command
-        self.total = 0.0
+        self.total = 0.0  # return so far, what a person gave included
         self.raw: Any = None  # what was refused last, for the reason of a stop
         self.last: Observation | None = None
         self.timing = Timing(round(spec.period_ns / options.speed))
@@ -96,6 +96,7 @@ class Recorder:
         self.event("said", "by a person", word.data)
         if word.success is not None:
             self.verdict = word.success
+        self.total += word.reward or 0.0
 
     def sent(
         self,

@@ -207,7 +207,7 @@ def test_words_stamp_their_tick_and_do_not_end_it_unless_asked(run: Run) -> None
     reward = np.ones(30)
     reward[[3, 11]] += [2.0, -1.0]
     np.testing.assert_array_equal(episode.transitions()["next_reward"], reward)
-    assert episode.total == 31
+    assert episode.total == result.total_reward == episode.event("episode_end")["data"]["return"] == 31
     assert (episode.success, episode.discarded) == (True, False)
 
 
