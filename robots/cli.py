@@ -69,7 +69,9 @@ def _label(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from robots.review.audit import audit, policies_in
 
-    found = audit(_logs(options.logs), policies_in(options.policies))
+    policies, left_out = policies_in(options.policies)
+    _leave_out(left_out)
+    found = audit(_logs(options.logs), policies)
     print(found.text())
     found.check()
 
@@ -92,9 +94,13 @@ def _logs(named: Sequence[str]) -> list[Path]:
     from robots.log import find_logs
 
     logs, left_out = find_logs(named)
-    for reason in left_out:
-        print(f"gipo-robot: note: left out: {reason}", file=sys.stderr)
+    _leave_out(left_out)
     return logs
+
+
+def _leave_out(reasons: Sequence[str]) -> None:
+    for reason in reasons:
+        print(f"gipo-robot: note: left out: {reason}", file=sys.stderr)
 
 
 def build_parser() -> Parser:

@@ -90,25 +90,25 @@ class Audit:
         return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
 
 
-def policies_in(folder: str | Path) -> dict[str, OnnxPolicy]:
-    """Every artifact in a folder by its policy_id; what is no artifact is left out.
+def policies_in(folder: str | Path) -> tuple[dict[str, OnnxPolicy], list[str]]:
+    """Every artifact in a folder by its policy_id, and why others were left out that are called so.
 
     Raises:
         UserError: when there is no such folder, or nothing in it is an artifact.
     """
     if not Path(folder).is_dir():
         raise UserError(f"--policies {folder} is no folder")
-    found, refused = {}, ""
+    found, left_out = {}, []
     for path in sorted(Path(folder).glob("*.onnx")):
         try:
             policy = OnnxPolicy.load(path)
         except UserError as error:
-            refused = f"; {path.name}: {error}"
+            left_out.append(f"{path}: {error}")
         else:
             found[policy.policy_id] = policy
     if not found:
-        raise UserError(f"no artifact in {folder}{refused}")
-    return found
+        raise UserError("; ".join([f"no artifact in {folder}", *left_out]))
+    return found, left_out
 
 
 def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Audit:

@@ -41,7 +41,7 @@ def test_an_episode_by_its_name(desk: Desk, artifact: Path, capsys: pytest.Captu
     (path,) = Path("logs").glob("*.mcap")
     found = read_log(path)
     assert len(found.episodes[0].transitions()["step"]) == 30
-    assert max(audit([path], policies_in(artifact.parent)).log_prob.values()) < 1e-5
+    assert max(audit([path], policies_in(artifact.parent)[0]).log_prob.values()) < 1e-5
     assert desk.torque == [0] * 6
 
 

@@ -120,6 +120,18 @@ def test_audit_of_policies_without_vision_reads_the_log_once(
     assert main(say("audit", session, "--policies", policies["token"].parent)) == 0
 
 
+def test_audit_names_an_artifact_that_it_cannot_use(
+    session: Path, policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acted = tmp_path / "acted.onnx"
+    acted.write_bytes(policies["token"].read_bytes()[:-1])
+    shutil.copy(policies["newer"], tmp_path)
+    assert main(say("audit", session, "--policies", tmp_path)) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"gipo-robot: note: left out: {acted}: ")
+    assert "is unknown; put its artifact into the folder" in error
+
+
 def test_audit_finds_what_was_changed(
     session: Path, policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
