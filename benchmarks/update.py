@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.turns import Side
 from gipo.commands.fit.arguments import shipped_configs
-from gipo.commands.fit.trainer_options import default_precision
+from gipo.commands.fit.precision import default_precision
 from gipo.module import GIPOModule
 from gipo.policies import Policy, Spaces
 
@@ -55,7 +55,7 @@ def run(slices: int = 9, rounds: int = 10) -> dict[str, Any]:
         "ok": ratio >= BOUND,
     }
     if default_precision("cpu") != LOWERED:
-        return figures | {"bf16": "this processor has no units for matrix products in bfloat16"}
+        return figures | {"bf16": "this processor does not multiply matrices faster in bfloat16"}
     turns = _timed(slices, rounds, LOWERED)
     ratio = turns.ours.ratio(turns.theirs)
     lowered = {"bf16_ratio": ratio, "bf16_processor_ratio": turns.ours.processor_ratio(turns.theirs)}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.update_gpu import BATCH, ROUNDS, timed
-from gipo.commands.fit.trainer_options import default_precision
+from gipo.commands.fit.precision import default_precision
 from gipo.policies import TokenPolicy
 
 MANY_BINS = 256

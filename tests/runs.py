@@ -12,6 +12,7 @@ from pathlib import Path
 TINY = {
     "seed_everything": 7,
     "trainer.accelerator": "cpu",
+    "trainer.precision": "32-true",  # whatever the processor is
     "trainer.check_val_every_n_epoch": 100,
     "checkpoint.every": 1,
     "data.total_frames": 128,

@@ -112,17 +112,6 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def default_precision(accelerator: str) -> str:
-    """The precision of a run that names none: `bf16-mixed` where the learner's processor has units for such products.
-
-    Those are the tiles of AMX. Products in bfloat16 by AVX-512 take twice as long as in float32, and on a GPU an update
-    of so small a network waits for its kernels to be launched, not for its products.
-    """
-    # A function of newer versions of torch; without it nothing is known of the processor.
-    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16-mixed" if accelerator == "cpu" and has.get("amx_bf16", False) else "32-true"
-
-
 def refuse_what_is_not_honoured(options: Mapping[str, Any]) -> None:
     """Raise a UserError that names the first option of the trainer which would not do here what it says.
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
-from gipo.commands.studies.pipeline.versions import OneVersion
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
@@ -105,7 +105,8 @@ def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
     def work(_: int) -> None:
         from gipo.cli import main
 
-        more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
+        begun = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}")
+        more = begun if last.exists() else (IN_FLOAT32, *options)
         main(["fit", *more, f"--trainer.default_root_dir={folder}"])
 
     once(folder, FIT, [*options, *of], work, fresh=True, keep=last)

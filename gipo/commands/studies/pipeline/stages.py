@@ -10,7 +10,7 @@ from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.subjects import SAWYER, Subject
-from gipo.commands.studies.pipeline.versions import OneVersion
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
 from robots.log import files_below
 
 # Periods, 50 s: a simulated robot waits for a machine that is busy with much else, and nobody is harmed meanwhile.
@@ -130,7 +130,8 @@ class Stages:
         last = folder / "checkpoints" / "last.ckpt"
 
         def fit(lock: int) -> None:
-            more = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}") if last.exists() else options
+            begun = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}")
+            more = begun if last.exists() else (IN_FLOAT32, *options)
             args = ("fit", *more, f"--trainer.default_root_dir={folder}")
             self.commands.run("gipo", args, folder / "fit.txt", lock, self.bars)
 

@@ -10,6 +10,7 @@ from gipo.common.errors import UserError
 
 Settings = dict[str, Any]  # dotted name → value
 BY_TASK = {"data.simulator"}  # what a run settles for itself, from its task
+IN_FLOAT32 = "--trainer.precision=32-true"  # of every run of a study: else each would go by its processor
 
 
 class OtherVersion(UserError):

@@ -15,13 +15,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.cli import main
-from gipo.commands.fit.trainer_options import (
-    AS_LIGHTNING_SAYS,
-    CHECKS,
-    default_precision,
-    refuse_what_is_not_honoured,
-    seed_from,
-)
+from gipo.commands.fit.trainer_options import AS_LIGHTNING_SAYS, CHECKS, refuse_what_is_not_honoured, seed_from
 from gipo.common.errors import UserError
 from tests.test_bad_input import refused
 
@@ -176,7 +170,13 @@ def test_scaled_gradients_are_clipped_at_their_own_norm(tiny: Args, tmp_path: Pa
         main(tiny(single, **options))
         plugin = {"precision": "16-mixed", "device": "cpu"}
         chosen = [f"--trainer.plugins.init_args.{name}={value}" for name, value in plugin.items()]
-        main([*tiny(half, **options), f"--trainer.plugins={PLUGINS}.MixedPrecision", *chosen])
+        main(
+            [
+                *tiny(half, **options | {"trainer__precision": None}),
+                f"--trainer.plugins={PLUGINS}.MixedPrecision",
+                *chosen,
+            ]
+        )
         assert grad_norms(tmp_path / half) == pytest.approx(grad_norms(tmp_path / single), rel=0.05)
         weights = [
             torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -189,7 +189,7 @@ def test_scaled_gradients_are_clipped_at_their_own_norm(tiny: Args, tmp_path: Pa
 
 def test_a_scale_that_overflows_falls_and_ends_no_run(tiny: Args, tmp_path: Path) -> None:
     Overflowing.scales.clear()
-    main([*tiny(**TINY | {"data__rounds": 8}), f"--trainer.plugins={__name__}.Overflowing"])
+    main([*tiny(**TINY | {"data__rounds": 8, "trainer__precision": None}), f"--trainer.plugins={__name__}.Overflowing"])
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     skipped = int(saved["state_dict"]["skipped"])
     assert skipped > 10  # more than what ends a run whose gradients are not finite by themselves
@@ -209,34 +209,3 @@ def test_a_drawn_seed_is_kept(tiny: Args, tmp_path: Path, capsys: Capture) -> No
     assert seed_from(True, "17") == 17  # what the first learner drew
     main(tiny(**TINY | {"seed_everything": "true", "data__total_frames": 32}))
     assert type(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed_everything"]) is int
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "capabilities", "expected"),
-    [
-        ("cpu", {"amx_bf16": True, "avx512_bf16": True}, "bf16-mixed"),
-        ("cpu", {"amx_bf16": False, "avx512_bf16": True}, "32-true"),
-        ("gpu", {"amx_bf16": True}, "32-true"),
-        ("cpu", None, "32-true"),
-    ],
-)
-def test_products_are_in_bfloat16_where_the_processor_has_units_for_them(
-    accelerator: str, capabilities: dict[str, bool] | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if capabilities is None:  # an older torch, which cannot say
-        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    else:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert default_precision(accelerator) == expected
-
-
-def test_the_precision_that_a_run_has_taken_is_said_and_kept(
-    tiny: Args, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = tmp_path / "run" / "config.yaml"
-    for has, precision in ((True, "bf16-mixed"), (False, "32-true")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"amx_bf16": has}, raising=False)
-        main(tiny("run" if has else "other", **TINY))
-        assert ("in bfloat16" in capsys.readouterr().err) == has
-        config = kept if has else tmp_path / "other" / "config.yaml"
-        assert yaml.safe_load(config.read_text())["trainer"]["precision"] == precision

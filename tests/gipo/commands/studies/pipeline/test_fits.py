@@ -7,6 +7,7 @@ import pytest
 
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
 from tests.in_process import Calls, written_down
 
@@ -33,7 +34,7 @@ def test_a_fit_is_run_once(tmp_path: Path, calls: Calls) -> None:
     assert not Stages({}).is_fitted(folder)
     for _ in range(2):
         assert Stages({}).fit(folder, OPTIONS) == folder / "checkpoints"
-    assert calls == [("gipo", ["fit", *OPTIONS, f"--trainer.default_root_dir={folder}"])]
+    assert calls == [("gipo", ["fit", IN_FLOAT32, *OPTIONS, f"--trainer.default_root_dir={folder}"])]
     assert Stages({}).is_fitted(folder)
 
 
@@ -47,7 +48,7 @@ def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path, calls: C
 def test_a_fit_that_had_saved_nothing_to_resume_from_begins_again(tmp_path: Path, calls: Calls) -> None:
     interrupted(tmp_path, saved=False)
     Stages({}).fit(tmp_path, OPTIONS)
-    assert calls[0][1][1:-1] == OPTIONS
+    assert calls[0][1][1:-1] == [IN_FLOAT32, *OPTIONS]
     assert not (tmp_path / "checkpoints").exists()  # `gipo fit` would refuse a folder that holds one
 
 

@@ -11,6 +11,7 @@ import torch
 
 from gipo.commands.studies.pipeline import forks
 from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
 from tests.in_process import InThisProcess
 
@@ -66,7 +67,7 @@ def test_a_fit_of_what_was_made_otherwise_is_another(tmp_path: Path, monkeypatch
     monkeypatch.setattr("gipo.cli.main", fit)
     for _ in range(2):
         runs.fit(folder, options, ["--data.iterations=30"])
-    assert made == [["fit", *options, f"--trainer.default_root_dir={folder}"]]
+    assert made == [["fit", IN_FLOAT32, *options, f"--trainer.default_root_dir={folder}"]]
     with pytest.raises(UserError, match="run was made with other options; name another --out, or delete it and what"):
         runs.fit(folder, options, ["--data.iterations=60"])
 

@@ -10,6 +10,7 @@ from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.pipeline.subjects import TOY, parse_gap
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
 from robots.log import append_label, read_log
 from tests.in_process import Calls, written_down
@@ -50,7 +51,7 @@ def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
     ((command, args),) = calls
     assert command == "gipo"
     assert args == [
-        "fit", "--seed_everything=1", "--data.total_frames=1000", "--checkpoint.keep=true",
+        "fit", IN_FLOAT32, "--seed_everything=1", "--data.total_frames=1000", "--checkpoint.keep=true",
         f"--trainer.default_root_dir={tmp_path}/t",
     ]  # fmt: skip
 
@@ -119,7 +120,7 @@ def test_a_loop_of_the_toy_has_a_camera_and_a_gap_of_its_own(calls: Calls, tmp_p
     with pytest.raises(UserError, match="0 judged episodes of 2"):
         stages.drive(tmp_path / "a.onnx", tmp_path / "l", 2, 0)
     train, export, drive = (args for _, args in calls)
-    assert train[:3] == ["fit", "--config=toy_vla.yaml", "--data.task.init_args.shown=image"]
+    assert train[:4] == ["fit", IN_FLOAT32, "--config=toy_vla.yaml", "--data.task.init_args.shown=image"]
     assert export[-2:] == ["--rate", "10"]
     assert drive[1:5] == ["--robot", "robots.drivers.toy:robot", "--camera", "front"]
     assert [word for word in drive if "=" in word] == ["light=0.5", "shift_x=0.1"]

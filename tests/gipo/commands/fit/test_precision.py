@@ -1,0 +1,63 @@
+"""The precision that a run takes by itself: bfloat16 where this processor multiplies faster so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from gipo.cli import main
+from gipo.commands.fit import precision
+from gipo.commands.fit.precision import LOWERED, SINGLE, default_precision, share_of_time
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32
+
+AMX, AVX512, OLD = {"amx_bf16": True, "avx512_bf16": True}, {"avx512_bf16": True}, {"avx512_bf16": False}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "capabilities", "share", "expected"),
+    [
+        ("cpu", AMX, 0.1, LOWERED),
+        ("cpu", AVX512, 0.2, LOWERED),  # as on a Zen 5
+        ("cpu", AVX512, 2.0, SINGLE),  # as on a Xeon without tiles
+        ("cpu", AVX512, 0.7, SINGLE),
+        ("cpu", OLD, 0.1, SINGLE),
+        ("gpu", AMX, 0.1, SINGLE),
+        ("cpu", None, 0.1, SINGLE),
+    ],
+)
+def test_it_is_bfloat16_where_products_are_faster(
+    accelerator: str, capabilities: dict[str, bool] | None, share: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if capabilities is None:  # an older torch, which cannot say
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(precision, "share_of_time", lambda: share)
+    assert default_precision(accelerator) == expected
+
+
+def test_both_products_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock in which every product in float32 takes 3 s and every one in bfloat16 takes 1 s."""
+    ends = (10.0 * turn + end for turn in range(precision.REPEATS) for end in (0, 3, 5, 6))
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=ends.__next__))
+    assert share_of_time() == pytest.approx(1 / 3)
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_what_a_run_has_taken_is_said_and_kept(
+    tiny: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX512, raising=False)
+    for share, taken in ((0.2, LOWERED), (2.0, SINGLE)):
+        monkeypatch.setattr(precision, "share_of_time", lambda share=share: share)
+        options = {"data__task": "Tiny-v0", "data__total_frames": 32, "trainer__precision": None}
+        main(tiny(taken, **options))
+        assert ("in bfloat16" in capsys.readouterr().err) == (taken == LOWERED)
+        assert yaml.safe_load((tmp_path / taken / "config.yaml").read_text())["trainer"]["precision"] == taken
+
+
+def test_runs_of_a_study_have_the_one_of_float32() -> None:
+    assert f"--trainer.precision={SINGLE}" == IN_FLOAT32
