@@ -62,6 +62,7 @@ class ControlLoop:
         self._listeners = listeners
         self._limits = safety.Limits.of(self.spec)
         self._decider = Decider(policy, options)
+        self._handed_over = np.zeros(self.spec.action_size)  # what held the robot when who has it now got it
         self._running = False
         period = self.spec.period_ns / 1e9
         self.latch = Latch(robot, period / 4, self._stopped)
@@ -264,6 +265,9 @@ class ControlLoop:
         if fault:
             raise UserError(fault)
         hold = safety.held_by(self.spec, observation.hold)
+        if step == choice.since:
+            self._handed_over = hold
+        hold = safety.kept_by(self.spec, self._handed_over, hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
         engaged = 1.0 if ticks < 1 else min(1.0, (step - choice.since + 1) / ticks)
         return safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gipo.common.errors import UserError
-from robots.spec import RobotSpec
+from robots.spec import MEASURED, RobotSpec
 
 BEYOND = 0.5  # of the range: a command or hold further outside of its bounds than this is a fault, not an excess
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -141,6 +141,19 @@ def held_by(spec: RobotSpec, hold: np.ndarray | None) -> np.ndarray:
     return spec.hold({})
 
 
+def kept_by(spec: RobotSpec, begun: np.ndarray, hold: np.ndarray) -> np.ndarray:
+    """[D] what goes on holding a robot: positions where they were measured when it began, all else as it is said now.
+
+    A servo stands a little below its goal under a load. Told at each tick where it stands, it would sink at each tick.
+
+    Args:
+        spec: of the robot.
+        begun: [D] what held it at first.
+        hold: [D] what would hold it now.
+    """
+    return np.where([each == MEASURED for each in spec.action_hold], begun, hold)
+
+
 def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
     """The state from which the first command continues: the robot as it stands, at rest.
 
@@ -174,7 +187,7 @@ def gate(
         limits: of the spec.
         state: what was sent before.
         target: [D] what the policy asks for; checked here, so anything may come.
-        hold: [D] what would keep the robot as it is.
+        hold: [D] what keeps the robot as it was when control was handed over.
         engaged: 0 when control was just handed over, 1 when the policy has all of it.
 
     Raises:

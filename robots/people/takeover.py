@@ -9,7 +9,7 @@ from robots import safety
 from robots.base import Observation
 from robots.people.operator import Said
 from robots.people.watch import Watched
-from robots.spec import MEASURED, RobotSpec
+from robots.spec import RobotSpec
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Takeover:
 
     def __init__(self, spec: RobotSpec, watched: Watched | None):
         self._spec, self._watched = spec, watched
-        self._measured = np.array([hold == MEASURED for hold in spec.action_hold])
         self._turn, self._engaged, self._gone = Turn("policy"), False, ""
 
     def begin(self) -> None:
@@ -103,11 +102,10 @@ class Takeover:
         return f"it has not answered for {1000 * silence:.0f} ms" if late else ""
 
     def _hold(self, observation: Observation) -> np.ndarray:
-        """What holds the robot: positions where they were when it began, or an arm that sags sinks at each tick."""
         now = safety.held_by(self._spec, observation.hold)
         if self._turn.who != "hold" or self._turn.action is None:
             return now
-        return np.where(self._measured, self._turn.action, now)
+        return safety.kept_by(self._spec, self._turn.action, now)
 
     def _pass(self, who: str, step: int, action: np.ndarray | None, event: str, reason: str) -> Turn:
         since = self._turn.since if who == self._turn.who else step
