@@ -136,7 +136,8 @@ class SeeingSimRobot(SimRobot):
         if self._readings % self.view.every == 0 and self._camera is not None:
             images[self.view.camera] = self._camera.picture(self._env.model, self._env.data)
         self._readings += 1
-        return replace(found, values=found.values[:STATE], images=images, privileged=found.values[STATE:])
+        # No sensor measures what is privileged, so that none errs or loses it.
+        return replace(found, values=found.values[:STATE], images=images, privileged=self._values[STATE:])
 
     def close(self) -> None:
         """Release the camera and the simulator."""

@@ -59,6 +59,15 @@ def test_hand_and_gripper_are_measured_and_every_third_observation_has_a_picture
         elsewhere.submit(made.close).result()
 
 
+@needs_camera
+def test_what_is_privileged_is_true_whatever_the_sensors_do() -> None:
+    made = arm(observation_noise=0.05, observation_bias=0.05, drop=0.5)
+    exact = arm()
+    for found, true in zip(rollout(made, steps=20), rollout(exact, steps=20), strict=True):
+        assert found.privileged is not None
+        np.testing.assert_array_equal(found.privileged, true.privileged)
+
+
 class Words:
     """A policy that sees, of chunks of three, as far as a decider asks it."""
 
