@@ -15,6 +15,8 @@ from robots.people.operator import Operator
 from robots.session.options import RANGES, Options
 from robots.spec import RobotSpec
 
+DEADMAN_SECONDS = 0.5  # since a file was touched, after which nobody holds it
+
 
 def add_run(parser: Parser) -> None:
     """Give the parser of `gipo-robot run` its options, and what runs them."""
@@ -123,7 +125,10 @@ def _how_episodes_run(run: Parser) -> None:
         help="log cameras as video, not as an image a frame (extra video)",
     )
     bounded("--replan", "replan", "N", "steps of a chunk before it decides anew (all)", Options.replan)
-    run.add_argument("--deadman", type=words, metavar="FILE", help="stop unless this file is touched twice a second")
+    run.add_argument(
+        "--deadman", type=words, metavar="FILE",
+        help=f"stop when this file was last touched more than {DEADMAN_SECONDS:g} s ago: touch it ten times a second",
+    )  # fmt: skip
     run.add_argument("--table", action="store_true", help="end with a row for each episode")
     run.add_argument("--view", action="store_true", help="show the session in rerun (extra viewer)")
 
@@ -201,7 +206,7 @@ def _settings(options: argparse.Namespace, simulated: bool) -> Options:
     )
 
 
-def _deadman(path: str, seconds: float = 0.5) -> Callable[[], bool]:
+def _deadman(path: str, seconds: float = DEADMAN_SECONDS) -> Callable[[], bool]:
     """A deadman that is held while something keeps touching a file, e.g. the reader of a pedal."""
     file = os.path.abspath(path)  # a driver may change the working folder
 

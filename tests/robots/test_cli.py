@@ -323,6 +323,20 @@ def test_a_deadman_is_where_it_was_named_wherever_a_driver_goes(
     assert not held()
 
 
+def test_help_says_how_often_a_deadman_is_to_be_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    said = re.search(r"--deadman FILE\s+stop when this file was last touched more than (\S+) s ago: touch it (\w+)",
+                     " ".join(capsys.readouterr().out.split()))  # fmt: skip
+    assert said
+    pedal, longest = tmp_path / "pedal", float(said[1])
+    pedal.touch()
+    held = _deadman(str(pedal))
+    for ago, holds in ((1 / {"ten": 10}[said[2]], True), (longest + 0.01, False)):
+        os.utime(pedal, (time.time() - ago,) * 2)
+        assert held() is holds
+
+
 @needs_sim
 def test_a_run_that_is_stopped_ends_with_an_error(
     policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
