@@ -122,7 +122,8 @@ class Runner:
 
     def _open(self) -> None:
         self.log = LogWriter(self._path, self._session, video=self._options.video)
-        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log)
+        sampled = not self._options.deterministic
+        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log, sampled)
         listeners = self._listeners
         if self._shadow is not None:
             listeners = (*listeners, self._shadow.worker)

@@ -14,10 +14,11 @@ class ShadowPolicy:
     Args:
         policy: the candidate, which `check_comparable` lets pass.
         log: of the session.
+        sampled: whether the acting policy samples; of most likely actions no KL can be estimated.
     """
 
-    def __init__(self, policy: ActingPolicy, log: LogWriter):
-        self._policy, self._log = policy, log
+    def __init__(self, policy: ActingPolicy, log: LogWriter, sampled: bool = True):
+        self._policy, self._log, self._sampled = policy, log, sampled
         self._log_ratios: list[float] = []
         self._distances: list[float] = []
         self.worker: Background[Step] = Background(self._score)
@@ -40,12 +41,15 @@ class ShadowPolicy:
         )
 
     def summary(self) -> dict[str, float]:
-        """Steps scored and not; KL(incumbent‖candidate) per step by the estimator eˣ − 1 − x; mean action distance."""
+        """Steps scored and not; KL(incumbent‖candidate) per step by the estimator eˣ − 1 − x; mean action distance.
+
+        The estimator is of samples: NaN where none were drawn.
+        """
         x = np.clip(np.array(self._log_ratios or [0.0]), -50, 50)
         return {
             "steps": len(self._log_ratios),
             "dropped": self.worker.dropped,
-            "kl": float(np.mean(np.expm1(x) - x)),
+            "kl": float(np.mean(np.expm1(x) - x)) if self._sampled else float("nan"),
             "action_distance": float(np.mean(self._distances or [0.0])),
         }
 

@@ -1,5 +1,6 @@
 """What a session came to, for a terminal: the line while it runs, the lines at its end, the table on request."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,9 @@ class Report:
         lines += [f"episode {each.episode} ended by {one_line(each.reason)}" for each in self.results
                   if each.reason not in ORDINARY]  # fmt: skip
         if self.shadow is not None:
-            lines.append(
-                "shadow: {steps} steps, KL {kl:.3g} nats, |Δ action| {action_distance:.3g}".format(**self.shadow)
-            )
+            found = self.shadow
+            kl = "" if math.isnan(found["kl"]) else f"KL {found['kl']:.3g} nats, "
+            lines.append(f"shadow: {found['steps']} steps, {kl}|Δ action| {found['action_distance']:.3g}")
         written, dropped, lost = self.statistics
         missing = [f"{count:,} {what}" for count, what in ((dropped, "dropped"), (lost, "lost")) if count]
         return "\n".join([*lines, f"log: {self.path}, {', '.join([f'{written:,} rows', *missing])}"])

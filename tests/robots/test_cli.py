@@ -304,6 +304,18 @@ def test_logs_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         fails(capsys, command, tmp_path / name)
 
 
+@needs_sim
+@pytest.mark.parametrize(("more", "told"), [((), True), (("--deterministic",), False)])
+def test_how_far_a_shadow_is_off_in_nats_is_estimated_from_samples_alone(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], told: bool
+) -> None:
+    paths = ["--policy", policies["token"], "--shadow", policies["newer"], "--log", tmp_path]
+    assert main(say("run", *paths, "--episodes", "1", "--steps", "20", "--speed", "20", *more)) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("shadow: 20 steps, ")]
+    assert (" nats" in line) is told
+    assert "|Δ action|" in line
+
+
 def test_a_shadow_of_another_kind_is_refused(
     policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
