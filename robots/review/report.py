@@ -153,7 +153,9 @@ def _changes(log: Log) -> list[str]:
     x, cuts = _axis(log)
     share = []
     for episode in log.episodes:
-        steps = np.diff(episode["sent_action"], axis=0, prepend=episode["sent_action"][:1])
+        # Where rows were dropped, the change is of as many ticks.
+        ticks = np.diff(episode["step"], prepend=episode["step"][0] - 1)[:, None]
+        steps = np.diff(episode["sent_action"], axis=0, prepend=episode["sent_action"][:1]) / ticks
         share.append(np.nanmax(np.abs(steps) * hertz / limits, axis=1))
     series, rules = [Series("", x, np.concatenate(share), "line", "c4")], [Rule(1.0, "limit")]
     title = "Fastest command, share of its rate limit"

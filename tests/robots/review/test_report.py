@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robots.log import LogWriter, Session
+from robots.log import LogWriter, Session, read_log
 from robots.review.report import render, write_report
 from robots.review.svg import POINTS, Rule, Series, plot, thin, ticks
 from tests.robots.builders import EPISODE, make_spec, step_row
@@ -57,6 +57,20 @@ def test_a_real_browser_shows_it(session: Path, tmp_path: Path, browse: Callable
     assert found is not None
     assert found[1] == found[2] != "0"
     assert console == ""
+
+
+def test_a_dropped_step_is_no_broken_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, shown = make_spec(action_rate=(4.0,) * 3), []
+    writer = LogWriter(tmp_path / "a.mcap", Session(spec.to_json()))
+    for step in (0, 1, 3, 4):
+        row = step_row(step, 5, 3)
+        row.sent_action = np.full(3, step * 4 / 80)  # at its limit
+        writer.step(row)
+    writer.close()
+    monkeypatch.setattr("robots.review.report.plot", lambda title, series, *_: shown.append((title, series)) or "")
+    render([("a", read_log(tmp_path / "a.mcap"))])
+    (series,) = [found for title, found in shown if "share of its rate limit" in title]
+    np.testing.assert_allclose(series[0].y, [0, 1, 1, 1])
 
 
 def test_the_console_is_really_watched(tmp_path: Path, browse: Callable[..., tuple[str, str]]) -> None:
