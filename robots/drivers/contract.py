@@ -59,6 +59,8 @@ def carry_out(method: Callable[..., Any], *arguments: Any) -> None:
 def owned(found: Observation) -> Observation:
     """An observation that keeps what it holds: a driver may fill the same memory again, also from another thread.
 
+    Nor can whoever is shown it change it: an operator is while the policy is asked.
+
     Raises:
         TypeError: when it is none.
     """
@@ -86,6 +88,9 @@ def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
 
 
 def _copy(values: Any) -> Any:
-    """A plain array of what is one; what is masked, or is none, as it is, and refused as that."""
-    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
-    return np.array(values) if plain else values
+    """A plain array of what is one, to be read alone; what is masked, or is none, as it is, and refused as that."""
+    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+        return values
+    copy = np.array(values)
+    copy.setflags(write=False)
+    return copy

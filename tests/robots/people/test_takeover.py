@@ -308,6 +308,21 @@ def test_what_a_frozen_operator_says_at_last_is_not_of_the_next_episode(tmp_path
     assert not [event for event in read_log(writer.path).episodes[-1].events if event["kind"] == "takeover"]
 
 
+class Centring(FakeOperator):
+    """Takes a mean off what it is shown, in place, as a careless operator of one's own may."""
+
+    def action(self, observation: Observation) -> Any:
+        observation.values[:] -= 1000.0
+        return super().action(observation)
+
+
+def test_an_operator_cannot_change_what_the_policy_sees(run: Run) -> None:
+    result, episode = run(FakeRobot(), Centring())
+    assert "the operator is gone: ValueError: " in result.reason
+    assert "read-only" in result.reason
+    assert np.abs(episode["observation"]).max() <= 1
+
+
 class Sagging(FakeRobot):
     """An arm whose servos stand 1 below what they are told, as under a load."""
 
