@@ -11,6 +11,7 @@ from deploy.runtime.manifest import Manifest
 from gipo.common import terminal
 from gipo.common.errors import UserError
 from gipo.common.parsing import SEEDS, Parser, number, whole, words
+from robots.drivers.calls import Call
 from robots.people.operator import Operator
 from robots.session.options import RANGES, Options
 from robots.spec import RobotSpec
@@ -155,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
         operator = _operator(options, robot.spec, policy.manifest)
         if operator is not None:
             record |= {"operator": options.operator, "operator_set": options.operator_set}
-            stack.callback(operator.close)
+            stack.callback(_release, operator)
         listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
         runner = Runner(
             robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator
@@ -184,6 +185,13 @@ def _operator(options: argparse.Namespace, spec: RobotSpec, manifest: Manifest) 
     if idle := [name for name, value in given.items() if value]:
         raise UserError(f"{idle[0]} is of a person who helps, and nobody is named who does; add --operator NAME")
     return None
+
+
+def _release(operator: Operator) -> None:
+    """Close an operator for whom no session came about; one that did has closed it, and said what went wrong."""
+    from robots.session.runner import CLOSE_SECONDS
+
+    Call(operator.close).wait(CLOSE_SECONDS)
 
 
 def _settings(options: argparse.Namespace, simulated: bool) -> Options:

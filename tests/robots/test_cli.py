@@ -21,6 +21,7 @@ from robots.log import LogWriter, Session, read_log
 from robots.log.labels import labels_path
 from robots.session.command import _deadman
 from tests.needs import needs_sim
+from tests.robots.people.people import FakeOperator
 
 ROOT = Path(__file__).parents[2]
 Out = Callable[[], Any]
@@ -108,6 +109,38 @@ def test_what_is_said_of_a_person_whom_nobody_names_is_refused(
     error = fails(capsys, "run", "--policy", policies["token"], "--log", tmp_path / "logs", *option)
     assert f"{option[0]} is of a person who helps, and nobody is named who does; add --operator NAME" in error
     assert not (tmp_path / "logs").exists()
+
+
+class Unplugged(FakeOperator):
+    """An operator whose device cannot be released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def close(self) -> None:
+        raise OSError("it is gone")
+
+
+class Stuck(Unplugged):
+    """One whose device is never released."""
+
+    def close(self) -> None:
+        time.sleep(600)
+
+
+@needs_sim
+@pytest.mark.parametrize(("kind", "why"), [(Unplugged, "OSError: it is gone"), (Stuck, "it takes more than 0.2 s")])
+def test_an_operator_that_does_not_close_keeps_no_run_from_its_end(
+    policies: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    kind: type, why: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("robots.session.runner.CLOSE_SECONDS", 0.2)
+    helped = ["--operator", f"{__name__}:{kind.__name__}", "--log", str(tmp_path)]
+    command = ["run", "--policy", str(policies["token"]), "--episodes", "1", "--steps", "20", "--speed", "20", *helped]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert f"error: the operator's device failed to close: {why}" in said.err
+    assert f"log: {tmp_path}" in said.out
 
 
 def test_audit_of_policies_without_vision_reads_the_log_once(
