@@ -267,9 +267,10 @@ class ControlLoop:
         hold = safety.held_by(self.spec, observation.hold)
         if step == choice.since:
             self._handed_over = hold
-        hold = safety.kept_by(self.spec, self._handed_over, hold)
         ticks = self.options.engage_seconds * self.spec.control_rate_hz
         engaged = 1.0 if ticks < 1 else min(1.0, (step - choice.since + 1) / ticks)
+        if engaged < 1:
+            hold = safety.kept_by(self.spec, self._handed_over, hold)
         return safety.gate(self.spec, self._limits, state, decision.action, hold, engaged)
 
     def _stale(self, measured_ns: int, previous_ns: int) -> str:

@@ -150,7 +150,12 @@ def kept_by(spec: RobotSpec, begun: np.ndarray, hold: np.ndarray) -> np.ndarray:
         spec: of the robot.
         begun: [D] what held it at first.
         hold: [D] what would hold it now.
+
+    Raises:
+        UserError: when that is nothing that could.
     """
+    if fault := check_numbers("hold", hold, spec.action_names):
+        raise UserError(fault)
     return np.where([each == MEASURED for each in spec.action_hold], begun, hold)
 
 

@@ -265,12 +265,13 @@ def test_a_driver_that_reports_nonsense(run: Run) -> None:
 
 
 @pytest.mark.parametrize("tick", [0, 1, 3])
-def test_a_driver_that_does_not_know_where_it_stands(run: Run, tick: int) -> None:
-    lost = lambda robot: robot.reading(hold=np.array([0.0, math.nan, 0.0]))  # noqa: E731
+@pytest.mark.parametrize(("hold", "said"), [([0.0, math.nan, 0.0], "'y' is nan"), ([0.0, 0.0], "hold has shape (2,)")])
+def test_a_driver_that_does_not_know_where_it_stands(run: Run, tick: int, hold: list[float], said: str) -> None:
+    lost = lambda robot: robot.reading(hold=np.array(hold))  # noqa: E731
     robot = FakeRobot(faults={tick: lost})
     result, _log = run(robot, engage_seconds=0.1)
     assert result.stopped
-    assert "'y' is nan" in result.reason
+    assert said in result.reason
     assert len(robot.commands) == tick
 
 
