@@ -7,12 +7,11 @@ from typing import Any
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from robots.drivers.lerobot import differences
-from robots.drivers.lerobot_devices import make_device
+from robots.drivers.lerobot_devices import RANGES, check_units, make_device, normalised
 from robots.load import load_robot
 from robots.settings.assignments import parse_settings
 from robots.spec import MEASURED, mark
 
-RANGES = {"range_m100_100": (-100.0, 100.0), "range_0_100": (0.0, 100.0)}  # what LeRobot normalises readings to
 FORCES = ("N", "Nm", "N·m", "N*m", "A", "V")
 
 
@@ -24,7 +23,7 @@ def draft(manifest: Manifest, device: Any = None) -> dict[str, Any]:
         device: a LeRobot device, not connected: its name, and the ranges it normalises readings to.
 
     Raises:
-        UserError: when the device has other readings or motors than the policy.
+        UserError: when the device has other readings or motors than the policy, or has them in other units.
     """
     if device is not None and (found := differences(manifest, "policy", device)):
         kinds = {"observation": "readings", "action": "motors"}
@@ -32,6 +31,7 @@ def draft(manifest: Manifest, device: Any = None) -> dict[str, Any]:
         raise UserError(f"the policy was made for another robot than this device; {differing}")
     sensors = list(zip(manifest.observation_names, manifest.observation_units, strict=True))
     motors = list(zip(manifest.action_names, manifest.action_units, strict=True))
+    check_units(manifest, "policy", device)
     low, high = zip(*(_range(name, unit, device) for name, unit in sensors), strict=True)
     return {
         "name": getattr(device, "name", None) or mark("what to call this robot: letters, digits, - and _"),
@@ -72,9 +72,7 @@ def draft_for(manifest: Manifest, robot: str | None, device: str | None, setting
 
 def _range(name: str, unit: str, device: Any) -> tuple[float | str, float | str]:
     """What a reading can be: as LeRobot normalises that of a motor, else for a person to say."""
-    motor = getattr(getattr(device, "bus", None), "motors", {}).get(name.removesuffix(".pos"))
-    mode = getattr(motor, "norm_mode", None)
-    known = RANGES.get(str(getattr(mode, "value", mode)))
+    known = RANGES.get(normalised(device, name))
     if known is not None:
         return known
     why = f"reading of {name}, in {unit}, that can be; one beyond it is a fault of the sensor and stops the robot"

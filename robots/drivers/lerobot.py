@@ -16,7 +16,7 @@ from gipo.common.errors import UserError
 from gipo.common.reading import read_text
 from robots.base import Observation
 from robots.drivers import lerobot_bus
-from robots.drivers.lerobot_devices import find_device, make_device
+from robots.drivers.lerobot_devices import check_units, find_device, make_device
 from robots.drivers.lerobot_faults import FaultWatch
 from robots.session import prompt
 from robots.spec import MEASURED, RobotSpec
@@ -79,8 +79,8 @@ class LeRobotRobot:
         patience: periods in which an answer that does not come is asked for again, three times each.
 
     Raises:
-        UserError: when names differ, there is no such fault, the patience is none, or the spec holds a motor by what
-            the device does not measure, or a position by a number.
+        UserError: when names or units differ, there is no such fault, the patience is none, or the spec holds a motor
+            by what the device does not measure, or a position by a number.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class LeRobotRobot:
         self._cameras = sorted(set(device.observation_features) - readings_of(device))
         for what, difference in differences(spec, "spec", device).items():
             raise UserError(f"the spec's {what} names differ from the device's: {difference}")
+        check_units(spec, "spec", device)
         _check_hold(spec, readings_of(device))
 
     def connect(self) -> None:

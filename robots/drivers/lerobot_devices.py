@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.reading import read_text
 from robots.load import imported
 from robots.settings.annotations import build
 from robots.settings.assignments import merged
+from robots.spec import RobotSpec
 
+RANGES = {"range_m100_100": (-100.0, 100.0), "range_0_100": (0.0, 100.0)}  # what LeRobot normalises positions to
+DEGREES, RADIANS, SHARES = ("deg", "degree", "degrees", "°"), ("rad", "radian", "radians"), ("%", "percent")
 ADVICE = "install lerobot beside gipo, and name a robot as LeRobot does, so101_follower, or package.module:Class"
 
 
@@ -56,6 +60,32 @@ def find_device(name: str) -> tuple[Any, Callable[[Any], Any]]:
     if not hasattr(kind, "config_class"):
         raise UserError(f"{name} is no LeRobot device: it has no config_class")
     return kind.config_class, kind
+
+
+def normalised(device: Any, name: str) -> str:
+    """LeRobot's word for what it makes of a motor's position: `degrees`, or one of RANGES; empty where it says none."""
+    motor = getattr(getattr(device, "bus", None), "motors", {}).get(name.removesuffix(".pos"))
+    mode = getattr(motor, "norm_mode", "")
+    return str(getattr(mode, "value", mode))
+
+
+def check_units(named: RobotSpec | Manifest, side: str, device: Any) -> None:
+    """Refuse a spec or a policy, called `side` in the message, whose positions are in other units than the device's.
+
+    Raises:
+        UserError: naming the first.
+    """
+    observed = zip(named.observation_names, named.observation_units, strict=True)
+    for name, unit in (*observed, *zip(named.action_names, named.action_units, strict=True)):
+        mode = normalised(device, name) if name.endswith(".pos") else ""
+        if mode in RANGES and unit in (*DEGREES, *RADIANS):
+            low, high = RANGES[mode]
+            found = f"from {low:g} to {high:g} of its range ({mode}); many devices have use_degrees=true for degrees"
+        elif mode == "degrees" and unit in (*RADIANS, *SHARES):
+            found = "in degrees; many devices have use_degrees=false for a share of the range"
+        else:
+            continue
+        raise UserError(f"the {side} has {name!r} in {unit}, and the device has it {found}")
 
 
 def _named(name: str) -> tuple[Any, Callable[[Any], Any]]:

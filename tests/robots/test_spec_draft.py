@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 import types
 from enum import Enum
@@ -13,6 +14,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.cli import main
+from robots.drivers.lerobot import LeRobotRobot
 from robots.log import read_log
 from robots.spec import RobotSpec, is_marked, mark
 
@@ -207,3 +209,32 @@ def test_what_is_written_to_a_file_is_read_again_whatever_the_encoding(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
     assert main(["spec", "--policy", str(policy)]) == 0
     assert json.loads(written.getvalue().decode("utf-8")) == {"action_units": ["N·m", "Ω"]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "unit", "said"),
+    [
+        (Norm.WHOLE, "deg", "from -100 to 100 of its range (range_m100_100); many devices have use_degrees=true"),
+        (Norm.HALF, "rad", "from 0 to 100 of its range (range_0_100)"),
+        (Norm.DEGREES, "%", "in degrees; many devices have use_degrees=false"),
+        (Norm.DEGREES, "rad", "in degrees"),
+        (Norm.DEGREES, "deg", ""),
+        (Norm.WHOLE, "%", ""),
+        (Norm.WHOLE, "unspecified", ""),
+    ],
+)
+def test_positions_are_in_the_unit_that_the_device_has_them_in(mode: Norm, unit: str, said: str) -> None:
+    device = Device(None)
+    device.bus.motors["pan"].norm_mode = mode
+    units = {"observation_units": (unit, "%", "m/s"), "action_units": (unit, "m/s")}
+    spec = RobotSpec(
+        name="cart", observation_names=SENSORS, observation_low=(-200.0,) * 3, observation_high=(200.0,) * 3,
+        action_names=MOTORS, action_low=(-50.0, -1.0), action_high=(50.0, 1.0), action_rate=(None,) * 2,
+        action_acceleration=(None,) * 2, action_hold=("measured", 0.0), control_rate_hz=30.0, **units,
+    )  # fmt: skip
+    if not said:
+        assert LeRobotRobot(device, spec).spec is spec
+        return
+    refusal = re.escape(f"the spec has 'pan.pos' in {unit}, and the device has it {said}")
+    with pytest.raises(UserError, match=refusal):
+        LeRobotRobot(device, spec)
