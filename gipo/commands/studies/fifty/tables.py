@@ -18,6 +18,7 @@ Row = dict[str, Any]
 GOOD = 0.9  # success of an evaluation that counts as learned
 SIDES = {"developed on": True, "held out": False}
 NEVER = float("inf")
+FEWEST = 3  # seeds from which something is said of entrants
 
 
 def row_of(one: Entry, result: Finished, frames: int, command: str) -> Row:
@@ -61,7 +62,8 @@ def _finished(row: Row, out: Path) -> Finished:
 
 def report(rows: Sequence[Row]) -> str:
     """The text: what is said of many tasks, those developed on apart from those held out, and a row for every task."""
-    parts = []
+    few = len(distinct(rows, "seed")) < FEWEST
+    parts = [f"From fewer than {FEWEST} seeds nothing is concluded: what follows is what these runs did."] * few
     for side in SIDES:
         inside = [row for row in rows if row["side"] == side]
         if inside:
@@ -72,8 +74,11 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """A row for every entrant, over the tasks that it ran on; compared with the first one on those that both did."""
-    first = rows[0]["entrant"]
+    """A row for every entrant, over the tasks that it ran on; compared with the first one on those that both did.
+
+    Of fewer seeds than FEWEST it has what the runs did, and nothing that is inferred from them.
+    """
+    first, few = rows[0]["entrant"], len(distinct(rows, "seed")) < FEWEST
     head = (
         "entrant", "tasks", "success, mean", "success, IQM", "success at the last step, IQM", "tasks ≥ .9",
         "median seconds to .9", "probability that the first is better", "tasks on which it is at least as good",
@@ -84,9 +89,10 @@ def summary(rows: Sequence[Row]) -> str:
         tasks = distinct(own, "task")
         per_task = scores(own, "success").mean(1)
         table.append([
-            entrant, len(tasks), f"{per_task.mean():.2f}", _iqm(own, "success"), _iqm(own, "success_last"),
+            entrant, len(tasks), f"{per_task.mean():.2f}",
+            *(("–", "–") if few else (_iqm(own, "success"), _iqm(own, "success_last"))),
             int((per_task >= GOOD).sum()), _seconds(rows, entrant, first),
-            *([""] * 2 if entrant == first else _compared(rows, entrant, first)),
+            *(("", "") if entrant == first else _compared(rows, entrant, first, few)),
         ])  # fmt: skip
     return markdown(head, table)
 
@@ -139,11 +145,11 @@ def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
     }
 
 
-def _compared(rows: Sequence[Row], entrant: str, first: str) -> list[str]:
+def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[str]:
     """Probability that the first one's success is higher, and on how many tasks its mean is at least as high."""
     theirs = [row for row in rows if row["entrant"] == entrant]
     shared = set(distinct(theirs, "task"))
     ours = [row for row in rows if row["entrant"] == first and row["task"] in shared]
     a, b = scores(ours, "success"), scores(theirs, "success")
     better = int((a.mean(1) >= b.mean(1)).sum())
-    return [with_interval(*improvement_interval(a, b)), f"{better} of {len(a)}"]
+    return ["–" if few else with_interval(*improvement_interval(a, b)), f"{better} of {len(a)}"]

@@ -125,22 +125,33 @@ def test_many_tasks_by_hand() -> None:
         found: Finished = {**RESULTS, "success": success, "evaluations": [(10_000, seconds, success / 50)]}
         return tables.row_of(Entry(entrant, task, seed), found, 1, "again")
 
-    rows = [
-        *(row("GIPO", "assembly-v3", seed, 50, 4.0) for seed in (1, 2)),
-        *(row("GIPO", "basketball-v3", seed, 10, 4.0) for seed in (1, 2)),
-        *(row("SB3 PPO", "assembly-v3", seed, 46, 10.0) for seed in (1, 2)),
-        *(row("SB3 PPO", "basketball-v3", seed, 20, 10.0) for seed in (1, 2)),
-    ]
-    text = tables.report(rows)
-    assert "## Tasks held out: 2" in text
+    def of(seeds: tuple[int, ...]) -> str:
+        return tables.report([
+            *(row("GIPO", "assembly-v3", seed, 50, 4.0) for seed in seeds),
+            *(row("GIPO", "basketball-v3", seed, 10, 4.0) for seed in seeds),
+            *(row("SB3 PPO", "assembly-v3", seed, 46, 10.0) for seed in seeds),
+            *(row("SB3 PPO", "basketball-v3", seed, 20, 10.0) for seed in seeds),
+        ])  # fmt: skip
+
+    def cells(text: str) -> list[list[str]]:
+        return [line.split(" | ") for line in text.splitlines() if line.startswith(("| GIPO", "| SB3"))]
+
+    text = of((1, 2, 3))
+    assert text.startswith("## Tasks held out: 2")
     assert "developed" not in text
-    ours, theirs = (line.split(" | ") for line in text.splitlines() if line.startswith(("| GIPO", "| SB3")))
+    ours, theirs = cells(text)
     assert [*ours[1:3], ours[5]] == ["2", "0.60", "1"]
     assert theirs[2] == "0.66"
     assert theirs[6] == "10 (GIPO: 4, 1 tasks)"
     assert theirs[7].startswith("0.50 [")
     assert theirs[8] == "1 of 2 |"
-    assert "| assembly-v3 | 1.00 (1.00 1.00), 10k | 0.92 (0.92 0.92), 10k |" in text
+    assert "| assembly-v3 | 1.00 (1.00 1.00 1.00), 10k | 0.92 (0.92 0.92 0.92), 10k |" in text
+
+    few = of((1, 2))
+    assert few.startswith("From fewer than 3 seeds nothing is concluded")
+    ours, theirs = cells(few)
+    assert ours[2:7] == ["0.60", "–", "–", "1", "4"]
+    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 tasks)", "–", "1 of 2 |"]
 
 
 def test_evaluation_samples_without_the_generator_of_training() -> None:
