@@ -106,8 +106,8 @@ def _wave(
         total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
         length += alive
         if "success" in following.keys():
-            now = following["success"].squeeze(-1)
-            success |= now & alive
+            success |= following["success"].squeeze(-1) & alive
+            now = following.get("success_last", following["success"]).squeeze(-1)
             success_last = torch.where(alive, now, success_last)
         alive &= ~following["done"].squeeze(-1)
         if max_steps is not None:

@@ -22,10 +22,12 @@ class ChunkEnv(EnvBase):
 
     Reads `action` [N, H, D] and executes its rows one after another; an episode that ends inside a chunk skips the rest
     of it. Beside `observation` (`image`, `state` and the encoded `instruction`, after the last executed action), what
-    `env` says is `privileged`, `step` (decisions since the episode began) and `success`, it gives
+    `env` says is `privileged` and `step` (decisions since the episode began), it gives
 
-        reward    [N, H] f32     of each step, 0 where it was not executed
-        executed  [N, H] bool    which were
+        reward        [N, H] f32     of each step, 0 where it was not executed
+        executed      [N, H] bool    which were
+        success       [N, 1] bool    at any step of the decision
+        success_last  [N, 1] bool    at the last step that was executed
 
     Args:
         env: batch size [N]; honours TorchRL's `_step` mask, as all of TorchRL's batched environments do.
@@ -47,6 +49,7 @@ class ChunkEnv(EnvBase):
                 shape=(n,),
             ),
             success=Binary(1, shape=(n, 1), dtype=torch.bool),
+            success_last=Binary(1, shape=(n, 1), dtype=torch.bool),
             step=Unbounded((n, 1), dtype=torch.int64),
             executed=Binary(chunk, shape=(n, chunk), dtype=torch.bool),
             shape=(n,),
@@ -81,12 +84,12 @@ class ChunkEnv(EnvBase):
         for counter in (self._elapsed, self._decisions):
             counter.masked_fill_(chosen, 0)
         none = torch.zeros(self.action_spec.shape[:-1], dtype=torch.bool)
-        return self._tensordict(none, torch.zeros_like(self._elapsed, dtype=torch.bool))
+        return self._tensordict(none, torch.zeros_like(self._elapsed, dtype=torch.bool), self._state["success"])
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         assert self._state is not None
         alive = torch.ones_like(self._elapsed, dtype=torch.bool)
-        truncated = torch.zeros_like(alive)
+        truncated, solved = torch.zeros_like(alive), torch.zeros_like(alive)
         executed = torch.zeros(self.action_spec.shape[:-1], dtype=torch.bool)
         reward = torch.zeros(executed.shape)
         for step, action in enumerate(tensordict["action"].unbind(1)):
@@ -96,6 +99,7 @@ class ChunkEnv(EnvBase):
             following = self.env.step(asked)["next"]
             executed[:, step] = alive.squeeze(-1)
             reward[:, step] = torch.where(alive, following["reward"], 0.0).squeeze(-1)
+            solved |= alive & following["success"]
             self._elapsed += alive
             self._state = self._after(following, alive)
             late = alive & (self._elapsed >= self.max_steps) if self.max_steps else torch.zeros_like(alive)
@@ -104,7 +108,7 @@ class ChunkEnv(EnvBase):
             if not alive.any():
                 break
         self._decisions += 1
-        return self._tensordict(executed, truncated).set("reward", reward)
+        return self._tensordict(executed, truncated, solved).set("reward", reward)
 
     def _after(self, following: TensorDictBase, alive: Tensor) -> TensorDictBase:
         """The state to go on from: those whose episode has ended stay as they ended."""
@@ -114,12 +118,13 @@ class ChunkEnv(EnvBase):
         assert self._state is not None
         return torch.where(alive.squeeze(-1), following, self._state)
 
-    def _tensordict(self, executed: Tensor, truncated: Tensor) -> TensorDict:
+    def _tensordict(self, executed: Tensor, truncated: Tensor, solved: Tensor) -> TensorDict:
         assert self._state is not None
         terminated = self._state["terminated"] & ~truncated
         fields = {
             "observation": self._state["observation"].select(*SEEN).clone().set("instruction", self._instruction()),
-            "success": self._state["success"].clone(),
+            "success": solved.clone(),
+            "success_last": self._state["success"].clone(),
             **{key: self._state[key].clone() for key in self._beside},
             "step": self._decisions.clone(),
             "executed": executed,

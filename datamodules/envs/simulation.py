@@ -6,7 +6,8 @@ Every environment has batch size [N] and, beside TorchRL's own keys,
     action      [N, D] f32      environment units; [N, H, D] where a decision is a chunk of H actions
     step        [N, 1] int64    decisions since the episode began
     privileged  [N, G] f32      only where the task knows what its policies do not get: for a critic alone
-    success     [N, 1] bool     only where the task has a notion of success
+    success     [N, 1] bool     only where the task has a notion of success; of a chunk, at any of its steps, and beside
+                                it `success_last`, at the last of them
     task        [N, 1] int64    only where the task has several parts
 
 Truncation and termination stay apart: a time limit sets `truncated` alone.

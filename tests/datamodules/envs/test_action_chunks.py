@@ -1,14 +1,16 @@
 """Chunks of actions: what is executed of one, and where an episode that ends inside it leaves the environment."""
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import SerialEnv
 from torchrl.envs.custom import ToyVLAEnv
 
+from datamodules.collect.evaluation import evaluate
 from datamodules.envs.action_chunks import ChunkEnv
 from datamodules.envs.seeding import seed_env
 from datamodules.vla import ToyVLA
 from gipo.vla.observations import decode_instructions
+from gipo.vla.policies import VLATokenPolicy
 
 TASK = ToyVLA(chunk=4, success_steps=3, max_steps=10)
 
@@ -66,3 +68,23 @@ def test_environments_that_are_a_batch_of_processes_step_alike() -> None:
     assert following["executed"].tolist() == [[True, True, True, False], [True] * 4]
     assert following["done"].flatten().tolist() == [True, False]
     assert decode_instructions(following["observation", "instruction"])[1].startswith("push")
+
+
+class Passing(ToyVLAEnv):
+    """Succeeds at every step at which the target is met, and goes on."""
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        found = super()._step(tensordict)
+        return found.update({name: torch.zeros_like(found["done"]) for name in ("done", "terminated")})
+
+
+def test_a_success_that_does_not_last_is_one_and_is_told_from_one_at_the_end() -> None:
+    env = ChunkEnv(Passing(2, 4, success_steps=1, batch_size=[3]), 4, 16)
+    seed_env(env, 0)
+    first = chunks(env, env.reset(), [[0.4, 0.0, 0.4, 0.4], [0.4] * 4, [0.4, 0.4, 0.4, 0.0]])
+    assert first["success"].flatten().tolist() == [True, False, True]
+    assert first["success_last"].flatten().tolist() == [False, False, True]
+    policy = VLATokenPolicy(TASK.spaces(env))
+    found = evaluate(env, policy, episodes=9, seed=0)
+    assert (found["success"] | ~found["success_last"]).all()
+    assert (found["success"] & ~found["success_last"]).any()
