@@ -35,7 +35,7 @@ from datamodules.envs.choice import Simulator
 from datamodules.envs.interface import recorded_interface
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
-from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive
+from datamodules.options import CollectorOptions, EvaluationOptions, refuse_negative, refuse_not_positive, run_length
 from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logs import LOGS_SHARE, MIN_ESS, Logs, refuse_idle
 from datamodules.replay.mixed import LoggedShare
@@ -132,9 +132,7 @@ class OnlineDataModule(PolicyDataModule):
         self.logs, self.min_ess = None if logs is None else Logs(logs, ingest, behaviour, self.seed), min_ess
         self._logged = None if self.logs is None else LoggedShare(self.logs, logs_share, estimator, reward_scale)
         self._refuse_bad_sizes()
-        self.iterations = -(-total_frames // frames_per_iteration)
-        first = max(1, -(-min(warmup_frames, capacity) // frames_per_iteration))  # segments of the first iteration
-        self.total = (self.iterations - 1 + first) * frames_per_iteration
+        self.iterations, self.total = run_length(total_frames, frames_per_iteration, min(warmup_frames, capacity))
         self._source = RolloutSource(collector, self.task, evaluation)
         self._replay: Replay | None = None
 

@@ -180,3 +180,15 @@ def refuse_negative(prefix: str, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         if value < 0:
             raise UserError(f"{prefix}{name} must not be negative, got {value}")
+
+
+def run_length(total: int, each: int, warm_up: int) -> tuple[int, int]:
+    """Iterations of a run, and the environment steps that it will have collected at its end.
+
+    Args:
+        total: environment steps, warm-up excluded.
+        each: of an iteration.
+        warm_up: that the first iteration collects at least.
+    """
+    iterations, first = -(-total // each), max(1, -(-warm_up // each))
+    return iterations, (iterations - 1 + first) * each

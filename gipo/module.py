@@ -18,7 +18,7 @@ from gipo.learning.critic import CriticSees
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration
-from gipo.learning.micro_batches import Part, parts_of, refuse_whole
+from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.objectives import Objective, k3
@@ -207,7 +207,9 @@ class GIPOModule(UpdatingModule):
         values = torch.cat([part.values for part in parts if part.values is not None])
         iteration.add_values(values, batch["value_target"], batch.get("executed", None))
 
-    def _losses_of(self, parts: Sequence[Part], iteration: Iteration, index: int | None) -> Iterator[dict[str, Tensor]]:
+    def _losses_of(
+        self, parts: Sequence[MicroBatch], iteration: Iteration, index: int | None
+    ) -> Iterator[dict[str, Tensor]]:
         """Losses of the parts of a batch, which is reused for the time `index`; None where the critic learns alone.
 
         Value-only updates never run the actor, and encode the batch at most once between policy updates.
@@ -226,7 +228,7 @@ class GIPOModule(UpdatingModule):
             iteration.keep("loss/value", loss, part.shares.get("value"))
             yield losses | {"value": self.value_coef * part.weighed("value", loss)}
 
-    def _policy_loss(self, terms: PolicyTerms, part: Part, iteration: Iteration) -> Tensor:
+    def _policy_loss(self, terms: PolicyTerms, part: MicroBatch, iteration: Iteration) -> Tensor:
         """What a part of a batch adds to the policy's loss, scalar."""
         loss = part.weighed("policy", ranks.weighed(terms.loss, terms.surrogate.used))
         if not self.human_coef:
@@ -243,7 +245,7 @@ class GIPOModule(UpdatingModule):
         """What the critic sees of a batch [B], of which there may be `features`."""
         return self.policy.critic_view(batch["observation"], batch.get("privileged", None), features).detach()
 
-    def _terms(self, part: Part, iteration: Iteration) -> PolicyTerms:
+    def _terms(self, part: MicroBatch, iteration: Iteration) -> PolicyTerms:
         batch, samples = part.batch, part.samples
         terms = self._policy_terms(
             self.policy, batch["observation"], batch["latent"], batch["log_prob"], samples,
@@ -253,7 +255,7 @@ class GIPOModule(UpdatingModule):
         part.memory = terms.surrogate.memory
         return terms
 
-    def _keep_memory(self, parts: Sequence[Part]) -> None:
+    def _keep_memory(self, parts: Sequence[MicroBatch]) -> None:
         """What the objective remembers of a batch is the mean over its samples."""
         if self.objective_memory is not None:
             found = [part.size * part.memory for part in parts if part.memory is not None]

@@ -13,7 +13,7 @@ from gipo.objective import Objective
 
 
 @dataclass
-class Part:
+class MicroBatch:
     """Some transitions of a batch, or all of them, and what an update leaves of them for the next.
 
     Args:
@@ -40,7 +40,7 @@ class Part:
         return mean if not self.shares else self.shares[name] * mean
 
 
-def parts_of(batch: TensorDictBase, samples: Samples, size: int | None) -> Sequence[Part]:
+def parts_of(batch: TensorDictBase, samples: Samples, size: int | None) -> Sequence[MicroBatch]:
     """A batch [B] in parts of `size` transitions, the last of them of what is left; None for one part.
 
     The mean over all is the sum of the means over the parts, each times its share of what counts:
@@ -48,7 +48,7 @@ def parts_of(batch: TensorDictBase, samples: Samples, size: int | None) -> Seque
         L = Σ_i (n_i/n)·L_i
     """
     if size is None:
-        return [Part(batch, samples, 1.0, {})]
+        return [MicroBatch(batch, samples, 1.0, {})]
     steps = len(samples.valid) // len(batch)
     counted, found = _counted(batch, samples), []
     for first in range(0, len(batch), size):
@@ -56,7 +56,7 @@ def parts_of(batch: TensorDictBase, samples: Samples, size: int | None) -> Seque
         entropy = None if samples.entropy is None else samples.entropy[own]
         mine = Samples(samples.valid[own], samples.advantage[own], samples.age[own], entropy)
         shares = {name: mask[own].sum() / mask.sum().clamp(min=1) for name, mask in counted.items()}
-        found.append(Part(some, mine, len(some) / len(batch), shares))
+        found.append(MicroBatch(some, mine, len(some) / len(batch), shares))
     return found
 
 
