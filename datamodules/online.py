@@ -193,8 +193,8 @@ class OnlineDataModule(PolicyDataModule):
         return found if self.logs is None else {**found, **self.logs.provenance}
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, replay and generators. Taking it is an episode boundary, unless it is `unnoticed`."""
-        if self._replay is None or self._source.rollouts is None:
+        """Counters, replay and generators, also after the run. Taking it ends episodes, unless it is `unnoticed`."""
+        if self._restored or self._replay is None or not self._source.frames:
             return self._restored
         self._source.at_boundary = self._source.at_boundary or self._noticed
         own = {

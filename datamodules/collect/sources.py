@@ -91,14 +91,13 @@ class RolloutSource:
             self._drop_after_next = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, episodes, the next segment if it was begun, and the process's generators; once it has started."""
-        assert self.rollouts is not None
-        begun = self._begun
+        """Counters, episodes, the next segment if it was begun, and the process's generators."""
+        begun = None if self.rollouts is None else self._begun
         return {
             "workers": self._workers,
             "frames": self.frames,
             "ahead": None if begun is None else begun.state_dict(),
-            "next_episode": self.rollouts.next_episode,
+            "next_episode": self._next_episode if self.rollouts is None else self.rollouts.next_episode,
             "episodes": self.episodes.state_dict(),
             "generators": generator_states(),
         }

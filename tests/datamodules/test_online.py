@@ -1,5 +1,6 @@
 """The loop that the online data module is the outline of, and where it keeps its buffer."""
 
+import functools
 import importlib
 import inspect
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 import datamodules.online
 from datamodules.ingest import IngestOptions
@@ -99,6 +101,29 @@ def test_before_a_trainer_the_place_of_the_learner_is_not_known() -> None:
 def test_how_to_learn_from_logs_is_refused_where_there_are_none(given: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=f"^{named} how to learn from logs; name them with data.logs"):
         OnlineDataModule("Tiny-v0", **given)
+
+
+@pytest.mark.usefixtures("no_plot")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_checkpoint_that_is_saved_after_the_run_is_gone_on_from(
+    tiny: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    mine, fit = tmp_path / "mine.ckpt", Trainer.fit
+
+    @functools.wraps(fit)
+    def fit_and_save(self: Trainer, *args: Any, **options: Any) -> None:
+        fit(self, *args, **options)
+        self.save_checkpoint(mine)
+
+    monkeypatch.setattr(Trainer, "fit", fit_and_save)
+    options = {"data__task": "Tiny-v0", "data__collector__workers": workers}
+    main(tiny("run", data__total_frames=64, **options))
+    saved = torch.load(mine, weights_only=True)["OnlineDataModule"]
+    assert (saved["frames"], saved["iteration"], saved["replay"]["buffer"]["_writer"]["_cursor"]) == (64, 2, 64)
+    monkeypatch.undo()
+    main([*tiny("more", data__total_frames=128, **options), f"--ckpt_path={mine}"])
+    last = torch.load(tmp_path / "more" / "checkpoints" / "last.ckpt", weights_only=True)["OnlineDataModule"]
+    assert (last["frames"], last["iteration"]) == (128, 4)
 
 
 @pytest.mark.usefixtures("no_plot")
