@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gipo.common.errors import UserError, first_line
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions, flattened, refuse_several
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
@@ -25,6 +25,8 @@ REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint mus
 
 class HuggingFaceNetworks(ActorCritic):
     """A pretrained LLaVA-like model, or a SmolVLM, with low-rank adapters, a float32 token head and a critic.
+
+    Of several cameras the model is shown the images one after another, in their order.
 
     The pretrained weights are frozen, stay where they are, and are no part of a checkpoint, which holds adapters, state
     projector, token head and critic, and a checksum of the frozen weights. Only safetensors are read.
@@ -57,7 +59,6 @@ class HuggingFaceNetworks(ActorCritic):
             pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
         )
         self._sizes = (spaces, outputs)
-        refuse_several(spaces, "HuggingFaceNetworks")
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
@@ -131,7 +132,7 @@ class _HuggingFaceEncoder(nn.Module):
         image, state, instruction = flattened(observation)
         embed = self.model.get_input_embeddings()
         dtype = embed.weight.dtype
-        seen = _image_features(self.model.model, self._pixels(image).to(dtype))
+        seen = self._seen(image, dtype)
         prompt, given = self._prompts(instruction)
         begin = embed(torch.tensor(self._begin, device=state.device, dtype=torch.int64)).expand(len(state), -1, -1)
         queries = self.spaces.chunk * len(self.spaces.action_low)
@@ -147,6 +148,12 @@ class _HuggingFaceEncoder(nn.Module):
             use_cache=False,
         ).last_hidden_state[:, -queries:]
         return hidden.float().unflatten(1, self.spaces.decision).unflatten(0, batch)
+
+    def _seen(self, image: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embeddings [B, K·T, hidden] of the images of K cameras, whose channels [B, K·C, H, W] follow each other."""
+        cameras = max(1, len(self.spaces.cameras))
+        each = image.unflatten(1, (cameras, -1)).flatten(0, 1)  # [B·K, C, H, W]
+        return _image_features(self.model.model, self._pixels(each).to(dtype)).unflatten(0, (-1, cameras)).flatten(1, 2)
 
     def _pixels(self, image: Tensor) -> Tensor:
         """[B, C, H, W] uint8 → [B, C, size, size] as the vision tower was trained on."""

@@ -11,8 +11,10 @@ from torchrl.modules.vla import LeRobotPolicyWrapper
 
 from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
-from gipo.vla.observations import VLASpaces, decode_instructions, flattened, refuse_several
+from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
+
+IMAGES = "observation.images."  # what LeRobot puts before the name of a camera
 
 
 class LeRobotNetworks(ActorCritic):
@@ -25,7 +27,7 @@ class LeRobotNetworks(ActorCritic):
         spaces: what the policy is built for.
         outputs: 2, mean and spread.
         pretrained: folder or hub id of the policy, with its processors; read by lerobot, as safetensors.
-        camera: which of the policy's cameras the image is.
+        camera: which of the policy's cameras the image is; of several images, the cameras are those of their names.
         critic_width: width of the critic's hidden layer.
     """
 
@@ -35,10 +37,10 @@ class LeRobotNetworks(ActorCritic):
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
         super().__init__(pretrained=str(pretrained), camera=camera, critic_width=critic_width)
-        refuse_several(spaces, "LeRobotNetworks")
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
-        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), camera, spaces)
+        cameras = spaces.cameras if len(spaces.cameras) > 1 else (camera,)
+        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), cameras, spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
@@ -89,7 +91,9 @@ def load(pretrained: str, steps: int) -> "_Regressor":
 
 
 class _Regressor(nn.Module):
-    """A batch of LeRobot's → chunks in environment units, with a gradient."""
+    """A batch of LeRobot's, with one image of all `cameras`, → chunks in environment units, with a gradient."""
+
+    cameras: tuple[str, ...] = ()
 
     def __init__(self, policy: nn.Module, before: Any, after: Any, steps: int):
         super().__init__()
@@ -100,7 +104,10 @@ class _Regressor(nn.Module):
 
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
         """The first steps of the policy's own chunk, [B, steps, D]."""
-        chunk: Tensor = self._after(self._predict(self.policy, self._before(batch)))
+        seen = dict(batch)
+        images = seen.pop(f"{IMAGES}image").chunk(len(self.cameras), 1)  # the wrapper knows of one camera
+        seen |= {f"{IMAGES}{name}": image for name, image in zip(self.cameras, images, strict=True)}
+        chunk: Tensor = self._after(self._predict(self.policy, self._before(seen)))
         return chunk[:, : self._steps]
 
 
@@ -110,12 +117,10 @@ class _LeRobotEncoder(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, regressor: _Regressor, camera: str, spaces: VLASpaces):
+    def __init__(self, regressor: _Regressor, cameras: tuple[str, ...], spaces: VLASpaces):
         super().__init__()
-        self.spaces = spaces
-        self.wrapper = LeRobotPolicyWrapper(
-            regressor, action_dim=len(spaces.action_low), chunk_size=spaces.chunk, camera_name=camera
-        )
+        self.spaces, regressor.cameras = spaces, cameras
+        self.wrapper = LeRobotPolicyWrapper(regressor, action_dim=len(spaces.action_low), chunk_size=spaces.chunk)
         self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
         self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)
 

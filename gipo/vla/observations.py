@@ -66,19 +66,6 @@ class VLASpaces:
         return self.state_size
 
 
-def refuse_several(spaces: VLASpaces, network: str) -> None:
-    """Refuse several cameras, for a network that takes one.
-
-    Raises:
-        UserError: naming them.
-    """
-    if len(spaces.cameras) > 1:
-        raise UserError(
-            f"{network} takes the image of one camera, not of {', '.join(spaces.cameras)}; "
-            "gipo.vla.tiny.TinyVLANetworks takes several"
-        )
-
-
 def flattened(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Image [B, C, H, W], state [B, S] and instruction [B, L] of observations [..., *], as one batch."""
     own = {"image": 3, "state": 1, "instruction": 1}  # dimensions of each alone

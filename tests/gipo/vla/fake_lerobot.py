@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-CAMERA, STATE = "observation.images.top", "observation.state"
+CAMERA, STATE = "observation.images.", "observation.state"
 
 
 @dataclass
@@ -24,6 +24,7 @@ class PreTrainedConfig:
     noise: float = 0.0
     frozen: bool = False
     dropout: float = 0.0
+    cameras: tuple[str, ...] = ("top",)
 
     @classmethod
     def from_pretrained(cls, path: str) -> "PreTrainedConfig":
@@ -31,7 +32,8 @@ class PreTrainedConfig:
 
 
 class ACTPolicy(nn.Module):
-    """Regresses a chunk from the mean brightness of its camera, the state and the length of the task."""
+    """Regresses a chunk from the mean brightness of what its cameras see (the second twice as much of it, and so on),
+    the state and the length of the task."""
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
@@ -48,7 +50,8 @@ class ACTPolicy(nn.Module):
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
         task = torch.tensor([[float(len(text))] for text in batch["task"]])
-        seen = torch.cat([batch[CAMERA].mean((1, 2, 3)).unsqueeze(-1), batch[STATE], task], -1)
+        images = [number * batch[CAMERA + name] for number, name in enumerate(self.config.cameras, 1)]
+        seen = torch.cat([sum(images).mean((1, 2, 3)).unsqueeze(-1), batch[STATE], task], -1)
         chunk = self.dropout(self.model(seen)).unflatten(-1, (self.config.chunk_size, self.config.action_size))
         chunk = chunk.detach() if self.config.frozen else chunk
         return chunk + self.config.noise * torch.randn_like(chunk)

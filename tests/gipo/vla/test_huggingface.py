@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,27 @@ def test_instructions_of_different_lengths_do_not_disturb_each_other(pretrained:
         alone = policy.params({name: value[row : row + 1] for name, value in seen.items()})
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(together[0], policy.params(seen | {"instruction": seen["instruction"].flip(0)})[0])
+
+
+def test_images_of_several_cameras_follow_each_other(pretrained: Path) -> None:
+    """Against the one of each camera alone: the embeddings that the language model reads."""
+    first, second = observations(3), observations(3)
+    second["image"] = 255 - second["image"]
+    both = first | {"image": torch.cat([first["image"], second["image"]], 1)}
+    spaces = replace(SPACES, image=(2 * SPACES.image[0], *SPACES.image[1:]), cameras=("front", "wrist"))
+    torch.manual_seed(0)
+    several = VocabTailPolicy(
+        spaces, lambda *sizes: HuggingFaceNetworks(*sizes, str(pretrained), 2, dtype="float32"), BINS
+    )
+    alone = made(pretrained, "float32").network.encoder
+    found = several.network.encoder._seen(both["image"], torch.float32)
+    expected = [alone._seen(seen["image"], torch.float32) for seen in (first, second)]
+    torch.testing.assert_close(found, torch.cat(expected, 1))
+    params = several.params(both)
+    assert params.shape == (3, *SPACES.decision, BINS)
+    for camera in (first, second):  # each of them is seen
+        other = both | {"image": torch.cat([camera["image"]] * 2, 1)}
+        assert not torch.allclose(several.params(other), params)
 
 
 def test_half_precision_weights_and_float32_ratios(pretrained: Path) -> None:
@@ -224,12 +246,14 @@ def test_unknown_statistics_are_refused(pretrained: Path) -> None:
         made(pretrained, unnorm_key="libero")
 
 
+@pytest.mark.parametrize("shown", ["state", "two_images"])
 def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
-    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shown: str, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def args(iterations: int) -> list[str]:
         options: dict[str, object] = {
             "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / "run", "data.total_frames": 8 * iterations,
+            "data.task.shown": shown,
             "data.frames_per_iteration": 8, "data.capacity": 16, "data.rounds": 1, "data.batch": 8,
             "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
             "data.evaluation.test_episodes": 2, "checkpoint.every": 1,

@@ -1,5 +1,6 @@
 """LeRobot policies: against a stand-in with lerobot's interface."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from gipo.policies import Policy, build
 from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
 from tests.gipo.vla import fake_lerobot
 from tests.gipo.vla.builders import SPACES, observations
+
+WORDS = ["push the block", "lift the block"]  # of `observations`
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,22 @@ def test_the_mean_is_what_the_policy_predicts(tmp_path: Path) -> None:
     low, high = torch.tensor(SPACES.action_low), torch.tensor(SPACES.action_high)
     found = policy.to_env(policy.mode(policy.params(seen)))
     torch.testing.assert_close(found, chunk.clamp(low, high).detach())
+
+
+def test_it_is_shown_each_of_several_cameras_by_its_name(tmp_path: Path) -> None:
+    folder = fake_lerobot.save_policy(tmp_path / "act", cameras=("wrist", "top"))
+    spaces = replace(SPACES, image=(6, *SPACES.image[1:]), cameras=("top", "wrist"))
+    policy = LeRobotPolicy(spaces, lambda spaces, outputs: LeRobotNetworks(spaces, outputs, str(folder)))
+    first, second = observations(2), observations(2)
+    second["image"] = 255 - second["image"]
+    both = first | {"image": torch.cat([first["image"], second["image"]], 1)}
+    # of the top camera it makes twice as much as of the wrist's
+    mixed = (2 * first["image"].float() + second["image"].float()) / 255
+    alone = made(fake_lerobot.save_policy(tmp_path / "one")).network.encoder.wrapper.policy
+    batch = {"observation.images.image": mixed, "observation.state": first["state"], "task": WORDS}
+    low, high = torch.tensor(SPACES.action_low), torch.tensor(SPACES.action_high)
+    found = policy.to_env(policy.mode(policy.params(both)))
+    torch.testing.assert_close(found, alone.predict_action_chunk(batch).clamp(low, high).detach())
 
 
 def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> None:

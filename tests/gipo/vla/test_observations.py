@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gipo.common.errors import UserError
-from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions, refuse_several
+from gipo.vla.observations import VLASpaces, decode_instructions, encode_instructions
 
 
 def test_words_travel_as_bytes() -> None:
@@ -45,9 +45,3 @@ def test_impossible_sizes_are_refused(sizes: tuple) -> None:
 def test_cameras_have_names_of_their_own_and_as_many_channels(channels: int, cameras: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="cameras need names of their own and as many channels each"):
         VLASpaces((channels, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=cameras)
-
-
-def test_a_network_of_one_camera_refuses_several() -> None:
-    refuse_several(VLASpaces((3, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=("a",)), "This network")
-    with pytest.raises(UserError, match="This network takes the image of one camera, not of a, b"):
-        refuse_several(VLASpaces((6, 8, 8), 5, (-1.0,), (1.0,), 4, cameras=("a", "b")), "This network")
