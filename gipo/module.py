@@ -41,6 +41,8 @@ class GIPOModule(UpdatingModule):
             the task or a simulated robot's log says and no policy gets (arXiv 1710.06542). Null is that of the
             checkpoint, or `observation`; another than the checkpoint's begins anew.
         critic_warmup: first iterations in which the critic learns alone.
+        frozen: parts of the policy's network that stay as they are, such as `encoder` or `encoder.image`: few pictures
+            are soon known by heart.
         objective: policy objective, such as `gipo.objectives.GIPO`, `.PPOClip`, `.SAPO`, `.NoClip`, or one of
             `gipo.adaptive` and `gipo.baselines`.
         kl_coef: weight of the anchor KL(μ‖π), which holds the policy near the data.
@@ -79,6 +81,7 @@ class GIPOModule(UpdatingModule):
         init_from: str | None = None,
         critic: CriticSees | None = None,
         critic_warmup: int = 0,
+        frozen: list[str] | None = None,
         objective: Objective = AgeAwareGIPO(outward_only=True),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
         kl_target: float | None = None,
@@ -103,14 +106,13 @@ class GIPOModule(UpdatingModule):
     ):
         super().__init__(
             policy, init_from, critic, optimizer, rates=(policy_lr, value_lr), lr_warmup=lr_warmup, lr_final=lr_final,
-            max_grad_norm=max_grad_norm, critic_warmup=critic_warmup, value_scale=value_scale,
+            max_grad_norm=max_grad_norm, critic_warmup=critic_warmup, value_scale=value_scale, frozen=frozen or (),
         )  # fmt: skip
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
-        self.kl_coef, self.anchor = kl_coef, Anchor(kl_coef, kl_target)
-        self.kl_exact, self.value_coef, self.cuda_graphs = kl_exact, value_coef, cuda_graphs
-        self.normalise_advantages, self.reuse, self.actor_every = normalise_advantages, reuse, actor_every
-        self.human_coef, self.micro_batch = human_coef, micro_batch
+        self.kl_coef, self.anchor, self.kl_exact = kl_coef, Anchor(kl_coef, kl_target), kl_exact
+        self.value_coef, self.cuda_graphs, self.reuse, self.actor_every = value_coef, cuda_graphs, reuse, actor_every
+        self.normalise_advantages, self.human_coef, self.micro_batch = normalise_advantages, human_coef, micro_batch
         self._refuse_bad_options()
         self._choose_terms(compile)
 

@@ -1,6 +1,6 @@
 """A policy as a LightningModule: built for the data or taken from a checkpoint, evaluated, saved with what it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ class PolicyModule(LightningModule):
         critic: what the critic sees; None for what that of the checkpoint does, or the observation.
         optimizer: makes an optimizer of parameters.
         value_scale: makes what the critic's outputs mean; None for that of the checkpoint, or values as they are.
+        frozen: parts of the policy's network that do not learn.
     """
 
     policy: Policy
@@ -41,9 +42,10 @@ class PolicyModule(LightningModule):
         critic: CriticSees | None,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         value_scale: ValueScaleFactory | None,
+        frozen: Sequence[str] = (),
     ):
         super().__init__()
-        self.value_scale_factory, self.critic_sees = value_scale, critic
+        self.value_scale_factory, self.critic_sees, self.frozen = value_scale, critic, frozen
         self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
         self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
         self._ancestry: dict[str, Any] = {}
@@ -62,7 +64,7 @@ class PolicyModule(LightningModule):
             shard(self.policy, self.device_mesh["data_parallel"])
 
     def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None, privileged: int = 0) -> Policy:
-        """The policy to train: that of the checkpoint to resume, else that of `init_from`, else a new one.
+        """The policy to train: that of the checkpoint to resume, of `init_from`, or a new one; in part it is `frozen`.
 
         Args:
             spaces: of the data.
@@ -71,8 +73,13 @@ class PolicyModule(LightningModule):
 
         Raises:
             UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`; or
-                when the critic is to see what the data do not hold.
+                when the critic is to see what the data do not hold; or `frozen` is not to be had.
         """
+        policy = self._built(spaces, resumed, privileged)
+        freeze(policy, self.frozen)
+        return policy
+
+    def _built(self, spaces: Spaces, resumed: dict[str, Any] | None, privileged: int) -> Policy:
         if resumed is None and self.init_from is None:
             policy = (self.policy_factory or TokenPolicy)(spaces)
             if self.critic_sees == "privileged":
@@ -168,6 +175,31 @@ def with_critic(policy: Policy, sees: CriticSees, privileged: int) -> Policy:
     kept = {name: learned[name] for name in learned if not name.startswith(("network.critic.", "value_scale."))}
     fresh.load_state_dict(kept, strict=False)
     return fresh.train()
+
+
+def freeze(policy: Policy, names: Sequence[str]) -> None:
+    """Have parts of the policy's network stay as they are.
+
+    Args:
+        policy: whose network it is.
+        names: of parts, by their place in it: `encoder`, `encoder.image`.
+
+    Raises:
+        UserError: when there is no such part, or nothing would be left to learn.
+    """
+    for name in names:
+        within = [one for each, one in policy.network.named_parameters() if f"{each}.".startswith(f"{name}.")]
+        if not within:
+            named = (each for each, _ in policy.network.named_parameters())
+            parts = dict.fromkeys(".".join(each.split(".")[:2]) for each in named)
+            raise UserError(
+                f"model.frozen names {name!r}, which holds nothing that learns; there are {', '.join(parts)}"
+            )
+        for parameter in within:
+            parameter.requires_grad_(False)
+    for what, left in (("policy", policy.actor_parameters()), ("critic", policy.critic_parameters())):
+        if not any(parameter.requires_grad for parameter in left):
+            raise UserError(f"model.frozen={[*names]} leaves nothing of the {what} to learn")
 
 
 def privileged_or_refuse(size: int) -> int:

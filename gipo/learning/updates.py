@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -39,6 +39,7 @@ class UpdatingModule(PolicyModule):
         max_grad_norm: gradient clip, for the policy and the critic each.
         critic_warmup: first iterations in which the critic learns alone.
         value_scale: as `PolicyModule`.
+        frozen: as `PolicyModule`.
     """
 
     skipped: Tensor
@@ -56,8 +57,9 @@ class UpdatingModule(PolicyModule):
         max_grad_norm: float,
         critic_warmup: int,
         value_scale: ValueScaleFactory | None,
+        frozen: Sequence[str] = (),
     ):
-        super().__init__(policy, init_from, critic, optimizer, value_scale)
+        super().__init__(policy, init_from, critic, optimizer, value_scale, frozen)
         self.automatic_optimization = False
         self.policy_lr, self.value_lr = rates
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm

@@ -38,12 +38,21 @@ class LiberoCameraEnv(LiberoEnv):
         places: how many share them.
         evaluating: take the initial states in order: that of the episode's number (`begin_episode`), else every
             `places`-th from the `place`-th on; draw them if not.
+        wrist: draw what the camera at the wrist sees, too.
 
     Raises:
         UserError: when this process already has one: closing either would freeze the images of the other.
     """
 
-    def __init__(self, task: LiberoTask, size: int = 256, place: int = 0, places: int = 1, evaluating: bool = False):
+    def __init__(
+        self,
+        task: LiberoTask,
+        size: int = 256,
+        place: int = 0,
+        places: int = 1,
+        evaluating: bool = False,
+        wrist: bool = True,
+    ):
         if _open:
             raise UserError(
                 "this process already has a LIBERO camera environment, and closing one would freeze the images of the "
@@ -57,7 +66,7 @@ class LiberoCameraEnv(LiberoEnv):
             task.index,
             camera_height=size,
             camera_width=size,
-            wrist_camera=WRIST,
+            wrist_camera=WRIST if wrist else None,
             init_states=task.init_states(),
             init_state_mode="cycle" if evaluating else "random",
             max_episode_steps=task.horizon,
@@ -99,11 +108,11 @@ class Cameras(ParallelEnv):
         self.begin_episode(list(numbers), seed)  # of every process
 
 
-def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) -> Cameras:
+def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False, wrist: bool = True) -> Cameras:
     """`num_envs` camera environments of one task, each in a process of its own, batch size [num_envs].
 
-    Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, `wrist_image`,
-    `state`), `language_instruction`, `success`.
+    Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, with `wrist` a
+    `wrist_image`, `state`), `language_instruction`, `success`.
 
     Raises:
         UserError: when `name` is no task, or several.
@@ -111,7 +120,7 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False) ->
     refuse_no_simulators(num_envs)
     task = find_one(name)
     graphics.refuse_none()
-    places = [partial(_camera, task, size, place, num_envs, evaluating) for place in range(num_envs)]
+    places = [partial(_camera, task, size, place, num_envs, evaluating, wrist) for place in range(num_envs)]
     return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 
 

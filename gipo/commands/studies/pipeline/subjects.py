@@ -80,11 +80,11 @@ def seen(task: str) -> Subject:
             "--robot", "robots.drivers.sim_camera:robot", "--camera", VIEWED, "--instruction", instruction_of(task),
             "--steps", "150", "--engage", "0", "--set", "every=0",  # nobody interrupts a chunk, and pictures cost time
         ),
-        # A critic that sees pictures knows each of so few by heart; this one sees what the arm logged for it alone.
-        # Small updates, for the policy does see them.
+        # So few pictures are soon known by heart: the critic sees what the arm logged for it alone, and of the policy
+        # only the head learns, on what its encoder made of pictures when it was cloned.
         post=(
             "--data.iterations=40", "--model.critic_warmup=15", "--data.rounds=24", "--data.batch=128",
-            "--model.critic=privileged", "--model.value_lr=1e-3", "--model.policy_lr=1e-4",
+            "--model.critic=privileged", "--model.frozen=[encoder]", "--model.value_lr=1e-3", "--model.policy_lr=3e-4",
         ),
     )  # fmt: skip
 
