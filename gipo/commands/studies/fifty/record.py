@@ -1,6 +1,7 @@
 """What a run comes to, written when it has ended: its evaluations, its seconds of training, its test."""
 
 import json
+import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ class Finished(TypedDict):
     """A run that has ended.
 
     Args:
-        evaluations: environment steps, seconds of training and share of successful episodes of each.
-        seconds: of training in all, evaluations and start-up left out.
+        evaluations: environment steps, processor seconds of training and share of successful episodes of each.
+        seconds: of the processor, of training in all, evaluations and start-up left out.
+        processor: its name.
         episodes: of the test.
         success: of them, that succeeded at any step.
         success_last: of them, that succeeded at their last step.
@@ -27,6 +29,7 @@ class Finished(TypedDict):
 
     evaluations: list[tuple[int, float, float]]
     seconds: float
+    processor: str
     episodes: int
     success: int
     success_last: int
@@ -39,10 +42,10 @@ class Record:
     Args:
         task: a `-v3` name.
         every: environment steps from one evaluation to the next.
-        clock: seconds.
+        clock: seconds; those of the processor, unless given: what else the machine does takes none of them.
     """
 
-    def __init__(self, task: str, every: int, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, task: str, every: int, clock: Callable[[], float] = time.process_time):
         self.every, self._clock, self._judge = every, clock, Judge(task)
         self._since, self._seconds = clock(), 0.0
         self._evaluations: list[tuple[int, float, float]] = []
@@ -75,6 +78,7 @@ class Record:
         found: Finished = {
             "evaluations": self._evaluations,
             "seconds": seconds,
+            "processor": processor(),
             "episodes": len(episodes.success),
             "success": int(episodes.success.sum()),
             "success_last": int(episodes.success_last.sum()),
@@ -85,6 +89,16 @@ class Record:
     def _trained(self) -> float:
         """Seconds of training until now."""
         return self._seconds + self._clock() - self._since
+
+
+def processor() -> str:
+    """The name of this machine's processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def read_result(folder: Path) -> Finished:

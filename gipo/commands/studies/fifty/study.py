@@ -8,9 +8,9 @@ hours a run (SAC) runs on tasks that are drawn by lot.
   gipo-study fifty --tasks reach-v3 push-v3 --seeds 22 --entrants GIPO 'SB3 PPO' --frames 50000
 
 Writes fifty.csv (every run: success at any and at the last step of the test with 95 % intervals, return, steps and
-seconds of training to the first evaluation with success ≥ .9, and the command that makes it again), fifty.md (a row for
-every task; tasks that the recipe was developed on apart), curves.csv and fifty.png. A run that has ended is not made
-again: the same command goes on where it was stopped.
+processor seconds of training to the first evaluation with success ≥ .9, the processor, and the command that makes it
+again), fifty.md (a row for every task; tasks that the recipe was developed on apart), curves.csv and fifty.png. A run
+that has ended is not made again: the same command goes on where it was stopped.
 """
 
 import argparse

@@ -40,6 +40,7 @@ def row_of(one: Entry, result: Finished, frames: int, command: str) -> Row:
         "steps_to_0.9": first[0],
         "seconds_to_0.9": first[1],
         "seconds": result["seconds"],
+        "processor": result["processor"],
         "command": command,
     }
 
@@ -81,7 +82,8 @@ def summary(rows: Sequence[Row]) -> str:
     first, few = rows[0]["entrant"], len(distinct(rows, "seed")) < FEWEST
     head = (
         "entrant", "tasks", "success, mean", "success, IQM", "success at the last step, IQM", "tasks ≥ .9",
-        "median seconds to .9", "probability that the first is better", "tasks on which it is at least as good",
+        "median processor seconds to .9", "probability that the first is better",
+        "tasks on which it is at least as good",
     )  # fmt: skip
     table = []
     for entrant in distinct(rows, "entrant"):

@@ -1,6 +1,7 @@
 """The study of all tasks: who runs where, a row by hand, what is said of many, and runs that are made once."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from gipo.commands.studies.fifty import entrants, judge, rivals, study, tables
 from gipo.commands.studies.fifty.entrants import Entry
 from gipo.commands.studies.fifty.judge import Episodes
 from gipo.commands.studies.fifty.judged import Judged, sampled
-from gipo.commands.studies.fifty.record import RESULT, Finished, Record, read_result
+from gipo.commands.studies.fifty.record import RESULT, Finished, Record, processor, read_result
 from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
 from tests.in_process import InThisProcess
@@ -23,7 +24,7 @@ from tests.in_process import InThisProcess
 POLICY = TokenPolicy(Spaces(39, (-1.0,) * 4, (1.0,) * 4))
 RESULTS: Finished = {
     "evaluations": [(10_000, 4.0, 0.5), (20_000, 8.5, 0.9), (30_000, 13.0, 0.85)],
-    "seconds": 14.0, "episodes": 50, "success": 45, "success_last": 40, "returned": 1234.5,
+    "seconds": 14.0, "processor": "quick", "episodes": 50, "success": 45, "success_last": 40, "returned": 1234.5,
 }  # fmt: skip
 
 
@@ -70,12 +71,23 @@ def test_seconds_are_of_training_alone(tmp_path: Path) -> None:
     record.end(sampled(POLICY), tmp_path)
     assert json.loads((tmp_path / RESULT).read_text()) == {
         "evaluations": [[10_240, 4.0, 0.25], [20_000, 8.0, 0.75]],
-        "seconds": 10.0, "episodes": 2, "success": 2, "success_last": 1, "returned": 15.0,
+        "seconds": 10.0, "processor": processor(), "episodes": 2, "success": 2, "success_last": 1, "returned": 15.0,
     }  # fmt: skip
 
 
+def test_what_else_the_machine_does_takes_no_seconds(tmp_path: Path) -> None:
+    record = Record("reach-v3", 10_000)
+    record._judge = Judge(0.25)  # type: ignore[assignment]
+    record.begin()
+    time.sleep(0.5)  # as where the process must wait for a core
+    record.iteration(10_000, sampled(POLICY))
+    record.end(sampled(POLICY), tmp_path)
+    assert read_result(tmp_path)["seconds"] < 0.4
+
+
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
-    for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), ('{"seconds": 1}', "lacks episodes")):
+    lacking = ('{"seconds": 1}', "lacks episodes, evaluations, processor")
+    for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), lacking):
         (tmp_path / RESULT).write_text(text)
         with pytest.raises(UserError, match=words):
             read_result(tmp_path)
