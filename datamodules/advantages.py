@@ -20,7 +20,7 @@ class Trajectories(NamedTuple):
 
     reward: Tensor
     value: Tensor  # V(s_t)
-    next_value: Tensor  # V(s_{t+1}), also where the episode was cut or truncated
+    next_value: Tensor  # V(s_{t+1}), also where the episode was cut or truncated; 0 where it terminated
     terminated: Tensor
     linked: Tensor
     log_ratio: Tensor  # log π(a|s) − log μ(a|s) of the whole action, nats; only V-trace reads it

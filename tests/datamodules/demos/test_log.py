@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.advantages import GAE
 from datamodules.demos.attempts import Attempts
 from datamodules.demos.dataset import write
 from datamodules.demos.demonstration import Demonstration
 from datamodules.demos.log import write_log
 from datamodules.envs.metaworld_camera import MetaWorldVLA
 from datamodules.ingest import IngestOptions
+from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.vla import ToyVLA
 from gipo.common.errors import UserError
@@ -122,6 +124,16 @@ def test_a_policy_of_either_kind_learns_what_was_done_behind_every_image(
         np.testing.assert_allclose(policy.to_env(latent).numpy(), done, atol=width)
     seen = logs.seen(frames["observation"])
     assert (seen["image"][2] == 40).all()
+
+
+def test_an_episode_that_terminates_between_two_images_is_valued(made: list[Demonstration], tmp_path: Path) -> None:
+    early = {step: image for step, image in made[0].images.items() if step < 6}
+    over = [each._replace(terminated=True, images=early) for each in made]
+    logs = logs_of(write(tmp_path, TASK, over, ""), tmp_path)
+    policy = VLATokenPolicy(logs.spaces)
+    replay = LogReplay(logs.frames(policy, needs_behaviour=False), GAE(), seen=logs.seen)
+    replay.refresh(policy)
+    assert replay.sample(1, 8, 0)["value_target"].isfinite().all()
 
 
 @needs_camera
