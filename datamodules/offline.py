@@ -128,7 +128,10 @@ class OfflineDataModule(PolicyDataModule):
 
     def provenance(self) -> TrainedOn:
         """What a checkpoint says of the data its policy was trained on."""
-        steps, interface = self.logs.store.facts.steps, self.logs.interface
+        assert self.trainer is not None
+        # What the logs do not say, such as datasets of others, is what it was for the policy that learns from them.
+        module: Any = self.trainer.lightning_module
+        steps, interface = self.logs.store.facts.steps, (module.interface or {}) | self.logs.interface
         found: TrainedOn = {"frames": steps, "interface": interface, **self.logs.provenance}
         return found if self.task is None else {**found, "task": self.task.name, "simulator": self.task.simulator}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
@@ -18,8 +19,9 @@ from gipo.module import GIPOModule
 from gipo.policies import GaussianPolicy
 from robots.log import Step, append_label, read_log
 from tests.crash import crash
+from tests.datamodules.ingest.foreign import buffer, write_collected
 from tests.fingerprint import fingerprints
-from tests.offline import BOUNDS, Robot, fit_args, make_policy, post_train_args, save, write_demonstrations
+from tests.offline import BOUNDS, SENSORS, D, Robot, fit_args, make_policy, post_train_args, save, write_demonstrations
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 Capture = pytest.CaptureFixture[str]
@@ -200,6 +202,21 @@ def test_what_a_checkpoint_says_of_its_logs(robot: Robot, tmp_path: Path) -> Non
     assert [each["steps"] for each in recorded["logs"]] == [84, 84]  # the valid ones
     assert recorded["task"] == "fake"
     assert recorded["interface"]["control_rate_hz"] == 80.0
+
+
+def test_what_a_policys_numbers_mean_is_kept_where_a_dataset_does_not_say_it(robot: Robot, tmp_path: Path) -> None:
+    rng, infinite = np.random.default_rng(0), np.full(SENSORS, np.inf, np.float32)
+    episodes = [
+        buffer(9, index, observations=rng.normal(size=(10, SENSORS)), actions=rng.uniform(-1, 1, (9, D)))
+        for index in range(2)
+    ]
+    spaces = {"observation_space": Box(-infinite, infinite), "action_space": Box(-1.0, 1.0, (D,))}
+    nameless = write_collected(tmp_path, episodes, **spaces)
+    options = {"model__init_from": robot.checkpoint, "model__objective": "BehaviourCloning", "model__kl_coef": 0}
+    main(fit_args(tmp_path / "run", nameless, data__iterations=1, **options))
+    main(fit_args(tmp_path / "run", nameless, data__iterations=2, ckpt_path=last(tmp_path / "run"), **options))
+    known = load_checkpoint(robot.checkpoint)["gipo"]["interface"]
+    assert load_checkpoint(last(tmp_path / "run"))["gipo"]["interface"] == known
 
 
 REFUSALS: dict[str, tuple[dict[str, object], str]] = {

@@ -47,7 +47,7 @@ class PolicyModule(LightningModule):
         super().__init__()
         self.value_scale_factory, self.critic_sees, self.frozen = value_scale, critic, frozen
         self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
-        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy of `init_from`
+        self.interface: dict[str, Any] | None = None  # names, units and rate of the policy that the run goes on with
         self._ancestry: dict[str, Any] = {}
 
     @property
@@ -98,8 +98,7 @@ class PolicyModule(LightningModule):
         if resumed is None:
             policy = with_critic(policy, self.critic_sees or policy.critic_sees, privileged)
             head = CheckpointHead.of(found)
-            self._remember(head.id, head.task)
-            self.interface = head.interface
+            self._remember(head.id, head)
         elif self.critic_sees not in (None, policy.critic_sees):
             raise UserError(
                 f"the checkpoint's critic sees the {policy.critic_sees}, model.critic asks for {self.critic_sees}; "
@@ -146,11 +145,13 @@ class PolicyModule(LightningModule):
         states = checkpoint.get("optimizer_states")
         if states and ranks.count() == 1 and self.trainer.state.fn == "fit":
             refuse_other_optimizer(states[0], self.optimizer_factory(self.policy.actor_parameters()))
-        self._remember(head.init_from, head.task)
+        self._remember(head.init_from, head)
 
-    def _remember(self, init_from: str | None, task: str | None) -> None:
+    def _remember(self, init_from: str | None, head: CheckpointHead) -> None:
         """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
-        self._ancestry = {key: value for key, value in (("init_from", init_from), ("task", task)) if value is not None}
+        known = (("init_from", init_from), ("task", head.task))
+        self._ancestry = {key: value for key, value in known if value is not None}
+        self.interface = head.interface
 
 
 def with_critic(policy: Policy, sees: CriticSees, privileged: int) -> Policy:
