@@ -219,6 +219,18 @@ def test_what_a_policys_numbers_mean_is_kept_where_a_dataset_does_not_say_it(rob
     assert load_checkpoint(last(tmp_path / "run"))["gipo"]["interface"] == known
 
 
+def test_a_reward_of_ones_own_needs_no_annotation(
+    robot: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rewards_of_test.py").write_text("def seven(columns, success):\n    return columns['step'] * 0 + 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"data__ingest__reward": "rewards_of_test.seven", "data__iterations": 1, "data__reward_scale": 1}
+    gae = {"data__estimator__gamma": 0, "data__estimator__lam": 0}
+    main(post_train_args(tmp_path / "run", robot, data__estimator="datamodules.advantages.GAE", **options, **gae))
+    target = load_checkpoint(last(tmp_path / "run"))["OfflineDataModule"]["replay"]["value_target"]
+    assert (target == 7).all()
+
+
 REFUSALS: dict[str, tuple[dict[str, object], str]] = {
     "other bins": ({"model__policy": "TokenPolicy", "model__policy__bins": 9}, "another policy"),
     "too little left": (

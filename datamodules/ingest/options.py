@@ -1,11 +1,11 @@
 """How sources become a store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datamodules.ingest.rewards import Reward, logged
+from datamodules.ingest.rewards import logged
 from gipo.common.errors import UserError
 
 
@@ -24,7 +24,7 @@ class IngestOptions:
             in the policy's order; a robot's log says what its policy saw.
         bad_episodes: `refuse` raises at the first one; `skip` leaves them out and names them in `Facts.skipped`, and
             decodes every image to find those that cannot be.
-        reward: of the steps of an episode; see `datamodules.ingest.rewards`. It runs in this process.
+        reward: of the steps of an episode, a `datamodules.ingest.rewards.Reward`. It runs in this process.
         cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
         workers: processes that read, one source file each; as many as there are cores unless given, and this process
             alone where one is enough.
@@ -38,7 +38,7 @@ class IngestOptions:
     video_tolerance: float = 0.5
     camera: str | list[str] | None = None
     bad_episodes: Literal["refuse", "skip"] = "refuse"
-    reward: Reward = logged
+    reward: Callable = logged  # bare, because jsonargparse takes a `Reward` for a class to build
     cache: str | Path | None = None
     workers: int | None = None
 
