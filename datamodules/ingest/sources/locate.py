@@ -30,32 +30,40 @@ def source_at(path: Path) -> Source:
 def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
     """The sources at these paths, in order; a folder stands for the logs below it, or else the datasets below it.
 
-    The second list says which files of a folder are left out, because they are no logs of ours or of a newer schema.
+    The second list says what of a folder is left out: files that are no logs of ours or of a newer schema, and datasets
+    beside logs, which as a rule are exports of them.
 
     Raises:
         UserError: when a path is, or holds, none.
     """
     found: list[Source] = []
     left_out: list[str] = []
+    beside: list[Path] = []
     for path in map(Path, paths):
-        sources, strange = _sources(path)
+        sources, strange, datasets = _sources(path)
         found += sources
         left_out += strange
+        beside += datasets
     if not found:
         raise UserError("no source is named; name logs, folders of logs, or datasets")
-    return found, left_out
+    taken = {source.path.resolve() for source in found}
+    unnamed = dict.fromkeys(each for each in beside if each.resolve() not in taken)
+    return found, left_out + [
+        f"{each}: a dataset in a folder of logs; name it too unless it is an export of them" for each in unnamed
+    ]
 
 
-def _sources(path: Path) -> tuple[list[Source], list[str]]:
+def _sources(path: Path) -> tuple[list[Source], list[str], list[Path]]:
+    """The sources that a path stands for, the files that it does not, and the datasets beside the logs in it."""
     if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
-        return [source_at(path)], []
+        return [source_at(path)], [], []
     logs, strange = without_strangers(files_below(path))
+    datasets = sorted({each.parent.parent for kind in DATASETS for each in path.rglob(kind.mark)})
     if logs:
-        return [McapSource(each) for each in logs], strange
-    datasets = {each.parent.parent for kind in DATASETS for each in path.rglob(kind.mark)}
+        return [McapSource(each) for each in logs], strange, datasets
     if strange and not datasets:
         raise UserError("; ".join(strange))
-    return [source_at(each) for each in sorted(datasets)] or [source_at(path)], strange
+    return [source_at(each) for each in datasets] or [source_at(path)], strange, []
 
 
 def _nothing(path: Path) -> UserError:
