@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
@@ -24,6 +25,7 @@ from gipo.vla.observations import INSTRUCTION_BYTES, VLASpaces
 
 LOGS_SHARE, MIN_ESS = 0.5, 0.02  # defaults of a run that has logs
 NOTES = 12  # that are told
+ROUNDING = 1e-4  # of a dimension's range: how far beyond its bounds an action still counts as at them
 NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
 
 
@@ -163,11 +165,31 @@ class Logs:
         """
         if self._frames is None:
             self.refuse_unlike(policy.spaces)
+            self.refuse_out_of_bounds(policy.spaces)
             self._refuse_hidden(policy)
             store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
             completed = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
             self._frames = worth_keeping(completed, policy)
         return self._frames
+
+    def refuse_out_of_bounds(self, spaces: Spaces) -> None:
+        """Refuse actions that a policy cannot take, where no source said bounds that they were held against."""
+        if self.store.facts.interface.action_low is not None:
+            return
+        low, high, action = (
+            torch.tensor(spaces.action_low),
+            torch.tensor(spaces.action_high),
+            self.store.frames["action"],
+        )
+        room = ROUNDING * (high - low)
+        outside = int(((action < low - room) | (action > high + room)).any(-1).sum())
+        if outside:
+            least, most = (_short(found(0).values) for found in (action.min, action.max))
+            raise UserError(
+                f"{outside:,} of {len(action):,} logged actions are outside of the policy's bounds, {_short(low)} to "
+                f"{_short(high)}: they go from {least} to {most}. Are they in another unit? Else give bounds that hold "
+                "them, data.action_low and data.action_high"
+            )
 
     def _refuse_hidden(self, policy: Policy) -> None:
         """Refuse a critic that is to see what the logs do not hold."""
@@ -207,6 +229,10 @@ class Logs:
         """Names, units and rate that the logs say, as a checkpoint keeps them."""
         found = asdict(self.store.facts.interface)
         return {name: found[name] for name in NAMES if found[name] is not None}
+
+
+def _short(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.4g}' for value in values.tolist())}]"
 
 
 def successful(frames: TensorDictBase) -> TensorDictBase:

@@ -60,6 +60,19 @@ def test_bounds_are_the_logs_or_else_the_options() -> None:
         _ = spaces(bounded, **given)
 
 
+@pytest.mark.parametrize(("factor", "refused"), [(1.0, False), (1.00001, False), (90.0, True)])
+def test_actions_outside_of_bounds_that_no_source_says_are_refused(factor: float, refused: bool) -> None:
+    bare = Interface(3, 2)
+    logs = logs_of([0] * 9, [True] * 9, bare, action_low=[-1, 0], action_high=[1, 2])
+    action = torch.stack((torch.linspace(-1, 1, 9), torch.linspace(0, 2, 9)), -1) * factor
+    logs.store.frames["action"] = action  # type: ignore[index]
+    if not refused:
+        logs.refuse_out_of_bounds(logs.spaces)
+        return
+    with pytest.raises(UserError, match=r"9 of 9 .* \[-1, 0\] to \[1, 2\]: they go from \[-90, 0\] to \[90, 180\]"):
+        logs.refuse_out_of_bounds(logs.spaces)
+
+
 def test_a_chunk_is_what_the_logs_say_or_else_the_option() -> None:
     bare = Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0))
     seen, said = replace(bare, image=(3, 8, 8)), replace(bare, image=(3, 8, 8), chunk=4)
