@@ -125,6 +125,8 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     if isinstance(buffer.sampler, StalenessAwareSampler):
         buffer.sampler.consumer_version = version
     frames = buffer.sample(rounds * batch)
+    while len(frames) < rounds * batch:  # without replacement, it was through with all that there are
+        frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))
     keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
     return frames.select(*keys).reshape(rounds, batch)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchrl.data.replay_buffers import SamplerWithoutReplacement
 
 from datamodules.advantages import GAE
 from datamodules.ingest import IngestOptions
@@ -40,6 +41,13 @@ def test_a_state_of_other_logs_is_refused(robot: Robot) -> None:
     state = replay(robot).state_dict()
     with pytest.raises(UserError, match="trained on 180 logged transitions, there are 90"):
         replay(robot, robot.logs[0]).load_state_dict(state)
+
+
+def test_a_sampler_without_replacement_begins_anew_when_it_is_through(robot: Robot) -> None:
+    one = LogReplay(replay(robot, robot.logs[0]).frames, GAE(), SamplerWithoutReplacement())
+    drawn = torch.cat([one.sample(5, 8, 7)["observation"].flatten(0, 1) for _ in range(9)])  # 360 of 90
+    for whole in drawn.split(90):
+        assert len(whole.unique(dim=0)) == 90
 
 
 def test_what_was_never_valued_is_not_a_number(robot: Robot) -> None:
