@@ -13,7 +13,7 @@ from datamodules.collect.actor import on_processor
 from datamodules.collect.evaluation import Hands, evaluate
 from datamodules.collect.random_state import seed_of
 from datamodules.envs.choice import Simulator, chosen, who_simulates
-from datamodules.envs.simulation import Simulation
+from datamodules.envs.simulation import Simulation, refuse_bad_environment
 from datamodules.options import EvaluationOptions
 from datamodules.replay.logs import Logs
 from gipo.common.checkpoint_head import TrainedOn
@@ -141,7 +141,9 @@ class PolicyDataModule(LightningDataModule, ABC):
     def evaluation_env(self) -> EnvBase:
         """The simulators of `evaluated_task`, batch size [evaluation.num_envs]; made when first asked for."""
         if self._evaluation_env is None:
-            self._evaluation_env = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
+            made = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
+            refuse_bad_environment(made, self.evaluated_task.name)
+            self._evaluation_env = made
         return self._evaluation_env
 
     def check_evaluation(self) -> None:

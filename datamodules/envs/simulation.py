@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import torch
+from torchrl.data import Composite
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.envs.seeding import seed_env
@@ -104,6 +106,29 @@ def spaces_of(env: EnvBase) -> Spaces:
     action = env.action_spec
     low, high = action.space.low.flatten(0, -2)[0], action.space.high.flatten(0, -2)[0]
     return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
+
+
+def refuse_bad_environment(env: EnvBase, name: str) -> None:
+    """Refuse an environment of anybody's task that is not what this module says.
+
+    Raises:
+        UserError: naming the task and the key.
+    """
+    of = f"the environment of {name}"
+    if len(env.batch_size) != 1:
+        raise UserError(f"{of} has the batch size {[*env.batch_size]}; it must be [N], of N simulators")
+    for key, what in (("observation", "[N, O] f32"), ("step", "[N, 1] int64, decisions since the episode began")):
+        if key not in env.full_observation_spec.keys():
+            raise UserError(f"{of} has no {key}, {what}: its observation_spec has {', '.join(_names(env))}")
+    specs = {"action": env.action_spec, "reward": env.reward_spec, "observation": env.observation_spec["observation"]}
+    for key, spec in Composite(specs, shape=env.batch_size).items(include_nested=True, leaves_only=True):
+        if spec.dtype.is_floating_point and spec.dtype != torch.float32:
+            named = key if isinstance(key, str) else "/".join(key)
+            raise UserError(f"{of} has {named} of {spec.dtype}; it must be torch.float32 (TorchRL: DoubleToFloat)")
+
+
+def _names(env: EnvBase) -> list[str]:
+    return sorted(map(str, env.full_observation_spec.keys()))
 
 
 def refuse_no_simulators(num_envs: int) -> None:

@@ -5,9 +5,11 @@ from contextlib import closing
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.collect.rollouts import Collection, InProcessRollouts
-from datamodules.envs.simulation import Shortened, Simulation, spaces_of
+from datamodules.envs.simulation import Shortened, Simulation, refuse_bad_environment, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
@@ -70,6 +72,35 @@ def test_chunks_count_as_one_step() -> None:
     with closing(Shortened(ToyVLA(chunk=4), 3).make(2, 0)) as env:
         rollout = env.rollout(10, break_when_any_done=False)
     assert rollout["next", "truncated"][0, :, 0].nonzero().flatten().tolist() == [2, 5, 8]
+
+
+class Still(EnvBase):
+    """N numbers that stay what they are."""
+
+    def __init__(self, kind: torch.dtype = torch.float32, reward: torch.dtype = torch.float32, shape: list[int] = [2]):  # noqa: B006
+        super().__init__(batch_size=shape)
+        self.observation_spec = Composite(observation=Unbounded((*shape, 1), dtype=kind), shape=shape)
+        self.action_spec = Bounded(-1.0, 1.0, (*shape, 1))
+        self.reward_spec = Unbounded((*shape, 1), dtype=reward)
+
+    def _reset(self, tensordict: TensorDict | None) -> TensorDict:
+        raise NotImplementedError
+
+    _step = _set_seed = _reset  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (Still(), r"of mine has no step, \[N, 1\] int64.*has observation"),
+        (TransformedEnv(Still(torch.float64), StepCounter(step_count_key="step")), "has observation of torch.float64"),
+        (TransformedEnv(Still(reward=torch.float64), StepCounter(step_count_key="step")), "has reward of torch.fl"),
+        (Still(shape=[]), r"has the batch size \[\]; it must be \[N\]"),
+    ],
+)
+def test_an_environment_that_is_not_what_one_has_to_be_is_refused_by_what_it_lacks(env: EnvBase, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refuse_bad_environment(env, "mine")
 
 
 def test_a_limit_that_is_none_is_refused() -> None:
