@@ -134,7 +134,10 @@ class GIPOModule(UpdatingModule):
             (f"objective={type(self.objective).__name__}", "entropy" in self.objective.needs),
         ):
             if needed and not stored:
-                raise UserError(f"model.{option} needs the behaviour distribution: set data.store_params=true")
+                raise UserError(
+                    f"model.{option} needs the behaviour distribution: what is collected has it with "
+                    "data.store_params=true, logs never"
+                )
         if "entropy" in self.objective.needs:
             _ = self.policy.max_entropy  # which only a policy over tokens has
 
