@@ -83,8 +83,9 @@ def seen(task: str) -> Subject:
         # So few pictures are soon known by heart: the critic sees what the arm logged for it alone, and of the policy
         # only the head learns, on what its encoder made of pictures when it was cloned.
         post=(
-            "--data.iterations=40", "--model.critic_warmup=15", "--data.rounds=24", "--data.batch=128",
-            "--model.critic=privileged", "--model.frozen=[encoder]", "--model.value_lr=1e-3", "--model.policy_lr=3e-4",
+            "--data.iterations=60", "--model.critic_warmup=15", "--data.rounds=24", "--data.batch=128",
+            "--model.critic=privileged", "--model.frozen=[encoder]", "--model.kl_coef=.03", "--model.value_lr=1e-3",
+            "--model.policy_lr=1e-3",
         ),
     )  # fmt: skip
 
