@@ -123,7 +123,8 @@ class Replay:
 def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
     """[rounds, batch] transitions of a buffer, only what a learner reads; `version` is the learner's."""
     if isinstance(buffer.sampler, StalenessAwareSampler):
-        buffer.sampler.consumer_version = version
+        # Logs may be of a later version than the learner's: they count as fresh, as everywhere.
+        buffer.sampler.consumer_version = max(version, int(buffer[:]["policy_version"].max()))
     frames = buffer.sample(rounds * batch)
     while len(frames) < rounds * batch:  # without replacement, it was through with all that there are
         frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchrl.data.replay_buffers import SamplerWithoutReplacement
+from torchrl.data.replay_buffers import SamplerWithoutReplacement, StalenessAwareSampler
 
 from datamodules.advantages import GAE
 from datamodules.ingest import IngestOptions
@@ -48,6 +48,17 @@ def test_a_sampler_without_replacement_begins_anew_when_it_is_through(robot: Rob
     drawn = torch.cat([one.sample(5, 8, 7)["observation"].flatten(0, 1) for _ in range(9)])  # 360 of 90
     for whole in drawn.split(90):
         assert len(whole.unique(dim=0)) == 90
+
+
+@pytest.mark.parametrize("version", [0, 6, 7, 9])
+def test_logs_of_a_later_version_than_the_learners_count_as_fresh(version: int, robot: Robot) -> None:
+    frames = replay(robot).frames.clone()
+    frames["policy_version"][:90] -= 3  # 4 of the first log, 7 of the second
+    one = LogReplay(frames, GAE(), StalenessAwareSampler())
+    share = (one.sample(40, 100, version)["policy_version"] == 4).float().mean()
+    newest = max(version, 7)
+    old, new = 1 / (newest - 4 + 1), 1 / (newest - 7 + 1)
+    assert abs(float(share) - old / (old + new)) < 0.03
 
 
 def test_what_was_never_valued_is_not_a_number(robot: Robot) -> None:
