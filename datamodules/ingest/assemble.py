@@ -253,7 +253,8 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str
         notes.append("what is privileged is left out: not every source says it")
     if not has_log_prob:
         without = [each.part.of.path for each in kept if each.spans and "log_prob" not in each.part.converted.layout]
-        notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none")
+        others = ", and so those of the others are left out" if len(without) < len(known) else ""
+        notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none{others}")
     elif audit.share == 0:
         notes.append("the log-probs were not audited: audit is 0")
     return notes
