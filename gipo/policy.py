@@ -262,7 +262,11 @@ def class_of(path: str, base: type) -> Any:
         importlib.import_module(module)
     found = getattr(sys.modules.get(module), name, None)
     if found is None:
-        raise UserError(f"unknown class {path!r} in the checkpoint; import its module first if it is yours")
+        raise UserError(
+            f"unknown class {path!r} in the checkpoint, which may import nothing by itself; if it is yours, name it "
+            f"with --model.policy or its network, or import its module first: python -c 'import {module}; from "
+            "deploy.cli import main; main()' export …"
+        )
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{path!r} is not a {base.__name__}")
     return found

@@ -16,6 +16,7 @@ from torch.distributions import Categorical, Normal, kl_divergence
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, MixturePolicy, OrdinalPolicy, Policy, Spaces, TokenPolicy, build
+from gipo.policy import class_of
 
 torch.set_num_threads(1)
 
@@ -643,3 +644,8 @@ def test_log_probs_by_products_in_bfloat16_are_those_of_float32(network: Any) ->
     assert x.abs().max() < 0.1
     assert x.std() < 0.02
     assert x.mean().abs() < 1e-3
+
+
+def test_a_class_of_ones_own_in_a_checkpoint_is_named_with_how_it_comes_in() -> None:
+    with pytest.raises(UserError, match=r"'mine\.Plain'.* --model\.policy or its .* -c 'import mine; from"):
+        class_of("mine.Plain", Policy)
