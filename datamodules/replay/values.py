@@ -54,7 +54,7 @@ def value_frames(
         source = steps.of_decision(order)
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.where(terminated, 0.0, value.roll(-1))  # behind an end there need not even be an image
-    for rows in (~linked & ~terminated).nonzero().squeeze(-1).split(policy.rows_at_once):
+    for rows in filter(len, (~linked & ~terminated).nonzero().squeeze(-1).split(policy.rows_at_once)):
         found = _values(policy, frames["next"], source[rows], seen).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))

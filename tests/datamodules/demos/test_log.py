@@ -126,8 +126,11 @@ def test_a_policy_of_either_kind_learns_what_was_done_behind_every_image(
     assert (seen["image"][2] == 40).all()
 
 
-def test_an_episode_that_terminates_between_two_images_is_valued(made: list[Demonstration], tmp_path: Path) -> None:
-    early = {step: image for step, image in made[0].images.items() if step < 6}
+@pytest.mark.parametrize("seen", [(0, 2, 4), (4,)], ids=["after others", "alone"])
+def test_an_episode_that_terminates_between_two_images_is_valued(
+    seen: tuple[int, ...], made: list[Demonstration], tmp_path: Path
+) -> None:
+    early = {step: image for step, image in made[0].images.items() if step in seen}
     over = [each._replace(terminated=True, images=early) for each in made]
     logs = logs_of(write(tmp_path, TASK, over, ""), tmp_path)
     policy = VLATokenPolicy(logs.spaces)
