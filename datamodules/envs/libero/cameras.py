@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from tensordict import TensorDictBase
-from torchrl.envs import LiberoEnv, ParallelEnv
+from torchrl.envs import CatTensors, EnvBase, LiberoEnv, ParallelEnv, TransformedEnv
 
 from datamodules.envs.libero import graphics
 from datamodules.envs.libero.simulator import SETTLE, quieten, release_gripper
@@ -108,11 +108,13 @@ class Cameras(ParallelEnv):
         self.begin_episode(list(numbers), seed)  # of every process
 
 
-def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False, wrist: bool = True) -> Cameras:
+def make(
+    name: str, num_envs: int, size: int = 256, evaluating: bool = False, wrist: bool = True, joined: bool = False
+) -> Cameras:
     """`num_envs` camera environments of one task, each in a process of its own, batch size [num_envs].
 
     Keys are TorchRL's canonical ones for vision-language-action policies: `observation` (`image`, with `wrist` a
-    `wrist_image`, `state`), `language_instruction`, `success`.
+    `wrist_image`, `state`), `language_instruction`, `success`; with `joined`, `image` has the channels of both cameras.
 
     Raises:
         UserError: when `name` is no task, or several.
@@ -120,13 +122,24 @@ def make(name: str, num_envs: int, size: int = 256, evaluating: bool = False, wr
     refuse_no_simulators(num_envs)
     task = find_one(name)
     graphics.refuse_none()
-    places = [partial(_camera, task, size, place, num_envs, evaluating, wrist) for place in range(num_envs)]
+    made = partial(_camera, joined, task, size)
+    places = [partial(made, place, num_envs, evaluating, wrist) for place in range(num_envs)]
     return Cameras(num_envs, places, mp_start_method="spawn", serial_for_single=False, metadata_from_workers=True)
 
 
-def _camera(*arguments: Any) -> LiberoCameraEnv:
+def with_both(env: EnvBase) -> TransformedEnv:
+    """A single environment whose `image` is that of the scene and that of the wrist, one after the other.
+
+    Of several, each needs its own: a step of some of them leaves the others' images as they are, joined already.
+    """
+    images = [("observation", name) for name in ("image", "wrist_image")]
+    return TransformedEnv(env, CatTensors(images, images[0], dim=-3, del_keys=False))
+
+
+def _camera(joined: bool, *arguments: Any) -> EnvBase:
     torch.set_num_threads(1)
     quieten()
     # LIBERO tells of its order of tasks, too.
     with contextlib.redirect_stdout(io.StringIO()):
-        return LiberoCameraEnv(*arguments)
+        env = LiberoCameraEnv(*arguments)
+    return with_both(env) if joined else env

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torchrl.envs import CatTensors, EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 
 from datamodules.envs.interface import named
 from datamodules.envs.libero.cameras import make
@@ -44,11 +44,7 @@ class LiberoVLA(VLATask):
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """Processes of one simulator each: closing one of two cameras in a process freezes the other's images."""
-        env = make(self.name, num_envs, self.size, evaluating, self.wrist)
-        if not self.wrist:
-            return env
-        images = [("observation", name) for name in ("image", "wrist_image")]
-        return TransformedEnv(env, CatTensors(images, images[0], dim=-3, del_keys=False))
+        return make(self.name, num_envs, self.size, evaluating, wrist=self.wrist, joined=self.wrist)
 
     @property
     def interface(self) -> dict[str, Any]:

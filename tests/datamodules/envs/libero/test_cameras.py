@@ -2,15 +2,20 @@
 
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDictBase
+from torchrl.envs import SerialEnv
+from torchrl.envs.custom import ToyVLAEnv
 
+from datamodules.envs.action_chunks import ChunkEnv
 from datamodules.envs.libero import cameras
 from datamodules.envs.libero.cameras import Cameras, LiberoCameraEnv, make
 from datamodules.envs.libero.tasks import find
-from datamodules.envs.seeding import episode_seed
+from datamodules.envs.seeding import episode_seed, seed_env
 from gipo.common.errors import UserError
 
 
@@ -55,6 +60,42 @@ def test_an_evaluation_begins_alike_on_one_simulator_and_on_two() -> None:
         assert torch.allclose(one[0], other[0], atol=1e-4)
         assert torch.equal(one[1], other[1])
     assert not torch.equal(found[0][1], found[1][1])
+
+
+class Wrist(ToyVLAEnv):
+    """Has a camera at its wrist, which shows the negative of what the other does."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 4, success_steps=2)
+        self.observation_spec["observation", "wrist_image"] = self.observation_spec["observation", "image"].clone()
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **options: Any) -> TensorDictBase:
+        return self._with_both(super()._reset(tensordict, **options))
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return self._with_both(super()._step(tensordict))
+
+    def _with_both(self, found: TensorDictBase) -> TensorDictBase:
+        found["observation", "wrist_image"] = 255 - found["observation", "image"]
+        return found
+
+
+def test_images_of_both_cameras_are_one_also_where_one_episode_of_two_ends_first() -> None:
+    def negatives(state: TensorDictBase) -> bool:
+        first, second = state["observation", "image"].int().chunk(2, 1)
+        return bool((first + second == 255).all())
+
+    env = ChunkEnv(SerialEnv(2, lambda: cameras.with_both(Wrist())), 4, 12)
+    seed_env(env, 0)
+    state = env.reset()
+    assert state["observation", "image"].shape[:2] == (2, 6)
+    for _ in range(4):
+        target, errors = state["observation", "state"][:, None, 2:4], torch.tensor([[0.0] * 4, [0.4] * 4])
+        following = env.step(state.set("action", (target + errors.unsqueeze(-1)).clamp(-1, 1)))["next"]
+        assert following["executed"].tolist() == [[True, True, False, False], [True] * 4]
+        assert negatives(following)
+        state = env.reset(following.exclude("reward").set("_reset", following["done"]))
+        assert negatives(state)
 
 
 def test_a_second_one_in_a_process_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
