@@ -103,7 +103,7 @@ class GipoCLI(LightningCLI):
             return
         with_absolute_paths(config)
         if config.trainer.precision is None and not config.trainer.plugins:  # which may be one
-            config.trainer.precision = default_precision(config.trainer.accelerator)
+            config.trainer.precision = default_precision(config.trainer.accelerator, _is_alone(config.trainer))
             if config.trainer.precision == LOWERED and _speaks():
                 print(f"gipo: note: {FASTER}", file=sys.stderr)
         configs = [str(each) for each in config.config or ()]
@@ -278,6 +278,11 @@ def _task_name(config: Any) -> str:
     if task is None:
         return "logs"
     return task.replace("/", "-") if isinstance(task, str) else task.class_path.rpartition(".")[2]
+
+
+def _is_alone(trainer: Any) -> bool:
+    """Whether a run with these options of the Trainer has one learner, also where another program starts them."""
+    return _get_rank() is None and trainer.num_nodes == 1 and str(trainer.devices) in ("auto", "1")
 
 
 def _speaks() -> bool:

@@ -9,11 +9,13 @@ import torch
 SINGLE, LOWERED = "32-true", "bf16-mixed"
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # of processors that may multiply faster in bfloat16
 WORTH = 2 / 3  # of the time in float32; what is between depends on what else the machine does
-SIZE, REPEATS = 512, 8  # a batch by a layer of the default recipe
+SIZE, REPEATS = 512, 8  # rows and columns: a batch of the default recipe; and products of each type
 
 
-def default_precision(accelerator: str) -> str:
+def default_precision(accelerator: str, alone: bool = True) -> str:
     """The precision of a run that names none: `bf16-mixed` where the learner's processor multiplies faster so.
+
+    Several learners, who would each measure for itself and must do the same, have float32.
 
     Measured, in a twentieth of a second: the same instructions take a fifth of float32's time on one processor and
     twice as much on another. On a GPU an update of so small a network waits for its kernels to be launched, not for its
@@ -21,7 +23,7 @@ def default_precision(accelerator: str) -> str:
     """
     # A function of newer versions of torch; without it nothing is known of the processor.
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if accelerator != "cpu" or not any(has.get(name, False) for name in INSTRUCTIONS):
+    if not alone or accelerator != "cpu" or not any(has.get(name, False) for name in INSTRUCTIONS):
         return SINGLE
     return LOWERED if share_of_time() <= WORTH else SINGLE
 

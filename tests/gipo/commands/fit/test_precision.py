@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from gipo.cli import main
-from gipo.commands.fit import precision
+from gipo.commands.fit import cli, precision
 from gipo.commands.fit.precision import LOWERED, SINGLE, default_precision, share_of_time
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 
@@ -37,6 +37,17 @@ def test_it_is_bfloat16_where_products_are_faster(
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     monkeypatch.setattr(precision, "share_of_time", lambda: share)
     assert default_precision(accelerator) == expected
+
+
+def test_several_learners_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AMX, raising=False)
+    monkeypatch.setattr(precision, "share_of_time", lambda: 0.1)
+    monkeypatch.delenv("RANK", raising=False)
+    assert default_precision("cpu", alone=False) == SINGLE
+    for devices, nodes, expected in (("auto", 1, True), (1, 1, True), ("1", 1, True), (2, 1, False), (1, 2, False)):
+        assert cli._is_alone(SimpleNamespace(devices=devices, num_nodes=nodes)) == expected
+    monkeypatch.setenv("RANK", "0")  # as torchrun tells each
+    assert not cli._is_alone(SimpleNamespace(devices=1, num_nodes=1))
 
 
 def test_both_products_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
