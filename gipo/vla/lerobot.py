@@ -40,7 +40,7 @@ class LeRobotNetworks(ActorCritic):
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         cameras = spaces.cameras if len(spaces.cameras) > 1 else (camera,)
-        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk), cameras, spaces)
+        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk, cameras), spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
@@ -70,8 +70,8 @@ class LeRobotPolicy(VLAGaussianPolicy):
         return torch.stack((params[..., 0], super()._constrain(params)[..., 1]), -1)
 
 
-def load(pretrained: str, steps: int) -> "_Regressor":
-    """A LeRobot policy between its processors, of whose chunks the first `steps` are taken.
+def load(pretrained: str, steps: int, cameras: tuple[str, ...]) -> "_Regressor":
+    """A LeRobot policy with these cameras between its processors, of whose chunks the first `steps` are taken.
 
     Raises:
         UserError: lerobot is not installed, or cannot read it.
@@ -87,17 +87,16 @@ def load(pretrained: str, steps: int) -> "_Regressor":
         before, after = make_pre_post_processors(config, pretrained_path=pretrained)
     except Exception as error:  # lerobot raises anything
         raise UserError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
-    return _Regressor(policy, before, after, steps)
+    return _Regressor(policy, before, after, steps, cameras)
 
 
 class _Regressor(nn.Module):
     """A batch of LeRobot's, with one image of all `cameras`, → chunks in environment units, with a gradient."""
 
-    cameras: tuple[str, ...] = ()
-
-    def __init__(self, policy: nn.Module, before: Any, after: Any, steps: int):
+    def __init__(self, policy: nn.Module, before: Any, after: Any, steps: int, cameras: tuple[str, ...]):
         super().__init__()
         self.policy, self._before, self._after, self._steps = policy, before, after, steps
+        self.cameras = cameras
         # LeRobot predicts without a gradient; the function it decorates has one.
         predict = getattr(type(policy), "predict_action_chunk")  # noqa: B009 - a method no base class declares
         self._predict = getattr(predict, "__wrapped__", predict)
@@ -117,9 +116,9 @@ class _LeRobotEncoder(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, regressor: _Regressor, cameras: tuple[str, ...], spaces: VLASpaces):
+    def __init__(self, regressor: _Regressor, spaces: VLASpaces):
         super().__init__()
-        self.spaces, regressor.cameras = spaces, cameras
+        self.spaces = spaces
         self.wrapper = LeRobotPolicyWrapper(regressor, action_dim=len(spaces.action_low), chunk_size=spaces.chunk)
         self.register_buffer("low", torch.tensor(spaces.action_low), persistent=False)
         self.register_buffer("high", torch.tensor(spaces.action_high), persistent=False)
