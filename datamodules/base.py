@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
-from datamodules.collect.actor import on_processor
+from datamodules.collect.actor import acting
 from datamodules.collect.evaluation import Hands, evaluate
 from datamodules.collect.random_state import seed_of
 from datamodules.envs.choice import Simulator, chosen, who_simulates
@@ -272,7 +272,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         return None
 
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
-        policy = on_processor(self.whole_policy())
+        policy = acting(self.whole_policy())
         how = self.evaluation.deterministic, self.evaluation.max_steps
         found = evaluate(self.evaluation_env, policy, episodes, seed, *how, hands=self._hands)
         # All ranks act on the same figures, also where their machines round differently.

@@ -51,8 +51,9 @@ class CollectorOptions:
             the start and whenever simulators begin anew, as after a checkpoint. Otherwise simulators that begin
             together stay together, and one iteration holds one slice of every episode. Such short episodes are
             bootstrapped, and left out of the returns and successes of training.
-        workers: processes or Ray actors that collect; 0 collects in this process. Null is one process beside the
-            learner where it has two cores or more, else 0; a resumed run has what the run began with.
+        workers: processes or Ray actors that collect, on CPUs; 0 collects in this process. Null is one process beside
+            the learner where it has two cores or more, else 0, as where a large network learns on a GPU, and acts
+            there; a resumed run has what the run began with.
         overlap: worker processes collect the next segment while the learner learns, by the weights that it began the
             iteration with: what it learns from is one version old. Otherwise they wait for the newest weights.
         asynchronous: workers never wait for the learner: which weights collect what then depends on time.
@@ -84,11 +85,16 @@ class CollectorOptions:
         if self.asynchronous and self.workers == 0:
             raise UserError("data.collector.asynchronous=true needs workers: set data.collector.workers to at least 1")
 
-    def processes(self, learners: int = 1) -> int:
-        """How many workers each of so many learners on this machine has; 0 where it collects itself."""
+    def processes(self, learners: int = 1, on_device: bool = False) -> int:
+        """How many workers each of so many learners on this machine has; 0 where it collects itself.
+
+        Args:
+            learners: on this machine.
+            on_device: whether the policy acts where it learns, on a device that this process alone uses.
+        """
         if self.workers is not None:
             return self.workers
-        return int(self.asynchronous or cores() >= 2 * learners)
+        return int(self.asynchronous or (not on_device and cores() >= 2 * learners))
 
     def simulated(self, task: Simulation) -> Simulation:
         """The task as training simulates it: by `threads`, shortened to `max_steps`, out of phase with `stagger`."""

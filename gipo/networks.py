@@ -28,6 +28,8 @@ class ActorCritic(nn.Module):
     """
 
     exportable: ClassVar[bool] = True  # False where it reads words or calls other libraries, which no graph can
+    rows_at_once: ClassVar[int] = 2048  # observations that go through it together: what caches, or a GPU, hold
+    large: ClassVar[bool] = False  # True where a processor would take seconds to act by it: it acts where it learns
     encoder: nn.Module
     actor: nn.Module
     critic: nn.Module

@@ -72,7 +72,6 @@ class Policy(WithCritic):
     noise_kind: ClassVar[str]
     latent_dtype: ClassVar[torch.dtype]
     spaces_kind: ClassVar[type] = Spaces
-    rows_at_once: ClassVar[int] = 2048  # observations that go through the networks together: what caches hold
     version: Tensor
     action_low: Tensor
     action_high: Tensor
@@ -161,8 +160,9 @@ class Policy(WithCritic):
 
     def noise(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
         """Noise [*shape, D] or [*shape, H, D] for `sample`: uniform in [0, 1) or standard normal, by `noise_kind`."""
-        draw = {"uniform": torch.rand, "normal": torch.randn}[self.noise_kind]
-        return draw(*shape, *self.spaces.decision, generator=generator, device=self.action_low.device)
+        draw, here = {"uniform": torch.rand, "normal": torch.randn}[self.noise_kind], self.action_low.device
+        where = here if generator is None else generator.device  # the noise of a seed is the same on every device
+        return draw(*shape, *self.spaces.decision, generator=generator, device=where).to(here)
 
     def description(self) -> dict[str, Any]:
         """Plain data from which `build` makes the same policy; kept in checkpoints and artifacts."""

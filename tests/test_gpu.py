@@ -1,5 +1,6 @@
 """On a CUDA device: a run is where it was told to be, learns there, and resumes bit for bit; skipped elsewhere."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gipo.checkpoints import load_checkpoint
 from gipo.cli import main
 from tests.crash import crash
 from tests.fingerprint import fingerprints
+from tests.gipo.vla.builders import save_model
 
 Args = Callable[..., list[str]]
 
@@ -57,6 +59,28 @@ def test_cuda_graphs_make_the_updates_of_plain_kernels(tiny: Args, tmp_path: Pat
     replayed = trained(tiny("graphs", **options, **graphs), tmp_path / "graphs")
     for name, value in plain.items():
         torch.testing.assert_close(replayed[name], value, rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_a_large_network_acts_where_it_learns_as_on_the_processor(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="the extra `vla`")
+    save_model(tmp_path / "model", 16)
+    for place in ("cpu", "gpu"):
+        main([
+            "fit", "--config", "toy_vla.yaml", "--model.policy=gipo.vla.openvla.VocabTailPolicy",
+            "--model.policy.network=gipo.vla.huggingface.HuggingFaceNetworks", "--model.policy.bins=16",
+            f"--model.policy.network.pretrained={tmp_path / 'model'}", "--model.policy.network.dtype=float32",
+            "--model.policy.network.recompute=true", "--data.collector.num_envs=8", "--data.collector.workers=0",
+            "--data.total_frames=64", "--data.frames_per_iteration=64", "--data.batch=64", "--data.rounds=1",
+            "--data.evaluation.episodes=8", "--data.evaluation.num_envs=8", "--trainer.check_val_every_n_epoch=1",
+            f"--trainer.accelerator={place}", f"--trainer.default_root_dir={tmp_path / place}",
+        ])  # fmt: skip
+    here, there = (
+        load_checkpoint(tmp_path / place / "checkpoints" / "last.ckpt")["state_dict"] for place in ("cpu", "gpu")
+    )
+    for name, value in here.items():
+        torch.testing.assert_close(there[name], value, rtol=1e-2, atol=1e-3, msg=name)
+    (row,) = csv.DictReader((tmp_path / "gpu" / "curves.csv").read_text().splitlines())
+    assert float(row["ratio/log_abs_p95"]) < 0.01  # at the first update, of what acted a moment before
 
 
 def test_half_precision_learns_what_single_precision_does(tiny: Args, tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ device, where tensors have shapes and no memory. Bytes are computed alike for bo
 
     memory = frozen · 2  +  learned · (4 weight + 4 gradient + 8 Adam)  +  saved for the backward pass
 
-beside what the whole process of the first one took, which is more: temporaries, and the libraries themselves.
+beside what the whole process of the first one took, which is more: temporaries, and the libraries themselves. Where
+there is a GPU, both are trained on it, each with and without `recompute`, and what the most of its memory was is read.
 """
 
 import contextlib
+import gc
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +35,7 @@ SPACES = VLASpaces(
     (3, models.IMAGE, models.IMAGE), 8, (-1.0,) * models.ACTIONS, (1.0,) * models.ACTIONS, chunk=models.CHUNK
 )
 RANK = 32
+DECISIONS = 8  # of a batch on a GPU, where activations are recomputed
 
 
 def run() -> dict[str, Any]:
@@ -42,12 +46,16 @@ def run() -> dict[str, Any]:
         small = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     figures = {f"smolvlm_{name}": value for name, value in small.items()}
     figures |= {f"llava_7b_{name}": value for name, value in _laid_out().items()}
+    if torch.cuda.is_available():
+        figures |= on_gpu()
     return figures | {"ok": small["computed_gib"] <= small["peak_gib"]}  # what is not counted only adds
 
 
-def _policy(pretrained: str) -> VocabTailPolicy:
+def _policy(pretrained: str, recompute: bool = False) -> VocabTailPolicy:
     return VocabTailPolicy(
-        SPACES, lambda spaces, bins: HuggingFaceNetworks(spaces, bins, pretrained, RANK), models.BINS
+        SPACES,
+        lambda spaces, bins: HuggingFaceNetworks(spaces, bins, pretrained, RANK, recompute=recompute),
+        models.BINS,
     )
 
 
@@ -108,6 +116,57 @@ def _laid_out() -> dict[str, Any]:
         found = _bytes(policy, lambda: _loss(policy, _seen(1, "meta"), latent))
     del found["loss"]
     return found
+
+
+def on_gpu() -> dict[str, Any]:
+    """Memory and seconds of updates and decisions of both models on a GPU, with and without `recompute`."""
+    figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name()}
+    for name, config in {"smolvlm": models.smolvlm(), "llava_7b": models.llava_7b()}.items():
+        for recompute, decisions in ((False, 1), (True, 1), (True, DECISIONS)):
+            way = f"gpu_{name}_{decisions}{'_recomputed' if recompute else ''}"
+            figures |= {f"{way}_{key}": value for key, value in _trained_on_gpu(config, recompute, decisions).items()}
+    return figures
+
+
+def _trained_on_gpu(config: Any, recompute: bool, decisions: int) -> dict[str, float]:
+    from transformers import AutoModelForImageTextToText
+
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    words = models.tokenizer(config.text_config.vocab_size)
+    with mock.patch("gipo.vla.huggingface._load", return_value=(model, words, models.PIXELS)):
+        policy = _policy("random weights", recompute).cuda()
+    del model
+    torch.cuda.reset_peak_memory_stats()
+    optimizer = torch.optim.Adam([value for value in policy.parameters() if value.requires_grad], 1e-4)
+    seen = _seen(decisions, "cuda")
+    latent = torch.zeros(decisions, *SPACES.decision, dtype=torch.int64, device="cuda")
+
+    def update() -> None:
+        _loss(policy, seen, latent).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    updating = _seconds(update)
+    peak = torch.cuda.max_memory_allocated()
+    with torch.inference_mode():
+        deciding = _seconds(lambda: policy.params(seen))
+    return {"peak_gib": peak / 2**30, "update_s": updating, "decision_s": deciding}
+
+
+def _seconds(work: Any, times: int = 5) -> float:
+    """The median of `times`, after one that warms up."""
+    taken = []
+    for _ in range(times + 1):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:])
 
 
 def measured(folder: Path) -> dict[str, Any]:

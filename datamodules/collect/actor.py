@@ -11,9 +11,18 @@ from torch import Tensor
 from gipo.policies import Policy
 
 
-def on_processor(policy: Policy) -> Policy:
-    """The policy itself where it is on the CPU, where simulators are; else a copy that is."""
-    return policy if policy.version.device.type == "cpu" else copy.deepcopy(policy).cpu()
+def acting(policy: Policy) -> Policy:
+    """What acts: the policy itself where it is on the CPU, as simulators are, or acts on its device; else a copy."""
+    on_cpu = policy.version.device.type == "cpu"
+    return policy if on_cpu or acts_on_device(policy) else copy.deepcopy(policy).cpu()
+
+
+def acts_on_device(policy: Policy) -> bool:
+    """Whether the policy acts on another device than the CPU, the one that it learns on.
+
+    That is so of large networks alone: others would wait longer for a GPU at every step than the CPU takes for them.
+    """
+    return policy.network.large and policy.version.device.type != "cpu"
 
 
 class Actor(TensorDictModuleBase):
@@ -49,15 +58,17 @@ class Actor(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Act on observations [..., O]: the same TensorDict, with `out_keys` written into it."""
-        params = self.policy.params(tensordict.get("observation"))
+        observation, device = tensordict.get("observation"), self.policy.version.device
+        params = self.policy.params(observation if device.type == "cpu" else observation.to(device))
         batch = params.shape[: -1 - len(self.policy.spaces.decision)]
         latent = self.policy.mode(params) if self.deterministic else self.policy.sample(params, self._noise(batch))
-        tensordict.set("latent", latent)
-        tensordict.set("action", self.policy.to_env(latent))
-        tensordict.set("log_prob", self.policy.log_prob(params, latent))
-        tensordict.set("policy_version", self.policy.version.expand(batch).clone())
+        # Simulators are on the CPU.
+        tensordict.set("latent", latent.cpu())
+        tensordict.set("action", self.policy.to_env(latent).cpu())
+        tensordict.set("log_prob", self.policy.log_prob(params, latent).cpu())
+        tensordict.set("policy_version", self.policy.version.cpu().expand(batch).clone())
         if self.store_params:
-            tensordict.set("behaviour_params", params.half())
+            tensordict.set("behaviour_params", params.half().cpu())
         return tensordict
 
     def _noise(self, batch: tuple[int, ...]) -> Tensor:

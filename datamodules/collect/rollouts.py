@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.collectors import Collector
 
-from datamodules.collect.actor import Actor, on_processor
+from datamodules.collect.actor import Actor, acting
 from datamodules.collect.episode_numbers import EpisodeNumbers
 from datamodules.envs.seeding import seed_env
 from datamodules.envs.simulation import Simulation
@@ -30,7 +30,7 @@ class Collection:
         task: what to simulate; workers and actors make their own simulators from it.
         num_envs: simulators, of every process.
         frames: transitions of a segment.
-        policy: acts; where it is not in this process and on its processor, as a copy.
+        policy: acts; where it is not in this process, or learns on another device than it acts on, as a copy.
         store_params: keep the behaviour policy's distribution parameters.
         seed: of goals and sampling noise.
         first_episode: number of the first episode.
@@ -92,7 +92,7 @@ class InProcessRollouts(Rollouts):
     """
 
     def __init__(self, what: Collection):
-        self._acting = on_processor(what.policy)
+        self._acting = acting(what.policy)
         self._actor = Actor(self._acting, torch.Generator().manual_seed(what.seed), what.store_params)
         env = what.task.make(what.num_envs, what.seed)
         self._collector = Collector(env, self._actor, frames_per_batch=what.frames, **ENDLESS)

@@ -5,6 +5,7 @@ from typing import Any
 
 from tensordict import TensorDict
 
+from datamodules.collect.actor import acts_on_device
 from datamodules.collect.asynchronous import AsynchronousRollouts
 from datamodules.collect.episode_returns import EpisodeTracker
 from datamodules.collect.evaluation import Hands
@@ -50,7 +51,7 @@ class RolloutSource:
         The other arguments are as for `Collection` and `rollouts`.
         """
         if self._workers is None or self.options.workers is not None:
-            self._workers = self.options.processes(learners)
+            self._workers = self.options.processes(learners, acts_on_device(policy))
         num_envs = self.options.num_envs
         what = Collection(self.task, num_envs, frames, policy, store_params, seed, self._next_episode)
         self.rollouts = rollouts(what, replace(self.options, workers=self._workers), self.evaluation, iteration)

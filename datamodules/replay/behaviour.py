@@ -139,7 +139,7 @@ def fit(
 
 @torch.no_grad()
 def _log_prob(model: Policy, observation: Tensor, latent: Tensor) -> Tensor:
-    parts = zip(observation.split(model.rows_at_once), latent.split(model.rows_at_once), strict=True)
+    parts = zip(observation.split(model.network.rows_at_once), latent.split(model.network.rows_at_once), strict=True)
     return torch.cat([model.log_prob(model.params(seen), chosen) for seen, chosen in parts])
 
 
@@ -168,7 +168,7 @@ def _are_latents_of(policy: Policy, frames: TensorDictBase) -> bool:
     if frames["latent"].dtype != policy.latent_dtype:
         return False
     width = policy.action_high - policy.action_low
-    for rows in torch.arange(len(frames)).split(policy.rows_at_once):
+    for rows in torch.arange(len(frames)).split(policy.network.rows_at_once):
         latent, action, valid = (frames[key][rows].to(width.device) for key in ("latent", "action", "valid"))
         if (((policy.to_env(latent) - action).abs() > 1e-4 * width)[valid]).any():
             return False

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from datamodules.collect.actor import Actor, on_processor
+from datamodules.collect.actor import Actor, acting
 from datamodules.envs.seeding import seed_env
 from gipo.distributed import ranks
 from gipo.policies import Policy
@@ -20,7 +20,7 @@ def learn_moments(policy: Policy, observation: Tensor, rows: Tensor | None = Non
     """
     if not policy.wants_moments:
         return
-    size = policy.rows_at_once
+    size = policy.network.rows_at_once
     parts = observation.split(size) if rows is None else (observation[part] for part in rows.split(size))
     for part in parts:
         policy.learn_moments(part.to(policy.version.device))
@@ -42,7 +42,7 @@ def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
     if not policy.wants_moments:
         return
     seed_env(env, seed)
-    actor = Actor(on_processor(policy), torch.Generator().manual_seed(seed))
+    actor = Actor(acting(policy), torch.Generator().manual_seed(seed))
     state = env.reset()
     for _ in range(-(-frames // env.batch_size[0])):
         policy.learn_moments(state["observation"].to(policy.version.device), pool=ranks.joined)

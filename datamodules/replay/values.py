@@ -54,7 +54,7 @@ def value_frames(
         source = steps.of_decision(order)
     # V(s_{t+1}) is the next frame's value; only where an episode is cut does the critic see s_{t+1} itself.
     next_value = torch.where(terminated, 0.0, value.roll(-1))  # behind an end there need not even be an image
-    for rows in filter(len, (~linked & ~terminated).nonzero().squeeze(-1).split(policy.rows_at_once)):
+    for rows in filter(len, (~linked & ~terminated).nonzero().squeeze(-1).split(policy.network.rows_at_once)):
         found = _values(policy, frames["next"], source[rows], seen).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
     estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
@@ -107,7 +107,7 @@ def log_ratios(policy: Policy, frames: TensorDictBase, seen: Seen = as_kept) -> 
     `seen` makes of observations what the policy takes.
     """
     found = []
-    for rows in torch.arange(len(frames)).split(policy.rows_at_once):
+    for rows in torch.arange(len(frames)).split(policy.network.rows_at_once):
         found.append(_log_ratio(policy, _features(policy, frames, rows, seen), frames, rows))
     return torch.cat(found)
 
@@ -118,7 +118,7 @@ def _networks(frames: TensorDictBase, policy: Policy, order: Tensor, ratios: boo
     Frames that the policy did not choose have ratio 1: nothing is known of how they were chosen.
     """
     values, log_ratios = [], []
-    for rows in order.split(policy.rows_at_once):
+    for rows in order.split(policy.network.rows_at_once):
         features = None if policy.privileged_size and not ratios else _features(policy, frames, rows, seen)
         values.append(_values(policy, frames, rows, seen, features).to(order.device))
         if features is not None and ratios:

@@ -40,9 +40,10 @@ class HuggingFaceNetworks(ActorCritic):
         dtype: of the pretrained weights; adapters, heads and log-probs are float32.
         prompt: what surrounds the instruction.
         critic_width: width of the critic's hidden layer.
+        recompute: keep no activations of the model's layers for the backward pass, which computes them once more.
     """
 
-    exportable = False
+    exportable, large, rows_at_once = False, True, 64
 
     def __init__(
         self,
@@ -54,10 +55,12 @@ class HuggingFaceNetworks(ActorCritic):
         dtype: Literal["bfloat16", "float32"] = "bfloat16",
         prompt: str = PROMPT,
         critic_width: int = 256,
+        recompute: bool = False,
     ):
         super().__init__(
-            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
-        )
+            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width,
+            recompute=recompute,
+        )  # fmt: skip
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
@@ -72,7 +75,10 @@ class HuggingFaceNetworks(ActorCritic):
             )
         window = head[tokenizer.vocab_size - outputs : tokenizer.vocab_size].detach().float()
         self.statistics: dict[str, Any] = getattr(model.config, "norm_stats", None) or {}
-        self.encoder = _HuggingFaceEncoder(_with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
+        adapted = _with_adapters(model, rank, alpha)
+        if recompute:
+            _recompute(adapted)
+        self.encoder = _HuggingFaceEncoder(adapted, tokenizer, pixels, prompt, spaces)
         self.actor = _TokenHead(window)
         self.critic = _ChunkCritic(window.shape[1], critic_width)
 
@@ -120,11 +126,15 @@ class _HuggingFaceEncoder(nn.Module):
         self.register_buffer("frozen", torch.stack(frozen).sum())
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_pre_hook(_keep_frozen)
+        self.train()
 
     def train(self, mode: bool = True) -> "_HuggingFaceEncoder":
         """The pretrained model never drops out: its log-probs must be those of the policy that acted."""
         super().train(mode)
         self.model.eval()
+        for layer in self.model.modules():
+            # The layer's own mark alone: it recomputes itself when it is trained, and what drops out lies within it.
+            layer.training = getattr(layer, "gradient_checkpointing", False)
         return self
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
@@ -254,6 +264,20 @@ def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
+
+
+def _recompute(model: Any) -> None:
+    """Have the layers of the model compute their activations once more in the backward pass, by transformers' means.
+
+    Raises:
+        UserError: the model cannot.
+    """
+    # The newer name; the older one ends with transformers 6.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False, "preserve_rng_state": False})  # nothing drops out
+    except ValueError as error:
+        raise UserError(f"policy.network.recompute: {first_line(error)}") from error
 
 
 def _frozen(model: Any) -> list[tuple[str, nn.Parameter]]:

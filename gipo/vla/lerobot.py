@@ -31,7 +31,7 @@ class LeRobotNetworks(ActorCritic):
         critic_width: width of the critic's hidden layer.
     """
 
-    exportable = False
+    exportable, large, rows_at_once = False, True, 64
 
     def __init__(
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256

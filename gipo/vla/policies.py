@@ -24,7 +24,6 @@ class VisionLanguage(Policy):
     """
 
     spaces_kind = VLASpaces
-    rows_at_once = 512
     spaces: Any
 
     def _body(self, network: Any) -> ActorCritic:

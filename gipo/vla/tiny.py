@@ -28,6 +28,8 @@ class TinyVLANetworks(ActorCritic):
             Without it an image of more than a few pixels, most of which are alike in all, saturates the trunk for good.
     """
 
+    rows_at_once = 512
+
     def __init__(
         self,
         spaces: VLASpaces,

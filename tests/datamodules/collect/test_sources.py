@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from datamodules.collect import sources
+from datamodules.collect.actor import acting, acts_on_device
 from datamodules.collect.rollouts import Collection
 from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
@@ -13,8 +14,15 @@ from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import TokenPolicy
 
-TASK, POLICY = simulation("Pendulum-v1"), object()
+TASK = simulation("Pendulum-v1")
 SHORT = Shortened(TASK, 9)
+
+
+def small() -> TokenPolicy:
+    return TokenPolicy(TASK.spaces(TASK.make(1, 0)), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,)))
+
+
+POLICY = small()
 
 
 @pytest.mark.parametrize(
@@ -35,8 +43,8 @@ def test_the_options_choose_the_source(
     monkeypatch.setattr(sources, name, lambda *given: given)
     source = sources.RolloutSource(collector, TASK, evaluation)
     source.load_state_dict({"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}})
-    source.start(12, POLICY, True, 40, 9)  # type: ignore[arg-type]
-    what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)  # type: ignore[arg-type]
+    source.start(12, POLICY, True, 40, 9)
+    what = Collection(task, 3, 12, POLICY, True, seed, first_episode=5)
     given = {"InProcessRollouts": (what,), "WorkerRollouts": (what, collector, evaluation)}
     assert source.rollouts == given.get(name, (what, collector))  # type: ignore[comparison-overlap]
 
@@ -75,14 +83,27 @@ def test_a_worker_is_beside_the_learner_where_there_is_a_core_for_it(
     if began_with is not None:
         state = {"frames": 24, "next_episode": 5, "episodes": {"finished": []}, "generators": {}}
         source.load_state_dict(state | {"workers": began_with})
-    source.start(20, POLICY, False, 1, 0, learners)  # type: ignore[arg-type]
+    source.start(20, POLICY, False, 1, 0, learners)
     assert source.rollouts == workers  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(("large", "asked", "workers"), [(False, None, 1), (True, None, 0), (True, 2, 2)])
+def test_a_large_network_acts_where_it_learns_and_needs_no_worker(
+    large: bool, asked: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.options.cores", lambda: 4)
+    monkeypatch.setattr(sources, "rollouts", lambda what, options, *_: options.workers)
+    monkeypatch.setattr(SeparateNetworks, "large", large)
+    policy = small().to("meta")  # another device than the CPU
+    source = sources.RolloutSource(CollectorOptions(workers=asked), TASK, EvaluationOptions())
+    source.start(20, policy, False, 1, 0)
+    assert source.rollouts == workers  # type: ignore[comparison-overlap]
+    assert (acting(policy) is policy) if large else not acts_on_device(policy)
 
 
 def test_what_starts_again_has_episodes_of_its_own() -> None:
     source = sources.RolloutSource(CollectorOptions(num_envs=2, workers=0), TASK, EvaluationOptions())
-    policy = TokenPolicy(TASK.spaces(TASK.make(1, 0)), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,)))
-    seen = []
+    policy, seen = small(), []
     for _ in range(2):
         source.start(8, policy, False, 1, 0)
         source.act_by(policy, 1)

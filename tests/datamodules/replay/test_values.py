@@ -1,5 +1,7 @@
 """Values and ratios of a store, in chunks as in one piece."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -52,7 +54,7 @@ def test_chunks_equal_one_piece(estimator: Estimator, chunk: int, monkeypatch: p
     chronological = data["step"].argsort(stable=True)
     order, whole = value_frames(data, policy, estimator, 0.5, chronological)
     ratios = log_ratios(policy, data)
-    monkeypatch.setattr(TokenPolicy, "rows_at_once", chunk)
+    monkeypatch.setattr(policy.network, "rows_at_once", chunk)
     again, parts = value_frames(data, policy, estimator, 0.5, chronological)
     assert torch.equal(order, again)
     for mine, theirs in zip(whole, parts, strict=True):
@@ -71,7 +73,7 @@ def test_ratios_by_definition() -> None:
 def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     observation, rows = frames()["observation"], torch.tensor([5, 1, 8, 13, 2])
     policy = make_policy(normalise=True)
-    monkeypatch.setattr(policy, "rows_at_once", 4)
+    monkeypatch.setattr(policy.network, "rows_at_once", 4)
     learn_moments(policy, observation, rows)
     learn_moments(policy, observation)  # it has moments now
     assert policy.normaliser is not None
@@ -83,7 +85,7 @@ def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 class Table:
     """A critic by the book: the values [M, H] of a decision are those that its observation holds."""
 
-    rows_at_once = 3
+    network = SimpleNamespace(rows_at_once=3)
     privileged_size = 0
 
     def __init__(self) -> None:

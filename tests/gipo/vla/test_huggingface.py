@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gipo.policies import build
 from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
 from gipo.vla.observations import encode_instructions
 from gipo.vla.openvla import VocabTailPolicy
-from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model
+from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model, save_smolvlm
 
 BINS = 16
 Args = Callable[..., list[str]]
@@ -269,3 +270,31 @@ def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
     assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3
     main(["test", f"--config={tmp_path / 'run' / 'config.yaml'}", f"--ckpt_path={last}"])
     assert "over 2 episodes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("save", [save_model, save_smolvlm])
+def test_recomputed_activations_give_the_same_gradients_and_are_not_kept(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, seen = save(tmp_path, BINS), observations(3)
+    latent = torch.zeros(3, *SPACES.decision, dtype=torch.int64)
+    gradients, kept = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        policy = VocabTailPolicy(
+            SPACES, partial(HuggingFaceNetworks, pretrained=str(folder), recompute=recompute), BINS
+        )
+        for parameter in policy.actor_parameters():  # adapters begin as nothing, and half of them without a gradient
+            torch.nn.init.normal_(parameter, std=0.05)
+        sizes: list[int] = []
+        keep = lambda tensor, sizes=sizes: sizes.append(tensor.nbytes) or tensor  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = -policy.log_prob(policy.params(seen), latent).mean()
+        loss.backward()
+        layers = policy.network.encoder.model.modules()
+        assert not any(layer.training for layer in layers if type(layer).__name__.endswith("Attention"))
+        gradients.append([parameter.grad for parameter in policy.actor_parameters()])
+        kept.append(sum(sizes))
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(again, plain, rtol=0, atol=0)
+    assert kept[1] < kept[0] / 2
