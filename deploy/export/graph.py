@@ -124,7 +124,7 @@ def strip(model: ModelProto) -> ModelProto:
 def folded_normaliser(policy: Policy) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale [O] in float32, rounded exactly as the normaliser rounds them when it is called."""
     assert policy.normaliser is not None
-    return policy.normaliser.mean.float().numpy(), policy.normaliser.scale().float().numpy()
+    return policy.normaliser.mean.float().cpu().numpy(), policy.normaliser.scale().float().cpu().numpy()
 
 
 def normaliser_of(policy: Policy) -> Normaliser | None:

@@ -75,14 +75,20 @@ def described(error: BaseException) -> str:
     The place is the user's own line where there is one, else that in the library, never the interpreter's.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
-    of_libraries = [each for each in frames if "site-packages" in each.filename or _is_users(each.filename)]
+    of_libraries = [each for each in frames if _beside_metadata(each.filename) or _is_users(each.filename)]
     frames = [frame for frame in frames if _is_users(frame.filename)] or of_libraries
     place = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{place}: {error}"
 
 
 def _installed(file: str) -> bool:
-    return not file.startswith(OURS) and ("site-packages" in file or file.startswith(INSTALLED))
+    return not file.startswith(OURS) and (file.startswith(INSTALLED) or _beside_metadata(file))
+
+
+def _beside_metadata(file: str) -> bool:
+    """Whether a file is of an installed package: in `site-packages`, or where `pip install --target` put it."""
+    roots = (path for path in sys.path if path and file.startswith(os.path.join(path, "")))
+    return "site-packages" in file or any(any(Path(root).glob("*.dist-info")) for root in roots)
 
 
 def _is_users(file: str) -> bool:

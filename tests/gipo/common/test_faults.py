@@ -95,3 +95,18 @@ def test_a_module_that_there_is_not_has_no_line_of_the_interpreter() -> None:
         importlib.import_module("no_such_module")
     error = found.value.with_traceback(found.tb.tb_next)  # without the line of this test
     assert faults.described(error) == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_what_pip_put_into_a_folder_of_its_own_is_no_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install --target`, as on a cluster: its parser ends `--print_config` by a SystemExit that is nobody's."""
+    (tmp_path / "ends_elsewhere.py").write_text("import sys\ndef ends():\n    sys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = []
+    for installed in (False, True):
+        if installed:
+            (tmp_path / "ends_elsewhere-1.0.dist-info").mkdir()
+        with pytest.raises(SystemExit) as found:
+            importlib.import_module("ends_elsewhere").ends()
+        error = found.value.with_traceback(found.tb.tb_next)  # without the line of this test
+        told.append(faults.of_a_users_class(error))
+    assert told == [f"SystemExit in ends ({tmp_path / 'ends_elsewhere.py'}:3): 0", None]

@@ -74,7 +74,9 @@ DEFAULTS = {name: one.default for name, one in inspect.signature(Trainer.__init_
 
 
 @pytest.mark.parametrize("given", REFUSED)
-def test_what_is_not_honoured_is_refused_by_name(given: str) -> None:
+def test_what_is_not_honoured_is_refused_by_name(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for device in (torch.cuda, torch.backends.mps):  # "no GPU here", also where there is one
+        monkeypatch.setattr(device, "is_available", lambda: False)
     name, _, value = given.partition("=")
     asked = value if name in ("devices", "precision") else yaml.safe_load(value)
     with pytest.raises(UserError) as refusal:
