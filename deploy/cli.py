@@ -104,7 +104,7 @@ def _served(options: argparse.Namespace) -> ActingPolicy:
 
     if options.threads is not None:
         raise UserError("--threads is for artifacts; of torch, OMP_NUM_THREADS is the number")
-    policy = CheckpointPolicy(options.file, options.rate, options.device or "cpu")
+    policy = CheckpointPolicy(options.file, options.rate, options.device)
     refuse_other(policy.policy_id, options.require_id, f"{options.file} is")
     return policy
 
@@ -174,7 +174,10 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
     serve.add_argument("--threads", type=whole(1, 256), metavar="N", help="of ONNX Runtime, for an artifact (1)")
     rate = number(0, 100_000, positive=True)
     serve.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
-    serve.add_argument("--device", type=words, metavar="NAME", help="of torch, for a checkpoint: cuda, cpu (cpu)")
+    serve.add_argument(
+        "--device", type=words, metavar="NAME",
+        help="of torch, for a checkpoint: cuda, cpu (a GPU for a large network, where there is one)",
+    )  # fmt: skip
     serve.set_defaults(run=_serve)
     token = commands.add_parser("token", help="write a new secret for serve and gipo-robot run")
     token.add_argument("file", type=words, metavar="FILE", help="appears readable by its owner alone")

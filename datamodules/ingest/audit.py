@@ -12,6 +12,7 @@ from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.review.audit import TOLERANCE, log_prob_difference
 
+SERVED = " here; a network in bfloat16 computes otherwise on another kind of device than the one that served it"
 AT_ONCE = 64  # decisions of a policy that sees; their images take memory
 
 
@@ -84,9 +85,10 @@ class Auditor:
     def _refuse(self, policy_id: str, step: np.ndarray, difference: np.ndarray) -> None:
         worst = int(difference.argmax())
         if not difference[worst] <= TOLERANCE:
+            served = "" if self._artifacts[policy_id].endswith(".onnx") else SERVED
             raise UserError(
                 f"step {step[worst]}: log_prob is off by {difference[worst]:.1e} nats from what "
-                f"policy {policy_id[:12]}… gives"
+                f"policy {policy_id[:12]}… gives{served}"
             )
         self._largest[policy_id] = max(self._largest.get(policy_id, 0.0), float(difference[worst]))
 

@@ -22,24 +22,31 @@ class CheckpointPolicy(ActingPolicy):
     Its id is the SHA-256 of the file, as an artifact's. Its golden vectors are its own answers when it is loaded: they
     hold its clients to what is served, and say nothing of another runtime.
 
+    A large network is asked question by question: in bfloat16 its log-probs hang on how many are asked together, by
+    hundredths of a nat, and what an audit recomputes must be what a robot was told.
+
     Args:
         checkpoint: a checkpoint of `gipo`.
         rate: control rate, Hz, where the checkpoint does not say.
-        device: of torch, such as `cpu` or `cuda`.
+        device: of torch, such as `cpu` or `cuda`; None is the GPU for a large network where there is one, else the CPU.
         timeless: the rate does not matter, as where log-probs alone are asked for.
 
     Raises:
         UserError: when the checkpoint is unusable, or there is no such device.
     """
 
-    def __init__(self, checkpoint: PathLike, rate: float | None = None, device: str = "cpu", timeless: bool = False):
+    def __init__(
+        self, checkpoint: PathLike, rate: float | None = None, device: str | None = None, timeless: bool = False
+    ):
         loaded = load_checkpoint(checkpoint)
         head, policy = CheckpointHead.of(loaded), policy_from(loaded)
+        if device is None:
+            device = "cuda" if policy.network.large and torch.cuda.is_available() else "cpu"
         if timeless:
             rate = (head.interface or {}).get("control_rate_hz", 1.0)
         interface = interface_of(head, policy, rate)
         try:
-            run = torch_run(policy.to(device), torch.device(device))
+            run = torch_run(policy.to(device), torch.device(device), 1 if policy.network.large else None)
         except (RuntimeError, AssertionError) as error:  # torch's kinds for what it was not built for
             raise UserError(f"--device {device}: {first_line(error)}") from error
         golden = golden_vectors(policy, run, seed=1, count=GOLDEN)

@@ -72,18 +72,19 @@ def probe(policy: Policy, count: int, seed: int) -> Probe:
     return Probe(observation, noise, run(observation, noise), rounding, tied, redrawn)
 
 
-def torch_run(policy: Policy, device: torch.device | None = None) -> Run:
+def torch_run(policy: Policy, device: torch.device | None = None, at_once: int | None = None) -> Run:
     """The torch policy as a function from observation [N, R] and noise [N, K] to the outputs, all numpy.
 
     Args:
         policy: to be run.
         device: it is on; the CPU when None.
+        at_once: rows that go through it together; as many as through ONNX Runtime when None.
     """
     module, layout = StochasticPolicy(policy).eval(), layout_of(policy)
 
     def run(observation: np.ndarray, noise: np.ndarray) -> Outputs:
         parts = []
-        for rows in _parts(layout, len(observation)):
+        for rows in _parts(layout, len(observation), at_once):
             feeds = layout.feeds(observation[rows], noise[rows]).values()
             with torch.no_grad():
                 answered = module(*(torch.from_numpy(value).to(device) for value in feeds))
@@ -94,9 +95,9 @@ def torch_run(policy: Policy, device: torch.device | None = None) -> Run:
     return run
 
 
-def _parts(layout: Layout, count: int) -> list[slice]:
-    """Rows that go through torch together: as many as through ONNX Runtime."""
-    most = rows_at_once("float32", layout)
+def _parts(layout: Layout, count: int, at_once: int | None = None) -> list[slice]:
+    """Rows that go through torch together: as many as through ONNX Runtime, unless told otherwise."""
+    most = at_once or rows_at_once("float32", layout)
     return [slice(start, start + most) for start in range(0, count, most)]
 
 

@@ -8,6 +8,7 @@ of the vocabulary (arXiv 2502.19645, with the discrete actions of arXiv 2406.092
 import copy
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -263,7 +264,10 @@ def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
     """The model, frozen, with trainable float32 low-rank adapters in its linear layers."""
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")).get_base_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that has another now
+        adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
+    return adapted.get_base_model()
 
 
 def _recompute(model: Any) -> None:

@@ -16,7 +16,7 @@ from deploy.export.graph import trace
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.policies import build
-from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, parallel_mask
+from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, _HuggingFaceEncoder, parallel_mask
 from gipo.vla.observations import encode_instructions
 from gipo.vla.openvla import VocabTailPolicy
 from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model, save_smolvlm
@@ -180,6 +180,27 @@ def test_it_is_served_from_its_checkpoint_and_its_folder(pretrained: Path, tmp_p
     torch.testing.assert_close(torch.from_numpy(decision.log_prob), policy.log_prob(params, latent))
     torch.testing.assert_close(torch.from_numpy(decision.action), policy.to_env(latent))
     assert server.refused == 0
+
+
+def test_what_it_answers_hangs_on_no_other_question(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16, on a GPU, log-probs moved by hundredths of a nat with the number that is computed together."""
+    from deploy.export.checkpoint_policy import CheckpointPolicy
+    from tests.deploy.builders import save
+
+    together, prompts = [], _HuggingFaceEncoder._prompts
+    monkeypatch.setattr(
+        _HuggingFaceEncoder, "_prompts", lambda *given: together.append(len(given[1])) or prompts(*given)
+    )
+    served = CheckpointPolicy(save(made(pretrained), tmp_path / "a.ckpt", interface=None), rate=5.0)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, SPACES.image[1], SPACES.image[2], 3), dtype=np.uint8)
+    rows = np.stack([served.row(rng.standard_normal(SPACES.state_size), each, "push the block") for each in image])
+    latent = rng.integers(0, BINS, (9, *SPACES.decision))
+    of_all = served.log_prob_of(rows, latent)
+    np.testing.assert_array_equal(of_all[4], served.log_prob_of(rows[4], latent[4]))
+    assert set(together) == {1}
 
 
 def test_other_frozen_weights_than_those_trained_with_are_refused(pretrained: Path, tmp_path: Path) -> None:
