@@ -11,6 +11,7 @@
 `--debug`, or `GIPO_DEBUG=1`, prints the traceback of every one of them.
 """
 
+import argparse
 import os
 import sys
 import traceback
@@ -48,7 +49,7 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
     except KeyboardInterrupt as error:
         return _told(program, "; ".join(["interrupted", *filter(None, [str(error)])]), error, EXIT_INTERRUPTED, debug)
     except SystemExit as error:  # argparse's, a signal's, or of a module of the user's that ends whoever imports it
-        line = of_a_users_class(error) if type(error) is SystemExit else None
+        line = of_a_users_class(error) if type(error) is SystemExit and not _of_a_parser(error) else None
         if line is None:
             raise
         return _told(program, f"error: {line}", error, EXIT_BAD_INPUT, debug)
@@ -61,6 +62,12 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
                 return _told(program, f"error: {line}", error, EXIT_BAD_INPUT, debug)
         report = "this is a fault of gipo, not yours; please report it with the lines above"
         return _told(program, report, error, EXIT_FAULT, debug=True)
+
+
+def _of_a_parser(error: SystemExit) -> bool:
+    """Whether argparse, or a parser made of it, has ended the command: it has said all there is to say."""
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return last.f_code.co_filename == argparse.__file__
 
 
 def _told(program: str, line: str, error: BaseException, code: int, debug: bool) -> int:

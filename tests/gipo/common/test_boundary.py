@@ -1,5 +1,6 @@
 """Whatever ends a command: one line on stderr, and the exit code that says what it was."""
 
+import argparse
 import importlib
 import io
 import os
@@ -43,6 +44,15 @@ def test_what_a_command_returns_is_its_code():
 )
 def test_bad_input_and_a_world_that_refuses_are_one_line(capsys, error, line):
     assert told(capsys, raising(error)) == (2, f"gipo-x: error: {line}\n")
+
+
+@pytest.mark.parametrize(("given", "code"), [("--help", 0), ("--no-such-option", 2)])
+def test_what_a_parser_has_ended_needs_no_line_of_ours(capsys, given, code):
+    """Also of a command that is neither ours nor installed, as those in `examples/` are not."""
+    with pytest.raises(SystemExit) as ended:
+        boundary.run("mine", lambda arguments: argparse.ArgumentParser(prog="mine").parse_args(arguments), [given])
+    assert ended.value.code == code
+    assert "SystemExit" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("error", "code"), [(None, 0), (UserError("no policy here"), 2)])
