@@ -42,6 +42,7 @@ class Recorder:
         self.episode, self.step, self.overruns = episode, 0, 0
         self.success: bool | None = None  # what the robot reports
         self.verdict: bool | None = None  # what a person said of it, which counts
+        self.discarded = False  # by a person
         self.source = "policy"  # who chose the last command
         self.total = 0.0  # return so far, what a person gave included
         self.raw: Any = None  # what was refused last, for the reason of a stop
@@ -96,6 +97,8 @@ class Recorder:
         self.event("said", "by a person", word.data)
         if word.success is not None:
             self.verdict = word.success
+        if word.discard is not None:
+            self.discarded = word.discard
         self.total += word.reward or 0.0
 
     def sent(
@@ -191,4 +194,4 @@ class Recorder:
         if final is not None and final.privileged is not None:
             data["final_privileged"] = final.privileged.astype(np.float32).tolist()
         self.event("episode_end", reason, data)
-        return Result(self.episode, self.step, self.total, success, reason, stopped, timing)
+        return Result(self.episode, self.step, self.total, success, reason, stopped, timing, self.discarded)

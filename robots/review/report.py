@@ -64,13 +64,14 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
 
 
 def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
-    known = [episode.success for episode in episodes if episode.success is not None]
+    known = [episode.success for episode in episodes if episode.success is not None and not episode.discarded]
+    discarded = sum(episode.discarded for episode in episodes)
     _, low, high = wilson_interval(sum(known), len(known))
     stops = sum(event["kind"] == "stop" for _, log in logs for event in log.events)
     rate = f"{sum(known)}/{len(known)}" if known else "–"
     cards = [
         (rate, f"success, 95 % {low:.2f}–{high:.2f}" if known else "no outcome known"),
-        (f"{len(episodes)}", "episodes"),
+        (f"{len(episodes)}", f"episodes, {discarded} discarded" if discarded else "episodes"),
         (f"{sum(map(len, episodes)):,}", "steps"),
         (f"{sum(_over_budget(log) for _, log in logs):,}", "ticks over budget"),
         (f"{sum(log.dropped for _, log in logs):,}", "steps not logged"),

@@ -88,6 +88,7 @@ class Result:
         reason: why it ended: `steps`, `success`, `terminated`, `takeover`, what a person or `quit` said, or the stop.
         stopped: the robot is latched; a person must reset it.
         success: what a person said while it ran, else the robot's outcome sensor; None where neither did.
+        discarded: a person said while it ran that nothing is to be learned from it: it counts nowhere.
     """
 
     episode: int
@@ -97,3 +98,4 @@ class Result:
     reason: str
     stopped: bool
     timing: TimingSummary
+    discarded: bool = False

@@ -37,7 +37,7 @@ class Report:
     def text(self) -> str:
         """A line of what came out, one of where it is logged; others only where there is something to say."""
         pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
-        lines = [", ".join([self._success(), f"mean return {self._mean_return():.1f}", *pace] if self.results else
+        lines = [", ".join([self._success(), *self._mean_return(), *pace] if self.results else
                            ["no episode was run"])]  # fmt: skip
         lines += [f"episode {each.episode} ended by {one_line(each.reason)}" for each in self.results
                   if each.reason not in ORDINARY]  # fmt: skip
@@ -59,19 +59,22 @@ class Report:
         for result in self.results:
             t = result.timing
             pace = (t.over_budget, t.skipped, f"{t.worst_ms:.2f}") if paced else ()
-            rows.append((result.episode, result.steps, f"{result.total_reward:.1f}", outcome(result.success),
-                         f"{t.rate_hz:.1f}", *pace, result.reason))  # fmt: skip
+            said = outcome(result.success) + ", discarded" * result.discarded
+            rows.append((result.episode, result.steps, f"{result.total_reward:.1f}", said, f"{t.rate_hz:.1f}", *pace,
+                         result.reason))  # fmt: skip
         return table(head, rows)
 
     def _success(self) -> str:
-        known = [result.success for result in self.results if result.success is not None]
-        count = f"{len(self.results)} episode{'s' * (len(self.results) != 1)}"
+        known, kept = outcomes(self.results), sum(not result.discarded for result in self.results)
+        count = f"{kept} episode{'s' * (kept != 1)}"
+        count += f" and {len(self.results) - kept} discarded" if kept < len(self.results) else ""
         if not known:
             return f"{count}, outcome unknown (say it with gipo-robot label)"
         return f"success {rate_with_interval(sum(known), len(known))} of {count}"
 
-    def _mean_return(self) -> float:
-        return sum(result.total_reward for result in self.results) / len(self.results)
+    def _mean_return(self) -> list[str]:
+        kept = [result.total_reward for result in self.results if not result.discarded]
+        return [f"mean return {sum(kept) / len(kept):.1f}"] if kept else []
 
     def _pace(self) -> str:
         timings = [result.timing for result in self.results]
@@ -83,10 +86,15 @@ class Report:
         )
 
 
+def outcomes(results: list[Result]) -> list[bool]:
+    """The successes and failures that are known, of episodes that count."""
+    return [result.success for result in results if result.success is not None and not result.discarded]
+
+
 def live_line(episode: int, episodes: int, step: int, steps: int, rate_hz: float, over_budget: int | None,
               results: list[Result], dropped: int) -> str:  # fmt: skip
     """Where a session stands; `over_budget` None where the clock is not the wall's."""
-    known = [result.success for result in results if result.success is not None]
+    known = outcomes(results)
     parts = [f"episode {episode + 1}/{episodes}", f"step {step}/{steps}", f"{rate_hz:.1f} Hz"]
     parts += [] if over_budget is None else [f"over budget {over_budget}"]
     parts += [f"success {sum(known)}/{len(known)}"] if known else []

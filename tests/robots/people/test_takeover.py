@@ -224,7 +224,7 @@ def test_a_verdict_ends_the_episode_where_that_is_asked(run: Run, word: Said, re
     result, episode = run(FakeRobot(), FakeOperator(words={9: [word]}), end_on_label=True)
     assert (result.reason, result.stopped) == (reason, False)
     assert result.success is word.success
-    assert episode.discarded == bool(word.discard)
+    assert episode.discarded == result.discarded == bool(word.discard)
     if reason != "steps":
         assert len(episode.transitions()["step"]) == result.steps == 9
         assert episode.transitions()["next_truncated"][-1]

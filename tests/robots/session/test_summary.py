@@ -44,6 +44,18 @@ def test_at_another_speed_what_a_tick_took_means_nothing() -> None:
     assert "over budget" not in live_line(0, 1, 5, 500, 900.0, None, [], 0)
 
 
+def test_what_a_person_discarded_counts_nowhere() -> None:
+    two = [episode(0, True), replace(episode(9, False), discarded=True)]
+    assert (
+        report(*two, speed=20.0)
+        .text()
+        .startswith("success 1.00 [0.21, 1.00] of 1 episode and 1 discarded, mean return 0.0\n")
+    )
+    assert report(two[1], speed=20.0).text().startswith("0 episodes and 1 discarded, outcome unknown")
+    assert "failure, discarded" in report(*two).table()
+    assert "success 1/1" in live_line(2, 3, 5, 500, 80.0, 0, two, 0)
+
+
 def test_what_went_wrong_is_said() -> None:
     text = report(
         episode(0, None, "terminated"), episode(1, None, "SIGINT"), statistics=Statistics(900, 90, 10),
