@@ -105,7 +105,7 @@ def _laid_out() -> dict[str, Any]:
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     words = models.tokenizer(config.text_config.vocab_size)
-    loaded = mock.patch("gipo.vla.huggingface._load", return_value=(model, words, models.PIXELS))
+    loaded = mock.patch("gipo.vla.huggingface.load_pretrained", return_value=(model, words, models.PIXELS))
     shapes_know_no_autocast = mock.patch("torch.autocast", return_value=contextlib.nullcontext())
     with torch.device("meta"), loaded, shapes_know_no_autocast:
         policy = _policy("LLaVA-1.5-7B")
@@ -137,7 +137,7 @@ def _trained_on_gpu(config: Any, recompute: bool, decisions: int) -> dict[str, f
     with torch.device("cuda"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     words = models.tokenizer(config.text_config.vocab_size)
-    with mock.patch("gipo.vla.huggingface._load", return_value=(model, words, models.PIXELS)):
+    with mock.patch("gipo.vla.huggingface.load_pretrained", return_value=(model, words, models.PIXELS)):
         policy = _policy("random weights", recompute).cuda()
     del model
     torch.cuda.reset_peak_memory_stats()

@@ -6,9 +6,6 @@ of the vocabulary (arXiv 2502.19645, with the discrete actions of arXiv 2406.092
 """
 
 import copy
-import json
-import os
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gipo.common.errors import UserError, first_line
+from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
+from gipo.vla.pretrained import language_model, load_pretrained, recompute_layers, with_adapters
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
-REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
 
 
 class HuggingFaceNetworks(ActorCritic):
@@ -67,7 +64,7 @@ class HuggingFaceNetworks(ActorCritic):
             raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
             )
-        model, tokenizer, pixels = _load(str(pretrained), getattr(torch, dtype))
+        model, tokenizer, pixels = load_pretrained(str(pretrained), getattr(torch, dtype))
         head = model.get_output_embeddings().weight
         if not outputs <= tokenizer.vocab_size <= len(head):
             raise UserError(
@@ -76,9 +73,9 @@ class HuggingFaceNetworks(ActorCritic):
             )
         window = head[tokenizer.vocab_size - outputs : tokenizer.vocab_size].detach().float()
         self.statistics: dict[str, Any] = getattr(model.config, "norm_stats", None) or {}
-        adapted = _with_adapters(model, rank, alpha)
+        adapted = with_adapters(model, rank, alpha)
         if recompute:
-            _recompute(adapted)
+            recompute_layers(adapted)
         self.encoder = _HuggingFaceEncoder(adapted, tokenizer, pixels, prompt, spaces)
         self.actor = _TokenHead(window)
         self.critic = _ChunkCritic(window.shape[1], critic_width)
@@ -152,7 +149,7 @@ class _HuggingFaceEncoder(nn.Module):
             begin.new_zeros(len(state), queries, begin.shape[-1]),
         ]  # fmt: skip
         known = F.pad(given, (begin.shape[1] + seen.shape[1], 1 + queries), value=True)  # all else is no padding
-        hidden = _language_model(self.model.model)(
+        hidden = language_model(self.model.model)(
             inputs_embeds=torch.cat(parts, 1),
             attention_mask=parallel_mask(known, queries, dtype),
             position_ids=(known.cumsum(1) - 1).clamp(min=0),
@@ -196,11 +193,6 @@ def parallel_mask(known: Tensor, queries: int, dtype: torch.dtype) -> Tensor:
     return torch.where(sees, 0.0, torch.finfo(dtype).min).to(dtype)
 
 
-def _language_model(model: Any) -> Any:
-    """What reads the embeddings: LLaVA's kin call it `language_model`, SmolVLM and Idefics `text_model`."""
-    return getattr(model, "language_model", None) or getattr(model, "text_model", None)
-
-
 def _image_features(model: Any, pixels: Tensor) -> Tensor:
     """Embeddings [B, T, hidden] of images [B, C, size, size]; those that have a `text_model` take several a prompt."""
     several = hasattr(model, "text_model")
@@ -230,58 +222,6 @@ class _ChunkCritic(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         values: Tensor = self.layers(features.mean(-2)).squeeze(-1)
         return values
-
-
-def _load(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, tokenizer and image statistics.
-
-    Raises:
-        UserError: a file is missing, or the model is of another kind.
-    """
-    from transformers import AutoModelForImageTextToText, AutoTokenizer
-    from transformers.image_processing_base import ImageProcessingMixin
-
-    options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained, **options)
-        pixels, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
-    except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"cannot load a vision-language model from {pretrained!r}: {first_line(error)} (safetensors only; a model "
-            f"that brings its own code runs only with the environment variable {REMOTE_CODE}=1)"
-        ) from error
-    inner = getattr(model, "model", None)
-    if not hasattr(inner, "get_image_features") or _language_model(inner) is None:
-        raise UserError(
-            f"{pretrained!r} is a {type(model).__name__}, whose parts are neither those of a LLaVA-like model nor "
-            "SmolVLM's"
-        )
-    return model, tokenizer, pixels
-
-
-def _with_adapters(model: Any, rank: int, alpha: int) -> Any:
-    """The model, frozen, with trainable float32 low-rank adapters in its linear layers."""
-    from peft import LoraConfig, get_peft_model
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that has another now
-        adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
-    return adapted.get_base_model()
-
-
-def _recompute(model: Any) -> None:
-    """Have the layers of the model compute their activations once more in the backward pass, by transformers' means.
-
-    Raises:
-        UserError: the model cannot.
-    """
-    # The newer name; the older one ends with transformers 6.
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    try:
-        enable({"use_reentrant": False, "preserve_rng_state": False})  # nothing drops out
-    except ValueError as error:
-        raise UserError(f"policy.network.recompute: {first_line(error)}") from error
 
 
 def _frozen(model: Any) -> list[tuple[str, nn.Parameter]]:

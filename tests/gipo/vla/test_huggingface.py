@@ -16,9 +16,10 @@ from deploy.export.graph import trace
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.policies import build
-from gipo.vla.huggingface import REMOTE_CODE, HuggingFaceNetworks, _HuggingFaceEncoder, parallel_mask
+from gipo.vla.huggingface import HuggingFaceNetworks, _HuggingFaceEncoder, parallel_mask
 from gipo.vla.observations import encode_instructions
 from gipo.vla.openvla import VocabTailPolicy
+from gipo.vla.pretrained import REMOTE_CODE
 from tests.gipo.vla.builders import SPACES, WORDS, observations, save_model, save_smolvlm
 
 BINS = 16
