@@ -79,7 +79,10 @@ def watched(
 
 
 def _sample(root: psutil.Process, usage: Usage) -> None:
-    """Add what a process and its descendants have now."""
+    """Add what a process and its descendants have now, unless one of them came or went meanwhile.
+
+    What they shared would count twice, once as that of the one that went and once as all that of the one that stayed.
+    """
     at, processor, proportional, own, shared = time.monotonic(), 0.0, 0, 0, 0
     try:
         members = [root, *root.children(recursive=True)]
@@ -94,8 +97,12 @@ def _sample(root: psutil.Process, usage: Usage) -> None:
             proportional, own = proportional + memory.pss, own + memory.uss
             shared = max(shared, memory.rss - memory.uss)
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # ended in between
-            continue
-    if own:
+            return
+    try:
+        unchanged = members == [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    if own and unchanged:
         usage.at.append(at)
         usage.memory.append(max(proportional, own + shared))
         usage.processor.append(processor)

@@ -1,9 +1,11 @@
 """All processes of a command are watched, not the first alone."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.training import process_tree
 from benchmarks.training.process_tree import Usage, watched
 from gipo.common.errors import UserError
 
@@ -24,6 +26,27 @@ def test_memory_that_processes_share_counts_once(tmp_path) -> None:
     share = "import os, time; x = b'1' * (64 << 20); pid = os.fork(); time.sleep(0.5)"
     usage = watched([sys.executable, "-c", share], tmp_path, tmp_path / "log", every=0.02)
     assert 64 < usage.peak_mib < 110
+
+
+def test_a_sample_in_which_a_process_ends_does_not_count(monkeypatch) -> None:
+    class Member:
+        def __init__(self, *children: list) -> None:
+            self.listed = iter(children)
+
+        def children(self, recursive: bool) -> list:
+            return next(self.listed)
+
+        def cpu_times(self) -> SimpleNamespace:
+            return SimpleNamespace(user=1.0, system=0.0, children_user=0.0, children_system=0.0)
+
+        def memory_full_info(self) -> SimpleNamespace:
+            return SimpleNamespace(pss=64 << 20, uss=64 << 20, rss=70 << 20)
+
+    usage, child = Usage(0.0), Member([])
+    process_tree._sample(Member([child], []), usage)  # there before the memory was read, and gone after
+    assert usage.at == []
+    process_tree._sample(Member([child], [child]), usage)
+    assert usage.memory == [(64 + 64 + 6) << 20]
 
 
 def test_processor_time_lies_between_samples() -> None:
