@@ -25,7 +25,7 @@ def test_memory_that_processes_share_counts_once(tmp_path) -> None:
     # both hold the same 64 MiB: those of the parent before it forked
     share = "import os, time; x = b'1' * (64 << 20); pid = os.fork(); time.sleep(0.5)"
     usage = watched([sys.executable, "-c", share], tmp_path, tmp_path / "log", every=0.02)
-    assert 64 < usage.peak_mib < 110
+    assert 64 < usage.peak_mib < 128  # counted twice it would be more
 
 
 def test_a_sample_in_which_a_process_ends_does_not_count(monkeypatch) -> None:
