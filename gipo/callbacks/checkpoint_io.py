@@ -30,8 +30,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with whole_file(target) as partial, open(partial, "wb") as file:
             torch.save(named, file)
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
-        """Read `path` as plain data; `weights_only` is always on."""
+    def load_checkpoint(self, path: Any, map_location: Any | None = "cpu", weights_only: bool | None = None) -> Any:
+        """Read `path` as plain data, into main memory unless told otherwise; `weights_only` is always on."""
         return moved(load_checkpoint(path, map_location), Path(path))
 
 

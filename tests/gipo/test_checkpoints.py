@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.checkpoints import checkpoint_id, load_checkpoint, policy_from
@@ -44,6 +45,14 @@ def test_a_policy_comes_back_whole(family: type[Policy], tmp_path: Path) -> None
     assert torch.equal(loaded.params(observation), policy.params(observation))
     assert torch.equal(loaded.value(observation), policy.value(observation))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.ckpt"]
+
+
+def test_a_checkpoint_of_a_gpu_is_read_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run reads it that is resumed or evaluated; Lightning does not say where its tensors are to go."""
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:7")
+    AtomicCheckpointIO().save_checkpoint(checkpoint_of(TokenPolicy(SPACES)), tmp_path / "x.ckpt")
+    found = SingleDeviceStrategy(checkpoint_io=AtomicCheckpointIO()).load_checkpoint(tmp_path / "x.ckpt")
+    assert {value.device.type for value in found["state_dict"].values()} == {"cpu"}
 
 
 @pytest.mark.parametrize("existing", [False, True])
