@@ -122,6 +122,9 @@ class _HuggingFaceEncoder(nn.Module):
         self._tokenizer, self._prompt = tokenizer, prompt
         frozen = [value.double().sum() for value in model.parameters() if not value.requires_grad]
         self.register_buffer("frozen", torch.stack(frozen).sum())
+        # By each of its names: a head may be tied to the embeddings. What learned and then is frozen is not among them.
+        named = model.named_parameters(remove_duplicate=False)
+        self._pretrained = [name for name, value in named if not value.requires_grad]
         self.register_state_dict_post_hook(_drop_frozen)
         self.register_load_state_dict_pre_hook(_keep_frozen)
         self.train()
@@ -224,14 +227,8 @@ class _ChunkCritic(nn.Module):
         return values
 
 
-def _frozen(model: Any) -> list[tuple[str, nn.Parameter]]:
-    """What does not learn, by each of its names: a head may be tied to the embeddings."""
-    named = model.named_parameters(remove_duplicate=False)
-    return [(name, value) for name, value in named if not value.requires_grad]
-
-
 def _drop_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: str, ___: Any) -> None:
-    for name, _ in _frozen(module.model):
+    for name in module._pretrained:
         state.pop(f"{prefix}model.{name}", None)
 
 
@@ -240,5 +237,5 @@ def _keep_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: s
     found = state.get(f"{prefix}frozen")
     if found is not None and not torch.isclose(found.cpu(), module.frozen.cpu(), rtol=1e-9, atol=0.0):
         errors.append("the pretrained model's frozen weights are not those that the checkpoint was trained with")
-    for name, value in _frozen(module.model):
-        state.setdefault(f"{prefix}model.{name}", value)
+    for name in module._pretrained:
+        state.setdefault(f"{prefix}model.{name}", module.model.get_parameter(name))

@@ -15,6 +15,7 @@ import torch
 from deploy.export.graph import trace
 from gipo.cli import main
 from gipo.common.errors import UserError
+from gipo.learning.policy_module import freeze
 from gipo.policies import build
 from gipo.vla.huggingface import HuggingFaceNetworks, _HuggingFaceEncoder, parallel_mask
 from gipo.vla.observations import encode_instructions
@@ -149,6 +150,20 @@ def test_a_head_tied_to_the_embeddings_stays_out_of_a_checkpoint(tmp_path: Path)
     again = build(policy.description())
     again.load_state_dict(state)
     assert torch.equal(again.params(seen), policy.params(seen))
+
+
+def test_a_checkpoint_holds_what_has_learned_and_is_frozen_now(pretrained: Path) -> None:
+    """By `model.frozen`: adapters and state projector are not in the model's folder."""
+    policy, seen = made(pretrained), observations(3)
+    with torch.no_grad():
+        for value in policy.actor_parameters():
+            value.add_(0.01)
+    before, expected = set(policy.state_dict()), policy.params(seen)
+    freeze(policy, ["encoder"])
+    assert set(policy.state_dict()) == before
+    again = build(policy.description())
+    again.load_state_dict(policy.state_dict())
+    assert torch.equal(again.params(seen), expected)
 
 
 def test_it_is_not_exported(pretrained: Path) -> None:
