@@ -183,6 +183,13 @@ class Head(nn.Linear):
             return super().forward(input.float())
 
 
+def as_head(layer: nn.Linear) -> Head:
+    """The last layer of somebody else's network as a `Head`, with its own weights; nothing is drawn."""
+    head = nn.utils.skip_init(Head, layer.in_features, layer.out_features)
+    head.weight, head.bias = layer.weight, layer.bias
+    return head
+
+
 class SameEverywhere(nn.Module):
     """One number for each action dimension, whatever is observed; 0 at first.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic
+from gipo.networks import ActorCritic, Head
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.pretrained import language_model, load_pretrained, recompute_layers, with_adapters
 
@@ -220,7 +220,7 @@ class _ChunkCritic(nn.Module):
 
     def __init__(self, hidden: int, width: int):
         super().__init__()
-        self.layers = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, width), nn.Tanh(), nn.Linear(width, 1))
+        self.layers = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, width), nn.Tanh(), Head(width, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         values: Tensor = self.layers(features.mean(-2)).squeeze(-1)

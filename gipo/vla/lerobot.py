@@ -10,7 +10,7 @@ from torchrl.modules import MLP
 from torchrl.modules.vla import LeRobotPolicyWrapper
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic
+from gipo.networks import ActorCritic, as_head
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
 
@@ -43,7 +43,8 @@ class LeRobotNetworks(ActorCritic):
         self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk, cameras), spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
-        self.critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
+        self.critic = critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
+        critic[-1] = as_head(critic[-1])
         self.encoder.refuse_unsuitable(str(pretrained))
 
 

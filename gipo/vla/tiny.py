@@ -9,7 +9,7 @@ from torchrl.modules import MLP
 from torchrl.modules.vla import TinyVLA
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic
+from gipo.networks import ActorCritic, as_head
 from gipo.vla.observations import VLASpaces
 
 MAX_BYTES = 2**24 // (127 * 255)  # of an instruction: float32 counts to 2²⁴, factors to 127, bytes to 255
@@ -63,8 +63,9 @@ class TinyVLANetworks(ActorCritic):
         # Nearly uniform to begin with, as in the other bodies.
         nn.init.orthogonal_(parts.head.weight, 0.01)
         nn.init.zeros_(parts.head.bias)
-        self.actor = parts.head
-        self.critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
+        self.actor = as_head(parts.head)
+        self.critic = critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
+        critic[-1] = as_head(critic[-1])
 
 
 class _TinyVLAEncoder(nn.Module):

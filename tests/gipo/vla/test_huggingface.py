@@ -110,6 +110,8 @@ def test_half_precision_weights_and_float32_ratios(pretrained: Path) -> None:
     params = policy.params(seen)
     latent = policy.sample(params, policy.noise((4,)))
     assert params.dtype == policy.log_prob(params, latent).dtype == policy.value(seen).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert policy.network.critic(policy.features(seen)).dtype == torch.float32
     exact = made(pretrained, "float32").params(seen)
     torch.testing.assert_close(params, exact, atol=0.05, rtol=0.05)
     assert not torch.equal(params, exact)

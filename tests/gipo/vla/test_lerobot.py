@@ -65,6 +65,8 @@ def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> No
     assert len(moved) == 3  # weight and bias of the regression, and the spreads
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in moved)
     assert policy.value(seen).shape == (4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert policy.network.critic(policy.features(seen)).dtype == torch.float32
 
 
 def test_it_does_not_drop_out_while_it_learns(tmp_path: Path) -> None:

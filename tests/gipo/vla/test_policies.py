@@ -95,6 +95,18 @@ def test_a_description_rebuilds_it(family: Callable[[], Policy]) -> None:
     assert again.description() == policy.description()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_are_in_float32_where_products_before_them_are_not(family: Callable[[], Policy]) -> None:
+    policy, seen = family(), observations(8)
+    features = policy.features(seen).detach()
+    exact = policy.params_of(features), policy.value_of(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert policy.features(seen).dtype == torch.bfloat16
+        assert torch.equal(policy.params_of(features), exact[0])
+        assert policy.network.critic(features).dtype == torch.float32
+    assert not torch.equal(exact[0][0], exact[0][1])
+
+
 def test_longer_instructions_than_can_be_hashed_exactly_are_refused() -> None:
     longest = replace(SPACES, instruction_bytes=MAX_BYTES)
     encoder = TinyVLANetworks(longest, 4, 16).encoder
