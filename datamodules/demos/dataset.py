@@ -1,6 +1,7 @@
 """Demonstrations as a Minari dataset, as robots are exported; of a task that is seen, as the log of a robot."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,10 @@ from datamodules.envs.simulation import Simulation
 from datamodules.vla import VLATask
 from gipo.common.errors import UserError
 from gipo.common.extras import install
+from gipo.common.files import whole_folder, write_bytes
 from robots.review.export_minari import datasets_path
+
+NAMESPACE = "namespace_metadata.json"  # as Minari has it beside the datasets of a namespace
 
 
 def dataset_name(task: str) -> str:
@@ -63,12 +67,25 @@ def write(out: Path, task: Simulation, made: Sequence[Demonstration], descriptio
 
 
 def _write_minari(out: Path, task: str, made: Sequence[Demonstration], description: str) -> None:
+    """Whole or not at all: Minari writes a root of its own, whose dataset goes to its place when it is complete."""
+    place = out / dataset_name(task)
+    with whole_folder(place) as partial:
+        _create(partial, task, made, description)
+        written = partial / dataset_name(task)
+        if not (place.parent / NAMESPACE).exists():
+            write_bytes((written.parent / NAMESPACE).read_bytes(), place.parent / NAMESPACE)
+        for each in list(written.iterdir()):
+            each.rename(partial / each.name)
+        shutil.rmtree(written.parent)
+
+
+def _create(root: Path, task: str, made: Sequence[Demonstration], description: str) -> None:
     import minari
     from gymnasium.spaces import Box
 
     buffers = [_buffer(index, each) for index, each in enumerate(made)]
     first = made[0]
-    with datasets_path(out), warnings.catch_warnings():
+    with datasets_path(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
         minari.create_dataset_from_buffers(
             dataset_name(task),
