@@ -167,7 +167,7 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
               f"{INTERVALS}."]  # fmt: skip
     mine = names[0]
     for back in backs:
-        gained = {name: cells[back, name]["gain"] for name in names}
+        gained = {name: round(cells[back, name]["gain"], 9) for name in names}  # what differs by rounding is level
         better = [name for name in names if gained[name] > gained[mine]]
         even = [name for name in names[1:] if gained[name] == gained[mine]]
         verdict = f"{mine} gains most."

@@ -37,6 +37,8 @@ def test_interquartile_mean_by_hand() -> None:
 def test_probability_of_improvement_by_hand() -> None:
     assert probability_of_improvement(np.array([[1.0, 3]]), np.array([[2.0, 2]])) == 0.5
     assert probability_of_improvement(np.array([[1.0, 3]]), np.array([[1.0, 2, 4]])) == (0.5 + 2) / 6
+    # what is equal is a tie, whatever the last bit says: .3 gained is .3 gained
+    assert probability_of_improvement(np.array([[0.96 - 0.66]]), np.array([[0.92 - 0.62]])) == 0.5
     # the mean of the strata, 1 and ½, not of their pairs: runs of different tasks are not compared
     assert probability_of_improvement(np.array([[1.0], [9]]), np.array([[0.0, 0], [9, 9]])) == 0.75
 
