@@ -89,7 +89,7 @@ def summary(rows: Sequence[Row]) -> str:
     for entrant in distinct(rows, "entrant"):
         own = [row for row in rows if row["entrant"] == entrant]
         tasks = distinct(own, "task")
-        per_task = scores(own, "success").mean(1)
+        per_task = _means(scores(own, "success"))
         table.append([
             entrant, len(tasks), f"{per_task.mean():.2f}",
             *(("–", "–") if few else (_iqm(own, "success"), _iqm(own, "success_last"))),
@@ -124,6 +124,12 @@ def scores(rows: Sequence[Row], name: str) -> Array:
     return np.array([[by[task, seed] for seed in distinct(rows, "seed")] for task in distinct(rows, "task")], float)
 
 
+def _means(found: Array) -> Array:
+    """Of scores [tasks, seeds] the means over seeds, equal where they differ by rounding alone."""
+    means: Array = found.mean(1).round(9)
+    return means
+
+
 def _iqm(rows: Sequence[Row], name: str) -> str:
     middle, low, high = iqm_interval(scores(rows, name))
     return with_interval(middle, max(0.0, low), min(1.0, high))
@@ -149,9 +155,10 @@ def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
 
 def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[str]:
     """Probability that the first one's success is higher, and on how many tasks its mean is at least as high."""
-    theirs = [row for row in rows if row["entrant"] == entrant]
-    shared = set(distinct(theirs, "task"))
-    ours = [row for row in rows if row["entrant"] == first and row["task"] in shared]
-    a, b = scores(ours, "success"), scores(theirs, "success")
-    better = int((a.mean(1) >= b.mean(1)).sum())
+    ours, theirs = ([row for row in rows if row["entrant"] == name] for name in (first, entrant))
+    both = set(distinct(ours, "task")) & set(distinct(theirs, "task"))
+    if not both:
+        return ["–", "–"]
+    a, b = (scores([row for row in side if row["task"] in both], "success") for side in (ours, theirs))
+    better = int((_means(a) >= _means(b)).sum())
     return ["–" if few else with_interval(*improvement_interval(a, b)), f"{better} of {len(a)}"]

@@ -166,6 +166,34 @@ def test_many_tasks_by_hand() -> None:
     assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 tasks)", "–", "1 of 2 |"]
 
 
+def cells_of(*successes: tuple[str, str, tuple[int, ...]]) -> dict[str, list[str]]:
+    """Cells of the summary, by entrant, of these successes of 50 by seed."""
+    rows = [
+        tables.row_of(Entry(entrant, task, seed), {**RESULTS, "success": success}, 1, "again")
+        for entrant, task, found in successes
+        for seed, success in enumerate(found)
+    ]
+    lines = tables.summary(rows).splitlines()[2:]
+    return {cells[0]: cells[1:] for cells in (line.strip("| ").split(" | ") for line in lines)}
+
+
+def test_entrants_are_compared_on_the_tasks_of_both_whoever_is_first() -> None:
+    sac = ("SB3 SAC", "assembly-v3", (10, 10, 10))
+    ours = [("GIPO", task, (50, 50, 50)) for task in ("assembly-v3", "basketball-v3", "box-close-v3")]
+    cells = cells_of(sac, *ours)
+    assert [cells["GIPO"][0], cells["GIPO"][7]] == ["3", "0 of 1"]
+    assert cells["GIPO"][6].startswith("0.00 [")
+    # drawn for no task of this side
+    assert cells_of(sac, ("GIPO", "basketball-v3", (50, 50, 50)))["GIPO"][6:] == ["–", "–"]
+
+
+def test_means_that_are_level_are_level_whatever_their_last_bit() -> None:
+    # both succeed in 135 of 150 episodes, a share of .9; the float mean of the first three is below that
+    cells = cells_of(("GIPO", "assembly-v3", (41, 47, 47)), ("SB3 PPO", "assembly-v3", (45, 45, 45)))
+    assert (cells["GIPO"][4], cells["SB3 PPO"][4]) == ("1", "1")
+    assert cells["SB3 PPO"][7] == "1 of 1"
+
+
 def test_evaluation_samples_without_the_generator_of_training() -> None:
     before = torch.get_rng_state()
     act = sampled(POLICY)
