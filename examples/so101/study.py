@@ -117,7 +117,8 @@ class DeskStages(Stages):
                     if len(stops(folder)) >= ATTEMPTS or not was_late(session, error):
                         raise
 
-        once(folder, "drive", (*words, str(episodes)), drive)  # what was driven before it was stopped is kept
+        unlike = [f"{name}={value:g}" for name, value in self.gap.items()]  # of the arm, which no word of the robot says
+        once(folder, "drive", (*words, *unlike, str(episodes)), drive)  # what was driven before it was stopped is kept
         return robot_score(folder, episodes)
 
     def _words(self, policy: Path) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ def run(options: argparse.Namespace) -> None:
 def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Commands) -> dict[str, Any]:
     """All stages of a seed; its row."""
     folder = options.out / f"seed-{seed}"
-    stages = DeskStages({}, commands=commands, task=options.task, arm=folder / "arm")
+    stages = DeskStages(asdict(gap), commands=commands, task=options.task, arm=folder / "arm")
     begin = [f"--config={FOLDER / options.task}.yaml", f"--seed_everything={seed}", "--data.collector.workers=0"]
     checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
     policies, logs = folder / "policies", folder / "logs"

