@@ -32,11 +32,11 @@ from examples.so101.emulator import NAME
 from examples.so101.scene import TASKS
 from examples.so101.world import Gap, parse_gap
 from gipo.callbacks.plots import write_table
-from gipo.commands.studies.options import add_more, add_numbers, add_runs
+from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.once import once
 from gipo.commands.studies.pipeline.processes import Commands, tail
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
-from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.boundary import run as at_the_boundary
 from gipo.common.errors import UserError
@@ -151,6 +151,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
+    refuse_twice(options, "seeds")
+    refuse_settled(options, "train", ("seed_everything",))
+    refuse_settled(options, "post", (*POST_TRAINED, "data.ingest.reward"))
     gap, commands = parse_gap(options.gap), ForkedCommands()  # what is wrong with it is told before anything is trained
     with ThreadPoolExecutor(options.processes) as pool:
         rows = list(pool.map(lambda seed: run_seed(options, gap, seed, commands), options.seeds))

@@ -141,6 +141,22 @@ def test_a_gap_that_cannot_be_is_told_before_anything_is_trained(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--seeds", "3", "3"], "--seeds names a value twice: 3 3"),
+        (["--train", "seed_everything=3"], "--train seed_everything=3: the study itself sets seed_everything"),
+        (["--post", "model.init_from=a.ckpt"], "--post model.init_from=a.ckpt: the study itself sets model.init_from"),
+    ],
+)
+def test_what_would_count_a_run_twice_or_make_seeds_the_same_is_told_before_anything_is_trained(
+    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.so101.study.run_seed", lambda _, __, seed, ___: row(seed, 0.5, 0.75))
+    assert study(["--task", "reach", "--out", str(tmp_path), *given]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_a_study_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["--help"])
