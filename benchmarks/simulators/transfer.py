@@ -13,6 +13,7 @@ from datamodules.collect.evaluation import evaluate
 from datamodules.envs.choice import Simulator, chosen
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main as gipo
+from gipo.commands.studies.pipeline.once import once
 from gipo.common.intervals import wilson_interval
 
 TASKS = ("reach-v3", "door-close-v3", "coffee-button-v3", "plate-slide-v3", "faucet-close-v3", "handle-pull-side-v3")
@@ -31,18 +32,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Train and score; a run that is there is not trained again."""
+    """Train and score; a run that has come to its end is not trained again, and one that was cut begins anew."""
     arguments = build_parser().parse_args(given)
     for task in arguments.tasks:
         for trained_in in SIMULATORS:
             run = arguments.out / f"{task}-{trained_in}-{arguments.frames}"
-            checkpoint = run / "checkpoints" / "best.ckpt"
-            if not checkpoint.exists():
-                options = {"data.task": task, "data.simulator": trained_in, "data.total_frames": arguments.frames}
-                options["trainer.default_root_dir"] = run
-                gipo(["fit", *(f"--{name}={value}" for name, value in options.items())])
-            found = scores(checkpoint, task, arguments.episodes)
+            found = scores(train(run, task, trained_in, arguments.frames), task, arguments.episodes)
             print(json.dumps({"task": task, "trained_in": trained_in, **found}), flush=True)
+
+
+def train(run: Path, task: str, simulator: Simulator, frames: int) -> Path:
+    """The best checkpoint of a run in this folder that has come to its end."""
+    options = {"data.task": task, "data.simulator": simulator, "data.total_frames": frames}
+    options["trainer.default_root_dir"] = run
+    words = ["fit", *(f"--{name}={value}" for name, value in options.items())]
+    once(run, "fit", words, lambda _: gipo(words), fresh=True)
+    return run / "checkpoints" / "best.ckpt"
 
 
 def scores(checkpoint: Path, task: str, episodes: int) -> dict[str, float | list[float] | bool]:

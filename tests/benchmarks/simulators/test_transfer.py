@@ -37,6 +37,11 @@ def test_each_is_scored_in_both_and_trained_once(
     assert lines[0]["success_in_envpool"] == lines[0]["success_in_python"] == [0.0, 0.0, 0.793]
     assert lines[0]["within"] is True
 
+    # one that was cut leaves its best checkpoint so far, which is not that of the run
+    (tmp_path / "reach-v3-python-16" / "fit.done.json").unlink()
+    transfer.main(["reach-v3", "--frames", "16", "--episodes", "1", "--out", str(tmp_path)])
+    assert trained[2:] == [["--data.simulator=python"]]
+
     def begun(args: Sequence[str]) -> None:
         raise InterruptedError("trained anew")
 
