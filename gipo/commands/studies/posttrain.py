@@ -86,6 +86,9 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     refuse_twice(options, "seeds", "back", "objectives")
     refuse_settled(options, "post", (*POST_TRAINED, "model.objective"))
     refuse_unknown(each for each in options.objectives if each not in RIVALS)
+    labels = list(map(label, options.objectives))
+    if len(set(labels)) < len(labels):
+        raise UserError(f"--objectives: the tables call two of these the same: {' '.join(options.objectives)}")
     subject = subject_of(options)
     stages = Stages(parse_gap(options.gap, subject), subject)
     if options.frames % (EVERY * 1000):
@@ -136,9 +139,14 @@ def post_train(
     checkpoint = stages.post_train(where / "run", logs, init, folder / "policies", seed, extra)
     policy = stages.export(checkpoint, where / "policy.onnx")
     after = stages.drive(policy, where / "compared", options.episodes, COMPARISON).rate
+    found = {"before": before, "after": after, "gain": after - before}
+    return {"seed": seed, "back": back, "objective": label(objective), **found}
+
+
+def label(objective: str) -> str:
+    """What the tables call an objective: its class without a path, and its options."""
     name, colon, settings = objective.partition(":")
-    label = name.rpartition(".")[2] + colon + settings
-    return {"seed": seed, "back": back, "objective": label, "before": before, "after": after, "gain": after - before}
+    return name.rpartition(".")[2] + colon + settings
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

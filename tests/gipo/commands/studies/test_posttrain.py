@@ -71,6 +71,7 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
         (["--frames", "20000", "--back", "1", "2"], "--back 2 reaches before the first checkpoint"),
         (["--back", "0"], "'0' is no whole number from 1 to"),
         (["--gap", "mass=1"], "mass"),
+        (["--objectives", "GIPO", "gipo.objectives.GIPO"], "the tables call two of these the same"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_runs(
