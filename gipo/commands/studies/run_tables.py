@@ -3,7 +3,7 @@
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -13,20 +13,31 @@ from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
 
 
-def read_runs(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[dict[str, Any]]:
+def read_runs(
+    path: Path, columns: Mapping[str, Callable[[str], Any]], perhaps: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Rows of a runs.csv, each of these columns by its type.
+
+    Args:
+        path: of the file.
+        columns: with their types.
+        perhaps: those of them that a row has only where its task tells of it, as of success.
 
     Raises:
         UserError: when there is no such file, it has no rows, or a column is missing or of another type.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: kind(row[name]) for name, kind in columns.items()} for row in csv.DictReader(file)]
+            rows = [
+                {name: kind(row[name]) for name, kind in columns.items() if name not in perhaps or row.get(name)}
+                for row in csv.DictReader(file)
+            ]
     except OSError as error:
         raise UserError(f"--runs {path} cannot be read: {error.strerror}") from error
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError(
-            f"--runs {path} is not a runs.csv of this study: it needs {', '.join(columns)}; {error!r}"
+            f"--runs {path} is not a runs.csv of this study: it needs "
+            f"{', '.join(name for name in columns if name not in perhaps)}; {error!r}"
         ) from error
     if not rows:
         raise UserError(f"--runs {path} has no rows")

@@ -69,6 +69,7 @@ RECIPE = (
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
         "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
 COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
+PERHAPS = ("success", "success_last")  # Gymnasium's tasks tell of none
 OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
 
 
@@ -153,7 +154,7 @@ def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
         label, equals, path = each.partition("=")
         if not equals or Path(each).exists():  # a name may have an equals sign of its own
             label, path = "", each
-        found = (row for row in read_runs(Path(path), COLUMNS) if row["age"] in ages)
+        found = (row for row in read_runs(Path(path), COLUMNS, PERHAPS) if row["age"] in ages)
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
     if not rows:
         raise UserError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")

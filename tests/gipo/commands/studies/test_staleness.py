@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gipo.callbacks.plots import write_table
 from gipo.cli import main as gipo
 from gipo.commands.studies import cli, staleness, staleness_figures
 from gipo.commands.studies.options import _find
@@ -270,6 +271,16 @@ def test_tables_are_made_again_from_the_runs_alone(tmp_path: Path, capsys: pytes
         with pytest.raises(SystemExit):
             cli.main(["staleness", "--out", str(out), "--runs", str(bad)])
         assert message in capsys.readouterr().err
+
+
+def test_tables_of_tasks_that_tell_no_success_are_made_again_too(tmp_path: Path) -> None:
+    found = [{key: row[key] for key in row if key != "success"} for row in rows("easy")]
+    write_table(found, tmp_path / "runs.csv")  # as the study itself writes it
+    for label in ("", "late="):
+        cli.main(["staleness", "--out", str(tmp_path / "a"), "--ages", "1", "9", f"--runs={label}{tmp_path}/runs.csv"])
+    a, *_ = table(tmp_path / "a" / "staleness.csv")
+    assert [a["objective"], float(a["return"])] == ["A late", 90.0]
+    assert "success" not in a
 
 
 def test_plots_of_one_objective_without_success(tmp_path: Path) -> None:
