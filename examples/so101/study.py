@@ -117,7 +117,7 @@ class DeskStages(Stages):
                     if len(stops(folder)) >= ATTEMPTS or not was_late(session, error):
                         raise
 
-        unlike = [f"{name}={value:g}" for name, value in self.gap.items()]  # of the arm, which no word of the robot says
+        unlike = [f"{name}={value:g}" for name, value in self.gap.items()]  # no word of the robot says so
         once(folder, "drive", (*words, *unlike, str(episodes)), drive)  # what was driven before it was stopped is kept
         return robot_score(folder, episodes)
 

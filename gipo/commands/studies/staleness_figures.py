@@ -1,5 +1,6 @@
 """What the runs of `gipo-study staleness` come to: tables, a text and figures, from the rows of runs.csv alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -117,12 +118,12 @@ def by_task(rows: Sequence[Row]) -> list[Row]:
 def settings(table: Sequence[Row]) -> list[Row]:
     """Every objective by its interquartile means over the ages: mean and worst; the best mean of its class is marked.
 
-    What stands before the colon of a name is the class, what follows its settings.
+    What stands before the colon of a name is the class, what follows its settings; a label at its end stays.
     """
     found = []
     for objective in distinct(table, "objective"):
         over_ages = [row[NORMALISED] for row in table if row["objective"] == objective]
-        family = objective.partition(":")[0]
+        family = re.sub(r":\S*", "", objective, count=1)
         found.append({"family": family, "objective": objective, "mean": np.mean(over_ages), "worst": min(over_ages)})
     for row in found:
         row["best of its class"] = row["mean"] == max(each["mean"] for each in found if each["family"] == row["family"])

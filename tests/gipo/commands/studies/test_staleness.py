@@ -243,6 +243,15 @@ def test_tasks_and_settings_by_hand() -> None:
     ]  # fmt: skip
 
 
+def test_settings_of_a_labelled_study_are_a_class_of_their_own() -> None:
+    means = {"A": 0.9, "A:x=1": 0.8, "A late": 0.3, "A:x=1 late": 0.4}
+    table = [{"age": 1, "objective": name, "normalised return": value} for name, value in means.items()]
+    found = {row["objective"]: (row["family"], row["best of its class"]) for row in staleness_figures.settings(table)}
+    assert found == {
+        "A": ("A", True), "A:x=1": ("A", False), "A late": ("A late", False), "A:x=1 late": ("A late", True),
+    }  # fmt: skip
+
+
 def test_the_report_says_where_the_first_objective_does_not_win() -> None:
     found = rows()
     text = staleness_figures.report(
