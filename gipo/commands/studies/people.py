@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coefs", nargs="+", type=number(0, 1000), default=[0.0, 1.0, 10.0], metavar="C",
         help="weights of imitating the person (%(default)s)",
     )  # fmt: skip
-    add_task(parser)
+    add_task(parser, seeing=())  # the person is MetaWorld's script, which goes by numbers
     add_more(parser, "--operator", "the scripted person, KEY=VALUE")
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
@@ -73,7 +73,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     refuse_twice(options, "seeds", "coefs")
     refuse_settled(options, "train", TRAINED)
     refuse_settled(options, "post", (*POST_TRAINED, "model.human_coef", "data.human_share"))
-    subject = subject_of(options)
+    subject = subject_of(options, seeing=())
     stages = Stages(parse_gap(options.gap, subject), subject)
     ways = ways_to_learn(options.coefs)
     plan = list(product(options.seeds, ways))

@@ -52,6 +52,7 @@ plt = pyplot()
 
 COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
 RIVALS = {"FilteredBC": "post_train_bc.yaml", "AWR": "post_train_awr.yaml", "IQL": "post_train_iql.yaml"}
+SEEING = ("toy",)  # a clone has no older versions
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe
 
 
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
-    add_task(parser)
+    add_task(parser, SEEING)
     add_more(parser, "--post", "post-training")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
@@ -89,7 +90,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     labels = list(map(label, options.objectives))
     if len(set(labels)) < len(labels):
         raise UserError(f"--objectives: the tables call two of these the same: {' '.join(options.objectives)}")
-    subject = subject_of(options)
+    subject = subject_of(options, SEEING)
     stages = Stages(parse_gap(options.gap, subject), subject)
     if options.frames % (EVERY * 1000):
         raise UserError(f"--frames must be a multiple of {EVERY * 1000}, one saved checkpoint; got {options.frames}")

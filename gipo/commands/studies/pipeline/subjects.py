@@ -63,6 +63,10 @@ TOY = Subject(
 )  # fmt: skip
 
 
+# Tasks of policies that see, by how their names begin.
+SEEING = {"toy": "`toy`", PREFIX: f"a MetaWorld task with `{PREFIX}` before its name, which is cloned from its script"}
+
+
 def seen(task: str) -> Subject:
     """A MetaWorld task with `camera:` before its name: cloned from its script, and run on an arm with a camera."""
     return Subject(
@@ -90,26 +94,36 @@ def seen(task: str) -> Subject:
     )  # fmt: skip
 
 
-def add_task(parser: argparse.ArgumentParser) -> None:
-    """`--task` of a study, and `--gap` between its robot and the simulator."""
-    parser.add_argument(
-        "--task",
-        help="a MetaWorld task (default: that of the recipe); or, of policies that see, `toy`, or a MetaWorld "
-        "task with `camera:` before its name, which is cloned from its script",
-    )
+def add_task(parser: argparse.ArgumentParser, seeing: Sequence[str] = tuple(SEEING)) -> None:
+    """`--task` of a study, and `--gap` between its robot and the simulator.
+
+    Args:
+        parser: of the study.
+        seeing: which of SEEING it takes.
+    """
+    also = f"; or, of policies that see, {', or '.join(SEEING[each] for each in seeing)}" if seeing else ""
+    parser.add_argument("--task", help=f"a MetaWorld task (default: that of the recipe){also}")
+    of_toy = f"; with --task toy of robots.drivers.toy.ToyGap (default: {' '.join(TOY.gap)})" if "toy" in seeing else ""
     parser.add_argument(
         "--gap", nargs="+", metavar="KEY=VALUE",
         help=f"how the robot differs from the simulator; fields of robots.drivers.sim.RealityGap (default: "
-        f"{' '.join(SAWYER.gap)}), or `late`: it obeys late, with more friction; with --task toy of "
-        f"robots.drivers.toy.ToyGap (default: {' '.join(TOY.gap)})",
+        f"{' '.join(SAWYER.gap)}), or `late`: it obeys late, with more friction{of_toy}",
     )  # fmt: skip
 
 
-def subject_of(options: argparse.Namespace) -> Subject:
-    """The subject of the options that `add_task` added, of which `gap` is filled in where nobody gave one."""
-    subject = TOY if options.task == "toy" else SAWYER
-    if options.task is not None and options.task.startswith(PREFIX):
-        subject = seen(options.task)
+def subject_of(options: argparse.Namespace, seeing: Sequence[str] = tuple(SEEING)) -> Subject:
+    """The subject of the options that `add_task` added, of which `gap` is filled in where nobody gave one.
+
+    Raises:
+        UserError: when it sees, and the study takes no such.
+    """
+    subject, kind = SAWYER, None
+    if options.task == "toy":
+        subject, kind = TOY, "toy"
+    elif options.task is not None and options.task.startswith(PREFIX):
+        subject, kind = seen(options.task), PREFIX
+    if kind is not None and kind not in seeing:
+        raise UserError(f"--task {options.task}: this study has no policies that see in that way; gipo-study loop has")
     options.gap = list(subject.gap) if options.gap is None else options.gap
     if options.task is None or subject is not SAWYER:
         return subject

@@ -30,3 +30,18 @@ def test_what_a_study_compares_cannot_be_handed_on(
     with pytest.raises(SystemExit, match="2"):
         cli.main([study, *option, "--out", str(tmp_path)])
     assert f"{' '.join(option)}: the study itself sets {option[1].partition('=')[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("study", "task"), [("posttrain", "camera:reach-v3"), ("people", "camera:reach-v3"), ("people", "toy")]
+)
+def test_a_task_that_a_study_cannot_be_of_is_refused_before_anything_is_trained(
+    study: str, task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([study, "--task", task, "--out", str(tmp_path / "out"), "--loops", str(tmp_path / "loops")])
+    assert f"--task {task}: this study has no policies that see in that way" in capsys.readouterr().err
+    assert not (tmp_path / "loops").exists()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([study, "--help"])
+    assert task.partition("reach")[0] not in capsys.readouterr().out
