@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from datamodules.envs import metaworld
 from datamodules.replay.values import log_ratios
 from gipo.callbacks.plots import write_table
@@ -62,7 +64,7 @@ def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
         )
 
 
-def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -> None:
+def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, device: torch.device) -> None:
     """Say what the logs can teach this policy, and keep it as `staleness.csv`; refuse them when it is too little.
 
     Of a policy over chunks, `staleness_tokens.csv` has a row for every token of a decision.
@@ -72,6 +74,7 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
         data: data module with logs.
         folder: of the run.
         speaks: whether this process is the one that prints and writes.
+        device: of the learner, where a large network is asked: a processor takes seconds for a decision.
 
     Raises:
         UserError: when the logs are of another robot, or the policy can hardly learn from them.
@@ -81,7 +84,9 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool) -
     frames = logs.frames(policy, objective.needs_behaviour)
     if not objective.needs_behaviour:
         return
-    x = log_ratios(policy, frames, logs.seen)
+    home = policy.version.device
+    x = log_ratios(policy.to(device if policy.network.large else home), frames, logs.seen)
+    policy.to(home)  # the strategy brings it there, whole or in part
     used = frames["valid"]
     # With action chunks every step is one of its own, by the policy that decided on its chunk.
     who, version = (

@@ -193,7 +193,8 @@ class GipoCLI(LightningCLI):
             self.datamodule.check(state)
             refuse_a_later_iteration(state["iteration"], self.trainer.max_epochs)
         elif self.datamodule.logs is not None:
-            report_staleness(self.model, self.datamodule, Path(self.trainer.default_root_dir), _speaks())
+            folder, device = Path(self.trainer.default_root_dir), self.trainer.strategy.root_device
+            report_staleness(self.model, self.datamodule, folder, _speaks(), device)
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
         if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
             notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")

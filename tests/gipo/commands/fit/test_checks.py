@@ -1,0 +1,31 @@
+"""Where the logs of a run are held against its policy."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from gipo.commands.fit import checks
+from gipo.policies import Policy, Spaces, TokenPolicy
+
+
+@pytest.mark.parametrize(("large", "where"), [(True, "meta"), (False, "cpu")])
+def test_a_large_network_is_asked_of_logs_where_it_learns(
+    large: bool, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = TokenPolicy(Spaces(3, (-1.0,), (1.0,)))
+    monkeypatch.setattr(type(policy.network), "large", large)
+    asked: list[str] = []
+
+    def log_ratios(policy: Policy, *_: Any) -> None:
+        asked.append(policy.version.device.type)
+        raise InterruptedError
+
+    monkeypatch.setattr(checks, "log_ratios", log_ratios)
+    model: Any = SimpleNamespace(policy=policy, objective=SimpleNamespace(needs_behaviour=True), interface={"a": "b"})
+    logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: None, seen=None)
+    with pytest.raises(InterruptedError):
+        checks.report_staleness(model, SimpleNamespace(logs=logs), tmp_path, True, torch.device("meta"))
+    assert asked == [where]
