@@ -80,12 +80,17 @@ def load(pretrained: str, steps: int, cameras: tuple[str, ...]) -> "_Regressor":
     try:
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+        from lerobot.processor import DeviceProcessorStep
     except ImportError as error:
         raise UserError(f"a LeRobot policy needs lerobot: pip install lerobot ({error})") from error
     try:
         config = PreTrainedConfig.from_pretrained(pretrained)
+        config.device = "cpu"  # it is brought elsewhere with the rest of the network; where it was saved need not be
         policy = get_policy_class(config.type).from_pretrained(pretrained, config=config)
-        before, after = make_pre_post_processors(config, pretrained_path=pretrained)
+        read_here = {"device_processor": {"device": "cpu"}}
+        before, after = make_pre_post_processors(config, pretrained_path=pretrained, preprocessor_overrides=read_here)
+        for each in (before, after):  # and what they are given stays where it is
+            each.steps = [step for step in each.steps if not isinstance(step, DeviceProcessorStep)]
     except Exception as error:  # lerobot raises anything
         raise UserError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
     return _Regressor(policy, before, after, steps, cameras)

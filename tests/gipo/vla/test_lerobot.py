@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from gipo.common.errors import UserError
 from gipo.policies import Policy, build
 from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
+from gipo.vla.observations import encode_instructions
 from tests.gipo.vla import fake_lerobot
 from tests.gipo.vla.builders import SPACES, observations
 
@@ -72,6 +73,16 @@ def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> No
 def test_it_does_not_drop_out_while_it_learns(tmp_path: Path) -> None:
     policy, seen = made(fake_lerobot.save_policy(tmp_path / "act", dropout=0.5)), observations(4)
     assert torch.equal(policy.train().params(seen), policy.eval().params(seen))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_it_is_where_the_rest_of_the_policy_is_wherever_it_was_saved(device: str, tmp_path: Path) -> None:
+    """LeRobot's processors bring what they are given to the device that they were saved for."""
+    policy, seen = made(fake_lerobot.save_policy(tmp_path / "act", device=device)), observations(2)
+    assert policy.params(seen).device.type == "cpu"
+    policy, seen = policy.to("meta"), {name: seen[name].to("meta") for name in ("image", "state")}
+    words = encode_instructions(WORDS)  # are read, which nothing on the device of shapes can be
+    assert policy.params(seen | {"instruction": words}).device.type == "meta"
 
 
 def test_a_description_rebuilds_it(tmp_path: Path) -> None:
