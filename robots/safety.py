@@ -76,7 +76,11 @@ def check_observation(spec: RobotSpec, limits: Limits, values: Any) -> str:
     """Why an observation cannot be real; empty when it can."""
     if fault := check_numbers("observation", values, spec.observation_names):
         return fault
-    outside = (values < limits.observation_low) | (values > limits.observation_high)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, on both sides
+        seen, least, most = (
+            each.astype(np.float32) for each in (values, limits.observation_low, limits.observation_high)
+        )
+    outside = (seen < least) | (seen > most)  # a bound of .1 is float32's, to a driver of float32
     if outside.any():
         i = int(np.argmax(outside))
         low, high = spec.observation_low[i], spec.observation_high[i]

@@ -250,6 +250,17 @@ def test_observations() -> None:
     assert "shape" in check_observation(SPEC, LIMITS, np.zeros(3))
 
 
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.35, 90.1])
+def test_a_reading_of_float32_may_stand_at_a_bound(bound: float) -> None:
+    size = SPEC.observation_size
+    spec = replace(SPEC, observation_low=(-bound,) * size, observation_high=(bound,) * size)
+    limits = Limits.of(spec)
+    for at in (np.full(size, bound, np.float32), np.full(size, -bound, np.float32)):
+        assert check_observation(spec, limits, at) == check_observation(spec, limits, at.astype(float)) == ""
+        assert "no reading" in check_observation(spec, limits, np.nextafter(at, 2 * at))
+
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
