@@ -54,6 +54,8 @@ def run(program: str, command: Callable[[list[str]], int | None], arguments: Seq
             raise
         return _told(program, f"error: {line}", error, EXIT_BAD_INPUT, debug)
     except Exception as error:
+        if _is_interrupt(error):
+            return _told(program, "interrupted", error, EXIT_INTERRUPTED, debug)
         if isinstance(error, BrokenPipeError) and reader_has_gone(sys.stdout):
             give_up(sys.stdout)
             return 0
@@ -68,6 +70,12 @@ def _of_a_parser(error: SystemExit) -> bool:
     """Whether argparse, or a parser made of it, has ended the command: it has said all there is to say."""
     *_, (last, _) = traceback.walk_tb(error.__traceback__)
     return last.f_code.co_filename == argparse.__file__
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether an error was raised out of Ctrl-C, as by a library in C whose import it ended."""
+    cause = error.__cause__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _is_interrupt(cause))
 
 
 def _told(program: str, line: str, error: BaseException, code: int, debug: bool) -> int:

@@ -132,6 +132,24 @@ def test_ctrl_c_is_told_and_not_success(capsys):
     assert told(capsys, raising(KeyboardInterrupt())) == (130, "gipo-x: interrupted\n")
 
 
+def test_ctrl_c_that_a_library_tells_as_another_error_is_no_fault(capsys):
+    """ONNX Runtime, whose import it ends, raises an ImportError from it."""
+
+    def command(arguments):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    def translated(arguments):
+        try:
+            command(arguments)
+        except ImportError as error:
+            raise UserError("there is no robot 'my_arm:MyArm'") from error
+
+    assert told(capsys, command) == told(capsys, translated) == (130, "gipo-x: interrupted\n")
+
+
 WRITES = "import sys; from gipo.common.boundary import run; sys.exit(run('gipo-x', lambda a: print('x' * 10**5), []))"
 
 
