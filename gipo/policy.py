@@ -264,8 +264,8 @@ def class_of(path: str, base: type) -> Any:
     if found is None:
         raise UserError(
             f"unknown class {path!r} in the checkpoint, which may import nothing by itself; if it is yours, name it "
-            f"with --model.policy or its network, or import its module first: python -c 'import {module}; from "
-            "deploy.cli import main; main()' export …"
+            f"with --model.policy or its network, or import its module first: python -c 'import sys, {module}; from "
+            "deploy.cli import main; sys.exit(main())' export …"
         )
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{path!r} is not a {base.__name__}")

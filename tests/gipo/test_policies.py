@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, MixturePolicy, OrdinalPolicy, Policy, Spaces, TokenPolicy, build
 from gipo.policy import class_of
+from tests.pages import ROOT
 
 torch.set_num_threads(1)
 
@@ -647,5 +649,16 @@ def test_log_probs_by_products_in_bfloat16_are_those_of_float32(network: Any) ->
 
 
 def test_a_class_of_ones_own_in_a_checkpoint_is_named_with_how_it_comes_in() -> None:
-    with pytest.raises(UserError, match=r"'mine\.Plain'.* --model\.policy or its .* -c 'import mine; from"):
+    with pytest.raises(UserError, match=r"'mine\.Plain'.* --model\.policy or its .* -c 'import sys, mine; from"):
         class_of("mine.Plain", Policy)
+
+
+def test_the_command_that_imports_a_class_of_ones_own_ends_as_the_export_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as refused:
+        class_of("json.Plain", Policy)
+    program = str(refused.value).split("python -c '")[1].partition("'")[0]
+    assert program.replace("json", "my_networks") in (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["-c", "export", "nowhere.ckpt", "--out", "policy.onnx"])
+    with pytest.raises(SystemExit) as ended:
+        exec(program, {})  # as `python -c` does
+    assert ended.value.code == 2
