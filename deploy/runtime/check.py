@@ -4,7 +4,9 @@ Each check is one function that returns what it found, as text for a person, or 
 """
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +67,17 @@ def check_file(path: PathLike, require_id: str | None = None, report: Report = s
     """
     data = read_bytes(path, MAX_BYTES, links=False)
     report("file", f"{path}, {len(data):,} bytes")
-    return check_bytes(data, require_id, report)
+    with naming(path):
+        return check_bytes(data, require_id, report)
+
+
+@contextmanager
+def naming(path: PathLike) -> Iterator[None]:
+    """Have a refusal begin with the file's name: a command may be given two."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{os.fspath(path)}: {error}") from error
 
 
 def check_bytes(data: bytes, require_id: str | None = None, report: Report = silent) -> Artifact:

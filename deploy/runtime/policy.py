@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 
 from deploy.runtime.acting import ActingPolicy
-from deploy.runtime.check import Artifact, Report, check_bytes, check_file, silent
+from deploy.runtime.check import Artifact, Report, check_bytes, check_file, naming, silent
 from deploy.runtime.inference import new_session, rows_at_once, run
 from gipo.common.files import PathLike
 
@@ -42,7 +42,9 @@ class OnnxPolicy(ActingPolicy):
         Raises:
             UserError: at the first check that fails; nothing was run but, at most, the golden vectors.
         """
-        return cls(check_file(path, require_id, report), threads, report)
+        artifact = check_file(path, require_id, report)
+        with naming(path):
+            return cls(artifact, threads, report)
 
     @classmethod
     def from_bytes(cls, data: bytes, threads: int = 1) -> "OnnxPolicy":

@@ -103,7 +103,7 @@ def policies_in(folder: str | Path) -> tuple[dict[str, OnnxPolicy], list[str]]:
         try:
             policy = OnnxPolicy.load(path)
         except UserError as error:
-            left_out.append(f"{path}: {error}")
+            left_out.append(str(error))
         else:
             found[policy.policy_id] = policy
     if not found:

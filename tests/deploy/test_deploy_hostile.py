@@ -67,7 +67,7 @@ def test_a_checkpoint_or_a_log_in_place_of_an_artifact_is_named(small, tmp_path)
     (tmp_path / "a.mcap").write_bytes(b"\x89MCAP0\r\n" * 9)
     for path, words in ((small["checkpoint"], "gipo-deploy export makes an artifact of a checkpoint"),
                         (tmp_path / "a.mcap", "but a log")):  # fmt: skip
-        with pytest.raises(UserError, match=f"^this file is no exported policy, .*{words}$"):
+        with pytest.raises(UserError, match=f"^{re.escape(str(path))}: this file is no exported policy, .*{words}$"):
             OnnxPolicy.load(path)
 
 

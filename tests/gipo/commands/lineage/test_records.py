@@ -148,6 +148,7 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt"]
     assert "the file is truncated, damaged" in reasons["other.ckpt"]
     assert "no 'gipo' entry" in reasons["foreign.ckpt"]
+    assert not reasons["cut.onnx"].startswith("the file: ")
     assert "ends before it says whose log it is" in reasons["cut.mcap"]
     assert str(folder) not in "".join(reasons.values())
     assert {record.key.id for record in records} >= set(ids.values())
@@ -162,7 +163,7 @@ def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
     assert [record.files for record in records] == [("older.mcap",)]
     assert dict(unreadable) == {
         "bag.mcap": "the file is no log of gipo-robot: an MCAP file of profile 'ros2'",
-        "newer.mcap": "the file: the log has schema 2, this gipo reads up to 1; upgrade gipo",
+        "newer.mcap": "the log has schema 2, this gipo reads up to 1; upgrade gipo",
         "zeros.mcap": "the file ends before it says whose log it is: zeros from byte 0 on: the file system never wrote "
         "what follows",
     }
