@@ -103,8 +103,9 @@ class Auditor:
         if policy_id not in self._policies:
             if policy_id not in self._artifacts:
                 raise UserError(
-                    f"no artifact of policy {policy_id} is there to audit its log-probs; put its .onnx, or the "
-                    "checkpoint that was served, into a folder of `policies`, or trust the source with audit=0"
+                    f"no artifact of policy {policy_id} is there to audit its log-probs; put its .onnx beside the "
+                    "logs, or name its folder, or that of the checkpoint that was served, in data.ingest.policies, "
+                    "or trust the source with data.ingest.audit=0"
                 )
             self._policies[policy_id] = _loaded(self._artifacts[policy_id], policy_id)
         return self._policies[policy_id]

@@ -260,7 +260,6 @@ def test_a_reading_of_float32_may_stand_at_a_bound(bound: float) -> None:
         assert "no reading" in check_observation(spec, limits, np.nextafter(at, 2 * at))
 
 
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
