@@ -22,6 +22,7 @@ from benchmarks.training.marks import read
 from benchmarks.training.process_tree import watched
 from benchmarks.training.timing import Training, figures, simulator
 from gipo.common.errors import UserError
+from gipo.common.parsing import whole
 
 ROOT, TRAINING = Path(__file__).parents[1], Path(__file__).parent / "training"
 STEPS, BOUND_MIB = 30_000, 1.2 * 1024
@@ -91,8 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--against", type=Path, required=True, metavar="PATH", help="a clone of another version")
-    add("--turns", type=int, default=3, help="runs of each (%(default)s)")
-    add("--steps", type=int, default=STEPS, help="environment steps of a run (%(default)s)")
+    add("--turns", type=whole(1, 1000), default=3, help="runs of each (%(default)s)")
+    add("--steps", type=whole(1, 10**10), default=STEPS, help="environment steps of a run (%(default)s)")
     add("options", nargs="*", metavar="-- OPTION", help="options of this checkout's `gipo fit`, after --")
     return parser
 

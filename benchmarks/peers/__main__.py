@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.table import table
+from benchmarks.peers.table import NEEDED, table
 from benchmarks.training.marks import read
 from benchmarks.training.process_tree import watched
 from benchmarks.training.timing import Training, figures, simulator
 from gipo.commands.studies.fifty.rivals import RIVALS
 from gipo.common.errors import UserError, nearest
+from gipo.common.parsing import SEEDS, whole
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "python -m benchmarks.peers"
@@ -40,12 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--task", default="reach-v3", help="a MetaWorld task (%(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0], help="one run each, of every peer in turn (0)")
+    add("--seeds", type=whole(0, SEEDS), nargs="+", default=[0], help="one run each, of every peer in turn (0)")
     add("--peers", nargs="+", default=DEFAULT, metavar="PEER", help=f"some of those above ({' '.join(DEFAULT)})")
-    add("--steps", type=int, default=120_000, help="environment steps of a run at most (%(default)s)")
+    add("--steps", type=whole(1, 10**10), default=120_000, help="environment steps of a run at most (%(default)s)")
     add("--until", type=float, default=0.9, help="success that ends a run; above 1 none does (%(default)s)")
-    add("--cores", type=int, default=2, help="cores that all processes of a run share (%(default)s)")
-    add("--threads", type=int, default=1, help="threads of a rival's matrix products in torch (%(default)s)")
+    add("--cores", type=whole(1, 1024), default=2, help="cores that all processes of a run share (%(default)s)")
+    add("--threads", type=whole(1, 1024), default=1, help="threads of a rival's matrix products in torch (%(default)s)")
     add("--output", type=Path, default=Path("peers.jsonl"), help="file to append to (%(default)s)")
     add("--table", type=Path, metavar="FILE", help="run nothing; print a table of the lines in FILE")
     add("options", nargs="*", metavar="-- OPTION", help="options of `gipo fit`, after --, beside the default recipe")
@@ -69,7 +70,7 @@ def command(given: argparse.Namespace) -> None:
         UserError: naming a peer that cannot be run, a run that failed or a file that cannot be read.
     """
     if given.table is not None:
-        print(table([json.loads(line) for line in _lines(given.table)]))
+        print(table(kept(given.table)))
         return
     refuse(given.peers)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
@@ -143,11 +144,23 @@ def refuse(peers: list[str]) -> None:
             )
 
 
-def _lines(file: Path) -> list[str]:
+def kept(file: Path) -> list[dict[str, Any]]:
+    """The runs in a file, a line each.
+
+    Raises:
+        UserError: when it cannot be read, or a line is of no run.
+    """
     try:
-        return file.read_text().splitlines()
+        runs = [json.loads(line) for line in file.read_text().splitlines()]
     except OSError as error:
         raise UserError(f"--table={file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--table={file} is not what --output wrote: {error}") from error
+    for number, run in enumerate(runs, 1):
+        if not isinstance(run, dict) or (missing := NEEDED - run.keys()):
+            lacking = f"lacks {', '.join(sorted(missing))}" if isinstance(run, dict) else "is no object"
+            raise UserError(f"--table={file} is not what --output wrote: line {number} {lacking}")
+    return runs
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def _row(group: list[dict[str, Any]]) -> list[str]:
 
 
 _MEASURED = ("steps_per_s", "processor_s_per_1000_steps", "startup_s", "peak_mib")
+NEEDED = {"task", "peer", "options", "simulator", "steps_to", "seconds_to", *_MEASURED}  # of a run
 
 
 def _median_reached(group: list[dict[str, Any]], name: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.training.marks import Mark
 from benchmarks.training.process_tree import Usage
+from gipo.common.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Training:
         self.stretches = _stretches(marks)
         steady = [stretch for stretch in self.stretches if stretch.undisturbed]
         if not steady:
-            raise ValueError("no iteration follows another: the run is too short to be timed")
+            raise UserError("no iteration follows another: the run is too short to be timed; give it more steps")
         self.steady = steady
         self.seconds_per_step = sum(one.end - one.start for one in steady) / sum(one.steps for one in steady)
         first = next(mark for mark in marks if mark.what == "iteration")

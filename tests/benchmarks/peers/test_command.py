@@ -75,13 +75,29 @@ def test_what_is_not_installed_is_named_with_its_extra(monkeypatch, capsys) -> N
     [
         (["--peers", "sacc"], "--peers has no 'sacc'; nearest: sac"),
         (["--table", "nowhere"], "--table=nowhere: No such file"),
+        (["--table", "words"], "--table=words is not what --output wrote: Expecting value"),
+        (["--table", "number"], "--table=number is not what --output wrote: line 1 is no object"),
+        (["--table", "other"], "--table=other is not what --output wrote: line 1 lacks options, peak_mib"),
+        (["--cores", "0"], "'0' is no whole number from 1 to"),
+        (["--steps", "0"], "'0' is no whole number from 1 to"),
+        (["--seeds", "-1"], "'-1' is no whole number from 0 to"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(arguments, said, capsys) -> None:
+def test_bad_input_is_one_line(arguments, said, tmp_path, monkeypatch, capsys) -> None:
+    for name, text in {"words": "of no run", "number": "1", "other": '{"peer": "gipo", "task": "reach-v3"}'}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
         command.main(arguments)
     assert end.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_run_that_is_too_short_to_be_timed_says_so_in_a_line(started, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr(command, "read", lambda file: MARKS[:1])
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--peers", "gipo", "--steps", "1000", "--output", str(tmp_path / "peers.jsonl")])
+    assert "too short to be timed; give it more steps" in capsys.readouterr().err
 
 
 def test_help_says_what_the_peers_are(capsys) -> None:
