@@ -87,6 +87,9 @@ def summary(runs: dict[Run, tuple[float, float]]) -> Iterable[str]:
     yield f"bins   runs   area   final   area less that of {max(by_bins)} bins, ± standard error"
     for bins, of_one in sorted(by_bins.items()):
         pairs = [pair for pair in of_one if pair in most]
+        if not pairs:
+            yield f"{bins:4} {0:6}   none of its {len(of_one)} runs is of a task and seed that {max(by_bins)} bins have"
+            continue
         area, final = (statistics.fmean(of_one[pair][index] for pair in pairs) for index in (0, 1))
         differences = [of_one[pair][0] - most[pair][0] for pair in pairs]
         error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan

@@ -67,12 +67,22 @@ def _evaluations(name: str, logged: Sequence[dict[str, float]]) -> Iterator[Row]
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a table that was written before."""
-    with open(path, newline="") as lines:
-        return [
-            {key: value if key == "run" else float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(lines)
-        ]
+    """The rows of a table that was written before.
+
+    Raises:
+        UserError: when it is another one.
+    """
+    try:
+        with open(path, newline="") as lines:
+            table = [
+                {key: value if key == "run" else float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(lines)
+            ]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--csv={path} is no table of curves: {error}") from error
+    if not all({"run", "step"} <= row.keys() for row in table):
+        raise UserError(f"--csv={path} is no table of curves: it needs run, step")
+    return table
 
 
 def draw(table: Sequence[Row], path: Path) -> None:

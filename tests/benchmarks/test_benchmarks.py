@@ -201,6 +201,12 @@ def test_command_refuses_an_unknown_benchmark(monkeypatch, capsys):
     assert "collect" in capsys.readouterr().err
 
 
+def test_bins_that_share_no_run_with_the_most_are_named():
+    _, few, most = bins.summary({("a", 0, 33): (0.3, 0.4), ("b", 0, 256): (0.2, 0.3)})
+    assert few == "  33      0   none of its 1 runs is of a task and seed that 256 bins have"
+    assert most.startswith(" 256      1  0.200   0.300")
+
+
 def test_the_race_of_bins_makes_only_the_runs_that_are_missing(monkeypatch, tmp_path, capsys):
     made = []
 

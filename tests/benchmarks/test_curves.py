@@ -53,3 +53,12 @@ def test_a_folder_that_is_no_run_is_named(tmp_path, capsys) -> None:
         curves.main([f"GIPO={tmp_path}", f"--csv={tmp_path / 'c.csv'}", f"--figure={tmp_path / 'c.png'}"])
     assert end.value.code == 2
     assert "is no run of `gipo fit`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["task,seed,bins\nreach-v3,0,33\n", "frames,val/success\n10,0.5\n"])
+def test_a_table_that_is_none_is_named(text, tmp_path, capsys) -> None:
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(SystemExit) as end:
+        curves.main([f"--csv={tmp_path / 'c.csv'}", f"--figure={tmp_path / 'c.png'}"])
+    assert end.value.code == 2
+    assert "c.csv is no table of curves" in capsys.readouterr().err
