@@ -26,8 +26,8 @@ class IngestOptions:
             decodes every image to find those that cannot be.
         reward: of the steps of an episode, a `datamodules.ingest.rewards.Reward`. It runs in this process.
         cache: folder of the stores; unless given, `$XDG_CACHE_HOME/gipo` or `~/.cache/gipo`.
-        workers: processes that read, one source file each; as many as there are cores unless given, and this process
-            alone where one is enough.
+        workers: processes that read, one source file each; as many as there are cores unless given, or one where a
+            served checkpoint is audited, whose model each would load; and this process alone where one is enough.
 
     Raises:
         UserError: naming the option that is not allowed.

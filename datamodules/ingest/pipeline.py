@@ -101,12 +101,17 @@ class Plan:
             for each, block in zip(self._sources, blocks, strict=True)
         ]
         with _bar(blocks, progress) as tick:
-            converted = run_jobs(jobs, self._options.workers or os.cpu_count() or 1, tick)
+            converted = run_jobs(jobs, self._options.workers or self._usual_workers(), tick)
         self._hashes.check_unchanged(path for each in self._sources for path in each.files)
         (folder / "store").mkdir()
         parts = [Part(*each) for each in zip(self._sources, blocks, converted, strict=True)]
         assemble(folder / "store", self.key, parts, self._options)
         publish(folder / "store", target)
+
+    def _usual_workers(self) -> int:
+        """As many as there are cores; one where a checkpoint was served, whose model each would load."""
+        served = any(not path.endswith(".onnx") for path in self._artifacts.values())
+        return 1 if served else os.cpu_count() or 1
 
     def _usable_artifacts(self) -> dict[str, str]:
         """policy_id → file, of the artifacts that the sources name and the audit asks for."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datamodules.ingest import IngestOptions
+from datamodules.ingest import IngestOptions, pipeline
 from datamodules.ingest.audit import chosen
 from datamodules.ingest.checks import Behaviour, checked
 from datamodules.ingest.interface import Interface
@@ -129,6 +129,24 @@ def test_logs_of_a_served_checkpoint_are_audited_with_it(folder: Path, tmp_path:
         store_of(honest, cache=tmp_path)  # checkpoints are used where they are asked for
     with pytest.raises(UserError, match="log_prob is off by"):
         store_of(spoilt(tmp_path / "b.mcap", policy, element("log_prob", -9.0)), cache=tmp_path, policies=file.parent)
+
+
+def test_a_served_checkpoint_is_loaded_by_one_process(
+    folder: Path, token: OnnxPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of a model that no machine, nor its GPU, holds as often as there are cores."""
+    file, asked = tmp_path / "policies" / "served.ckpt", []
+    file.parent.mkdir()
+    shutil.copy(folder / "token.ckpt", file)
+    run_jobs = pipeline.run_jobs
+    monkeypatch.setattr(
+        pipeline, "run_jobs", lambda jobs, workers, tick: asked.append(workers) or run_jobs(jobs, 1, tick)
+    )
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    for name, policy, policies in (("a", token, folder), ("b", CheckpointPolicy(file), file.parent)):
+        logs = [write_log(tmp_path / f"{name}{seed}.mcap", [policy], seed=seed) for seed in range(2)]
+        store_of(*logs, cache=tmp_path, policies=policies, workers=None)
+    assert asked == [3, 1]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.floats(0.01, 1))
