@@ -41,9 +41,14 @@ def add_more(parser: argparse.ArgumentParser, name: str, words: str) -> None:
 
 
 def objective_flags(objective: str) -> list[str]:
-    """Options of `gipo fit` for an objective with options after a colon: `GIPO:sigma=0.5,sigma_neg_ratio=0.5`."""
+    """Options of `gipo fit` for an objective with options after a colon: `GIPO:sigma=0.5,sigma_neg_ratio=0.5`.
+
+    Options that are not given are those of its class, whatever a recipe says: one whose class a recipe names already
+    would keep what it has there, were not another named in between.
+    """
     name, _, settings = objective.partition(":")
     return [
+        "--model.objective=NoClip",
         f"--model.objective={name}",
         *(f"--model.objective.{setting}" for setting in settings.split(",") if setting),
     ]

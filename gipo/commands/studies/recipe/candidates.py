@@ -63,7 +63,7 @@ FACTORS: Factors = {
         "PPO 0.2": ("model.objective=PPOClip",),
         "PPO 0.5": ("model.objective=PPOClip", "model.objective.clip=0.5"),
         "SAPO": ("model.objective=SAPO",),
-        "age": ("model.objective=gipo.adaptive.AgeAwareGIPO",),
+        "age": ("model.objective=gipo.adaptive.AgeAwareGIPO", "model.objective.outward_only=false"),
         "age, outward": ("model.objective=gipo.adaptive.AgeAwareGIPO", "model.objective.outward_only=true"),
     },
     "kl": {

@@ -1,10 +1,17 @@
 """Options that studies share: what would make two runs one, or undo what is compared, is refused."""
 
+import contextlib
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
+from gipo.cli import main as gipo
 from gipo.commands.studies import cli
+from gipo.commands.studies.options import objective_flags
+from gipo.commands.studies.recipe.candidates import FACTORS
 
 
 @pytest.mark.parametrize("study", ["loop", "posttrain", "people"])
@@ -45,3 +52,21 @@ def test_a_task_that_a_study_cannot_be_of_is_refused_before_anything_is_trained(
     with pytest.raises(SystemExit, match="0"):
         cli.main([study, "--help"])
     assert task.partition("reach")[0] not in capsys.readouterr().out
+
+
+def outward_only(options: Sequence[str]) -> bool:
+    """Whether the objective of `gipo fit` with these options damps only what leads further away."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit, match="0"):
+        gipo(["fit", *options, "--print_config"])
+    found: bool = yaml.safe_load(said.getvalue())["model"]["objective"]["init_args"]["outward_only"]
+    return found
+
+
+def test_an_objective_has_the_options_that_are_given_and_no_others_of_the_recipe() -> None:
+    assert outward_only([])  # so that the class alone would keep it
+    assert not outward_only(objective_flags("AgeAwareGIPO"))
+    assert outward_only(objective_flags("AgeAwareGIPO:outward_only=true"))
+    levels = {name: [f"--{each}" for each in FACTORS["objective"][name]] for name in ("age", "age, outward")}
+    assert not outward_only(levels["age"])
+    assert outward_only(levels["age, outward"])

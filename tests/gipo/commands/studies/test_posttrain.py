@@ -103,7 +103,7 @@ def test_a_rival_has_settings_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("GIPO:sigma=0.5", "IQL"):
         row = posttrain.post_train(NoStages({}), options, 22, 3, name, before=0.1)
         assert (row["objective"], row["after"]) == (name, 0.5)
-    assert asked[0] == ["--model.objective=GIPO", "--model.objective.sigma=0.5", "--data.rounds=2"]
+    assert asked[0][1:] == ["--model.objective=GIPO", "--model.objective.sigma=0.5", "--data.rounds=2"]
     assert asked[1] == ["--config=post_train_iql.yaml", "--data.rounds=2"]
 
 
