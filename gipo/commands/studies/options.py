@@ -84,7 +84,7 @@ def refuse_settled(options: argparse.Namespace, name: str, settled: Iterable[str
                 f"--{name} {option}: a configuration may set what the study itself sets; hand on its options one by one"
             )
         if any(f"{given}.".startswith(f"{each}.") or each.startswith(f"{given}.") for each in settled):
-            raise UserError(f"--{name} {option}: the study itself sets {given}; it has an option of its own for that")
+            raise UserError(f"--{name} {option}: the study itself sets {given}; leave it out")
 
 
 def refuse_unknown(names: Iterable[str]) -> None:

@@ -17,7 +17,10 @@ from gipo.common.errors import UserError, nearest
 UNJUDGED = "trainer.limit_val_batches=0"  # by itself: the callback judges every entrant alike
 JUDGED = "gipo.commands.studies.fifty.judged.Judged"
 
-SETTLED = ("data.task", "data.total_frames", "seed_everything", "model.objective")  # by the study's own options
+SETTLED = (  # by the study's own options; and what keeps its seconds those of training, in the one process of a run
+    "data.task", "data.total_frames", "seed_everything", "model.objective", "data.collector.workers",
+    "trainer.limit_val_batches",
+)  # fmt: skip
 
 # Name → options of `gipo fit` beside the default recipe.
 OURS: Mapping[str, Sequence[str]] = {

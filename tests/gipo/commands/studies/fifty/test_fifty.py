@@ -248,6 +248,8 @@ def test_a_resumed_run_keeps_its_evaluations_and_its_seconds(tmp_path: Path) -> 
         (["--entrants", "GIPO", "GIPO"], "--entrants names a value twice"),
         (["--train", "seed_everything=1"], "--train seed_everything=1: the study itself sets seed_everything"),
         (["--train", "model.objective.sigma=1"], "the study itself sets model.objective.sigma"),
+        (["--train", "data.collector.workers=1"], "the study itself sets data.collector.workers"),
+        (["--train", "trainer.limit_val_batches=1"], "the study itself sets trainer.limit_val_batches"),
         (["--frames", "5000"], "--every 10000: a run of 5000 frames would not be evaluated"),
     ],
 )
