@@ -341,7 +341,7 @@ def test_every_run_of_a_plan_differs_in_the_axis_alone() -> None:
         (["--objectives", "../GIPO"], "is not NAME or NAME:option=value"),
         (["--train", "data.capacity=3"], "the study itself sets data.capacity"),
         (["--train", "model.objective.sigma=3"], "the study itself sets model.objective.sigma"),
-        (["--train", 'model={"objective": "SAPO"}'], "the study itself sets model; it has an option of its own"),
+        (["--train", 'model={"objective": "SAPO"}'], "the study itself sets model; leave it out"),
         (["--train", "config=mine.yaml"], "a configuration may set what the study itself sets; hand on its options"),
         (["--processes", "0"], "--processes"),
     ],
