@@ -66,6 +66,30 @@ def test_one_checkpoint_holds_what_both_learners_need(tiny: Args, tmp_path: Path
     main(["test", *args[1:], f"--ckpt_path={last}", *alone])
 
 
+def test_learners_that_share_a_pretrained_model_resume(tmp_path: Path) -> None:
+    """Its weights are no part of a checkpoint; what learns beside them is bit for bit what it is in one run."""
+    pytest.importorskip("peft", reason="the extra `vla`")
+    from tests.gipo.vla.builders import save_model
+
+    def args(name: str, iterations: int, *more: str) -> list[str]:
+        options: dict[str, object] = {
+            "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / name, "trainer.strategy": "fsdp",
+            "trainer.devices": 2, "data.total_frames": 16 * iterations, "data.frames_per_iteration": 16,
+            "data.capacity": 32, "data.rounds": 1, "data.batch": 8, "data.collector.num_envs": 4,
+            "data.collector.workers": 0, "data.evaluation.num_envs": 2, "checkpoint.every": 2,
+            "model.policy": "gipo.vla.openvla.VocabTailPolicy", "model.policy.bins": 16,
+            "model.policy.network": "gipo.vla.huggingface.HuggingFaceNetworks",
+            "model.policy.network.pretrained": pretrained, "model.policy.network.rank": 2,
+        }  # fmt: skip
+        return ["fit", *(f"--{name}={value}" for name, value in options.items()), *more]
+
+    pretrained = save_model(tmp_path / "model")
+    last = tmp_path / "again" / "checkpoints" / "last.ckpt"
+    on_ranks(run_each, [args("whole", 3), args("again", 2), args("again", 3, f"--ckpt_path={last}")])
+    found, whole = (fingerprints(path) for path in (last, tmp_path / "whole" / "checkpoints" / "last.ckpt"))
+    assert found["state_dict"] == whole["state_dict"]
+
+
 def test_what_cannot_be_divided_is_refused(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in {
         ("data__batch", 33): "data.batch=33 must be a multiple of the 2 learners",

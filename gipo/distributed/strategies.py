@@ -34,6 +34,19 @@ class Sharded(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint; weights that it leaves out, as those of a pretrained model, stay as they were built.
+
+        Whatever else is missing was refused before: the policy was built from this very file.
+        """
+        module = self.lightning_module
+        assert module is not None
+        strict, module.strict_loading = module.strict_loading, False
+        try:
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        finally:
+            module.strict_loading = strict
+
 
 StrategyRegistry.register("ddp", Replicated, "Every learner holds the whole policy", override=True)
 
