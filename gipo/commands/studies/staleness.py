@@ -59,6 +59,7 @@ from gipo.commands.studies.staleness_figures import (
 )
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
+from gipo.common.parsing import whole
 
 # Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
 # In one process, so that a buffer of one iteration holds data of age 0.
@@ -70,6 +71,7 @@ AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_f
         "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
 COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
 PERHAPS = ("success", "success_last")  # Gymnasium's tasks tell of none
+AGES = [1, 16, 128]
 OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
 
 
@@ -115,8 +117,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", default=["reach-v3"], help="tasks (default: %(default)s)")
     add_runs(parser, [22, 64, 99], "run")
     add_objectives(parser, ["GIPO", "PPOClip", "SAPO", "NoClip"], "; options after a colon, GIPO:sigma=0.5")
-    ages = "iterations of data, which is policy versions, that the buffer holds"
-    add_numbers(parser, "--ages", [1, 16, 128], 10**6, ages)
+    parser.add_argument(
+        "--ages", type=whole(1, 10**6), nargs="+",
+        help="iterations of data, which is policy versions, that the buffer holds "
+        f"(default: {' '.join(map(str, AGES))}; with --runs all that are there)",
+    )  # fmt: skip
     add_numbers(parser, "--frames", 32_000, 10**10, "environment steps of a run")
     add_numbers(parser, "--frames-per-iteration", 250, 10**7, "steps between updates")
     add_numbers(parser, "--episodes", 20, 10**5, "episodes of the final evaluation")
@@ -147,16 +152,16 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{text}")
 
 
-def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
-    """Rows of `[LABEL=]FILE`s, of these ages; a label is added to the names of its objectives."""
+def compared_runs(files: Sequence[str], ages: Sequence[int] | None) -> list[Row]:
+    """Rows of `[LABEL=]FILE`s, of these ages or of all; a label is added to the names of its objectives."""
     rows = []
     for each in files:
         label, equals, path = each.partition("=")
         if not equals or Path(each).exists():  # a name may have an equals sign of its own
             label, path = "", each
-        found = (row for row in read_runs(Path(path), COLUMNS, PERHAPS) if row["age"] in ages)
+        found = (row for row in read_runs(Path(path), COLUMNS, PERHAPS) if not ages or row["age"] in ages)
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
-    if not rows:
+    if not rows and ages:
         raise UserError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
     refuse_uneven(rows, "task", "age", "objective")
     return rows
@@ -164,6 +169,7 @@ def compared_runs(files: Sequence[str], ages: Sequence[int]) -> list[Row]:
 
 def run_all(options: argparse.Namespace) -> list[Row]:
     """Run what is not finished; a row for every run."""
+    options.ages = options.ages or AGES
     _refuse(options)
     stages = Stages({})
     extra = [f"--{option}" for option in (*RECIPE, *options.train)]

@@ -274,6 +274,8 @@ def test_tables_are_made_again_from_the_runs_alone(tmp_path: Path, capsys: pytes
     cli.main(["staleness", "--out", str(out), "--ages", "9", "--runs", str(runs)])
     a, b = table(out / "staleness.csv")
     assert [a["objective"], float(a["return"]), float(b["return"])] == ["A", 60.0, 10.0]
+    cli.main(["staleness", "--out", str(out), "--runs", str(runs)])
+    assert {row["age"] for row in table(out / "staleness.csv")} == {"1", "9"}  # all that are there
     cli.main(["staleness", "--out", str(out), "--ages", "1", "9", "--runs", str(runs), f"late={runs}"])
     assert {row["objective"] for row in table(out / "staleness.csv")} == {"A", "B", "A late", "B late"}
     for bad, message in ((tmp_path / "none.csv", "cannot be read"), (out / "improvement.csv", "needs task")):
@@ -394,7 +396,7 @@ def test_options_of_the_study_are_those_of_its_axis() -> None:
     parser = argparse.ArgumentParser()
     staleness.add_arguments(parser)
     defaults = parser.parse_args([])
-    assert max(defaults.ages) * defaults.frames_per_iteration <= defaults.frames
+    assert max(staleness.AGES) * defaults.frames_per_iteration <= defaults.frames
     words = Run("reach-v3", 1, "GIPO", 22).options(1000, 250, 3)
     named = {word.lstrip("-").partition("=")[0] for word in words if not word.startswith("--trainer")}
     assert named <= set(staleness.AXIS)
