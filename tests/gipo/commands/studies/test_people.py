@@ -10,6 +10,7 @@ import pytest
 from gipo.commands.studies import people
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.statistics import paired_interval
+from gipo.common.errors import UserError
 
 SUCCESS = {"deployed": [0.5, 0.4, 0.6], "alone": [0.6, 0.5, 0.9], "helped 1": [0.9, 0.9, 1.0],
            "corrections": [0.8, 0.3, 0.9]}  # fmt: skip
@@ -58,6 +59,15 @@ def test_tables_are_made_again_of_kept_runs(tmp_path: Path, capsys: pytest.Captu
     main(["people", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs.csv")])
     assert "| helped 1 | 0.90 |" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"people.csv", "people.md"}
+
+
+def test_ways_that_lack_a_seed_of_the_others_are_refused() -> None:
+    other = [{**row, "seed": 7} if (row["seed"], row["way"]) == (2, "alone") else row for row in rows()]
+    without = [row for row in rows() if row["way"] != "corrections"]
+    for found, said in ((other, "seed 2 has no run of way alone"), (without, "seed 0 has no run of way corrections")):
+        with pytest.raises(UserError, match=rf"^--runs: {said}; ways are compared in pairs of one seed$"):
+            people.refuse_unpaired(found)
+    people.refuse_unpaired(rows())
 
 
 @pytest.mark.campaign
