@@ -81,6 +81,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     refuse_unknown(options.objectives)
     refuse_settled(options, "clone", CLONED)
     refuse_settled(options, "post", POST_TRAINED)
+    _refuse_other_evaluation(options)
     makers = Makers(options)
     plan = [
         Cell(task, seed, buffer, objective)
@@ -110,6 +111,19 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     if failed:
         raise UserError(f"{len(failed)} runs failed, the tables are of tasks that lack none; the first: {failed[0]}")
     return rows
+
+
+def _refuse_other_evaluation(options: argparse.Namespace) -> None:
+    """Refuse options by which a clone would be evaluated otherwise than what came of it."""
+    of_clone, after = (
+        {each.lstrip("-") for each in given if each.lstrip("-").startswith("data.evaluation")}
+        for given in (options.clone, options.post)
+    )
+    if of_clone != after:
+        raise UserError(
+            f"--clone and --post differ in {', '.join(sorted(of_clone ^ after))}: before and after are compared; "
+            "give it to both, or to none"
+        )
 
 
 def whole_tasks(rows: Sequence[Row]) -> list[Row]:

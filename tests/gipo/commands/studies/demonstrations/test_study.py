@@ -77,6 +77,10 @@ def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capt
             "--post model.objective.sigma=2: the study itself sets model.objective",
         ),
         (["--clone", "data.iterations=2"], "--clone data.iterations=2: the study itself sets data.iterations"),
+        (
+            ["--post", "data.rounds=2", "data.evaluation.deterministic=true"],
+            "--clone and --post differ in data.evaluation.deterministic=true",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(extra: list[str], reason: str, tmp_path: Path, capsys: Capture) -> None:
