@@ -125,7 +125,7 @@ def scores(rows: Sequence[Row], name: str) -> Array:
 
 
 def _means(found: Array) -> Array:
-    """Of scores [tasks, seeds] the means over seeds, equal where they differ by rounding alone."""
+    """Means over seeds of scores [tasks, seeds], equal where they differ by rounding alone."""
     means: Array = found.mean(1).round(9)
     return means
 
