@@ -290,11 +290,13 @@ def test_a_policy_of_another_kind_than_acted_is_refused_and_can_be_cloned(
     assert not (tmp_path / "run" / "staleness.csv").exists()
 
 
-def test_demonstrations_need_a_model_of_who_acted(tmp_path: Path, capsys: Capture) -> None:
+def test_demonstrations_need_a_model_of_who_acted(robot: Robot, tmp_path: Path, capsys: Capture) -> None:
     source = write_demonstrations(tmp_path / "theirs", lambda seen: seen[:, :2])
     args = fit_args(tmp_path / "run", source, **BOUNDS)
     assert "hold no behaviour log-probs" in refused(capsys, args, tmp_path / "run")
     assert "do not say the bounds" in refused(capsys, fit_args(tmp_path / "run", source), tmp_path / "run")
+    args = fit_args(tmp_path / "run", source, model__init_from=robot.checkpoint)  # whose policy says them
+    assert "hold no behaviour log-probs" in refused(capsys, args, tmp_path / "run")
 
 
 def test_other_logs_are_no_way_to_resume(robot: Robot, tmp_path: Path, capsys: Capture) -> None:

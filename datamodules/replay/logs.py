@@ -80,6 +80,7 @@ class Logs:
         if (action_low is None) != (action_high is None):
             raise UserError("data.action_low and data.action_high go together; give both or neither")
         self._low, self._high, self._chunk = action_low, action_high, chunk
+        self._of_policy: tuple[Sequence[float] | None, Sequence[float] | None] = None, None
         self._frames: TensorDictBase | None = None
         self.seen: Seen = as_kept  # makes of observations what a policy takes; known with the first `frames`
 
@@ -91,18 +92,24 @@ class Logs:
             print(f"gipo: note: {note}", file=sys.stderr)
         return store
 
+    def bounded_as(self, spaces: Mapping[str, Any]) -> None:
+        """Take the bounds in a description of a policy's spaces, where neither sources nor options say any."""
+        self._of_policy = spaces.get("action_low"), spaces.get("action_high")
+
     @property
     def spaces(self) -> Spaces:
         """What a policy for these logs is built for."""
         interface = self.store.facts.interface
         if self._low is None or self._high is None:
-            low, high = interface.action_low, interface.action_high
+            said = interface.action_low, interface.action_high
+            low, high = self._of_policy if None in said else said
         elif not len(self._low) == len(self._high) == interface.action_size:
             raise UserError(f"data.action_low and data.action_high need {interface.action_size} numbers each")
         else:
-            low, high = tuple(self._low), tuple(self._high)
+            low, high = self._low, self._high
         if low is None or high is None:
             raise UserError("the logs do not say the bounds of an action; give data.action_low and data.action_high")
+        low, high = tuple(low), tuple(high)
         spaces: Any = Spaces(interface.observation_size, low, high)
         if interface.image is not None:
             chunk = self._decided_at_once(interface)

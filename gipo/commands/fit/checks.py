@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 from datamodules.envs import metaworld
+from datamodules.offline import OfflineDataModule
 from datamodules.replay.values import log_ratios
 from gipo.callbacks.plots import write_table
 from gipo.commands import staleness
-from gipo.common.checkpoint_head import CheckpointHead
+from gipo.common.checkpoint_head import CheckpointHead, read_head
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.simulators.equality import why_not_native
@@ -38,6 +39,12 @@ def refuse_another_task(trained: str | None, asked: str) -> None:
             f"the checkpoint was trained on {trained!r}, data.task is {asked!r}; give the run's own configuration "
             f"(--config RUN/config.yaml) or --data.task={trained}"
         )
+
+
+def bound_as_the_policy(data: Any, checkpoint: str | None) -> None:
+    """Have logs that say no bounds of an action take those of the policy in a `checkpoint`, if there is one."""
+    if checkpoint is not None and isinstance(data, OfflineDataModule):
+        data.logs.bounded_as(read_head(checkpoint).policy.get("spaces") or {})
 
 
 def settle_simulator(data: Any, head: CheckpointHead | None) -> None:

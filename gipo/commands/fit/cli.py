@@ -29,7 +29,13 @@ from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunP
 from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
-from gipo.commands.fit.checks import refuse_a_later_iteration, refuse_another_task, report_staleness, settle_simulator
+from gipo.commands.fit.checks import (
+    bound_as_the_policy,
+    refuse_a_later_iteration,
+    refuse_another_task,
+    report_staleness,
+    settle_simulator,
+)
 from gipo.commands.fit.parser import FitParser
 from gipo.commands.fit.precision import LOWERED, default_precision
 from gipo.commands.fit.summary import episode_summary, run_summary
@@ -181,6 +187,7 @@ class GipoCLI(LightningCLI):
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         path = self.config[self.subcommand].ckpt_path
         checkpoint = None if path is None else load_checkpoint(path)
+        bound_as_the_policy(self.datamodule, path or self.model.init_from)
         spaces, privileged = self.datamodule.spaces, self.datamodule.privileged_size
         self.model.policy = self.model.build_policy(spaces, checkpoint, privileged)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
@@ -204,7 +211,9 @@ class GipoCLI(LightningCLI):
     def before_validate(self) -> None:
         """Build the policy and hold it and its task against the checkpoint."""
         self.datamodule.check_evaluation()
-        checkpoint = load_checkpoint(self.config[self.subcommand].ckpt_path)
+        path = self.config[self.subcommand].ckpt_path
+        checkpoint = load_checkpoint(path)
+        bound_as_the_policy(self.datamodule, path)
         refuse_another_task(CheckpointHead.of(checkpoint).task, self.datamodule.evaluated_task.name)
         self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
 

@@ -60,6 +60,22 @@ def test_bounds_are_the_logs_or_else_the_options() -> None:
         _ = spaces(bounded, **given)
 
 
+def test_bounds_that_nobody_says_are_those_of_the_policy() -> None:
+    of_policy = {"action_low": [-3.0, 0.0], "action_high": [3.0, 2.0]}
+    said = Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0))
+    for interface, low, high in ((Interface(3, 2), (-3.0, 0.0), (3.0, 2.0)), (said, (-1.0, 0.0), (1.0, 2.0))):
+        logs = logs_of([0] * 9, [True] * 9, interface)
+        logs.bounded_as(of_policy)
+        assert logs.spaces == Spaces(3, low, high)
+    logs = logs_of([0] * 9, [True] * 9, Interface(3, 2), action_low=[-2, 0], action_high=[2, 2])
+    logs.bounded_as(of_policy)
+    assert logs.spaces == Spaces(3, (-2, 0), (2, 2))
+    logs = logs_of([0] * 9, [True] * 9, Interface(3, 1))
+    logs.bounded_as(of_policy)
+    with pytest.raises(UserError, match=r"another robot .* its action_size is 2 against 1"):
+        _ = logs.spaces
+
+
 @pytest.mark.parametrize(("factor", "refused"), [(1.0, False), (1.00001, False), (90.0, True)])
 def test_actions_outside_of_bounds_that_no_source_says_are_refused(factor: float, refused: bool) -> None:
     bare = Interface(3, 2)
