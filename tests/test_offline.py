@@ -290,6 +290,18 @@ def test_a_policy_of_another_kind_than_acted_is_refused_and_can_be_cloned(
     assert not (tmp_path / "run" / "staleness.csv").exists()
 
 
+def test_a_clone_of_what_no_policy_sampled_is_refused(robot: Robot, tmp_path: Path, capsys: Capture) -> None:
+    """As of `gipo-robot run --deterministic`: the run would go through, and leave every weight as it was."""
+
+    def held(episode: int, rows: list[Step]) -> None:
+        rows[:] = [replace(row, valid=False) for row in rows]
+
+    log = robot.log(tmp_path / "held.mcap", [12, 12], 3, held)
+    args = fit_args(tmp_path / "run", log, model__objective="BehaviourCloning", model__kl_coef=0,
+                    data__ingest__policies=robot.folder)  # fmt: skip
+    assert "no step is valid: the policy chose no action" in refused(capsys, args, tmp_path / "run")
+
+
 def test_demonstrations_need_a_model_of_who_acted(robot: Robot, tmp_path: Path, capsys: Capture) -> None:
     source = write_demonstrations(tmp_path / "theirs", lambda seen: seen[:, :2])
     args = fit_args(tmp_path / "run", source, **BOUNDS)

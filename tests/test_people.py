@@ -255,6 +255,17 @@ def test_corrections_alone_teach_and_a_killed_run_goes_on_equal(
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+def test_persons_alone_teach_nothing_unless_they_are_imitated(
+    robot: Robot, persons_log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = fit_args(tmp_path / "run", persons_log, model__init_from=robot.checkpoint, data__human_share=1,
+                    data__ingest__policies=robot.folder)  # fmt: skip
+    with pytest.raises(SystemExit):
+        gipo(args)
+    assert "with model.human_coef=0 the policy learns nothing of it; give model.human_coef=1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_share_and_a_sampler_are_refused_together(
     robot: Robot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

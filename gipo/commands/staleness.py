@@ -20,6 +20,8 @@ from gipo.common.transition import SOURCES
 from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Elements, Objective, blanked, masked_terms
 
+NOTHING = "no step is valid: the policy chose no action in these logs, so there is nothing to learn from"
+
 
 @dataclass(frozen=True)
 class VersionRow:
@@ -188,7 +190,7 @@ def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequen
     if not 0 <= min_ess <= 1:
         raise UserError(f"data.min_ess must lie in [0, 1], got {min_ess}")
     if not rows:
-        raise UserError("no step is valid: the policy chose no action in these logs, so there is nothing to learn from")
+        raise UserError(NOTHING)
     found = effective_share(rows)
     if found >= min_ess:
         return

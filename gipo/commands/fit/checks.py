@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 
 from datamodules.envs import metaworld
 from datamodules.offline import OfflineDataModule
-from datamodules.replay.values import log_ratios
+from datamodules.replay.values import Seen, log_ratios
 from gipo.callbacks.plots import write_table
 from gipo.commands import staleness
 from gipo.common.checkpoint_head import CheckpointHead, read_head
@@ -15,7 +16,9 @@ from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.simulators.equality import why_not_native
 from gipo.common.simulators.native import available
+from gipo.common.transition import SOURCES
 from gipo.module import GIPOModule
+from gipo.policies import Policy
 
 
 def refuse_a_later_iteration(done: int, last: int | None) -> None:
@@ -45,6 +48,30 @@ def bound_as_the_policy(data: Any, checkpoint: str | None) -> None:
     """Have logs that say no bounds of an action take those of the policy in a `checkpoint`, if there is one."""
     if checkpoint is not None and isinstance(data, OfflineDataModule):
         data.logs.bounded_as(read_head(checkpoint).policy.get("spaces") or {})
+
+
+def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, model: GIPOModule) -> None:
+    """Refuse logs from which only the critic would learn, and the policy stay what it is without a word.
+
+    Args:
+        frames: of the logs.
+        human_share: of a batch that is drawn from what persons did; null for any.
+        model: that is to learn; where its objective reads who acted, the report on the logs refuses none.
+
+    Raises:
+        UserError: naming the option.
+    """
+    person = frames["source"] == SOURCES.index("person")
+    drawn = person.reshape(len(person), -1).any(-1) if human_share == 1 else torch.ones(len(person), dtype=torch.bool)
+    if bool(frames["valid"][drawn].any()) or (model.human_coef and bool(person.any())):
+        return
+    if human_share == 1 and bool(person.any()):
+        raise UserError(
+            "data.human_share=1 draws what persons did and nothing else, and with model.human_coef=0 the policy learns "
+            "nothing of it; give model.human_coef=1"
+        )
+    if not model.objective.needs_behaviour:
+        raise UserError(staleness.NOTHING)
 
 
 def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
@@ -87,13 +114,10 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
         UserError: when the logs are of another robot, or the policy can hardly learn from them.
     """
     objective, policy, logs = model.objective, model.policy, data.logs
-    logs.refuse_unlike(policy.spaces, model.interface or data.interface)
-    frames = logs.frames(policy, objective.needs_behaviour)
+    frames = _frames(model, data)
     if not objective.needs_behaviour:
         return
-    home = policy.version.device
-    x = log_ratios(policy.to(device if policy.network.large else home), frames, logs.seen)
-    policy.to(home)  # the strategy brings it there, whole or in part
+    x = _asked(policy, device, frames, logs.seen)
     used = frames["valid"]
     # With action chunks every step is one of its own, by the policy that decided on its chunk.
     who, version = (
@@ -114,3 +138,19 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
         if used.ndim > 1:
             acted = frames["policy_version"], int(policy.version)
             write_table(staleness.token_report(x, used, *acted, objective, log_prob), folder / "staleness_tokens.csv")
+
+
+def _frames(model: GIPOModule, data: Any) -> TensorDictBase:
+    """The transitions of logs that the policy of `model` is to learn from; logs that cannot teach it are refused."""
+    data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
+    frames: TensorDictBase = data.logs.frames(model.policy, model.objective.needs_behaviour)
+    refuse_nothing_to_learn(frames, getattr(data, "human_share", None), model)
+    return frames
+
+
+def _asked(policy: Policy, device: torch.device, frames: TensorDictBase, seen: Seen) -> torch.Tensor:
+    """`log_ratios` of frames, for which a large network is brought to a device."""
+    home = policy.version.device
+    x = log_ratios(policy.to(device if policy.network.large else home), frames, seen)
+    policy.to(home)  # the strategy brings it there, whole or in part
+    return x

@@ -25,7 +25,8 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
 
     monkeypatch.setattr(checks, "log_ratios", log_ratios)
     model: Any = SimpleNamespace(policy=policy, objective=SimpleNamespace(needs_behaviour=True), interface={"a": "b"})
-    logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: None, seen=None)
+    frames = {"valid": torch.ones(1, dtype=torch.bool), "source": torch.zeros(1)}
+    logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: frames, seen=None)
     with pytest.raises(InterruptedError):
         checks.report_staleness(model, SimpleNamespace(logs=logs), tmp_path, True, torch.device("meta"))
     assert asked == [where]
