@@ -282,4 +282,6 @@ def _name(row: VersionRow, names: Sequence[str]) -> str:
 
 
 def _id(row: VersionRow, names: Sequence[str]) -> str:
+    if row.policy < 0:
+        return "unknown"
     return names[row.policy] if 0 <= row.policy < len(names) else f"#{row.policy}"

@@ -146,7 +146,7 @@ def test_the_table_is_aligned_and_names_policies_shortly() -> None:
         "3 valid steps, effective sample size 0.65 of their samples; weights are means over A = +1 and A = −1"
     )
     unknown = text([replace(rows[0], policy=-1)], ["a" * 64]).splitlines()[1]
-    assert unknown.split()[0] == "#-1"
+    assert unknown.split()[0] == "unknown"
 
 
 def test_the_csv_holds_every_field_and_whole_ids(tmp_path: Path) -> None:
