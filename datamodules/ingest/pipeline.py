@@ -109,7 +109,7 @@ class Plan:
         publish(folder / "store", target)
 
     def _usual_workers(self) -> int:
-        """As many as there are cores; one where a checkpoint was served, whose model each would load."""
+        """How many read, unless told: one a core; one in all with a served checkpoint, whose model each would load."""
         served = any(not path.endswith(".onnx") for path in self._artifacts.values())
         return 1 if served else os.cpu_count() or 1
 
