@@ -35,9 +35,7 @@ class RunFolder:
             self._lock = _locked(path / IN_USE)
         except OSError as error:
             self._remove_made()
-            raise UserError(
-                f"{shown(path)} cannot hold a run: {error.strerror or error}; name another --trainer.default_root_dir"
-            ) from error
+            raise _no_place(path, error) from error
         if self._lock is None:
             raise UserError(
                 f"{shown(path)} is in use by {_user_of(path)}; wait for it, or name another --trainer.default_root_dir"
@@ -47,16 +45,14 @@ class RunFolder:
     def numbered(cls, parent: Path, name: str) -> "RunFolder":
         """parent/name-0, or the first number that nobody has: who makes the folder has it, also of two at a time."""
         made = [parent] if not parent.exists() else []
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count():
-            try:
-                (parent / f"{name}-{number}").mkdir()
-            except FileExistsError:
-                continue
-            folder = cls(parent / f"{name}-{number}")
-            folder._made = [*made, folder.path]
-            return folder
-        raise AssertionError("there are infinitely many numbers")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path = _new(parent, name)
+        except OSError as error:
+            raise _no_place(parent, error) from error
+        folder = cls(path)
+        folder._made = [*made, path]
+        return folder
 
     def release(self) -> None:
         """Let others have it; a folder that was made for this run is removed when nothing came into it."""
@@ -78,6 +74,25 @@ class RunFolder:
                 path.rmdir()
             except OSError:  # it holds something
                 return
+
+
+def _new(parent: Path, name: str) -> Path:
+    """The folder parent/name-N of the first number that nobody has, made."""
+    for number in itertools.count():
+        path = parent / f"{name}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("there are infinitely many numbers")
+
+
+def _no_place(path: Path, error: OSError) -> UserError:
+    """The error about a folder that a run cannot be in."""
+    return UserError(
+        f"{shown(path)} cannot hold a run: {error.strerror or error}; name another --trainer.default_root_dir"
+    )
 
 
 def _locked(path: Path) -> int | None:

@@ -184,3 +184,11 @@ def test_what_cannot_be_a_folder_is_refused_by_its_option(
     args = [*unnamed(tiny(**TINY)), f"--trainer.default_root_dir={str(where).rstrip('/')}"]
     assert "--trainer.default_root_dir" in refused(args, capsys)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_working_folder_that_cannot_hold_runs_is_told_with_the_way_out(tmp_path: Path) -> None:
+    """As one that may only be read; here a file has the name."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(UserError, match=r"runs cannot hold a run: .*; name another --trainer\.default_root_dir"):
+        RunFolder.numbered(tmp_path / "runs", "reach-v3")
+    assert (tmp_path / "runs").is_file()
