@@ -142,7 +142,8 @@ def _seconds(rows: Sequence[Row], entrant: str, first: str) -> str:
     if not both:
         return "–"
     own, other = (median(to[name][task] for task in both) for name in (entrant, first))
-    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {len(both)} tasks)"
+    count = f"{len(both)} task{'s' * (len(both) != 1)}"
+    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {count})"
 
 
 def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:

@@ -154,7 +154,7 @@ def test_many_tasks_by_hand() -> None:
     ours, theirs = cells(text)
     assert [*ours[1:3], ours[5]] == ["2", "0.60", "1"]
     assert theirs[2] == "0.66"
-    assert theirs[6] == "10 (GIPO: 4, 1 tasks)"
+    assert theirs[6] == "10 (GIPO: 4, 1 task)"
     assert theirs[7].startswith("0.50 [")
     assert theirs[8] == "1 of 2 |"
     assert "| assembly-v3 | 1.00 (1.00 1.00 1.00), 10k | 0.92 (0.92 0.92 0.92), 10k |" in text
@@ -163,7 +163,7 @@ def test_many_tasks_by_hand() -> None:
     assert few.startswith("From fewer than 3 seeds nothing is concluded")
     ours, theirs = cells(few)
     assert ours[2:7] == ["0.60", "–", "–", "1", "4"]
-    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 tasks)", "–", "1 of 2 |"]
+    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 task)", "–", "1 of 2 |"]
 
 
 def cells_of(*successes: tuple[str, str, tuple[int, ...]]) -> dict[str, list[str]]:

@@ -1,0 +1,41 @@
+"""The runs that are published: rows and text are what the study makes of what every run left behind."""
+
+import csv
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from gipo.commands.studies.fifty.entrants import DEFAULT, Entry
+from gipo.commands.studies.fifty.record import read_result
+from gipo.commands.studies.fifty.tables import Row, report, row_of
+
+DOCS = Path(__file__).parents[5] / "docs"
+PUBLISHED = list(csv.DictReader((DOCS / "data" / "fifty.csv").read_text().splitlines()))
+FRAMES, EVERY = 120_000, 10_000
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """The published rows, made anew."""
+    folder = tmp_path_factory.mktemp("fifty")
+    with tarfile.open(DOCS / "data" / "fifty_runs.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    runs = [Entry(row["entrant"], row["task"], int(row["seed"])) for row in PUBLISHED]
+    assert {one.folder for one in runs} == {path.parent.relative_to(folder) for path in folder.glob("*/*/result.json")}
+    return [row_of(one, read_result(folder / one.folder), FRAMES, one.command(FRAMES, EVERY, [])) for one in runs]
+
+
+def test_every_row_is_made_of_its_run(rows: list[Row]) -> None:
+    for row, published in zip(rows, PUBLISHED, strict=True):
+        assert {name: str(value) for name, value in row.items()} == published
+
+
+def test_the_text_is_made_of_the_rows(rows: list[Row]) -> None:
+    assert report(rows) in (DOCS / "fifty.md").read_text()
+
+
+def test_every_entrant_ran_on_every_task_with_every_seed() -> None:
+    runs = [(row["entrant"], row["task"], row["seed"]) for row in PUBLISHED]
+    tasks, seeds = ({row[name] for row in PUBLISHED} for name in ("task", "seed"))
+    assert sorted(runs) == sorted((entrant, task, seed) for entrant in DEFAULT for task in tasks for seed in seeds)
