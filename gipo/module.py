@@ -68,6 +68,7 @@ class GIPOModule(UpdatingModule):
         max_grad_norm: gradient clip, for the policy and the critic each.
         micro_batch: transitions that are computed at once: the gradient of a batch is added up over its parts, in the
             memory that one of them takes; null for the whole batch.
+        recompute: keep no activations of a pretrained network for the backward pass, which computes them once more.
         optimizer: optimizer class and its options, beside the learning rate.
         compile: compile the losses (`torch.compile`), which takes a minute at the first update.
         cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
@@ -100,14 +101,13 @@ class GIPOModule(UpdatingModule):
         lr_final: float = 1.0,
         max_grad_norm: float = 1.0,
         micro_batch: int | None = None,
+        recompute: bool = False,
         optimizer: OptimizerFactory = lambda parameters: AdamW(parameters, weight_decay=0.0, fused=True),
         compile: bool = False,
         cuda_graphs: bool = False,
     ):
-        super().__init__(
-            policy, init_from, critic, optimizer, rates=(policy_lr, value_lr), lr_warmup=lr_warmup, lr_final=lr_final,
-            max_grad_norm=max_grad_norm, critic_warmup=critic_warmup, value_scale=value_scale, frozen=frozen or (),
-        )  # fmt: skip
+        super().__init__(policy, init_from, critic, optimizer, (policy_lr, value_lr), lr_warmup, lr_final,
+                         max_grad_norm, critic_warmup, value_scale, frozen or (), recompute)  # fmt: skip
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", objective.memory())
         self.kl_coef, self.anchor, self.kl_exact = kl_coef, Anchor(kl_coef, kl_target), kl_exact

@@ -38,6 +38,14 @@ class ActorCritic(nn.Module):
         super().__init__()
         self._config = config
 
+    def recompute(self) -> None:
+        """Keep no activations for the backward pass, which computes them once more: less memory, more time.
+
+        Raises:
+            UserError: this network has no means to.
+        """
+        raise UserError(f"model.recompute=true is for pretrained networks; {type(self).__name__} keeps little anyway")
+
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this network, beside its input and output sizes."""
         if not self._config:

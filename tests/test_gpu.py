@@ -73,7 +73,7 @@ def test_a_large_network_acts_where_it_learns_as_on_the_processor(tmp_path: Path
             "fit", "--config", "toy_vla.yaml", "--model.policy=gipo.vla.openvla.VocabTailPolicy",
             "--model.policy.network=gipo.vla.huggingface.HuggingFaceNetworks", "--model.policy.bins=16",
             f"--model.policy.network.pretrained={tmp_path / 'model'}", "--model.policy.network.dtype=float32",
-            "--model.policy.network.recompute=true", "--data.collector.num_envs=8", "--data.collector.workers=0",
+            "--model.recompute=true", "--data.collector.num_envs=8", "--data.collector.workers=0",
             "--data.total_frames=64", "--data.frames_per_iteration=64", "--data.batch=64", "--data.rounds=1",
             "--data.evaluation.episodes=8", "--data.evaluation.num_envs=8", "--trainer.check_val_every_n_epoch=1",
             f"--trainer.accelerator={place}", f"--trainer.default_root_dir={tmp_path / place}",

@@ -51,11 +51,9 @@ def run() -> dict[str, Any]:
     return figures | {"ok": small["computed_gib"] <= small["peak_gib"]}  # what is not counted only adds
 
 
-def _policy(pretrained: str, recompute: bool = False) -> VocabTailPolicy:
+def _policy(pretrained: str) -> VocabTailPolicy:
     return VocabTailPolicy(
-        SPACES,
-        lambda spaces, bins: HuggingFaceNetworks(spaces, bins, pretrained, RANK, recompute=recompute),
-        models.BINS,
+        SPACES, lambda spaces, bins: HuggingFaceNetworks(spaces, bins, pretrained, RANK), models.BINS
     )
 
 
@@ -138,7 +136,9 @@ def _trained_on_gpu(config: Any, recompute: bool, decisions: int) -> dict[str, f
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     words = models.tokenizer(config.text_config.vocab_size)
     with mock.patch("gipo.vla.huggingface.load_pretrained", return_value=(model, words, models.PIXELS)):
-        policy = _policy("random weights", recompute).cuda()
+        policy = _policy("random weights").cuda()
+    if recompute:
+        policy.network.recompute()
     del model
     torch.cuda.reset_peak_memory_stats()
     optimizer = torch.optim.Adam([value for value in policy.parameters() if value.requires_grad], 1e-4)

@@ -44,10 +44,18 @@ def noise(policy: Policy, rows: int, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def golden_vectors(policy: Policy, run: Run, seed: int, count: int = 16) -> Golden:
-    """Golden vectors from `run`: the questions whose answers hang least on the last bit, a quarter of them extreme."""
-    rng = np.random.default_rng(seed)
-    asked, layout = states(policy, 8 * count, rng), layout_of(policy)
+def golden_vectors(policy: Policy, run: Run, seed: int, count: int = 16, choice: int = 8) -> Golden:
+    """Golden vectors from `run`: the questions whose answers hang least on the last bit, a quarter of them extreme.
+
+    Args:
+        policy: whose they are.
+        run: answers by it.
+        seed: of the questions.
+        count: vectors.
+        choice: usual questions of which each is the best.
+    """
+    rng, usually = np.random.default_rng(seed), choice * count
+    asked, layout = states(policy, usually, rng), layout_of(policy)
     if layout.vision is not None:
         asked = np.column_stack([asked, np.arange(len(asked), dtype=np.float32)])
     seen, drawn = layout.rows(asked), noise(policy, len(asked), rng)
@@ -57,8 +65,8 @@ def golden_vectors(policy: Policy, run: Run, seed: int, count: int = 16) -> Gold
         drawn, share = _middle(answers["params"], answers["latent"])
         answers = run(seen, drawn)
     certainty = np.where(share > 1e-4, margin(policy, answers["params"]), 0).min(-1)
-    usual = np.argsort(-certainty[: 8 * count], kind="stable")[: count - count // 4]
-    extreme = 8 * count + np.argsort(-certainty[8 * count :], kind="stable")[: count // 4]
+    usual = np.argsort(-certainty[:usually], kind="stable")[: count - count // 4]
+    extreme = usually + np.argsort(-certainty[usually:], kind="stable")[: count // 4]
     rows = np.sort(np.concatenate([usual, extreme]))
     kept = {"observation": asked, "noise": drawn, **answers}
     del kept["params"]

@@ -31,6 +31,7 @@ class PolicyModule(LightningModule):
         optimizer: makes an optimizer of parameters.
         value_scale: makes what the critic's outputs mean; None for that of the checkpoint, or values as they are.
         frozen: parts of the policy's network that do not learn.
+        recompute: keep no activations for the backward pass.
     """
 
     policy: Policy
@@ -43,9 +44,10 @@ class PolicyModule(LightningModule):
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         value_scale: ValueScaleFactory | None,
         frozen: Sequence[str] = (),
+        recompute: bool = False,
     ):
         super().__init__()
-        self.value_scale_factory, self.critic_sees, self.frozen = value_scale, critic, frozen
+        self.value_scale_factory, self.critic_sees, self.frozen, self.recompute = value_scale, critic, frozen, recompute
         self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
         self.interface: dict[str, Any] | None = None  # names, units and rate of the policy that the run goes on with
         self._ancestry: dict[str, Any] = {}
@@ -76,6 +78,8 @@ class PolicyModule(LightningModule):
                 when the critic is to see what the data do not hold; or `frozen` is not to be had.
         """
         policy = self._built(spaces, resumed, privileged)
+        if self.recompute:
+            policy.network.recompute()
         freeze(policy, self.frozen)
         return policy
 

@@ -40,6 +40,7 @@ class UpdatingModule(PolicyModule):
         critic_warmup: first iterations in which the critic learns alone.
         value_scale: as `PolicyModule`.
         frozen: as `PolicyModule`.
+        recompute: as `PolicyModule`.
     """
 
     skipped: Tensor
@@ -58,8 +59,9 @@ class UpdatingModule(PolicyModule):
         critic_warmup: int,
         value_scale: ValueScaleFactory | None,
         frozen: Sequence[str] = (),
+        recompute: bool = False,
     ):
-        super().__init__(policy, init_from, critic, optimizer, value_scale, frozen)
+        super().__init__(policy, init_from, critic, optimizer, value_scale, frozen, recompute)
         self.automatic_optimization = False
         self.policy_lr, self.value_lr = rates
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm

@@ -38,7 +38,6 @@ class HuggingFaceNetworks(ActorCritic):
         dtype: of the pretrained weights; adapters, heads and log-probs are float32.
         prompt: what surrounds the instruction.
         critic_width: width of the critic's hidden layer.
-        recompute: keep no activations of the model's layers for the backward pass, which computes them once more.
     """
 
     exportable, large, rows_at_once = False, True, 64
@@ -53,12 +52,10 @@ class HuggingFaceNetworks(ActorCritic):
         dtype: Literal["bfloat16", "float32"] = "bfloat16",
         prompt: str = PROMPT,
         critic_width: int = 256,
-        recompute: bool = False,
     ):
         super().__init__(
-            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width,
-            recompute=recompute,
-        )  # fmt: skip
+            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
+        )
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
@@ -73,12 +70,14 @@ class HuggingFaceNetworks(ActorCritic):
             )
         window = head[tokenizer.vocab_size - outputs : tokenizer.vocab_size].detach().float()
         self.statistics: dict[str, Any] = getattr(model.config, "norm_stats", None) or {}
-        adapted = with_adapters(model, rank, alpha)
-        if recompute:
-            recompute_layers(adapted)
-        self.encoder = _HuggingFaceEncoder(adapted, tokenizer, pixels, prompt, spaces)
+        self.encoder = _HuggingFaceEncoder(with_adapters(model, rank, alpha), tokenizer, pixels, prompt, spaces)
         self.actor = _TokenHead(window)
         self.critic = _ChunkCritic(window.shape[1], critic_width)
+
+    def recompute(self) -> None:
+        """Keep no activations of the model's layers for the backward pass, which computes them once more."""
+        recompute_layers(self.encoder.model)
+        self.encoder.train(self.encoder.training)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process go only the weights that learn; transformers' own hooks could not."""

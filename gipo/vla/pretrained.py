@@ -66,4 +66,4 @@ def recompute_layers(model: Any) -> None:
     try:
         enable({"use_reentrant": False, "preserve_rng_state": False})  # nothing drops out
     except ValueError as error:
-        raise UserError(f"policy.network.recompute: {first_line(error)}") from error
+        raise UserError(f"model.recompute=true: {first_line(error)}") from error

@@ -224,3 +224,8 @@ def test_long_runs_lose_no_precision() -> None:
         normaliser.update(torch.tensor([[9999.5], [10000.5]]))
     assert normaliser.mean.item() == pytest.approx(10_000, rel=1e-12)
     assert normaliser.scale().item() == pytest.approx(0.5, rel=1e-9)
+
+
+def test_what_keeps_little_is_not_recomputed() -> None:
+    with pytest.raises(UserError, match=r"model\.recompute=true is for pretrained networks; SeparateNetworks keeps"):
+        SeparateNetworks(3, 2, hidden=(8,)).recompute()

@@ -212,6 +212,7 @@ def test_what_it_answers_hangs_on_no_other_question(
         _HuggingFaceEncoder, "_prompts", lambda *given: together.append(len(given[1])) or prompts(*given)
     )
     served = CheckpointPolicy(save(made(pretrained), tmp_path / "a.ckpt", interface=None), rate=5.0)
+    assert len(together) < 40  # questions until it serves
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (9, SPACES.image[1], SPACES.image[2], 3), dtype=np.uint8)
     rows = np.stack([served.row(rng.standard_normal(SPACES.state_size), each, "push the block") for each in image])
@@ -320,9 +321,11 @@ def test_recomputed_activations_give_the_same_gradients_and_are_not_kept(
     gradients, kept = [], []
     for recompute in (False, True):
         torch.manual_seed(0)
-        policy = VocabTailPolicy(
-            SPACES, partial(HuggingFaceNetworks, pretrained=str(folder), recompute=recompute), BINS
-        )
+        policy = VocabTailPolicy(SPACES, partial(HuggingFaceNetworks, pretrained=str(folder)), BINS)
+        described = policy.description()
+        if recompute:
+            policy.network.recompute()
+        assert policy.description() == described  # it is how a policy learns, not what it is
         for parameter in policy.actor_parameters():  # adapters begin as nothing, and half of them without a gradient
             torch.nn.init.normal_(parameter, std=0.05)
         sizes: list[int] = []
