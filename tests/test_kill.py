@@ -61,7 +61,7 @@ def test_killed_runs_end_where_the_whole_run_ends(
 def test_killed_runs_on_logs_end_where_the_whole_run_ends(
     kills: int, start: Start, robot: Robot, tmp_path: Path
 ) -> None:
-    options = {"data__iterations": 20 + 10 * kills, "checkpoint__every": 2, "model__critic_warmup": 10}
+    options = {"data__iterations": 100 + 10 * kills, "checkpoint__every": 2, "model__critic_warmup": 10}
     killed_equals_whole(lambda name: post_train_args(tmp_path / name, robot, **options), kills, start, tmp_path)
 
 
