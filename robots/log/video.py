@@ -24,7 +24,7 @@ CODECS: dict[str, tuple[str, dict[str, str], str]] = {
     "h264": ("libx264", {"preset": "veryfast", "tune": "zerolatency", "crf": "18", "forced-idr": "1"}, "h264"),
     "av1": (
         "libsvtav1",
-        # SVT-AV1 4.1 waits for ever in one film of a thousand on a busy machine; with `rtc` in one of twenty thousand.
+        # SVT-AV1 4.1 can wait for ever on a busy machine; with `rtc` more rarely.
         {"preset": "10", "crf": "22", "svtav1-params": "pred-struct=1:lookahead=0:rtc=1:lp=1"},
         "libdav1d",
     ),
