@@ -15,6 +15,7 @@ from gymnasium.wrappers import TransformAction, TransformObservation
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from datamodules.envs.gymnasium_checks import Checked
+from datamodules.envs.gymnasium_success import SuccessReader, tells_success
 from datamodules.envs.seeding import episode_seed
 from datamodules.envs.simulation import SeededSimulation
 from gipo.common.errors import UserError, nearest
@@ -107,7 +108,12 @@ def _single(task: str) -> EnvBase:
         # environment rounds alike.
         nearest_held = partial(nearest_in, low=env.action_space.low, high=env.action_space.high)
         env = TransformAction(env, nearest_held, _float(env.action_space))
-    return TransformedEnv(GymWrapper(Checked(env, task)), StepCounter(step_count_key="step"))
+    checked = Checked(env, task)
+    told = tells_success(checked)  # which steps it, before TorchRL's wrapper resets it
+    wrapped = GymWrapper(checked)
+    if told:
+        wrapped.set_info_dict_reader(SuccessReader(task))
+    return TransformedEnv(wrapped, StepCounter(step_count_key="step"))
 
 
 def _float(space: gymnasium.spaces.Box) -> gymnasium.spaces.Box:

@@ -14,6 +14,11 @@ from gipo.common.errors import UserError
 LIBRARY = str(Path(gymnasium.__file__).parent)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is one number; a truth is one."""
+    return np.size(value) == 1 and np.asarray(value).dtype.kind in "fiub"
+
+
 class Checked(gymnasium.Wrapper):
     """An environment that is refused by name where an observation, a reward or an end is none.
 
@@ -36,7 +41,7 @@ class Checked(gymnasium.Wrapper):
         with self._by_name():
             observation, reward, terminated, truncated, info = self.env.step(action)
         self._refuse_other_shape(observation)
-        if np.size(reward) != 1 or np.asarray(reward).dtype.kind not in "fiub":
+        if not is_number(reward):
             raise UserError(f"task {self._task!r}: a reward is one number, got {reward!r}")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "iub":

@@ -12,6 +12,7 @@ from robots.people.operator import Operator, Said
 from robots.spec import RobotSpec
 
 ABOVE, LOW = 0.07, 0.02  # m over the desk: where a finger passes over the puck, and where it pushes it
+ASIDE = 0.02  # m beside the line through puck and goal from which on it goes back behind the puck
 
 
 class Guide:
@@ -51,7 +52,7 @@ class Guide:
         back = back / max(float(np.linalg.norm(back)), 1e-3)
         from_puck = tip[:2] - puck
         along, aside = from_puck @ back, abs(from_puck[0] * back[1] - from_puck[1] * back[0])
-        if along > 0.02 and aside < 0.01 and tip[2] < LOW + 0.015:
+        if along > 0.02 and aside < ASIDE and tip[2] < LOW + 0.015:
             return np.append(goal[:2] + 0.02 * back, LOW)
         behind = np.append(puck + 0.05 * back, LOW)
         if along < 0.03 or np.linalg.norm(tip[:2] - behind[:2]) > 0.02:

@@ -10,11 +10,11 @@ from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
 from gipo.common.precision import nearest_in
+from gipo.common.simulators.gymnasium_info import said_of_success
 from robots.base import Observation
 from robots.spec import RobotSpec
 
 UNBOUNDED = 1e6  # a sensor bound where the environment names none
-SUCCESS_KEYS = ("success", "is_success")  # of `info`, where environments report an outcome
 
 
 def robot(manifest: Manifest, env: str | None = None, rate: float | None = None) -> "GymRobot":
@@ -116,12 +116,12 @@ class GymRobot:
             raise UserError("the robot is stopped")
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
         values, reward, terminated, _, info = self.env.step(sent)
-        success = next((bool(info[key]) for key in SUCCESS_KEYS if info.get(key) is not None), None)
+        said = said_of_success(info)
         self._latest = {
             "values": np.asarray(values, float),
             "reward": float(reward),
             "terminated": bool(terminated),
-            "success": success,
+            "success": None if said is None else bool(said),
         }
         return sent.astype(float)
 

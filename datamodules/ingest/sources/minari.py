@@ -22,6 +22,7 @@ from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.minari_spaces import interface_of
 from gipo.common.errors import UserError, first_line
 from gipo.common.reading import read_text
+from gipo.common.simulators.gymnasium_info import SUCCESS
 from gipo.common.transition import COLUMNS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ LATER = {field.name: field.minari for field in COLUMNS if field.minari and field
 REQUIRED = {name: theirs for name, theirs in NATIVE.items() if not theirs.startswith("infos/")}
 OPTIONAL = {field.name: field.minari for field in COLUMNS if field.foreign}
 ONE_VALUE = {field.name for field in COLUMNS if not field.shape}
-SUCCESS = ("infos/success", "infos/is_success")  # the first that is there
+OUTCOME = tuple(f"infos/{key}" for key in SUCCESS)  # the first that is there
 INFOS_AHEAD = 1  # format of our exports whose infos stood in row t
 Columns = dict[str, np.ndarray]
 
@@ -132,7 +133,7 @@ def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: 
 def _foreign(group: "h5py.Group") -> Trajectory:
     """Somebody's steps: valid, of an unknown policy; the end is a truncation unless it terminated."""
     there = without_half(_there(group, OPTIONAL))
-    if judged := next((name for name in SUCCESS if name in group), None):
+    if judged := next((name for name in OUTCOME if name in group), None):
         there["success"] = judged
     columns = _read(group, REQUIRED | there)
     length = len(columns["reward"])
