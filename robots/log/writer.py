@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.files import sync
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
+from robots.log.encoding import Encoders
 from robots.log.header import SESSION, Session
 from robots.log.images import Image, camera_row, compressed_image
 from robots.log.schema import Event, Shadow, Step, encode, json_schemas, legible
-from robots.log.video import VideoWriter, fits
+from robots.log.video import fits
 
 POLL_SECONDS = 0.05
 MAX_IMAGES = 16  # that may wait, however large they are
@@ -74,13 +76,14 @@ class LogWriter:
         self._gap: list[tuple[int, int]] = []  # (episode, step) of the first and last of the steps dropped in a row
         self._gap_size = 0
         self._images = self._image_bytes = 0  # that wait
-        self._video = VideoWriter(video) if video else None
+        self._video = Encoders(video, partial(self.event, "video")) if video else None
         self._epoch = time.time_ns() - time.monotonic_ns()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "xb")  # noqa: SIM115 (closed by the thread)
             self._begin()
         except OSError as error:
+            self._end_video()
             raise UserError(f"cannot create the log {self.path}: {error.strerror or error}") from error
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -195,13 +198,13 @@ class LogWriter:
         try:
             while not (self._closing.wait(POLL_SECONDS) and not self._queue):
                 flushed = self._drain(flushed)
-            if self._video is not None:
-                self._video.close()
             self._mcap.finish()
             self._flush()
             self._file.close()
         except BaseException as error:  # a full disk, a lost mount: the loop must hear of it, whatever it is
             self.error = f"{type(error).__name__}: {error}"
+        finally:
+            self._end_video()
 
     def _drain(self, flushed: float) -> float:
         """Write what waits, flushing when it is time; the moment of the last flush."""
@@ -240,6 +243,10 @@ class LogWriter:
             return "camera", compressed_image(image)
         frame, key = self._video.frame(image)
         return "video", {**camera_row(image, frame, self._video.codec), "key": key}
+
+    def _end_video(self) -> None:
+        if self._video is not None:
+            self._video.close()
 
     def _flush(self) -> None:
         self._mcap.flush()

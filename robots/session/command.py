@@ -123,7 +123,7 @@ def _how_episodes_run(run: Parser) -> None:
         "--video",
         default="",
         choices=("h264", "av1"),
-        help="log cameras as video, not as an image a frame (extra video); the encoder of av1 can hang, h264's did not",
+        help="log cameras as video, not as an image a frame (extra video), encoded in a process of its own",
     )
     bounded("--replan", "replan", "N", "steps of a chunk before it decides anew (all)", Options.replan)
     run.add_argument(
