@@ -49,6 +49,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     met = True
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     # Written line by line: what is measured stays when a later benchmark fails.
     with open(arguments.output, "w") as file:
         for name in arguments.names or BENCHMARKS:

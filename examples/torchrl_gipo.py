@@ -24,7 +24,7 @@ from gipo.objectives import GIPO
 
 
 def main(options: argparse.Namespace) -> list[float]:
-    """Train; returns the mean return of the episodes that ended in each iteration."""
+    """Train; returns the mean return of the episodes that ended in an iteration, of each in which some did."""
     torch.manual_seed(options.seed)
     env = TransformedEnv(GymEnv(options.task), Compose(DoubleToFloat(), RewardSum()))
     env.set_seed(options.seed)
@@ -71,9 +71,12 @@ def main(options: argparse.Namespace) -> list[float]:
             optimizer.step()
         collector.update_policy_weights_()
         ended = frames["next", "done"].squeeze(-1)
-        returns.append(float(frames["next", "episode_reward"][ended].mean()))
+        came = "no episode ended"
+        if ended.any():
+            returns.append(float(frames["next", "episode_reward"][ended].mean()))
+            came = f"return {returns[-1]:.2f}"
         print(
-            f"iteration {iteration}: return {returns[-1]:.2f}, trust weight {float(losses['weight']):.3f}, "
+            f"iteration {iteration}: {came}, trust weight {float(losses['weight']):.3f}, "
             f"ESS {float(losses['ESS']):.3f}, KL {float(losses['kl_approx']):.4f}"
         )
     collector.shutdown()
