@@ -18,7 +18,7 @@ class Demonstration(NamedTuple):
         high: [D], upper bounds of an action.
         terminated: whether the task ended with the last step; else the episode was cut there.
         success: [T] bool, of each step; None where the task knows no success.
-        images: step → [H, W, 3] uint8 of what was seen then, up to T; empty of a task without a camera.
+        images: step → [H, W, 3·K] uint8 of what K cameras saw then, up to T; empty of a task without one.
         instruction: of a task with one.
     """
 

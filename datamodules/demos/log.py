@@ -15,7 +15,7 @@ from robots.log import Image, LogWriter, Session, Step
 from robots.log.writer import MAX_IMAGE_BYTES
 from robots.spec import RobotSpec
 
-CAMERA = "camera"  # what the log calls it
+CAMERA = "camera"  # what the log calls it where there is one
 WAIT_SECONDS = 0.01
 ROWS = 4096  # that the writer takes before it drops any
 UNBOUNDED = 1e6  # of what is observed
@@ -34,7 +34,9 @@ def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], descript
         UserError: when the task says no names and units, or the log cannot be written.
     """
     height, width, channels = next(iter(made[0].images.values())).shape
-    settings = {"task": task.name, "description": description, "image": [channels, height, width]}
+    settings: dict[str, Any] = {"task": task.name, "description": description, "image": [channels, height, width]}
+    if task.cameras:
+        settings["cameras"] = list(task.cameras)
     session = Session(_spec(task, made[0]).to_json(), {}, settings)
     try:
         with whole_file(path) as partial:
@@ -42,7 +44,7 @@ def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], descript
             writer.path = path  # what messages call it; the partial file is gone by then
             try:
                 for number, each in enumerate(made):
-                    _episode(writer, number, each)
+                    _episode(writer, number, each, task.cameras or (CAMERA,))
             finally:
                 dropped = writer.close().dropped
             if dropped:
@@ -75,8 +77,9 @@ def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
     )
 
 
-def _episode(writer: LogWriter, number: int, made: Demonstration) -> None:
-    writer.event("episode_start", "", number, 0, {"instruction": made.instruction, "camera": CAMERA})
+def _episode(writer: LogWriter, number: int, made: Demonstration, cameras: tuple[str, ...]) -> None:
+    seen_by = cameras[0] if len(cameras) == 1 else cameras
+    writer.event("episode_start", "", number, 0, {"instruction": made.instruction, "camera": seen_by})
     nothing, unwritten = np.zeros(made.actions.shape[1]), 0  # bytes of images that may wait
     for step in range(len(made.actions) + 1):
         _wait(writer, ROWS // 2)
@@ -86,7 +89,8 @@ def _episode(writer: LogWriter, number: int, made: Demonstration) -> None:
                 _wait(writer, 0)
                 unwritten = made.images[step].nbytes
             now = time.time_ns(), time.monotonic_ns()
-            writer.image(Image(CAMERA, *now, made.images[step], "png", number, step))
+            for camera, pixels in zip(cameras, np.split(made.images[step], len(cameras), -1), strict=True):
+                writer.image(Image(camera, *now, np.ascontiguousarray(pixels), "png", number, step))
         if step == len(made.actions):
             break
         last = step == len(made.actions) - 1

@@ -14,7 +14,6 @@ from datamodules.envs.metaworld_camera import MetaWorldVLA
 from datamodules.envs.simulation import Simulation
 from gipo.common.errors import UserError
 from gipo.common.faults import described
-from gipo.common.simulators.metaworld_camera import PREFIX
 
 MOVES = 3  # of MetaWorld's and LIBERO's actions: the first move the hand, the rest turns it and moves the fingers
 
@@ -63,7 +62,7 @@ def script_of(task: Simulation, path: str | None) -> ScriptMaker:
     if isinstance(task, MetaWorldTask):
         return lambda env: FunctionScript(_metaworld_policy(task.name), MOVES)
     if isinstance(task, MetaWorldVLA):
-        act = _metaworld_policy(task.name.removeprefix(PREFIX))
+        act = _metaworld_policy(task.task)
         # It goes by what no policy is told.
         return lambda env: FunctionScript(lambda observation: act(_inner(env).whole(0)), MOVES)
     if _is_libero(task):

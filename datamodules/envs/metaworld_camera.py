@@ -1,5 +1,6 @@
 """MetaWorld's cameras for policies over chunks of actions: what is in the scene is seen, and told in no numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,47 +22,59 @@ from gipo.common.simulators.metaworld_camera import (
     Camera,
     instruction_of,
     seen_interface,
+    seen_task,
 )
 
 
 @dataclass(frozen=True)
 class MetaWorldVLA(VLATask):
-    """A MetaWorld task seen by one of its cameras; the state is the hand's position and the gripper.
+    """A MetaWorld task seen by its cameras; the state is the hand's position and the gripper.
 
     Args:
-        name: of the task, `camera:` and a name of MetaWorld's.
+        name: of the task: `camera:` and a name of MetaWorld's, such as `camera:reach-v3`; or with cameras of MetaWorld
+            between them, `camera:topview+gripperPOV:reach-v3`, each of which draws a picture before every decision.
         chunk: H, actions of a decision.
-        camera: one of MetaWorld's, which draws a picture before every decision.
-        size: height and width of the picture.
+        size: height and width of a picture.
         max_steps: steps after which an episode is truncated; whole decisions.
     """
 
     name: str = f"{PREFIX}button-press-topdown-v3"
     chunk: int = 10
-    camera: str = CAMERA
     size: int = SIZE
     max_steps: int = 150
 
     def __post_init__(self) -> None:
         sizes = ("chunk", "size", "max_steps")
         refuse_not_positive("data.task.", {name: getattr(self, name) for name in sizes})
-        if not self.name.startswith(PREFIX) or self._task not in environments():
-            known = [PREFIX + name for name in environments()]
+        if not self.name.startswith(PREFIX) or self.task not in environments():
+            known = [self.name[: -len(self.task)] + name for name in environments()] if self.task else []
             raise UserError(f"{self.name!r} is no MetaWorld task with a camera. Nearest: {nearest(self.name, known)}")
-        limit = int(environments()[self._task].max_path_length)
+        limit = int(environments()[self.task].max_path_length)
         if self.max_steps % self.chunk or self.max_steps > limit:
             raise UserError(
                 f"data.task.max_steps must be whole decisions of {self.chunk} steps, and at most {limit}, "
                 f"got {self.max_steps}"
             )
+        if len(set(self._drawn_by)) < len(self._drawn_by):
+            raise UserError(f"{self.name!r} names a camera twice")
 
     @property
-    def _task(self) -> str:
-        return self.name.removeprefix(PREFIX)
+    def cameras(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of several cameras, where there are several."""
+        return self._drawn_by if len(self._drawn_by) > 1 else ()
+
+    @property
+    def task(self) -> str:
+        """MetaWorld's name of it."""
+        return seen_task(self.name)[0]
+
+    @property
+    def _drawn_by(self) -> tuple[str, ...]:
+        return seen_task(self.name)[1]
 
     def simulators(self, num_envs: int, evaluating: bool) -> "MetaWorldCameraEnv":
         """Simulators that share a compiled model, and what draws them; evaluation has them too."""
-        return MetaWorldCameraEnv(self._task, num_envs, self.camera, self.size, self.chunk)
+        return MetaWorldCameraEnv(self.task, num_envs, self._drawn_by, self.size, self.chunk)
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -79,25 +92,25 @@ def find(name: str) -> MetaWorldVLA | None:
 
 
 class MetaWorldCameraEnv(MetaWorldEnv):
-    """N simulators of one MetaWorld task with TorchRL's VLA keys, drawn by one camera.
+    """N simulators of one MetaWorld task with TorchRL's VLA keys, drawn by its cameras.
 
-    `observation/image` [N, 3, H, W] uint8 is the latest picture, `observation/state` [N, 4] f32 the hand and the
-    gripper, `language_instruction` the task's name in words, `privileged` [N, 35] f32 the rest of MetaWorld's
-    observation: where objects and goal are. All simulators step, whatever `_step` says.
+    `observation/image` [N, 3·K, H, W] uint8 has the latest pictures of K cameras, `observation/state` [N, 4] f32 the
+    hand and the gripper, `language_instruction` the task's name in words, `privileged` [N, 35] f32 the rest of
+    MetaWorld's observation: where objects and goal are. All simulators step, whatever `_step` says.
 
     Args:
         task: a `-v3` name.
         num_envs: N.
-        camera: one of MetaWorld's.
-        size: height and width of the picture.
+        cameras: of MetaWorld's.
+        size: height and width of a picture.
         every: steps from one picture to the next; the first is of the start.
     """
 
-    def __init__(self, task: str, num_envs: int, camera: str = CAMERA, size: int = SIZE, every: int = 1):
+    def __init__(self, task: str, num_envs: int, cameras: Sequence[str] = (CAMERA,), size: int = SIZE, every: int = 1):
         super().__init__(task, num_envs, seen=True)
         self.every, self._words = every, instruction_of(task)
-        self._camera = Camera(self.simulators[0].model, camera, size)
-        self._images = np.zeros((num_envs, 3, size, size), np.uint8)
+        self._cameras = [Camera(self.simulators[0].model, camera, size) for camera in cameras]
+        self._images = np.zeros((num_envs, 3 * len(cameras), size, size), np.uint8)
         seen = Composite(
             image=Bounded(0, 255, self._images.shape, dtype=torch.uint8),
             state=Unbounded((num_envs, STATE)),
@@ -126,7 +139,8 @@ class MetaWorldCameraEnv(MetaWorldEnv):
 
     def _draw(self, index: int) -> None:
         simulator = self.simulators[index]
-        self._images[index] = self._camera.picture(simulator.model, simulator.data).transpose(2, 0, 1)
+        pictures = [camera.picture(simulator.model, simulator.data) for camera in self._cameras]
+        self._images[index] = np.concatenate(pictures, -1).transpose(2, 0, 1)
 
     def _observe(self) -> dict[str, Any]:
         found: dict[str, Any] = super()._observe()
@@ -135,6 +149,7 @@ class MetaWorldCameraEnv(MetaWorldEnv):
         return found | more | {"language_instruction": NonTensorData(self._words, batch_size=self.batch_size)}
 
     def close(self, **kwargs: Any) -> None:
-        """Release the camera, and the simulators of all places."""
-        self._camera.close()
+        """Release the cameras, and the simulators of all places."""
+        for camera in self._cameras:
+            camera.close()
         super().close(**kwargs)

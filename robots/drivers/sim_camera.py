@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.simulators.metaworld_camera import CAMERA, PREFIX, SIZE, STATE, Camera
+from gipo.common.simulators.metaworld_camera import CAMERA, SIZE, STATE, Camera, seen_task
 from gipo.common.simulators.toy import VisualGap
 from robots.base import Observation
 from robots.drivers.gap import VISUAL
@@ -49,7 +49,6 @@ def robot(
     manifest: Manifest,
     task: str | None = None,
     speed: float = 1.0,
-    camera: str = CAMERA,
     every: int = 1,
     **gap: Any,
 ) -> "SeeingSimRobot":
@@ -57,9 +56,8 @@ def robot(
 
     Args:
         manifest: of the policy that will drive it.
-        task: a MetaWorld task; the manifest's unless given.
+        task: a MetaWorld task, with cameras as in training (`camera:corner3:reach-v3`); the manifest's unless given.
         speed: of the loop; at any but 1 the arm moves one step a command instead of by the wall clock.
-        camera: one of MetaWorld's.
         every: observations from one image to the next. A policy may decide at any of them, where `--replan` is short
             of its chunk or a person hands back; 0 saves what it does not see where it goes through whole chunks alone.
         gap: fields of SeenGap.
@@ -67,9 +65,9 @@ def robot(
     if manifest.vision is None:
         raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
     found = chosen(SeenGap, gap, "the simulated arm")
-    view = View(camera, manifest.vision.image[1], every or manifest.vision.chunk)
-    name = manifest.task if task is None else task
-    return SeeingSimRobot(name.removeprefix(PREFIX), view, found, speed == 1, make_seeing_spec().named_as(manifest))
+    name, cameras = seen_task(manifest.task if task is None else task)
+    view = View(manifest.vision.cameras or cameras, manifest.vision.image[1], every or manifest.vision.chunk)
+    return SeeingSimRobot(name, view, found, speed == 1, make_seeing_spec().named_as(manifest))
 
 
 def make_seeing_spec() -> RobotSpec:
@@ -80,15 +78,15 @@ def make_seeing_spec() -> RobotSpec:
 
 @dataclass(frozen=True)
 class View:
-    """What the camera shows, and how often.
+    """What the cameras show, and how often.
 
     Args:
-        camera: one of MetaWorld's, called by this name in the log.
+        cameras: of MetaWorld's, called by these names in the log.
         size: pixels of height and width.
         every: observations from one image to the next; the first of an episode has one.
     """
 
-    camera: str = CAMERA
+    cameras: tuple[str, ...] = (CAMERA,)
     size: int = SIZE
     every: int = 1
 
@@ -118,12 +116,13 @@ class SeeingSimRobot(SimRobot):
     ):
         super().__init__(task, gap, realtime, spec or make_seeing_spec())
         self.view, self._visual = view, gap.visual
-        self._camera: Camera | None = None
+        self._cameras: dict[str, Camera] = {}
 
     def connect(self) -> None:
-        """Build the simulator and its camera, with the gap's masses, friction and light."""
+        """Build the simulator and its cameras, with the gap's masses, friction and light."""
         super().connect()
-        self._camera = Camera(self._env.model, self.view.camera, self.view.size, self._visual)
+        for name in self.view.cameras:
+            self._cameras[name] = Camera(self._env.model, name, self.view.size, self._visual)
 
     def prepare(self, seed: int) -> None:
         """Begin with a new goal, and with an image."""
@@ -132,15 +131,15 @@ class SeeingSimRobot(SimRobot):
 
     def observe(self) -> Observation:
         """Hand and gripper, an image where it is time for one, and for the log alone where objects and goal are."""
-        found, images = super().observe(), {}
-        if self._readings % self.view.every == 0 and self._camera is not None:
-            images[self.view.camera] = self._camera.picture(self._env.model, self._env.data)
+        found, due = super().observe(), self._readings % self.view.every == 0
+        cameras = self._cameras if due else {}
+        images = {name: each.picture(self._env.model, self._env.data) for name, each in cameras.items()}
         self._readings += 1
         # No sensor measures what is privileged, so that none errs or loses it.
         return replace(found, values=found.values[:STATE], images=images, privileged=self._values[STATE:])
 
     def close(self) -> None:
-        """Release the camera and the simulator."""
-        if self._camera is not None:
-            self._camera.close()
+        """Release the cameras and the simulator."""
+        while self._cameras:
+            self._cameras.popitem()[1].close()
         super().close()

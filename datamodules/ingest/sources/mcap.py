@@ -42,8 +42,9 @@ class McapSource(Source):
         if header is None:
             return Description(None)
         # Where no policy decided, whose manifest would say it, the settings say what was seen.
-        image = None if header.manifests else _image(header.settings.get("image"))
-        interface = replace(Interface.of_spec(header.robot), image=image)
+        said = {} if header.manifests else header.settings
+        image, cameras = _image(said.get("image")), _cameras(said.get("cameras"))
+        interface = replace(Interface.of_spec(header.robot), image=image, cameras=cameras)
         return Description(interface, (header.session,), header.manifests)
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
@@ -84,6 +85,13 @@ def _image(said: Any) -> tuple[int, int, int] | None:
         return None
     channels, height, width = said
     return channels, height, width
+
+
+def _cameras(said: Any) -> tuple[str, ...] | None:
+    """Names of several cameras, where they are said."""
+    if not (isinstance(said, list) and said and all(isinstance(name, str) for name in said)):
+        return None
+    return tuple(said)
 
 
 def _check_steps(episode: Episode) -> None:

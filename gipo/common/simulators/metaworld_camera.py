@@ -33,9 +33,18 @@ def seen_interface() -> dict[str, Any]:
     return interface() | {"observation_names": names, "observation_units": units}
 
 
+def seen_task(name: str) -> tuple[str, tuple[str, ...]]:
+    """MetaWorld's name of a task and the cameras that show it: `camera:reach-v3`, `camera:topview+gripperPOV:reach-v3`.
+
+    Without cameras it is `CAMERA`.
+    """
+    cameras, _, task = name.removeprefix(PREFIX).rpartition(":")
+    return task, tuple(cameras.split("+")) if cameras else (CAMERA,)
+
+
 def instruction_of(task: str) -> str:
     """The words for a task: its name in words, such as `button press topdown`."""
-    return task.removeprefix(PREFIX).rsplit("-v", 1)[0].replace("-", " ")
+    return seen_task(task)[0].rsplit("-v", 1)[0].replace("-", " ")
 
 
 class Camera:

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from datamodules.replay.logs import Logs
 from datamodules.vla import ToyVLA
 from gipo.common.errors import UserError
 from gipo.common.transition import SOURCES
+from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from robots.log import SEALED, pixels_of, read_images, read_log, verify
 from tests.needs import needs_camera
@@ -64,6 +66,26 @@ def test_the_log_holds_what_was_seen_and_done_as_a_persons(made: list[Demonstrat
     assert (seen[6] == 60).all()
     with pytest.raises(UserError, match="exists; name another --out"):
         write(tmp_path, TASK, made, "again")
+
+
+def test_what_several_cameras_saw_is_logged_by_their_names(made: list[Demonstration], tmp_path: Path) -> None:
+    task = MetaWorldVLA("camera:topview+gripperPOV:drawer-close-v3", chunk=4, size=16, max_steps=12)
+    both = [
+        each._replace(images={step: np.concatenate([seen, seen + 1], -1) for step, seen in each.images.items()})
+        for each in made
+    ]
+    path = write(tmp_path, task, both, "by a test")
+    found = {(row["frame_id"], row["step"]): pixels_of(row) for row in read_images(path) if row["episode"] == 0}
+    assert sorted(found) == [(camera, step) for camera in ("gripperPOV", "topview") for step in (0, 2, 4, 6)]
+    assert (found["topview", 4] == 40).all()
+    assert (found["gripperPOV", 4] == 41).all()
+    logs = logs_of(path, tmp_path)
+    interface = logs.store.facts.interface
+    assert (interface.image, interface.cameras) == ((6, 16, 16), ("topview", "gripperPOV"))
+    spaces = VLASpaces((6, 16, 16), 4, (-1.0,) * 4, (1.0,) * 4, 4, cameras=("topview", "gripperPOV"))
+    logs.refuse_unlike(spaces)
+    with pytest.raises(UserError, match="cameras"):
+        logs.refuse_unlike(replace(spaces, cameras=("gripperPOV", "topview")))
 
 
 def long(steps: int, pixels: tuple[int, int], *seen: int) -> Demonstration:

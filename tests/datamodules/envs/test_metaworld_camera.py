@@ -48,6 +48,21 @@ def test_seeds_choose_goals_and_every_decision_is_made_on_a_new_picture() -> Non
 
 
 @needs_camera
+def test_several_cameras_stand_one_after_another_as_each_would_alone() -> None:
+    both = simulation("camera:topview+gripperPOV:button-press-topdown-v3").make(1, 0)
+    spaces = simulation("camera:topview+gripperPOV:button-press-topdown-v3").spaces(both)
+    assert (spaces.image, spaces.cameras) == ((6, 84, 84), ("topview", "gripperPOV"))
+    for number, camera in enumerate(("topview", "gripperPOV")):
+        one = simulation(f"camera:{camera}:button-press-topdown-v3").make(1, 0)
+        both.set_seed(3)
+        one.set_seed(3)
+        together, alone = (env.reset()["observation", "image"] for env in (both, one))
+        assert torch.equal(together[:, 3 * number : 3 * number + 3], alone)
+        one.close()
+    both.close()
+
+
+@needs_camera
 def test_episodes_of_the_evaluation_are_their_numbers_own_and_are_cut_after_the_last_decision() -> None:
     env = TASK.make_evaluation(2, 0)
     pictures = []
@@ -92,6 +107,9 @@ def test_physics_and_goals_are_those_of_the_task_without_a_camera() -> None:
         (lambda: MetaWorldVLA(max_steps=155), "whole decisions of 10 steps, and at most 500, got 155"),
         (lambda: MetaWorldVLA(max_steps=510), "at most 500, got 510"),
         (lambda: MetaWorldVLA(size=0), "data.task.size"),
+        (lambda: simulation("camera:corner+corner:reach-v3"), "'camera:corner\\+corner:reach-v3' names a camera twice"),
+        (lambda: simulation("camera:corner+topview:raech-v3"), "Nearest: camera:corner\\+topview:reach-v3"),
+        (lambda: simulation("camera:"), "'camera:' is no MetaWorld task with a camera"),
     ],
 )
 def test_what_makes_no_task_is_named(make: object, words: str) -> None:
@@ -102,4 +120,4 @@ def test_what_makes_no_task_is_named(make: object, words: str) -> None:
 @needs_camera
 def test_a_camera_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="MetaWorld has no camera 'above'; there are topview, corner"):
-        MetaWorldVLA(camera="above").make(1, 0)
+        MetaWorldVLA("camera:above:reach-v3").make(1, 0)

@@ -38,7 +38,7 @@ def rollout(made: SeeingSimRobot, seed: int = 3, steps: int = 6) -> list[Observa
 def manifest(**changes: Any) -> Any:
     spec = make_seeing_spec()
     named = {name: value for name, value in asdict(spec).items() if name.startswith(("observation_n", "observation_u"))}
-    vision = types.SimpleNamespace(image=(3, 32, 32), chunk=3)
+    vision = types.SimpleNamespace(image=(3, 32, 32), chunk=3, cameras=())
     values = {**asdict(spec), **named, "task": f"camera:{TASK}", "vision": vision, **changes}
     return types.SimpleNamespace(**values)
 
@@ -84,7 +84,7 @@ class Words:
 @needs_camera
 @pytest.mark.parametrize("replan", [0, 2])
 def test_a_policy_finds_an_image_whenever_it_decides(replan: int) -> None:
-    made = robot(manifest(), speed=20, camera="topview")
+    made = robot(manifest(), speed=20)
     made.connect()
     policy: Any = Words()
     decider = Decider(policy, Options(instruction="push", camera="topview", replan=replan))
@@ -127,8 +127,13 @@ def test_a_gap_is_one_of_the_arm_and_of_its_camera() -> None:
 
 
 def test_a_policy_names_its_robot() -> None:
-    made = robot(manifest(), speed=20, camera="corner3", light="0.7")
-    assert (made.task, made.view, made.realtime) == (TASK, View("corner3", 32, 1), False)
+    made = robot(manifest(), speed=20, light="0.7")
+    assert (made.task, made.view, made.realtime) == (TASK, View(("topview",), 32, 1), False)
+    elsewhere = robot(manifest(task=f"camera:corner3:{TASK}"))
+    assert (elsewhere.task, elsewhere.view.cameras) == (TASK, ("corner3",))
+    two = types.SimpleNamespace(image=(6, 32, 32), chunk=3, cameras=("topview", "gripperPOV"))
+    both = robot(manifest(vision=two), task="reach-v3")
+    assert (both.task, both.view.cameras) == ("reach-v3", two.cameras), "as the policy was trained"
     assert made.gap == SeenGap(light=0.7)
     assert robot(manifest(), every=0).view.every == 3, "once a chunk"
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gipo.common.errors import UserError
-from gipo.common.simulators.metaworld_camera import CAMERA as VIEWED
-from gipo.common.simulators.metaworld_camera import PREFIX, instruction_of
+from gipo.common.simulators.metaworld_camera import PREFIX, instruction_of, seen_task
 from gipo.common.simulators.toy import CAMERA, INSTRUCTION
 from robots.drivers.sim import RealityGap
 from robots.drivers.sim_camera import SeenGap
@@ -69,6 +68,7 @@ SEEING = {"toy": "`toy`", PREFIX: f"a MetaWorld task with `{PREFIX}` before its 
 
 def seen(task: str) -> Subject:
     """A MetaWorld task with `camera:` before its name: cloned from its script, and run on an arm with a camera."""
+    cameras = [word for camera in seen_task(task)[1] for word in ("--camera", camera)]
     return Subject(
         SeenGap,
         ("action_gain=.8", "light=.8", "colour=.2", "shift_x=.04"),
@@ -81,7 +81,7 @@ def seen(task: str) -> Subject:
             "--data.evaluation.episodes=50", "--data.evaluation.num_envs=10",
         ),
         robot=(
-            "--robot", "robots.drivers.sim_camera:robot", "--camera", VIEWED, "--instruction", instruction_of(task),
+            "--robot", "robots.drivers.sim_camera:robot", *cameras, "--instruction", instruction_of(task),
             "--steps", "150", "--engage", "0", "--set", "every=0",  # nobody interrupts a chunk, and pictures cost time
         ),
         # So few pictures are soon known by heart: the critic sees what the arm logged for it alone, and of the policy
