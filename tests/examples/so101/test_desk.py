@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from examples.so101.bus.protocol import READ, SYNC_READ, WRITE  # noqa: E402
 from examples.so101.bus.registers import STS3215  # noqa: E402
 from examples.so101.emulator import Emulator  # noqa: E402
 from examples.so101.model import JOINTS, STEP, TIP, model  # noqa: E402
-from examples.so101.person import Guide  # noqa: E402
+from examples.so101.person import DeskPerson, Guide  # noqa: E402
 from examples.so101.scene import (  # noqa: E402
     DRIVEN,
     HOME,
@@ -32,10 +33,12 @@ from examples.so101.scene import (  # noqa: E402
 )
 from examples.so101.server import Visitor  # noqa: E402
 from examples.so101.world import MIDDLE, Gap, JointMotor, World  # noqa: E402
+from robots.base import Observation  # noqa: E402
 from robots.spec import RobotSpec  # noqa: E402
 from tests.examples.so101.line import Clock, Master, place, value  # noqa: E402
 
 ENVIRONMENTS = {REACH.name: "SO101Reach-v0", PUSH.name: "SO101Push-v0"}
+MANIFEST: Any = None  # of the policy, which a person at the desk does not read
 FOLDER = Path(__file__).parents[3] / "examples" / "so101"
 
 
@@ -55,6 +58,20 @@ def test_a_task_can_be_done(name: str, least: int) -> None:
         done.append(count)
     assert done[0] >= least
     assert done[1] == 0
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_the_person_waits_as_long_as_the_task_lets_nothing_come_nearer(task: Task) -> None:
+    spec = RobotSpec.from_json((FOLDER / f"{task.name.removeprefix('so101-')}.json").read_text())
+    helper, onlooker = (DeskPerson(spec, MANIFEST, help=help) for help in (True, False))
+    still = gymnasium.make(ENVIRONMENTS[task.name]).reset(seed=0)[0]
+    engaged = []
+    for step in range(task.patience + 3):
+        for person in (helper, onlooker):
+            person.action(Observation(still, 1 + step))
+        engaged.append(helper.engaged())
+    assert engaged == [False] * task.patience + [True] * 3
+    assert not onlooker.engaged()
 
 
 def test_an_episode_follows_from_its_seed() -> None:
