@@ -1,7 +1,7 @@
 """Encoders of a session's cameras, in a process of their own: one that waits for ever costs seconds, not the log.
 
-`python -m robots.log.encoding CODEC` is that process; its standard input is a socket. It says that it is ready, or why
-not, and answers every frame with its packet. A message is its length and then itself; an answer begins with what it is.
+`main` is that process; its standard input is a socket. It says that it is ready, or why not, and answers every frame
+with its packet. A message is its length and then itself; an answer begins with what it is.
 """
 
 import json
@@ -19,17 +19,17 @@ from io import BufferedRWPair
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.faults import described, of_a_user
 from robots.log.images import Image
 from robots.log.video import VideoWriter
 
 PATIENCE = 5.0  # seconds in which a frame is encoded, or never
 STARTING = 60.0  # seconds that a process may take to begin, on a busy machine
 LENGTH = struct.Struct("!Q")
-FRAME, KEY, REFUSED = (
-    b"f",
-    b"k",
-    b"r",
-)  # an answer: a frame, one that is decoded alone, or why there is none
+FRAME, KEY, REFUSED = b"f", b"k", b"r"  # an answer: a frame, one that is decoded alone, or why there is none
+# What the other process runs, with the codec and where modules are. With `-m`, Python would look into the working
+# folder before anything else, where a user has modules of their own.
+BEGIN = "import sys; sys.path[:] = sys.argv[2:]; from robots.log.encoding import main; main(sys.argv[1])"
 
 
 class Encoders:
@@ -78,14 +78,12 @@ class Encoders:
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair()
-        # Found as this process finds it, whatever its working directory.
-        path = os.pathsep.join(each or os.getcwd() for each in sys.path)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "robots.log.encoding", self.codec],
+                [sys.executable, "-c", BEGIN, self.codec, *sys.path],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C is this process's to hear; its end is theirs
             )
         self._stream = self._socket.makefile("rwb")
@@ -153,19 +151,19 @@ def serve(codec: str, stream: BufferedRWPair) -> None:
         pixels = np.frombuffer(_receive(stream), np.uint8).reshape(head["shape"])
         try:
             frame, key = film.frame(Image(head["camera"], 0, 0, pixels, episode=head["episode"]))
-        except UserError as error:
-            _send(stream, REFUSED, str(error).encode())
+        except Exception as error:  # whatever the library raises: it would fail again, and who asked is to know why
+            _send(stream, REFUSED, (of_a_user(error) or described(error)).encode())
         else:
             _send(stream, KEY if key else FRAME, frame)
 
 
-def main() -> None:
+def main(codec: str) -> None:
     """Serve who started this process, and end with them, also amid a frame: encoders are not closed in a film."""
     if hasattr(os, "sched_setscheduler"):  # a control loop of real-time priority does not share it with its films
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     threading.Thread(target=_end_with_the_other, daemon=True).start()
     with suppress(OSError, EOFError):
-        serve(sys.argv[1], socket.socket(fileno=0).makefile("rwb"))
+        serve(codec, socket.socket(fileno=0).makefile("rwb"))
     os._exit(0)
 
 
@@ -174,7 +172,3 @@ def _end_with_the_other() -> None:
     other.register(0, 0)  # nothing but the end of whoever started this process
     other.poll()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -52,8 +52,8 @@ class Step:
 class Event:
     """Something that happened; `data` depends on `kind`, and `episode` and `step` are −1 outside of one.
 
-    Kinds: episode_start, engage, outcome, takeover, handback, operator, said, stop, reset, dropped, episode_end,
-    session_end.
+    Kinds: episode_start, engage, outcome, takeover, handback, operator, said, stop, reset, dropped, video,
+    episode_end, session_end.
     """
 
     kind: str

@@ -135,6 +135,27 @@ def test_what_it_lacks_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: py
         LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
 
 
+def test_modules_of_the_working_folder_are_not_run_and_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("robots", "av", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
+    monkeypatch.chdir(tmp_path)
+    encoders = Encoders("h264", pytest.fail)
+    assert encoders.frame(image(0))[1]
+    encoders.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_why_an_encoder_gives_nothing_is_said_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    encoders = Encoders("h264", pytest.fail)
+    wide = Image("front", 0, 0, np.zeros((16, 20000, 3), np.uint8), episode=0)
+    with pytest.raises(UserError, match=r"ExternalError.*invalid width x height \(20000x16\)"):
+        encoders.frame(wide)
+    encoders.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_log_that_cannot_be_made_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Encoders] = []
 
