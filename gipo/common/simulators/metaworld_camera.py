@@ -6,6 +6,7 @@ sky or smoothed edges, which is a picture in 8 ms of one core where there is no 
 
 import atexit
 import importlib
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,6 +115,8 @@ def refuse_no_graphics() -> None:
 
 def _context(size: int) -> Any:
     """What draws off screen, by EGL."""
+    # Mesa's threads do not survive a fork: a worker of one that had drawn before waited for them for ever.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         return importlib.import_module("mujoco.egl").GLContext(size, size)
     except Exception as error:  # PyOpenGL raises whatever it stumbles over where a library is missing

@@ -1,5 +1,6 @@
 """One of MetaWorld's cameras: upright, the same every time, and unlike that of training only as its gap says."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -120,3 +121,27 @@ def test_a_system_without_opengl_is_told_in_one_line(monkeypatch: pytest.MonkeyP
 
 def test_instructions_are_the_tasks_names_in_words() -> None:
     assert instruction_of("camera:button-press-topdown-v3") == "button press topdown"
+
+
+@needs_camera
+def test_a_fork_draws_after_the_process_that_it_is_of() -> None:
+    """Whoever trains has drawn before its workers are forked."""
+    program = """
+import os, time
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from gipo.common.simulators.metaworld_camera import Camera
+env = ALL_V3_ENVIRONMENTS["reach-v3"]()
+Camera(env.model).picture(env.model, env.data)
+if (child := os.fork()) == 0:
+    Camera(env.model).picture(env.model, env.data)
+    os._exit(7)
+until = 400
+while not (ended := os.waitpid(child, os.WNOHANG))[0] and until:
+    until -= 1
+    time.sleep(0.05)
+if not until:
+    os.kill(child, 9)
+os._exit(os.waitstatus_to_exitcode(ended[1]) if until else 1)
+"""
+    environ = {name: value for name, value in os.environ.items() if name != "LP_NUM_THREADS"}
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environ, check=False).returncode == 7
