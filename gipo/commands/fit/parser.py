@@ -96,7 +96,8 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
         named = re.search(r"class_path=?[ ]?'([\w.]+)'", text)
         return _unknown_argument(parser, key, found[1], named[1] if named else "")
     text = text.partition(". Got value: Namespace")[0]  # what follows is of the classes around it
-    if "NestedArg" in text or "Must include a class_path" in text:
+    inner = re.search(r"NestedArg\(key='([\w.]+)'", text)  # of that option itself where its class is known
+    if (inner and not key.endswith(f".{inner[1]}")) or "Must include a class_path" in text:
         return f" has options only once its class is named: --{key}=CLASS; {_known(parser, key)}"
     for pattern, words in NO_SUCH_CLASS.items():
         if found := re.search(pattern, text):

@@ -161,6 +161,12 @@ def test_a_mistake_is_one_line_that_names_the_nearest(argument: str, refused: An
     assert refused("fit", argument) == MISTAKES[argument]
 
 
+def test_a_value_of_a_task_that_is_named_is_told_what_it_must_be(refused: Any) -> None:
+    said = refused("fit", "--data.task=datamodules.vla.ToyVLA", "--data.task.shown=two_image")
+    assert said == "--data.task.shown=two_image: expected one of 'state', 'image', 'two_images'"
+    assert refused("fit", "--data.task.shown=image").startswith("--data.task has options only once its class is named")
+
+
 def test_what_is_no_class_of_that_kind_is_told_what_is(refused: Any) -> None:
     said = refused("fit", "--model.policy=json.loads")
     assert said.startswith("--model.policy=json.loads: it is no Policy; there are TokenPolicy, ")
