@@ -11,7 +11,7 @@ from examples.so101.emulator import Emulator
 from examples.so101.priority import HARDWARE, ask_for_real_time
 from examples.so101.world import Gap
 from gipo.common import boundary
-from gipo.common.parsing import Parser
+from gipo.common.parsing import Parser, number
 
 
 def build_parser() -> Parser:
@@ -21,8 +21,8 @@ def build_parser() -> Parser:
     parser.add_argument("--gain", type=float, default=1.0, help="stiffness of the servos (%(default)s)")
     parser.add_argument("--backlash", type=float, default=0.0, help="degrees (%(default)s)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds (%(default)s)")
-    parser.add_argument("--dropped", type=float, default=0.0, help="share of answers that are lost (%(default)s)")
-    parser.add_argument("--corrupted", type=float, default=0.0, help="share of answers that are spoilt (%(default)s)")
+    parser.add_argument("--dropped", type=number(0, 1), default=0.0, help="share of answers lost (%(default)s)")
+    parser.add_argument("--corrupted", type=number(0, 1), default=0.0, help="share of answers spoilt (%(default)s)")
     parser.add_argument("--realtime", action="store_true", help="real-time scheduling, where it is allowed")
     return parser
 

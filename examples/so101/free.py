@@ -13,6 +13,7 @@ from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, Task, layout, lea
 from examples.so101.world import Gap, World, parse_gap
 from gipo.common import boundary
 from gipo.common.parsing import SEEDS, Parser, whole
+from robots.spec import RobotSpec
 
 SETTLE = 45  # periods in which the arm goes to where an episode begins
 
@@ -60,8 +61,11 @@ def run(given: list[str]) -> None:
     parser.add_argument("--seed", type=whole(0, SEEDS), default=500_000, help="of the first goal (%(default)s)")
     options = parser.parse_args(given)
     gap = parse_gap(options.gap)
+    spec = RobotSpec.from_json(Path(__file__).with_name(f"{options.task}.json").read_text())
     for path in options.policies:
-        rate = success(OnnxPolicy.load(path), TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
+        policy = OnnxPolicy.load(path)
+        spec.check(policy.manifest)
+        rate = success(policy, TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
         print(f"{rate:.2f} {path}", flush=True)
 
 

