@@ -1,7 +1,7 @@
 """What each objective gains from the same stale logs: post-training over seeds and amounts of staleness.
 
 The policies that `gipo-study loop` trained in simulation are deployed on its robot with the same gap. Logs come from
-older versions of each: from 1, 3 and 6 saved checkpoints back. Every objective post-trains the deployed policy on the
+older versions of each: from 1, 2 and 3 saved checkpoints back. Every objective post-trains the deployed policy on the
 same logs, with the same number of updates, and is driven on the same goals.
 
 Beside the objectives stand what a robot team would try first on the same logs, each with its own settings
@@ -60,10 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what is post-trained, on logs of which age, and how the robot differs."""
     parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
     add_runs(parser, [22, 64, 99, 234, 360], "run")
-    ours = ["GIPO", "PPOClip", "SAPO", "NoClip", "gipo.adaptive.AdaptiveGIPO"]
+    ours = ["GIPO", "gipo.adaptive.AgeAwareGIPO:outward_only=true", "PPOClip", "SAPO", "M2PO", "VESPO", "NoClip"]
     add_objectives(parser, [*ours, *RIVALS], "; options after a colon, GIPO:sigma=0.5; or a rival")
-    add_numbers(parser, "--back", [1, 3, 6], 1000, "checkpoints back")
-    add_numbers(parser, "--frames", 80_000, 10**10, "steps of training in simulation")
+    add_numbers(parser, "--back", [1, 2, 3], 1000, "checkpoints back")
+    add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
     add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     add_task(parser, SEEING)
