@@ -149,8 +149,11 @@ def _missing(port: str, ids: list[str], device: Any) -> str:
 
 
 def _was_lost(error: BaseException) -> bool:
-    """Whether asking again may help: nothing of the system refused, and the bus was there."""
-    return isinstance(error, ConnectionError | RuntimeError) and not any(map(_number, _causes(error)))
+    """Whether asking again may help: nothing of the system refused, and the bus was there.
+
+    The servos' own library reads past the end of an answer that came too late for another question: an IndexError.
+    """
+    return isinstance(error, ConnectionError | RuntimeError | IndexError) and not any(map(_number, _causes(error)))
 
 
 def _number(error: BaseException) -> int | None:
