@@ -67,25 +67,19 @@ class DeskPerson(Operator):
         spec: of the robot.
         manifest: of the policy, whose task it is.
         help: take over where the arm does not get on.
-        patience: steps over which the distance to the goal must become less, or the person takes over; the task's
-            unless given.
+        patience: steps over which the distance to the goal must become less, or the person takes over; a puck comes no
+            nearer before the arm is at it, some 30 steps.
         least: by which it must, m.
     """
 
     def __init__(
-        self,
-        spec: RobotSpec,
-        manifest: Manifest,
-        help: bool = False,
-        patience: int | None = None,
-        least: float = 0.01,
+        self, spec: RobotSpec, manifest: Manifest, help: bool = False, patience: int = 10, least: float = 0.01
     ):
         found = [task for task in TASKS.values() if task.readings == spec.observation_names]
         if not found:
             raise UserError(f"the desk has no task with these readings: {', '.join(spec.observation_names)}")
         self.task, self._guide = found[0], Guide(found[0])
-        self._help, self._least = help, least
-        self._patience = self.task.patience if patience is None else patience
+        self._help, self._patience, self._least = help, patience, least
         self.begin()
 
     def begin(self) -> None:

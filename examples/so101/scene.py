@@ -24,14 +24,12 @@ class Task:
         tolerance: distance from the goal at which it is done, m.
         steps: after which an episode is over.
         pushes: whether there is a puck, which is to be at the goal; else it is the tip of the gripper.
-        patience: steps that a person waits for what is to be at the goal to come nearer.
     """
 
     name: str
     tolerance: float
     steps: int
     pushes: bool
-    patience: int
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -67,8 +65,8 @@ class Task:
         return bool(self.distance(observation) < self.tolerance)
 
 
-REACH = Task("so101-reach", tolerance=0.02, steps=75, pushes=False, patience=10)
-PUSH = Task("so101-push", tolerance=0.03, steps=120, pushes=True, patience=45)
+REACH = Task("so101-reach", tolerance=0.02, steps=75, pushes=False)
+PUSH = Task("so101-push", tolerance=0.03, steps=120, pushes=True)
 TASKS = {task.name: task for task in (REACH, PUSH)}
 
 

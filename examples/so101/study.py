@@ -143,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     add_numbers(parser, "--episodes", 40, 10**5, "episodes of the comparison")
     parser.add_argument("--gap", nargs="*", default=["gain=.25", "backlash=6", "latency=.133"], metavar="KEY=VALUE",
                         help="of the arm (%(default)s)")  # fmt: skip
+    add_numbers(parser, "--patience", 10, 10**5, "steps after which the person helps where nothing comes nearer")
     parser.add_argument("--realtime", action="store_true", help="the emulator goes first, where that is allowed")
     add_more(parser, "--train", "`gipo fit`")
     add_more(parser, "--post", "post-training")
@@ -170,10 +171,11 @@ def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Command
     begin = [f"--config={FOLDER / options.task}.yaml", f"--seed_everything={seed}", "--data.collector.workers=0"]
     checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
     policies, logs = folder / "policies", folder / "logs"
+    helps = ["--operator-set", "help=true", "--operator-set", f"patience={options.patience}"]
     deployed = stages.export(checkpoint, policies / "deployed.onnx")
     with emulated(folder / "arm", gap, options.realtime):
         before = stages.drive(deployed, folder / "before", options.episodes, COMPARED)
-        stages.drive(deployed, logs, options.logged, LOGGED, ["--operator-set", "help=true"])
+        stages.drive(deployed, logs, options.logged, LOGGED, helps)
     stages.audit([logs, folder / "before"], policies, folder)
     reward = f"--data.ingest.reward=examples.so101.scene.{options.task}_reward"
     more = [reward, "--model.human_coef=1", *(f"--{each}" for each in options.post)]
