@@ -10,13 +10,9 @@ import gymnasium
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.simulators.gymnasium_info import is_number
 
 LIBRARY = str(Path(gymnasium.__file__).parent)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is one number; a truth is one."""
-    return np.size(value) == 1 and np.asarray(value).dtype.kind in "fiub"
 
 
 class Checked(gymnasium.Wrapper):

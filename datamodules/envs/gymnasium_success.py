@@ -9,9 +9,8 @@ from tensordict import TensorDictBase
 from torchrl.data import Binary, Composite
 from torchrl.envs.gym_like import BaseInfoDictReader
 
-from datamodules.envs.gymnasium_checks import is_number
 from gipo.common.errors import UserError
-from gipo.common.simulators.gymnasium_info import said_of_success
+from gipo.common.simulators.gymnasium_info import is_number, said_of_success
 
 
 def tells_success(env: gymnasium.Env) -> bool:

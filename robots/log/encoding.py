@@ -78,14 +78,18 @@ class Encoders:
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", BEGIN, self.codec, *sys.path],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is this process's to hear; its end is theirs
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-c", BEGIN, self.codec, *sys.path],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    start_new_session=True,  # Ctrl-C is this process's to hear; its end is theirs
+                )
+        except OSError as error:
+            self._socket.close()
+            raise UserError(f"no process can be started that encodes {self.codec}: {error}") from error
         self._stream = self._socket.makefile("rwb")
         self._socket.settimeout(STARTING)
         try:
@@ -122,7 +126,7 @@ def _send(stream: BufferedRWPair, *parts: bytes | memoryview) -> None:
 
 
 def _receive(stream: BufferedRWPair) -> bytes:
-    """A message.
+    """The next message that the other side sent.
 
     Raises:
         EOFError: when the other side has ended.

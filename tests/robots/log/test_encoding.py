@@ -130,6 +130,9 @@ def test_what_it_lacks_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"video needs PyAV: pip install '\.\[video\]'"):
         LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
     assert not (tmp_path / "a.mcap").exists()
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    with pytest.raises(UserError, match=r"no process can be started that encodes h264: .*No such file"):
+        LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(UserError, match="the process that encodes h264 does not start"):
         LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
