@@ -57,7 +57,8 @@ class Brief(TinyEnv):
 
 def register() -> None:
     """Make the ids known; safe to call twice."""
-    variants = {"Tiny-v0": {}, "NaNReward-v0": {"bad_step": 7}, "InfReward-v0": {"bad_step": 7, "bad_reward": np.inf}}
+    breaks = {"bad_step": 8}  # the seventh of a run: one is taken when it is made
+    variants = {"Tiny-v0": {}, "NaNReward-v0": breaks, "InfReward-v0": {**breaks, "bad_reward": np.inf}}
     for name, options in variants.items():
         if name not in gymnasium.registry:
             gymnasium.register(name, TinyEnv, max_episode_steps=12, kwargs=options)
