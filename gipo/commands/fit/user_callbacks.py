@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 
 from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
@@ -20,7 +20,15 @@ def spare_the_run(callback: Callback) -> None:
     """Tell what fails in a callback at the end of a run, and let the run end as it should all the same.
 
     A `ModelCheckpoint` that cannot save stays as it was, with its files, and tries again when the next save is due.
+
+    Raises:
+        UserError: when it would have the policy say that it is of another version than it is.
     """
+    if isinstance(callback, WeightAveraging) and callback._use_buffers:
+        raise UserError(
+            f"trainer.callbacks={type(callback).__name__} would average the policy's version and moments with its "
+            "weights; add --trainer.callbacks.use_buffers=false, which averages weights alone"
+        )
     setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
     if isinstance(callback, ModelCheckpoint):
         who = f"{type(callback).__name__} saves"

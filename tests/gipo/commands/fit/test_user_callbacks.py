@@ -62,6 +62,10 @@ NAMED = {
     "callbacks=ModelCheckpoint monitor=val/nothing": (
         "trainer.callbacks=ModelCheckpoint: `ModelCheckpoint(monitor='val/nothing')` could not find the monitored key"
     ),
+    "callbacks=EMAWeightAveraging": (
+        "trainer.callbacks=EMAWeightAveraging would average the policy's version and moments with its weights; add "
+        "--trainer.callbacks.use_buffers=false"
+    ),
     "callbacks=BackboneFinetuning": "trainer.callbacks=BackboneFinetuning: 'GIPOModule' object has no attribute",
 }
 
@@ -74,6 +78,19 @@ def test_what_a_callback_of_lightnings_cannot_do_here_is_told_by_its_name(
     args = [f"--trainer.callbacks+={name}", *(f"--trainer.callbacks.{option}" for option in options)]
     tiny_run = tiny(data__task="Tiny-v0", trainer__check_val_every_n_epoch=1, trainer__logger="false")
     assert refused([*tiny_run, *args], capsys).startswith(f"error: {NAMED[given]}")
+
+
+def test_averaged_weights_are_what_is_saved_as_the_version_that_they_are(tiny: Args, tmp_path: Path) -> None:
+    averaged = ("EMAWeightAveraging", "use_buffers=false", "decay=0.5")
+    args = [f"--trainer.callbacks+={averaged[0]}", *(f"--trainer.callbacks.{option}" for option in averaged[1:])]
+    main([*tiny(data__task="Tiny-v0"), *args])
+    (last,) = tmp_path.rglob("last.ckpt")
+    saved = torch.load(last, weights_only=True)
+    mean, newest = saved["state_dict"], saved["current_model_state"]
+    assert mean["policy.version"] == newest["policy.version"] == saved["OnlineDataModule"]["iteration"]
+    moved = [name for name in mean if not torch.equal(mean[name], newest[name])]
+    assert moved
+    assert not [name for name in moved if not name.endswith(("weight", "bias"))]  # no moments, no bounds
 
 
 def test_a_logger_that_is_not_installed_is_told_by_its_name(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
