@@ -56,7 +56,7 @@ class Decider:
         if self._length > self._vision.chunk:
             raise UserError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
         if not options.instruction:
-            raise UserError("the policy acts on an instruction; say what it is to do")
+            raise UserError("the policy acts on an instruction; say what it is to do: --instruction 'open the door'")
         # Whatever is wrong with the words is found before anything moves.
         blank = dict.fromkeys(self._cameras, np.zeros(self._vision.shape, np.uint8))
         self._row(np.zeros(policy.manifest.observation_size), blank)
