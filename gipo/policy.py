@@ -35,6 +35,7 @@ class Spaces:
         action_high: upper bound of each.
     """
 
+    taken_by: ClassVar[str] = "TokenPolicy or GaussianPolicy, which act on numbers alone"
     observation_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
@@ -85,6 +86,8 @@ class Policy(WithCritic):
         observation_floor: float = OBSERVATION_FLOOR,
     ):
         super().__init__()
+        if not isinstance(spaces, self.spaces_kind):
+            raise UserError(f"model.policy={type(self).__name__} is not for this task; take {spaces.taken_by}")
         self.spaces = spaces
         self.normalise = normalise
         self.action_size = len(spaces.action_low)

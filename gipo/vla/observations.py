@@ -7,6 +7,7 @@ buffer or an artifact, and whatever tokenizer a policy has can be applied to the
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class VLASpaces:
         cameras: their names, in the order of their channels; empty for one that needs none.
     """
 
+    taken_by: ClassVar[str] = "gipo.vla.policies.VLATokenPolicy or .VLAGaussianPolicy, which see images"
     image: tuple[int, int, int]
     state_size: int
     action_low: tuple[float, ...]

@@ -13,7 +13,7 @@ from torch import Tensor
 from gipo.common.errors import UserError
 from gipo.module import GIPOModule
 from gipo.objectives import GIPO
-from gipo.policies import Policy, build
+from gipo.policies import Policy, Spaces, TokenPolicy, build
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from gipo.vla.tiny import MAX_BYTES, TinyVLANetworks
 from tests.gipo.test_module import Batches
@@ -52,6 +52,13 @@ def test_shapes(family: Callable[[], Policy], batch: tuple[int, ...]) -> None:
     assert policy.value(seen).shape == (*batch, H)
     assert ((policy.action_low <= action) & (action <= policy.action_high)).all()
     torch.testing.assert_close(params.flatten(0, len(batch) - 1)[-1:], policy.params(rows(seen, len(batch), -1)))
+
+
+def test_a_policy_of_what_the_task_does_not_show_is_refused() -> None:
+    with pytest.raises(UserError, match=r"=TokenPolicy is not for this task; take gipo\.vla\.policies\.VLAToken"):
+        TokenPolicy(SPACES)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"=VLATokenPolicy is not for this task; take TokenPolicy or Gaussian"):
+        VLATokenPolicy(Spaces(3, (-1.0,), (1.0,)))  # type: ignore[arg-type]
 
 
 def rows(seen: dict[str, Tensor], dims: int, index: int) -> dict[str, Tensor]:
