@@ -180,7 +180,8 @@ def _event(raw: dict[str, Any]) -> dict[str, Any]:
     data = raw["data"]
     _check(f"an event {raw['kind']!r}", data, _EVENT_DATA.get(raw["kind"], {}))
     judged = all(type(data.get(field, False)) is bool for field in ("success", "discard"))
-    if raw["kind"] == "said" and not (judged and is_reward(data.get("reward"))):
+    reward = data.get("reward", 0.0)
+    if raw["kind"] == "said" and not (judged and is_reward(reward) and reward is not None):
         raise TypeError("what a person said, of unknown form")
     return raw
 

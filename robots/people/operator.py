@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from robots.base import Observation
+from robots.log.labels import MAX_REWARD, is_reward
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,22 @@ class Said:
         success: whether the task is done (True), or will not be (False).
         reward: for what the robot did last.
         discard: True: nothing is to be learned from this episode.
+
+    Raises:
+        TypeError: when it is of another form, which no log can hold.
     """
 
     success: bool | None = None
     reward: float | None = None
     discard: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("success", "discard"):
+            if not isinstance(value := getattr(self, name), bool | np.bool_ | None):
+                raise TypeError(f"a person says {name}={value!r:.60}; it must be True, False or None")
+        number = self.reward.item() if isinstance(self.reward, np.number) else self.reward
+        if not is_reward(number):
+            raise TypeError(f"a person says reward={self.reward!r:.60}; it must be a number up to {MAX_REWARD:g}")
 
     @property
     def data(self) -> dict[str, Any]:

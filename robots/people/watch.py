@@ -156,6 +156,8 @@ class Watched:
         engaged = bool(self._operator.engaged())
         words = []
         while (word := self._operator.said()) is not None:
+            if not isinstance(word, Said):
+                raise TypeError(f"a person says {word!r:.60}; it must be a robots.people.operator.Said, or None")
             words.append(word)
         with self._changed:
             if self._wanted == episode:  # what comes later is of no use

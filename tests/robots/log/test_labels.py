@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gipo.common.errors import UserError
 from robots.cli import main
 from robots.log import Label, LogStream, LogWriter, Session, append_label, labels_path, read_labels, read_log
 from robots.log.labels import _line
@@ -37,6 +38,14 @@ def test_what_was_said_before_still_holds(written: Write) -> None:
         added = found.transitions()["next_reward"][-1] - found["reward"][-1]
         assert added == pytest.approx(-2, abs=1e-6)  # the later reward stands in place of the earlier one
         assert found.total == pytest.approx(found["reward"].sum() - 2, abs=1e-4)
+
+
+def test_a_reward_that_is_null_is_no_word_of_a_person(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("said", "by a person", 0, 0, {"reward": float("nan")})  # JSON has null for it
+    writer.close()
+    with pytest.raises(UserError, match="what a person said, of unknown form"):
+        read_log(writer.path)
 
 
 @given(st.lists(FIELDS, min_size=1, max_size=6))

@@ -147,6 +147,35 @@ def test_an_operator_that_ends_its_thread_is_gone_too(run: Run) -> None:
     assert result.reason == "the operator is gone: SystemExit: 3"
 
 
+WORDS = {
+    "a number as a truth": (lambda: Said(success=1), "success=1; it must be True, False or None"),
+    "a text": (lambda: Said(discard="yes"), "discard='yes'; it must be True, False or None"),
+    "nan": (lambda: Said(reward=math.nan), "reward=nan; it must be a number up to 1e+30"),
+    "far": (lambda: Said(reward=np.float64(1e38)), "1e+38); it must be a number up to 1e+30"),
+    "text as a reward": (lambda: Said(reward="two"), "reward='two'; it must be a number up to 1e+30"),
+    "no word": (lambda: "success", "'success'; it must be a robots.people.operator.Said, or None"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_that_no_log_can_hold_is_the_operators_fault_and_the_log_stays_whole(run: Run, word: str) -> None:
+    make, told = WORDS[word]
+    operator = FakeOperator((range(5, 30),))
+    operator.said = lambda: make() if operator.tick == 14 else None  # type: ignore[method-assign, return-value]
+    result, episode = run(FakeRobot(), operator)
+    assert (result.stopped, result.steps) == (True, 15)
+    assert result.reason.startswith("the operator is gone: TypeError: a person says ")
+    assert result.reason.endswith(told)
+    assert episode.total == pytest.approx(result.total_reward)
+
+
+def test_words_of_numpy_are_words(run: Run) -> None:
+    words = {3: [Said(success=np.True_, reward=np.float32(2), discard=np.False_)]}  # type: ignore[arg-type]
+    result, episode = run(FakeRobot(), FakeOperator(words=words))
+    assert (result.success, episode.success, episode.discarded) == (True, True, False)
+    assert episode.total == pytest.approx(result.total_reward)
+
+
 def test_one_that_is_gone_at_the_start_lets_nothing_move(run: Run) -> None:
     operator = FakeOperator()
     operator.begin = die(OSError("no permission"))  # type: ignore[method-assign]
