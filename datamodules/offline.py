@@ -11,7 +11,7 @@ from datamodules.collect.random_state import generator_states, restore_generator
 from datamodules.envs.choice import Simulator
 from datamodules.envs.simulation import Simulation
 from datamodules.ingest import IngestOptions
-from datamodules.options import EvaluationOptions, refuse_negative, refuse_not_positive
+from datamodules.options import EvaluationOptions, refuse_negative, refuse_no_share, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs, successful
@@ -88,6 +88,8 @@ class OfflineDataModule(PolicyDataModule):
         self.min_ess, self.human_share, self.successes_only = min_ess, human_share, successes_only
         if human_share is not None and sampler is not None:
             raise UserError("data.human_share says what is drawn, and so does data.sampler; leave one of the two out")
+        if human_share is not None:
+            refuse_no_share("data.", {"human_share": human_share})
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
         refuse_not_positive("data.", sizes | {"reward_scale": reward_scale})
         refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})

@@ -188,6 +188,13 @@ def refuse_negative(prefix: str, values: Mapping[str, float]) -> None:
             raise UserError(f"{prefix}{name} must not be negative, got {value}")
 
 
+def refuse_no_share(prefix: str, values: Mapping[str, float]) -> None:
+    """Raise a UserError that names the first value outside of [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{prefix}{name} must lie in [0, 1], got {value}")
+
+
 def run_length(total: int, each: int, warm_up: int) -> tuple[int, int]:
     """Iterations of a run, and the environment steps that it will have collected at its end.
 

@@ -1,5 +1,6 @@
 """From a person who helps to a policy that has learned from it: log, audit, labels, exports, ingest, post-training."""
 
+import math
 import random
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from datamodules.advantages import GAE
 from datamodules.ingest import IngestOptions, ingest
+from datamodules.offline import OfflineDataModule
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from deploy.runtime.policy import OnnxPolicy
@@ -231,8 +233,6 @@ def test_persons_share_of_every_batch(robot: Robot, persons_log: Path, tmp_path:
     again = LogReplay(frames, GAE(), seed=9, human_share=0.0)
     again.load_state_dict(replay.state_dict() | state)
     assert torch.equal(again.sample(2, 8, 7)["observation"], replay.sample(2, 8, 7)["observation"])
-    with pytest.raises(UserError, match=r"data\.human_share must lie in \[0, 1\], got 2"):
-        LogReplay(frames, GAE(), human_share=2)
     with pytest.raises(UserError, match=r"needs steps that are a person's, and the logs have none"):
         LogReplay(frames[frames["source"] != 1], GAE(), human_share=0.5)
     with pytest.raises(UserError, match=r"needs steps that are any other's"):
@@ -274,6 +274,12 @@ def test_a_share_and_a_sampler_are_refused_together(
         gipo(fit_args(tmp_path / "run", *robot.logs, model__init_from=robot.checkpoint, data__human_share=0.5,
                       data__sampler=sampler))  # fmt: skip
     assert "data.human_share says what is drawn, and so does data.sampler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [1.5, -0.1, math.nan])
+def test_a_share_that_is_none_is_refused_before_any_log_is_read(share: float) -> None:
+    with pytest.raises(UserError, match=rf"data\.human_share must lie in \[0, 1\], got {share}"):
+        OfflineDataModule("no/such/logs", human_share=share)
 
 
 # Whatever happens -----------------------------------------------------------------------------------------------------

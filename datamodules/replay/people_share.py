@@ -14,15 +14,13 @@ class PeopleShare:
 
     Args:
         source: who chose each action [M], as numbers of `SOURCES`; with action chunks [M, H].
-        share: of a batch, rounded to whole transitions.
+        share: of a batch in [0, 1], rounded to whole transitions.
 
     Raises:
-        UserError: when the share is none, or there are no such steps, or no others, for it.
+        UserError: when there are no such steps, or no others, for it.
     """
 
     def __init__(self, source: Tensor, share: float):
-        if not 0 <= share <= 1:
-            raise UserError(f"data.human_share must lie in [0, 1], got {share}")
         persons = (source == PERSON).reshape(len(source), -1).any(-1)
         self._share, self._persons, self._others = share, persons.nonzero()[:, 0], (~persons).nonzero()[:, 0]
         for rows, wanted, what in ((self._persons, share > 0, "a person's"), (self._others, share < 1, "any other's")):
