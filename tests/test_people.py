@@ -36,6 +36,7 @@ from tests.robots.people.people import FakeOperator, die
 pytestmark = pytest.mark.usefixtures("no_plot")
 PUSH = np.array([0.9, -0.9])  # what the person does, always
 STEPS, TURN = 30, range(8, 22)
+CLONING = {"model__objective": "gipo.objectives.BehaviourCloning", "model__kl_coef": 0}
 PERSONS = len(TURN) - 3  # of a turn, the first three are handed over
 
 
@@ -280,6 +281,21 @@ def test_a_share_and_a_sampler_are_refused_together(
 def test_a_share_that_is_none_is_refused_before_any_log_is_read(share: float) -> None:
     with pytest.raises(UserError, match=rf"data\.human_share must lie in \[0, 1\], got {share}"):
         OfflineDataModule("no/such/logs", human_share=share)
+
+
+def test_logs_of_persons_alone_are_refused_with_how_to_clone_them_which_works(
+    robot: Robot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = helped(robot, tmp_path / "a.mcap", turns=(range(STEPS),))
+    frames = ingest([log], ours(robot)).frames
+    assert not frames["valid"].any()
+    advice = "what persons did, if they did, is cloned with --config bc.yaml --model.human_coef=1"
+    for options in ({"model__human_coef": 1}, {"model__human_coef": 0, **CLONING}):
+        with pytest.raises(SystemExit):
+            fitted(robot, log, tmp_path / "refused", **options)
+        assert advice in capsys.readouterr().err
+    cloned = fitted(robot, log, tmp_path / "cloned", model__human_coef=1, **CLONING)
+    assert likes(cloned, frames) > likes(robot.checkpoint, frames) + 0.2
 
 
 # Whatever happens -----------------------------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ from gipo.common.transition import SOURCES
 from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Elements, Objective, blanked, masked_terms
 
-NOTHING = "no step is valid: the policy chose no action in these logs, so there is nothing to learn from"
+NOTHING = (
+    "no step is valid: the policy chose no action in these logs, so this objective has nothing to learn from; "
+    "what persons did, if they did, is cloned with --config bc.yaml --model.human_coef=1"
+)
 
 
 @dataclass(frozen=True)
