@@ -72,6 +72,11 @@ def test_the_audit_holds_for_a_persons_steps_and_counts_them_apart(
     shown = capsys.readouterr().out.splitlines()
     assert re.split(r"\s{2,}", shown[0].strip())[-2:] == ["a person's", "held"]
     assert shown[1].split()[-2:] == [str(3 * PERSONS), "27"]
+    assert gipo_robot(["info", str(path)]) == 0
+    head, first = (
+        re.split(r"\s{2,}", line.strip()) for line in capsys.readouterr().out.split("\n\n")[1].splitlines()[:2]
+    )
+    assert first[head.index("a person's")] == str(PERSONS)
 
 
 def test_a_log_prob_that_is_not_the_policys_word_on_the_persons_action_is_found(robot: Robot, tmp_path: Path) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from gipo.common.tables import outcome, pairs, table
+from gipo.common.transition import SOURCES
 from robots.log import SECTIONS, TIMES, Episode, Log
 
-EPISODE = ("episode", "policy", "version", "steps", "return", "outcome", "changed by the gate", "ended by")
+EPISODE = (
+    "episode", "policy", "version", "steps", "a person's", "return", "outcome", "changed by the gate", "ended by"
+)  # fmt: skip
+PERSON = SOURCES.index("person")
 
 
 def info(path: str | Path, log: Log) -> str:
@@ -44,6 +48,7 @@ def episode_row(episode: Episode) -> tuple[str, ...]:
         (episode.policy_id or "?")[:12],
         "/".join(map(str, sorted(set(episode["policy_version"].tolist())))),
         f"{len(episode):,}",
+        f"{int((episode['source'] == PERSON).sum()):,}",
         f"{episode.total:.2f}",
         outcome(episode.success)
         + (" (label)" if episode.label is not None else "")
