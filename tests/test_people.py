@@ -272,6 +272,24 @@ def test_persons_alone_teach_nothing_unless_they_are_imitated(
     assert not (tmp_path / "run").exists()
 
 
+NO_SUCH_SHARE = {
+    "of nobody": ((), 0.5, "data.human_share=0.5 needs steps that are a person's, and the logs have none"),
+    "of none": ((TURN,), 0, "data.human_share=0 draws nothing that persons did, and model.human_coef=1 would have it"),
+}
+
+
+@pytest.mark.parametrize("which", NO_SUCH_SHARE)
+def test_a_share_that_logs_and_options_cannot_give_is_refused_before_the_run(
+    robot: Robot, tmp_path: Path, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns, share, told = NO_SUCH_SHARE[which]
+    log = helped(robot, tmp_path / "a.mcap", turns=turns)
+    with pytest.raises(SystemExit):
+        fitted(robot, log, tmp_path / "run", data__human_share=share, model__human_coef=1)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_share_and_a_sampler_are_refused_together(
     robot: Robot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from tensordict import TensorDictBase
 
 from datamodules.envs import metaworld
 from datamodules.offline import OfflineDataModule
+from datamodules.replay.people_share import PeopleShare
 from datamodules.replay.values import Seen, log_ratios
 from gipo.callbacks.plots import write_table
 from gipo.commands import staleness
@@ -51,7 +52,7 @@ def bound_as_the_policy(data: Any, checkpoint: str | None) -> None:
 
 
 def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, model: GIPOModule) -> None:
-    """Refuse logs from which only the critic would learn, and the policy stay what it is without a word.
+    """Refuse logs from which only the critic would learn, or which have nothing of what is to be drawn of them.
 
     Args:
         frames: of the logs.
@@ -61,6 +62,13 @@ def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, m
     Raises:
         UserError: naming the option.
     """
+    if human_share is not None:
+        PeopleShare(frames["source"], human_share)  # which refuses logs without such steps
+    if human_share == 0 and model.human_coef:
+        raise UserError(
+            f"data.human_share=0 draws nothing that persons did, and model.human_coef={model.human_coef:g} would have "
+            "it imitated; leave one of the two out"
+        )
     person = frames["source"] == SOURCES.index("person")
     drawn = person.reshape(len(person), -1).any(-1) if human_share == 1 else torch.ones(len(person), dtype=torch.bool)
     if bool(frames["valid"][drawn].any()) or (model.human_coef and bool(person.any())):
