@@ -55,8 +55,8 @@ class GIPOModule(UpdatingModule):
         value_scale: what the critic's outputs mean: `gipo.learning.value_scale.PopArt`, `.Standardised` or
             `.SymlogTwoHot`, or the `.Expectile` of IQL; null for values as they are, for which `data.reward_scale` has
             to bring them near 1. With `init_from` null is that of the checkpoint.
-        human_coef: weight of −log π of what persons did in logs, of one such step against one of the policy's; 0 leaves
-            them to the critic alone.
+        human_coef: weight of −log π of what persons did in logs, as its sum over their steps divided by all steps that
+            teach, the policy's among them; 0 leaves them to the critic alone.
         normalise_advantages: standardise advantages within each batch.
         reuse: updates on every batch.
         actor_every: of these, the policy learns on the first and every `actor_every`-th after it, its loss scaled by

@@ -11,9 +11,10 @@ PERSON = SOURCES.index("person")
 def imitation(
     log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor, used: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """−log π of what persons did, as a sum over all elements that teach, so that each of them counts alike.
+    """−log π of what persons did, summed, and divided by the number of all elements that teach.
 
-    A mean over persons' elements alone would have a few corrections outweigh everything else.
+    A mean over persons' elements alone would have a few corrections outweigh everything else. The objective is a mean
+    over the n elements of the policy's own: one of those weighs 1/n, one of the m of persons 1/(n + m).
 
     Args:
         log_ratio: x = log π − log μ [N, D], nats; N = B, or B·H with action chunks of H steps.

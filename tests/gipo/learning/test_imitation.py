@@ -1,4 +1,4 @@
-"""What persons did counts as much as what the policy did, step for step, by hand."""
+"""What persons did counts by its share of all that teaches, by hand."""
 
 import math
 
