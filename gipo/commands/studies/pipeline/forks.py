@@ -30,11 +30,14 @@ class Forks:
     """Functions that run in processes of their own.
 
     They end together: none begins once `end` is called, and none goes on where the study was killed.
+
+    Args:
+        imported: modules that all of them need (IMPORTED).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, imported: Sequence[str] | None = None) -> None:
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(IMPORTED)
+        self._context.set_forkserver_preload(list(IMPORTED if imported is None else imported))
         self._lock = threading.Lock()
         self._running: set[ForkServerProcess] = set()
         self._ended = False
