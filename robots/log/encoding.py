@@ -46,6 +46,7 @@ class Encoders:
 
     def __init__(self, codec: str, tell: Callable[[str], None], patience: float = PATIENCE):
         self.codec, self.patience = codec, patience
+        self.starting = False  # whether who asks for a frame waits for a process to begin
         self._tell = tell
         self._start()
 
@@ -61,7 +62,9 @@ class Encoders:
             silent = isinstance(error, TimeoutError)
             what = f"did not answer for {self.patience:g} s" if silent else "ended"
             self.close()
+            self.starting = True
             self._start()
+            self.starting = False
         self._tell(f"the process that encodes {self.codec} {what}; another one goes on with the frame")
         try:
             return self._encoded(image)  # a key frame, the first of its film

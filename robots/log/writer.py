@@ -152,7 +152,9 @@ class LogWriter:
             self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise UserError(f"the disk of {self.path} does not answer; {len(self._queue)} rows are not written")
+            starting = self._video is not None and self._video.starting
+            what = "another process that encodes its images does not start" if starting else "its disk does not answer"
+            raise UserError(f"{len(self._queue)} rows of {self.path} are not written: {what}")
         if self.error is not None:
             raise UserError(f"the log {self.path} is incomplete, {self.statistics.lost} rows are lost: {self.error}")
         return self.statistics

@@ -173,3 +173,19 @@ def test_a_log_that_cannot_be_made_leaves_no_process(tmp_path: Path, monkeypatch
         LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
     assert made
     assert not alive(made[0].process.pid)
+
+
+def test_a_log_that_waits_for_another_process_to_begin_does_not_blame_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"), video="h264")
+    encoders = writer._video
+    assert encoders is not None
+    monkeypatch.setattr("robots.log.encoding.BEGIN", "import time; time.sleep(60)")
+    encoders.process.kill()
+    writer.image(image(0))
+    with pytest.raises(UserError, match=r"a.mcap are not written: another process that encodes its images does not"):
+        writer.close(timeout=2)
+    encoders.process.kill()
+    writer._thread.join(10)
+    assert not writer._thread.is_alive()
