@@ -40,7 +40,7 @@ def _info(options: argparse.Namespace) -> None:
     from robots.log import read_log
     from robots.review.info import info
 
-    print(info(options.log, read_log(options.log, salvage=True)))
+    print(*(info(log, read_log(log, salvage=True)) for log in _logs(options.logs)), sep="\n\n\n")
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -135,7 +135,7 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
             parser.add_argument("log", type=words, metavar="LOG")
         return parser
 
-    about_logs("info", _info, "what a log holds", many=False)
+    about_logs("info", _info, "what logs hold")
     verify = about_logs("verify", _verify, "check every byte of logs")
     verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there, with their labels")
     label = about_logs("label", _label, "say how an episode went; appended beside the log", many=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.runtime.acting import ActingPolicy, Decision
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, nearest
 from robots.base import Observation
 from robots.session.options import Options
 
@@ -97,8 +97,8 @@ class Decider:
         there = {name: pixels for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)}
         for camera in self._cameras:
             if camera not in there:
-                cameras = ", ".join(there) or "none"
-                raise UserError(f"the policy sees, but there are no pixels of camera {camera!r}; of: {cameras}")
+                seen = f"say which one with --camera {nearest(camera, there)}" if there else "it has no camera"
+                raise UserError(f"the robot shows the policy nothing of a camera {camera!r}: {seen}")
         return {camera: there[camera] for camera in self._cameras}
 
     def _row(self, values: np.ndarray, images: dict[str, np.ndarray]) -> np.ndarray:

@@ -217,6 +217,10 @@ def test_info_verify_label(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [episode.success for episode in read_log(copied).episodes] == [False, True, False]
     assert main(say("info", copied)) == 0
     assert "success (label)" in capsys.readouterr().out
+    assert main(say("info", copied.parent)) == 0
+    text = capsys.readouterr().out
+    assert main(say("info", copied, copied)) == 0
+    assert capsys.readouterr().out == f"{text}\n\n{text}"
     assert main(say("verify", copied)) == 0
     assert "sealed" in capsys.readouterr().out
     assert copied.read_bytes() == before

@@ -116,7 +116,7 @@ def test_images_are_logged_beside_the_steps(policy: OnnxPolicy, tmp_path: Path) 
 def test_what_the_policy_cannot_see_stops_the_robot(policy: OnnxPolicy, tmp_path: Path) -> None:
     robot, (result, _) = run(policy, tmp_path / "log.mcap", camera="wrist")
     assert result.stopped
-    assert "no pixels of camera 'wrist'; of: front" in result.reason
+    assert "shows the policy nothing of a camera 'wrist': say which one with --camera front" in result.reason
     assert len(robot.commands) == 0
 
 
