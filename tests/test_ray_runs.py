@@ -58,7 +58,7 @@ def actors(pids: list[int]) -> list[int]:
 
 @pytest.mark.campaign
 def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_path: Path, no_plot: None) -> None:
-    main(tiny("here", data__task="Pendulum-v1"))
+    main(tiny("here", data__task="Pendulum-v1", data__collector__workers=0))
     assert start(tiny("ray", **RAY)).wait(120) == 0
     ray, here = (fingerprints(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("ray", "here"))
     # The configuration, which "gipo" has the hash of, is another one; the global generators are not the collectors'.
