@@ -1,6 +1,7 @@
 """How often policies do a task on a copy of the arm whose time runs freely: no bus, no busy machine, the same gap.
 
-`python -m examples.so101.free a.onnx b.onnx --gap gain=.25 backlash=11 latency=.033` prints the success of each.
+`python -m examples.so101.free a.onnx b.onnx --gap gain=.25 backlash=11 latency=.033` prints the success of each,
+with its 95 % interval.
 """
 
 import sys
@@ -12,14 +13,15 @@ from deploy.policy import OnnxPolicy
 from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, Task, layout, lead
 from examples.so101.world import Gap, World, parse_gap
 from gipo.common import boundary
+from gipo.common.intervals import rate_with_interval
 from gipo.common.parsing import SEEDS, Parser, whole
 from robots.spec import RobotSpec
 
 SETTLE = 45  # periods in which the arm goes to where an episode begins
 
 
-def success(policy: OnnxPolicy, task: Task, gap: Gap, episodes: int, seed: int) -> float:
-    """Share of the episodes, of goals from `seed` on, in which the task is done at some step."""
+def successes(policy: OnnxPolicy, task: Task, gap: Gap, episodes: int, seed: int) -> int:
+    """In how many episodes, of goals from `seed` on, the task is done at some step."""
     now, random = [0.0], np.random.default_rng(seed)
     world, done = World(gap, lambda: now[0]), 0
 
@@ -42,7 +44,7 @@ def success(policy: OnnxPolicy, task: Task, gap: Gap, episodes: int, seed: int) 
             target = lead(target, observation[: len(DRIVEN)], speed)
             go(target)
         done += reached
-    return done / episodes
+    return done
 
 
 def _observe(world: World, task: Task) -> np.ndarray:
@@ -65,8 +67,8 @@ def run(given: list[str]) -> None:
     for path in options.policies:
         policy = OnnxPolicy.load(path)
         spec.check(policy.manifest)
-        rate = success(policy, TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
-        print(f"{rate:.2f} {path}", flush=True)
+        done = successes(policy, TASKS[f"so101-{options.task}"], gap, options.episodes, options.seed)
+        print(f"{rate_with_interval(done, options.episodes)} {path}", flush=True)
 
 
 if __name__ == "__main__":
