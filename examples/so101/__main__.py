@@ -1,8 +1,8 @@
-"""`python -m examples.so101 FOLDER`: the arm at the desk, until Ctrl-C."""
+"""`python -m examples.so101 FOLDER`: the arm at the desk, until Ctrl-C, or who reads its output has ended."""
 
+import select
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +37,9 @@ def run(given: list[str]) -> None:
     with Emulator(options.folder, gap, Faults(dropped=options.dropped, corrupted=options.corrupted)) as arm:
         print(f"six STS3215 at {arm.port.path}, the desk at {options.folder / 'scene'}; Ctrl-C ends it", flush=True)
         with suppress(KeyboardInterrupt):  # its ordinary end
-            while True:
-                time.sleep(3600)
+            read = select.poll()
+            read.register(sys.stdout, 0)  # of a pipe: who reads what it says is no more, such as a study that is killed
+            read.poll()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What the desk's commands refuse, in a line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from examples.so101.__main__ import build_parser
 from examples.so101.free import run as free
 from gipo.common.errors import UserError
 from tests.artifacts import artifacts
+from tests.pages import ROOT
 
 
 @pytest.mark.parametrize("option", ["--dropped", "--corrupted"])
@@ -23,3 +26,15 @@ def test_a_policy_of_another_robot_is_no_fault_of_the_copy(tmp_path: Path) -> No
     other = next(iter(sorted(artifacts("robots", tmp_path).glob("*.onnx"))))
     with pytest.raises(UserError, match="the policy was made for another robot than 'desk-so101': observation_names"):
         free([str(other), "--episodes", "1"])
+
+
+def test_the_arm_ends_with_who_reads_what_it_says(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "examples.so101", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as arm:
+        assert arm.stdout
+        try:
+            assert b"six STS3215" in arm.stdout.readline()
+            arm.stdout.close()
+            assert arm.wait(20) == 0
+        finally:
+            arm.kill()
