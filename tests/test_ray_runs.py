@@ -61,8 +61,9 @@ def test_one_actor_learns_what_one_process_does(tiny: Args, start: Start, tmp_pa
     main(tiny("here", data__task="Pendulum-v1", data__collector__workers=0))
     assert start(tiny("ray", **RAY)).wait(120) == 0
     ray, here = (fingerprints(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("ray", "here"))
-    # The configuration, which "gipo" has the hash of, is another one; the global generators are not the collectors'.
-    assert {name for name in here if ray[name] != here[name]} == {"gipo", "data/generators"}
+    # The configuration, which "gipo" has the hash of, is another one, and so is the number of workers; the global
+    # generators are not the collectors'.
+    assert {name for name in here if ray[name] != here[name]} == {"gipo", "data/generators", "data/workers"}
 
 
 @pytest.mark.campaign
