@@ -23,8 +23,11 @@ if TRAINS:
 
     torch.set_num_threads(1)
     tiny_env.register()
-# A shell that runs the tests in the background has them ignore Ctrl-C, and with them every process that they start.
+# A shell that runs the tests in the background, or `nohup`, has them ignore signals that the tests send, and with them
+# every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
