@@ -81,7 +81,9 @@ RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
 HELPED = "gipo-robot run --policy policy.onnx --log helped/ --operator scripted"
+TRAINED = "gipo fit --config metaworld.yaml --seed_everything=SEED"  # writes it, where it comes first on a page
 BUILDS_ON = {
+    "The authors' regimes": [TRAINED],
     "From a checkpoint to an artifact": [RESUMED],
     "Run it, and learn from what happened": [RESUMED, EXPORTED],
     "Let a person help": [RESUMED, EXPORTED],
@@ -93,7 +95,7 @@ BUILDS_ON = {
     "In simulation": [RESUMED],
     "On the robot": [RESUMED],
     "Lineage": [RESUMED, EXPORTED, DRIVEN],
-    "Does post-training help?": ["gipo fit --config metaworld.yaml --seed_everything=SEED", EXPORTED],
+    "Does post-training help?": [TRAINED, EXPORTED],
     "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
 }
 
