@@ -79,9 +79,10 @@ class ForkedCommands(Commands):
         self._forks.end()
 
 
-def _call(module: str, args: list[str]) -> None:
+def _call(module: str, args: list[str]) -> int | None:
     os.setsid()  # a group of its own for the scheduler, which does not have a robot pay for what trains beside it
-    sys.exit(importlib.import_module(module).main(args))
+    code: int | None = importlib.import_module(module).main(args)
+    return code
 
 
 @dataclass(frozen=True)

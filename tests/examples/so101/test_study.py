@@ -190,6 +190,20 @@ def begin(folder: Path) -> None:
     ForkedCommands().run("gipo-robot", [str(folder / "driving")], folder / "0.txt", 0)
 
 
+def test_a_command_that_succeeds_is_done_and_one_that_fails_says_why(tmp_path: Path) -> None:
+    commands, log = ForkedCommands(), tmp_path / "none.mcap"
+    commands.run("gipo-robot", ["verify", str(sealed(tmp_path / "a.mcap"))], tmp_path / "0.txt", 0)
+    assert (tmp_path / "0.txt").read_text().startswith("sealed")
+    with pytest.raises(UserError, match=rf"exit code 2; .*1\.txt ends with:\ngipo-robot: error: no log at {log}$"):
+        commands.run("gipo-robot", ["info", str(log)], tmp_path / "1.txt", 0)
+
+
+def sealed(path: Path) -> Path:
+    writer = LogWriter(path, Session("{}"))
+    writer.close()
+    return path
+
+
 def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)

@@ -43,8 +43,10 @@ class Forks:
         self._ended = False
         self._version = OneVersion()
 
-    def run(self, folder: Path, function: Callable[..., None], *args: object) -> None:
+    def run(self, folder: Path, function: Callable[..., int | None], *args: object) -> None:
         """Call a function in a process of its own; what it says goes to a file beside `folder`, which is its work's.
+
+        What it returns is the exit code of its process; None is 0.
 
         Raises:
             UserError: when it fails, with the end of what it said; or the study has ended.
@@ -115,7 +117,7 @@ def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
     once(folder, FIT, [*options, *of], work, fresh=True, keep=last)
 
 
-def _called(output: Path, function: Callable[..., None], *args: object) -> None:
+def _called(output: Path, function: Callable[..., int | None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
