@@ -97,7 +97,10 @@ class Decider:
         there = {name: pixels for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)}
         for camera in self._cameras:
             if camera not in there:
-                seen = f"say which one with --camera {nearest(camera, there)}" if there else "it has no camera"
+                assert self._vision is not None
+                named = f"the policy sees the robot's camera of that name; there are {', '.join(there)}"
+                seen = named if self._vision.cameras else f"say which one with --camera {nearest(camera, there)}"
+                seen = seen if there else "it has no camera"
                 raise UserError(f"the robot shows the policy nothing of a camera {camera!r}: {seen}")
         return {camera: there[camera] for camera in self._cameras}
 

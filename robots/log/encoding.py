@@ -63,8 +63,10 @@ class Encoders:
             what = f"did not answer for {self.patience:g} s" if silent else "ended"
             self.close()
             self.starting = True
-            self._start()
-            self.starting = False
+            try:
+                self._start()
+            finally:
+                self.starting = False
         self._tell(f"the process that encodes {self.codec} {what}; another one goes on with the frame")
         try:
             return self._encoded(image)  # a key frame, the first of its film
