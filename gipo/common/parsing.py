@@ -5,9 +5,9 @@ Each type names what it was given and what it takes.
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gipo.common.errors import UserError
 
@@ -16,6 +16,19 @@ SEEDS = 2**31 - 1  # numbers of episodes and workers are added, and the sum is a
 
 class Parser(argparse.ArgumentParser):
     """An `argparse` parser of which a refusal is a `UserError` for the boundary, and no page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.set_defaults(parser=self)  # of a command, in the place of the one that chooses among commands
+
+    def parse_args(  # type: ignore[override] # a namespace of one's own is nowhere given
+        self, args: Sequence[str] | None = None, namespace: None = None
+    ) -> argparse.Namespace:
+        """The options; what a command does not know is refused by that command."""
+        found, unknown = self.parse_known_args(args)
+        if unknown:
+            found.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Name the mistake, and where all options are listed."""
