@@ -9,6 +9,7 @@ import os
 import time
 import zlib
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def append_label(
             file.write((b"\n" if torn else b"") + _line(label))
         sync(path)
     except OSError as error:
+        with suppress(OSError):
+            if path.stat().st_size == 0:  # made for this label, of which nothing could be written
+                path.unlink()
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return label
 

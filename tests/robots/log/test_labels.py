@@ -1,5 +1,6 @@
 """Labels of one episode are merged field by field, and their reward reaches the data however the episode ended."""
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,23 @@ def test_a_label_of_an_episode_that_is_not_there_is_told(written: Write, capsys:
     assert stream.unused_labels == read_log(path).unused_labels == "episode 7 is labelled and not in the log"
     assert main(["info", str(path)]) == 0
     assert "episode 7 is labelled and not in the log" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_label_that_no_disk_has_room_for_leaves_what_was_there(written: Write, before: int) -> None:
+    path = written(EPISODE)
+    session = read_log(path).header.session
+    for _ in range(before):
+        append_label(path, session, 0, True, None)
+    there = labels_path(path).read_bytes() if before else None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(there or b""), hard))
+    try:
+        with pytest.raises(UserError, match=r"^cannot write .*labels\.jsonl: File too large$"):
+            append_label(path, session, 0, False, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (labels_path(path).read_bytes() if labels_path(path).exists() else None) == there
 
 
 def broken_off(path: Path, how: str) -> tuple[Path, list[int]]:
