@@ -65,7 +65,8 @@ class OnlineDataModule(PolicyDataModule):
             Where it executes chunks of actions, frames and transitions count chunks.
         simulator: of MetaWorld's tasks: its own `python`, `envpool`'s C++, or `auto`: the latter where it is installed
             and the task is the same in it. A resumed run goes on with what it began with.
-        total_frames: environment steps of the whole run, warm-up excluded.
+        total_frames: environment steps of the whole run, warm-up excluded: what `iterations` comes to, which `gipo fit`
+            makes; a Trainer of your own makes its max_epochs.
         frames_per_iteration: environment steps between two updates.
         warmup_frames: environment steps collected before the first update.
         capacity: transitions kept in the replay buffer.
