@@ -10,11 +10,13 @@ hours a run (SAC) runs on tasks that are drawn by lot.
 Writes fifty.csv (every run: success at any and at the last step of the test with 95 % intervals, return, steps and
 processor seconds of training to the first evaluation with success ≥ .9, the processor, and the command that makes it
 again), fifty.md (a row for every task; tasks that the recipe was developed on apart), curves.csv and fifty.png. A run
-that has ended is not made again: the same command goes on where it was stopped.
+that has ended is not made again: the same command goes on where it was stopped. With --so-far it makes no run, and
+writes what those that have ended come to.
 """
 
 import argparse
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from gipo.commands.studies.fifty.record import RESULT, Record, read_result
 from gipo.commands.studies.fifty.rivals import RIVALS, train
 from gipo.commands.studies.fifty.tables import Row, curves, report, row_of
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
-from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.common.errors import UserError, nearest
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--lot", 8, 50, "tasks of those that take hours a run, drawn by lot")
     add_numbers(parser, "--lot-seed", 0, 2**31 - 1, "seed of the lot", least=0)
     add_more(parser, "--train", "`gipo fit`, of all runs of ours")
+    parser.add_argument("--so-far", action="store_true", help="make no run: tables of those that have ended")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -63,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if options.every > options.frames:
         raise UserError(f"--every {options.every}: a run of {options.frames} frames would not be evaluated")
     runs = entrants.plan(options.entrants, options.tasks, options.seeds, options.lot, options.lot_seed)
-    rows = run_all(runs, options)
+    rows = so_far(runs, options) if options.so_far else run_all(runs, options)
     write_table(rows, options.out / "fifty.csv")
     lines = curves(rows, options.out)
     write_table(lines, options.out / "curves.csv")
@@ -102,18 +105,51 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
         if one.entrant in entrants.OURS:
             forks.fit(folder, one.options(options.frames, options.every, options.train))
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        elif not is_done(folder, COMPETE, one.words(options.frames, options.every)):
+        elif not has_ended(one, options):
             forks.run(folder, compete, folder, one, options.frames, options.every)
         if one not in made:
             bar.update()
-        again = one.command(options.frames, options.every, options.train)
-        return row_of(one, read_result(folder), options.frames, again)
+        return row(one, options)
 
     with (
         tqdm(total=len(runs), initial=len(made), desc="fifty", unit="run", smoothing=0) as bar,
         side_by_side(forks, options.processes) as pool,
     ):
         return all_made([pool.submit(make, one) for one in runs])
+
+
+def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
+    """Rows of runs that have ended: of an entrant on a task all seeds or none, and none without the first entrant's.
+
+    Raises:
+        UserError: when there is no such task.
+    """
+    ended = [one for one in runs if has_ended(one, options)]
+    seeds = Counter((one.entrant, one.task) for one in ended)
+    whole = {one for one, count in seeds.items() if count == len(options.seeds)}
+    first = options.entrants[0]
+    found = [one for one in ended if {(one.entrant, one.task), (first, one.task)} <= whole]
+    if not found:
+        raise UserError(f"--so-far: on no task have all runs of {first} ended in {options.out} (--seeds says of which)")
+    return [row(one, options) for one in found]
+
+
+def has_ended(one: Entry, options: argparse.Namespace) -> bool:
+    """Whether a run has come to its end.
+
+    Raises:
+        UserError: when its folder is of a run with other options.
+    """
+    folder = options.out / one.folder
+    if one.entrant in entrants.OURS:
+        return is_done(folder, FIT, one.options(options.frames, options.every, options.train))
+    return is_done(folder, COMPETE, one.words(options.frames, options.every))
+
+
+def row(one: Entry, options: argparse.Namespace) -> Row:
+    """The row of a run that has ended."""
+    again = one.command(options.frames, options.every, options.train)
+    return row_of(one, read_result(options.out / one.folder), options.frames, again)
 
 
 def compete(folder: Path, one: Entry, frames: int, every: int) -> None:

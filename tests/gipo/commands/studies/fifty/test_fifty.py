@@ -295,6 +295,12 @@ def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
     assert {"fifty.csv", "fifty.md", "fifty.png", "curves.csv"} <= {path.name for path in tmp_path.iterdir()}
     cli.main(args)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RESULT)} == written
+    published = (tmp_path / "fifty.csv").read_text()
+    cli.main([*args, "--tasks", "push-v3", "reach-v3", "--entrants", "GIPO", "SAPO", "SB3 PPO", "--so-far"])
+    assert (tmp_path / "fifty.csv").read_text() == published
+    with pytest.raises(SystemExit, match="2"):  # of two seeds one has ended
+        cli.main([*args, "--seeds", "1", "2", "--so-far"])
+    assert "on no task have all runs of GIPO ended" in capsys.readouterr().err
     for name, other in (("GIPO", "reach-v3-1 was made with other options"), ("SB3 PPO", "with other options")):
         with pytest.raises(SystemExit, match="2"):
             cli.main([*args, "--entrants", name, "--frames", "32"])
