@@ -32,6 +32,8 @@ def robot(manifest: Manifest, env: str | None = None, rate: float | None = None)
     name = manifest.task if env is None else env
     try:
         made = gymnasium.make(name, max_episode_steps=-1)  # the loop says when time is up
+    except gymnasium.error.Error as error:  # Gymnasium's own words; where in its source they stand is nobody's business
+        raise UserError(f"there is no Gymnasium environment {name!r}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the module and the author of the environment raise
         raise UserError(f"there is no Gymnasium environment {name!r}: {described(error)}") from error
     return GymRobot(made, spec_of(made, name, rate).named_as(manifest))

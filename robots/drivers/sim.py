@@ -86,7 +86,7 @@ def robot(
     """
     return SimRobot(
         manifest.task if task is None else task,
-        chosen(RealityGap, gap, "the simulated arm"),
+        chosen(RealityGap, gap, "the simulated arm", besides=("task", "rate", "acceleration")),
         speed == 1,
         make_spec(rate, acceleration).named_as(manifest),
     )

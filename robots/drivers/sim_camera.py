@@ -64,7 +64,7 @@ def robot(
     """
     if manifest.vision is None:
         raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
-    found = chosen(SeenGap, gap, "the simulated arm")
+    found = chosen(SeenGap, gap, "the simulated arm", besides=("task", "every"))
     name, cameras = seen_task(manifest.task if task is None else task)
     view = View(manifest.vision.cameras or cameras, manifest.vision.image[1], every or manifest.vision.chunk)
     return SeeingSimRobot(name, view, found, speed == 1, make_seeing_spec().named_as(manifest))

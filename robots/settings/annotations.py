@@ -56,15 +56,17 @@ def arguments(
     return found
 
 
-def chosen(kind: type[Chosen], given: Mapping[str, Any], whose: str) -> Chosen:
+def chosen(kind: type[Chosen], given: Mapping[str, Any], whose: str, besides: Sequence[str] = ()) -> Chosen:
     """The options that a person set by `--set`, as their class, for `whose` robot, such as `the toy robot`.
+
+    Options that this robot has `besides`, and reads itself, are named where there is none such as was given.
 
     Raises:
         UserError: naming the options that there are, or as `arguments`.
     """
     known = parameters(kind)
     if unknown := sorted(set(given) - set(known)):
-        raise UserError(f"{whose} has no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        raise UserError(f"{whose} has no option {unknown[0]!r}; there are {', '.join(sorted([*known, *besides]))}")
     return kind(**arguments(kind, given, "--set "))
 
 
