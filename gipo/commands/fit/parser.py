@@ -12,11 +12,13 @@ import yaml
 from jsonargparse._typehints import get_all_subclass_paths, get_callable_return_type
 from lightning.pytorch.cli import LightningArgumentParser
 
+from datamodules.envs.tasks import simulation
 from gipo.common.boundary import DEBUG_HELP
 from gipo.common.errors import UserError, nearest
 
 PLAIN_TYPES = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
                "Sequence": "a list", "list": "a list"}  # fmt: skip
+GIVEN = ("spaces", "params", "inputs", "outputs")  # to what is made by us, and no options of a user's
 
 NO_SUCH_CLASS = {
     r"Expected a dot import path string: (\S+)": "no class of that name is known",
@@ -97,8 +99,12 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
         return _unknown_argument(parser, key, found[1], named[1] if named else "")
     text = text.partition(". Got value: Namespace")[0]  # what follows is of the classes around it
     inner = re.search(r"NestedArg\(key='([\w.]+)'", text)  # of that option itself where its class is known
-    if (inner and not key.endswith(f".{inner[1]}")) or "Must include a class_path" in text:
-        return f" has options only once its class is named: --{key}=CLASS; {_known(parser, key)}"
+    named = re.search(r"Expected a dot import path string: (\S+)", text)
+    if inner and named and key == "data.task":
+        return f".{inner[1]}: {_options_of_task(named[1])}"
+    bare = "is abstract" in text and re.search(r"Given value: \{'(?!class_path')", text)  # of a YAML file
+    if (inner and not key.endswith(f".{inner[1]}")) or "Must include a class_path" in text or bare:
+        return _unnamed(parser, key)
     for pattern, words in NO_SUCH_CLASS.items():
         if found := re.search(pattern, text):
             what = words.format(*found.groups(), lacking=_lacking(found[1]))
@@ -109,6 +115,20 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
     if expected == "expected null" and any(_classes(parser, key)):
         return f"{value}: nothing can be made of it; {_known(parser, key)}"
     return f"{value}: " + (expected or _flat(text))
+
+
+def _unnamed(parser: FitParser, key: str) -> str:
+    return f" has options only once its class is named: --{key}=CLASS; {_known(parser, key)}"
+
+
+def _options_of_task(name: str) -> str:
+    """That a task by name takes no options, and how those of its class are given, where it has some."""
+    kind = type(simulation(name))
+    options = [option for option in inspect.signature(kind).parameters if option != "name"]
+    if not options:
+        return f"the task {name} has no options; a class can have some, --data.task=module.NAME"
+    given = f"--data.task={kind.__module__}.{kind.__name__} --data.task.name={name}"
+    return f"a task by its name takes no options; with {given} there are {', '.join(options)}"
 
 
 def _lacking(class_path: str) -> str:
@@ -129,7 +149,9 @@ def _expected(text: str) -> str:
 
 def _unknown_argument(parser: FitParser, key: str, name: str, class_path: str) -> str:
     found = pydoc.locate(class_path)
-    known = [one for one in inspect.signature(found).parameters if one != "spaces"] if callable(found) else []
+    if found in _kinds(parser, key):  # which is taken where no class is named
+        return _unnamed(parser, key)
+    known = [one for one in inspect.signature(found).parameters if one not in GIVEN] if callable(found) else []
     short = class_path.rpartition(".")[2] or "its class"
     listed = f" (--{key}.help={class_path})" if class_path and f"--{key}.help" in parser.options() else ""
     return f": {short} has no option {name!r}; the nearest: {nearest(name, known) or 'it has none'}{listed}"
@@ -138,16 +160,21 @@ def _unknown_argument(parser: FitParser, key: str, name: str, class_path: str) -
 def _known(parser: FitParser, key: str, name: str = "") -> str:
     """Classes that an option can name, the nearest to `name` first."""
     names = [path.rpartition(".")[2] for path in _classes(parser, key)]
-    shown = nearest(name.rpartition(".")[2], names) if name else ", ".join(names)
+    shown = nearest(name.rpartition(".")[2], names) if name else ", ".join([*names[:12], *["…"] * (len(names) > 12)])
     return (
         f"there are {shown}; one of yours is named by its path, module.NAME" if shown else "give its path, module.NAME"
     )
 
 
 def _classes(parser: FitParser, key: str) -> Iterator[str]:
-    action = next((action for action in parser._actions if action.dest == key), None)
-    for kind in _types(getattr(action, "_typehint", None)):
+    for kind in _kinds(parser, key):
         yield from get_all_subclass_paths(kind)
+
+
+def _kinds(parser: FitParser, key: str) -> list[type]:
+    """The classes that an option is annotated with."""
+    action = next((action for action in parser._actions if action.dest == key), None)
+    return list(_types(getattr(action, "_typehint", None)))
 
 
 def _types(hint: Any) -> Iterator[type]:

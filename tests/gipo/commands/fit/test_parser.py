@@ -164,7 +164,20 @@ def test_a_mistake_is_one_line_that_names_the_nearest(argument: str, refused: An
 def test_a_value_of_a_task_that_is_named_is_told_what_it_must_be(refused: Any) -> None:
     said = refused("fit", "--data.task=datamodules.vla.ToyVLA", "--data.task.shown=two_image")
     assert said == "--data.task.shown=two_image: expected one of 'state', 'image', 'two_images'"
-    assert refused("fit", "--data.task.shown=image").startswith("--data.task has options only once its class is named")
+
+
+def test_a_task_by_its_name_is_told_how_its_options_are_given(refused: Any, printed: Any) -> None:
+    said = refused("fit", "--data.task.shown=image")
+    assert said == (
+        "--data.task.shown: the task reach-v3 has no options; a class can have some, --data.task=module.NAME"
+    )
+    said = refused("fit", "--data.task=camera:reach-v3", "--data.task.sise=32")
+    given = ["--data.task=datamodules.envs.metaworld_camera.MetaWorldVLA", "--data.task.name=camera:reach-v3"]
+    assert said == (
+        f"--data.task.sise: a task by its name takes no options; with {' '.join(given)} there are chunk, size, "
+        "max_steps"
+    )
+    assert printed(*given, "--data.task.size=32")["data"]["task"]["init_args"]["size"] == 32
 
 
 def test_what_is_no_class_of_that_kind_is_told_what_is(refused: Any) -> None:
@@ -175,6 +188,10 @@ def test_what_is_no_class_of_that_kind_is_told_what_is(refused: Any) -> None:
 FILES = {
     b"data: {rouns: 3}": "there is no option --data.rouns; the nearest: --data.rounds, --data.logs, ",
     b"model: {policy: {bns: 3}}": "--model.policy: TokenPolicy has no option 'bns'; the nearest: bins ",
+    b"data: {task: {size: 3}}": "--data.task has options only once its class is named: --data.task=CLASS; there are Me",
+    b"model: {value_scale: {x: 3}}": "--model.value_scale has options only once its class is named: ",
+    b"trainer: {callbacks: [{x: 3}]}": "--trainer.callbacks has options only once its class is named: ",
+    b"model: {optimizer: {x: 3}}": "--model.optimizer: AdamW has no option 'x'; the nearest: lr, betas, eps ",
     b"[1, 2]": "x.yaml is a list; a configuration is a mapping",
     b"": "x.yaml is empty; a configuration is a mapping",
     b"data:\n\trounds: 3": "x.yaml is not a readable YAML file, line 2: found character '\\t'",
