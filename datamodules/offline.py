@@ -14,7 +14,7 @@ from datamodules.ingest import IngestOptions
 from datamodules.options import EvaluationOptions, refuse_negative, refuse_no_share, refuse_not_positive
 from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
-from datamodules.replay.logs import Logs, successful
+from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
@@ -81,18 +81,19 @@ class OfflineDataModule(PolicyDataModule):
         seed: int | None = None,
     ):
         super().__init__(task, simulator, evaluation, seed)
-        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high, chunk)
+        self.logs: Logs = Logs(logs, ingest, behaviour, self.seed, action_low, action_high, chunk, successes_only)
         self.iterations = self.total = iterations
         self.rounds, self.batch, self.refresh_every = rounds, batch, refresh_every
         self.estimator, self.sampler, self.reward_scale = estimator, sampler, reward_scale
-        self.min_ess, self.human_share, self.successes_only = min_ess, human_share, successes_only
+        self.min_ess, self.human_share = min_ess, human_share
         if human_share is not None and sampler is not None:
             raise UserError("data.human_share says what is drawn, and so does data.sampler; leave one of the two out")
         if human_share is not None:
             refuse_no_share("data.", {"human_share": human_share})
         sizes = {"iterations": iterations, "rounds": rounds, "batch": batch, "refresh_every": refresh_every}
         refuse_not_positive("data.", sizes | {"reward_scale": reward_scale})
-        refuse_negative("data.", {"seed": self.seed, "min_ess": min_ess})
+        refuse_negative("data.", {"seed": self.seed})
+        refuse_no_share("data.", {"min_ess": min_ess})
         self._replay: LogReplay | None = None
 
     @property
@@ -173,7 +174,6 @@ class OfflineDataModule(PolicyDataModule):
         policy = self.whole_policy()
         if self._replay is None:
             frames = self.logs.frames(policy, self.needs_behaviour)
-            frames = successful(frames) if self.successes_only else frames
             self._replay = LogReplay(
                 frames,
                 self.estimator,

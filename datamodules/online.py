@@ -294,6 +294,6 @@ class OnlineDataModule(PolicyDataModule):
     def _refuse_bad_sizes(self) -> None:
         sizes = ("total_frames", "frames_per_iteration", "capacity", "rounds", "batch", "refresh_every", "reward_scale")
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
-        refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed", "min_ess")})
+        refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed")})
         self.check_learners()
         refuse_bad_buffer(self.capacity, self.frames_per_iteration, self.advantages, self.estimator)

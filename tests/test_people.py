@@ -239,7 +239,7 @@ def test_persons_share_of_every_batch(robot: Robot, persons_log: Path, tmp_path:
     again = LogReplay(frames, GAE(), seed=9, human_share=0.0)
     again.load_state_dict(replay.state_dict() | state)
     assert torch.equal(again.sample(2, 8, 7)["observation"], replay.sample(2, 8, 7)["observation"])
-    with pytest.raises(UserError, match=r"needs steps that are a person's, and the logs have none"):
+    with pytest.raises(UserError, match=r"needs steps that are a person's; among those to learn from there are none"):
         LogReplay(frames[frames["source"] != 1], GAE(), human_share=0.5)
     with pytest.raises(UserError, match=r"needs steps that are any other's"):
         LogReplay(frames[frames["source"] == 1], GAE(), human_share=0.5)
@@ -273,7 +273,7 @@ def test_persons_alone_teach_nothing_unless_they_are_imitated(
 
 
 NO_SUCH_SHARE = {
-    "of nobody": ((), 0.5, "data.human_share=0.5 needs steps that are a person's, and the logs have none"),
+    "of nobody": ((), 0.5, "data.human_share=0.5 needs steps that are a person's; among those to learn from there are"),
     "of none": ((TURN,), 0, "data.human_share=0 draws nothing that persons did, and model.human_coef=1 would have it"),
 }
 
@@ -286,6 +286,26 @@ def test_a_share_that_logs_and_options_cannot_give_is_refused_before_the_run(
     log = helped(robot, tmp_path / "a.mcap", turns=turns)
     with pytest.raises(SystemExit):
         fitted(robot, log, tmp_path / "run", data__human_share=share, model__human_coef=1)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({0: True, 1: False}, "data.human_share=0.5 needs steps that are a person's; among those to learn from there"),
+        ({0: False, 1: False}, "data.successes_only leaves nothing: no episode of the logs is known to have succeeded"),
+    ],
+)
+def test_what_only_failed_episodes_hold_is_refused_before_a_run_on_successes(
+    robot: Robot, tmp_path: Path, labels: dict[int, bool], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, with_person = helped(robot, tmp_path / "0.mcap", 1, turns=()), helped(robot, tmp_path / "1.mcap", 1)
+    for number, log in enumerate((alone, with_person)):
+        append_label(log, read_log(log).header.session, 0, labels[number], None)
+    options = {"data__human_share": 0.5, "data__successes_only": True, "data__ingest__policies": robot.folder}
+    with pytest.raises(SystemExit):
+        gipo(fit_args(tmp_path / "run", alone, with_person, model__init_from=robot.checkpoint, **options))
     assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datamodules.ingest import IngestOptions, Interface, Store, ingest
 from datamodules.ingest.store import FACTS
+from datamodules.options import refuse_no_share
 from datamodules.replay.behaviour import BehaviourOptions, complete
 from datamodules.replay.decisions import decisions_of
 from datamodules.replay.ring import worth_keeping
@@ -34,9 +35,12 @@ def refuse_idle(
 ) -> None:
     """Refuse what says how to learn from logs, other than the defaults, where a run collects and has no logs.
 
+    Or a `min_ess` that is no share, before logs are read.
+
     Raises:
         UserError: naming the options.
     """
+    refuse_no_share("data.", {"min_ess": min_ess})
     given = {
         "logs_share": logs_share != LOGS_SHARE,
         "min_ess": min_ess != MIN_ESS,
@@ -59,6 +63,7 @@ class Logs:
         action_low: lower bounds of an action, for sources that do not say them.
         action_high: upper bounds of an action.
         chunk: actions that a policy is to decide on at once, for sources of images where nobody did.
+        successes_only: learn from episodes that succeeded alone.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Logs:
         action_low: Sequence[float] | None = None,
         action_high: Sequence[float] | None = None,
         chunk: int | None = None,
+        successes_only: bool = False,
     ):
         self.sources = [sources] if isinstance(sources, str) else list(sources)
         if not self.sources:
@@ -80,6 +86,7 @@ class Logs:
         if (action_low is None) != (action_high is None):
             raise UserError("data.action_low and data.action_high go together; give both or neither")
         self._low, self._high, self._chunk = action_low, action_high, chunk
+        self._successes_only = successes_only
         self._of_policy: tuple[Sequence[float] | None, Sequence[float] | None] = None, None
         self._frames: TensorDictBase | None = None
         self.seen: Seen = as_kept  # makes of observations what a policy takes; known with the first `frames`
@@ -176,7 +183,8 @@ class Logs:
             self._refuse_hidden(policy)
             store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
             completed = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
-            self._frames = worth_keeping(completed, policy)
+            kept = worth_keeping(completed, policy)
+            self._frames = successful(kept) if self._successes_only else kept
         return self._frames
 
     def refuse_out_of_bounds(self, spaces: Spaces) -> None:

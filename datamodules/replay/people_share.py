@@ -25,7 +25,9 @@ class PeopleShare:
         self._share, self._persons, self._others = share, persons.nonzero()[:, 0], (~persons).nonzero()[:, 0]
         for rows, wanted, what in ((self._persons, share > 0, "a person's"), (self._others, share < 1, "any other's")):
             if wanted and not len(rows):
-                raise UserError(f"data.human_share={share} needs steps that are {what}, and the logs have none")
+                raise UserError(
+                    f"data.human_share={share} needs steps that are {what}; among those to learn from there are none"
+                )
 
     def rows(self, rounds: int, batch: int, generator: Generator) -> Tensor:
         """Indices [rounds · batch] of transitions, drawn with replacement, batch after batch."""

@@ -190,8 +190,6 @@ def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequen
     Raises:
         UserError: naming the figure, the worst version and what to do.
     """
-    if not 0 <= min_ess <= 1:
-        raise UserError(f"data.min_ess must lie in [0, 1], got {min_ess}")
     if not rows:
         raise UserError(NOTHING)
     found = effective_share(rows)

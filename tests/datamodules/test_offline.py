@@ -122,7 +122,7 @@ def test_cloning_asks_for_no_log_probs(robot: Robot) -> None:
     assert torch.isfinite(found["log_prob"]).all()
 
 
-SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess": -0.1, "seed": -1}
+SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess": 1.5, "seed": -1}
 
 
 @pytest.mark.parametrize("name", SIZES)

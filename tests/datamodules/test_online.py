@@ -103,6 +103,11 @@ def test_how_to_learn_from_logs_is_refused_where_there_are_none(given: dict[str,
         OnlineDataModule("Tiny-v0", **given)
 
 
+def test_a_least_effective_size_that_is_no_share_is_refused_before_logs_are_read() -> None:
+    with pytest.raises(UserError, match=r"^data\.min_ess must lie in \[0, 1\], got 1\.5"):
+        OnlineDataModule("Tiny-v0", logs="nowhere", min_ess=1.5)
+
+
 @pytest.mark.usefixtures("no_plot")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_checkpoint_that_is_saved_after_the_run_is_gone_on_from(

@@ -122,12 +122,6 @@ def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() ->
         assert words in str(refused.value)
 
 
-@pytest.mark.parametrize("bound", [-0.1, 1.1, math.nan])
-def test_a_bound_that_is_no_share_is_refused(bound: float) -> None:
-    with pytest.raises(UserError, match="min_ess must lie"):
-        refuse_unsupported(staleness_report(X, USED, POLICY, VERSION, 10, NoClip()), bound)
-
-
 def test_no_valid_step_is_refused_and_is_an_empty_table() -> None:
     rows = staleness_report(X, torch.zeros(4) > 0, POLICY, VERSION, 10, AdaptiveGIPO())
     assert rows == []
