@@ -75,6 +75,15 @@ def test_the_default_policy_has_options_before_it_is_named(name: str, printed: A
     assert (network["class_path"], network["init_args"]["hidden"]) == ("gipo.networks.SeparateNetworks", hidden)
 
 
+def test_a_class_in_anothers_place_keeps_the_options_that_both_have(printed: Any) -> None:
+    found = printed("--config=metaworld_aspo.yaml", "--model.objective=PPOClip")["model"]["objective"]["init_args"]
+    assert found["dual_clip"] == 3.0
+    assert printed("--model.objective=PPOClip")["model"]["objective"]["init_args"] == found | {"dual_clip": None}
+    gipo = "{model: {objective: {class_path: GIPO, init_args: {sigma: 0.5, sigma_neg_ratio: 0.7}}}}"
+    found = printed("--config=x.yaml", "--model.objective=AgeAwareGIPO", x=gipo)["model"]["objective"]["init_args"]
+    assert (found["sigma_neg_ratio"], "sigma" in found) == (0.7, False)
+
+
 def test_no_policy_is_named_where_no_option_of_it_is(printed: Any) -> None:
     assert printed()["model"]["policy"] is None
     assert printed("--config=x.yaml", x="{model: {reuse: 2}}")["model"]["policy"] is None
