@@ -193,7 +193,8 @@ class GIPOModule(UpdatingModule):
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage, valid & advantage.isfinite())
             advantage = (advantage - mean.unsqueeze(-1)) / (std.unsqueeze(-1) + 1e-8)
-        age = self.policy.version - batches["policy_version"]
+        acted = batches["policy_version"]
+        age = torch.where(acted < 0, torch.nan, self.policy.version - acted)  # −1 where nobody said which version acted
         return valid, advantage, age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1)
 
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:

@@ -121,7 +121,7 @@ def policy_loss(
         advantage: A [N].
         valid: [N] bool; False where the policy did not choose the action.
         entropy: behaviour entropy H(μ)/log V [N, D]; only for an objective that needs it.
-        age: k [N], versions.
+        age: k [N], versions; NaN where it is unknown, which no objective that reads ages may be given of `valid` data.
         known: further fields of `Elements`.
 
     Raises:
@@ -131,7 +131,8 @@ def policy_loss(
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    age = None if age is None else age.to(log_ratio.dtype).clamp(min=0).unsqueeze(-1)
+    if age is not None:  # unknown ones are of what is left out, or of an objective that reads none
+        age = age.to(log_ratio.dtype).nan_to_num(0.0).clamp(min=0).unsqueeze(-1)
     seen = blanked(Elements(log_ratio, advantage, used, age, entropy, **known))
     terms, figures = masked_terms(objective, seen)
     loss = masked_mean(terms.loss, used)

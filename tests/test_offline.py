@@ -140,16 +140,31 @@ def test_a_new_policy_on_modelled_behaviour_resumes_bit_for_bit(tmp_path: Path, 
             source,
             **BOUNDS,
             model__policy="gipo.policies.GaussianPolicy",
+            model__objective="GIPO",
             data__behaviour__epochs=3,
         )
 
     whole = run(args("whole"), tmp_path / "whole")
-    assert "gipo: behaviour model: " in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "gipo: behaviour model: " in said.err
+    assert ["unknown", "–", "–"] in [line.split()[:3] for line in said.out.splitlines()]
     crash(args("again"), 2)
     assert run([*args("again"), f"--ckpt_path={last(tmp_path / 'again')}"], tmp_path / "again") == whole
     normaliser = policy_from(load_checkpoint(last(tmp_path / "whole"))).normaliser
     assert normaliser is not None
     assert int(normaliser.count) == 12 * 39  # the last step of an episode has no next observation
+    with open(tmp_path / "whole" / "csv" / "version_0" / "metrics.csv") as file:
+        logged = [row for row in csv.DictReader(file) if row["kl"]]
+    assert {row["staleness/unknown_share"] for row in logged} == {"1.0"}
+    assert not any(name.startswith("staleness/age") for name in logged[0])
+
+
+def test_data_of_an_unknown_age_is_refused_by_an_objective_that_reads_ages(tmp_path: Path, capsys: Capture) -> None:
+    source = write_demonstrations(tmp_path / "theirs", lambda seen: 0.9 * seen[:, :2])
+    args = fit_args(tmp_path / "run", source, **BOUNDS, model__objective="AgeAwareGIPO", data__behaviour__epochs=3)
+    error = refused(capsys, args, tmp_path / "run")
+    assert "model.objective=AgeAwareGIPO needs the age of the data in policy versions" in error
+    assert "of these logs 468 of 468 transitions do not. Choose another, such as --model.objective=GIPO" in error
 
 
 def test_another_seed_is_another_run(robot: Robot, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ class VersionRow:
 
     Args:
         policy: index of the policy that acted.
-        version: its learner version.
-        age: learner version now − version.
+        version: its learner version; −1 where nobody said.
+        age: learner version now − version; None where that is unknown.
         steps: usable ones.
         elements: steps × action dimensions whose log-ratio is finite.
         masked: those whose log-ratio is not.
@@ -49,7 +49,7 @@ class VersionRow:
 
     policy: int
     version: int
-    age: int
+    age: int | None
     steps: int
     elements: int
     masked: int
@@ -91,7 +91,7 @@ def staleness_report(
         VersionRow(
             policy=who,
             version=when,
-            age=learner_version - when,
+            age=None if when < 0 else learner_version - when,
             steps=steps,
             elements=int(kept.sum()),
             masked=int((~kept).sum()),
@@ -198,7 +198,7 @@ def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequen
     worst = min(rows, key=lambda row: (row.ess, row.weight))
     raise UserError(
         f"the effective sample size of these logs is {found:.3g} of their samples, below data.min_ess = {min_ess:g}; "
-        f"worst is version {worst.version} of policy {_name(worst, names)}: {worst.ess:.3g}, with a 95 % quantile of "
+        f"worst is {_version(worst)} of policy {_name(worst, names)}: {worst.ess:.3g}, with a 95 % quantile of "
         f"|log-ratio| of {worst.log_ratio_abs_p95:.3g} nats. Raise model.objective.sigma "
         "(AgeAwareGIPO: sigma_max), leave these logs out, add newer ones, or lower --data.min_ess; if the version is "
         "recent, check that the logged log-probs are its own "
@@ -257,7 +257,8 @@ def text(rows: Sequence[VersionRow], names: Sequence[str]) -> str:
     """
     cells = [
         (
-            _name(row, names), row.version, row.age, f"{row.steps:,}", f"{row.masked:,}", f"{row.ess:.2f}",
+            _name(row, names), *((row.version, row.age) if row.age is not None else ("–", "–")),
+            f"{row.steps:,}", f"{row.masked:,}", f"{row.ess:.2f}",
             *(
                 f"{x:.2f}"
                 for x in (row.log_ratio_p5, row.log_ratio_p50, row.log_ratio_p95, row.log_ratio_abs_p95, row.weight)
@@ -274,6 +275,10 @@ def text(rows: Sequence[VersionRow], names: Sequence[str]) -> str:
 def write_csv(rows: Iterable[VersionRow], names: Sequence[str], path: Path) -> None:
     """The report as CSV: the fields of `VersionRow`, with whole policy ids."""
     write_table([{**asdict(row), "policy": _id(row, names)} for row in rows], path)
+
+
+def _version(row: VersionRow) -> str:
+    return "an unknown version" if row.age is None else f"version {row.version}"
 
 
 def _name(row: VersionRow, names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ def staleness(
         weight: trust weight w [N, D].
         contribution: u = w·ρ [N, D].
         advantage: A [N].
-        age: learner version − policy version that acted [N].
+        age: learner version − policy version that acted [N]; NaN where that is unknown.
         used: [N, D] elements that entered the loss.
     """
     masked = (used.numel() - used.sum()).float()
@@ -55,6 +55,10 @@ def staleness(
 
 
 def _ages(age: Tensor) -> dict[str, Tensor]:
+    """Figures of ages [N], and the share of those that are NaN, where there are any: they are in no other figure."""
+    if (unknown := age.isnan()).any():
+        known = age[~unknown]
+        return {"staleness/unknown_share": unknown.float().mean()} | (_ages(known) if known.numel() else {})
     return {
         "staleness/age_mean": age.mean(),
         "staleness/age_p95": quantile(age, 0.95),
@@ -67,8 +71,8 @@ def _ages(age: Tensor) -> dict[str, Tensor]:
 def _effective_sizes(u: Tensor, age: Tensor) -> dict[str, Tensor]:
     """Effective sample size of all contributions u [N], and within each of three ranges of their age [N]."""
     sizes = {"ess/all": effective_sample_size(u)}
-    fresh, old = age <= FRESH, age >= OLD
-    for name, inside in {"fresh": fresh, "middle": ~(fresh | old), "old": old}.items():
+    ranges = {"fresh": age <= FRESH, "middle": (age > FRESH) & (age < OLD), "old": age >= OLD}
+    for name, inside in ranges.items():
         # (Σu)²/(n·Σu²) over the n samples inside, without a data-dependent shape
         share = inside.sum().clamp(min=1) / inside.numel()
         sizes[f"ess/{name}"] = effective_sample_size(torch.where(inside, u, 0.0)) / share

@@ -55,6 +55,13 @@ def shared(spaces: Spaces) -> Policy:
     return TokenPolicy(spaces, BINS, lambda i, o: SharedEncoder(i, o, 12, 8), normalise=False)
 
 
+def later(spaces: Spaces) -> Policy:
+    """The same policy, with versions before it."""
+    policy = shared(spaces)
+    policy.version.fill_(BATCH)
+    return policy
+
+
 def batches(count: int, rounds: int = 2, seed: int = 1) -> list[TensorDict]:
     generator = torch.Generator().manual_seed(seed)
 
@@ -148,10 +155,10 @@ def test_gradients_of_parts_add_up_to_that_of_the_batch(more: dict[str, Any], si
     for batch in data:  # what counts is spread unevenly, and a few elements count for nothing
         batch["valid"][:, : BATCH // 2] = False
         batch["log_prob"][0, -2:, 0] = torch.nan
-        batch["policy_version"] -= torch.arange(BATCH) % 4  # the slope of x² on age is of these
+        batch["policy_version"] += BATCH - torch.arange(BATCH) % 4  # the slope of x² on age is of these
         batch["source"] = torch.full((2, BATCH), SOURCES.index("policy"))
         batch["source"][:, 1:4] = SOURCES.index("person")
-    options = {"objective": GIPO(), "reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
+    options = {"policy": later, "objective": GIPO(), "reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
     options |= {"entropy_coef": 0.01, "kl_target": 0.15} | more
     whole, parts = (fit(data, micro_batch=part, **options) for part in (None, size))
     for ours, theirs in zip(parameters(parts), parameters(whole), strict=True):
@@ -462,8 +469,8 @@ def test_a_policy_of_another_description_is_refused() -> None:
 def test_what_an_objective_remembers_is_saved_and_begins_anew_with_another() -> None:
     data = batches(3)
     for age, batch in enumerate(data):
-        batch["policy_version"] -= torch.arange(BATCH) % (age + 2)
-    module = fit(data, objective=AgeAwareGIPO())
+        batch["policy_version"] += BATCH - torch.arange(BATCH) % (age + 2)
+    module = fit(data, policy=later, objective=AgeAwareGIPO())
     kept = module.state_dict()["objective_memory"]
     assert kept[0] > 0
     assert module.trainer.callback_metrics["weight/sigma_age"] > 0

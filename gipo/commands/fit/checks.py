@@ -19,6 +19,7 @@ from gipo.common.simulators.equality import why_not_native
 from gipo.common.simulators.native import available
 from gipo.common.transition import SOURCES
 from gipo.module import GIPOModule
+from gipo.objective import NEEDED, Objective
 from gipo.policies import Policy
 
 
@@ -82,6 +83,23 @@ def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, m
         raise UserError(staleness.NOTHING)
 
 
+def refuse_unknown_ages(frames: TensorDictBase, objective: Objective) -> None:
+    """Refuse an objective that reads the age of data where nobody says which version chose some of it.
+
+    Raises:
+        UserError: naming the objective, and how much of the data is so.
+    """
+    if "age" not in objective.needs:
+        return
+    chosen = frames["valid"].reshape(len(frames), -1).any(-1)
+    unknown = int((chosen & (frames["policy_version"] < 0)).sum())
+    if unknown:
+        raise UserError(
+            f"model.objective={type(objective).__name__} needs {NEEDED['age']}; of these logs {unknown:,} of "
+            f"{int(chosen.sum()):,} transitions do not. Choose another, such as --model.objective=GIPO"
+        )
+
+
 def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
     """Say in the configuration what `data.simulator=auto` comes to: what the checkpoint's run had, or what there is.
 
@@ -125,6 +143,7 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
     frames = _frames(model, data)
     if not objective.needs_behaviour:
         return
+    refuse_unknown_ages(frames, objective)
     x = _asked(policy, device, frames, logs.seen)
     used = frames["valid"]
     # With action chunks every step is one of its own, by the policy that decided on its chunk.

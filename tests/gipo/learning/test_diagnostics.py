@@ -81,6 +81,17 @@ def test_masked_elements_are_counted_and_left_out() -> None:
     assert all(math.isfinite(value) for value in metrics.values())
 
 
+def test_samples_of_an_unknown_age_are_in_no_figure_by_age() -> None:
+    known = diagnose()
+    assert "staleness/unknown_share" not in known
+    metrics = diagnose(age=torch.tensor([0.0, 2.0, math.nan, math.nan]))
+    assert metrics["staleness/unknown_share"] == 0.5
+    assert (metrics["staleness/age_mean"], metrics["staleness/age_max"], metrics["staleness/fresh_share"]) == (1, 2, 1)
+    assert metrics["ess/middle"] == metrics["ess/old"] == metrics["contribution/old_share"] == 0
+    assert metrics["ess/all"] == known["ess/all"]
+    assert not any("age" in name for name in diagnose(age=torch.full((4,), math.nan)))
+
+
 def test_nothing_used_leaves_only_the_count() -> None:
     assert diagnose(used=torch.zeros(4, 1, dtype=torch.bool)) == {"staleness/masked": 4}
 
