@@ -17,6 +17,14 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}
 NORMS = ("first", "all", "none")
 
 
+def convolve_in_single() -> None:
+    """Have a GPU convolve in float32, as it multiplies matrices: cuDNN would take TF32, which has ten bits.
+
+    Log-probs are of convolutions too, and are compared with those of whoever acted, perhaps on a CPU.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 class ActorCritic(nn.Module):
     """The three parts every policy is made of.
 

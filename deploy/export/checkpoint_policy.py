@@ -12,6 +12,7 @@ from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError, first_line
 from gipo.common.files import PathLike
+from gipo.networks import convolve_in_single
 
 GOLDEN = 4  # vectors
 
@@ -38,6 +39,7 @@ class CheckpointPolicy(ActingPolicy):
     def __init__(
         self, checkpoint: PathLike, rate: float | None = None, device: str | None = None, timeless: bool = False
     ):
+        convolve_in_single()
         loaded = load_checkpoint(checkpoint)
         head, policy = CheckpointHead.of(loaded), policy_from(loaded)
         if device is None:

@@ -413,14 +413,21 @@ def test_a_server_that_dies_or_hangs_stops_the_robot_within_two_periods(
 
 
 @needs_torch
-def test_a_checkpoint_is_served_by_torch(small: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_is_served_by_torch(
+    small: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
     from deploy.export.checkpoint_policy import CheckpointPolicy
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
 
     local: OnnxPolicy = small["loaded"]
     seen = np.random.default_rng(5).standard_normal((20, 5)).astype(np.float32)
     noise = local.noise((len(seen),), np.random.default_rng(6))
     with serving(CheckpointPolicy(small["checkpoint"], rate=50.0)) as server, asking(server.address) as served:
         here, there = local.evaluate(seen, noise), served.evaluate(seen, noise)
+    assert not torch.backends.cudnn.allow_tf32
     np.testing.assert_array_equal(here["latent"], there["latent"])
     for name in ("action", "log_prob", "params"):
         np.testing.assert_allclose(here[name], there[name], atol=1e-5)
