@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gipo.cli import main as gipo
+from gipo.commands.studies.run_tables import read_curves
 
 TASKS = ("reach-v3", "window-close-v3", "door-close-v3", "coffee-button-v3")
 SEEDS, BINS = (0, 1, 2), (33, 256, 65, 101)
@@ -65,9 +66,8 @@ def append(table: Path, run: Run, steps: int) -> None:
             "trainer.logger": "false", "trainer.enable_progress_bar": "false", "trainer.default_root_dir": folder,
         }  # fmt: skip
         gipo(["fit", *(f"--{name}={value}" for name, value in options.items())])
-        with open(Path(folder) / "curves.csv", newline="") as file:
-            # Before the first episode has ended nothing has succeeded.
-            success = [float(row.get("train/success") or 0) for row in csv.DictReader(file)]
+        # Before the first episode has ended nothing has succeeded.
+        success = [row.get("train/success", 0.0) for row in read_curves(Path(folder))]
     begins = not table.exists()
     with open(table, "a", newline="") as file:
         writer = csv.writer(file)

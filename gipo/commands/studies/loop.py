@@ -13,7 +13,6 @@ not run again: the same command goes on where it was interrupted.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
@@ -31,6 +30,7 @@ from gipo.commands.studies.pipeline.processes import in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import Subject, add_task, parse_gap, subject_of
+from gipo.commands.studies.run_tables import read_curves
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 
@@ -230,11 +230,10 @@ class Loop:
 
 def evaluated(folder: Path) -> str:
     """What the last evaluation of a run said of success; empty where it was never evaluated."""
-    with open(folder / "curves.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val/success")]
+    rows = [row for row in read_curves(folder) if "val/success" in row]
     if not rows:
         return ""
-    rate, low, high = (float(rows[-1][f"val/success{end}"]) for end in ("", "_low", "_high"))
+    rate, low, high = (rows[-1][f"val/success{end}"] for end in ("", "_low", "_high"))
     return f"success {with_interval(rate, low, high)} in simulation"
 
 

@@ -44,6 +44,23 @@ def read_runs(
     return rows
 
 
+def read_curves(folder: Path) -> list[dict[str, float]]:
+    """Rows of the curves.csv in the folder of a run, one for each iteration: what was logged of it.
+
+    Raises:
+        UserError: when there is no such file, it has no rows, or one of them holds what is no number.
+    """
+    path = folder / "curves.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}; delete {folder}") from error
+    if not rows:
+        raise UserError(f"{path} has no rows; delete {folder}")
+    return rows
+
+
 def made_or_read(
     options: argparse.Namespace, make: Callable[[argparse.Namespace], list[dict[str, Any]]],
     columns: Mapping[str, Callable[[str], Any]], *axes: str,

@@ -20,7 +20,6 @@ objectives, so that studies of the same tasks can be compared on one scale.
 """
 
 import argparse
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from gipo.commands.studies.options import (
 )
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.pipeline.stages import Stages
-from gipo.commands.studies.run_tables import read_runs, refuse_uneven
+from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
@@ -182,7 +181,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
         stages.fit(folder, one.options(options.frames, options.frames_per_iteration, options.episodes) + extra)
         if one not in finished:
             bar.update()
-        return read_run(one, folder / "curves.csv")
+        return read_run(one, folder)
 
     with (
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
@@ -196,20 +195,21 @@ def iterations(frames: int, frames_per_iteration: int) -> int:
     return -(-frames // frames_per_iteration)
 
 
-def read_run(one: Run, curves: Path) -> Row:
+def read_run(one: Run, folder: Path) -> Row:
     """What a finished run comes to.
 
     Final scores are those of the evaluation after the last iteration; the rest are means over the second half of the
     run's iterations, when the buffer is as old as it gets.
 
     Raises:
-        UserError: when the curves hold no evaluation, or no staleness.
+        UserError: when its curves cannot be read, or hold no evaluation, or no staleness.
     """
-    with open(curves) as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = read_curves(folder)
     second_half = rows[len(rows) // 2 :]
     if "val/return" not in rows[-1] or not all(column in rows[-1] for column in MECHANISM.values()):
-        raise UserError(f"{curves} does not end with an evaluation and its staleness figures; delete its folder")
+        raise UserError(
+            f"{folder / 'curves.csv'} does not end with an evaluation and its staleness figures; delete its folder"
+        )
     return {
         "task": one.task,
         "age": one.age,

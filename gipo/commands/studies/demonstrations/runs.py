@@ -1,7 +1,6 @@
 """The runs of the study: demonstrations, their clone, its post-training, each made once in a folder of its own."""
 
 import argparse
-import csv
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from gipo.commands.studies.options import objective_flags
 from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands
+from gipo.commands.studies.run_tables import read_curves
 from gipo.common.errors import UserError
 
 Row = dict[str, Any]
@@ -146,11 +146,7 @@ def scores(folder: Path) -> dict[str, float]:
     Raises:
         UserError: when there is none.
     """
-    try:
-        with open(folder / "curves.csv", newline="") as file:
-            last = list(csv.DictReader(file))[-1]
-    except (OSError, IndexError, ValueError, csv.Error) as error:
-        raise UserError(f"{folder / 'curves.csv'} cannot be read: {error}; delete {folder}") from error
-    if not all(last.get(column) for column in SCORES.values()):
+    last = read_curves(folder)[-1]
+    if not all(column in last for column in SCORES.values()):
         raise UserError(f"{folder / 'curves.csv'} does not end with an evaluation that tells success; delete {folder}")
-    return {name: float(last[column]) for name, column in SCORES.items()}
+    return {name: last[column] for name, column in SCORES.items()}

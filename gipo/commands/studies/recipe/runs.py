@@ -1,6 +1,5 @@
 """Runs of the race: each a `gipo fit` in a folder of its own, and what it comes to."""
 
-import csv
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from gipo.commands.studies.pipeline.forks import ALONE, Forks
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
+from gipo.commands.studies.run_tables import read_curves
 from gipo.common.errors import UserError
 
 Row = dict[str, Any]
@@ -61,16 +61,12 @@ def scores(folder: Path) -> dict[str, float]:
     Raises:
         UserError: when it has not been evaluated.
     """
-    try:
-        with open(folder / "curves.csv", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("val/success")]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{folder / 'curves.csv'} cannot be read: {error}; delete {folder}") from error
+    rows = [row for row in read_curves(folder) if "val/success" in row]
     if not rows:
         raise UserError(f"{folder / 'curves.csv'} holds no evaluation; delete {folder}, or let runs be longer")
-    success = [float(row["val/success"]) for row in rows]
+    success = [row["val/success"] for row in rows]
     return {
         "area": round(fmean(success), 4),
         "final": round(success[-1], 4),
-        "return": round(float(rows[-1]["val/return"]), 1),
+        "return": round(rows[-1]["val/return"], 1),
     }

@@ -6,12 +6,35 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.run_tables import refuse_uneven
+from gipo.commands.studies.run_tables import read_curves, refuse_uneven
 from gipo.common.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
     {"age": age, "objective": name, "seed": seed} for age in (1, 16) for name in "AB" for seed in (3, 4)
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot be read: .*No such file"),
+        (b"", "has no rows"),
+        (b"frames,kl\n", "has no rows"),
+        (b"frames,kl\n1,x\n", "cannot be read: .*'x'"),
+        (b"frames\n1,2\n", "cannot be read: "),
+        (b"frames\n\xff\n", "cannot be read: "),
+    ],
+)
+def test_curves_that_cannot_be_read_name_the_folder_to_delete(text: bytes | None, said: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "curves.csv").write_bytes(text)
+    with pytest.raises(UserError, match=rf"curves\.csv {said}.*; delete {tmp_path}$"):
+        read_curves(tmp_path)
+
+
+def test_curves_have_what_was_logged_of_each_iteration(tmp_path: Path) -> None:
+    (tmp_path / "curves.csv").write_text("frames,kl,val/success\n10,.5,\n20,,1\n")
+    assert read_curves(tmp_path) == [{"frames": 10, "kl": 0.5}, {"frames": 20, "val/success": 1}]
 
 
 def test_a_run_counts_once() -> None:

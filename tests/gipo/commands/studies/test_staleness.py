@@ -311,13 +311,13 @@ def test_a_run_is_its_last_evaluation_and_the_second_half_of_its_course(tmp_path
         for n in range(4):
             writer.writerow({"frames": n, "val/return": 7 if n == 3 else ""} | dict.fromkeys(columns.values(), 10 * n))
     one = Run("reach-v3", 4, "GIPO", 22)
-    found = read_run(one, path)
+    found = read_run(one, tmp_path)
     assert found["return"] == 7
     assert "success" not in found
     assert {found[name] for name in columns} == {25.0}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="does not end with an evaluation"):
-        read_run(one, path)
+        read_run(one, tmp_path)
 
 
 def test_every_run_of_a_plan_differs_in_the_axis_alone() -> None:
