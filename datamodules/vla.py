@@ -1,6 +1,7 @@
 """Vision-language-action tasks: environments with TorchRL's VLA keys, whose decisions are chunks of actions."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from datamodules.envs.action_chunks import ChunkEnv
 from datamodules.envs.interface import named
 from datamodules.envs.simulation import SeededSimulation
 from datamodules.options import refuse_not_positive
+from gipo.common.arrays.camera_images import Shape, joint, tensor_shape
 from gipo.common.errors import UserError
 from gipo.common.simulators.toy import CAMERA, CAMERAS, pictures
 from gipo.vla.observations import VLASpaces
@@ -26,6 +28,7 @@ class VLATask(SeededSimulation):
     chunk: int
     max_steps: int
     cameras: tuple[str, ...] = ()  # of several, their names in the order of their channels in the image
+    images: tuple[Shape, ...] = ()  # of cameras of different sizes: channels, height and width of what each sees
 
     @abstractmethod
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
@@ -47,7 +50,7 @@ class VLATask(SeededSimulation):
         """Sizes of image, state and chunk, and bounds of an action, read off the specs of `env`."""
         seen, action = env.observation_spec["observation"], env.action_spec
         return VLASpaces(
-            tuple(seen["image"].shape[1:]),
+            self.images or tuple(seen["image"].shape[1:]),
             seen["state"].shape[-1],
             tuple(action.space.low[0, 0].tolist()),
             tuple(action.space.high[0, 0].tolist()),
@@ -64,7 +67,8 @@ class ToyVLA(VLATask):
 
     Args:
         shown: where the target is: in the `state`, beside an image of noise; or in the `image` alone, of two actions;
-            or in `two_images` of two cameras, each of which shows one of the actions and not the other.
+            or in `two_images` of two cameras, each of which shows one of the actions and not the other; or in
+            `two_sizes`, where the second of them has three quarters of the height and half of the width.
         chunk: H, actions of a decision.
         success_steps: consecutive steps within tolerance that succeed, and end the episode.
         success_tol: largest distance from the target in any dimension.
@@ -79,7 +83,7 @@ class ToyVLA(VLATask):
     max_steps: int = 16
     action_dim: int = 2
     image_size: int = 16
-    shown: Literal["state", "image", "two_images"] = "state"
+    shown: Literal["state", "image", "two_images", "two_sizes"] = "state"
     name = "ToyVLA"
 
     def __post_init__(self) -> None:
@@ -93,7 +97,19 @@ class ToyVLA(VLATask):
     @property
     def cameras(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names of two cameras, where there are two."""
-        return CAMERAS if self.shown == "two_images" else ()
+        return CAMERAS if self.shown.startswith("two") else ()
+
+    @property
+    def images(self) -> tuple[Shape, ...]:  # type: ignore[override]
+        """What two cameras of different sizes see."""
+        return tuple((3, *size) for size in self._sizes) if self.shown == "two_sizes" else ()
+
+    @property
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Height and width of the image of each camera."""
+        size = self.image_size
+        second = (max(1, 3 * size // 4), max(1, size // 2)) if self.shown == "two_sizes" else (size, size)
+        return [(size, size), second][: max(1, len(self.cameras))]
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """TorchRL's toy environment of batch size [num_envs], a batch by itself; evaluation has it too."""
@@ -108,7 +124,8 @@ class ToyVLA(VLATask):
         told = TransformedEnv(env, _Target(self.action_dim))
         if self.shown == "state":
             return told
-        return told.append_transform(_Shown(self.action_dim, self.image_size, self.cameras or (CAMERA,)))
+        sizes = dict(zip(self.cameras or (CAMERA,), self._sizes, strict=True))
+        return told.append_transform(_Shown(self.action_dim, sizes))
 
     @property
     def interface(self) -> dict[str, Any]:
@@ -146,28 +163,29 @@ class _Shown(Transform):
 
     Args:
         actions: D, of which the state has as many of the last action and of the target.
-        size: height and width of the image.
-        cameras: that take it.
+        cameras: height and width of the image of each, by its name.
     """
 
-    def __init__(self, actions: int, size: int, cameras: tuple[str, ...]):
+    def __init__(self, actions: int, cameras: Mapping[str, tuple[int, int]]):
         super().__init__(in_keys=["observation"])
-        self._actions, self._size, self._cameras = actions, size, cameras
+        self._actions, self._cameras = actions, cameras
+        self._shape = tensor_shape(joint([(3, *size) for size in cameras.values()]))
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         seen = next_tensordict["observation"]
         last, target = seen["state"].split(self._actions, -1)
-        shown = pictures(self._cameras, target.numpy(), last.numpy(), self._size)
-        image = torch.from_numpy(np.concatenate(list(shown.values()), -1)).movedim(-1, -3)
+        shown = pictures(self._cameras, target.numpy(), last.numpy())
+        pixels = [seen.transpose(0, 3, 1, 2).reshape(len(seen), -1) for seen in shown.values()]
+        image = torch.from_numpy(np.concatenate(pixels, -1)).unflatten(-1, self._shape)
         return next_tensordict.set("observation", seen.clone(False).update({"image": image, "state": last}))
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         return self._call(tensordict_reset)
 
     def transform_observation_spec(self, observation_spec: Any) -> Any:
-        """The state loses the target, and the image has the channels of all cameras."""
-        image = (*observation_spec.shape, 3 * len(self._cameras), self._size, self._size)
-        observation_spec["observation", "image"] = Bounded(0, 255, image, dtype=torch.uint8)
+        """The state loses the target, and the image is that of all cameras."""
+        image = Bounded(0, 255, (*observation_spec.shape, *self._shape), dtype=torch.uint8)
+        observation_spec["observation", "image"] = image
         state = observation_spec["observation", "state"]
         observation_spec["observation", "state"] = Unbounded((*state.shape[:-1], self._actions), dtype=state.dtype)
         return observation_spec

@@ -58,7 +58,9 @@ class Decider:
         if not options.instruction:
             raise UserError("the policy acts on an instruction; say what it is to do: --instruction 'open the door'")
         # Whatever is wrong with the words is found before anything moves.
-        blank = dict.fromkeys(self._cameras, np.zeros(self._vision.shape, np.uint8))
+        blank = {
+            name: np.zeros(shape, np.uint8) for name, shape in zip(self._cameras, self._vision.shapes, strict=True)
+        }
         self._row(np.zeros(policy.manifest.observation_size), blank)
 
     def begin(self) -> None:

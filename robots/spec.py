@@ -9,8 +9,8 @@ import numpy as np
 
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.validation import MAX_TEXT, check_bounds, check_names, is_finite, require
+from gipo.common.arrays.precision import alike
 from gipo.common.errors import UserError
-from gipo.common.precision import alike
 
 Row = tuple[float, ...]
 Largest = tuple[float | None, ...]  # None: no limit

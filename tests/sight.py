@@ -14,7 +14,7 @@ from gipo.common.simulators.toy import CAMERA, INSTRUCTION
 from gipo.policies import Policy
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from gipo.vla.tiny import TinyVLANetworks
-from robots.drivers.toy import ToyGap, ToyRobot, make_spec
+from robots.drivers.toy import ToyGap, ToyRobot, cameras_for, make_spec
 from robots.log import LogWriter, Session
 from robots.loop import ControlLoop
 from robots.people.operator import Operator
@@ -65,7 +65,7 @@ class Seeing(Trained):
         policy = policy or OnnxPolicy.load(self.artifact)
         assert policy.manifest.vision is not None
         cameras = policy.manifest.vision.cameras
-        robot = ToyRobot(make_spec(policy.manifest), TASK.image_size, ToyGap(action_gain=0.8), cameras or (CAMERA,))
+        robot = ToyRobot(make_spec(policy.manifest), cameras_for(policy.manifest.vision), ToyGap(action_gain=0.8))
         settings: dict[str, Any] = {
             "video": "",
             "steps": TASK.max_steps,

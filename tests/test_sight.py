@@ -208,7 +208,7 @@ def test_what_does_not_fit_together_is_named(seeing: Seeing) -> None:
         logs_of(seeing).frames(flat, True)
     store = store_of(seeing)
     assert store.album is not None
-    with pytest.raises(UserError, match=r"the images of the logs are \[3, 16, 16\], the policy takes \(3, 8, 8\)"):
+    with pytest.raises(UserError, match=r"the images of the logs are \(3, 16, 16\), the policy takes \(3, 8, 8\)"):
         Sight(store, replace(TASK.spaces(TASK.make(1, 0)), image=(3, 8, 8)))(
             logs_of(seeing).frames(policy, True)["observation"]
         )

@@ -1,8 +1,13 @@
-"""Two cameras in one policy: simulated, exported, run, served, audited, ingested and learned from, each by its name."""
+"""Two cameras in one policy: simulated, exported, run, served, audited, ingested and learned from, each by its name.
+
+Once of one size, and once of different sizes, each through an encoder of its own.
+"""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +23,7 @@ from deploy.runtime.manifest import SCHEMA, Manifest
 from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
+from gipo.common.arrays.camera_images import joint
 from gipo.common.errors import UserError
 from gipo.common.simulators.toy import CAMERAS, INSTRUCTION, pictures
 from gipo.vla.observations import VLASpaces, encode_instructions
@@ -35,37 +41,62 @@ from tests.sight import Seeing, make_seeing, rows_seen
 
 pytestmark = pytest.mark.usefixtures("no_plot")
 TASK = ToyVLA(shown="two_images", max_steps=12)
+UNLIKE = ToyVLA(shown="two_sizes", max_steps=12)
+IMAGES: dict[str, Any] = {TASK.shown: (6, 16, 16), UNLIKE.shown: ((3, 16, 16), (3, 12, 8))}
+
+
+@pytest.fixture(scope="module", params=[TASK, UNLIKE], ids=lambda task: task.shown)
+def task(request: pytest.FixtureRequest) -> ToyVLA:
+    found: ToyVLA = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
-def seeing(tmp_path_factory: pytest.TempPathFactory) -> Seeing:
-    return make_seeing(tmp_path_factory.mktemp("two"), task=TASK)
+def seeing(task: ToyVLA, tmp_path_factory: pytest.TempPathFactory) -> Seeing:
+    return make_seeing(tmp_path_factory.mktemp("two"), task=task)
+
+
+def test_what_a_policy_is_built_for(task: ToyVLA) -> None:
+    check_env_specs(task.make(3, 0))
+    spaces = task.spaces(task.make(2, 0))
+    assert spaces == VLASpaces(IMAGES[task.shown], 2, (-1.0, -1.0), (1.0, 1.0), 4, cameras=CAMERAS)
+
+
+def test_cameras_of_different_sizes_show_the_same() -> None:
+    alike, unlike = (each.make(2, 0).reset()["observation", "image"] for each in (TASK, UNLIKE))
+    spaces = UNLIKE.spaces(UNLIKE.make(2, 0))
+    assert unlike.shape == (2, *spaces.image_shape) == (2, 3 * 16 * 16 + 3 * 12 * 8)
+    front, side = spaces.apart(unlike)
+    assert (front.shape, side.shape) == ((2, 3, 16, 16), (2, 3, 12, 8))
+    torch.testing.assert_close(front, alike[:, :3], rtol=0, atol=0)
+    torch.testing.assert_close(spaces.together([front, side]), unlike, rtol=0, atol=0)
+    brightest = [image.sum(1)[0].amax(0).argmax() / image.shape[-1] for image in (alike[:, 3:], side)]
+    assert abs(float(brightest[0] - brightest[1])) < 0.15, "across the picture"
 
 
 def test_each_camera_shows_one_axis() -> None:
-    check_env_specs(TASK.make(3, 0))
-    spaces = TASK.spaces(TASK.make(2, 0))
-    assert spaces == VLASpaces((6, 16, 16), 2, (-1.0, -1.0), (1.0, 1.0), 4, cameras=CAMERAS)
     targets, still = np.array([[0.3, 0.2], [0.3, -0.4], [-0.1, 0.2]]), np.zeros((3, 2))
-    shown = pictures(CAMERAS, targets, still, 16)
+    shown = pictures(dict.fromkeys(CAMERAS, (16, 16)), targets, still)
     np.testing.assert_array_equal(shown["front"][0], shown["front"][1])
     np.testing.assert_array_equal(shown["side"][0], shown["side"][2])
     assert not np.array_equal(shown["side"][0], shown["side"][1])
     assert not np.array_equal(shown["front"][0], shown["front"][2])
 
 
-def left_after_learning(cameras: tuple[str, ...]) -> np.ndarray:
+def left_after_learning(cameras: tuple[str, ...], side: tuple[int, int] = (16, 16)) -> np.ndarray:
     """Share of the variance of targets, along each axis, that a policy of these cameras misses on new ones."""
     torch.manual_seed(0)
-    spaces = replace(TASK.spaces(TASK.make(1, 0)), image=(3 * len(cameras), 16, 16), cameras=cameras)
+    sizes = {"front": (16, 16), "side": side}
+    image = joint([(3, *sizes[camera]) for camera in cameras])
+    spaces = replace(TASK.spaces(TASK.make(1, 0)), image=image, cameras=cameras)
     policy = VLAGaussianPolicy(spaces, network=lambda s, o: TinyVLANetworks(s, o, 32), squash=False)
     targets = np.random.default_rng(0).uniform(-0.5, 0.5, (256, 2)).astype(np.float32)
-    images = pictures(CAMERAS, targets, np.zeros_like(targets), 16)
-    stacked = np.concatenate([images[camera] for camera in cameras], -1).transpose(0, 3, 1, 2)
+    images = pictures(sizes, targets, np.zeros_like(targets))
     seen = {
-        "image": torch.from_numpy(stacked.copy()), "state": torch.zeros(256, 2),
+        "image": spaces.together([torch.from_numpy(images[camera]).movedim(-1, -3) for camera in cameras]),
+        "state": torch.zeros(256, 2),
         "instruction": encode_instructions([INSTRUCTION]).expand(256, -1),
-    }  # fmt: skip
+    }
     wanted, optimizer = torch.from_numpy(targets), torch.optim.Adam(policy.actor_parameters(), 3e-3)
     for _ in range(100):
         mean = policy.params({name: value[:128] for name, value in seen.items()})[..., 0, :, 0]
@@ -80,28 +111,46 @@ def left_after_learning(cameras: tuple[str, ...]) -> np.ndarray:
 
 def test_two_cameras_show_what_one_cannot() -> None:
     assert (left_after_learning(CAMERAS) < 0.1).all()
+    assert (left_after_learning(CAMERAS, side=(12, 8)) < 0.1).all()
     along, other = left_after_learning(("front",))
     assert along < 0.1
     assert other > 0.8
 
 
-def test_the_names_and_their_order_are_in_the_manifest(seeing: Seeing) -> None:
+def test_names_their_order_and_their_sizes_are_in_the_manifest(seeing: Seeing, task: ToyVLA) -> None:
     policy = OnnxPolicy.load(seeing.artifact)
     vision = policy.manifest.vision
     assert vision is not None
-    assert (vision.cameras, vision.image, vision.shape) == (CAMERAS, (6, 16, 16), (16, 16, 3))
-    front, side = np.full((16, 16, 3), 10, np.uint8), np.full((16, 16, 3), 200, np.uint8)
+    shape = (16, 16, 3) if task is TASK else (12, 8, 3)
+    assert (vision.cameras, vision.image, vision.shapes) == (CAMERAS, IMAGES[task.shown], ((16, 16, 3), shape))
+    front, side = np.full((16, 16, 3), 10, np.uint8), np.full(shape, 200, np.uint8)
     row = policy.row(np.zeros(2), {"side": side, "front": front, "wrist": front}, INSTRUCTION)
-    np.testing.assert_array_equal(row, policy.row(np.zeros(2), np.concatenate([front, side], -1), INSTRUCTION))
+    np.testing.assert_array_equal(row[2:-128], np.repeat([10, 200], [front.size, side.size]))
     with pytest.raises(ValueError, match="sees the camera 'side', and there is no image of it; of: front, wrist"):
         policy.row(np.zeros(2), {"front": front, "wrist": side}, INSTRUCTION)
-    with pytest.raises(ValueError, match=r"image of the camera 'side' is \(8, 8, 3\); it must be \(16, 16, 3\)"):
-        policy.row(np.zeros(2), {"front": front, "side": side[:8, :8]}, INSTRUCTION)
+    for wrong, what in ((side[:8, :8], "(8, 8, 3)"), (side / 255, f"{shape} float64")):
+        with pytest.raises(ValueError, match=re.escape(f"'side' is {what}; it must be {shape} uint8")):
+            policy.row(np.zeros(2), {"front": front, "side": wrong}, INSTRUCTION)
+    if task is UNLIKE:
+        with pytest.raises(ValueError, match="different sizes; give the image of each by its name"):
+            policy.row(np.zeros(2), front, INSTRUCTION)
+    else:
+        both = np.concatenate([front, side], -1)
+        np.testing.assert_array_equal(row, policy.row(np.zeros(2), both, INSTRUCTION))
 
 
-def test_a_manifest_of_before_names_no_camera(seeing: Seeing) -> None:
+def test_a_manifest_of_before_names_no_camera(seeing: Seeing, task: ToyVLA) -> None:
     raw = json.loads(OnnxPolicy.load(seeing.artifact).manifest.to_json())
     assert raw["schema"] == SCHEMA
+    if task is UNLIKE:
+        for image in (raw["vision"]["image"][:1], [*raw["vision"]["image"], [3, 8, 8]]):
+            vision = raw["vision"] | {"image": image}
+            with pytest.raises(UserError, match="of as many channels each"):
+                Manifest.from_json(json.dumps(raw | {"vision": vision}))
+        for image in ([[3, 16, 16], 3], [[3, 16], [3, 8]], []):
+            with pytest.raises(UserError, match="channels, height and width, or those of each camera"):
+                Manifest.from_json(json.dumps(raw | {"vision": raw["vision"] | {"image": image}}))
+        return
     del raw["vision"]["cameras"]
     found = Manifest.from_json(json.dumps(raw | {"schema": 3})).vision
     assert found is not None
@@ -153,7 +202,8 @@ def test_its_log_is_audited_and_gives_back_what_each_camera_saw(video: str, seei
     for episode in read_log(log).episodes if not video else ():
         seen = [rows_seen(log, episode.number, camera) for camera in CAMERAS]
         for step in episode["step"].tolist():
-            np.testing.assert_array_equal(store.album[store.frames["picture"][row].numpy()], [s[step] for s in seen])
+            for number, each in zip(store.frames["picture"][row].numpy(), seen, strict=True):
+                np.testing.assert_array_equal(store.album[[number]][0], each[step])
             row += 1
     logs = Logs([str(log)], IngestOptions(policies=seeing.folder, workers=1, audit=1.0), None, 0)
     acted = policy_from(load_checkpoint(seeing.checkpoint))
@@ -177,8 +227,9 @@ def test_an_image_of_one_camera_alone_is_no_decision(seeing: Seeing, tmp_path: P
 
 def test_a_server_is_given_both(seeing: Seeing) -> None:
     local = OnnxPolicy.load(seeing.artifact)
-    drawn = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    images = dict(zip(CAMERAS, drawn, strict=True))
+    assert local.manifest.vision is not None
+    rng, shapes = np.random.default_rng(0), dict(zip(CAMERAS, local.manifest.vision.shapes, strict=True))
+    images = {camera: rng.integers(0, 256, shape, np.uint8) for camera, shape in shapes.items()}
     with serving(local) as server, asking(server.address) as remote:
         row = remote.row(np.zeros(2), images, INSTRUCTION)
         one, other = (each.act(row, np.random.default_rng(0)) for each in (local, remote))
@@ -186,11 +237,11 @@ def test_a_server_is_given_both(seeing: Seeing) -> None:
     np.testing.assert_array_equal(one.log_prob, other.log_prob)
 
 
-def test_from_the_simulator_to_post_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_the_simulator_to_post_training(task: ToyVLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stage by its command, as a person would type it."""
     monkeypatch.chdir(tmp_path)
     small = {
-        "data.task.shown": "two_images", "data.total_frames": 16, "data.frames_per_iteration": 16, "data.rounds": 1,
+        "data.task.shown": task.shown, "data.total_frames": 16, "data.frames_per_iteration": 16, "data.rounds": 1,
         "data.batch": 16, "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
         "data.collector.workers": 0, "trainer.default_root_dir": "run",
     }  # fmt: skip
@@ -206,4 +257,4 @@ def test_from_the_simulator_to_post_training(tmp_path: Path, monkeypatch: pytest
         model__critic_warmup=1, data__batch=4, data__iterations=2, data__ingest__policies=".",
     ))  # fmt: skip
     after = policy_from(load_checkpoint(tmp_path / "post" / "checkpoints" / "last.ckpt"))
-    assert after.spaces.cameras == CAMERAS
+    assert (after.spaces.image, after.spaces.cameras) == (IMAGES[task.shown], CAMERAS)

@@ -141,7 +141,9 @@ def _episode(policy: OnnxPolicy, length: int, pixels: int) -> tuple[list[Step], 
     rng = np.random.default_rng(0)
     state = rng.uniform(-1, 1, (length + 1, STATE)).astype(np.float32)
     target = np.cumsum(rng.normal(0, 0.02, (length + 1, 2)), 0).clip(-0.5, 0.5)
-    seen = picture(target, state, pixels).astype(np.int16) + rng.integers(-3, 4, (length + 1, pixels, pixels, 3))
+    seen = picture(target, state, (pixels, pixels)).astype(np.int16) + rng.integers(
+        -3, 4, (length + 1, pixels, pixels, 3)
+    )
     images = seen.clip(0, 255).astype(np.uint8)
     first = range(0, length, CHUNK)
     decisions = [policy.act(policy.row(state[step], images[step], INSTRUCTION), rng) for step in first]
@@ -162,7 +164,7 @@ def _episode(policy: OnnxPolicy, length: int, pixels: int) -> tuple[list[Step], 
 def frame_bytes(pixels: int, count: int = 60) -> dict[str, float]:
     """Bytes and milliseconds of processor time that a frame takes as an image, and as video."""
     target = np.stack([np.linspace(-0.5, 0.5, count), np.zeros(count)], 1)
-    frames = picture(target, -target, pixels)
+    frames = picture(target, -target, (pixels, pixels))
     found = {}
     began = time.process_time()
     found["png"] = float(np.mean([len(png(frame)) for frame in frames]))

@@ -1,6 +1,6 @@
 """One attempt of a script at a task: it begins, and is disturbed, by its number alone, whichever process makes it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,11 @@ from datamodules.demos.scripts import Script, ScriptMaker, script_of
 from datamodules.envs.seeding import begin_episodes, episode_seed
 from datamodules.envs.simulation import Simulation
 from datamodules.vla import VLATask
+from gipo.common.arrays.camera_images import each_shape
 from gipo.common.errors import UserError
+from gipo.vla.observations import apart
 
+Images = Mapping[int, Sequence[np.ndarray]]  # step → what each camera saw then, [H, W, 3] uint8
 STARTS = 1 << 20  # sets the starts of demonstrations apart from those of an evaluation with the same seed
 
 
@@ -87,11 +90,13 @@ class Attempts:
             np.stack(observations), np.stack(actions), rewards, low, high, ended, success, images, _words(state)
         )
 
-    def _seen(self, images: Mapping[int, np.ndarray], state: TensorDictBase, step: int) -> dict[int, np.ndarray]:
-        """The images so far, and that of this step where the task has a camera and it is time for one."""
+    def _seen(self, images: Images, state: TensorDictBase, step: int) -> Images:
+        """The images so far, and those of this step where the task has a camera and it is time for one."""
         if not isinstance(self.task, VLATask) or step % self._image_every:
-            return dict(images)
-        return {**images, step: state["observation", "image"][0].permute(1, 2, 0).contiguous().numpy()}
+            return images
+        image: Any = state["observation", "image"][0]
+        shapes = each_shape(self.task.images or tuple(image.shape), max(1, len(self.task.cameras)))
+        return {**images, step: [seen.permute(1, 2, 0).contiguous().numpy() for seen in apart(image.flatten(), shapes)]}
 
     def _is_over(self, steps: list[TensorDictBase]) -> bool:
         if not steps:

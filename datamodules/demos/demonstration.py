@@ -1,6 +1,6 @@
 """What a demonstration is, whoever gave it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Demonstration(NamedTuple):
         high: [D], upper bounds of an action.
         terminated: whether the task ended with the last step; else the episode was cut there.
         success: [T] bool, of each step; None where the task knows no success.
-        images: step → [H, W, 3·K] uint8 of what K cameras saw then, up to T; empty of a task without one.
+        images: step → what each camera saw then, [H, W, 3] uint8, up to T; empty of a task without one.
         instruction: of a task with one.
     """
 
@@ -29,7 +29,7 @@ class Demonstration(NamedTuple):
     high: np.ndarray
     terminated: bool
     success: np.ndarray | None
-    images: Mapping[int, np.ndarray] = MappingProxyType({})
+    images: Mapping[int, Sequence[np.ndarray]] = MappingProxyType({})
     instruction: str = ""
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 
 from datamodules.demos.demonstration import Demonstration
 from datamodules.vla import VLATask
+from gipo.common.arrays.camera_images import joint
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 from robots.log import Image, LogWriter, Session, Step
@@ -33,8 +34,11 @@ def write_log(path: Path, task: VLATask, made: Sequence[Demonstration], descript
     Raises:
         UserError: when the task says no names and units, or the log cannot be written.
     """
-    height, width, channels = next(iter(made[0].images.values())).shape
-    settings: dict[str, Any] = {"task": task.name, "description": description, "image": [channels, height, width]}
+    shapes = [
+        (channels, height, width)
+        for height, width, channels in (each.shape for each in next(iter(made[0].images.values())))
+    ]
+    settings: dict[str, Any] = {"task": task.name, "description": description, "image": joint(shapes)}
     if task.cameras:
         settings["cameras"] = list(task.cameras)
     session = Session(_spec(task, made[0]).to_json(), {}, settings)
@@ -84,13 +88,14 @@ def _episode(writer: LogWriter, number: int, made: Demonstration, cameras: tuple
     for step in range(len(made.actions) + 1):
         _wait(writer, ROWS // 2)
         if step in made.images:
-            unwritten += made.images[step].nbytes
+            size = sum(pixels.nbytes for pixels in made.images[step])
+            unwritten += size
             if unwritten > MAX_IMAGE_BYTES:
                 _wait(writer, 0)
-                unwritten = made.images[step].nbytes
+                unwritten = size
             now = time.time_ns(), time.monotonic_ns()
-            for camera, pixels in zip(cameras, np.split(made.images[step], len(cameras), -1), strict=True):
-                writer.image(Image(camera, *now, np.ascontiguousarray(pixels), "png", number, step))
+            for camera, pixels in zip(cameras, made.images[step], strict=True):
+                writer.image(Image(camera, *now, pixels, "png", number, step))
         if step == len(made.actions):
             break
         last = step == len(made.actions) - 1

@@ -18,9 +18,9 @@ from datamodules.envs.gymnasium_checks import Checked
 from datamodules.envs.gymnasium_success import SuccessReader, tells_success
 from datamodules.envs.seeding import episode_seed
 from datamodules.envs.simulation import SeededSimulation
+from gipo.common.arrays.precision import nearest_in
 from gipo.common.errors import UserError, nearest
 from gipo.common.faults import described
-from gipo.common.precision import nearest_in
 
 
 def find(name: str) -> "GymnasiumTask | None":

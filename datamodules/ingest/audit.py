@@ -28,9 +28,10 @@ class Shown(NamedTuple):
         there = [[each for each in camera if each >= 0] for camera in every.T.tolist()]
         return any(camera and all(map(self.pictures.of_video, camera)) for camera in there)
 
-    def pixels(self, numbers: np.ndarray) -> np.ndarray:
-        """What all cameras saw at one moment, as one image [H, W, C], of the numbers of their pictures."""
-        return np.concatenate([self.pictures.pixels(number) for number in numbers.tolist()], -1)
+    def images(self, numbers: np.ndarray, cameras: tuple[str, ...]) -> np.ndarray | dict[str, np.ndarray]:
+        """What cameras saw at one moment, of the numbers of their pictures; by name where the policy has names."""
+        seen = [self.pictures.pixels(number) for number in numbers.tolist()]
+        return dict(zip(cameras, seen, strict=False)) if cameras else np.concatenate(seen, -1)
 
 
 class Auditor:
@@ -145,6 +146,7 @@ def seen_difference(
     begun = np.searchsorted(columns["step"], step - place)  # of each row, that of its decision's first step
     there = (columns["step"][begun] == step - place) & (columns["chunk_step"][begun] == 0)
     rows, begun = (values[there & (columns["picture"][begun] >= 0).all(1)] for values in (rows, begun))
+    cameras = () if policy.manifest.vision is None else policy.manifest.vision.cameras
     decided, which = np.unique(begun, return_inverse=True)
     difference = np.zeros(len(rows))
     for first in range(0, len(decided), AT_ONCE):
@@ -152,8 +154,8 @@ def seen_difference(
         some = decided[first : first + AT_ONCE]
         try:
             seen = [
-                policy.row(columns["observation"][row], shown.pixels(columns["picture"][row]), shown.instruction)
-                for row in some.tolist()
+                policy.row(columns["observation"][row], shown.images(pictures, cameras), shown.instruction)
+                for row, pictures in zip(some.tolist(), columns["picture"][some], strict=True)
             ]
         except ValueError as error:
             raise UserError(str(error)) from error

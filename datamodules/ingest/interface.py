@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.arrays.camera_images import Image
+from gipo.common.arrays.precision import alike
 from gipo.common.errors import UserError
-from gipo.common.precision import alike
 from robots.spec import RobotSpec
 
 NUMBERS = ("action_low", "action_high", "control_rate_hz")
@@ -31,7 +32,8 @@ class Interface:
         control_rate_hz: of the control loop.
         family: of the behaviour policies, `token` or `gaussian`.
         parameters_per_dimension: P of their distributions; the number of bins of tokens.
-        image: channels, height and width of the images that they saw; None where they saw none.
+        image: channels, height and width of the images that they saw, of cameras of different sizes those of each;
+            None where they saw none.
         instruction_bytes: that they read of an instruction.
         chunk: H, the actions that they decided on at once.
         cameras: names of those that they saw by, where they have names.
@@ -48,7 +50,7 @@ class Interface:
     control_rate_hz: float | None = None
     family: str | None = None
     parameters_per_dimension: int | None = None
-    image: tuple[int, int, int] | None = None
+    image: Image | None = None
     instruction_bytes: int | None = None
     chunk: int | None = None
     cameras: Texts | None = None

@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 
 from datamodules.ingest import Store
+from gipo.common.arrays.camera_images import joint
 from gipo.common.errors import UserError
 from gipo.vla.observations import VLASpaces, encode_instructions
 
@@ -26,20 +27,18 @@ class Sight:
         self._words = encode_instructions([*store.facts.instructions, ""], spaces.instruction_bytes)
 
     def __call__(self, kept: TensorDictBase) -> TensorDict:
-        """Observations [B] with `image` [B, C, H, W] uint8, `state` [B, S] and `instruction` [B, L].
+        """Observations [B] with `image` [B, *image_shape] uint8, `state` [B, S] and `instruction` [B, L].
 
         Raises:
             UserError: when an image cannot be decoded, or is of another size than the policy takes.
         """
-        # [B·C, H, W, 3] → [B, C·3, H, W]: the channels of one camera after those of another.
-        pixels = torch.from_numpy(self._album[kept["picture"].flatten().numpy()]).movedim(-1, -3)
-        pixels = pixels.unflatten(0, (-1, kept["picture"].shape[-1])).flatten(1, 2)
-        if tuple(pixels.shape[1:]) != self._spaces.image:
-            raise UserError(
-                f"the images of the logs are {list(pixels.shape[1:])}, the policy takes {self._spaces.image}"
-            )
+        numbers = kept["picture"].flatten(0, -2).unbind(-1)
+        images = [torch.from_numpy(self._album[each.numpy()]).movedim(-1, -3) for each in numbers]  # [B, C, H, W]
+        shapes = joint([(each.shape[1], each.shape[2], each.shape[3]) for each in images])
+        if shapes != self._spaces.image:
+            raise UserError(f"the images of the logs are {shapes}, the policy takes {self._spaces.image}")
         seen = {
-            "image": pixels.contiguous().unflatten(0, kept.batch_size),
+            "image": self._spaces.together(images).unflatten(0, kept.batch_size),
             "state": kept["state"],
             "instruction": self._words[kept["instruction"]],
         }

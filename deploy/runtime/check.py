@@ -168,7 +168,7 @@ def _inputs(m: Manifest) -> list[Value]:
     seen: list[Value] = []
     if m.vision is not None:
         seen = [
-            Value("image", 2, ("batch", *m.vision.image)),
+            Value("image", 2, ("batch", *m.vision.image_shape)),
             Value("instruction", 7, ("batch", m.vision.instruction_bytes)),
         ]
     return [

@@ -1,7 +1,5 @@
 """How far one policy is from another on the same observations and noise."""
 
-from math import prod
-
 import numpy as np
 
 from deploy.runtime import distributions
@@ -66,7 +64,7 @@ def with_vision(layout: Layout, states: np.ndarray, rng: np.random.Generator) ->
     """Rows [N, R] of states [N, O], with random images and instructions where the policy sees any."""
     if layout.vision is None:
         return states
-    pixels = rng.integers(0, 256, (len(states), prod(layout.vision.image)), np.uint8)
+    pixels = rng.integers(0, 256, (len(states), layout.vision.pixels), np.uint8)
     text = rng.integers(97, 123, (len(states), layout.vision.instruction_bytes), np.uint8)
     text[np.arange(text.shape[1]) >= rng.integers(1, text.shape[1] + 1, (len(states), 1))] = 0
     return np.concatenate([states, pixels, text], axis=1)  # float32, which states are

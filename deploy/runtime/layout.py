@@ -12,10 +12,12 @@ that every machine draws alike.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from deploy.runtime.validation import check_whole, is_text, require
+from gipo.common.arrays.camera_images import Image, Shape, each_shape, tensor_shape
 
 MAX_PIXELS = 3 * 1024 * 1024
 MAX_CHUNK, MAX_INSTRUCTION = 1024, 4096
@@ -28,13 +30,14 @@ class Vision:
 
     Args:
         image: channels, height and width of the camera image; the graph's input `image` is [B, *image] uint8. That of
-            several cameras has the channels of all, one camera after another.
+            several cameras has the channels of all, one camera after another. Of cameras of different sizes, channels,
+            height and width of each; the input is [B, P] uint8, of all pixels of one after those of another.
         instruction_bytes: length of `instruction` [B, instruction_bytes] int64, UTF-8 bytes with zeros after the end.
         chunk: H, actions of a decision; the graph's noise and outputs are [B, H, D].
         cameras: their names, in the order of their channels; empty for one that needs none.
     """
 
-    image: tuple[int, int, int]
+    image: Image
     instruction_bytes: int
     chunk: int
     cameras: tuple[str, ...] = ()
@@ -45,42 +48,62 @@ class Vision:
         Raises:
             UserError: naming the size and what it must be.
         """
-        require(
-            isinstance(self.image, tuple) and len(self.image) == 3,
-            "vision.image", self.image, "channels, height and width",
-        )  # fmt: skip
-        for i, size in enumerate(self.image):
-            check_whole(f"vision.image[{i}]", size, 1)
+        image: Any = self.image
+        apart = isinstance(image, tuple) and any(isinstance(each, tuple) for each in image)
+        for shape in image if apart else (image,):
+            good = isinstance(shape, tuple) and len(shape) == 3
+            require(good, "vision.image", self.image, "channels, height and width, or those of each camera")
+            for i, size in enumerate(shape):
+                check_whole(f"vision.image[{i}]", size, 1)
         check_whole("vision.chunk", self.chunk, 1)
         check_whole("vision.instruction_bytes", self.instruction_bytes, 1)
         named = isinstance(self.cameras, tuple) and all(map(is_text, self.cameras))
-        fits = named and len(set(self.cameras)) == len(self.cameras) and self.image[0] % max(1, len(self.cameras)) == 0
+        fits = named and len(set(self.cameras)) == len(self.cameras)
+        share = len(image) == len(self.cameras) if apart else image[0] % max(1, len(self.cameras)) == 0
         allowed = "names that differ from each other, of as many channels each"
-        require(fits, "vision.cameras", self.cameras, allowed)
+        require(fits and share, "vision.cameras", self.cameras, allowed)
         allowed = f"at most {MAX_PIXELS} pixels, {MAX_CHUNK} actions and {MAX_INSTRUCTION} bytes"
         small = self.chunk <= MAX_CHUNK and self.instruction_bytes <= MAX_INSTRUCTION
-        require(small and prod(self.image) <= MAX_PIXELS, "vision", self, allowed)
+        require(small and self.pixels <= MAX_PIXELS, "vision", self, allowed)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the image of one camera, as it gives them."""
-        channels, height, width = self.image
-        return height, width, channels // max(1, len(self.cameras))
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the graph's input `image`, without its batch."""
+        return tensor_shape(self.image)
 
-    def together(self, images: Mapping[str, np.ndarray]) -> np.ndarray:
-        """[H, W, C] the images of all cameras as one, in the order of their names.
+    @property
+    def pixels(self) -> int:
+        """P, the numbers of all that is seen."""
+        return prod(self.image_shape)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Height, width and channels of the image of each camera, as it gives them."""
+        return tuple((h, w, c) for c, h, w in each_shape(self.image, max(1, len(self.cameras))))
+
+    def row(self, images: "np.ndarray | Mapping[str, np.ndarray]") -> np.ndarray:
+        """Pixels [P] of the images of all cameras, in the order of their names; of one size they may be one [H, W, C].
 
         Raises:
             ValueError: when one is missing, or of another size.
         """
-        for camera in self.cameras:
+        if isinstance(images, np.ndarray):
+            if len(self.image_shape) == 1:
+                raise ValueError("the policy sees cameras of different sizes; give the image of each by its name")
+            channels, height, width = self.image_shape
+            if images.shape != (height, width, channels) or images.dtype != np.uint8:
+                allowed = f"{(height, width, channels)} uint8"
+                raise ValueError(f"the image is {images.shape} {images.dtype}; it must be {allowed}")
+            return images.transpose(2, 0, 1).ravel()
+        for camera, shape in zip(self.cameras, self.shapes, strict=True):
             if camera not in images:
                 there = ", ".join(images) or "none"
                 raise ValueError(f"the policy sees the camera {camera!r}, and there is no image of it; of: {there}")
-            if images[camera].shape != self.shape:
-                found = images[camera].shape
-                raise ValueError(f"the image of the camera {camera!r} is {found}; it must be {self.shape}")
-        return np.concatenate([images[camera] for camera in self.cameras], -1)
+            found = images[camera]
+            if found.shape != shape or found.dtype != np.uint8:
+                what = f"{found.shape}" if found.shape != shape else f"{shape} {found.dtype}"
+                raise ValueError(f"the image of the camera {camera!r} is {what}; it must be {shape} uint8")
+        return np.concatenate([images[camera].transpose(2, 0, 1).ravel() for camera in self.cameras])
 
 
 @dataclass(frozen=True)
@@ -110,7 +133,7 @@ class Layout:
     @property
     def row_size(self) -> int:
         """R, the numbers of an observation with all that is seen."""
-        seen = 0 if self.vision is None else prod(self.vision.image) + self.vision.instruction_bytes
+        seen = 0 if self.vision is None else self.vision.pixels + self.vision.instruction_bytes
         return self.observation_size + seen
 
     @property
@@ -123,7 +146,7 @@ class Layout:
         if self.vision is None:
             return questions
         states, numbers = questions[:, :-1], questions[:, -1].astype(np.uint64)
-        pixels, letters = prod(self.vision.image), self.vision.instruction_bytes
+        pixels, letters = self.vision.pixels, self.vision.instruction_bytes
         # Byte i of picture p: the highest of (i + 1)·(2p + 1)·2654435761 mod 2³².
         index = np.arange(1, pixels + letters + 1, dtype=np.uint64) * np.uint64(2654435761)
         drawn = ((index * (2 * numbers[:, None] + 1)) >> np.uint64(24)) % np.uint64(256)
@@ -135,10 +158,10 @@ class Layout:
         """The graph's inputs for rows [B, R] and noise [B, K]."""
         if self.vision is None:
             return {"observation": rows, "noise": noise}
-        pixels = self.observation_size + prod(self.vision.image)
+        pixels = self.observation_size + self.vision.pixels
         return {
             "observation": np.ascontiguousarray(rows[:, : self.observation_size]),
-            "image": rows[:, self.observation_size : pixels].astype(np.uint8).reshape(-1, *self.vision.image),
+            "image": rows[:, self.observation_size : pixels].astype(np.uint8).reshape(-1, *self.vision.image_shape),
             "instruction": rows[:, pixels:].astype(np.int64),
             "noise": noise.reshape(-1, *self.decision),
         }
@@ -150,22 +173,17 @@ class Layout:
     def row(self, values: np.ndarray, image: "np.ndarray | Mapping[str, np.ndarray]", instruction: str) -> np.ndarray:
         """The row [R] of a state [O], an image [H, W, C] uint8 as cameras give it, and an instruction.
 
-        Of several cameras the image is that of `Vision.together`, which is made of a mapping from their names.
+        Of several cameras it is a mapping from their names, as `Vision.row` takes it.
 
         Raises:
             ValueError: when the policy sees no images, or the image or the instruction has another size.
         """
         if self.vision is None:
             raise ValueError("this policy sees no images")
-        if not isinstance(image, np.ndarray):
-            image = self.vision.together(image)
-        channels, height, width = self.vision.image
-        if image.shape != (height, width, channels) or image.dtype != np.uint8:
-            raise ValueError(f"the image is {image.shape} {image.dtype}; it must be {(height, width, channels)} uint8")
+        pixels = self.vision.row(image).astype(np.float32)
         text = np.zeros(self.vision.instruction_bytes, np.float32)
         data = instruction.encode()
         if len(data) > len(text):
             raise ValueError(f"the instruction has {len(data)} bytes, the policy reads {len(text)}")
         text[: len(data)] = list(data)
-        pixels = image.transpose(2, 0, 1).ravel().astype(np.float32)
         return np.concatenate([np.asarray(values, np.float32).ravel(), pixels, text])

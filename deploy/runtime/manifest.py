@@ -23,7 +23,7 @@ from deploy.runtime.validation import (
 )
 from gipo.common.errors import UserError
 
-SCHEMA = 4  # raised when a manifest of this version cannot be read by older code
+SCHEMA = 5  # raised when a manifest of this version cannot be read by older code
 
 FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
 PRECISIONS = ("float32", "int8")

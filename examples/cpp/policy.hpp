@@ -72,7 +72,7 @@ class Policy {
   }
 
  private:
-  static constexpr int kSchema = 4;  // the newest that is understood
+  static constexpr int kSchema = 5;  // the newest that is understood
   static constexpr std::array<const char*, 2> kInputs{"observation", "noise"};
   static constexpr std::array<const char*, 4> kOutputs{"action", "deterministic_action", "latent", "log_prob"};
 

@@ -160,10 +160,11 @@ class _HuggingFaceEncoder(nn.Module):
         return hidden.float().unflatten(1, self.spaces.decision).unflatten(0, batch)
 
     def _seen(self, image: Tensor, dtype: torch.dtype) -> Tensor:
-        """Embeddings [B, K·T, hidden] of the images of K cameras, whose channels [B, K·C, H, W] follow each other."""
-        cameras = max(1, len(self.spaces.cameras))
-        each = image.unflatten(1, (cameras, -1)).flatten(0, 1)  # [B·K, C, H, W]
-        return _image_features(self.model.model, self._pixels(each).to(dtype)).unflatten(0, (-1, cameras)).flatten(1, 2)
+        """Embeddings [B, K·T, hidden] of the images of K cameras, one after another."""
+        each = torch.stack([self._pixels(seen) for seen in self.spaces.apart(image)], 1)  # [B, K, C, size, size]
+        return (
+            _image_features(self.model.model, each.flatten(0, 1).to(dtype)).unflatten(0, each.shape[:2]).flatten(1, 2)
+        )
 
     def _pixels(self, image: Tensor) -> Tensor:
         """[B, C, H, W] uint8 → [B, C, size, size] as the vision tower was trained on."""

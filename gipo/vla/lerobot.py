@@ -40,7 +40,7 @@ class LeRobotNetworks(ActorCritic):
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         cameras = spaces.cameras if len(spaces.cameras) > 1 else (camera,)
-        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces.chunk, cameras), spaces)
+        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces, cameras), spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
@@ -71,8 +71,8 @@ class LeRobotPolicy(VLAGaussianPolicy):
         return torch.stack((params[..., 0], super()._constrain(params)[..., 1]), -1)
 
 
-def load(pretrained: str, steps: int, cameras: tuple[str, ...]) -> "_Regressor":
-    """A LeRobot policy with these cameras between its processors, of whose chunks the first `steps` are taken.
+def load(pretrained: str, spaces: VLASpaces, cameras: tuple[str, ...]) -> "_Regressor":
+    """A LeRobot policy with these cameras between its processors, of whose chunks the first steps are taken.
 
     Raises:
         UserError: lerobot is not installed, or cannot read it.
@@ -93,15 +93,15 @@ def load(pretrained: str, steps: int, cameras: tuple[str, ...]) -> "_Regressor":
             each.steps = [step for step in each.steps if not isinstance(step, DeviceProcessorStep)]
     except Exception as error:  # lerobot raises anything
         raise UserError(f"lerobot cannot load a policy from {pretrained!r}: {type(error).__name__}: {error}") from error
-    return _Regressor(policy, before, after, steps, cameras)
+    return _Regressor(policy, before, after, spaces, cameras)
 
 
 class _Regressor(nn.Module):
     """A batch of LeRobot's, with one image of all `cameras`, → chunks in environment units, with a gradient."""
 
-    def __init__(self, policy: nn.Module, before: Any, after: Any, steps: int, cameras: tuple[str, ...]):
+    def __init__(self, policy: nn.Module, before: Any, after: Any, spaces: VLASpaces, cameras: tuple[str, ...]):
         super().__init__()
-        self.policy, self._before, self._after, self._steps = policy, before, after, steps
+        self.policy, self._before, self._after, self._spaces = policy, before, after, spaces
         self.cameras = cameras
         # LeRobot predicts without a gradient; the function it decorates has one.
         predict = getattr(type(policy), "predict_action_chunk")  # noqa: B009 - a method no base class declares
@@ -110,10 +110,10 @@ class _Regressor(nn.Module):
     def predict_action_chunk(self, batch: dict[str, Any]) -> Tensor:
         """The first steps of the policy's own chunk, [B, steps, D]."""
         seen = dict(batch)
-        images = seen.pop(f"{IMAGES}image").chunk(len(self.cameras), 1)  # the wrapper knows of one camera
+        images = self._spaces.apart(seen.pop(f"{IMAGES}image"))  # the wrapper knows of one camera
         seen |= {f"{IMAGES}{name}": image for name, image in zip(self.cameras, images, strict=True)}
         chunk: Tensor = self._after(self._predict(self.policy, self._before(seen)))
-        return chunk[:, : self._steps]
+        return chunk[:, : self._spaces.chunk]
 
 
 class _LeRobotEncoder(nn.Module):
@@ -155,14 +155,9 @@ class _LeRobotEncoder(nn.Module):
         Raises:
             UserError: saying which.
         """
-        blank = {
-            "image": torch.full((1, *self.spaces.image), 128, dtype=torch.uint8),
-            "state": torch.zeros(1, self.spaces.state_size),
-            "instruction": torch.zeros(1, self.spaces.instruction_bytes, dtype=torch.int64),
-        }
         self.eval()
         try:
-            first, again = self(blank), self(blank)
+            first, again = (self(self.spaces.blank()) for _ in range(2))
         except (ValueError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"{pretrained!r} does not take these observations, or gives other actions: {error}"

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gipo.common.arrays.camera_images import Image, Shape, each_shape, tensor_shape
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
@@ -22,11 +23,12 @@ INSTRUCTION_BYTES = 128
 class VLASpaces:
     """Sizes and bounds a vision-language-action policy is built for.
 
-    An observation is a mapping of `image` [..., *image] uint8, `state` [..., state_size] f32 and `instruction`
+    An observation is a mapping of `image` [..., *image_shape] uint8, `state` [..., state_size] f32 and `instruction`
     [..., instruction_bytes] int64.
 
     Args:
         image: channels, height and width of the camera image; the channels of several cameras stand one after another.
+            Of cameras of different sizes, channels, height and width of each.
         state_size: size of the proprioceptive state.
         action_low: lower bound of each of the D action dimensions, environment units.
         action_high: upper bound of each.
@@ -36,7 +38,7 @@ class VLASpaces:
     """
 
     taken_by: ClassVar[str] = "gipo.vla.policies.VLATokenPolicy or .VLAGaussianPolicy, which see images"
-    image: tuple[int, int, int]
+    image: Image
     state_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
@@ -45,17 +47,48 @@ class VLASpaces:
     cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", tuple(map(int, self.image)))
+        apart = not all(isinstance(size, int) for size in self.image)
+        shapes = [tuple(map(int, shape)) for shape in (self.image if apart else [self.image])]  # type: ignore[arg-type]
+        object.__setattr__(self, "image", tuple(shapes) if apart else shapes[0])
         object.__setattr__(self, "cameras", tuple(self.cameras))
         bounds = Spaces(self.state_size, self.action_low, self.action_high)
         object.__setattr__(self, "action_low", bounds.action_low)
         object.__setattr__(self, "action_high", bounds.action_high)
-        if len(self.image) != 3 or prod(self.image) < 1 or self.chunk < 1 or self.instruction_bytes < 1:
+        sizes_fit = all(len(shape) == 3 and min(shape) >= 1 for shape in shapes)
+        if not sizes_fit or self.chunk < 1 or self.instruction_bytes < 1:
             raise UserError(
                 f"a policy needs images [channels, height, width] and chunks of at least 1 action, got {self}"
             )
-        if len(set(self.cameras)) < len(self.cameras) or self.image[0] % max(1, len(self.cameras)):
+        fit = len(shapes) == len(self.cameras) if apart else shapes[0][0] % max(1, len(self.cameras)) == 0
+        if len(set(self.cameras)) < len(self.cameras) or not fit:
             raise UserError(f"cameras need names of their own and as many channels each, got {self}")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the images of all cameras in one tensor, as `gipo.common.arrays.camera_images` has them."""
+        return tensor_shape(self.image)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Channels, height and width of what each camera sees."""
+        return each_shape(self.image, max(1, len(self.cameras)))
+
+    def apart(self, image: Tensor) -> list[Tensor]:
+        """What each camera sees, [..., C, H, W], of the images of all [..., *image_shape]."""
+        return apart(image.flatten(-len(self.image_shape)), self.shapes)
+
+    def together(self, images: Sequence[Tensor]) -> Tensor:
+        """The images of all cameras [..., *image_shape], of what each sees [..., C, H, W]."""
+        pixels = torch.cat([each.flatten(-3) for each in images], -1)
+        return pixels.unflatten(-1, self.image_shape)
+
+    def blank(self) -> dict[str, Tensor]:
+        """A batch of one observation: a grey image, a state of zeros and no words."""
+        return {
+            "image": torch.full((1, *self.image_shape), 128, dtype=torch.uint8),
+            "state": torch.zeros(1, self.state_size),
+            "instruction": torch.zeros(1, self.instruction_bytes, dtype=torch.int64),
+        }
 
     @property
     def decision(self) -> tuple[int, ...]:
@@ -68,10 +101,16 @@ class VLASpaces:
         return self.state_size
 
 
+def apart(pixels: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
+    """Images [..., C, H, W] of these shapes, of the pixels [..., P] of all."""
+    parts = pixels.split([prod(shape) for shape in shapes], -1)
+    return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def flattened(observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Image [B, C, H, W], state [B, S] and instruction [B, L] of observations [..., *], as one batch."""
-    own = {"image": 3, "state": 1, "instruction": 1}  # dimensions of each alone
-    image, state, instruction = (observation[name].flatten(0, -1 - count) for name, count in own.items())
+    """Images [B, *image_shape], state [B, S] and instruction [B, L] of observations [..., *], as one batch."""
+    last = observation["state"].dim() - 2  # dimension of the batch
+    image, state, instruction = (observation[name].flatten(0, last) for name in ("image", "state", "instruction"))
     return image, state, instruction
 
 

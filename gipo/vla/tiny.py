@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from tensordict import NonTensorData, TensorDict
 from torch import Tensor, nn
 from torchrl.modules import MLP
 from torchrl.modules.vla import TinyVLA
@@ -50,22 +49,46 @@ class TinyVLANetworks(ActorCritic):
                 f"TinyVLANetworks hashes at most {MAX_BYTES} bytes exactly, not {spaces.instruction_bytes} of an "
                 "instruction"
             )
-        chunk, dimensions = spaces.decision
-        parts = TinyVLA(
-            action_dim=dimensions, chunk_size=chunk, action_head="tokens", vocab_size=outputs, hidden_dim=hidden,
-            text_vocab=text_vocab, text_dim=text_dim,
-        )  # fmt: skip
-        if norm:  # before the rectifier of the one, and the tanh of the other
-            parts.image_encoder.insert(2, nn.LayerNorm(hidden))
-            parts.trunk.insert(1, nn.LayerNorm(hidden))
-        parts(_blank(spaces))  # its layers find their input sizes at the first call
+        parts = _parts(spaces, norm, vocab_size=outputs, hidden_dim=hidden, text_vocab=text_vocab, text_dim=text_dim)
         self.encoder = _TinyVLAEncoder(parts, spaces, norm)
+        with torch.no_grad():
+            parts.head(self.encoder(spaces.blank()))  # layers find their input sizes at the first call
         # Nearly uniform to begin with, as in the other bodies.
         nn.init.orthogonal_(parts.head.weight, 0.01)
         nn.init.zeros_(parts.head.bias)
         self.actor = as_head(parts.head)
-        self.critic = critic = MLP(in_features=hidden, out_features=chunk, num_cells=[hidden, hidden])
+        self.critic = critic = MLP(in_features=hidden, out_features=spaces.chunk, num_cells=[hidden, hidden])
         critic[-1] = as_head(critic[-1])
+
+
+def _parts(spaces: VLASpaces, norm: bool, **sizes: int) -> TinyVLA:
+    """The parts of `TinyVLA`; cameras of one size share an encoder of images, of different sizes each has its own."""
+    chunk, dimensions = spaces.decision
+
+    def made() -> TinyVLA:
+        parts = TinyVLA(action_dim=dimensions, chunk_size=chunk, action_head="tokens", **sizes)
+        if norm:  # before the rectifier of the one, and the tanh of the other
+            parts.image_encoder.insert(2, nn.LayerNorm(parts.hidden_dim))
+            parts.trunk.insert(1, nn.LayerNorm(parts.hidden_dim))
+        return parts
+
+    parts = made()
+    if len(spaces.image_shape) == 1:
+        others = [made().image_encoder for _ in spaces.shapes[1:]]
+        parts.image_encoder = _ImageEncoders([parts.image_encoder, *others], spaces)
+    return parts
+
+
+class _ImageEncoders(nn.ModuleList):
+    """Pixels [..., P] of cameras of different sizes → [..., K·hidden] features, by an encoder of each."""
+
+    def __init__(self, encoders: list[nn.Module], spaces: VLASpaces):
+        super().__init__(encoders)
+        self._spaces = spaces
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        seen = zip(self, self._spaces.apart(pixels), strict=True)
+        return torch.cat([encoder(image) for encoder, image in seen], -1)
 
 
 class _TinyVLAEncoder(nn.Module):
@@ -95,11 +118,3 @@ class _TinyVLAEncoder(nn.Module):
         """Σ wᵢ·bᵢ mod V of the bytes b [..., L], in float32, which is exact below 2²⁴."""
         total = (instruction.to(self.weights.dtype) * self.weights).sum(-1)
         return (total - (total / self.text_vocab).floor() * self.text_vocab).long()
-
-
-def _blank(spaces: VLASpaces) -> TensorDict:
-    observation = {
-        "image": torch.zeros(1, *spaces.image, dtype=torch.uint8),
-        "state": torch.zeros(1, spaces.state_size),
-    }
-    return TensorDict({"observation": observation, "language_instruction": NonTensorData("", batch_size=[1])}, [1])

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
+from gipo.common.arrays.precision import nearest_in
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
-from gipo.common.precision import nearest_in
 from gipo.common.simulators.gymnasium_info import is_number, said_of_success
 from robots.base import Observation
 from robots.spec import RobotSpec

@@ -66,7 +66,8 @@ def robot(
         raise UserError("this arm has a camera, for policies that see; the policy takes no image: --robot sim")
     found = chosen(SeenGap, gap, "the simulated arm", besides=("task", "every"))
     name, cameras = seen_task(manifest.task if task is None else task)
-    view = View(manifest.vision.cameras or cameras, manifest.vision.image[1], every or manifest.vision.chunk)
+    sizes = tuple(height for height, _, _ in manifest.vision.shapes)
+    view = View(manifest.vision.cameras or cameras, sizes, every or manifest.vision.chunk)
     return SeeingSimRobot(name, view, found, speed == 1, make_seeing_spec().named_as(manifest))
 
 
@@ -82,12 +83,12 @@ class View:
 
     Args:
         cameras: of MetaWorld's, called by these names in the log.
-        size: pixels of height and width.
+        sizes: pixels of height and width, of each.
         every: observations from one image to the next; the first of an episode has one.
     """
 
     cameras: tuple[str, ...] = (CAMERA,)
-    size: int = SIZE
+    sizes: tuple[int, ...] = (SIZE,)
     every: int = 1
 
     def __post_init__(self) -> None:
@@ -121,8 +122,8 @@ class SeeingSimRobot(SimRobot):
     def connect(self) -> None:
         """Build the simulator and its cameras, with the gap's masses, friction and light."""
         super().connect()
-        for name in self.view.cameras:
-            self._cameras[name] = Camera(self._env.model, name, self.view.size, self._visual)
+        for name, size in zip(self.view.cameras, self.view.sizes, strict=True):
+            self._cameras[name] = Camera(self._env.model, name, size, self._visual)
 
     def prepare(self, seed: int) -> None:
         """Begin with a new goal, and with an image."""

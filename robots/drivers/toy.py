@@ -5,15 +5,17 @@ ends with the action that has stayed near it for long enough.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from deploy.runtime.layout import Vision
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.simulators.toy import CAMERA, CAMERAS, VisualGap, pictures
+from gipo.common.simulators.toy import CAMERA, CAMERAS, Size, VisualGap, pictures
 from robots.base import Observation
 from robots.drivers.gap import VISUAL, WithinRanges
 from robots.settings.annotations import chosen
@@ -49,10 +51,16 @@ def robot(manifest: Manifest, **gap: Any) -> "ToyRobot":
     """
     if manifest.vision is None:
         raise UserError("the toy robot is for policies that see; the policy takes no image")
-    cameras = manifest.vision.cameras or (CAMERA,)
-    if len(cameras) > 1 and cameras != CAMERAS:
+    cameras = cameras_for(manifest.vision)
+    if len(cameras) > 1 and tuple(cameras) != CAMERAS:
         raise UserError(f"the toy robot has the cameras {', '.join(CAMERAS)}; the policy sees by {', '.join(cameras)}")
-    return ToyRobot(make_spec(manifest), manifest.vision.image[1], chosen(ToyGap, gap, "the toy robot"), cameras)
+    return ToyRobot(make_spec(manifest), cameras, chosen(ToyGap, gap, "the toy robot"))
+
+
+def cameras_for(vision: Vision) -> dict[str, Size]:
+    """Height and width of what each camera shows that a policy sees by, by its name."""
+    shapes = zip(vision.cameras or (CAMERA,), vision.shapes, strict=True)
+    return {name: (height, width) for name, (height, width, _) in shapes}
 
 
 def make_spec(manifest: Manifest) -> RobotSpec:
@@ -80,15 +88,14 @@ class ToyRobot:
 
     Args:
         spec: of the robot.
-        size: pixels of its camera's height and width.
+        cameras: that it has, of those that the simulator has, each with height and width of its image.
         gap: how it differs from training.
-        cameras: that it has, of those that the simulator has.
     """
 
     simulated = True
 
-    def __init__(self, spec: RobotSpec, size: int, gap: ToyGap = NO_GAP, cameras: tuple[str, ...] = (CAMERA,)):
-        self.spec, self.size, self.gap, self._cameras = spec, size, gap, cameras
+    def __init__(self, spec: RobotSpec, cameras: Mapping[str, Size], gap: ToyGap = NO_GAP):
+        self.spec, self.gap, self._cameras = spec, gap, cameras
         self._stopped = True
 
     def connect(self) -> None:
@@ -103,7 +110,7 @@ class ToyRobot:
 
     def observe(self) -> Observation:
         """The action that was executed last, what came of it, the picture of both, and for the log the target."""
-        shown = pictures(self._cameras, self._target[None], self._executed[None], self.size, self.gap)
+        shown = pictures(self._cameras, self._target[None], self._executed[None], self.gap)
         images = {camera: self._noisy(pixels[0]) for camera, pixels in shown.items()}
         done = self._near >= STEPS
         now = time.monotonic_ns()

@@ -18,6 +18,7 @@ from datamodules.ingest.sources.export_sidecar import Origin, Provenance, concat
 from datamodules.ingest.sources.flags import ends, flags
 from datamodules.ingest.sources.lerobot_info import ACTION, STATE, interface_of, read_info
 from datamodules.ingest.sources.lerobot_videos import Videos
+from gipo.common.arrays.camera_images import joint
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
 
@@ -53,12 +54,8 @@ class LeRobotSource(Dataset):
         found, videos = interface_of(self.path, read_info(self.path)), self._videos()
         if not videos:
             return found
-        if len({each.image for each in videos}) > 1:
-            sizes = ", ".join(f"{each.camera} {list(each.image[1:])}" for each in videos)
-            raise UserError(f"{self.path}: images of different sizes are not seen together: {sizes}")
-        channels, height, width = videos[0].image
         names = tuple(each.camera.rpartition(".")[2] for each in videos) if len(videos) > 1 else None
-        return replace(found, image=(channels * len(videos), height, width), cameras=names)
+        return replace(found, image=joint([each.image for each in videos]), cameras=names)
 
     def files(self) -> dict[str, Path]:
         """Data and metadata, and the videos of the camera that is asked for, by their paths within the folder."""

@@ -11,6 +11,7 @@ import numpy as np
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.pictures import PictureWriter
 from datamodules.ingest.sources.base import POLICY, Description, Raw, Source, Trajectory
+from gipo.common.arrays.camera_images import Image, Shape
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
 from robots.log import DAMAGED, TORN, Episode, LogStream, labels_path, read_header
@@ -79,8 +80,15 @@ def _trajectory(episode: Episode) -> Trajectory:
     return Trajectory(columns, episode.policy_id, episode.success, native=True, instruction=episode.instruction)
 
 
-def _image(said: Any) -> tuple[int, int, int] | None:
-    """Channels, height and width, where they are said."""
+def _image(said: Any) -> Image | None:
+    """Channels, height and width, or those of each of several cameras, where they are said."""
+    if isinstance(said, list) and said and all(isinstance(each, list) for each in said):
+        shapes = [shape for each in said if (shape := _shape(each))]
+        return tuple(shapes) if len(shapes) == len(said) else None
+    return _shape(said)
+
+
+def _shape(said: Any) -> Shape | None:
     if not (isinstance(said, list) and len(said) == 3 and all(type(size) is int and size > 0 for size in said)):
         return None
     channels, height, width = said

@@ -4,7 +4,7 @@ A target lies in the plane of two actions, and the camera shows it, and the acti
 spots. `datamodules.vla.ToyVLA` draws the simulator's image by it, `robots.drivers.toy` that of the robot.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ CAMERAS = ("front", "side")  # where there are two; the second looks along the f
 GROUND, TARGET, ACTION = (np.array(colour, np.float32) for colour in ((20, 20, 20), (40, 250, 80), (250, 60, 40)))
 SPOT = 0.3  # radius of a spot, in actions: a standard deviation
 VIEW = 0.9  # the largest action that the camera shows, in any dimension
+Size = tuple[int, int]  # height and width, pixels
 
 
 @dataclass(frozen=True)
@@ -38,37 +39,37 @@ NO_GAP = VisualGap()
 
 
 def pictures(
-    cameras: Sequence[str], target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = NO_GAP
+    cameras: Mapping[str, Size], target: np.ndarray, action: np.ndarray, gap: VisualGap = NO_GAP
 ) -> dict[str, np.ndarray]:
-    """What each camera shows, by its name; arguments as those of `picture`.
+    """What each camera shows, by its name, of its size; arguments as those of `picture`.
 
     One alone sees both actions. Two look along the plane: each shows one action across, and nothing of the other.
     """
     if tuple(cameras) != CAMERAS:
-        (camera,) = cameras
+        ((camera, size),) = cameras.items()
         return {camera: picture(target, action, size, gap)}
     found = {}
-    for axis, camera in enumerate(cameras):
+    for axis, (camera, size) in enumerate(cameras.items()):
         along, last = (np.stack([spot[:, axis], np.zeros(len(spot))], -1) for spot in (target, action))
         found[camera] = picture(along, last, size, gap)
     return found
 
 
-def picture(target: np.ndarray, action: np.ndarray, size: int, gap: VisualGap = NO_GAP) -> np.ndarray:
-    """What the camera shows, [N, size, size, 3] uint8.
+def picture(target: np.ndarray, action: np.ndarray, size: Size, gap: VisualGap = NO_GAP) -> np.ndarray:
+    """What the camera shows, [N, *size, 3] uint8.
 
     Args:
         target: [N, 2], in actions.
         action: [N, 2], executed last.
-        size: pixels of height and width.
+        size: height and width, pixels.
         gap: between this camera and that of training.
     """
-    axis = np.linspace(-VIEW, VIEW, size, dtype=np.float32)
-    pixels = np.broadcast_to(GROUND, (len(target), size, size, 3)).copy()
+    height, width = (np.linspace(-VIEW, VIEW, count, dtype=np.float32) for count in size)
+    pixels = np.broadcast_to(GROUND, (len(target), *size, 3)).copy()
     for spot, colour in ((action, ACTION), (target, TARGET)):
         near = [
             np.exp(-0.5 * ((axis - spot[:, None, dimension] - shift) / SPOT) ** 2).astype(np.float32)
-            for dimension, shift in enumerate((gap.shift_x, gap.shift_y))
+            for dimension, (axis, shift) in enumerate(((width, gap.shift_x), (height, gap.shift_y)))
         ]
         weight = (near[1][:, :, None] * near[0][:, None, :])[..., None]
         pixels += weight * (colour - pixels)

@@ -34,7 +34,7 @@ STEPS = 7
 def made() -> list[Demonstration]:
     """Two episodes with an image before every second step, whose pixels all are 10 × its step."""
     rng, low, high = np.random.default_rng(0), -np.ones(4, np.float32), np.ones(4, np.float32)
-    images = {step: np.full((16, 16, 3), 10 * step, np.uint8) for step in range(0, STEPS + 1, 2)}
+    images = {step: [np.full((16, 16, 3), 10 * step, np.uint8)] for step in range(0, STEPS + 1, 2)}
     return [
         Demonstration(
             rng.normal(size=(STEPS + 1, 4)).astype(np.float32), rng.uniform(-1, 1, (STEPS, 4)).astype(np.float32),
@@ -70,10 +70,7 @@ def test_the_log_holds_what_was_seen_and_done_as_a_persons(made: list[Demonstrat
 
 def test_what_several_cameras_saw_is_logged_by_their_names(made: list[Demonstration], tmp_path: Path) -> None:
     task = MetaWorldVLA("camera:topview+gripperPOV:drawer-close-v3", chunk=4, size=16, max_steps=12)
-    both = [
-        each._replace(images={step: np.concatenate([seen, seen + 1], -1) for step, seen in each.images.items()})
-        for each in made
-    ]
+    both = [each._replace(images={step: [seen, seen + 1] for step, (seen,) in each.images.items()}) for each in made]
     path = write(tmp_path, task, both, "by a test")
     found = {(row["frame_id"], row["step"]): pixels_of(row) for row in read_images(path) if row["episode"] == 0}
     assert sorted(found) == [(camera, step) for camera in ("gripperPOV", "topview") for step in (0, 2, 4, 6)]
@@ -88,10 +85,25 @@ def test_what_several_cameras_saw_is_logged_by_their_names(made: list[Demonstrat
         logs.refuse_unlike(replace(spaces, cameras=("gripperPOV", "topview")))
 
 
+def test_cameras_of_different_sizes_are_logged_each_at_its_own(made: list[Demonstration], tmp_path: Path) -> None:
+    task = MetaWorldVLA("camera:topview+gripperPOV:drawer-close-v3", chunk=4, size=(16, 8), max_steps=12)
+    both = [
+        each._replace(images={step: [seen, seen[:8, :8] + 1] for step, (seen,) in each.images.items()}) for each in made
+    ]
+    logs = logs_of(write(tmp_path, task, both, "by a test"), tmp_path)
+    spaces = logs.spaces
+    assert isinstance(spaces, VLASpaces)
+    assert (spaces.image, spaces.cameras) == (((3, 16, 16), (3, 8, 8)), ("topview", "gripperPOV"))
+    frames = logs.frames(VLAGaussianPolicy(spaces), needs_behaviour=False)
+    top, gripper = spaces.apart(logs.seen(frames["observation"])["image"])
+    assert (top[2] == 40).all()
+    assert (gripper[2] == 41).all()
+
+
 def long(steps: int, pixels: tuple[int, int], *seen: int) -> Demonstration:
     """One episode with images before the steps `seen`."""
     low, high = -np.ones(4, np.float32), np.ones(4, np.float32)
-    images = {step: np.full((*pixels, 3), step % 256, np.uint8) for step in seen}
+    images = {step: [np.full((*pixels, 3), step % 256, np.uint8)] for step in seen}
     return Demonstration(
         np.zeros((steps + 1, 4), np.float32), np.zeros((steps, 4), np.float32), np.zeros(steps, np.float32), low, high,
         False, np.arange(steps) == 5, images, "drawer close",
@@ -169,7 +181,7 @@ def test_a_script_that_sees_more_than_the_policy_is_recorded_with_what_the_polic
     env.close()
     assert made.observations.shape == (TASK.max_steps + 1, 4)
     assert sorted(made.images) == [0, 2, 4, 6, 8, 10, 12]
-    assert len({each.tobytes() for each in made.images.values()}) > 3
+    assert len({each.tobytes() for (each,) in made.images.values()}) > 3
     assert made.instruction == "drawer close"
     assert np.abs(made.actions[:, :3]).max() > 0.5  # it knows where to go
 

@@ -63,6 +63,22 @@ def test_several_cameras_stand_one_after_another_as_each_would_alone() -> None:
 
 
 @needs_camera
+def test_several_cameras_may_have_a_size_each() -> None:
+    task = MetaWorldVLA("camera:topview+gripperPOV:button-press-topdown-v3", chunk=4, size=(32, 16), max_steps=8)
+    env, alone = task.make(1, 0), TASK.make(1, 0)
+    spaces = task.spaces(env)
+    assert (spaces.image, spaces.cameras) == (((3, 32, 32), (3, 16, 16)), ("topview", "gripperPOV"))
+    env.set_seed(3)
+    alone.set_seed(3)
+    top, gripper = spaces.apart(env.reset()["observation", "image"])
+    assert torch.equal(top, alone.reset()["observation", "image"])
+    assert gripper.shape == (1, 3, 16, 16)
+    assert len(gripper.unique()) > 10
+    env.close()
+    alone.close()
+
+
+@needs_camera
 def test_episodes_of_the_evaluation_are_their_numbers_own_and_are_cut_after_the_last_decision() -> None:
     env = TASK.make_evaluation(2, 0)
     pictures = []
@@ -82,7 +98,10 @@ def test_episodes_of_the_evaluation_are_their_numbers_own_and_are_cut_after_the_
 def test_physics_and_goals_are_those_of_the_task_without_a_camera() -> None:
     from datamodules.envs.metaworld import MetaWorldEnv
 
-    drawn, plain = MetaWorldCameraEnv("button-press-topdown-v3", 1, size=16), MetaWorldEnv("button-press-topdown-v3", 1)
+    drawn, plain = (
+        MetaWorldCameraEnv("button-press-topdown-v3", 1, sizes=[16]),
+        MetaWorldEnv("button-press-topdown-v3", 1),
+    )
     for env in (drawn, plain):
         env.set_seed(4)
     state, other = drawn.reset(), plain.reset()
@@ -107,6 +126,9 @@ def test_physics_and_goals_are_those_of_the_task_without_a_camera() -> None:
         (lambda: MetaWorldVLA(max_steps=155), "whole decisions of 10 steps, and at most 500, got 155"),
         (lambda: MetaWorldVLA(max_steps=510), "at most 500, got 510"),
         (lambda: MetaWorldVLA(size=0), "data.task.size"),
+        (lambda: MetaWorldVLA(size=(64, 32)), r"data.task.size must be a number, or one for each of topview, got \[64"),
+        (lambda: MetaWorldVLA(size=(0,)), "data.task.size"),
+        (lambda: MetaWorldVLA(size=()), "data.task.size"),
         (lambda: simulation("camera:corner+corner:reach-v3"), "'camera:corner\\+corner:reach-v3' names a camera twice"),
         (lambda: simulation("camera:corner+topview:raech-v3"), "Nearest: camera:corner\\+topview:reach-v3"),
         (lambda: simulation("camera:"), "'camera:' is no MetaWorld task with a camera"),

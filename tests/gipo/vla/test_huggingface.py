@@ -102,6 +102,23 @@ def test_images_of_several_cameras_follow_each_other(pretrained: Path) -> None:
         assert not torch.allclose(several.params(other), params)
 
 
+def test_a_camera_of_another_size_is_brought_to_that_of_the_tower_by_itself(pretrained: Path) -> None:
+    wide = (SPACES.image[0], SPACES.image[1], 2 * SPACES.image[2])  # type: ignore[operator]
+    spaces = replace(SPACES, image=(SPACES.image, wide), cameras=("front", "wrist"))
+    several = VocabTailPolicy(
+        spaces, lambda *sizes: HuggingFaceNetworks(*sizes, str(pretrained), 2, dtype="float32"), BINS
+    )
+    first, second = observations(3), torch.randint(0, 256, (3, *wide), dtype=torch.uint8)
+    both = first | {"image": spaces.together([first["image"], second])}
+    encoder = several.network.encoder
+    alone = made(pretrained, "float32").network.encoder
+    expected = alone._seen(first["image"], torch.float32)
+    found = encoder._seen(both["image"], torch.float32)
+    torch.testing.assert_close(found[:, : expected.shape[1]], expected)
+    assert found.shape == (3, 2 * expected.shape[1], expected.shape[2])
+    assert several.params(both).shape == (3, *SPACES.decision, BINS)
+
+
 def test_half_precision_weights_and_float32_ratios(pretrained: Path) -> None:
     policy, seen = made(pretrained), observations(4)
     frozen = {value.dtype for value in policy.parameters() if not value.requires_grad}

@@ -57,6 +57,27 @@ def test_it_is_shown_each_of_several_cameras_by_its_name(tmp_path: Path) -> None
     torch.testing.assert_close(found, alone.predict_action_chunk(batch).clamp(low, high).detach())
 
 
+def test_it_is_shown_cameras_of_different_sizes_each_at_its_own(tmp_path: Path) -> None:
+    folder = fake_lerobot.save_policy(tmp_path / "act", cameras=("wrist", "top"))
+    spaces = replace(SPACES, image=((3, 8, 8), (3, 6, 4)), cameras=("top", "wrist"))
+    with pytest.raises(UserError, match="does not take these observations"):  # it adds up images of one size
+        LeRobotPolicy(spaces, lambda spaces, outputs: LeRobotNetworks(spaces, outputs, str(folder)))
+    seen: dict[str, torch.Tensor] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        kept = fake_lerobot.ACTPolicy.predict_action_chunk.__wrapped__
+
+        def looked(self: fake_lerobot.ACTPolicy, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            seen.update(batch)
+            images = {name: batch[name].mean((2, 3), keepdim=True) for name in batch if fake_lerobot.CAMERA in name}
+            chunk: torch.Tensor = kept(self, batch | images)
+            return chunk
+
+        patch.setattr(fake_lerobot.ACTPolicy, "predict_action_chunk", looked)
+        LeRobotPolicy(spaces, lambda spaces, outputs: LeRobotNetworks(spaces, outputs, str(folder)))
+    shapes = {name: tuple(seen[fake_lerobot.CAMERA + name].shape) for name in spaces.cameras}
+    assert shapes == {"top": (1, 3, 8, 8), "wrist": (1, 3, 6, 4)}
+
+
 def test_spreads_start_between_floor_and_ceiling_and_learn(tmp_path: Path) -> None:
     policy, seen = made(fake_lerobot.save_policy(tmp_path / "act")), observations(4)
     params = policy.params(seen)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.acting import Decision
+from deploy.runtime.layout import Vision
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.decider import Decider
@@ -16,7 +17,7 @@ from robots.drivers.sim_camera import SeeingSimRobot, SeenGap, View, make_seeing
 from robots.session.options import Options
 from tests.needs import needs_camera
 
-VIEW = View(size=32, every=3)
+VIEW = View(sizes=(32,), every=3)
 TASK = "button-press-topdown-v3"
 
 
@@ -38,7 +39,7 @@ def rollout(made: SeeingSimRobot, seed: int = 3, steps: int = 6) -> list[Observa
 def manifest(**changes: Any) -> Any:
     spec = make_seeing_spec()
     named = {name: value for name, value in asdict(spec).items() if name.startswith(("observation_n", "observation_u"))}
-    vision = types.SimpleNamespace(image=(3, 32, 32), chunk=3, cameras=())
+    vision = Vision((3, 32, 32), 128, 3)
     values = {**asdict(spec), **named, "task": f"camera:{TASK}", "vision": vision, **changes}
     return types.SimpleNamespace(**values)
 
@@ -71,8 +72,7 @@ def test_what_is_privileged_is_true_whatever_the_sensors_do() -> None:
 class Words:
     """A policy that sees, of chunks of three, as far as a decider asks it."""
 
-    manifest = types.SimpleNamespace(vision=types.SimpleNamespace(chunk=3, shape=(32, 32, 3), cameras=()),
-                                     observation_size=4)  # fmt: skip
+    manifest = types.SimpleNamespace(vision=Vision((3, 32, 32), 128, 3), observation_size=4)
 
     def row(self, values: np.ndarray, image: np.ndarray, instruction: str) -> np.ndarray:
         return image
@@ -102,7 +102,7 @@ def test_without_a_gap_it_sees_what_training_saw() -> None:
     torch = pytest.importorskip("torch", reason="needs the training stack")
     from datamodules.envs.metaworld_camera import MetaWorldCameraEnv
 
-    made, env = arm(), MetaWorldCameraEnv(TASK, 1, size=32, every=3)
+    made, env = arm(), MetaWorldCameraEnv(TASK, 1, sizes=(32,), every=3)
     env.simulators[0].np_random = np.random.default_rng(3)
     state, found = env.reset(), rollout(made)
     for each in found:
@@ -128,12 +128,13 @@ def test_a_gap_is_one_of_the_arm_and_of_its_camera() -> None:
 
 def test_a_policy_names_its_robot() -> None:
     made = robot(manifest(), speed=20, light="0.7")
-    assert (made.task, made.view, made.realtime) == (TASK, View(("topview",), 32, 1), False)
+    assert (made.task, made.view, made.realtime) == (TASK, View(("topview",), (32,), 1), False)
     elsewhere = robot(manifest(task=f"camera:corner3:{TASK}"))
     assert (elsewhere.task, elsewhere.view.cameras) == (TASK, ("corner3",))
-    two = types.SimpleNamespace(image=(6, 32, 32), chunk=3, cameras=("topview", "gripperPOV"))
+    two = Vision(((3, 32, 32), (3, 16, 16)), 128, 3, ("topview", "gripperPOV"))
     both = robot(manifest(vision=two), task="reach-v3")
     assert (both.task, both.view.cameras) == ("reach-v3", two.cameras), "as the policy was trained"
+    assert both.view.sizes == (32, 16)
     assert made.gap == SeenGap(light=0.7)
     assert robot(manifest(), every=0).view.every == 3, "once a chunk"
 

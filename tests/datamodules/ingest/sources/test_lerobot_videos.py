@@ -137,9 +137,18 @@ def test_two_cameras_are_read_in_the_order_that_is_asked_for(tmp_path: Path) -> 
                 assert np.abs(pixels - true[camera]).mean() < 6, (cameras, row)
 
 
-def test_cameras_of_different_sizes_are_not_seen_together(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"different sizes .*: observation.images.top \[32, 32\], .*side \[16, 16\]"):
-        store_of(write_two_cameras(tmp_path / "set", 16), tmp_path, [CAMERA, SIDE])
+def test_cameras_of_different_sizes_are_seen_each_at_its_own(tmp_path: Path) -> None:
+    store = store_of(write_two_cameras(tmp_path / "set", 16), tmp_path, [CAMERA, SIDE])
+    sizes = store.facts.interface.image
+    assert sizes == ((3, 32, 32), (3, 16, 16))
+    spaces = VLASpaces(sizes, 3, (-1.0,), (1.0,), 3, cameras=("top", "side"))
+    frames, _ = decisions_of(store.frames, 3, recorded=False)
+    top, side = spaces.apart(Sight(store, spaces)(frames["observation"])["image"])
+    for row, number in ((0, 0), (5, 5), (len(top) - 1, 20)):
+        for found, true in ((top, scene(number)), (side, scene(number)[::-1][:16, :16])):
+            assert np.abs(found[row].permute(1, 2, 0).numpy() - true.astype(int)).mean() < 6, row
+    with pytest.raises(UserError, match=r"images of the logs are \(\(3, 32, 32\), \(3, 16, 16\)\), the policy takes"):
+        Sight(store, VLASpaces((6, 32, 32), 3, (-1.0,), (1.0,), 3))(frames["observation"])
 
 
 def test_without_a_camera_videos_are_left_where_they_are(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_mistake_is_one_line_that_names_the_nearest(argument: str, refused: An
 
 def test_a_value_of_a_task_that_is_named_is_told_what_it_must_be(refused: Any) -> None:
     said = refused("fit", "--data.task=datamodules.vla.ToyVLA", "--data.task.shown=two_image")
-    assert said == "--data.task.shown=two_image: expected one of 'state', 'image', 'two_images'"
+    assert said == "--data.task.shown=two_image: expected one of 'state', 'image', 'two_images', 'two_sizes'"
 
 
 def test_a_task_by_its_name_is_told_how_its_options_are_given(refused: Any, printed: Any) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gipo.common.precision import alike, nearest_in
+from gipo.common.arrays.precision import alike, nearest_in
 
 
 @pytest.mark.parametrize(
