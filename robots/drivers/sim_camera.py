@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
-from gipo.common.simulators.metaworld_camera import CAMERA, SIZE, STATE, Camera, seen_task
+from gipo.common.simulators.metaworld_camera import CAMERA, PREFIX, SIZE, STATE, Camera, seen_task
 from gipo.common.simulators.toy import VisualGap
 from robots.base import Observation
 from robots.drivers.gap import VISUAL
@@ -67,7 +67,12 @@ def robot(
     found = chosen(SeenGap, gap, "the simulated arm", besides=("task", "every"))
     name, cameras = seen_task(manifest.task if task is None else task)
     sizes = tuple(height for height, _, _ in manifest.vision.shapes)
-    view = View(manifest.vision.cameras or cameras, sizes, every or manifest.vision.chunk)
+    seen_by = manifest.vision.cameras or cameras
+    named = task is not None and ":" in task.removeprefix(PREFIX)
+    if len(seen_by) != len(sizes) or (named and cameras != seen_by):
+        policy = ", ".join(manifest.vision.cameras) or "one"
+        raise UserError(f"task={task} has the cameras {', '.join(cameras)}; the policy sees by {policy}: task={name}")
+    view = View(seen_by, sizes, every or manifest.vision.chunk)
     return SeeingSimRobot(name, view, found, speed == 1, make_seeing_spec().named_as(manifest))
 
 

@@ -39,8 +39,8 @@ def seen_task(name: str) -> tuple[str, tuple[str, ...]]:
 
     Without cameras it is `CAMERA`.
     """
-    cameras, _, task = name.removeprefix(PREFIX).rpartition(":")
-    return task, tuple(cameras.split("+")) if cameras else (CAMERA,)
+    cameras, colon, task = name.removeprefix(PREFIX).rpartition(":")
+    return task, tuple(cameras.split("+")) if colon else (CAMERA,)
 
 
 def instruction_of(task: str) -> str:

@@ -143,3 +143,5 @@ def test_what_makes_no_task_is_named(make: object, words: str) -> None:
 def test_a_camera_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="MetaWorld has no camera 'above'; there are topview, corner"):
         MetaWorldVLA("camera:above:reach-v3").make(1, 0)
+    with pytest.raises(UserError, match="MetaWorld has no camera ''; there are topview, corner"):
+        MetaWorldVLA("camera::reach-v3").make(1, 0)

@@ -36,6 +36,9 @@ def rollout(made: SeeingSimRobot, seed: int = 3, steps: int = 6) -> list[Observa
     return found
 
 
+TWO = Vision(((3, 32, 32), (3, 16, 16)), 128, 3, ("topview", "gripperPOV"))
+
+
 def manifest(**changes: Any) -> Any:
     spec = make_seeing_spec()
     named = {name: value for name, value in asdict(spec).items() if name.startswith(("observation_n", "observation_u"))}
@@ -131,9 +134,9 @@ def test_a_policy_names_its_robot() -> None:
     assert (made.task, made.view, made.realtime) == (TASK, View(("topview",), (32,), 1), False)
     elsewhere = robot(manifest(task=f"camera:corner3:{TASK}"))
     assert (elsewhere.task, elsewhere.view.cameras) == (TASK, ("corner3",))
-    two = Vision(((3, 32, 32), (3, 16, 16)), 128, 3, ("topview", "gripperPOV"))
-    both = robot(manifest(vision=two), task="reach-v3")
-    assert (both.task, both.view.cameras) == ("reach-v3", two.cameras), "as the policy was trained"
+    both = robot(manifest(vision=TWO), task="reach-v3")
+    assert (both.task, both.view.cameras) == ("reach-v3", TWO.cameras), "as the policy was trained"
+    assert robot(manifest(vision=TWO), task="camera:topview+gripperPOV:reach-v3").view == both.view
     assert both.view.sizes == (32, 16)
     assert made.gap == SeenGap(light=0.7)
     assert robot(manifest(), every=0).view.every == 3, "once a chunk"
@@ -146,6 +149,15 @@ def test_a_policy_names_its_robot() -> None:
         (lambda: robot(manifest(), nonsense="1"), "no option 'nonsense'; there are action_gain, action_offset, colour"),
         (lambda: robot(manifest(), colour="2"), "the gap's colour is 2.0; it must be a number from 0 to 1"),
         (lambda: robot(manifest(), every=-1), "every is -1"),
+        (
+            lambda: robot(manifest(vision=TWO), task="camera:corner3:reach-v3"),
+            "task=camera:corner3:reach-v3 has the cameras corner3; the policy sees by topview, gripperPOV: task=reach",
+        ),
+        (
+            lambda: robot(manifest(vision=TWO), task="camera:gripperPOV+topview:reach-v3"),
+            "has the cameras gripperPOV, topview; the policy sees by topview, gripperPOV",
+        ),
+        (lambda: robot(manifest(), task="camera:topview+corner3:reach-v3"), "topview, corner3; the policy sees by one"),
     ],
 )
 def test_what_makes_no_robot_is_named(make: Any, words: str) -> None:
