@@ -61,6 +61,18 @@ class ActorCritic(nn.Module):
         return dict(self._config)
 
 
+def refuse_other(network: ActorCritic, sizes: object, kind: type) -> None:
+    """Refuse a network whose policy does not give it the kind of sizes that it is built from.
+
+    Raises:
+        UserError: naming those that are for this policy.
+    """
+    if not isinstance(sizes, kind):
+        numbers = isinstance(sizes, int)
+        known = "SeparateNetworks or SharedEncoder" if numbers else "gipo.vla.tiny.TinyVLANetworks or another that sees"
+        raise UserError(f"model.policy.network={type(network).__name__} is not for this policy; take {known}")
+
+
 class SeparateNetworks(ActorCritic):
     """Two MLPs: tanh, LayerNorm on the first layer and a near-zero last actor layer are the default recipe.
 
@@ -83,6 +95,7 @@ class SeparateNetworks(ActorCritic):
         norm: Literal["first", "all", "none"] = "first",
         actor_gain: float = 0.01,
     ):
+        refuse_other(self, inputs, int)
         hidden = _checked(hidden)
         if activation not in ACTIVATIONS or norm not in NORMS:
             raise UserError(
@@ -108,6 +121,7 @@ class SharedEncoder(ActorCritic):
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 512, critic_width: int = 256):
+        refuse_other(self, inputs, int)
         width, critic_width = _checked([width, critic_width])
         super().__init__(width=width, critic_width=critic_width)
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.LayerNorm(width))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic, Head
+from gipo.networks import ActorCritic, Head, refuse_other
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.pretrained import language_model, load_pretrained, recompute_layers, with_adapters
 
@@ -53,6 +53,7 @@ class HuggingFaceNetworks(ActorCritic):
         prompt: str = PROMPT,
         critic_width: int = 256,
     ):
+        refuse_other(self, spaces, VLASpaces)
         super().__init__(
             pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
         )

@@ -10,7 +10,7 @@ from torchrl.modules import MLP
 from torchrl.modules.vla import LeRobotPolicyWrapper
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic, as_head
+from gipo.networks import ActorCritic, as_head, refuse_other
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
 
@@ -36,6 +36,7 @@ class LeRobotNetworks(ActorCritic):
     def __init__(
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
+        refuse_other(self, spaces, VLASpaces)
         super().__init__(pretrained=str(pretrained), camera=camera, critic_width=critic_width)
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")

@@ -8,7 +8,7 @@ from torchrl.modules import MLP
 from torchrl.modules.vla import TinyVLA
 
 from gipo.common.errors import UserError
-from gipo.networks import ActorCritic, as_head
+from gipo.networks import ActorCritic, as_head, refuse_other
 from gipo.vla.observations import VLASpaces
 
 MAX_BYTES = 2**24 // (127 * 255)  # of an instruction: float32 counts to 2²⁴, factors to 127, bytes to 255
@@ -38,6 +38,7 @@ class TinyVLANetworks(ActorCritic):
         text_dim: int = 32,
         norm: bool = False,
     ):
+        refuse_other(self, spaces, VLASpaces)
         super().__init__(hidden=hidden, text_vocab=text_vocab, text_dim=text_dim, norm=norm)
         if min(hidden, text_dim) < 1 or text_vocab < 2 or text_vocab & (text_vocab - 1):
             raise UserError(

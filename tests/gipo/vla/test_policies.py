@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from gipo.common.errors import UserError
 from gipo.module import GIPOModule
+from gipo.networks import SeparateNetworks, SharedEncoder
 from gipo.objectives import GIPO
 from gipo.policies import Policy, Spaces, TokenPolicy, build
+from gipo.vla.huggingface import HuggingFaceNetworks
+from gipo.vla.lerobot import LeRobotNetworks
 from gipo.vla.policies import VLAGaussianPolicy, VLATokenPolicy
 from gipo.vla.tiny import MAX_BYTES, TinyVLANetworks
 from tests.gipo.test_module import Batches
@@ -212,3 +216,19 @@ def test_a_normalised_body_still_tells_images_apart_when_what_they_share_has_gro
         encoder.image[1].weight += 10.0
         one, other = policy.encode(policy.standardised(seen))
     assert ((one - other).abs().max() > 1e-3) == norm
+
+
+@pytest.mark.parametrize("network", [SeparateNetworks, SharedEncoder])
+def test_a_network_of_numbers_is_not_for_a_policy_that_sees(network: Any) -> None:
+    name = network.__name__
+    with pytest.raises(UserError, match=f"network={name} is not for this policy; take gipo.vla.tiny.TinyVLANetworks"):
+        VLATokenPolicy(SPACES, network=network)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [TinyVLANetworks, partial(HuggingFaceNetworks, pretrained="any"), partial(LeRobotNetworks, pretrained="any")],
+)
+def test_a_network_that_sees_is_not_for_a_policy_of_numbers(network: Any) -> None:
+    with pytest.raises(UserError, match=r"network=\w+ is not for this policy; take SeparateNetworks or SharedEncoder"):
+        TokenPolicy(Spaces(4, (-1.0,), (1.0,)), network=network)
