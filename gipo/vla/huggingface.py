@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from gipo.common.errors import UserError
 from gipo.networks import ActorCritic, Head, refuse_other
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
-from gipo.vla.pretrained import language_model, load_pretrained, recompute_layers, with_adapters
+from gipo.vla.pretrained import language_model, load_pretrained, located, recompute_layers, with_adapters
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 
@@ -54,15 +54,16 @@ class HuggingFaceNetworks(ActorCritic):
         critic_width: int = 256,
     ):
         refuse_other(self, spaces, VLASpaces)
+        pretrained = located(str(pretrained))
         super().__init__(
-            pretrained=str(pretrained), rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
+            pretrained=pretrained, rank=rank, alpha=alpha, dtype=dtype, prompt=prompt, critic_width=critic_width
         )
         self._sizes = (spaces, outputs)
         if rank < 1 or "{instruction}" not in prompt:
             raise UserError(
                 f"HuggingFaceNetworks needs rank ≥ 1 and a prompt with {{instruction}}, got {rank}, {prompt!r}"
             )
-        model, tokenizer, pixels = load_pretrained(str(pretrained), getattr(torch, dtype))
+        model, tokenizer, pixels = load_pretrained(pretrained, getattr(torch, dtype))
         head = model.get_output_embeddings().weight
         if not outputs <= tokenizer.vocab_size <= len(head):
             raise UserError(

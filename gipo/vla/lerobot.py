@@ -13,6 +13,7 @@ from gipo.common.errors import UserError
 from gipo.networks import ActorCritic, as_head, refuse_other
 from gipo.vla.observations import VLASpaces, decode_instructions, flattened
 from gipo.vla.policies import VLAGaussianPolicy, VLANetworkFactory
+from gipo.vla.pretrained import located
 
 IMAGES = "observation.images."  # what LeRobot puts before the name of a camera
 
@@ -37,16 +38,17 @@ class LeRobotNetworks(ActorCritic):
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
     ):
         refuse_other(self, spaces, VLASpaces)
-        super().__init__(pretrained=str(pretrained), camera=camera, critic_width=critic_width)
+        pretrained = located(str(pretrained))
+        super().__init__(pretrained=pretrained, camera=camera, critic_width=critic_width)
         if outputs != 2:
             raise UserError("LeRobotNetworks regresses actions: its policy is gipo.vla.lerobot.LeRobotPolicy")
         cameras = spaces.cameras if len(spaces.cameras) > 1 else (camera,)
-        self.encoder = _LeRobotEncoder(load(str(pretrained), spaces, cameras), spaces)
+        self.encoder = _LeRobotEncoder(load(pretrained, spaces, cameras), spaces)
         self.actor = _Spread(spaces)
         size = spaces.chunk * len(spaces.action_low) + spaces.state_size
         self.critic = critic = MLP(in_features=size, out_features=spaces.chunk, num_cells=[critic_width])
         critic[-1] = as_head(critic[-1])
-        self.encoder.refuse_unsuitable(str(pretrained))
+        self.encoder.refuse_unsuitable(pretrained)
 
 
 class LeRobotPolicy(VLAGaussianPolicy):

@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,18 @@ import torch
 from gipo.common.errors import UserError, first_line
 
 REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
+
+
+def located(pretrained: str) -> str:
+    """The whole path of a folder, so that a checkpoint means the same one wherever it is read; else the id of a hub.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    folder = Path(pretrained)
+    if folder.is_absolute() and not folder.is_dir():
+        raise UserError(f"there is no folder {pretrained}, where the pretrained model of this policy was; put it there")
+    return str(folder.absolute()) if folder.is_dir() else pretrained
 
 
 def load_pretrained(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:

@@ -162,6 +162,21 @@ def test_a_checkpoint_holds_only_what_learns_and_the_rest_comes_from_its_folder(
     assert torch.equal(pickle.loads(pickle.dumps(policy)).params(seen), policy.params(seen))  # as workers get it
 
 
+def test_a_checkpoint_means_the_same_folder_wherever_it_is_read(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And asks no hub for a model of the folder's name."""
+    monkeypatch.chdir(pretrained.parent)
+    policy = made(Path(pretrained.name))
+    found = policy.description()
+    assert found["network"]["init_args"]["pretrained"] == str(pretrained)
+    monkeypatch.chdir(tmp_path)
+    assert build(found).description() == found
+    found["network"]["init_args"]["pretrained"] = str(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"there is no folder .*/elsewhere, where the pretrained model of this policy"):
+        build(found)
+
+
 def test_a_head_tied_to_the_embeddings_stays_out_of_a_checkpoint(tmp_path: Path) -> None:
     policy, seen = made(save_model(tmp_path, BINS, tied=True)), observations(3)
     state = policy.state_dict()
