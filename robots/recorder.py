@@ -13,6 +13,7 @@ from robots import safety
 from robots.base import Observation
 from robots.decider import Choice
 from robots.log import Image, LogWriter, Step, plain
+from robots.log.episode import name_or_names
 from robots.log.images import encoding_of
 from robots.log.schema import SECTIONS
 from robots.people.operator import Said
@@ -64,7 +65,7 @@ class Recorder:
             "deterministic": self._options.deterministic,
             "seed": seed,
             "instruction": self._options.instruction,
-            "camera": cameras[0] if len(cameras) == 1 else cameras,
+            "camera": name_or_names(cameras),
             "replan": self._options.replan,
             "noise": f"numpy.random.default_rng([{seed}, {self.episode}])",
         }

@@ -13,6 +13,7 @@ from gipo.common.arrays.camera_images import joint
 from gipo.common.errors import UserError
 from gipo.common.files import whole_file
 from robots.log import Image, LogWriter, Session, Step
+from robots.log.episode import name_or_names
 from robots.log.writer import MAX_IMAGE_BYTES
 from robots.spec import RobotSpec
 
@@ -82,8 +83,8 @@ def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
 
 
 def _episode(writer: LogWriter, number: int, made: Demonstration, cameras: tuple[str, ...]) -> None:
-    seen_by = cameras[0] if len(cameras) == 1 else cameras
-    writer.event("episode_start", "", number, 0, {"instruction": made.instruction, "camera": seen_by})
+    start = {"instruction": made.instruction, "camera": name_or_names(cameras)}
+    writer.event("episode_start", "", number, 0, start)
     nothing, unwritten = np.zeros(made.actions.shape[1]), 0  # bytes of images that may wait
     for step in range(len(made.actions) + 1):
         _wait(writer, ROWS // 2)

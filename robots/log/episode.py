@@ -170,6 +170,11 @@ class Episode:
         return {name: values[follows] for name, values in rows.items()}
 
 
+def name_or_names(cameras: tuple[str, ...]) -> str | tuple[str, ...]:
+    """What the start of an episode says of the cameras that its policy sees: the name of one, or those of several."""
+    return cameras[0] if len(cameras) == 1 else cameras
+
+
 def cameras_of(start: Mapping[str, Any]) -> tuple[str, ...]:
     """The cameras that a policy saw, by what the log says of how its episode was begun; empty where it does not say.
 
