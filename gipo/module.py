@@ -21,6 +21,7 @@ from gipo.learning.metrics import Iteration
 from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
+from gipo.objective import NEEDED
 from gipo.objectives import Objective, k3
 from gipo.policies import PolicyFactory
 
@@ -128,18 +129,18 @@ class GIPOModule(UpdatingModule):
             raise UserError("model.cuda_graphs=true needs model.compile=true")
 
     def check_behaviour(self, stored: bool) -> None:
-        """Refuse options that need the behaviour distribution where it is not `stored`, or not of the right kind."""
-        for option, needed in (
-            ("kl_exact=true", self.kl_exact),
-            (f"objective={type(self.objective).__name__}", "entropy" in self.objective.needs),
-        ):
+        """Refuse what needs the behaviour distribution where it is not `stored`, or a policy of another kind."""
+        objective, needs = f"objective={type(self.objective).__name__}", self.objective.needs
+        for option, needed in (("kl_exact=true", self.kl_exact), (objective, "entropy" in needs)):
             if needed and not stored:
                 raise UserError(
                     f"model.{option} needs the behaviour distribution: what is collected has it with "
                     "data.store_params=true, logs never"
                 )
-        if "entropy" in self.objective.needs:
+        if "entropy" in needs:
             _ = self.policy.max_entropy  # which only a policy over tokens has
+        if "log_prob" in needs and not self.policy.gives_probabilities:
+            raise UserError(f"model.{objective} needs {NEEDED['log_prob']}")
 
     def on_fit_start(self) -> None:
         """Refuse what the device or the number of learners does not allow."""

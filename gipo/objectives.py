@@ -115,7 +115,7 @@ class GIPO(Objective):
     Args:
         sigma: width σ₊ of the kernel where A > 0, nats.
         sigma_neg_ratio: σ₋/σ₊; σ₋ is the width where A ≤ 0.
-        kernel: log-weight as a function of x/σ: `gaussian`, `laplacian` or `cauchy`.
+        kernel: log-weight as a function of x/σ: `gipo.objectives.gaussian`, `.laplacian` or `.cauchy`.
         log_ratio_bound: upper bound on log(w·ρ), nats; the Gaussian reaches it where σ²/2 is more.
     """
 

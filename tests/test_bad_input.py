@@ -87,6 +87,15 @@ BAD_OPTIONS = {
         },
         ["GaussianPolicy", "TokenPolicy"],
     ),
+    "a floor of probabilities without tokens": (
+        {
+            "model.objective": "AgeAwareGIPO",
+            "model.objective.probability_floor": 0.1,
+            "model.policy": "GaussianPolicy",
+            "model.policy.bins": None,
+        },
+        ["model.objective=AgeAwareGIPO needs the probability of a token", "TokenPolicy"],
+    ),
     "exact KL without what it needs": ({"model.kl_exact": "true"}, ["kl_exact", "store_params"]),
     "simulators that do not divide": ({"data.collector.num_envs": 5}, ["frames_per_iteration", "5"]),
     "capacity below one iteration": ({"data.capacity": 31}, ["capacity=31", "32"]),

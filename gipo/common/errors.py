@@ -17,6 +17,8 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The three known names closest to `name`, as text for an error message."""
+    """The three known names closest to `name`, in whatever case it is typed, as text for an error message."""
     known = list(known)
-    return ", ".join(difflib.get_close_matches(name, known, cutoff=0.4) or known[:3])
+    lowered = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), lowered, cutoff=0.4)
+    return ", ".join([lowered[one] for one in found] or known[:3])

@@ -141,7 +141,7 @@ MISTAKES = {
     "--model.policy.network.hiden=[3]": "--model.policy.network: SeparateNetworks has no option 'hiden'; the nearest: "
     "hidden",
     "--trainer.callbacks+=EarlyStoping": "--trainer.callbacks=EarlyStoping: no class of that name is known; there are "
-    "EarlyStopping; one of yours is named by its path, module.NAME",
+    "EarlyStopping, LastCheckpoint, BestCheckpoint; one of yours is named by its path, module.NAME",
     "--data.frames_per_itaration=1": "there is no option --data.frames_per_itaration; the nearest: "
     "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
     "--model.objective.sigma_max=wide": "--model.objective.sigma_max=wide: expected a number",
@@ -153,12 +153,14 @@ MISTAKES = {
     "--trainer.max_epochs=x": "--trainer.max_epochs=x: expected a whole number or null",
     "--model.objective=PPPO": "--model.objective=PPPO: no class of that name is known; there are DPPO, PPOClip, SAPO; "
     "one of yours is named by its path, module.NAME",
-    "--model.objective=no.such.Class": "--model.objective=no.such.Class: No module named 'no'; there are GIPO, NoClip, "
-    "PPOClip; one of yours is named by its path, module.NAME",
+    "--model.objective=no.such.Class": "--model.objective=no.such.Class: No module named 'no'; there are ASPO, CISPO; "
+    "one of yours is named by its path, module.NAME",
     "--model.objective=pathlib.Path": "--model.objective=pathlib.Path: it is no Objective; there are GIPO, NoClip, "
     "PPOClip; one of yours is named by its path, module.NAME",
     "--model.objective=gipo.objectives.Objective": "--model.objective=gipo.objectives.Objective: it is abstract, "
-    "without __call__; there are GIPO, NoClip, PPOClip; one of yours is named by its path, module.NAME",
+    "without __call__; there are NoClip; one of yours is named by its path, module.NAME",
+    "--model.objective=gipo": "--model.objective=gipo: no class of that name is known; there are GIPO, GSPO, GMPO; one "
+    "of yours is named by its path, module.NAME",
     "--model.kl_estimator=k2": "--model.kl_estimator=k2: no class of that name is known; give its path, module.NAME",
     "--data.seed=3": "--data.seed is always that of --seed_everything; give that one",
     "blah": "there is nothing that the argument 'blah' could be; options are --NAME=VALUE",
@@ -197,7 +199,7 @@ def test_what_is_no_class_of_that_kind_is_told_what_is(refused: Any) -> None:
 FILES = {
     b"data: {rouns: 3}": "there is no option --data.rouns; the nearest: --data.rounds, --data.logs, ",
     b"model: {policy: {bns: 3}}": "--model.policy: TokenPolicy has no option 'bns'; the nearest: bins ",
-    b"data: {task: {size: 3}}": "--data.task has options only once its class is named: --data.task=CLASS; there are Me",
+    b"data: {task: {size: 3}}": "--data.task has options only once its class is named: --data.task=CLASS; there are ",
     b"model: {value_scale: {x: 3}}": "--model.value_scale has options only once its class is named: ",
     b"trainer: {callbacks: [{x: 3}]}": "--trainer.callbacks has options only once its class is named: ",
     b"model: {optimizer: {x: 3}}": "--model.optimizer: AdamW has no option 'x'; the nearest: lr, betas, eps ",
