@@ -1,4 +1,4 @@
-"""Tiny runs of the command line, in this process or in one that may be killed."""
+"""Tiny runs of the command line, in this process or in one that may be killed, and what a killed study leaves."""
 
 import multiprocessing
 import os
@@ -112,6 +112,35 @@ def within(seconds: float, condition: Callable[[], object]) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.02)
+    return True
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def outlives(study: Callable[[Path], None], folder: Path, started: Path) -> bool:
+    """Whether what a study has started goes on when the study is killed; it is ended then.
+
+    Args:
+        study: a function of a module; called with `folder`, in a process of its own.
+        folder: of the study.
+        started: file into which what it starts writes its process id.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=study, args=(folder,))
+    process.start()
+    begun = within(60, lambda: started.exists() and started.read_text())
+    process.kill()
+    process.join()
+    assert begun, "it starts nothing"
+    if within(60, lambda: not is_alive(int(started.read_text()))):
+        return False
+    os.kill(int(started.read_text()), signal.SIGKILL)
     return True
 
 

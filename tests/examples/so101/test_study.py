@@ -1,9 +1,6 @@
 """What comes out of the whole loop on the emulated arm, and the hands that teach it."""
 
 import math
-import multiprocessing
-import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +22,7 @@ from gipo.common.errors import UserError
 from robots.cli import build_parser
 from robots.log import LogWriter, Session
 from tests.robots.builders import step_row
+from tests.runs import outlives
 
 
 def row(seed: int, before: float, after: float) -> dict[str, float]:
@@ -204,27 +202,5 @@ def sealed(path: Path) -> Path:
     return path
 
 
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_a_study_that_is_killed_leaves_no_robot_driving(tmp_path: Path) -> None:
-    study = multiprocessing.get_context("spawn").Process(target=begin, args=(tmp_path,))
-    study.start()
-    driving, deadline = tmp_path / "driving", time.monotonic() + 60
-    while not (driving.exists() and driving.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    robot = int(driving.read_text())
-    study.kill()
-    study.join()
-    deadline = time.monotonic() + 20
-    while is_alive(robot) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = is_alive(robot)
-    if left:
-        os.kill(robot, 9)
-    assert not left
+    assert not outlives(begin, tmp_path, tmp_path / "driving")

@@ -1,6 +1,5 @@
 """Functions in processes of their own: what they say is kept, a failure is told with it, and they end together."""
 
-import multiprocessing
 import os
 import threading
 import time
@@ -14,6 +13,7 @@ from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
 from tests.in_process import InThisProcess
+from tests.runs import is_alive, outlives, within
 
 
 def say(words: str, code: int) -> None:
@@ -72,31 +72,13 @@ def test_a_fit_of_what_was_made_otherwise_is_another(tmp_path: Path, monkeypatch
         runs.fit(folder, options, ["--data.iterations=60"])
 
 
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def study(folder: Path) -> None:
     forks.IMPORTED = []
     Forks().run(folder / "run", last, folder)
 
 
 def test_a_study_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=study, args=(tmp_path,))
-    process.start()
-    while not (tmp_path / "started").exists() or not (run := (tmp_path / "started").read_text()):
-        time.sleep(0.05)
-    process.kill()
-    process.join()
-    deadline = time.monotonic() + 60
-    while is_alive(int(run)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(int(run))
+    assert not outlives(study, tmp_path, tmp_path / "started")
 
 
 def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
@@ -110,11 +92,11 @@ def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text():
-        time.sleep(0.05)
+    started = tmp_path / "started"
+    assert within(60, lambda: started.exists() and started.read_text())
     some.end()
     thread.join(60)
     assert told == ["the study has ended"]
-    assert not is_alive(int((tmp_path / "started").read_text()))
+    assert not is_alive(int(started.read_text()))
     with pytest.raises(UserError, match="the study has ended"):
         some.run(tmp_path / "other", say, "hello", 0)
