@@ -109,13 +109,13 @@ class LeRobotRobot:
             )
         try:
             lerobot_bus.connect(self.device)
-            calibrated = getattr(self.device, "is_calibrated", True)
+            uncalibrated = "" if getattr(self.device, "is_calibrated", True) else _uncalibrated(self.device)
         except Exception as error:  # the driver's author raises anything
             lerobot_bus.release(self.device)
             raise UserError(f"cannot connect: {lerobot_bus.explained(error, self.device)}") from error
-        if not calibrated:
+        if uncalibrated:
             lerobot_bus.release(self.device)
-            raise UserError(_uncalibrated(self.device))
+            raise UserError(uncalibrated)
         # Three times that is a period: an answer that is lost is asked for again within the tick.
         tries = lerobot_bus.RETRIES + 1
         lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / tries)
@@ -131,7 +131,7 @@ class LeRobotRobot:
         if hasattr(self.device, "prepare"):  # none of LeRobot's own has
             # The bus is its own until it is done, or sees that it is stopped; what holds it is sent after that.
             with self._bus:
-                self.device.prepare(seed, lambda: self._stopped)
+                self._explain(lambda: self.device.prepare(seed, lambda: self._stopped))
         if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
             raise UserError("nobody has placed the scene")
 
@@ -196,18 +196,25 @@ class LeRobotRobot:
         # Not for ever: a call that hangs must not keep a stop from trying.
         alone = self._bus.acquire(timeout=2 * self.spec.period_ns / 1e9)
         try:
+            return self._explain(method)
+        finally:
+            if alone:
+                self._bus.release()
+
+    def _explain(self, method: Callable[[], Any]) -> Any:
+        try:
             return method()
         except Exception as error:  # the driver's author raises anything
             if isinstance(error, UserError) or not lerobot_bus.buses(self.device):
                 raise
             raise UserError(lerobot_bus.explained(error, self.device)) from error
-        finally:
-            if alone:
-                self._bus.release()
 
 
 def _uncalibrated(device: Any) -> str:
-    where = f" (looked for {device.calibration_fpath})" if hasattr(device, "calibration_fpath") else ""
+    """What is said of a connected device that is not calibrated, with the files of those of its arms that are not."""
+    parts = [part for part in lerobot_bus.arms(device).values() if not getattr(part, "is_calibrated", True)] or [device]
+    files = [str(part.calibration_fpath) for part in parts if hasattr(part, "calibration_fpath")]
+    where = f" (looked for {' and '.join(files)})" if files else ""
     return (
         f"the robot is not calibrated{where}: run lerobot-calibrate with --robot.id={getattr(device, 'id', None)}, and "
         "give that id here, or the motors hold another calibration than the file"

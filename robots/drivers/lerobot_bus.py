@@ -4,10 +4,14 @@ Whatever is done here goes through the public methods of LeRobot's buses (`num_r
 and, for how long an answer is waited for, through the port of the servos' own library.
 """
 
+import errno
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+from gipo.common.errors import UserError
 
 RETRIES = 2  # as many as LeRobot's own `num_read_retries`
 ATTEMPTS = 3  # to connect: some of what a handshake reads is not retried packet by packet
@@ -16,11 +20,16 @@ POLL = 1e-3  # seconds after which a port that is listened to is asked for the t
 GROUP = "dialout"  # that serial ports belong to, on most Linux
 
 
+def arms(device: Any) -> dict[str, Any]:
+    """What of a device has a bus, by what the names of its motors begin with: "" itself, "left_" its `left_arm`."""
+    inside = vars(device) if hasattr(device, "__dict__") else {}
+    parts = {"": device, **{name.removesuffix("arm"): part for name, part in inside.items()}}
+    return {name: part for name, part in parts.items() if hasattr(getattr(part, "bus", None), "motors")}
+
+
 def buses(device: Any) -> list[Any]:
     """The buses of a device: its own, or those of the arms that it is made of."""
-    parts = [device, *vars(device).values()] if hasattr(device, "__dict__") else [device]
-    found = [part.bus for part in parts if hasattr(getattr(part, "bus", None), "motors")]
-    return list({id(bus): bus for bus in found}.values())
+    return list({id(part.bus): part.bus for part in arms(device).values()}.values())
 
 
 def retry_packets(device: Any, retries: int = RETRIES) -> None:
@@ -103,12 +112,12 @@ def release(device: Any, relax: bool = True) -> list[str]:
         relax: whether torque is to be switched off at all.
     """
     left = []
-    for bus in (each for each in buses(device) if each.is_connected):
+    for name, bus in [(name, arm.bus) for name, arm in arms(device).items() if arm.bus.is_connected]:
         for motor in bus.motors if relax else ():
             try:
                 bus.disable_torque(motor, num_retry=RETRIES)
             except Exception:
-                left.append(str(motor))
+                left.append(f"{name}{motor}")
         with suppress(Exception):  # of a plug that is out
             bus.disconnect(disable_torque=False)
     for camera in (getattr(device, "cameras", None) or {}).values():
@@ -122,26 +131,36 @@ def release(device: Any, relax: bool = True) -> list[str]:
 
 def explained(error: BaseException, device: Any) -> str:
     """One line about why a bus does not do what it is told, with the way out where there is one."""
-    port = next((str(bus.port) for bus in buses(device)), "the port")
-    said = " ".join(str(error).split())
+    bus = _at_fault(error, device)
+    port, said = "the port" if bus is None else str(bus.port), " ".join(str(error).split())
     number = next(filter(None, map(_number, _causes(error))), None)
-    if number == 13:
-        return f"no permission to open {port}: sudo usermod -aG {GROUP} $USER, and log in anew"
-    if number == 2:
-        return f"there is no port {port}; lerobot-find-port says which it is"
+    if isinstance(error, UserError):
+        return said
     if "Could not connect on port" in said:
+        if number == errno.EACCES:
+            return f"no permission to open {port}: sudo usermod -aG {GROUP} $USER, and log in anew"
+        if number == errno.ENOENT:
+            return f"there is no port {port}; lerobot-find-port says which it is"
         return f"{port} is no serial port that can be opened; lerobot-find-port says which it is"
     if missing := re.search(r"Missing motor IDs:(.*?)(?:Motors with|Full expected)", said):
-        return _missing(port, re.findall(r"- (\d+) ", missing[1]), device)
+        return _missing(port, re.findall(r"- (\d+) ", missing[1]), bus)
     if wrong := re.search(r"Motors with incorrect model numbers:(.*?)Full expected", said):
         return f"motors on {port} are of another model than the device's:{wrong[1].rstrip()}"
-    if number == 5 or "device disconnected" in said or "Device not configured" in said:
+    if number == errno.EIO or "device disconnected" in said or "Device not configured" in said:
         return f"{port} is gone: is its plug in?"
     return f"{type(error).__name__}: {said}"
 
 
-def _missing(port: str, ids: list[str], device: Any) -> str:
-    motors = {str(motor.id): name for bus in buses(device) for name, motor in bus.motors.items()}
+def _at_fault(error: BaseException, device: Any) -> Any:
+    """The bus whose port an error names, or else whose port is gone, or the first; None where there is none."""
+    said, found = " ".join(map(str, _causes(error))), buses(device)
+    named = [bus for bus in found if re.search(rf"{re.escape(str(bus.port))}(?!\w)", said)]
+    gone = [bus for bus in found if not Path(bus.port).exists()]
+    return next(iter([*named, *gone, *found]), None)
+
+
+def _missing(port: str, ids: list[str], bus: Any) -> str:
+    motors = {str(motor.id): name for name, motor in getattr(bus, "motors", {}).items()}
     if len(ids) == len(motors):
         return f"no motor answers on {port}: is the arm powered, and is it this port? lerobot-find-port says which"
     named = ", ".join(f"{identity} ({motors.get(identity, '?')})" for identity in ids)

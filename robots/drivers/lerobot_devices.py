@@ -16,6 +16,7 @@ from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.reading import read_text
+from robots.drivers.lerobot_bus import arms
 from robots.load import imported
 from robots.settings.annotations import build
 from robots.settings.assignments import merged
@@ -64,9 +65,11 @@ def find_device(name: str) -> tuple[Any, Callable[[Any], Any]]:
 
 def normalised(device: Any, name: str) -> str:
     """LeRobot's word for what it makes of a motor's position: `degrees`, or one of RANGES; empty where it says none."""
-    motor = getattr(getattr(device, "bus", None), "motors", {}).get(name.removesuffix(".pos"))
-    mode = getattr(motor, "norm_mode", "")
-    return str(getattr(mode, "value", mode))
+    for begin, arm in arms(device).items():
+        motor = arm.bus.motors.get(name.removeprefix(begin).removesuffix(".pos")) if name.startswith(begin) else None
+        if mode := getattr(motor, "norm_mode", ""):
+            return str(getattr(mode, "value", mode))
+    return ""
 
 
 def check_units(named: RobotSpec | Manifest, side: str, device: Any) -> None:
@@ -141,16 +144,17 @@ def _told(error: BaseException) -> str:
 
 
 def _configuration(path: str, device: str) -> dict[str, Any]:
-    text = read_text(path)
+    text, is_yaml = read_text(path), path.endswith((".yaml", ".yml"))
     try:
-        if path.endswith((".yaml", ".yml")):
+        if is_yaml:
             import yaml  # comes with lerobot
 
             found = yaml.safe_load(text)
         else:
             found = json.loads(text)
     except Exception as error:  # yaml's errors share no base with json's
-        raise UserError(f"--set config={path}: it is no JSON, and no YAML by its name: {error}") from error
+        why = "it is no YAML" if is_yaml else "it is no JSON, and no YAML by its name"
+        raise UserError(f"--set config={path}: {why}: {error}") from error
     if isinstance(found, dict) and isinstance(found.get("robot"), dict):
         found = found["robot"]  # a file of lerobot-record or lerobot-teleoperate
     if not isinstance(found, dict):

@@ -196,6 +196,13 @@ def test_a_configuration_file_that_is_none(folder: Path, text: str, named: str) 
         load("port=x", "config=arm.cfg")
 
 
+def test_a_broken_yaml_file_is_not_said_to_be_none_by_its_name(folder: Path) -> None:
+    pytest.importorskip("yaml")
+    (folder / "arm.yaml").write_text("port: [")
+    with pytest.raises(UserError, match=r"config=arm\.yaml: it is no YAML: while parsing"):
+        load("port=x", "config=arm.yaml")
+
+
 def test_the_device_that_is_documented_is_where_lerobot_has_it() -> None:
     """LeRobot 0.4.4 moved the followers of the SO arms into one module."""
     root = Path(__file__).parents[3]

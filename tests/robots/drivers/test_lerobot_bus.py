@@ -1,11 +1,15 @@
-"""When it is worth asking a servo bus again: without LeRobot, by a device that fails as one of its buses does."""
+"""When it is worth asking a servo bus again, and which of two is at fault: without LeRobot, by devices that fail."""
 
 import errno
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from robots.drivers.lerobot_bus import ATTEMPTS, connect
+from gipo.common.errors import UserError
+from robots.drivers.lerobot_bus import ATTEMPTS, connect, explained, release
+from robots.drivers.lerobot_devices import normalised
 
 
 class Device:
@@ -45,3 +49,56 @@ def test_what_the_system_refuses_is_not(error: Exception) -> None:
     with pytest.raises(type(error)):
         connect(device)
     assert device.asked == 1
+
+
+class Bus:
+    """A bus of two motors, of which none answers."""
+
+    is_connected = True
+
+    def __init__(self, port: str, mode: str):
+        self.port = port
+        self.motors = {"pan": SimpleNamespace(id=1, norm_mode=mode), "lift": SimpleNamespace(id=2, norm_mode=mode)}
+
+    def disable_torque(self, motor: str, num_retry: int) -> None:
+        raise ConnectionError("There is no status packet!")
+
+    def disconnect(self, disable_torque: bool) -> None:
+        raise ConnectionError("There is no status packet!")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> SimpleNamespace:
+    """Two arms as LeRobot's `bi_so_follower` has them; the plug of the right one is out."""
+    (tmp_path / "ttyACM1").touch()
+    left, right = (Bus(str(tmp_path / name), mode) for name, mode in (("ttyACM1", "degrees"),
+                                                                       ("ttyACM10", "range_m100_100")))  # fmt: skip
+    return SimpleNamespace(left_arm=SimpleNamespace(bus=left), right_arm=SimpleNamespace(bus=right))
+
+
+def test_of_two_arms_each_has_units_of_its_own(pair: SimpleNamespace) -> None:
+    found = [normalised(pair, name) for name in ("left_pan.pos", "right_pan.pos", "pan.pos", "left_x.pos", "right_")]
+    assert found == ["degrees", "range_m100_100", "", "", ""]
+
+
+def test_a_motor_of_two_arms_is_named_with_its_arm(pair: SimpleNamespace) -> None:
+    assert release(pair) == ["left_pan", "left_lift", "right_pan", "right_lift"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("Could not connect on port '{left}'. Make sure", "{left} is no serial port"),
+     ("Could not connect on port '{right}'. Make sure", "{right} is no serial port"),
+     ("check failed on port '{right}': Missing motor IDs: - 2 (expected model: 777) Full expected",
+      "these motors do not answer on {right}: 2 (lift);"),
+     ("device reports readiness to read but returned no data (device disconnected?)", "{right} is gone")],
+)  # fmt: skip
+def test_of_two_ports_the_one_that_fails_is_named(pair: SimpleNamespace, said: str, told: str) -> None:
+    ports = {"left": pair.left_arm.bus.port, "right": pair.right_arm.bus.port}
+    assert explained(ConnectionError(said.format(**ports)), pair).startswith(told.format(**ports))
+
+
+def test_what_is_not_there_and_is_no_port_is_not_taken_for_one(pair: SimpleNamespace) -> None:
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "scene")
+    assert explained(missing, pair) == "FileNotFoundError: [Errno 2] No such file or directory: 'scene'"
+    assert explained(UserError("no desk answers"), pair) == "no desk answers"
