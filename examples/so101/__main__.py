@@ -13,6 +13,8 @@ from examples.so101.world import Gap
 from gipo.common import boundary
 from gipo.common.parsing import Parser, number
 
+WAIT = 1000  # milliseconds
+
 
 def build_parser() -> Parser:
     """What the arm may be unlike, and what may be wrong with its bus."""
@@ -39,7 +41,8 @@ def run(given: list[str]) -> None:
         with suppress(KeyboardInterrupt):  # its ordinary end
             read = select.poll()
             read.register(sys.stdout, 0)  # of a pipe: who reads what it says is no more, such as a study that is killed
-            read.poll()
+            while not read.poll(WAIT):  # a signal that another thread has taken is heard in between
+                pass
 
 
 if __name__ == "__main__":

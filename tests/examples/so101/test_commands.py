@@ -1,7 +1,9 @@
 """What the desk's commands refuse, in a line."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,21 @@ def test_the_arm_ends_with_who_reads_what_it_says(tmp_path: Path) -> None:
         try:
             assert b"six STS3215" in arm.stdout.readline()
             arm.stdout.close()
+            assert arm.wait(20) == 0
+        finally:
+            arm.kill()
+
+
+def test_an_arm_that_was_paused_is_ended_all_the_same(tmp_path: Path) -> None:
+    """As by Ctrl-Z and `kill`: any thread may take a signal that waited for the process to go on."""
+    words = [sys.executable, "-m", "examples.so101", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as arm:
+        assert arm.stdout
+        try:
+            assert b"six STS3215" in arm.stdout.readline()
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+                arm.send_signal(number)
+                time.sleep(0.2)
             assert arm.wait(20) == 0
         finally:
             arm.kill()
