@@ -15,6 +15,7 @@ from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
 
 from examples.so101.scene import DRIVEN, RATE, RESTING, TASKS, layout, lead
 from examples.so101.server import Visitor
+from gipo.common.errors import UserError
 
 HOMING = 45.0  # deg/s
 
@@ -40,6 +41,8 @@ class DeskSO101(SO101Follower):
     name = "desk_so101"
 
     def __init__(self, config: DeskSO101Config):
+        if config.task not in TASKS:
+            raise UserError(f"the desk has no task {config.task!r}; it has {', '.join(TASKS)}")
         super().__init__(config)
         self.task = TASKS[config.task]
         self._target = self._measured = np.zeros(len(DRIVEN))

@@ -16,6 +16,9 @@ import numpy as np
 from examples.so101.bus.port import Port
 from examples.so101.scene import TASKS, layout
 from examples.so101.world import World
+from gipo.common.errors import UserError
+
+KNOWN = {"look", "place", "task", "hot", "cool", "power", "unplug", "faults"}
 
 
 class DeskServer(socketserver.ThreadingUnixStreamServer):
@@ -37,6 +40,8 @@ class DeskServer(socketserver.ThreadingUnixStreamServer):
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked, in the order of its keys; what is seen afterwards."""
+        if unknown := set(asked) - KNOWN:
+            raise KeyError(f"there is no {min(unknown)}")
         servos = {servo.identity: servo for servo in self.port.line.servos}
         if "place" in asked:
             self.world.place(layout(TASKS[asked["task"]], np.random.default_rng(asked["place"])))
@@ -47,7 +52,8 @@ class DeskServer(socketserver.ThreadingUnixStreamServer):
             for servo in servos.values():
                 servo.get_power() if asked["power"] else servo.lose_power()
         for name, value in asked.get("faults", {}).items():
-            setattr(self.port.faults, name, value)
+            kind = type(getattr(self.port.faults, name))
+            setattr(self.port.faults, name, kind(value))
         if asked.get("unplug"):
             self.port.unplug()
         torque = [servo.get("Torque_Enable") for servo in servos.values()]
@@ -63,7 +69,7 @@ class _Visitor(socketserver.StreamRequestHandler):
         for line in self.rfile:
             try:
                 answer = self.server.answer(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 answer = {"error": f"{type(error).__name__}: {error}"}
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
@@ -73,22 +79,38 @@ class Visitor:
 
     Args:
         path: of its socket.
+
+    Raises:
+        UserError: when nobody answers there.
     """
 
     def __init__(self, path: str | Path):
+        self._path = path
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(5.0)
-        self._socket.connect(str(path))
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            raise UserError(
+                f"no desk answers at {path} ({error}); python -m examples.so101 FOLDER has one at FOLDER/scene"
+            ) from error
         self._lines = self._socket.makefile("r")
 
     def ask(self, **asked: Any) -> dict[str, Any]:
         """What the desk answers.
 
         Raises:
+            UserError: when it is gone.
             ValueError: when it does not understand.
         """
-        self._socket.sendall(json.dumps(asked).encode() + b"\n")
-        found = json.loads(self._lines.readline())
+        try:
+            self._socket.sendall(json.dumps(asked).encode() + b"\n")
+            line = self._lines.readline()
+        except OSError as error:
+            raise UserError(f"the desk at {self._path} does not answer: {error}") from error
+        if not line:
+            raise UserError(f"the desk at {self._path} is gone")
+        found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise ValueError(f"the desk does not understand {asked}: {found['error']}")
         return found

@@ -1,5 +1,6 @@
 """The arm at the desk: its tasks, its joints behind the servos, and what can be asked of the desk."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from examples.so101.scene import (  # noqa: E402
 )
 from examples.so101.server import Visitor  # noqa: E402
 from examples.so101.world import MIDDLE, Gap, JointMotor, World  # noqa: E402
+from gipo.common.errors import UserError  # noqa: E402
 from robots.base import Observation  # noqa: E402
 from robots.spec import RobotSpec  # noqa: E402
 from tests.examples.so101.line import Clock, Master, place, value  # noqa: E402
@@ -227,8 +229,23 @@ def test_the_desk_does_what_it_is_asked(arm: Emulator) -> None:
     visitor.ask(hot=3, faults={"mute": True})
     assert arm.port.line.servos[2].hot
     assert arm.port.faults.mute
-    with pytest.raises(ValueError, match="does not understand"):
-        visitor.ask(place=7, task="so101-juggle")
+    for asked in ({"place": 7, "task": "so101-juggle"}, {"unplugged": True}, {"faults": {"droped": 0.5}},
+                  {"faults": {"dropped": "half"}}):  # fmt: skip
+        with pytest.raises(ValueError, match="does not understand"):
+            visitor.ask(**asked)
     visitor.ask(unplug=True)
     assert not (arm.folder / "port").exists()
     visitor.close()
+
+
+def test_who_asks_where_no_desk_is_or_is_any_more_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no desk answers at \S+none \(.*\); python -m examples\.so101 FOLDER"):
+        Visitor(tmp_path / "none")
+    with socket.socket(socket.AF_UNIX) as desk:
+        desk.bind(str(tmp_path / "scene"))
+        desk.listen()
+        visitor = Visitor(tmp_path / "scene")
+        desk.accept()[0].close()
+        with pytest.raises(UserError, match=r"the desk at \S+scene (is gone|does not answer)"):
+            visitor.ask(look=True)
+        visitor.close()
