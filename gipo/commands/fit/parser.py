@@ -97,6 +97,11 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
         named = re.search(r"class_path=?[ ]?'([\w.]+)'", text)
         return _unknown_argument(parser, key, found[1], named[1] if named else "")
+    if found := re.search(
+        r"Problem with given class_path '([\w.]+)':\s*the following arguments are required: (.+)", text
+    ):
+        lacking = ", ".join(f"--{key}.{name}=VALUE" for name in found[2].split(", "))
+        return f"={found[1].rpartition('.')[2]} cannot be made without {lacking}"
     text = text.partition(". Got value: Namespace")[0]  # what follows is of the classes around it
     inner = re.search(r"NestedArg\(key='([\w.]+)'", text)  # of that option itself where its class is known
     named = re.search(r"Expected a dot import path string: (\S+)", text)

@@ -142,6 +142,9 @@ MISTAKES = {
     "hidden",
     "--trainer.callbacks+=EarlyStoping": "--trainer.callbacks=EarlyStoping: no class of that name is known; there are "
     "EarlyStopping, LastCheckpoint, BestCheckpoint; one of yours is named by its path, module.NAME",
+    "--trainer.callbacks+=EarlyStopping": "--trainer.callbacks=EarlyStopping cannot be made without "
+    "--trainer.callbacks.monitor=VALUE",
+    "--trainer.logger=CSVLogger": "--trainer.logger=CSVLogger cannot be made without --trainer.logger.save_dir=VALUE",
     "--data.frames_per_itaration=1": "there is no option --data.frames_per_itaration; the nearest: "
     "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
     "--model.objective.sigma_max=wide": "--model.objective.sigma_max=wide: expected a number",
