@@ -8,7 +8,7 @@ from gipo.common.errors import UserError
 from lerobot_policy_gipo.configuration_gipo import GIPOConfig
 from lerobot_policy_gipo.processor_gipo import make_gipo_pre_post_processors
 from robots.drivers.lerobot import readings_of
-from robots.drivers.lerobot_devices import make_device
+from robots.drivers.lerobot_devices import check_units, make_device
 
 
 def write_folder(artifact: Path, out: Path, device: str, config: str) -> str:
@@ -21,7 +21,8 @@ def write_folder(artifact: Path, out: Path, device: str, config: str) -> str:
         config: file with that robot's configuration.
 
     Raises:
-        UserError: when the robot has other readings or motors, or in another order: LeRobot passes numbers, not names.
+        UserError: when the robot has other readings or motors, or in another order or other units: LeRobot passes
+            numbers, not names.
     """
     manifest = check_file(artifact).manifest
     robot = make_device(device, config)
@@ -32,6 +33,7 @@ def write_folder(artifact: Path, out: Path, device: str, config: str) -> str:
     ):
         if mine != theirs:
             raise UserError(f"the policy's {what} are {', '.join(mine)}; the robot's are {', '.join(theirs)}")
+    check_units(manifest, "policy", robot)
     if out.exists():
         raise UserError(f"{out} is there already; name another folder")
     out.mkdir(parents=True)
