@@ -14,7 +14,7 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot_policy_gipo.__main__ import main
-from lerobot_policy_gipo.decisions import Decisions, read_decisions
+from lerobot_policy_gipo.decisions import Decisions, DecisionWriter, read_decisions
 from lerobot_policy_gipo.features import match
 
 from datamodules.ingest.options import IngestOptions
@@ -64,11 +64,11 @@ def test_what_it_samples_comes_back_exactly(
         == 0
     )
     recorded = record(desk, command, family)
-    assert main(["features", recorded, "--decisions", "decisions.jsonl", "--new", f"arm/sampled_{family}"]) == 0
+    assert main(["features", recorded, "--decisions", "decisions.jsonl", "--new", f"mine/sampled_{family}"]) == 0
     assert "of them sampled by the policy" in capsys.readouterr().out
 
     store = ingest(
-        [HOME / "arm" / f"sampled_{family}"], IngestOptions(cache=tmp_path, workers=1, audit=0.0), progress=False
+        [HOME / "mine" / f"sampled_{family}"], IngestOptions(cache=tmp_path, workers=1, audit=0.0), progress=False
     )
     frames = {
         name: store.frames[name].numpy() for name in ("observation", "action", "latent", "log_prob", "valid", "source")
@@ -96,6 +96,14 @@ def test_a_robot_of_another_order_is_refused(desk: Desk, tmp_path: Path, capsys:
     assert not Path("pretrained").exists()
 
 
+def test_a_robot_of_other_units_is_refused(desk: Desk, artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.configure(use_degrees=False)
+    given = ["--out", "pretrained", "--device", "so101_follower", "--config", "arm.yaml"]
+    assert main(["folder", str(artifact), *given]) == 2
+    assert "the policy has 'shoulder_pan.pos' in deg, and the device has it from -100" in capsys.readouterr().err
+    assert not Path("pretrained").exists()
+
+
 def test_frames_that_nobody_sampled_are_of_no_decision() -> None:
     seen, acted = np.arange(5, dtype=np.float32)[:, None], np.ones((5, 1), np.float32)
     made = Decisions({}, seen[[0, 1, 1, 3]], acted[:4], acted[:4], acted[:4], np.ones(4, bool))
@@ -103,9 +111,29 @@ def test_frames_that_nobody_sampled_are_of_no_decision() -> None:
     assert match(seen[[1, 1, 0]], acted[:3], made).tolist() == [1, 2, -1]  # never back in time
 
 
-def test_decisions_of_a_torn_file_are_read_up_to_there(tmp_path: Path, artifact: Path) -> None:
-    from lerobot_policy_gipo.decisions import DecisionWriter
+def test_images_are_not_read_for_it(
+    tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are a megabyte each, and a recording has thousands."""
+    policy, rng = OnnxPolicy.load(artifact), np.random.default_rng(0)
+    writer = DecisionWriter(tmp_path / "d.jsonl", policy, 0)
+    vector = {"dtype": "float32", "shape": (6,), "names": list(NAMES)}
+    image = {"dtype": "image", "shape": (8, 8, 3), "names": ["height", "width", "channels"]}
+    features = {"observation.state": vector, "action": vector, "observation.images.front": image}
+    dataset = LeRobotDataset.create("arm/seen", fps=30, features=features, use_videos=False)
+    for seen in rng.normal(size=(4, 6)).astype(np.float32):
+        decision = policy.act(seen, rng)
+        writer.write(seen, decision, sampled=True)
+        dataset.add_frame({"observation.state": seen, "action": decision.action, "task": "reach",
+                           "observation.images.front": np.zeros((8, 8, 3), np.uint8)})  # fmt: skip
+    dataset.save_episode()
+    dataset.finalize()
+    monkeypatch.setattr("datasets.Image.decode_example", lambda *_, **__: pytest.fail("an image is read"))
+    assert main(["features", "arm/seen", "--decisions", str(tmp_path / "d.jsonl"), "--new", "arm/seen_sampled"]) == 0
+    assert "4 frames, 4 of them sampled by the policy" in capsys.readouterr().out
 
+
+def test_decisions_of_a_torn_file_are_read_up_to_there(tmp_path: Path, artifact: Path) -> None:
     policy, rng = OnnxPolicy.load(artifact), np.random.default_rng(0)
     writer = DecisionWriter(tmp_path / "d.jsonl", policy, 0)
     made = [policy.act(np.zeros(6, np.float32), rng) for _ in range(3)]

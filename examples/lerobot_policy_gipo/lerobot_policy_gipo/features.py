@@ -33,12 +33,13 @@ def add_decisions(repo_id: str, new: str, decisions: Path) -> str:
     made = read_decisions(decisions)
     dataset = LeRobotDataset(repo_id)
     _check(dataset, made)
-    rows = dataset.hf_dataset.with_format("numpy")[:]
+    read = [name for name in (OBS_STATE, ACTION, INTERVENTION) if name in dataset.features]  # and no images
+    rows = dataset.hf_dataset.select_columns(read).with_format("numpy")[:]
     found = match(np.asarray(rows[OBS_STATE], np.float32), np.asarray(rows[ACTION], np.float32), made)
     if not (found >= 0).any():
         raise UserError(f"none of the {len(found)} frames of {repo_id} is of a decision in {decisions}")
     person = np.asarray(rows[INTERVENTION]).reshape(-1) if INTERVENTION in rows else np.zeros(len(found), bool)
-    add_features(dataset, _features(made, found, person), repo_id=new, output_dir=dataset.root.parent / Path(new).name)
+    add_features(dataset, _features(made, found, person), repo_id=new)
     return f"written {new}: {len(found)} frames, {int((found >= 0).sum())} of them sampled by the policy"
 
 
