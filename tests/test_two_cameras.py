@@ -32,7 +32,7 @@ from gipo.vla.tiny import TinyVLANetworks
 from robots.cli import main as robot
 from robots.decider import Decider
 from robots.drivers import toy
-from robots.log import LogWriter, read_log
+from robots.log import Image, LogWriter, read_log
 from robots.review.audit import audit
 from robots.session.options import Options
 from tests.deploy.test_deploy_serving import asking, serving
@@ -223,6 +223,34 @@ def test_an_image_of_one_camera_alone_is_no_decision(seeing: Seeing, tmp_path: P
     store = ingest([log], IngestOptions(policies=seeing.folder, workers=1, audit=1.0), progress=False)
     assert store.frames["picture"][4].tolist()[1] == -1
     assert store.facts.audit.steps == store.facts.steps - 4
+
+
+@pytest.mark.parametrize("video", ["", "h264"])
+def test_an_image_of_another_size_counts_as_lost(video: str, seeing: Seeing, task: ToyVLA, tmp_path: Path) -> None:
+    """As where a camera fails, and the robot is stopped: what was seen until then is learned from."""
+    if video:
+        pytest.importorskip("av", reason="the extra `video`")
+    kept = LogWriter.image
+
+    def grown(self: LogWriter, row: Image) -> None:
+        last = (row.camera, row.step) == ("side", 8)
+        kept(self, row._replace(pixels=np.repeat(row.pixels, 4, 0)) if last else row)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LogWriter, "image", grown)
+        log = seeing.log(tmp_path / "grown.mcap", episodes=1, video=video)
+    options = IngestOptions(policies=seeing.folder, workers=1, audit=0 if video else 1)
+    store = ingest([log], options, progress=False)
+    height, width = (16, 16) if task is TASK else (12, 8)
+    said = f"1 of its images count as lost: they are ({4 * height}, {width}, 3), where ({height}, {width}, 3) is said"
+    assert [note for note in store.facts.notes if said in note]
+    for side, row in ((store.frames, 8), (store.frames["next"], 7)):
+        assert (side["picture"][:, 1] < 0).nonzero().flatten().tolist() == [row]
+    logs = Logs([str(log)], options, None, 0)
+    frames = logs.frames(policy_from(load_checkpoint(seeing.checkpoint)), True)
+    assert len(frames) == 2
+    for side in (frames, frames["next"]):
+        logs.seen(side["observation"])
 
 
 def test_a_server_is_given_both(seeing: Seeing) -> None:

@@ -15,6 +15,7 @@ from datamodules.ingest.pictures import PICTURE, PictureWriter
 from datamodules.ingest.sources.base import Raw
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
+from gipo.common.arrays.camera_images import each_shape
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 
@@ -140,6 +141,7 @@ class _Conversion:
         assert self._description.interface is not None
         behaviour = self._behaviour(trajectory.policy_id)
         columns = checked(trajectory, self._description.interface, behaviour)
+        self._lose_other_sizes(raw.where, columns, (behaviour or self._description).interface)
         if self._job.skip:
             self._look_at_all(columns)
         if "log_prob" in columns:
@@ -153,6 +155,28 @@ class _Conversion:
         policy_id = None if behaviour is None else behaviour.policy_id
         told = trajectory.instruction
         self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told))
+
+    def _lose_other_sizes(self, where: str, columns: dict[str, np.ndarray], seen: Interface | None) -> None:
+        """Take for lost what is of another size than policies saw by: a camera failed, and the robot was stopped.
+
+        Raises:
+            UserError: when nothing has the size that the source says.
+        """
+        if seen is None or seen.image is None or "picture" not in columns:
+            return
+        for camera, (channels, *size) in enumerate(each_shape(seen.image, columns["picture"].shape[1])):
+            numbers = np.unique([columns[name][:, camera] for name in PICTURE])
+            numbers, wanted = numbers[numbers >= 0], (*size, channels)
+            shapes = np.array([self._pictures.shape(number) for number in numbers.tolist()], int).reshape(-1, 3)
+            unlike = (shapes != wanted).any(1)
+            if not unlike.any():
+                continue
+            what = f"{tuple(shapes[unlike][0].tolist())}, where {wanted} is said"
+            if unlike.all():
+                raise UserError(f"its images are {what}")
+            for name in PICTURE:
+                columns[name][np.isin(columns[name][:, camera], numbers[unlike]), camera] = -1
+            self._notes.append(f"{where}: {unlike.sum()} of its images count as lost: they are {what}")
 
     def _look_at_all(self, columns: Mapping[str, np.ndarray]) -> None:
         """Decode every picture of an episode, so that one that cannot be is skipped here and not met in a batch."""

@@ -6,18 +6,19 @@ blocks of a source lie one after another in a file, beside which a table says wh
 
 import io
 import os
+import struct
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from gipo.common.errors import UserError, first_line
-from robots.log.images import MAX_PIXELS, decode_png
+from robots.log.images import MAX_PIXELS, SIGNATURE, decode_png
 from robots.log.video import CODECS, decode_block, decode_container
 
 PICTURE = {"picture", "next_picture"}  # columns of their numbers; −1 where there is none
@@ -25,6 +26,7 @@ DATA, TABLE = "pictures.bin", "pictures.npy"
 LOGGED = ("png", "jpeg", *CODECS)  # what a log may hold
 FORMATS = (*LOGGED, "matroska")  # of blocks; their places are the numbers in tables
 BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
+PNG_CHANNELS = {b"\0": 1, b"\2": 3, b"\6": 4}  # by the kind of its colours
 BLOCKS = 4  # that are kept decoded while a source is converted: one of each camera
 CACHE_BYTES = 256 << 20
 
@@ -111,6 +113,7 @@ class PictureWriter:
         self._file: BinaryIO | None = None
         self._blocks: list[tuple[int, int, int, int]] = []
         self._decoded: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()  # the blocks that were seen last
+        self._shapes: dict[int, tuple[int, int, int]] = {}  # of the pictures of blocks
 
     def add(self, data: bytes, form: str, alone: bool = True) -> int:
         """Keep a picture, which can be decoded `alone` or builds on the one before it; its number.
@@ -157,6 +160,19 @@ class PictureWriter:
                 self._decoded.popitem(last=False)
         return _at(self._decoded[index, end], number - first)
 
+    def shape(self, number: int) -> tuple[int, int, int]:
+        """Height, width and channels of a picture that was added, by as little of its block as says it.
+
+        Raises:
+            UserError: when it cannot be decoded.
+        """
+        assert self._file is not None
+        index, (_, begin, end, form) = self._block_of(number)
+        if index not in self._shapes:
+            self._file.flush()
+            self._shapes[index] = _shape(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])
+        return self._shapes[index]
+
     def _block_of(self, number: int) -> tuple[int, tuple[int, int, int, int]]:
         index = bisect_right(self._blocks, number, key=itemgetter(0)) - 1
         return index, self._blocks[index]
@@ -181,20 +197,32 @@ def move(folder: Path, target: Path, base: int) -> None:
     os.replace(folder / DATA, target / DATA)
 
 
-def decode(data: bytes, form: str) -> np.ndarray:
-    """Pixels [n, H, W, C] uint8 of a block.
+def decode(data: bytes, form: str, most: int | None = None) -> np.ndarray:
+    """Pixels [n, H, W, C] uint8 of a block, of no more than `most` of its pictures where it is said.
 
     Raises:
         UserError: when it cannot be decoded, or is no image that a policy sees.
     """
     if form in CODECS:
-        return decode_block(data, form)
+        return decode_block(data, form, most)
     if form == "matroska":
-        return decode_container(data)
+        return decode_container(data, most)
     pixels = _still(data, form)
     if pixels.dtype != np.uint8:
         raise UserError(f"an image holds {pixels.dtype}; a policy sees uint8")
     return pixels.reshape(1, *pixels.shape[:2], -1)
+
+
+def _shape(data: bytes, form: str) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures of a block; of image files by their heads, of which logs hold 10⁵."""
+    if form == "png" and data[:8] == SIGNATURE and data[12:16] == b"IHDR" and data[25:26] in PNG_CHANNELS:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width, PNG_CHANNELS[data[25:26]]
+    if form in ("png", "jpeg"):
+        with _by_pillow(data, form) as image:
+            return image.height, image.width, len(image.getbands())
+    height, width, channels = decode(data, form, most=1).shape[1:]
+    return height, width, channels
 
 
 def _at(block: np.ndarray, place: int) -> np.ndarray:
@@ -209,12 +237,19 @@ def _still(data: bytes, form: str) -> np.ndarray:
     if form == "png":
         with suppress(UserError):  # then another wrote it
             return decode_png(data)
+    with _by_pillow(data, form) as image:
+        return np.asarray(image)
+
+
+@contextmanager
+def _by_pillow(data: bytes, form: str) -> Iterator[Any]:
+    """An image of which no more than the head is read yet."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(io.BytesIO(data), formats=[form])  # its head alone
+        image = Image.open(io.BytesIO(data), formats=[form])
         if image.width * image.height > MAX_PIXELS:
             raise UserError(f"an image of {image.width:,} × {image.height:,} pixels is no camera's")
-        return np.asarray(image)
+        yield image
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"an image cannot be decoded: {first_line(error)}") from error

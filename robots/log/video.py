@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,10 @@ class VideoWriter:
             self._encoders.pop(camera).encode(None)
 
 
-def decode_block(data: bytes, codec: str) -> np.ndarray:
+def decode_block(data: bytes, codec: str, most: int | None = None) -> np.ndarray:
     """[n, H, W, 3] uint8: a key frame and those that build on it, one after another as they were written.
+
+    No more than `most` of them, where it is said.
 
     Raises:
         UserError: when they cannot be decoded.
@@ -99,15 +102,17 @@ def decode_block(data: bytes, codec: str) -> np.ndarray:
     decoder = av.CodecContext.create(CODECS[codec][2], "r")
     decoder.thread_count = 1  # whatever else there is to do beside it
     try:
-        frames = [frame for packet in [*decoder.parse(data), *decoder.parse()] for frame in decoder.decode(packet)]
-        pixels = [frame.to_ndarray(format="rgb24") for frame in [*frames, *decoder.decode(None)]]
-        return np.stack(pixels)
+        packets = [*decoder.parse(data), *decoder.parse(), None]
+        frames = (frame for packet in packets for frame in decoder.decode(packet))
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in islice(frames, most)])
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"a video cannot be decoded: {first_line(error)}") from error
 
 
-def decode_container(data: bytes) -> np.ndarray:
+def decode_container(data: bytes, most: int | None = None) -> np.ndarray:
     """[n, H, W, 3] uint8: the frames of a video file that is in memory, in the order in which they are shown.
+
+    No more than `most` of them, where it is said.
 
     Raises:
         UserError: when they cannot be decoded.
@@ -117,7 +122,7 @@ def decode_container(data: bytes) -> np.ndarray:
         # Named, and allowed no protocol: FFmpeg would else take it for a playlist, and open what that names.
         with av.open(io.BytesIO(data), format="matroska", options={"protocol_whitelist": ""}) as file:
             file.streams.video[0].thread_count = 1
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+            return np.stack([frame.to_ndarray(format="rgb24") for frame in islice(file.decode(video=0), most)])
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise UserError(f"a video cannot be decoded: {first_line(error)}") from error
 

@@ -107,9 +107,8 @@ def test_an_image_that_cannot_be_decoded_costs_its_episode_where_bad_ones_are_sk
 
         patch.setattr(LogWriter, "image", spoil)
         path = seeing.log(tmp_path / "a.mcap", episodes=3)
-    trusted = store_of(seeing, path, tmp_path, audit=0.0)
-    with pytest.raises(UserError, match="an image cannot be decoded"):
-        learnable(trusted)
+    with pytest.raises(UserError, match=r"a.mcap, episode 1: an image cannot be decoded"):
+        store_of(seeing, path, tmp_path, audit=0.0)
     store = store_of(seeing, path, tmp_path, audit=0.0, bad_episodes="skip")
     (skipped,) = store.facts.skipped
     assert skipped[0].endswith("a.mcap, episode 1")

@@ -151,6 +151,14 @@ def test_cameras_of_different_sizes_are_seen_each_at_its_own(tmp_path: Path) -> 
         Sight(store, VLASpaces((6, 32, 32), 3, (-1.0,), (1.0,), 3))(frames["observation"])
 
 
+def test_videos_of_another_size_than_the_dataset_says_are_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set")
+    info = folder / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"shape": [32, 32, 3]', '"shape": [64, 64, 3]'))
+    with pytest.raises(UserError, match=r"set, episode 0: its images are \(32, 32, 3\), where \(64, 64, 3\) is said"):
+        store_of(folder, tmp_path)
+
+
 def test_without_a_camera_videos_are_left_where_they_are(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set")
     store = store_of(folder, tmp_path, None)
