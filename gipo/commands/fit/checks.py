@@ -143,7 +143,6 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
     frames = _frames(model, data)
     if not objective.needs_behaviour:
         return
-    refuse_unknown_ages(frames, objective)
     x = _asked(policy, device, frames, logs.seen)
     used = frames["valid"]
     # With action chunks every step is one of its own, by the policy that decided on its chunk.
@@ -172,6 +171,7 @@ def _frames(model: GIPOModule, data: Any) -> TensorDictBase:
     data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
     frames: TensorDictBase = data.logs.frames(model.policy, model.objective.needs_behaviour)
     refuse_nothing_to_learn(frames, getattr(data, "human_share", None), model)
+    refuse_unknown_ages(frames, model.objective)
     return frames
 
 
