@@ -1,6 +1,7 @@
 """When it is worth asking a servo bus again, and which of two is at fault: without LeRobot, by devices that fail."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 
 from gipo.common.errors import UserError
+from robots.drivers.lerobot import LeRobotRobot
 from robots.drivers.lerobot_bus import ATTEMPTS, connect, explained, release
 from robots.drivers.lerobot_devices import normalised
+from tests.robots.builders import make_spec
 
 
 class Device:
@@ -102,3 +105,15 @@ def test_what_is_not_there_and_is_no_port_is_not_taken_for_one(pair: SimpleNames
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "scene")
     assert explained(missing, pair) == "FileNotFoundError: [Errno 2] No such file or directory: 'scene'"
     assert explained(UserError("no desk answers"), pair) == "no desk answers"
+
+
+def test_a_plug_that_is_pulled_on_the_way_to_the_start_is_told_as_in_an_episode(pair: SimpleNamespace) -> None:
+    def prepare(seed: int, stopped: Callable[[], bool]) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    spec = make_spec(action_names=("a",), action_units=("N",), action_low=(-1.0,), action_high=(1.0,),
+                     action_rate=(None,), action_acceleration=(None,), action_hold=(0.0,))  # fmt: skip
+    pair.observation_features = dict.fromkeys(spec.observation_names, float)
+    pair.action_features, pair.prepare = {"a": float}, prepare
+    with pytest.raises(UserError, match=r"^\S+ttyACM10 is gone: is its plug in\?$"):
+        LeRobotRobot(pair, spec).prepare(0)
