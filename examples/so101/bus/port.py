@@ -28,7 +28,7 @@ class Port:
         self.line, self.faults = line, faults or Faults()
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
-        self.path = os.ttyname(self._slave)
+        self.path = self._terminal = os.ttyname(self._slave)
         self._link = Path(link) if link else None
         if self._link is not None:
             self._link.unlink(missing_ok=True)
@@ -53,8 +53,8 @@ class Port:
             self._thread.join()
             for descriptor in (self._master, self._slave, self._closing, self._wake):
                 os.close(descriptor)
-            if self._link is not None:
-                self._link.unlink(missing_ok=True)
+            if self._link is not None and self._link.is_symlink() and str(self._link.readlink()) == self._terminal:
+                self._link.unlink()  # no other port has taken its name
 
     def __enter__(self) -> "Port":
         return self

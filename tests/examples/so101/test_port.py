@@ -56,6 +56,15 @@ def test_a_pulled_plug_is_the_end_of_the_port(port: Port, master: Master) -> Non
     port.unplug()  # a plug is pulled once, however often
 
 
+def test_a_plug_that_is_pulled_leaves_the_port_that_has_taken_its_name(port: Port) -> None:
+    with Port(line(), port.path) as later:
+        port.unplug()
+        master = Master(later.path)
+        assert len(master.ask(1, PING)) == 6
+        master.close()
+    assert not os.path.lexists(later.path)
+
+
 def test_answers_are_late_as_they_are_told_to_be(port: Port, master: Master) -> None:
     port.faults.latency = 0.05
     begun = time.monotonic()
