@@ -8,6 +8,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Observation
+from robots.drivers.lerobot_devices import check_units
 from robots.people.keyboard import WordKeys
 from robots.people.operator import Operator, Said
 from robots.settings.annotations import build
@@ -27,8 +28,8 @@ def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) 
         fields: of its configuration.
 
     Raises:
-        UserError: when it refuses its configuration, does not connect, is not calibrated, or commands another robot; or
-            it does not say who has the robot, and there is no keyboard to say it at.
+        UserError: when it refuses its configuration, does not connect, is not calibrated, or commands another robot or
+            in other units; or it does not say who has the robot, and there is no keyboard to say it at.
     """
     device = _made(kind, name, spec, fields)
     hands = None if hasattr(device, "get_teleop_events") else WordKeys()  # refuses before there is a device to release
@@ -56,6 +57,10 @@ def _made(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> Any:
             f"{name} commands another robot: only it has {sorted(features - mine)}, "
             f"only the robot {sorted(mine - features)}"
         )
+    try:
+        check_units(spec, "spec", device)
+    except UserError as error:
+        raise UserError(f"{name} commands in other units: {error}") from error
     return device
 
 

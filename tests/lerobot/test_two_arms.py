@@ -14,6 +14,7 @@ from examples.so101.bus.port import Port
 from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
 from robots.drivers.lerobot_devices import make_device
+from robots.people.load import load_operator
 from tests.examples.so101.line import line
 from tests.lerobot.arm import SPEC, Desk
 
@@ -74,6 +75,12 @@ def _no_elbow(pair: Pair) -> None:
 
 def _uncalibrated(pair: Pair) -> None:
     Path("calibration/desk_right.json").unlink()
+
+
+def test_a_leader_in_shares_does_not_command_an_arm_in_degrees() -> None:
+    leader = "lerobot.teleoperators.so_leader:SO101Leader"
+    with pytest.raises(UserError, match=r"commands in other units: the spec has 'shoulder_pan.pos' in deg"):
+        load_operator(leader, SPEC, None, ["port=x", "id=desk", "use_degrees=false"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,15 @@ class Leader:
         self.is_connected = False
 
 
+class LeaderInShares(Leader):
+    """One of a robot with one joint, which it has from -100 to 100 of its range."""
+
+    def __init__(self, config: LeaderConfig):
+        super().__init__(config)
+        self.action_features = {"pan.pos": float}
+        self.bus = SimpleNamespace(motors={"pan": SimpleNamespace(norm_mode="range_m100_100")})
+
+
 class TwoLeaders(Leader):
     """One for each arm of a robot of twelve joints."""
 
@@ -136,6 +145,16 @@ def test_a_class_of_ones_own_is_given_what_it_asks_for() -> None:
 def test_what_is_wrong_is_one_line(name: str, settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_operator(name, make_spec(), MANIFEST, settings)
+
+
+def test_a_leader_in_other_units_than_the_robot_is_refused() -> None:
+    spec = make_spec(
+        action_names=("pan.pos",), action_units=("deg",), action_low=(-9.0,), action_high=(9.0,), action_rate=(None,),
+        action_acceleration=(None,), action_hold=("measured",), observation_names=("pan.pos",),
+        observation_units=("deg",), observation_low=(-9.0,), observation_high=(9.0,),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"LeaderInShares commands in other units: .* 'pan\.pos' in deg, .*-100 to 100"):
+        load_operator(f"{HERE}:LeaderInShares", spec, MANIFEST, ["port=x"])
 
 
 def test_a_leader_that_says_itself_who_has_the_robot() -> None:
