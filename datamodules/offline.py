@@ -20,6 +20,8 @@ from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
+# Of spaces, what must be the same where a policy learns and where it is evaluated.
+ACTED_ON = ("observation_size", "image", "cameras", "decision", "instruction_bytes")
 STATE = ("key", "iteration", "replay", "generators")
 
 
@@ -115,6 +117,27 @@ class OfflineDataModule(PolicyDataModule):
     def title(self) -> str:
         """What the run is about: how many logged steps there are to learn from."""
         return f"{self.logs.store.facts.steps:,} logged steps"
+
+    def check_evaluation(self) -> None:
+        """Refuse a task whose episodes may never end, or in which a policy for these logs could not act.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        super().check_evaluation()
+        if self.task is None:
+            return
+        there, logged = self.task.spaces(self.evaluation_env), self.logs.spaces
+        for name in ACTED_ON:
+            found, wanted = getattr(there, name, None), getattr(logged, name, None)
+            # Whoever wrote a data set may have called its cameras otherwise, but in another order they are others.
+            if name == "cameras" and set(found or ()) != set(wanted or ()):
+                continue
+            if found != wanted:
+                raise UserError(
+                    f"data.task={self.task.name} cannot evaluate a policy for these logs: {name} {found} there, and "
+                    f"{wanted} in the logs; name the task that they are of, or data.task=null"
+                )
 
     def setup(self, stage: str) -> None:
         """Refuse what cannot be divided: every learner reads all logs, and draws its part of a batch."""

@@ -344,6 +344,14 @@ def test_evaluation_without_a_simulator_is_refused(robot: Robot, tmp_path: Path,
     assert "evaluation needs a simulator: set data.task" in error
 
 
+def test_a_task_in_which_the_policy_could_not_act_is_refused_before_it_learns(
+    robot: Robot, tmp_path: Path, capsys: Capture
+) -> None:
+    args = post_train_args(tmp_path / "run", robot, data__task="gymnasium:Pendulum-v1", checkpoint__every=None)
+    error = refused(capsys, args, tmp_path / "run")
+    assert "data.task=gymnasium:Pendulum-v1 cannot evaluate a policy for these logs: decision (1,) there" in error
+
+
 def test_sparse_success_is_reward_enough(robot: Robot, tmp_path: Path) -> None:
     log = robot.log(tmp_path / "a.mcap", (10, 12, 8), seed=5)  # unknown, success (terminated), failure
     append_label(log, read_log(log).header.session, 0, success=False, reward=None)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchrl.envs import check_env_specs
+from torchrl.envs import EnvBase, check_env_specs
 
 from datamodules.ingest import IngestOptions, ingest
+from datamodules.offline import OfflineDataModule
 from datamodules.replay.logs import Logs
 from datamodules.replay.values import log_ratios
 from datamodules.vla import ToyVLA
@@ -251,6 +252,33 @@ def test_an_image_of_another_size_counts_as_lost(video: str, seeing: Seeing, tas
     assert len(frames) == 2
     for side in (frames, frames["next"]):
         logs.seen(side["observation"])
+
+
+def test_a_policy_is_evaluated_by_the_cameras_of_its_logs(seeing: Seeing, task: ToyVLA) -> None:
+    options = IngestOptions(policies=seeing.folder, workers=1)
+
+    def checked(evaluated: ToyVLA) -> None:
+        data = OfflineDataModule([str(log) for log in seeing.logs], ingest=options, task=evaluated)
+        try:
+            data.check_evaluation()
+        finally:
+            data.teardown("fit")
+
+    checked(replace(task, max_steps=16))
+    other = UNLIKE if task is TASK else TASK
+    with pytest.raises(UserError, match=r"data.task=ToyVLA cannot evaluate a policy for these logs: image .* in the"):
+        checked(other)
+    with pytest.raises(UserError, match=r"decision \(2, 2\) there, and \(4, 2\) in the logs"):
+        checked(replace(task, chunk=2))
+    with pytest.raises(UserError, match=r"cameras \('side', 'front'\) there, and \('front', 'side'\) in the logs"):
+        checked(Turned(shown=task.shown))
+
+
+class Turned(ToyVLA):
+    """Its cameras stand in the other order."""
+
+    def spaces(self, env: EnvBase) -> VLASpaces:
+        return replace(super().spaces(env), cameras=CAMERAS[::-1])
 
 
 def test_a_server_is_given_both(seeing: Seeing) -> None:
