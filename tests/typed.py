@@ -121,6 +121,7 @@ CONTEXT = {  # what the text around an option names before it
     "--data.min_ess": "--config=post_train.yaml",
     "--data.human_share": "--config=post_train.yaml",
     "--data.collector.max_steps": "--config=libero.yaml",
+    "--data.task.shown": "--config=toy_vla.yaml",
 }
 
 
