@@ -17,6 +17,7 @@ from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
+from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
 from gipo.policy import class_path
 
@@ -77,6 +78,7 @@ class PolicyModule(LightningModule):
             UserError: when a checkpoint's policy is of other spaces than the data, or of another kind than `policy`; or
                 when the critic is to see what the data do not hold; or `frozen` is not to be had.
         """
+        convolve_in_single()
         policy = self._built(spaces, resumed, privileged)
         if self.recompute:
             policy.network.recompute()

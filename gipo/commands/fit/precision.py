@@ -1,26 +1,15 @@
 """The precision that a run takes by itself."""
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from gipo.networks import convolve_in_single
-
 SINGLE, LOWERED = "32-true", "bf16-mixed"
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # of processors that may multiply faster in bfloat16
 WORTH = 2 / 3  # of the time in float32; what is between depends on what else the machine does
 SIZE, REPEATS = 512, 8  # rows and columns: a batch of the default recipe; and products of each type
-
-
-def settle_arithmetic() -> None:
-    """What holds for a whole process: one thread, unless OMP_NUM_THREADS says otherwise, and no TF32."""
-    # One thread is faster than two for networks this small, and ten times faster on a contended machine.
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-    convolve_in_single()
 
 
 def default_precision(accelerator: str, alone: bool = True) -> str:

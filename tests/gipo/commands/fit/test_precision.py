@@ -16,15 +16,6 @@ from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 AMX, AVX512, OLD = {"amx_bf16": True, "avx512_bf16": True}, {"avx512_bf16": True}, {"avx512_bf16": False}
 
 
-@pytest.mark.parametrize("command", ["fit", "test", "validate"])
-def test_convolutions_are_in_float32_too(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    assert not torch.backends.cudnn.allow_tf32
-    assert torch.get_float32_matmul_precision() == "highest"  # torch's default
-
-
 @pytest.mark.parametrize(
     ("accelerator", "capabilities", "share", "expected"),
     [
