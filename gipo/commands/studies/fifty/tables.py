@@ -91,7 +91,7 @@ def summary(rows: Sequence[Row]) -> str:
         tasks = distinct(own, "task")
         per_task = _means(scores(own, "success"))
         table.append([
-            entrant, len(tasks), f"{per_task.mean():.2f}",
+            entrant, len(tasks), _mean(rows, entrant, first),
             *(("–", "–") if few else (_iqm(own, "success"), _iqm(own, "success_last"))),
             int((per_task >= GOOD).sum()), _seconds(rows, entrant, first),
             *(("", "") if entrant == first else _compared(rows, entrant, first, few)),
@@ -130,6 +130,23 @@ def _means(found: Array) -> Array:
     return means
 
 
+def _mean(rows: Sequence[Row], entrant: str, first: str) -> str:
+    """Mean success over the tasks of an entrant; that of the first one on those of both, where it had others."""
+    means = {}
+    for name in (entrant, first):
+        own = [row for row in rows if row["entrant"] == name]
+        means[name] = dict(zip(distinct(own, "task"), _means(scores(own, "success")).tolist(), strict=True))
+    both = means[entrant].keys() & means[first].keys()
+    mean = f"{np.mean([*means[entrant].values()]):.2f}"
+    if not both or means[entrant].keys() == means[first].keys():
+        return mean
+    return f"{mean} ({first}: {fmean(means[first][task] for task in both):.2f} on {_tasks(len(both))})"
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' * (count != 1)}"
+
+
 def _iqm(rows: Sequence[Row], name: str) -> str:
     middle, low, high = iqm_interval(scores(rows, name))
     return with_interval(middle, max(0.0, low), min(1.0, high))
@@ -142,8 +159,7 @@ def _seconds(rows: Sequence[Row], entrant: str, first: str) -> str:
     if not both:
         return "–"
     own, other = (median(to[name][task] for task in both) for name in (entrant, first))
-    count = f"{len(both)} task{'s' * (len(both) != 1)}"
-    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {count})"
+    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {_tasks(len(both))})"
 
 
 def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:

@@ -187,6 +187,12 @@ def test_entrants_are_compared_on_the_tasks_of_both_whoever_is_first() -> None:
     assert cells_of(sac, ("GIPO", "basketball-v3", (50, 50, 50)))["GIPO"][6:] == ["–", "–"]
 
 
+def test_a_mean_over_fewer_tasks_stands_beside_that_of_the_first_one_on_the_same() -> None:
+    ours = [("GIPO", "assembly-v3", (50, 50, 50)), ("GIPO", "basketball-v3", (0, 0, 0))]
+    cells = cells_of(*ours, ("SAPO", "assembly-v3", (30, 30, 30)))
+    assert [cells["GIPO"][1], cells["SAPO"][1]] == ["0.50", "0.60 (GIPO: 1.00 on 1 task)"]
+
+
 def test_means_that_are_level_are_level_whatever_their_last_bit() -> None:
     # both succeed in 135 of 150 episodes, a share of .9; the float mean of the first three is below that
     cells = cells_of(("GIPO", "assembly-v3", (41, 47, 47)), ("SB3 PPO", "assembly-v3", (45, 45, 45)))
