@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,28 +32,30 @@ def test_a_policy_of_another_robot_is_no_fault_of_the_copy(tmp_path: Path) -> No
         free([str(other), "--episodes", "1"])
 
 
-def test_the_arm_ends_with_who_reads_what_it_says(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "examples.so101", str(tmp_path)]
+@contextmanager
+def arm_in(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An arm in a process of its own, which has said that it is there."""
+    words = [sys.executable, "-m", "examples.so101", str(folder)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as arm:
         assert arm.stdout
         try:
             assert b"six STS3215" in arm.stdout.readline()
-            arm.stdout.close()
-            assert arm.wait(20) == 0
+            yield arm
         finally:
             arm.kill()
+
+
+def test_the_arm_ends_with_who_reads_what_it_says(tmp_path: Path) -> None:
+    with arm_in(tmp_path) as arm:
+        assert arm.stdout
+        arm.stdout.close()
+        assert arm.wait(20) == 0
 
 
 def test_an_arm_that_was_paused_is_ended_all_the_same(tmp_path: Path) -> None:
     """As by Ctrl-Z and `kill`: any thread may take a signal that waited for the process to go on."""
-    words = [sys.executable, "-m", "examples.so101", str(tmp_path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as arm:
-        assert arm.stdout
-        try:
-            assert b"six STS3215" in arm.stdout.readline()
-            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
-                arm.send_signal(number)
-                time.sleep(0.2)
-            assert arm.wait(20) == 0
-        finally:
-            arm.kill()
+    with arm_in(tmp_path) as arm:
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+            arm.send_signal(number)
+            time.sleep(0.2)
+        assert arm.wait(20) == 0
