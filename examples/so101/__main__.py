@@ -36,13 +36,13 @@ def run(given: list[str]) -> None:
         ask_for_real_time(HARDWARE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     gap = Gap(options.gain, options.backlash, options.latency)
-    with Emulator(options.folder, gap, Faults(dropped=options.dropped, corrupted=options.corrupted)) as arm:
+    faults = Faults(dropped=options.dropped, corrupted=options.corrupted)
+    with suppress(KeyboardInterrupt), Emulator(options.folder, gap, faults) as arm:  # its ordinary end
         print(f"six STS3215 at {arm.port.path}, the desk at {options.folder / 'scene'}; Ctrl-C ends it", flush=True)
-        with suppress(KeyboardInterrupt):  # its ordinary end
-            read = select.poll()
-            read.register(sys.stdout, 0)  # of a pipe: who reads what it says is no more, such as a study that is killed
-            while not read.poll(WAIT):  # a signal that another thread has taken is heard in between
-                pass
+        read = select.poll()
+        read.register(sys.stdout, 0)  # of a pipe: who reads what it says is no more, such as a study that is killed
+        while not read.poll(WAIT):  # a signal that another thread has taken is heard in between
+            pass
 
 
 if __name__ == "__main__":
