@@ -62,9 +62,11 @@ def _refuse_unreachable(address: str) -> None:
     """Refuse an address where nobody answers, which Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if not 0 < int(port) < 1 << 16:  # or the system takes it modulo 2¹⁶
+            raise ValueError(f"there is no port {port}")
         with socket.create_connection((host, int(port)), timeout=10):
             pass
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"nobody answers at {address!r} (data.collector.ray.address): {error}; it is the host:port that "
             "`ray start --head` prints, auto for the cluster of this machine, or null to start one here"

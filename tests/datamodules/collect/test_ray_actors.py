@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -257,3 +258,12 @@ def test_nobody_at_the_address_is_an_error_in_seconds(address: str, monkeypatch:
     with pytest.raises(UserError, match=f"nobody answers at '{address}'"):
         RayCluster(address, cpus=1)
     assert time.monotonic() - began < 15
+
+
+def test_a_port_that_is_none_is_not_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux takes a port modulo 2¹⁶."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        port = somebody.getsockname()[1] + (1 << 16)
+        with pytest.raises(UserError, match=f"nobody answers at '127.0.0.1:{port}' .*there is no port {port}"):
+            RayCluster(f"127.0.0.1:{port}", cpus=1)
