@@ -20,7 +20,7 @@ from robots.log import LogWriter, verify
 from robots.log.images import SIGNATURES, Image
 from robots.review.audit import audit
 from tests.datamodules.ingest.builders import assert_equal_frames
-from tests.datamodules.ingest.test_store import forked
+from tests.datamodules.ingest.test_store import forked, half_made, wait_until_half_made
 from tests.robots.log.test_log import mutate
 from tests.sight import TASK, Seeing, make_seeing
 
@@ -218,14 +218,12 @@ def killed(seeing: Seeing, folder: Path, times: int) -> None:
     made, interrupted = folder / "cache", 0
     for attempt in range(times):
         child = forked(lambda: ingest(logs, IngestOptions(cache=made, **options), progress=False))  # type: ignore[arg-type]
-        until = time.monotonic() + 20
-        while not list(made.glob("*.partial")) and time.monotonic() < until:
-            time.sleep(0.001)
+        wait_until_half_made(made)
         time.sleep(chance.uniform(0, 0.6) * duration * bool(attempt))  # the first time as soon as it has begun
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         left = [each for each in made.iterdir() if each.is_dir()] if made.exists() else []
-        interrupted += any(each.suffix == ".partial" for each in left)
+        interrupted += bool(half_made(made))
         for each in left:
             if each.suffix != ".partial":
                 assert_equal_frames(load_store(each), whole)

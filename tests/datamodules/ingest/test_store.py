@@ -45,7 +45,7 @@ def settled(*paths: Path) -> None:
 def test_a_second_start_reads_no_source(
     logs: list[Path], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settled(*logs, *folder.glob("*.onnx"))
+    settled(*logs, *folder.iterdir())
     first = store_of(*logs, cache=tmp_path / "cache", policies=folder, workers=2)
     monkeypatch.setattr("datamodules.ingest.hashes.file_id", _never)
     monkeypatch.setattr(build_module, "run_jobs", _never)
@@ -198,6 +198,18 @@ def wait_until_gone(processes: list[int]) -> None:
     assert not [each for each in processes if Path(f"/proc/{each}").exists()]
 
 
+def half_made(cache: Path) -> list[Path]:
+    """Stores that were begun and not ended; the index of hashes is written beside them, and is a file."""
+    return [each for each in cache.glob("*.partial") if each.is_dir()]
+
+
+def wait_until_half_made(cache: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not half_made(cache) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert half_made(cache)
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.campaign)])
 def test_killed_ingests_leave_nothing_half_made(kills: int, logs: list[Path], folder: Path, tmp_path: Path) -> None:
     began = time.monotonic()
@@ -205,15 +217,16 @@ def test_killed_ingests_leave_nothing_half_made(kills: int, logs: list[Path], fo
     duration = time.monotonic() - began
     chance, cache = random.Random(kills), tmp_path / "cache"
     interrupted = 0
-    for _ in range(kills):
+    for attempt in range(kills):
         child = forked(lambda: store_of(*logs, cache=cache, policies=folder, workers=2))
-        time.sleep(chance.uniform(0.2, 1) * duration)
+        wait_until_half_made(cache)
+        time.sleep(chance.uniform(0, 1) * duration * bool(attempt))  # the first time as soon as it has begun
         workers = workers_of(child)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         wait_until_gone(workers)
         left = [each for each in cache.iterdir() if each.is_dir()]
-        interrupted += any(each.suffix == ".partial" for each in left)
+        interrupted += bool(half_made(cache))
         for each in left:
             if each.suffix != ".partial":
                 assert_equal_frames(load_store(each), whole)
@@ -235,8 +248,7 @@ def test_ctrl_c_leaves_no_process_and_no_folder(logs: list[Path], folder: Path, 
         time.sleep(0.005)
     for worker in workers:  # so that the ingest cannot be done before the signal comes
         os.kill(worker, signal.SIGSTOP)
-    while not list(cache.glob("*.partial")) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until_half_made(cache)
     os.kill(child, signal.SIGINT)
     assert len(workers) == 2
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
