@@ -38,7 +38,7 @@ class Judge:
         self._simulators: list = []
 
     def __call__(self, act: Act) -> float:
-        """Share of the episodes of an evaluation that succeed at any step; it ends with the last that can."""
+        """Share of the episodes of an evaluation that succeed at any step, where each of them ends."""
         return float(self._all(act, EPISODES, SEED, to_the_end=False).success.mean())
 
     def test(self, act: Act) -> Episodes:
@@ -67,10 +67,10 @@ class Judge:
         success, last, returned = np.zeros(len(numbers), bool), np.zeros(len(numbers), bool), np.zeros(len(numbers))
         for _ in range(running[0].max_path_length):
             actions = act(observations)
-            stepped = [one.step(action) for one, action in zip(running, actions, strict=True)]
-            observations = np.stack([step[0] for step in stepped]).astype(np.float32)
-            returned += [step[1] for step in stepped]
-            last = np.array([step[-1]["success"] > 0 for step in stepped])
+            for index in np.flatnonzero(~success | to_the_end):
+                observations[index], reward, *_, info = running[index].step(actions[index])
+                returned[index] += reward
+                last[index] = info["success"] > 0
             success |= last
             if success.all() and not to_the_end:
                 break

@@ -50,6 +50,14 @@ def test_success_is_of_any_step_and_an_evaluation_ends_with_it(monkeypatch) -> N
     assert one(nothing) == 0.0
 
 
+def test_an_episode_of_an_evaluation_ends_with_its_success(monkeypatch) -> None:
+    monkeypatch.setattr(judge, "EPISODES", 2)
+    one = Judge("reach-v3", num_envs=2)
+    assert one(lambda observations: towards_the_goal(observations) * [[1], [0]]) == 0.5
+    ended, ran_on = (simulator.curr_path_length for simulator in one._simulators)
+    assert ended < ran_on == 500
+
+
 def test_a_test_runs_every_episode_to_its_end(monkeypatch) -> None:
     monkeypatch.setattr(judge, "TEST_EPISODES", 2)
     steps = []
