@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -18,6 +19,7 @@ from gipo.common.errors import UserError, nearest
 
 PLAIN_TYPES = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
                "Sequence": "a list", "list": "a list"}  # fmt: skip
+OPTION_OF = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}  # of what a file's name says it is
 GIVEN = ("spaces", "params", "inputs", "outputs")  # to what is made by us, and no options of a user's
 
 NO_SUCH_CLASS = {
@@ -87,7 +89,9 @@ def _configuration(message: str) -> tuple[str, str]:
 def _unknown_option(parser: FitParser, argument: str) -> str:
     option = argument.partition("=")[0]
     if not option.startswith("-"):
-        return f"there is nothing that the argument {argument!r} could be; options are --NAME=VALUE"
+        meant = OPTION_OF.get(Path(argument).suffix)
+        options = f"--{meant}={argument}" if meant else "--NAME=VALUE"
+        return f"there is nothing that the argument {argument!r} could be; options are {options}"
     program = parser.prog.replace(" [options]", "")
     return f"there is no option {option}; the nearest: {nearest(option, parser.options())} ({program} --help)"
 

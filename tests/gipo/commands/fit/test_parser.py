@@ -166,6 +166,7 @@ MISTAKES = {
     "of yours is named by its path, module.NAME",
     "--model.kl_estimator=k2": "--model.kl_estimator=k2: no class of that name is known; give its path, module.NAME",
     "--data.seed=3": "--data.seed is always that of --seed_everything; give that one",
+    "last.ckpt": "there is nothing that the argument 'last.ckpt' could be; options are --ckpt_path=last.ckpt",
     "blah": "there is nothing that the argument 'blah' could be; options are --NAME=VALUE",
 }
 
