@@ -115,8 +115,10 @@ def refuse_no_graphics() -> None:
 
 def _context(size: int) -> Any:
     """What draws off screen, by EGL."""
-    # Mesa's threads do not survive a fork: a worker of one that had drawn before waited for them for ever.
+    # Mesa's threads do not survive a fork, nor is a lock given back that one of them held: a worker of a process that
+    # had drawn before waited for ever. They are those that draw, and the one that stores compiled shaders.
     os.environ.setdefault("LP_NUM_THREADS", "0")
+    os.environ.setdefault("MESA_SHADER_CACHE_DISABLE", "true")
     try:
         return importlib.import_module("mujoco.egl").GLContext(size, size)
     except Exception as error:  # PyOpenGL raises whatever it stumbles over where a library is missing

@@ -132,6 +132,8 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from gipo.common.simulators.metaworld_camera import Camera
 env = ALL_V3_ENVIRONMENTS["reach-v3"]()
 Camera(env.model).picture(env.model, env.data)
+threads = {open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")}
+assert not [name for name in threads if "llvmpipe" in name or "disk$" in name], threads
 if (child := os.fork()) == 0:
     Camera(env.model).picture(env.model, env.data)
     os._exit(7)
@@ -143,5 +145,6 @@ if not until:
     os.kill(child, 9)
 os._exit(os.waitstatus_to_exitcode(ended[1]) if until else 1)
 """
-    environ = {name: value for name, value in os.environ.items() if name != "LP_NUM_THREADS"}
+    ours = ("LP_NUM_THREADS", "MESA_SHADER_CACHE_DISABLE")
+    environ = {name: value for name, value in os.environ.items() if name not in ours}
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environ, check=False).returncode == 7
