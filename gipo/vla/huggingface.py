@@ -218,15 +218,15 @@ class _TokenHead(nn.Module):
 
 
 class _ChunkCritic(nn.Module):
-    """[..., H, D, hidden] → [..., H]: the value of each chunk step, from the mean of its tokens."""
+    """[..., H, D, hidden] → [..., H·outputs of a value]: of each chunk step, from the mean of its tokens."""
 
     def __init__(self, hidden: int, width: int):
         super().__init__()
         self.layers = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, width), nn.Tanh(), Head(width, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        values: Tensor = self.layers(features.mean(-2)).squeeze(-1)
-        return values
+        outputs: Tensor = self.layers(features.mean(-2)).flatten(-2)
+        return outputs
 
 
 def _drop_frozen(module: "_HuggingFaceEncoder", state: dict[str, Any], prefix: str, ___: Any) -> None:

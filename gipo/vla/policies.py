@@ -20,7 +20,7 @@ class VisionLanguage(Policy):
 
     Shapes: observation as `VLASpaces` has it; params [..., H, D, P]; noise, latent, log_prob, action [..., H, D];
     value [..., H]: of each chunk step, as seen from where the chunk was decided. The network's encoder takes an
-    observation with a standardised state; its actor gives [..., H·D·P] and its critic [..., H].
+    observation with a standardised state; its actor gives [..., H·D·P] and its critic [..., H·outputs of a value].
     """
 
     spaces_kind = VLASpaces

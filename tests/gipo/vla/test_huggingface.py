@@ -16,6 +16,7 @@ from deploy.export.graph import trace
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.learning.policy_module import freeze
+from gipo.learning.value_scale import PopArt, SymlogTwoHot, ValueScale
 from gipo.policies import build
 from gipo.vla.huggingface import HuggingFaceNetworks, _HuggingFaceEncoder, parallel_mask
 from gipo.vla.observations import encode_instructions
@@ -132,6 +133,17 @@ def test_half_precision_weights_and_float32_ratios(pretrained: Path) -> None:
     exact = made(pretrained, "float32").params(seen)
     torch.testing.assert_close(params, exact, atol=0.05, rtol=0.05)
     assert not torch.equal(params, exact)
+
+
+@pytest.mark.parametrize("scale", [ValueScale, PopArt, partial(SymlogTwoHot, 9)])
+def test_values_are_of_chunk_steps_whatever_the_critic_says_of_one(
+    pretrained: Path, scale: Callable[[], ValueScale]
+) -> None:
+    policy, seen = made(pretrained, "float32"), observations(2)
+    policy.scale_values(scale(), learned=False)
+    assert policy.value(seen).shape == (2, SPACES.chunk)
+    outputs = policy.value_outputs(policy.features(seen))
+    assert policy.value_scale.loss(outputs, torch.zeros(2, SPACES.chunk)).shape == (2, SPACES.chunk)
 
 
 def test_a_gradient_moves_adapters_and_head_and_nothing_that_was_pretrained(pretrained: Path) -> None:
