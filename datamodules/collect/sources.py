@@ -65,9 +65,11 @@ class RolloutSource:
         """Act by `policy` from the next segment that is begun; at a boundary in new episodes, which `seed` decides."""
         assert self.rollouts is not None
         if self.at_boundary:
+            # What a resumed run had not finished is never finished, even where its simulators cannot be restarted.
+            cut = self.rollouts.restart(seed) or self._generators is not None
             # A segment that was begun before the boundary belongs to the episodes that are running.
-            self._drop_after_next = self.rollouts.restart(seed) and self._begun is not None
-            if not self._drop_after_next:
+            self._drop_after_next = cut and self._begun is not None
+            if cut and not self._drop_after_next:
                 self.episodes.drop_unfinished()
             if self._generators is not None:
                 restore_generators(self._generators)

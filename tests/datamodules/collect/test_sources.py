@@ -6,7 +6,9 @@ import pytest
 
 from datamodules.collect import sources
 from datamodules.collect.actor import acting, acts_on_device
-from datamodules.collect.rollouts import Collection
+from datamodules.collect.episode_returns import EpisodeTracker
+from datamodules.collect.random_state import generator_states
+from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, EvaluationOptions, RayOptions
@@ -114,3 +116,38 @@ def test_what_starts_again_has_episodes_of_its_own() -> None:
     assert seen == [{0, 1}, {2, 3}]
     assert source.frames == 16
     assert source.episodes.state_dict()["unfinished"] == []
+
+
+class _RunningOn(InProcessRollouts):
+    """Whose episodes go on across checkpoints, as those of asynchronous workers do."""
+
+    def restart(self, seed: int) -> bool:
+        return False
+
+
+def test_episodes_that_go_on_across_a_checkpoint_are_counted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "InProcessRollouts", _RunningOn)
+    source = sources.RolloutSource(CollectorOptions(num_envs=2, workers=0, max_steps=9), TASK, EvaluationOptions())
+    policy, whole = small(), EpisodeTracker()
+    source.start(8, policy, False, 1, 0)
+    for seed in range(6):
+        source.at_boundary = True
+        source.act_by(policy, seed)
+        segment = source.collect()
+        source.count(segment)
+        whole.add(segment)
+    source.close()
+    assert len(whole.finished) == 4
+    assert source.episodes.finished == whole.finished
+
+
+def test_what_a_resumed_run_had_not_finished_is_no_part_of_its_new_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "InProcessRollouts", _RunningOn)
+    source = sources.RolloutSource(CollectorOptions(num_envs=2, workers=0), TASK, EvaluationOptions())
+    episodes = {"finished": [], "unfinished": [[0, -5.0, False]]}
+    state = {"frames": 8, "next_episode": 2, "episodes": episodes, "generators": generator_states()}
+    source.load_state_dict(state)
+    source.start(8, policy := small(), False, 1, 0)
+    source.act_by(policy, 1)
+    assert source.episodes.state_dict()["unfinished"] == []
+    source.close()
