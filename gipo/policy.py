@@ -5,7 +5,7 @@ argument, so that each sample can be replayed; log-probs are per action dimensio
 *latent* (a token, or the Gaussian before squashing), which is what the replay and the robot log keep.
 """
 
-import importlib.util
+import importlib
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
@@ -88,12 +88,9 @@ class Policy(WithCritic):
         super().__init__()
         if not isinstance(spaces, self.spaces_kind):
             raise UserError(f"model.policy={type(self).__name__} is not for this task; take {spaces.taken_by}")
-        self.spaces = spaces
-        self.normalise = normalise
-        self.action_size = len(spaces.action_low)
-        self.parameters_per_dimension = parameters_per_dimension
-        size = spaces.observation_size
-        self.normaliser = ObservationNormaliser(size, floor=observation_floor) if normalise else None
+        self.spaces, self.normalise = spaces, normalise
+        self.action_size, self.parameters_per_dimension = len(spaces.action_low), parameters_per_dimension
+        self.normaliser = ObservationNormaliser(spaces.observation_size, floor=observation_floor) if normalise else None
         self.network = self._body(network)
         self.value_scale = ValueScale()
         self.register_buffer("action_low", torch.tensor(spaces.action_low))
@@ -169,17 +166,11 @@ class Policy(WithCritic):
 
     def description(self) -> dict[str, Any]:
         """Plain data from which `build` makes the same policy; kept in checkpoints and artifacts."""
-        described = {
-            "class_path": class_path(self),
-            "init_args": self.config(),
-            "network": {"class_path": class_path(self.network), "init_args": self.network.config()},
-            "spaces": asdict(self.spaces),
-        }
+        described = {**_named(self), "network": _named(self.network), "spaces": asdict(self.spaces)}
         if self.privileged_size:
             described["critic"] = {"privileged": self.privileged_size}
         if type(self.value_scale) is not ValueScale:
-            scale = {"class_path": class_path(self.value_scale), "init_args": self.value_scale.config()}
-            described["value_scale"] = scale
+            described["value_scale"] = _named(self.value_scale)
         return described
 
     def _constrain(self, outputs: Tensor) -> Tensor:
@@ -253,6 +244,11 @@ def class_path(instance: object) -> str:
     return f"{type(instance).__module__}.{type(instance).__qualname__}"
 
 
+def _named(made: Any) -> dict[str, Any]:
+    """The class of a policy or of a part of it, and the arguments that it is made anew with."""
+    return {"class_path": class_path(made), "init_args": made.config()}
+
+
 def class_of(path: str, base: type) -> Any:
     """The class that `class_path` names, which must be derived from `base`.
 
@@ -261,8 +257,12 @@ def class_of(path: str, base: type) -> Any:
     """
     module, _, name = path.rpartition(".")
     # Importing runs code, so a file may only name what is ours or what the program has already imported.
-    if module.startswith("gipo.") and importlib.util.find_spec(module) is not None:
-        importlib.import_module(module)
+    if module.startswith("gipo."):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # it is there, and a library that it needs is not
+                raise
     found = getattr(sys.modules.get(module), name, None)
     if found is None:
         raise UserError(

@@ -653,6 +653,12 @@ def test_a_class_of_ones_own_in_a_checkpoint_is_named_with_how_it_comes_in() -> 
         class_of("mine.Plain", Policy)
 
 
+@pytest.mark.parametrize("path", ["gipo.later.Plain", "gipo.later.room.Plain", "gipo.policies.room.Plain"])
+def test_a_module_that_this_version_does_not_have_holds_no_known_class(path: str) -> None:
+    with pytest.raises(UserError, match=rf"unknown class '{path}' in the checkpoint"):
+        class_of(path, Policy)
+
+
 def test_the_command_that_imports_a_class_of_ones_own_ends_as_the_export_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as refused:
         class_of("json.Plain", Policy)
