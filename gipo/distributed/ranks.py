@@ -60,13 +60,6 @@ def mean_and_std(x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(x.dtype), (m2 / (n - 1)).sqrt().to(x.dtype)
 
 
-def moments(x: Tensor) -> Tensor:
-    """Count, mean and sum of squared deviations of x [N, O] by column: [O, 3], float64."""
-    x = x.double()
-    mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1:])
-    return torch.stack((torch.full_like(mean, len(x)), mean, ((x - mean) ** 2).sum(0)), -1)
-
-
 def gathered(own: Any) -> list[Any]:
     """Plain data of every rank, on the first rank; on the others their own alone."""
     if count() == 1:

@@ -49,7 +49,7 @@ def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:
     boxes = _boxes(graph)
     place = {node.key: index for index, box in enumerate(boxes) for node in box.nodes}
     edges = _edges(graph, place)
-    columns, rows = _columns(len(boxes), edges), np.zeros(len(boxes))
+    columns = _columns(len(boxes), edges)
     rows = _rows(columns, edges)
     size = (COLUMN * (max(columns, default=0) + 1) + 0.4, ROW * (max(rows, default=0) - min(rows, default=0) + 1) + 0.9)
     figure, axes = plt.subplots(figsize=size)
