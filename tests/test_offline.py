@@ -95,12 +95,17 @@ def test_a_policy_to_start_from_that_is_not_there_is_refused(robot: Robot, tmp_p
     assert "no checkpoint at" in refused(capsys, args, tmp_path / "run")
 
 
-def test_the_critic_warms_up_alone(robot: Robot, tmp_path: Path) -> None:
+def test_the_critic_warms_up_alone(robot: Robot, tmp_path: Path, capsys: Capture) -> None:
     main(post_train_args(tmp_path / "run", robot, model__critic_warmup=4))
+    assert (
+        "gipo: note: the policy stays as it is: the critic learns alone for model.critic_warmup=4 iterations, and this "
+        "run ends with iteration 4; raise data.iterations"
+    ) in capsys.readouterr().err
     before, after = (load_checkpoint(path)["state_dict"] for path in (robot.checkpoint, last(tmp_path / "run")))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if ".critic." in name}  # neither actor, normaliser nor version
     main(post_train_args(tmp_path / "two", robot, model__critic_warmup=3))
+    assert "stays as it is" not in capsys.readouterr().err
     after = load_checkpoint(last(tmp_path / "two"))["state_dict"]
     assert int(after["policy.version"]) == 7 + 1
     assert not torch.equal(before["policy.network.actor.0.weight"], after["policy.network.actor.0.weight"])

@@ -37,6 +37,27 @@ def refuse_a_later_iteration(done: int, last: int | None) -> None:
         )
 
 
+def notes_on_learning(model: GIPOModule, data: Any, last: int | None, resumed: bool) -> list[str]:
+    """Sentences on runs whose policy may learn less than was meant: from nothing, or not at all.
+
+    Args:
+        model: that is to learn.
+        data: data module.
+        last: iterations of this run; None or -1 for no end.
+        resumed: whether it goes on from a checkpoint.
+    """
+    notes = []
+    if isinstance(data, OfflineDataModule) and model.init_from is None and not resumed:
+        notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+    if last is not None and 0 < last <= model.critic_warmup:
+        notes.append(
+            f"the policy stays as it is: the critic learns alone for model.critic_warmup={model.critic_warmup} "
+            f"iterations, and this run ends with iteration {last}; raise data.iterations (or data.total_frames, or "
+            "trainer.max_epochs), or lower the warm-up"
+        )
+    return notes
+
+
 def refuse_another_task(trained: str | None, asked: str) -> None:
     """Refuse to evaluate on the task that is `asked` for what was trained on another, where that is known."""
     if trained is not None and trained != asked:

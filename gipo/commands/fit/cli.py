@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gipo.adaptive
 import gipo.baselines  # noqa: F401 - both so that --model.objective finds its classes by their bare names
-from datamodules.offline import OfflineDataModule
 from datamodules.online import OnlineDataModule
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
@@ -31,6 +30,7 @@ from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
 from gipo.commands.fit.checks import (
     bound_as_the_policy,
+    notes_on_learning,
     refuse_a_later_iteration,
     refuse_another_task,
     report_staleness,
@@ -203,8 +203,7 @@ class GipoCLI(LightningCLI):
             folder, device = Path(self.trainer.default_root_dir), self.trainer.strategy.root_device
             report_staleness(self.model, self.datamodule, folder, _speaks(), device)
         notes = self.datamodule.notes(self.config[self.subcommand].checkpoint.every)
-        if isinstance(self.datamodule, OfflineDataModule) and self.model.init_from is None and checkpoint is None:
-            notes.append("the policy starts from nothing; --model.init_from=CHECKPOINT starts it from a trained one")
+        notes += notes_on_learning(self.model, self.datamodule, self.trainer.max_epochs, checkpoint is not None)
         for note in notes if _speaks() else []:
             print(f"gipo: note: {note}", file=sys.stderr)
 
