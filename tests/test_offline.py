@@ -385,6 +385,9 @@ def test_a_rival_learns_from_the_same_logs(rival: str, robot: Robot, tmp_path: P
     assert any((a != b).any() for a, b in zip(after.actor_parameters(), before.actor_parameters(), strict=True))
     target = found["OfflineDataModule"]["replay"]["value_target"]
     assert len(target) == (12 if rival == "bc" else 30)
+    learned = read_log(log).episodes[1:2] if rival == "bc" else read_log(log).episodes
+    valid = sum(int(episode.transitions()["valid"].sum()) for episode in learned)
+    assert [each["steps"] for each in found["gipo"]["logs"]] == [valid]  # which a lineage says
     scale = after.value_scale
     assert isinstance(scale, Expectile) == (rival == "iql")
     if rival == "iql":

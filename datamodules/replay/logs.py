@@ -228,6 +228,8 @@ class Logs:
         facts = self.store.facts
         sizes = [source.steps for source in facts.sources]
         valid = self.store.frames["valid"]
+        if self._successes_only:
+            valid = valid & succeeded(self.store.frames)
         acted = torch.where(valid, self.store.frames["policy"], -1)
         logs = []
         for source, policies, used in zip(facts.sources, acted.split(sizes), valid.split(sizes), strict=True):
@@ -250,13 +252,18 @@ def _short(values: Tensor) -> str:
     return f"[{', '.join(f'{value:.4g}' for value in values.tolist())}]"
 
 
+def succeeded(frames: TensorDictBase) -> Tensor:
+    """Which of transitions [M] are of an episode that is known to have succeeded, [M] bool."""
+    return frames["success"] == 1
+
+
 def successful(frames: TensorDictBase) -> TensorDictBase:
     """Select of transitions [M] those whose episode succeeded.
 
     Raises:
         UserError: when there are none.
     """
-    rows = (frames["success"] == 1).nonzero().squeeze(-1)
+    rows = succeeded(frames).nonzero().squeeze(-1)
     if not len(rows):
         raise UserError(
             "data.successes_only leaves nothing: no episode of the logs is known to have succeeded (gipo-robot label)"
