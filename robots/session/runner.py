@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -88,7 +88,7 @@ class Runner:
         self._listeners, self._status, self._operator = listeners, status, operator
         self._options = replace(options, quit=lambda: self.life.ended_by)
         known = [policy] if shadow is None else [policy, shadow]
-        plain = {key: value for key, value in asdict(options).items() if isinstance(value, int | float | str)}
+        plain = {key: value for key, value in vars(options).items() if isinstance(value, int | float | str)}
         self._session = Session(
             robot.spec.to_json(),
             {each.policy_id: each.manifest.to_json() for each in known},

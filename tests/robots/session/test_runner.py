@@ -168,6 +168,12 @@ def test_nothing_moves_while_nobody_holds_the_deadman(tmp_path: Path) -> None:
     assert report.life.faults == ["episode 0 was stopped: the deadman was released"]
 
 
+def test_whoever_watches_may_be_a_method_of_what_cannot_be_copied(tmp_path: Path) -> None:
+    held = threading.Event()
+    held.set()
+    assert run(FakeRobot(), tmp_path, deadman=held.is_set, takeover=threading.Event().is_set).life.faults == []
+
+
 def test_a_deadman_that_dies_while_the_robot_homes_stops_it(tmp_path: Path) -> None:
     robot = Called()
     looks: list[int] = []
