@@ -1,5 +1,6 @@
 """Recompute what a log says of its policies from their artifacts alone."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Audit:
 
     def take(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
         """Note how far log-probs of steps [T] are from those logged, [T] nats."""
-        largest = float(difference.max())
+        largest = _largest(difference)
         if largest >= self.log_prob[policy.policy_id]:
             self.worst = f"{where}, step {step[int(difference.argmax())]}: off by {largest:.1e} nats"
             self.log_prob[policy.policy_id] = largest
@@ -58,7 +59,7 @@ class Audit:
 
     def replayed(self, policy: OnnxPolicy, difference: np.ndarray) -> None:
         """Note how far actions that were sampled again are from those logged."""
-        self.action[policy.policy_id] = max(self.action[policy.policy_id], float(np.abs(difference).max()))
+        self.action[policy.policy_id] = max(self.action[policy.policy_id], _largest(np.abs(difference)))
 
     def check(self) -> None:
         """Refuse logs whose log-probs the artifacts do not reproduce.
@@ -88,6 +89,12 @@ class Audit:
                 f"{np.mean(self.drift):.2g} nats on average, {max(self.drift):.2g} at most: what decoding has changed"
             )
         return text + (f"\n{self.unreplayed:,} steps without a seed were not sampled again" if self.unreplayed else "")
+
+
+def _largest(differences: np.ndarray) -> float:
+    """The largest of them; infinite where one is NaN, which no comparison finds to be too large."""
+    found = float(differences.max())
+    return math.inf if math.isnan(found) else found
 
 
 def policies_in(folder: str | Path) -> tuple[dict[str, OnnxPolicy], list[str]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
 from robots.review.audit import Audit, audit
 from tests.robots.builders import step_row
@@ -14,8 +15,10 @@ from tests.robots.builders import step_row
 STEPS, SEED = 5, 3
 
 
-def audited(path: Path, policy: OnnxPolicy, deterministic: bool, start: dict[str, Any], wrong: float = 0.0) -> Audit:
-    """Of an episode in which the action of the last step is off by `wrong`."""
+def audited(
+    path: Path, policy: OnnxPolicy, deterministic: bool, start: dict[str, Any], wrong: float = 0.0, lost: bool = False
+) -> Audit:
+    """Of an episode in which the action of the last step is off by `wrong`, and a log-prob of it may be `lost`."""
     writer, rng = LogWriter(path, Session("{}")), np.random.default_rng([SEED, 0])
     said = {"policy_id": policy.policy_id, "deterministic": deterministic, **start}
     writer.event("episode_start", "", 0, 0, said)
@@ -26,6 +29,8 @@ def audited(path: Path, policy: OnnxPolicy, deterministic: bool, start: dict[str
         row.action = decision.action + np.float32(wrong * (index == STEPS - 1))
         row.policy_version, row.valid = policy.manifest.policy_version, not deterministic
         row.source, row.proposed_action = "policy", None
+        if lost and index == STEPS - 1:
+            row.log_prob = np.full_like(row.log_prob, np.nan)
         writer.step(row)
     writer.close()
     return audit([path], {policy.policy_id: policy})
@@ -50,3 +55,9 @@ def test_only_what_was_drawn_by_nobody_knows_which_seed_is_left_out(policies: di
     found = audited(tmp_path / "b.mcap", policy, False, {})
     assert found.unreplayed == STEPS
     assert f"{STEPS} steps without a seed were not sampled again" in found.text()
+
+
+def test_a_log_prob_that_is_no_number_is_not_reproduced(policies: dict[str, Path], tmp_path: Path) -> None:
+    found = audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": SEED}, lost=True)
+    with pytest.raises(UserError, match=f"log-probs are not reproduced to 1e-05: .*, step {STEPS - 1}: off by inf"):
+        found.check()
