@@ -225,7 +225,7 @@ def _action_again(
         none = np.zeros((len(seen), policy.manifest.layout.decision_size))
         return policy.evaluate(seen, none)["deterministic_action"]
     seed = episode.start.get("seed")
-    if type(seed) is not int:
+    if type(seed) is not int or seed < 0:
         return None
     rng = np.random.default_rng([seed, episode.number])
     noise = policy.noise((int(_number(episode, episode["step"], length).max()) + 1,), rng)

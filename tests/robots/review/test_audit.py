@@ -61,3 +61,7 @@ def test_a_log_prob_that_is_no_number_is_not_reproduced(policies: dict[str, Path
     found = audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": SEED}, lost=True)
     with pytest.raises(UserError, match=f"log-probs are not reproduced to 1e-05: .*, step {STEPS - 1}: off by inf"):
         found.check()
+
+
+def test_a_seed_that_no_generator_takes_is_none(policies: dict[str, Path], tmp_path: Path) -> None:
+    assert audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": -1}).unreplayed == STEPS
