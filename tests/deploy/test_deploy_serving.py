@@ -122,6 +122,10 @@ def test_what_cannot_be_connected_to_is_said_in_one_line(small: Kit, monkeypatch
         ServedPolicy(server.address, TOKEN)
     with pytest.raises(UserError, match="cannot be reached"):
         ServedPolicy(server.address, TOKEN)
+    # The system takes connections for a process that is stopped.
+    said = r"took the connection and said nothing in 0\.5 s: is it paused"
+    with socket.create_server(("127.0.0.1", 0)) as paused, pytest.raises(UserError, match=said):
+        ServedPolicy(f"127.0.0.1:{paused.getsockname()[1]}", TOKEN)
     with pytest.raises(UserError, match="no address of a policy server"):
         ServedPolicy("127.0.0.1:99999", TOKEN)
     with serving(small["loaded"]) as server:

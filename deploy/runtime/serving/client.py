@@ -132,7 +132,9 @@ class _Line:
             (zmq.IPV6, 1),
         ):
             self._socket.setsockopt(option, value)
-        self._events = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._events = self._socket.get_monitor_socket(
+            zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+        )
         try:
             self._socket.connect(f"tcp://{number}")
         except zmq.ZMQError as error:
@@ -168,8 +170,10 @@ class _Line:
         while self._events.poll(0):
             seen.add(int.from_bytes(self._events.recv_multipart()[0][:2], "little"))
         name, zmq = f"the policy server {self._address}", self._zmq
-        if seen == {zmq.EVENT_CONNECTED}:
+        if zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL in seen:
             return f"{name} does not take our token, or is no policy server; give both sides the same file"
+        if seen == {zmq.EVENT_CONNECTED}:
+            return f"{name} took the connection and said nothing in {seconds:g} s: is it paused, or another program?"
         if not seen and seconds >= CONNECT_SECONDS:
             return f"{name} cannot be reached; gipo-deploy serve starts one"
         return f"{name} did not answer within {1000 * seconds:.0f} ms"
