@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from io import FileIO
 from pathlib import Path
 
 import orjson
@@ -76,11 +77,10 @@ def append_label(
     label = Label(session, episode, success, reward, time.time_ns(), discard)
     path = labels_path(log)
     try:
-        with open(path, "ab+") as file:
+        with open(path, "ab+", buffering=0) as file:
             file.seek(max(0, file.tell() - 1))
-            torn = file.read() not in (b"", b"\n")
             # A line that a kill cut short stays as it is; ours begins behind it.
-            file.write((b"\n" if torn else b"") + _line(label))
+            _write_whole(file, (b"" if file.read() in (b"", b"\n") else b"\n") + _line(label))
         sync(path)
     except OSError as error:
         with suppress(OSError):
@@ -134,6 +134,18 @@ def is_reward(value: object) -> bool:
     return value is None or (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_REWARD
     )
+
+
+def _write_whole(file: FileIO, line: bytes) -> None:
+    """Append a line, or nothing of it where the disk has room for a part alone."""
+    written = 0
+    try:
+        while written < len(line):
+            written += file.write(line[written:])
+    except OSError:
+        if written:
+            file.truncate(file.tell() - written)
+        raise
 
 
 def _line(label: Label) -> bytes:

@@ -91,14 +91,15 @@ def test_a_label_of_an_episode_that_is_not_there_is_told(written: Write, capsys:
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_label_that_no_disk_has_room_for_leaves_what_was_there(written: Write, before: int) -> None:
+@pytest.mark.parametrize("room", [0, 20])
+def test_a_label_that_no_disk_has_room_for_leaves_what_was_there(written: Write, before: int, room: int) -> None:
     path = written(EPISODE)
     session = read_log(path).header.session
     for _ in range(before):
         append_label(path, session, 0, True, None)
     there = labels_path(path).read_bytes() if before else None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(there or b""), hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(there or b"") + room, hard))
     try:
         with pytest.raises(UserError, match=r"^cannot write .*labels\.jsonl: File too large$"):
             append_label(path, session, 0, False, None)
