@@ -161,7 +161,8 @@ def _parse(line: bytes) -> Label | None:
         raw = orjson.loads(line)
         label = Label(**raw["label"])
         judged = isinstance(label.success, bool | None) and isinstance(label.discard, bool | None)
-        sound = type(label.episode) is int and judged and is_reward(label.reward)
+        placed = isinstance(label.session, str) and type(label.episode) is int
+        sound = placed and judged and is_reward(label.reward)
         return label if sound and _line(label) == line + b"\n" else None
     except (ValueError, TypeError, KeyError):
         return None

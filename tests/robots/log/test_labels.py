@@ -70,13 +70,14 @@ def test_lines_that_are_no_labels_are_counted_and_cost_no_label(written: Write) 
         Label(session, 1, None, "x", 0),  # type: ignore[arg-type]
         Label(session, 1, None, 1e31, 0),
         Label(session, 1, None, True, 0),
+        Label(5, 1, True, None, 0),  # type: ignore[arg-type]
     ]
     with open(labels_path(path), "ab") as file:
         file.write(b"\n".join(foreign) + b"\n" + b"".join(map(_line, forged)) + b'{"crc":12,"lab')
     found, unreadable = read_labels(path, session)
-    assert (found[1].success, found[1].reward, unreadable) == (True, None, 9)
+    assert (found[1].success, found[1].reward, unreadable) == (True, None, 10)
     append_label(path, session, 1, None, 2.0)  # behind the torn line
-    assert read_log(path).unused_labels == "9 lines are not readable"
+    assert read_log(path).unused_labels == "10 lines are not readable"
     assert read_log(path).episodes[1].label == Label(session, 1, True, 2.0, read_labels(path, session)[0][1].wall_ns)
 
 
