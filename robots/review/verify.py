@@ -31,7 +31,7 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
             try:
                 yield f"         moved to {', '.join(map(str, set_aside(path, aside)))}, unaltered"
             except UserError as error:
-                stayed = f"; {error}"
+                stayed += f"; {error}"
     if reason := summary(counts):
         raise UserError(f"{reason}{stayed}")
 

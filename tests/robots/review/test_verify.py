@@ -105,6 +105,18 @@ def test_nothing_is_overwritten_and_the_rest_is_still_checked(
     assert (tmp_path / "aside" / "damaged.labels.jsonl").read_text() == "of somebody else"
 
 
+def test_every_damaged_log_that_stays_is_named(
+    folder: Path, tmp_path: Path, written: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt(written(EPISODE, "another.mcap"), 3000)
+    (tmp_path / "aside").mkdir()
+    for name in ("another", "damaged"):
+        (tmp_path / "aside" / f"{name}.mcap").write_text("of somebody else")
+    assert main(["verify", str(folder), "--quarantine", str(tmp_path / "aside")]) == 2
+    said = capsys.readouterr().err
+    assert all(f"{name}.mcap stays where it is" in said for name in ("another", "damaged"))
+
+
 def test_what_lies_aside_is_not_looked_at_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert main(["verify", str(folder), "--quarantine", str(folder / "aside")]) == 2
