@@ -78,6 +78,16 @@ class Header:
     settings: dict[str, Any]
     manifests: dict[str, str]
 
+    def of_robot(self, key: str) -> Any:
+        """What the robot's spec says under a key.
+
+        Raises:
+            UserError: when it says nothing, as in a log that was not written by `gipo-robot`.
+        """
+        if key not in self.robot:
+            raise UserError(f"the log's robot spec has no {key}")
+        return self.robot[key]
+
 
 class NewerSchema(UserError):
     """A log of a schema that this version cannot read."""
@@ -101,6 +111,8 @@ def parse_header(metadata: Metadata) -> Header:
         int(schema)
         manifests = {key.removeprefix("manifest."): text for key, text in texts.items() if key.startswith("manifest.")}
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
+        if not isinstance(robot, dict) or not isinstance(settings, dict):
+            raise ValueError("JSON objects for robot and settings")
         return Header(texts["session"], texts["created"], robot, settings, manifests)
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"the session's metadata miss {error}") from error

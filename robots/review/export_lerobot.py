@@ -21,7 +21,7 @@ FIELDS = {field.lerobot: field for field in EXPORTED if field.lerobot}  # by LeR
 
 def write(out: Path, header: Header, segments: list[Segment]) -> None:
     """Write a dataset; each segment is an episode of its own task, its frames at whole periods."""
-    rate = float(header.robot["control_rate_hz"])
+    rate = float(header.of_robot("control_rate_hz"))
     tasks = list(dict.fromkeys(segment.task for segment in segments))
     columns = _columns(segments, rate, tasks)
     features = {name: _feature(header, name, values) for name, values in columns.items()}

@@ -22,9 +22,8 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
     from gymnasium.spaces import Box
     from minari.data_collector import EpisodeBuffer
 
-    robot = header.robot
-    first = segments[0].columns
-    low, high = np.array(robot["action_low"], np.float32), np.array(robot["action_high"], np.float32)
+    robot, first = header.of_robot("name"), segments[0].columns
+    low, high = (np.array(header.of_robot(f"action_{end}"), np.float32) for end in ("low", "high"))
     buffers = []
     for index, segment in enumerate(segments):
         columns = {name: field.typed(segment.columns[field.row]) for name, field in FIELDS.items()}
@@ -36,7 +35,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
         dataset = minari.create_dataset_from_buffers(
-            f"gipo/{robot['name']}-v0",
+            f"gipo/{robot}-v0",
             buffers,
             observation_space=Box(-np.inf, np.inf, first["observation"].shape[1:], np.float32),
             action_space=Box(low, high, low.shape, np.float32),
@@ -44,10 +43,10 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
             author="gipo-robot",
             author_email="",
             code_permalink="",
-            description=f"Robot sessions of {robot['name']} at {robot['control_rate_hz']} Hz: {'; '.join(tasks)}",
+            description=f"Robot sessions of {robot} at {header.of_robot('control_rate_hz')} Hz: {'; '.join(tasks)}",
         )
         dataset.storage.update_episode_metadata([{"task": segment.task} for segment in segments])
-    write_provenance(out / "gipo" / f"{robot['name']}-v0" / "data" / PROVENANCE, header, segments)
+    write_provenance(out / "gipo" / f"{robot}-v0" / "data" / PROVENANCE, header, segments)
 
 
 def _infos(values: np.ndarray) -> np.ndarray:

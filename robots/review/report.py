@@ -150,7 +150,7 @@ def _changes(log: Log) -> list[str]:
     limits = np.array([np.nan if v is None else float(v) for v in robot.get("action_rate", [])], float)
     if not np.isfinite(limits).any():
         return []
-    hertz = float(robot["control_rate_hz"])
+    hertz = float(log.header.of_robot("control_rate_hz"))
     x, cuts = _axis(log)
     share = []
     for episode in log.episodes:
@@ -196,7 +196,7 @@ def _over_budget(log: Log) -> int:
 def _period_ms(log: Log) -> float:
     speed = log.header.settings.get("speed")
     pace = speed if isinstance(speed, int | float) and speed > 0 else 1
-    return 1000 / float(log.header.robot["control_rate_hz"]) / pace
+    return 1000 / float(log.header.of_robot("control_rate_hz")) / pace
 
 
 def _joined(log: Log, name: str) -> np.ndarray:

@@ -262,3 +262,16 @@ def test_an_export_that_fails_leaves_nothing_that_looks_like_one_and_may_be_trie
 
 def _full(path: Path, *content: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+@pytest.mark.parametrize("spec", ["{}", '{"name": "fake"}', "[]", "5", "null"])
+def test_a_log_whose_robot_says_too_little_is_refused_in_one_line(spec: str, tmp_path: Path, capsys: Capture) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(spec))
+    writer.step(step_row(0, 5, 3))
+    writer.step(step_row(1, 5, 3))
+    writer.close()
+    out = ["--out", str(tmp_path / "out")]
+    for command in (["report"], ["export", "--format", "lerobot"], ["export", "--format", "minari"]):
+        assert main([command[0], str(writer.path), *command[1:], *out]) == 2
+        said = capsys.readouterr().err
+        assert "the log's robot spec has no " in said or "miss JSON objects for robot and settings" in said
