@@ -18,10 +18,11 @@ from robots.log.episode import Episode, cameras_of
 from robots.log.images import CHANNELS, file_of, image_row
 from robots.log.labels import Label, is_reward
 from robots.log.scan import Message
+from robots.log.schema import TIMES
 
-# What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
 # Takes an image, its format and whether it can be decoded alone; gives the number that it is kept under.
 Keep = Callable[[bytes, str, bool], int]
+# What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
 _ARRAYS = tuple(each for each in LOGGED if each.name not in ("episode", "gate"))
 
 
@@ -78,7 +79,7 @@ class Collector:
         found = self._rows[episode]
         with _of_our_writer(f"{self._path}: episode {episode}, from step {rows[0].get('step')}: "):
             found.blocks.append(_columns(rows))
-        found.gate |= {found.length + index: row["gate"] for index, row in enumerate(rows) if row["gate"]}
+            found.gate |= {found.length + index: _reasons(row["gate"]) for index, row in enumerate(rows) if row["gate"]}
         found.length += len(rows)
 
     def _picture(self, row: dict[str, Any], keep: Keep) -> None:
@@ -147,6 +148,10 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """[T] and [T, n] arrays of rows; ragged or non-numeric rows raise ValueError or TypeError."""
     there = [each for each in _ARRAYS if _is_said(rows, each)]
     columns = {each.name: each.parsed(_said(rows, each)) for each in there}
+    sizes: dict[str, tuple[int, ...]] = {"": (), str(len(TIMES)): (len(TIMES),)}
+    for each in there:  # a symbol of a shape is one size, as that of all actions
+        if columns[each.name].shape[1:] != sizes.setdefault(each.shape, columns[each.name].shape[1:]):
+            raise ValueError(f"{each.name} of another size")
     complete(columns, _ARRAYS)
     return columns
 
@@ -163,6 +168,13 @@ def _said(rows: list[dict[str, Any]], field: Field) -> list[Any]:
     if field.absent_as:
         return [row[field.absent_as] if value is None else value for row, value in zip(rows, values, strict=True)]
     return values
+
+
+def _reasons(said: Any) -> list[str]:
+    """What the gate changed at a step."""
+    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+        raise TypeError("reasons of the gate, of unknown form")
+    return said
 
 
 # What the readers of events and shadows rely on: key → type, also of the data of some kinds of events.

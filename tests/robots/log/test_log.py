@@ -440,6 +440,26 @@ def test_rows_that_no_log_holds_are_refused(tmp_path: Path, topic: str, row: byt
         read_log(tmp_path / "a.mcap")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("policy_version", [1]),
+        ("truncated", []),
+        ("sent_action", np.zeros(2)),
+        ("timing_us", (1,)),
+        ("gate", 5),
+        ("gate", (1,)),
+    ],
+)
+def test_a_step_of_another_form_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    writer, row = LogWriter(tmp_path / "a.mcap", Session("{}")), step_row(0)
+    setattr(row, name, value)
+    writer.step(row)
+    writer.close()
+    with pytest.raises(UserError, match="episode 0, from step 0: a row that no log of gipo-robot holds"):
+        read_log(writer.path)
+
+
 @pytest.mark.parametrize("final", ["x", [1.0], [[1.0] * 39], [None] * 39, {}])
 def test_a_final_observation_of_another_form(tmp_path: Path, final: object) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
