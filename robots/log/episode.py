@@ -53,7 +53,8 @@ class Episode:
     @property
     def policy_id(self) -> str | None:
         """Identity of the policy that acted; None where the log does not say."""
-        return self.start.get("policy_id")
+        found = self.start.get("policy_id")
+        return found if isinstance(found, str) else None
 
     @property
     def instruction(self) -> str:

@@ -136,7 +136,11 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
                 seeing[episode.number] = (episode, policy)
                 found.unseen += len(episode)
                 continue
-            found.take(policy, where, episode["step"], log_prob_difference(policy, episode.columns))
+            try:
+                difference = log_prob_difference(policy, episode.columns)
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from error
+            found.take(policy, where, episode["step"], difference)
             again = _action_again(policy, episode, episode["observation"], episode["step"])
             if again is None:
                 found.unreplayed += len(episode)
@@ -227,8 +231,10 @@ def _action_again(
     seed = episode.start.get("seed")
     if type(seed) is not int or seed < 0:
         return None
-    rng = np.random.default_rng([seed, episode.number])
-    noise = policy.noise((int(_number(episode, episode["step"], length).max()) + 1,), rng)
+    numbers = _number(episode, episode["step"], length)
+    if numbers.min() < 0:
+        return None
+    noise = policy.noise((int(numbers.max()) + 1,), np.random.default_rng([seed, episode.number]))
     return policy.evaluate(seen, noise[_number(episode, steps, length)])["action"]
 
 

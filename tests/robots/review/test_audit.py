@@ -16,7 +16,13 @@ STEPS, SEED = 5, 3
 
 
 def audited(
-    path: Path, policy: OnnxPolicy, deterministic: bool, start: dict[str, Any], wrong: float = 0.0, lost: bool = False
+    path: Path,
+    policy: OnnxPolicy,
+    deterministic: bool,
+    start: dict[str, Any],
+    wrong: float = 0.0,
+    lost: bool = False,
+    first: int = 0,
 ) -> Audit:
     """Of an episode in which the action of the last step is off by `wrong`, and a log-prob of it may be `lost`."""
     writer, rng = LogWriter(path, Session("{}")), np.random.default_rng([SEED, 0])
@@ -24,6 +30,7 @@ def audited(
     writer.event("episode_start", "", 0, 0, said)
     for index in range(STEPS):
         row = step_row(index, policy.manifest.observation_size, policy.manifest.action_size)
+        row.step += first
         decision = policy.act(row.observation, rng, deterministic)
         row.latent, row.log_prob = decision.latent, decision.log_prob
         row.action = decision.action + np.float32(wrong * (index == STEPS - 1))
@@ -65,3 +72,29 @@ def test_a_log_prob_that_is_no_number_is_not_reproduced(policies: dict[str, Path
 
 def test_a_seed_that_no_generator_takes_is_none(policies: dict[str, Path], tmp_path: Path) -> None:
     assert audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": -1}).unreplayed == STEPS
+
+
+@pytest.mark.parametrize("name", [["x"], {"a": 1}, 5, None])
+def test_a_policy_that_is_called_by_no_text_is_not_named(
+    name: object, policies: dict[str, Path], tmp_path: Path
+) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    with pytest.raises(UserError, match="does not say which policy acted"):
+        audited(tmp_path / "a.mcap", policy, False, {"policy_id": name})
+
+
+def test_rows_that_are_not_the_policys_are_refused(policies: dict[str, Path], tmp_path: Path) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    writer.event("episode_start", "", 0, 0, {"policy_id": policy.policy_id})
+    row = step_row(0, 5, policy.manifest.action_size)
+    row.policy_version = policy.manifest.policy_version
+    writer.step(row)
+    writer.close()
+    with pytest.raises(UserError, match=r"a\.mcap, episode 0: observation has shape \(1, 5\)"):
+        audit([writer.path], {policy.policy_id: policy})
+
+
+def test_decisions_that_are_counted_below_zero_are_not_drawn_again(policies: dict[str, Path], tmp_path: Path) -> None:
+    found = audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": SEED}, first=-1)
+    assert found.unreplayed == STEPS
