@@ -55,6 +55,8 @@ def notes_on_learning(model: GIPOModule, data: Any, last: int | None, resumed: b
             f"iterations, and this run ends with iteration {last}; raise data.iterations (or data.total_frames, or "
             "trainer.max_epochs), or lower the warm-up"
         )
+    if model.human_coef and data.logs is None:
+        notes.append(f"model.human_coef={model.human_coef:g} is for what persons did in logs, and there are no logs")
     return notes
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gipo.commands.fit import checks
+from gipo.module import GIPOModule
 from gipo.objectives import GIPO
 from gipo.policies import Policy, Spaces, TokenPolicy
 
@@ -31,3 +32,9 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
     with pytest.raises(InterruptedError):
         checks.report_staleness(model, SimpleNamespace(logs=logs), tmp_path, True, torch.device("meta"))
     assert asked == [where]
+
+
+@pytest.mark.parametrize(("coef", "logs", "told"), [(0.0, None, False), (2.0, "logs", False), (2.0, None, True)])
+def test_persons_to_imitate_are_missed_where_there_are_no_logs(coef: float, logs: str | None, told: bool) -> None:
+    notes = checks.notes_on_learning(GIPOModule(human_coef=coef), SimpleNamespace(logs=logs), 10, resumed=False)
+    assert notes == ["model.human_coef=2 is for what persons did in logs, and there are no logs"] * told
