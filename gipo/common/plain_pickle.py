@@ -1,6 +1,7 @@
 """A pickle read as plain data by an interpreter that can make nothing else: no name in it is imported, none is called.
 
-Only the opcodes that `torch.save` writes are known, and only names of torch's own tensors are let through.
+Only the opcodes that `torch.save` writes are known, and only names of torch's own tensors, and of what else torch reads
+as plain data, are let through.
 """
 
 import pickletools
@@ -14,6 +15,8 @@ _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, 
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _ORDERED = "collections OrderedDict"
 _MODULES = ("torch", "torch._utils")
+_DATA = {_ORDERED, "collections Counter", "_codecs encode"}  # the last is of bytes
+_DATA |= {f"__builtin__ {kind}" for kind in ("set", "complex", "bytearray")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Made:
 
 
 def load(data: bytes) -> Any:
-    """The object in `data`: dicts, lists, tuples, texts and numbers, tensors as `Made`.
+    """The object in `data`: dicts, lists, tuples, texts and numbers; tensors, sets and whatever else is called, `Made`.
 
     Raises:
         ValueError: when the pickle is cut short, or holds what no checkpoint of plain tensors does.
@@ -101,7 +104,7 @@ class _Machine:
 
     def _make(self, name: str, argument: Any) -> None:
         if name == "GLOBAL":
-            if argument != _ORDERED and argument.partition(" ")[0] not in _MODULES:
+            if argument not in _DATA and argument.partition(" ")[0] not in _MODULES:
                 raise ValueError(f"its pickle names {argument!r:.80}, which no checkpoint does")
             self.stack.append(Named(argument))
         elif name == "REDUCE":
