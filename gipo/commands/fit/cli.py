@@ -41,7 +41,7 @@ from gipo.commands.fit.precision import LOWERED, default_precision
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
-from gipo.common.checkpoint_head import CheckpointHead
+from gipo.common.checkpoint_head import CheckpointHead, read_head
 from gipo.common.errors import UserError
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
@@ -97,7 +97,7 @@ class GipoCLI(LightningCLI):
         )
         config.data.seed = config.seed_everything
         path = config.ckpt_path
-        settle_simulator(config.data, None if path is None else CheckpointHead.of(load_checkpoint(path)))
+        settle_simulator(config.data, None if path is None else read_head(path))
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; refuse an occupied one before anything is built."""
