@@ -9,6 +9,7 @@ import numpy as np
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.common.extras import install
+from gipo.common.simulators.metaworld import ACTIONS, OBSERVATIONS
 from robots.base import Observation
 from robots.people.operator import Operator, Said
 from robots.spec import RobotSpec
@@ -33,7 +34,7 @@ class ScriptedOperator(Operator):
         verdict: they say success when the robot reports it for the first time, and failure never.
 
     Raises:
-        UserError: when MetaWorld is not installed, or has no such task.
+        UserError: when MetaWorld is not installed or has no such task, or the robot does not say what scripts go by.
     """
 
     def __init__(
@@ -50,6 +51,12 @@ class ScriptedOperator(Operator):
     ):
         if min(patience, help, linger) < 1 or strength <= 0:
             raise UserError("patience, help and linger must be at least 1, and strength above 0")
+        said, wanted = (spec.observation_size, spec.action_size), (len(OBSERVATIONS), len(ACTIONS))
+        if said != wanted:
+            raise UserError(
+                f"a scripted operator goes by MetaWorld's {wanted[0]} observations and commands {wanted[1]} actions, "
+                f"{spec.name!r} has {said[0]} and {said[1]}; name keyboard, gamepad, or an operator of yours"
+            )
         self._script = _script(manifest.task if task is None else task)
         self._low, self._high = np.array(spec.action_low), np.array(spec.action_high)
         self._patience, self._least, self._help, self._linger = patience, least, help, linger

@@ -13,6 +13,8 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.base import Observation
+from robots.drivers import sim
+from robots.drivers.sim_camera import make_seeing_spec
 from robots.people.keyboard import WordKeys
 from robots.people.leader import Teleoperator
 from robots.people.load import load_operator
@@ -228,8 +230,7 @@ def seen(tick: int, reward: float, success: bool = False) -> Observation:
 @needs_sim
 def test_the_scripted_person_helps_where_progress_stalls() -> None:
     settings = ["patience=5", "help=8", "linger=2", "verdict=true"]
-    person = load_operator("scripted", make_spec(action_names=("x", "y", "z")), MANIFEST, settings)
-    person._low, person._high = np.full(4, -1.0), np.full(4, 1.0)  # type: ignore[attr-defined]
+    person = load_operator("scripted", sim.make_spec(), MANIFEST, settings)
     person.begin()
     engaged = []
     for tick in range(60):  # rises for 20 steps, then stands still
@@ -253,6 +254,12 @@ def test_the_scripted_person_helps_where_progress_stalls() -> None:
 @needs_sim
 def test_a_task_without_a_script_is_refused() -> None:
     with pytest.raises(UserError, match="no scripted operator for 'Pendulum-v1'; name a task: --operator-set task="):
-        load_operator("scripted", make_spec(), SimpleNamespace(task="Pendulum-v1"))  # type: ignore[arg-type]
+        load_operator("scripted", sim.make_spec(), SimpleNamespace(task="Pendulum-v1"))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must be at least 1"):
-        load_operator("scripted", make_spec(), MANIFEST, ["patience=0"])
+        load_operator("scripted", sim.make_spec(), MANIFEST, ["patience=0"])
+
+
+def test_a_script_is_refused_where_the_robot_does_not_say_what_it_goes_by() -> None:
+    seeing = SimpleNamespace(task="camera:reach-v3")  # the task is one of MetaWorld's, its state is not seen
+    with pytest.raises(UserError, match=r"MetaWorld's 39 observations and commands 4 actions, 'sim' has 4 and 4; name"):
+        load_operator("scripted", make_seeing_spec(), seeing, ["task=reach-v3"])  # type: ignore[arg-type]
