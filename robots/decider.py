@@ -102,7 +102,7 @@ class Decider:
                 assert self._vision is not None
                 named = f"the policy sees the robot's camera of that name; there are {', '.join(there)}"
                 seen = named if self._vision.cameras else f"say which one with --camera {nearest(camera, there)}"
-                seen = seen if there else "it has no camera"
+                seen = seen if there else "no camera of it gives an image with this observation"
                 raise UserError(f"the robot shows the policy nothing of a camera {camera!r}: {seen}")
         return {camera: there[camera] for camera in self._cameras}
 

@@ -120,6 +120,12 @@ def test_what_the_policy_cannot_see_stops_the_robot(policy: OnnxPolicy, tmp_path
     assert len(robot.commands) == 0
 
 
+def test_an_observation_without_an_image_is_told_from_a_robot_without_a_camera(policy: OnnxPolicy) -> None:
+    decider = Decider(policy, Options(instruction="push", camera="front"))
+    with pytest.raises(UserError, match="camera 'front': no camera of it gives an image with this observation"):
+        decider.next(Observation(np.zeros(4), 1), np.zeros(4), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
