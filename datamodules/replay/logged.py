@@ -64,7 +64,7 @@ class LogReplay:
         self._learner_frames["value_target"][order] = estimate.target
 
     def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
-        """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
+        """[rounds, batch] transitions, only what a learner reads; `version` is the learner's, for staleness."""
         if self._people is None:
             found = draw(self.buffer, rounds, batch, version)
         else:

@@ -1,10 +1,12 @@
 """Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Tensor
+from torch import Generator, Tensor
 from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 
@@ -87,7 +89,7 @@ class Replay:
         self._estimate(frames, policy, torch.arange(len(frames), device=frames.device).roll(-start))
 
     def sample(self, rounds: int, batch: int, version: int) -> TensorDict:
-        """[rounds, batch] transitions, `LEARNER_KEYS` only; `version` is the learner's, for staleness."""
+        """[rounds, batch] transitions, only what a learner reads; `version` is the learner's, for staleness."""
         return draw(self.buffer, rounds, batch, version)
 
     def _estimate(self, frames: TensorDictBase, policy: Policy, chronological: Tensor | None = None) -> None:
@@ -122,14 +124,27 @@ class Replay:
 
 def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
     """[rounds, batch] transitions of a buffer, only what a learner reads; `version` is the learner's."""
+    own: AbstractContextManager[None] = nullcontext()
     if isinstance(buffer.sampler, StalenessAwareSampler):
         # Logs may be of a later version than the learner's: they count as fresh, as everywhere.
         buffer.sampler.consumer_version = max(version, int(buffer[:]["policy_version"].max()))
-    frames = buffer.sample(rounds * batch)
-    while len(frames) < rounds * batch:  # without replacement, it was through with all that there are
-        frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))
+        own = _in_place_of_torchs(buffer._rng)
+    with own:
+        frames = buffer.sample(rounds * batch)
+        while len(frames) < rounds * batch:  # without replacement, it was through with all that there are
+            frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))
     keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
     return frames.select(*keys).reshape(rounds, batch)
+
+
+@contextmanager
+def _in_place_of_torchs(generator: Generator) -> Iterator[None]:
+    """Have what draws by torch's own generator, which is in the same state in every learner, depend on this one."""
+    device, on_cpu = generator.device, generator.device.type == "cpu"
+    seed = int(torch.randint(1 << 62, (), generator=generator, device=device))
+    with torch.random.fork_rng([] if on_cpu else [device]):
+        (torch.default_generator if on_cpu else torch).manual_seed(seed)  # the latter seeds every device
+        yield
 
 
 def worth_keeping(segment: TensorDictBase, policy: Policy) -> TensorDictBase:

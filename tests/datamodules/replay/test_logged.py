@@ -61,6 +61,23 @@ def test_logs_of_a_later_version_than_the_learners_count_as_fresh(version: int, 
     assert abs(float(share) - old / (old + new)) < 0.03
 
 
+def test_every_learner_prefers_fresh_steps_by_a_seed_of_its_own_and_a_resumed_one_goes_on(robot: Robot) -> None:
+    frames = replay(robot).frames
+
+    def learner(seed: int) -> tuple[LogReplay, torch.Tensor]:
+        torch.manual_seed(0)  # as in every learner of a run
+        one = LogReplay(frames, GAE(), StalenessAwareSampler(), seed=seed)
+        return one, one.sample(1, 60, 7)["observation"]
+
+    (one, drawn), (_, same), (other, another) = map(learner, (1, 1, 2))
+    assert torch.equal(drawn, same)
+    assert not torch.equal(drawn, another)
+    other.load_state_dict(one.state_dict())
+    before = torch.get_rng_state()
+    assert torch.equal(one.sample(1, 60, 7)["observation"], other.sample(1, 60, 7)["observation"])
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_what_was_never_valued_is_not_a_number(robot: Robot) -> None:
     fresh = replay(robot)
     assert fresh.sample(1, 8, version=7)["advantage"].isnan().all()
