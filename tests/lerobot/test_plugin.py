@@ -148,11 +148,31 @@ def test_decisions_of_a_torn_file_are_read_up_to_there(tmp_path: Path, artifact:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "ValueError"), ("{}\n", "IndexError"), ("[]\n[1]\n{}\n", "holds no decisions"),
-     ('{"a": 1}\n{"latent": [0]}\n', "lacks action"), ("{}\n{\n", "holds no decisions"),
-     ("\x00\n", "holds no decisions")],
+    [("", "holds no decision"), ("{}\n", "line 1 is not what the policy gipo says of itself: it lacks policy_id, "),
+     ("[]\n[1]\n{}\n", "line 1 is not"), ("\x00\n{}\n", "line 1 is not"), ("[" * 9000 + "}", "line 1 is not")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_decisions(tmp_path / "d.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [('"latent"', '"latemt"', "line 3 is not a decision of the policy gipo: it lacks latent"),
+     ('"observation": [', '"observation": ', "line 3 is not a decision"),
+     ('"observation": [', '"observation": [7.0, ', r"line 3: observation is \[7.0, .* it must be 6 numbers"),
+     ('"action": [', '"action": ["x", ', "line 3: action is .* it must be 6 numbers")],
+)  # fmt: skip
+def test_what_a_hand_has_damaged_is_told_by_its_line(
+    old: str, new: str, said: str, tmp_path: Path, artifact: Path
+) -> None:
+    policy, rng = OnnxPolicy.load(artifact), np.random.default_rng(0)
+    writer = DecisionWriter(tmp_path / "d.jsonl", policy, 0)
+    for _ in range(3):
+        writer.write(np.zeros(6, np.float32), policy.act(np.zeros(6, np.float32), rng), sampled=True)
+    lines = (tmp_path / "d.jsonl").read_text().splitlines()
+    lines[2] = lines[2].replace(old, new)
+    (tmp_path / "d.jsonl").write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=said):
         read_decisions(tmp_path / "d.jsonl")

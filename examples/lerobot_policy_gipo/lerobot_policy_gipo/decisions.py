@@ -3,14 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deploy.runtime.acting import ActingPolicy, Decision
 from gipo.common.errors import UserError
+from gipo.common.reading import read_text
 
 HEADER = ("policy_id", "policy_version", "seed", "observation_names", "action_names", "control_rate_hz")
-COLUMNS = ("observation", "action", "latent", "log_prob", "sampled")
+NUMBERS = ("observation", "action", "latent", "log_prob")
+COLUMNS = (*NUMBERS, "sampled")
+MAX_BYTES = 1 << 30
 
 
 class DecisionWriter:
@@ -73,20 +77,41 @@ def read_decisions(path: Path) -> Decisions:
     """Read a file of decisions; a last line that was torn is left out.
 
     Raises:
-        UserError: when it is none, or holds no decision.
+        UserError: when it is none, or holds no decision, naming the line that is at fault.
     """
-    try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in (lines if lines and lines[-1].endswith("}") else lines[:-1])]
-        of = json.loads(header)
-        columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-        if missing := {*HEADER, *COLUMNS} - {*of, *columns}:
-            raise KeyError(f"lacks {', '.join(sorted(missing))}")
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(f"{path} holds no decisions of the policy gipo ({type(error).__name__} {error})") from error
+    lines = read_text(path, MAX_BYTES).splitlines()
+    if lines and not lines[-1].endswith("}"):
+        del lines[-1]
+    header, *rows = [_parsed(path, number, line) for number, line in enumerate(lines, 1)] or [{}]
+    if not rows:
+        raise UserError(f"{path} holds no decision of the policy gipo")
+    sizes = {"observation": len(header["observation_names"])}
+    for number, row in enumerate(rows, 2):
+        for name in NUMBERS:
+            _check_numbers(f"{path}, line {number}: {name}", row[name], sizes.get(name, len(header["action_names"])))
+    columns = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
     whole = columns["latent"].dtype.kind == "i"
     return Decisions(
-        of, columns["observation"].astype(np.float32), columns["action"].astype(np.float32),
+        header, columns["observation"].astype(np.float32), columns["action"].astype(np.float32),
         columns["latent"].astype(np.int64 if whole else np.float32), columns["log_prob"].astype(np.float32),
         columns["sampled"].astype(bool),
     )  # fmt: skip
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    """A line: of the first one what it says of the policy, of another a decision."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    needed = HEADER if number == 1 else COLUMNS
+    missing = sorted({*needed} - {*found}) if isinstance(found, dict) else needed
+    if missing:
+        what = "what the policy gipo says of itself" if number == 1 else "a decision of the policy gipo"
+        raise UserError(f"{path}, line {number} is not {what}: it lacks {', '.join(missing)}")
+    return dict(found)
+
+
+def _check_numbers(what: str, values: Any, size: int) -> None:
+    if not isinstance(values, list) or len(values) != size or any(type(each) not in (int, float) for each in values):
+        raise UserError(f"{what} is {values!r:.60}; it must be {size} numbers")
