@@ -61,7 +61,8 @@ class VLASpaces:
             )
         fit = len(shapes) == len(self.cameras) if apart else shapes[0][0] % max(1, len(self.cameras)) == 0
         if len(set(self.cameras)) < len(self.cameras) or not fit:
-            raise UserError(f"cameras need names of their own and as many channels each, got {self}")
+            named = ", ".join(self.cameras)
+            raise UserError(f"cameras need names of their own and as many channels each, got {named} of {self.image}")
 
     @property
     def image_shape(self) -> tuple[int, ...]:

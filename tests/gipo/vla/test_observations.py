@@ -53,7 +53,9 @@ SHAPES = ((3, 8, 8), (3, 6, 4))
     [((6, 8, 8), ("a", "a")), ((4, 8, 8), ("a", "b", "c")), (SHAPES, ()), (SHAPES, ("a", "b", "c")), (SHAPES, ("a",))],
 )
 def test_cameras_have_names_of_their_own_and_as_many_channels(image: Image, cameras: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match="cameras need names of their own and as many channels each"):
+    with pytest.raises(
+        UserError, match=r"cameras need names of their own and as many channels each, got [a-z, ]* of \([\d, ()]*\)$"
+    ):
         VLASpaces(image, 5, (-1.0,), (1.0,), 4, cameras=cameras)
 
 
