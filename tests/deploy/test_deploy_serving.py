@@ -284,6 +284,12 @@ def test_strangers_half_open_connections_and_slow_readers_keep_nobody_waiting(sm
             stranger.close()
 
 
+def test_what_is_to_be_installed_is_never_a_name_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    with pytest.raises(UserError, match=r"needs pyzmq .*: pip install '\.\[serve\]' in a clone of gipo$"):
+        keys.zeromq()
+
+
 def test_tokens_are_private_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "token"
     assert main(["token", str(file)]) == 0

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gipo.common.errors import UserError
+from gipo.common.extras import install
 from gipo.common.files import PathLike
 from gipo.common.reading import read_text
 
@@ -48,7 +49,7 @@ def zeromq() -> Any:
         import zmq
         import zmq.utils.z85
     except ImportError as error:
-        raise UserError(f"a served policy needs pyzmq ({error}); pip install 'gipo[serve]'") from error
+        raise UserError(f"a served policy needs pyzmq ({error}): {install('serve')}") from error
     if not zmq.has("curve"):
         raise UserError("this pyzmq was built without CURVE, and would send in clear; install a wheel of pyzmq")
     return zmq
