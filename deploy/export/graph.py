@@ -31,7 +31,7 @@ class StochasticPolicy(nn.Module):
         self.policy = policy
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """`deploy.runtime.policy.OUTPUTS` of the graph's inputs in their order, as `Layout.feeds` names them."""
+        """`deploy.runtime.acting.OUTPUTS` of the graph's inputs in their order, as `Layout.feeds` names them."""
         policy, (*seen, noise) = self.policy, inputs
         params = policy.params(as_policy(seen))
         latent = policy.sample(params, noise)
