@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
-from deploy.runtime.validation import MAX_TEXT, check_bounds, check_names, is_finite, require
+from deploy.runtime.validation import check_bounds, check_names, is_finite, parse_object, require
 from gipo.common.arrays.precision import alike
 from gipo.common.errors import UserError
 
@@ -130,12 +130,7 @@ class RobotSpec:
             UserError: when the text is no spec, a value is not allowed, or with all that is missing, unknown or still
                 to be decided.
         """
-        try:
-            raw = json.loads(text, object_pairs_hook=_once) if len(text) <= MAX_TEXT else None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"the robot spec is not JSON: {error}") from error
-        if not isinstance(raw, dict):
-            raise UserError("the robot spec must be one JSON object")
+        raw = parse_object(text, "the robot spec", "")
         known = {field.name for field in fields(cls)}
         found = [f"spec.{key} is missing" for key in sorted(known - set(raw))]
         found += [f"spec.{key} is not a known key" for key in sorted(set(raw) - known)]
@@ -174,15 +169,6 @@ class RobotSpec:
                 f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
             )
         return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are all different: of two bounds under one name JSON keeps the last, without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise UserError(f"spec.{next(key for key in keys if keys.count(key) > 1)} is there twice")
-    return found
 
 
 def _hold(values: Any, low: Row, high: Row) -> None:

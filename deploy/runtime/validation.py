@@ -2,37 +2,57 @@
 
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from gipo.common.errors import UserError
 
 MAX_TEXT = 4 << 20  # characters of JSON; the manifest of a thousand-dimensional observation is a tenth of it
+MAX_DEPTH = 64  # of objects and lists in each other; Python's own recursion ends at some hundreds
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """The JSON object in `text`: no key twice, no NaN or infinity, no runaway nesting."""
+def parse_object(text: str, what: str = "the manifest", fix: str = "; export the policy again") -> dict[str, Any]:
+    """The JSON object in `text`: no key twice, no NaN or infinity, no runaway nesting.
+
+    Args:
+        text: of a manifest or a robot's spec.
+        what: it is called in messages.
+        fix: that messages end with.
+
+    Raises:
+        UserError: when it is none.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise UserError("the manifest names a key twice; export the policy again")
+            keys = [key for key, _ in pairs]
+            raise UserError(f"{what} names {short(next(key for key in keys if keys.count(key) > 1))} twice{fix}")
         return found
 
     def no_constant(name: str) -> float:
-        raise UserError(f"the manifest holds {name}, which is no number a robot can use; export the policy again")
+        raise UserError(f"{what} holds {name}, which is no number a robot can use{fix}")
 
     if len(text) > MAX_TEXT:
-        raise UserError(f"the manifest has {len(text)} characters, more than the {MAX_TEXT} allowed")
+        raise UserError(f"{what} has {len(text)} characters, more than the {MAX_TEXT} allowed")
     try:
         raw = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the manifest is not JSON: {error}; export the policy again") from error
+        raise UserError(f"{what} is not JSON: {error}{fix}") from error
     if not isinstance(raw, dict):
-        raise UserError(f"the manifest is a JSON {type(raw).__name__}, it must be an object")
+        raise UserError(f"{what} is a JSON {type(raw).__name__}, it must be an object")
+    inside: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inside = [part for each in inside if isinstance(each, dict | list) for part in _parts(each)]
+    if inside:
+        raise UserError(f"{what} nests values more than {MAX_DEPTH} deep{fix}")
     return raw
+
+
+def _parts(value: "dict[str, Any] | list[Any]") -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def tuples(value: Any) -> Any:

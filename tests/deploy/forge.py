@@ -279,6 +279,7 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "NaN",
     ),
     "manifest nested without end": (text(lambda t: "[" * 100_000), "not JSON"),
+    "manifest nested deeply": (put_key("policy", json.loads("[" * 500 + "]" * 500)), "nests values more than 64 deep"),
     "manifest of eight megabytes": (text(lambda t: t + " " * (8 << 20)), "characters, more than"),
     "manifest names a key twice": (text(lambda t: t[:-1] + ',"family":"token"}'), "twice"),
     "manifest key missing": (manifest(lambda raw: raw.pop("action_low")), "action_low is missing"),

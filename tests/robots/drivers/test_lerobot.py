@@ -174,8 +174,9 @@ def test_a_class_that_is_no_device(folder: Path) -> None:
     [
         ('{"name": "Größe"}'.encode("latin-1"), "'arm2.json' is not UTF-8 text: byte 12 is 0xf6"),
         (b"{", "the robot spec is not JSON"),
-        (b'{"action_high": [1], "name": "arm", "action_high": [2]}', "spec.action_high is there twice"),
-        (b"[]", "the robot spec must be one JSON object"),
+        (b'{"action_high": [1], "name": "arm", "action_high": [2]}', "the robot spec names 'action_high' twice"),
+        (b'{"name": ' + b"[" * 500 + b"]" * 500 + b"}", "the robot spec nests values more than 64 deep"),
+        (b"[]", "the robot spec is a JSON list, it must be an object"),
         (b'{"port": 1}', "spec"),
         (None, "'arm2.json' is not a regular file"),
     ],
