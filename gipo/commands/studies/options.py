@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import os
 import pydoc
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from gipo.common.errors import UserError, nearest
@@ -66,24 +66,29 @@ def refuse_twice(options: argparse.Namespace, *names: str) -> None:
             raise UserError(f"--{name} names a value twice: {' '.join(map(str, values))}")
 
 
-def refuse_settled(options: argparse.Namespace, name: str, settled: Iterable[str]) -> None:
+def refuse_settled(
+    options: argparse.Namespace, name: str, settled: Iterable[str], others: Collection[str] = ()
+) -> None:
     """Refuse what an option hands on where the study itself sets it, so that a row would say what was not run.
 
     Args:
         options: of the study.
         name: of the option that hands on.
-        settled: options that the study sets; their parts, and what they are parts of, are refused as well.
+        settled: options that the study sets; their parts, what they are parts of, and how they may be shortened
+            (`data.total_fr`) are refused as well.
+        others: options with which the names of some that are settled begin.
 
     Raises:
         UserError: naming what is handed on.
     """
     for option in getattr(options, name):
         given = option.lstrip("-").partition("=")[0].removesuffix("+")
-        if given == "config":
+        if "config".startswith(given):
             raise UserError(
                 f"--{name} {option}: a configuration may set what the study itself sets; hand on its options one by one"
             )
-        if any(f"{given}.".startswith(f"{each}.") or each.startswith(f"{given}.") for each in settled):
+        begun = f"{given}." if given in others else given
+        if any(f"{given}.".startswith(f"{each}.") or each.startswith(begun) for each in settled):
             raise UserError(f"--{name} {option}: the study itself sets {given}; leave it out")
 
 

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
     refuse_twice(options, "tasks", "seeds")
     finalists = {each: finalist(each) for each in options.finalists}
-    refuse_settled(options, "train", settled(options.factors, finalists.values()))
+    refuse_settled(options, "train", settled(options.factors, finalists.values()), settled(FACTORS, []))
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
         forks = Forks()

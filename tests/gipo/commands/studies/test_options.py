@@ -27,7 +27,9 @@ def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsy
         ("loop", ["--train", "data.total_frames=1"]),
         ("loop", ["--post", "model.init_from=other.ckpt"]),
         ("posttrain", ["--post", "model.objective=SAPO"]),
+        ("loop", ["--train", "data.total_fr=1"]),  # as jsonargparse takes it
         ("people", ["--train", "seed_everything=1"]),
+        ("people", ["--train", "seed=1"]),
         ("people", ["--post", "model.human_coef=1"]),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gipo.commands.studies import cli
+from gipo.commands.studies.options import refuse_settled
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.commands.studies.recipe import study
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
@@ -164,6 +165,13 @@ def test_what_differs_between_runs_cannot_be_the_same_for_all(
         cli.main(["recipe", "--out", str(tmp_path), *words])
     assert said in capsys.readouterr().err
     assert "data.rounds" not in study.settled(["kl"], [])
+
+
+def test_an_option_with_which_another_begins_is_itself() -> None:
+    options = argparse.Namespace(train=["model.policy=GaussianPolicy"])
+    refuse_settled(options, "train", study.settled(["policy_lr"], []), study.settled(study.FACTORS, []))
+    with pytest.raises(UserError, match=r"the study itself sets model\.policy;"):
+        refuse_settled(options, "train", study.settled(["network"], []), study.settled(study.FACTORS, []))
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
