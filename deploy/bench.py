@@ -54,10 +54,10 @@ def latencies(
     return [Latency.of(row) for row in measured]
 
 
-def decision(policy: OnnxPolicy, seed: int = 0) -> Callable[[], object]:
+def decision(policy: OnnxPolicy) -> Callable[[], object]:
     """One sampled decision at batch 1, as a robot asks for it: observation in, action and log-prob out."""
-    rng = np.random.default_rng(seed)
-    observation = typical_observations(policy, 1, seed)[0]
+    rng = np.random.default_rng(0)
+    observation = typical_observations(policy, 1)[0]
     return lambda: policy.act(observation, rng)
 
 
@@ -76,10 +76,10 @@ def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
     return torch_decision(policy.manifest, typical_observations(policy, 1)[0])
 
 
-def loads_per_second(path: PathLike, seconds: float = 1.0) -> float:
-    """How often the file can be read, checked and armed."""
+def loads_per_second(path: PathLike) -> float:
+    """How often the file can be read, checked and armed, tried for a second."""
     start, loads = time.perf_counter(), 0
-    while loads < 3 or time.perf_counter() - start < seconds:
+    while loads < 3 or time.perf_counter() - start < 1.0:
         OnnxPolicy.load(path)
         loads += 1
     return loads / (time.perf_counter() - start)

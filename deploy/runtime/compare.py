@@ -30,14 +30,13 @@ def shift(family: str, before: Outputs, after: Outputs) -> dict[str, float]:
     }
 
 
-def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, seed: int = 0) -> dict[str, float]:
+def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray) -> dict[str, float]:
     """Distances of the second artifact from the first, as `shift` gives them, on the same observations and noise.
 
     Args:
         first: of which the distances are.
         second: which must have the same observations, actions and family.
         observations: [B, O], raw.
-        seed: of the noise both are given.
 
     Raises:
         UserError: when the two cannot be compared.
@@ -47,7 +46,7 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray, 
     for key in same:
         if getattr(a, key) != getattr(b, key):
             raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
-    noise = first.noise((len(observations),), np.random.default_rng(seed))
+    noise = first.noise((len(observations),), np.random.default_rng(1))  # not that of `typical_observations`
     return shift(a.family, first.evaluate(observations, noise), second.evaluate(observations, noise))
 
 

@@ -47,9 +47,9 @@ class OnnxPolicy(ActingPolicy):
             return cls(artifact, threads, report)
 
     @classmethod
-    def from_bytes(cls, data: bytes, threads: int = 1) -> "OnnxPolicy":
+    def from_bytes(cls, data: bytes) -> "OnnxPolicy":
         """Verify and arm an artifact that is in memory, as `load` does with a file."""
-        return cls(check_bytes(data), threads)
+        return cls(check_bytes(data))
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
         at_once = rows_at_once(self.manifest.precision, self._layout)

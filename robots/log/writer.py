@@ -178,13 +178,12 @@ class LogWriter:
             return Statistics(self._written, self._dropped, 0)
         return Statistics(self._flushed, self._dropped, self._lost + self._written - self._flushed + len(self._queue))
 
-    def _offer(self, row: Row, limit: int) -> bool:
+    def _offer(self, row: Row, limit: int) -> None:
         with self._lock:
             if len(self._queue) >= limit:
                 self._dropped += 1
-                return False
-            self._queue.append(row)
-            return True
+            else:
+                self._queue.append(row)
 
     def _close_gap(self) -> None:
         """Say in the log which steps are missing from it, before the next one that is not."""

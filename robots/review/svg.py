@@ -78,11 +78,11 @@ def plot(
     return f"<figure><figcaption>{escape(title)} {legend}</figcaption>{''.join(parts)}</figure>"
 
 
-def thin(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `points` of [N], with the smallest and largest value of every stretch kept, so that no spike is lost."""
-    if len(x) <= points:
+def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most POINTS of [N], with the smallest and largest value of every stretch kept, so that no spike is lost."""
+    if len(x) <= POINTS:
         return x, y
-    edges = np.linspace(0, len(x), points // 2 + 1).astype(int)
+    edges = np.linspace(0, len(x), POINTS // 2 + 1).astype(int)
     kept = {
         int(start + pick(y[start:stop])) for start, stop in itertools.pairwise(edges) for pick in (np.argmin, np.argmax)
     }

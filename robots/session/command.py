@@ -214,13 +214,13 @@ def _settings(options: argparse.Namespace, simulated: bool) -> Options:
     )
 
 
-def _deadman(path: str, seconds: float = DEADMAN_SECONDS) -> Callable[[], bool]:
+def _deadman(path: str) -> Callable[[], bool]:
     """A deadman that is held while something keeps touching a file, e.g. the reader of a pedal."""
     file = os.path.abspath(path)  # a driver may change the working folder
 
     def held() -> bool:
         try:
-            return abs(time.time() - os.stat(file).st_mtime) < seconds
+            return abs(time.time() - os.stat(file).st_mtime) < DEADMAN_SECONDS
         except OSError:
             return False
 

@@ -51,7 +51,7 @@ def min_max(scores: Array) -> Array:
     return found
 
 
-def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0) -> Interval:
+def iqm_interval(scores: Array, draws: int = DRAWS) -> Interval:
     """The `interquartile_mean` of scores [S, R] and its interval, from its spread under resampling within strata.
 
     IQM ± t·s·√(R/(R−1)), s the deviation over resamplings, t of S·(R−1) degrees of freedom. Percentiles of the same
@@ -61,13 +61,11 @@ def iqm_interval(scores: Array, draws: int = DRAWS, level: float = LEVEL, seed: 
     middle = float(interquartile_mean(scores))
     if runs < 2:
         return middle, -math.inf, math.inf
-    half = float(student.ppf((1 + level) / 2, strata * (runs - 1)) * math.sqrt(_iqm_variance(scores, draws, seed)))
+    half = float(student.ppf((1 + LEVEL) / 2, strata * (runs - 1)) * math.sqrt(_iqm_variance(scores, draws, seed=0)))
     return middle, middle - half, middle + half
 
 
-def iqm_difference_interval(
-    ours: Array, theirs: Array, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> Interval:
+def iqm_difference_interval(ours: Array, theirs: Array, draws: int = DRAWS) -> Interval:
     """Interquartile mean of ours [S, R] less that of theirs [S, Q], and its interval: as `iqm_interval`.
 
     Both are resampled on their own; t has the degrees of freedom of Welch and Satterthwaite.
@@ -75,14 +73,14 @@ def iqm_difference_interval(
     middle = float(interquartile_mean(ours) - interquartile_mean(theirs))
     if min(ours.shape[1], theirs.shape[1]) < 2:
         return middle, -math.inf, math.inf
-    variances = [_iqm_variance(ours, draws, seed), _iqm_variance(theirs, draws, seed + 1)]
+    variances = [_iqm_variance(side, draws, seed) for seed, side in enumerate((ours, theirs))]
     if not sum(variances):
         return middle, middle, middle
     # ν = (v₁ + v₂)²/(v₁²/ν₁ + v₂²/ν₂)
     freedom = sum(variances) ** 2 / sum(
         v**2 / (side.shape[0] * (side.shape[1] - 1)) for v, side in zip(variances, (ours, theirs), strict=True)
     )
-    half = float(student.ppf((1 + level) / 2, freedom) * math.sqrt(sum(variances)))
+    half = float(student.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(sum(variances)))
     return middle, middle - half, middle + half
 
 
@@ -95,7 +93,7 @@ def _iqm_variance(scores: Array, draws: int, seed: int) -> float:
     return float(found * runs / (runs - 1))
 
 
-def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> Interval:
+def improvement_interval(ours: Array, theirs: Array) -> Interval:
     """The `probability_of_improvement` of ours [S, R] over theirs [S, Q] and its interval, a score interval.
 
     All P with |P̂ − P| ≤ z·√(V(P)/S), V the variance of a Mann-Whitney statistic (method 5 of Newcombe, Statistics in
@@ -104,7 +102,7 @@ def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> In
     """
     strata, runs, others = *ours.shape, theirs.shape[-1]
     found = float(probability_of_improvement(ours, theirs))
-    z, half_n = norm.ppf((1 + level) / 2), (runs + others) / 2 - 1
+    z, half_n = norm.ppf((1 + LEVEL) / 2), (runs + others) / 2 - 1
     # V(P) = P(1−P)·[1 + (N−1)·((1−P)/(2−P) + P/(1+P))]/(R·Q), N = (R+Q)/2
     p = np.linspace(0, 1, GRID)
     variance = p * (1 - p) * (1 + half_n * ((1 - p) / (2 - p) + p / (1 + p))) / (runs * others * strata)
@@ -112,18 +110,18 @@ def improvement_interval(ours: Array, theirs: Array, level: float = LEVEL) -> In
     return found, float(inside.min()), float(inside.max())
 
 
-def paired_interval(differences: Array, level: float = LEVEL) -> Interval:
+def paired_interval(differences: Array) -> Interval:
     """The mean of differences [R] between runs that share a seed, and Student's interval of it."""
     runs, mean = len(differences), float(differences.mean())
     if runs < 2:
         return mean, -math.inf, math.inf
     # d̄ ± t·s/√R
-    half = float(student.ppf((1 + level) / 2, runs - 1) * differences.std(ddof=1) / math.sqrt(runs))
+    half = float(student.ppf((1 + LEVEL) / 2, runs - 1) * differences.std(ddof=1) / math.sqrt(runs))
     return mean, mean - half, mean + half
 
 
-def share_interval(share: Array, trials: int, level: float = LEVEL) -> tuple[Array, Array]:
+def share_interval(share: Array, trials: int) -> tuple[Array, Array]:
     """Wilson score interval of a share [T] of so many independent trials, pointwise."""
-    z = float(norm.ppf((1 + level) / 2))
+    z = float(norm.ppf((1 + LEVEL) / 2))
     _, low, high = np.vectorize(wilson_interval)(share * trials, trials, z)
     return low, high
