@@ -149,7 +149,7 @@ class SimRobot:
     def prepare(self, seed: int) -> None:
         """Begin with a new goal and a new constant error of the sensors, both drawn from `seed`."""
         self._env.np_random = np.random.default_rng(seed)
-        self._rng = np.random.default_rng([seed, 1])
+        self._rng = np.random.default_rng([seed, 1, 1])  # [seed, 1] is the policy's noise, in an episode 1
         values, _ = self._env.reset()
         self._values = np.asarray(values, float)
         self._bias = self.gap.observation_bias * self._rng.standard_normal(len(values))

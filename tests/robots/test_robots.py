@@ -124,6 +124,16 @@ def test_each_gap_makes_a_difference_and_repeats_with_its_seed(plain: SimRobot, 
     np.testing.assert_array_equal(first, rollout(robot, ACTIONS))
 
 
+def test_errors_of_the_sensors_are_not_drawn_from_what_chooses_actions(plain: SimRobot) -> None:
+    erring = arm(observation_bias=1.0)
+    erring.prepare(8)
+    plain.prepare(8)
+    errors = erring.observe().values - plain.observe().values
+    for episode in range(3):  # of a session whose episode has this seed
+        drawn = np.random.default_rng([8, episode]).standard_normal(len(errors))
+        assert np.abs(errors - drawn).max() > 0.1
+
+
 def test_a_delay_is_a_delay(plain: SimRobot) -> None:
     late = rollout(arm(delay=3), ACTIONS)
     shifted = rollout(plain, np.concatenate([np.zeros((3, 4)), ACTIONS[:-3]]))
