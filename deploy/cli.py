@@ -187,10 +187,11 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=words, metavar="A")
     parser.add_argument("second", type=words, metavar="B")
-    parser.add_argument(
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
         "--observations", type=words, metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says"
     )
-    parser.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
+    asked.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
     parser.set_defaults(run=_diff)
 
 

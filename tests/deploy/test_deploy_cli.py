@@ -79,6 +79,9 @@ def test_diff_of_a_policy_with_itself_and_with_its_int8(exported, tmp_path, caps
     assert code == 0
     assert out.startswith("20 observations")
     assert float(out.splitlines()[2].split()[-2]) > 0
+    code, _, err = run(capsys, "diff", whole, int8, "--observations", observations, "--count", "5")
+    assert code == 2
+    assert "argument --count: not allowed with argument --observations" in err
 
 
 def test_diff_refuses_other_robots_and_files_that_are_no_observations(exported, small, tmp_path, capsys):
