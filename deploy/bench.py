@@ -4,7 +4,7 @@ import gc
 import importlib.util
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,8 @@ def decision(policy: OnnxPolicy) -> Callable[[], object]:
 
 def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
     """One sampled decision by torch eager, with fresh weights; None where torch or the policy's class is missing."""
-    parts = [policy.manifest.policy.get("class_path"), (policy.manifest.policy.get("network") or {}).get("class_path")]
+    described = policy.manifest.policy
+    parts = [each.get("class_path") for each in (described, described.get("network")) if isinstance(each, Mapping)]
     # An artifact must not choose what is imported here.
     ours = all(
         str(part).startswith(("gipo.policies.", "gipo.networks.", "gipo.vla.policies.", "gipo.vla.tiny."))

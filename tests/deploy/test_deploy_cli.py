@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from deploy.bench import eager_decision
 from deploy.cli import main
 from tests.deploy.forge import golden
 from tests.needs import needs_torch
@@ -66,6 +69,11 @@ def test_bench_compares_with_torch(small, capsys):
     assert code == 0
     for expected in ("p99.9", "onnxruntime", "torch eager", "loads per second", "memory of one policy"):
         assert expected in out
+
+
+def test_a_policy_that_nobody_can_build_is_timed_alone(small):
+    manifest = replace(small["loaded"].manifest, policy={"class_path": "gipo.policies.TokenPolicy", "network": "x"})
+    assert eager_decision(SimpleNamespace(manifest=manifest)) is None
 
 
 def test_diff_of_a_policy_with_itself_and_with_its_int8(exported, tmp_path, capsys):
