@@ -39,7 +39,7 @@ Row = Step | Event | Shadow | Image
 
 
 class LogWriter:
-    """Writes rows to a new file. Every method returns at once, whatever the disk does.
+    """Writes rows to a new file. Every method but `close` returns at once, whatever the disk does.
 
     Args:
         path: file to create; an existing one is refused.
