@@ -86,6 +86,7 @@ class ControlLoop:
         """Whether the robot is stopped, but the driver or the policy has not returned yet."""
         return self._running and self.latch.state == STOPPED
 
+    @undisturbed()  # until the robot is stopped: garbage of a long episode takes its time
     def run(self, episode: int, seed: int) -> Result:
         """Run one episode; whatever goes wrong ends in a latched stop and a result, not in an exception.
 
@@ -103,9 +104,8 @@ class ControlLoop:
         record.start(self.policy, seed)
         self._decider.begin()
         try:
-            with undisturbed():
-                self._prepare(record, seed)
-                self._run(record, np.random.default_rng([seed, episode]))
+            self._prepare(record, seed)
+            self._run(record, np.random.default_rng([seed, episode]))
         except _End as end:
             reason = str(end)
             self.latch.rest(reason)

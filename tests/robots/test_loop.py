@@ -1,5 +1,6 @@
 """Faults of policy, driver and clock: nothing bad reaches the bus, a stop latches within two periods and says why."""
 
+import gc
 import math
 import random
 import threading
@@ -92,6 +93,20 @@ def test_a_clean_episode(run: Run) -> None:
     assert episode.event("episode_start")["data"]["noise"] == "numpy.random.default_rng([5, 0])"
     assert robot.stops[-1][1] == "steps"
     assert (episode["timing_us"][:, 1] > 0).all()
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_no_garbage_is_collected_before_the_robot_is_stopped(run: Run, fault: bool) -> None:
+    """That of a long episode takes tenths of a second, and nothing else runs meanwhile."""
+    collecting = []
+
+    class Collected(FakeRobot):
+        def stop(self, reason: str) -> None:
+            collecting.append(gc.isenabled())
+            super().stop(reason)
+
+    result, _ = run(Collected(), FakePolicy(say={9: die} if fault else {}))
+    assert (result.stopped, collecting, gc.isenabled()) == (fault, [False], True)
 
 
 def test_both_clocks_say_when_a_tick_began(run: Run) -> None:
