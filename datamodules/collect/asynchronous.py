@@ -28,7 +28,7 @@ from gipo.policies import Policy
 class AsynchronousRollouts(Rollouts):
     """Several worker processes, each with `num_envs` simulators and a copy of the policy, that collect all the time.
 
-    A worker that dies, or sends nothing for `timeout` seconds, ends the run with an error that names it.
+    A worker that dies, or sends nothing for `worker_timeout` seconds, ends the run with an error that names it.
 
     Args:
         what: to collect; a segment is of one worker.

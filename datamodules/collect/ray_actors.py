@@ -36,8 +36,8 @@ class RayRollouts(Rollouts):
     old, at most `max_staleness` + 1 segments exist at a time, and which weights collect which segment does not depend
     on time. With 0, asynchronous collection is synchronous. One actor collects what `InProcessRollouts` would.
 
-    An actor that dies, or sends nothing for `timeout` seconds, is replaced, with new episodes and noise of its own, and
-    repeats what it owed; the run ends with an error when `ray.replacements` are used up.
+    An actor that dies, or sends nothing for `worker_timeout` seconds, is replaced, with new episodes and noise of its
+    own, and repeats what it owed; the run ends with an error when `ray.replacements` are used up.
 
     Args:
         what: to collect; a segment joins a part from every actor, and the task must be known on every machine.

@@ -69,9 +69,9 @@ class LeRobotPolicy(VLAGaussianPolicy):
         """Constructor arguments beside `spaces` and `network`."""
         return {"std_min": self.std_min, "std_max": self.std_max}
 
-    def _constrain(self, params: Tensor) -> Tensor:
+    def _constrain(self, outputs: Tensor) -> Tensor:
         # The mean stays what was predicted; the anchor holds it there, and `to_env` clips.
-        return torch.stack((params[..., 0], super()._constrain(params)[..., 1]), -1)
+        return torch.stack((outputs[..., 0], super()._constrain(outputs)[..., 1]), -1)
 
 
 def load(pretrained: str, spaces: VLASpaces, cameras: tuple[str, ...]) -> "_Regressor":
