@@ -1,6 +1,5 @@
 """Groups of options of the data modules, each checked where it is made."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,6 +8,7 @@ from datamodules.collect.stagger import Staggered
 from datamodules.envs.envpool import on_threads
 from datamodules.envs.simulation import Shortened, Simulation
 from gipo.common.errors import UserError
+from gipo.common.interpreter import cores
 
 
 @dataclass
@@ -167,11 +167,6 @@ class EvaluationOptions:
         sizes = ["episodes", "test_episodes", "num_envs"] + ["max_steps"] * (self.max_steps is not None)
         refuse_not_positive("data.evaluation.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.evaluation.", {"seed": self.seed})
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse_not_positive(prefix: str, values: Mapping[str, float]) -> None:

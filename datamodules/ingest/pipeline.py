@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ from datamodules.ingest.sources.dataset import Dataset
 from datamodules.ingest.sources.locate import find_sources
 from datamodules.ingest.store import Store, load_store
 from gipo.common.errors import UserError
+from gipo.common.interpreter import cores
 
 DEFAULTS = IngestOptions()
 STEP_BYTES = 8  # of the column `step`
@@ -111,7 +111,7 @@ class Plan:
     def _usual_workers(self) -> int:
         """How many read, unless told: one a core; one in all with a served checkpoint, whose model each would load."""
         served = any(not path.endswith(".onnx") for path in self._artifacts.values())
-        return 1 if served else os.cpu_count() or 1
+        return 1 if served else cores()
 
     def _usable_artifacts(self) -> dict[str, str]:
         """policy_id → file, of the artifacts that the sources name and the audit asks for."""

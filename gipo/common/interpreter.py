@@ -1,9 +1,13 @@
-"""What is asked of the interpreter: no import on the off chance, no garbage collection where there is no garbage."""
+"""What is asked of the interpreter: no import on the off chance, no garbage collection where there is no garbage.
+
+And how many cores the system lets it use.
+"""
 
 import contextlib
 import gc
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +16,11 @@ from typing import Any
 # that a run has no use for: a third of its start-up. Who needs one, in a run too, imports it as ever.
 UNUSED = ("matplotlib", "scipy", "transformers")
 UNUSED_AND_REFUSED = ("ray",)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
