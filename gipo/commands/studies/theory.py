@@ -26,7 +26,6 @@ from gipo.commands.studies.gradients.concentration import HalfWidths, aged_cover
 from gipo.commands.studies.gradients.curves import (
     AGED,
     FAMILY,
-    OBJECTIVES,
     OUTWARD,
     RIVALS,
     Rows,
@@ -40,8 +39,6 @@ from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, number
 from gipo.common.tables import markdown
 from gipo.objectives import GIPO
-
-__all__ = ["OBJECTIVES", "add_arguments", "objective_rows", "run"]
 
 plt = pyplot()
 

@@ -30,7 +30,7 @@ class Judge:
 
     Args:
         task: a `-v3` name.
-        num_envs: simulators, a divisor of the numbers of episodes.
+        num_envs: simulators, each of which plays one episode after another.
     """
 
     def __init__(self, task: str, num_envs: int = 10):

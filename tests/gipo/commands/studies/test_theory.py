@@ -10,6 +10,7 @@ import pytest
 
 from gipo.commands.studies import theory
 from gipo.commands.studies.gradients.concentration import aged_coverage, coverage, half_widths
+from gipo.commands.studies.gradients.curves import OBJECTIVES
 from gipo.commands.studies.gradients.mdp import cells
 
 
@@ -58,7 +59,7 @@ def test_curves_by_hand(folder: Path) -> None:
         row = rows[name, advantage, 1.0]
         assert float(row["weight"]) == pytest.approx(weight, rel=1e-12)
         assert float(row["contribution"]) == pytest.approx(contribution, rel=1e-12)
-    assert {name for name, _, _ in rows} == set(theory.OBJECTIVES)
+    assert {name for name, _, _ in rows} == set(OBJECTIVES)
     for (_, advantage, _), row in rows.items():
         assert float(row["gradient"]) == pytest.approx(float(row["contribution"]) * advantage, rel=1e-12)
 
