@@ -43,6 +43,7 @@ def info(path: str | Path, log: Log) -> str:
 def episode_row(episode: Episode) -> tuple[str, ...]:
     """An episode in the columns of EPISODE, for a terminal or a page."""
     end = episode.event("episode_end")
+    judged = episode.label is not None and episode.label.success is not None
     return (
         str(episode.number),
         (episode.policy_id or "?")[:12],
@@ -50,9 +51,7 @@ def episode_row(episode: Episode) -> tuple[str, ...]:
         f"{len(episode):,}",
         f"{int((episode['source'] == PERSON).sum()):,}",
         f"{episode.total:.2f}",
-        outcome(episode.success)
-        + (" (label)" if episode.label is not None else "")
-        + ", discarded" * episode.discarded,
+        outcome(episode.success) + " (label)" * judged + ", discarded" * episode.discarded,
         f"{len(episode.gate):,}",
         "the log ends" if end is None else str(end["reason"]),
     )

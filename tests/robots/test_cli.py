@@ -215,8 +215,10 @@ def test_info_verify_label(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(say("label", copied, "--episode", "1", "--success")) == 0
     assert main(say("label", copied, "--episode", "2", "--failure", "--reward", "-1.5")) == 0
     assert [episode.success for episode in read_log(copied).episodes] == [False, True, False]
+    assert main(say("label", copied, "--episode", "0", "--reward", "2", "--keep")) == 0  # judges nothing
     assert main(say("info", copied)) == 0
-    assert "success (label)" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert ("success (label)" in text, text.count("(label)")) == (True, 2)
     assert main(say("info", copied.parent)) == 0
     text = capsys.readouterr().out
     assert main(say("info", copied, copied)) == 0
@@ -224,7 +226,7 @@ def test_info_verify_label(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert main(say("verify", copied)) == 0
     assert "sealed" in capsys.readouterr().out
     assert copied.read_bytes() == before
-    assert labels_path(copied).read_bytes().count(b"\n") == 2
+    assert labels_path(copied).read_bytes().count(b"\n") == 3
     assert "no episode 9" in fails(capsys, "label", copied, "--episode", "9", "--success")
     assert "needs --success" in fails(capsys, "label", copied, "--episode", "0")
 
