@@ -179,7 +179,10 @@ def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) 
     if name is None:
         raise UserError(f"{where}: the log does not say which policy acted")
     if name not in policies:
-        raise UserError(f"{where}: policy {name} is unknown; put its artifact into the folder")
+        raise UserError(
+            f"{where}: policy {name} is unknown; put its artifact into the folder (a checkpoint that was served has "
+            "none: gipo fit audits its logs, with the checkpoint's folder as data.ingest.policies)"
+        )
     return policies[name]
 
 

@@ -162,7 +162,7 @@ def test_audit_names_an_artifact_that_it_cannot_use(
     assert main(say("audit", session, "--policies", tmp_path)) == 2
     note, error = capsys.readouterr().err.splitlines()
     assert note.startswith(f"gipo-robot: note: left out: {acted}: ")
-    assert "is unknown; put its artifact into the folder" in error
+    assert "is unknown; put its artifact into the folder (a checkpoint that was served has none: gipo fit " in error
 
 
 def test_audit_finds_what_was_changed(
