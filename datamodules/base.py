@@ -160,8 +160,10 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def notes(self, every: int) -> list[str]:
         """Sentences that a user should read before a run that saves a checkpoint every `every` iterations."""
-        found = None if self.task is None else who_simulates(self.task)
-        return [] if found is None else [found]
+        if self.task is None:
+            return []
+        found = [who_simulates(self.task), None if self.logs is None else self.logs.of_another(self.task.name)]
+        return [note for note in found if note is not None]
 
     def val_dataloader(self) -> "Once | list[Any]":
         """One batch of finished evaluation episodes; none without a simulator."""

@@ -226,8 +226,9 @@ def _fill(
 
 
 def _facts(kept: _Kept) -> SourceFacts:
-    of = kept.part.of
-    return SourceFacts(of.path, of.source.kind, of.sha256, of.description.sessions, len(kept.spans), kept.steps)
+    of, steps = kept.part.of, kept.steps
+    said = of.description
+    return SourceFacts(of.path, of.source.kind, of.sha256, said.sessions, len(kept.spans), steps, said.task)
 
 
 def _audited(parts: list[Part], share: float) -> AuditFacts:

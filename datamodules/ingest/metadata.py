@@ -19,6 +19,7 @@ class SourceFacts:
         sessions: identities of the robot sessions in it, where it says.
         episodes: taken from it.
         steps: taken from it.
+        task: that its policies were for; empty where it does not say.
     """
 
     path: str
@@ -27,6 +28,7 @@ class SourceFacts:
     sessions: tuple[str, ...]
     episodes: int
     steps: int
+    task: str = ""
 
 
 @dataclass(frozen=True)

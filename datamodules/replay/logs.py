@@ -241,6 +241,11 @@ class Logs:
         parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
         return {"parent": parent, "logs": logs}
 
+    def of_another(self, task: str) -> str | None:
+        """What to say of logs whose policies were for another task than `task`; None where they were for that one."""
+        of = sorted({source.task for source in self.store.facts.sources} - {"", task})
+        return f"the logs are of {', '.join(of)}; the policy is evaluated on data.task={task}" if of else None
+
     @property
     def interface(self) -> dict[str, Any]:
         """Names, units and rate that the logs say, as a checkpoint keeps them."""

@@ -50,6 +50,14 @@ def offline(robot: Robot, *sources: Path, **options: Any) -> OfflineDataModule:
     return OfflineDataModule(logs, ingest=IngestOptions(policies=robot.folder, workers=1), **chosen)
 
 
+@pytest.mark.parametrize(("task", "told"), [(None, []), ("Pendulum-v1", ["put it there"])])
+def test_a_run_notes_which_task_its_logs_are_of(task: str | None, told: list[str], robot: Robot) -> None:
+    found = offline(robot, task=task).notes(10)
+    assert [note for note in found if "the logs are of" in note] == [
+        f"the logs are of {each}; the policy is evaluated on data.task={task}" for each in told
+    ]
+
+
 def test_every_route_gives_equal_batches(robot: Robot, tmp_path: Path) -> None:
     expected = batches(offline(robot), 3, make_policy())
     assert not torch.equal(expected[0]["advantage"], expected[1]["advantage"])

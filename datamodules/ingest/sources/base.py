@@ -22,11 +22,13 @@ class Description:
         interface: names, units, bounds, rate; None where the source ends before it says.
         sessions: identities of the robot sessions in it; no session may be in two sources.
         manifests: policy_id → manifest as JSON, of the policies that may have acted.
+        task: that they were for; empty where the source does not say.
     """
 
     interface: Interface | None
     sessions: tuple[str, ...] = ()
     manifests: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class McapSource(Source):
         said = {} if header.manifests else header.settings
         image, cameras = _image(said.get("image")), _cameras(said.get("cameras"))
         interface = replace(Interface.of_spec(header.robot), image=image, cameras=cameras)
-        return Description(interface, (header.session,), header.manifests)
+        task = header.settings.get("task")
+        return Description(interface, (header.session,), header.manifests, task if isinstance(task, str) else "")
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """The episodes of the valid prefix; a damaged file is refused with its byte."""

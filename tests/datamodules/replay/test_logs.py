@@ -14,8 +14,8 @@ from gipo.policies import Spaces
 from gipo.vla.observations import VLASpaces
 
 SOURCES = [
-    SimpleNamespace(sessions=("s1",), sha256="a", steps=5),
-    SimpleNamespace(sessions=("s2", "s3"), sha256="b", steps=4),
+    SimpleNamespace(sessions=("s1",), sha256="a", steps=5, task="camera:topview:reach-v3"),
+    SimpleNamespace(sessions=("s2", "s3"), sha256="b", steps=4, task=""),
 ]
 
 
@@ -43,6 +43,14 @@ def test_demonstrations_have_no_parent() -> None:
     found = logs_of([-1] * 9, [True] * 9).provenance
     assert found["parent"] is None
     assert [each["policy_ids"] for each in found["logs"]] == [[], []]
+
+
+def test_logs_of_another_task_than_that_of_the_evaluation_are_told() -> None:
+    logs = logs_of([-1] * 9, [True] * 9)
+    assert logs.of_another("camera:topview:reach-v3") is None
+    assert logs.of_another("camera:corner:reach-v3") == (
+        "the logs are of camera:topview:reach-v3; the policy is evaluated on data.task=camera:corner:reach-v3"
+    )
 
 
 def test_bounds_are_the_logs_or_else_the_options() -> None:
