@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what is post-trained, on logs of which age, and how the robot differs."""
     parser.add_argument("--loops", type=path, default=Path("studies/loop"), help="of gipo-study loop (%(default)s)")
     add_runs(parser, [22, 64, 99, 234, 360], "run")
-    ours = ["GIPO", "gipo.adaptive.AgeAwareGIPO:outward_only=true", "PPOClip", "SAPO", "M2PO", "VESPO", "NoClip"]
+    by_age = [f"gipo.adaptive.AgeAwareGIPO:outward_only={each}" for each in ("true", "false")]
+    ours = ["GIPO", *by_age, "PPOClip", "SAPO", "M2PO", "VESPO", "NoClip"]
     add_objectives(parser, [*ours, *RIVALS], "; options after a colon, GIPO:sigma=0.5; or a rival")
     add_numbers(parser, "--back", [1, 2, 3], 1000, "checkpoints back")
     add_numbers(parser, "--frames", 50_000, 10**10, "steps of training in simulation")
