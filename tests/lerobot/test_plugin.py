@@ -148,7 +148,7 @@ def test_decisions_of_a_torn_file_are_read_up_to_there(tmp_path: Path, artifact:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "holds no decision"), ("{}\n", "line 1 is not what the policy gipo says of itself: it lacks policy_id, "),
+    [("", "holds no decision"), ("{}\n", "line 1 is not what the policy gipo says of itself: it lacks action_names, "),
      ("[]\n[1]\n{}\n", "line 1 is not"), ("\x00\n{}\n", "line 1 is not"), ("[" * 9000 + "}", "line 1 is not")],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:
