@@ -11,7 +11,8 @@ Beside the objectives stand what a robot team would try first on the same logs, 
 Logs hold whole episodes of the robot, so that the age of data is not the phase of its episode here.
 
 Writes runs.csv (every run), posttrain.csv (interquartile mean of the gain in any-step success over seeds, with 95 %
-intervals), posttrain.png and posttrain.md. A finished run is not run again; --runs FILE makes the tables and the figure
+intervals), posttrain.png and posttrain.md, which also says how much more the first objective gained than each of the
+others, in pairs of one seed. A finished run is not run again; --runs FILE makes the tables and the figure
 of such a runs.csv again, and runs nothing.
 """
 
@@ -41,7 +42,7 @@ from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.commands.studies.staleness_figures import INTERVALS
-from gipo.commands.studies.statistics import improvement_interval, iqm_interval
+from gipo.commands.studies.statistics import Interval, improvement_interval, iqm_interval, paired_interval
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
@@ -192,7 +193,19 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
         )
         chance = with_interval(*improvement_interval(ours, theirs))
         lines.append(f"- Probability that {mine} gains more than {name}: {chance}.")
+    header = (f"{mine}'s gain minus that of", *(f"{back} back" for back in backs), "mean")
+    more = [(name, *(with_interval(*each, "+.2f") for each in paired_gains(rows, mine, name))) for name in names[1:]]
+    if more:
+        lines += ["", markdown(header, more), "", "Means over pairs of one seed, with Student's 95 % intervals."]
     return "\n".join(lines)
+
+
+def paired_gains(rows: Sequence[dict[str, Any]], mine: str, other: str) -> list[Interval]:
+    """How much more one objective gained than another in pairs of one seed: by who logged, and in the mean of all."""
+    gains = {(row["seed"], row["back"], row["objective"]): row["gain"] for row in rows}
+    seeds, backs = distinct(rows, "seed"), distinct(rows, "back")
+    more = np.array([[gains[seed, back, mine] - gains[seed, back, other] for back in backs] for seed in seeds])
+    return [paired_interval(each) for each in (*more.T, more.mean(1))]
 
 
 def plot(table: Sequence[dict[str, Any]], path: Path) -> None:

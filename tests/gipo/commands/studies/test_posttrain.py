@@ -50,6 +50,17 @@ def test_the_report_says_where_the_first_does_not_win() -> None:
     assert f"Probability that GIPO gains more than PPOClip: {wins / 50:.2f} [" in text
 
 
+def test_pairs_of_one_seed_by_hand() -> None:
+    # 1 back .1 .1 .2 .2 .6 more, 3 back -.2 -.2 -.1 -.1 -.1, in the mean -.05 -.05 .05 .05 .25; t(4) = 2.776445
+    found = posttrain.paired_gains(rows(GAINS), "GIPO", "PPOClip")
+    for interval, mean, squares in zip(found, (0.24, -0.14, 0.05), (0.172, 0.012, 0.06), strict=True):
+        half = 2.776445 * (squares / 4 / 5) ** 0.5
+        assert interval == pytest.approx((mean, mean - half, mean + half), abs=1e-6)
+    text = posttrain.report(posttrain.summarise(rows(GAINS)), rows(GAINS))
+    assert "| GIPO's gain minus that of | 1 back | 3 back | mean |" in text
+    assert "| PPOClip | +0.24 [-0.02, +0.50] | -0.14 [-0.21, -0.07] | +0.05 [-0.10, +0.20] |" in text
+
+
 def test_a_tie_is_no_win() -> None:
     # from .66 to .96 and from .62 to .92 differ in their last bit alone
     for ours, theirs in (([0.1, 0.2], [0.2, 0.1]), ([0.96 - 0.66] * 2, [0.92 - 0.62] * 2)):
