@@ -1,15 +1,21 @@
 """What the comparison of objectives says of its rows, and that it runs end to end."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gipo.commands.studies import posttrain
 from gipo.commands.studies.cli import build_parser, main
 from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.commands.studies.pipeline.stages import Stages
+from gipo.commands.studies.run_tables import read_runs
+from gipo.commands.studies.statistics import Interval, improvement_interval, paired_interval
+from gipo.common.intervals import with_interval
+from tests.pages import ROOT
 
 GAINS = {
     (1, "GIPO"): [0.1, 0.2, 0.3, 0.4, 0.9], (1, "PPOClip"): [0.0, 0.1, 0.1, 0.2, 0.3],
@@ -138,3 +144,82 @@ def test_the_comparison_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFi
         "posttrain.csv", "posttrain.png", "posttrain.md", "runs.csv",
     }  # fmt: skip
     assert "Probability that GIPO gains more than PPOClip" in capsys.readouterr().out
+
+
+CALLED = {
+    "No-Clip": "NoClip", "PPO-Clip": "PPOClip", "cloning of successes": "FilteredBC",
+    "age-aware, both sides": "AgeAwareGIPO:outward_only=false", "age-aware GIPO": "AgeAwareGIPO:outward_only=true",
+    "age-aware, both sides damped": "AgeAwareGIPO:outward_only=false",
+    "age-aware, outward only": "AgeAwareGIPO:outward_only=true",
+}  # fmt: skip
+SEEDS = (22, 64, 99, 234, 360)
+PUBLISHED = ["posttrain", "posttrain_free", "posttrain_late"]  # in the order of their tables on the page
+DOCS = ROOT / "docs"
+
+
+def published(name: str) -> list[dict[str, Any]]:
+    return read_runs(DOCS / "data" / f"{name}.csv", posttrain.COLUMNS)
+
+
+def typeset(interval: Interval, form: str = "+.2f") -> str:
+    """As the page writes it: a minus that is one, and no sign before what rounds to 0."""
+    return re.sub(r"[+-](0\.00)", r"\1", with_interval(*interval, form)).replace("-", "−")
+
+
+def short(interval: Interval) -> str:
+    """As sentences write it: `+.42 [+.28, +.56]`."""
+    return re.sub(r"([+−])0\.(?!00)", r"\1.", typeset(interval))
+
+
+def expected(rows: list[dict[str, Any]], name: str, first: str) -> str:
+    """The cell of an objective in the row that begins so."""
+    back = int(first[0]) if first.endswith(" back") else None
+    if back is not None:
+        return typeset(next(
+            (row["gain"], row["low"], row["high"])
+            for row in posttrain.summarise(rows) if (row["back"], row["objective"]) == (back, name)
+        ))  # fmt: skip
+    if name == "GIPO":
+        return ""
+    if first.startswith("GIPO's gain"):
+        return typeset(posttrain.paired_gains(rows, "GIPO", name)[-1])
+    ours, theirs = (
+        np.array(
+            [[row["gain"] for row in rows if (row["back"], row["objective"]) == (back, each)] for back in (1, 2, 3)]
+        )
+        for each in ("GIPO", name)
+    )
+    return with_interval(*improvement_interval(ours, theirs))
+
+
+def test_the_tables_of_the_page_are_made_of_the_runs_beside_it() -> None:
+    text = (DOCS / "evidence.md").read_text()
+    tables = [part.partition("\n\n")[0].splitlines() for part in text.split("\n| logs from ")[1:]]
+    assert len(tables) == len(PUBLISHED)
+    for name, (header, _, *lines) in zip(PUBLISHED, tables, strict=True):
+        objectives = [CALLED.get(each.strip(), each.strip()) for each in header.strip("| ").split("|")]
+        rows = published(name)
+        assert {row["objective"] for row in rows} == set(objectives)
+        for line in lines:
+            first, *cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            assert cells == [expected(rows, each, first) for each in objectives], (name, first)
+
+
+def test_what_the_page_says_between_its_tables_is_made_of_them_too() -> None:
+    text = (DOCS / "evidence.md").read_text()
+    both, outward = "AgeAwareGIPO:outward_only=false", "AgeAwareGIPO:outward_only=true"
+    free, anchored = published("posttrain_free"), published("posttrain")
+    one, two, three, _ = map(short, posttrain.paired_gains(free, both, outward))
+    assert f"{three} more from 3 back, {two} from 2, {one} from 1; with the anchor" in text
+    one, two, three, _ = map(short, posttrain.paired_gains(anchored, both, outward))
+    assert f"with the anchor {three}, {two} and {one}." in text
+    changes = []
+    for name in ("GIPO", "SAPO"):
+        gains = [
+            np.array(
+                [[row["gain"] for row in rows if (row["seed"], row["objective"]) == (seed, name)] for seed in SEEDS]
+            )
+            for rows in (free, anchored)
+        ]
+        changes.append(short(paired_interval((gains[0] - gains[1]).mean(1))))
+    assert f"plus {changes[0].lstrip('+')} and {changes[1]} (mean over ages" in text
