@@ -11,6 +11,7 @@ from types import ModuleType
 
 from gipo.common.errors import UserError, first_line
 from gipo.common.extras import install
+from gipo.common.interpreter import cores
 
 
 class RayCluster:
@@ -31,9 +32,7 @@ class RayCluster:
             return
         if address is not None and address != "auto":
             _refuse_unreachable(address)
-        options = (
-            {"address": address} if address else {"address": "local", "num_cpus": max(os.cpu_count() or 1, ceil(cpus))}
-        )
+        options = {"address": address} if address else {"address": "local", "num_cpus": max(cores(), ceil(cpus))}
         try:
             with _own_sigterm(starts=address is None):
                 self.ray.init(

@@ -2,12 +2,12 @@
 
 import argparse
 import dataclasses
-import os
 import pydoc
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from gipo.common.errors import UserError, nearest
+from gipo.common.interpreter import cores
 from gipo.common.parsing import SEEDS, whole
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_numbers(
 def add_runs(parser: argparse.ArgumentParser, seeds: list[int], each: str) -> None:
     """`--seeds` of the runs, and `--processes`: how many of them, each a command of its own, go at a time."""
     add_numbers(parser, "--seeds", seeds, SEEDS, f"{each} of each", least=0)
-    add_numbers(parser, "--processes", os.cpu_count() or 1, 1024, f"{each}s side by side")
+    add_numbers(parser, "--processes", cores(), 1024, f"{each}s side by side")
 
 
 def add_objectives(parser: argparse.ArgumentParser, default: list[str], words: str) -> None:

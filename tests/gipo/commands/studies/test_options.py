@@ -14,6 +14,11 @@ from gipo.commands.studies.options import objective_flags
 from gipo.commands.studies.recipe.candidates import FACTORS
 
 
+def test_as_many_runs_side_by_side_as_there_are_cores_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 4}, raising=False)  # of however many
+    assert cli.build_parser("loop").parse_args(["loop"]).processes == 3
+
+
 @pytest.mark.parametrize("study", ["loop", "posttrain", "people"])
 def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
