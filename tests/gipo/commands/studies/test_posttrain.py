@@ -211,8 +211,12 @@ def test_what_the_page_says_between_its_tables_is_made_of_them_too() -> None:
     free, anchored = published("posttrain_free"), published("posttrain")
     one, two, three, _ = map(short, posttrain.paired_gains(free, both, outward))
     assert f"{three} more from 3 back, {two} from 2, {one} from 1; with the anchor" in text
+    one, two, three, mean = map(short, posttrain.paired_gains(free, "GIPO", "PPOClip"))
+    assert f"GIPO gained {one} more than PPO-Clip from 1 back, {two} from 2 and {three} from 3." in text
     one, two, three, _ = map(short, posttrain.paired_gains(anchored, both, outward))
     assert f"with the anchor {three}, {two} and {one}." in text
+    assert f"GIPO gained {mean} more" in text
+    assert f"GIPO gained {mean} more" in (ROOT / "README.md").read_text()
     changes = []
     for name in ("GIPO", "SAPO"):
         gains = [
