@@ -12,7 +12,7 @@ import numpy as np
 from datamodules.envs.batched import BatchedEnv, Outcome
 from datamodules.envs.simulation import SeededSimulation
 from gipo.common.simulators.lean_models import OBSERVED
-from gipo.common.simulators.metaworld import interface, show_goal, trust_rotations
+from gipo.common.simulators.metaworld import hasten, interface, show_goal
 
 VERSION = "-v3"  # what the names of its tasks end with
 
@@ -129,5 +129,5 @@ def _simulators(task: str, count: int, seen: bool) -> list[Any]:
     simulators = [CopiedTask() for _ in range(count)]
     for simulator in simulators:
         show_goal(simulator)
-        trust_rotations(simulator)
+        hasten(simulator)
     return simulators

@@ -48,8 +48,30 @@ def show_goal(simulator: Any) -> None:
     simulator._set_task_called = True
 
 
-def trust_rotations(simulator: Any) -> None:
-    """Have a task's simulator take MuJoCo's matrices for rotations; checking that they are is a quarter of its step."""
+def hasten(simulator: Any) -> None:
+    """Have a task's simulator say the same in less time: what MuJoCo knows is not checked, nor asked for in pieces."""
+    _trust_rotations(simulator)
+    simulator.touching_object = MethodType(_touching, simulator)
+
+
+def _touching(simulator: Any, geom: int) -> bool:
+    """Whether both fingers press on a geom, as `SawyerXYZEnv.touching_object` tells it.
+
+    That one takes contacts from MuJoCo one by one, and the end of them is a C++ exception, which takes the longer the
+    more libraries a process has: with torch, four tenths of a millisecond a step, two thirds of all.
+    """
+    contacts, forces = simulator.data.contact, simulator.data.efc_force
+    with_geom = (contacts.geom == geom).any(1)
+
+    def force(pad: str) -> float:
+        pressing = with_geom & (contacts.geom == simulator.data.geom(pad).id).any(1)
+        return float(sum(forces[contacts.efc_address[pressing]]))
+
+    return force("leftpad_geom") > 0 and force("rightpad_geom") > 0
+
+
+def _trust_rotations(simulator: Any) -> None:
+    """Take MuJoCo's matrices for rotations; checking that they are is a quarter of a step."""
     method = type(simulator)._get_quat_objects
     if (rotation := method.__globals__.get("Rotation")) is None:
         return  # the task has its own way of telling how objects are turned

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from gipo.common.simulators.metaworld import show_goal, trust_rotations
+from gipo.common.simulators.metaworld import hasten, show_goal
 
 EPISODES, SEED = 20, 1_000_003
 TEST_EPISODES, TEST_SEED = 50, SEED + 1
@@ -51,7 +51,7 @@ class Judge:
             self._simulators = [ALL_V3_ENVIRONMENTS[self.task]() for _ in range(self.num_envs)]
             for simulator in self._simulators:
                 show_goal(simulator)
-                trust_rotations(simulator)
+                hasten(simulator)
         for simulator, number in zip(self._simulators, numbers, strict=False):
             simulator.np_random = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
         return np.stack([one.reset()[0] for one in self._simulators[: len(numbers)]]).astype(np.float32)
