@@ -62,11 +62,14 @@ class Audit:
         self.action[policy.policy_id] = max(self.action[policy.policy_id], _largest(np.abs(difference)))
 
     def check(self) -> None:
-        """Refuse logs whose log-probs the artifacts do not reproduce.
+        """Refuse logs whose log-probs the artifacts do not reproduce, or of which none was recomputed.
 
         Raises:
             UserError: naming the worst step.
         """
+        if self.unseen == self.steps.total():
+            missing = "image of what their policy saw" if self.unseen else "step"
+            raise UserError(f"no log-prob was recomputed: the logs have no {missing}")
         if max(self.log_prob.values(), default=0.0) > TOLERANCE:
             raise UserError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
 

@@ -1,5 +1,6 @@
 """The audit of a policy without vision: what its episodes say of their noise decides what their actions are held to."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ def test_a_log_prob_that_is_no_number_is_not_reproduced(policies: dict[str, Path
     found = audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": SEED}, lost=True)
     with pytest.raises(UserError, match=f"log-probs are not reproduced to 1e-05: .*, step {STEPS - 1}: off by inf"):
         found.check()
+
+
+def test_an_audit_of_no_step_vouches_for_nothing(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    writer.event("episode_start", "", 0, 0, {"policy_id": "p"})
+    writer.close()
+    with pytest.raises(UserError, match=r"no log-prob was recomputed: the logs have no step"):
+        audit([tmp_path / "a.mcap"], {}).check()
+
+
+def test_steps_of_which_no_image_was_kept_are_not_audited() -> None:
+    found = Audit(steps=Counter({("p", 1): 3}), unseen=3)
+    with pytest.raises(UserError, match=r"no log-prob was recomputed: the logs have no image of what their policy saw"):
+        found.check()
+    found.unseen = 2
+    found.check()
 
 
 def test_a_seed_that_no_generator_takes_is_none(policies: dict[str, Path], tmp_path: Path) -> None:
