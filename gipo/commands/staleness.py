@@ -231,7 +231,10 @@ class OtherSteps:
         learned = f"imitated with weight {weight:g}" if weight else "for the critic alone (model.human_coef is 0)"
         parts = [f"{self.persons:,} of a person ({self.log_prob:.2f} nats a dimension), {learned}"] * bool(self.persons)
         parts += [f"{self.others:,} of nobody's choice, for the critic alone"] * bool(self.others)
-        return f"beside them {'; '.join(parts)}" if parts else ""
+        said = [f"beside them {'; '.join(parts)}"] * bool(parts)
+        if weight and not self.persons:
+            said.append(f"model.human_coef={weight:g} imitates nobody: no step is a person's")
+        return "\n".join(said)
 
 
 def other_steps(log_prob: Tensor, valid: Tensor, source: Tensor) -> OtherSteps:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
 from gipo.baselines import DPPO, VESPO
 from gipo.commands.staleness import (
+    OtherSteps,
     VersionRow,
     effective_share,
     refuse_unsupported,
@@ -200,3 +201,15 @@ def test_the_steps_of_a_chunk_are_weighed_together_where_the_objective_does() ->
     tokens = token_report(x, used, version, 1, VESPO(chunk=True))
     assert [row["elements"] for row in tokens] == [1, 1, 0]
     assert [row["weight"] for row in tokens] == pytest.approx([math.exp(-0.5), math.exp(0.5), 0], rel=1e-5)
+
+
+def test_a_weight_for_imitating_persons_is_named_where_no_step_is_a_persons() -> None:
+    nobodys = "beside them 2 of nobody's choice, for the critic alone"
+    imitates = "model.human_coef=0.5 imitates nobody: no step is a person's"
+    assert OtherSteps(0, 0.0, 2).text(0.5) == f"{nobodys}\n{imitates}"
+    assert OtherSteps(0, 0.0, 0).text(0.5) == imitates
+    assert OtherSteps(0, 0.0, 2).text(0.0) == nobodys
+    assert (
+        OtherSteps(3, -1.0, 0).text(0.5)
+        == "beside them 3 of a person (-1.00 nats a dimension), imitated with weight 0.5"
+    )
