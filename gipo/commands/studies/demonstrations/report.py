@@ -9,7 +9,7 @@ import numpy as np
 from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.studies.demonstrations.runs import Row
 from gipo.commands.studies.run_tables import distinct
-from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval
+from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
 from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
 
@@ -57,18 +57,18 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
         shown = []
         for task in tasks:
             found = [cells[task, buffer, name] for name in names]
-            gained = [with_interval(row["gain"], row["low"], row["high"], "+.2f") for row in found]
+            gained = [_bounded(row["gain"], row["low"], row["high"]) for row in found]
             shown.append((task, f"{found[0]['before']:.2f}", *gained))
         lines += ["", markdown((f"buffer of {buffer}", "clone", *names), shown)]
     lines.append("")
     for buffer, name in product(buffers, names):
         found = [cells[task, buffer, name] for task in tasks]
         raised, lowered = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
-        gain, low, high = iqm_interval(by_task(rows, buffer, name))
-        middle = with_interval(gain, max(-1.0, low), min(1.0, high), "+.2f")
+        each = by_task(rows, buffer, name)
+        middle, mean = (_bounded(*found) for found in (iqm_interval(each), paired_interval(each.mean(1))))
         lines.append(
             f"- Buffer of {buffer}, {name}: {middle} over all tasks; raised (the interval above 0) on {raised} of "
-            f"{len(tasks)}, lowered on {lowered}."
+            f"{len(tasks)}, lowered on {lowered}. Mean of the tasks {mean}, Student's interval over tasks."
         )
     for buffer, name in product(buffers, names[1:]):
         chance = improvement_interval(by_task(rows, buffer, names[0]), by_task(rows, buffer, name))
@@ -76,6 +76,11 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
             f"- Buffer of {buffer}: probability that {names[0]} gains more than {name} {with_interval(*chance)}."
         )
     return "\n".join(lines)
+
+
+def _bounded(gain: float, low: float, high: float) -> str:
+    """A gain with its interval, in what a difference of shares can be."""
+    return with_interval(gain, max(-1.0, low), min(1.0, high), "+.2f")
 
 
 def plot(table: Sequence[Row], path: Path) -> None:

@@ -50,10 +50,20 @@ def test_the_report_counts_what_was_raised_and_lowered() -> None:
     # Of -.2 0 .2 .3 .3 .3 the least and one of the greatest are left out: (0 + .2 + .3 + .3)/4.
     assert "GIPO: +0.20 [" in text
     assert "raised (the interval above 0) on 1 of 2, lowered on 0." in text
+    # easy .3, hard 0: .15 ± 12.7·.15, more than shares can differ by
+    assert "lowered on 0. Mean of the tasks +0.15 [-1.00, +1.00], Student's interval over tasks." in text
     assert "SAPO: " in text
     assert "raised (the interval above 0) on 0 of 2, lowered on 1." in text
     # easy: .3 beats .1 and .2 and ties with .3, thrice: 7.5 of 9; hard: 0 and .2 beat all, -.2 none: 6 of 9
     assert f"probability that GIPO gains more than SAPO {(7.5 + 6) / 18:.2f} [" in text
+
+
+def test_the_interval_over_tasks_is_students_of_their_means() -> None:
+    found = rows({("a", "GIPO"): [0.3, 0.3], ("b", "GIPO"): [0.1, -0.1], ("c", "GIPO"): [0.1, 0.2]})
+    half = 4.302653 * 0.15 / 3**0.5
+    assert f"Mean of the tasks +0.15 [{0.15 - half:+.2f}, {0.15 + half:+.2f}]" in report.report(
+        report.gains(found), found
+    )
 
 
 def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capture) -> None:
