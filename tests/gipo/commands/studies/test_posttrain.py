@@ -2,6 +2,7 @@
 
 import csv
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,26 @@ def test_what_the_page_says_between_its_tables_is_made_of_them_too() -> None:
         ]
         changes.append(short(paired_interval((gains[0] - gains[1]).mean(1))))
     assert f"plus {changes[0].lstrip('+')} and {changes[1]} (mean over ages" in text
+
+
+def test_what_the_page_says_of_old_logs_without_the_anchor() -> None:
+    text = (DOCS / "evidence.md").read_text()
+    free, anchored = published("posttrain_free"), published("posttrain")
+    losing = {"PPOClip", "M2PO", "VESPO", "AgeAwareGIPO:outward_only=true"}
+    pairs = product(("GIPO", "SAPO"), ("PPOClip", "M2PO", "VESPO"))
+    more = [each for pair in pairs for each in posttrain.paired_gains(free, *pair)[1:3]]
+    assert f"in pairs by no less than {short(min(more))}." in text
+    old = [row for rows in (free, anchored) for row in posttrain.summarise(rows) if row["back"] > 1]
+    assert all(row["gain"] < 0 for row in old if row["objective"] in losing)
+    of_free = [row for row in posttrain.summarise(free) if row["back"] > 1]
+    assert {row["objective"] for row in of_free if row["gain"] < 0} == losing
+    # of one seed each, what the width by age that damps both sides gains without the anchor and with it
+    both = "AgeAwareGIPO:outward_only=false"
+    gains = [
+        np.array([row["gain"] for row in rows if (row["back"], row["objective"]) == (3, both)])
+        for rows in (free, anchored)
+    ]
+    assert f"which leaving it out saves, by {short(paired_interval(gains[0] - gains[1]))} from 3 back;" in text
+    names = {row["objective"] for row in free}
+    order = sorted(names, key=lambda each: posttrain.paired_gains(free, "GIPO", each)[-1][0])
+    assert (set(order[:2]), order[-1]) == ({"GIPO", "SAPO"}, "PPOClip")
