@@ -9,8 +9,11 @@ import pytest
 
 from gipo.commands.studies import people
 from gipo.commands.studies.cli import main
+from gipo.commands.studies.run_tables import read_runs
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.errors import UserError
+from gipo.common.intervals import with_interval
+from tests.pages import ROOT
 
 SUCCESS = {"deployed": [0.5, 0.4, 0.6], "alone": [0.6, 0.5, 0.9], "helped 1": [0.9, 0.9, 1.0],
            "corrections": [0.8, 0.3, 0.9]}  # fmt: skip
@@ -85,3 +88,16 @@ def test_the_study_runs_end_to_end(tmp_path: Path) -> None:
     assert list(found) == ["deployed", "alone", "helped 1", "corrections"]
     assert float(found["helped 1"]["person_share"]) > 0
     assert float(found["alone"]["person_share"]) == 0
+
+
+def test_the_page_says_what_the_kept_runs_do() -> None:
+    found = read_runs(ROOT / "docs" / "data" / "people.csv", people.COLUMNS)
+    text = (ROOT / "docs" / "evidence.md").read_text()
+    on_page = text.partition("| way to learn | seed 22 ")[2].partition("\n\n")[0].splitlines()[2:]
+    made = people.report(people.summarise(found), found).splitlines()[2:7]
+    assert [line.split("|")[2:] for line in on_page] == [line.split("|")[2:] for line in made]
+    of = {(row["seed"], row["way"]): row["success"] for row in found}
+    worse = np.array([of[seed, "corrections"] - of[seed, "deployed"] for seed in (22, 64, 99, 234, 360)])
+    said = with_interval(*paired_interval(worse), "+.2f").replace("-", "−").replace("0.", ".")
+    assert f"({said} against the deployed policy, better with one seed of five)" in text
+    assert (worse > 0).sum() == 1
