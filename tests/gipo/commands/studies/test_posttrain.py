@@ -251,3 +251,12 @@ def test_what_the_page_says_of_old_logs_without_the_anchor() -> None:
     names = {row["objective"] for row in free}
     order = sorted(names, key=lambda each: posttrain.paired_gains(free, "GIPO", each)[-1][0])
     assert (set(order[:2]), order[-1]) == ({"GIPO", "SAPO"}, "PPOClip")
+
+
+def test_what_the_page_says_of_the_other_gap() -> None:
+    found = posttrain.summarise(published("posttrain_late"))
+    assert all(row["low"] <= 0 for row in found)  # no gain by an interval without 0
+    old = [row for row in found if row["back"] == 3]
+    assert (len(old), sum(row["gain"] < 0 for row in old), sum(round(row["high"], 2) < 0 for row in old)) == (6, 6, 4)
+    text = (DOCS / "evidence.md").read_text()
+    assert "logs of three checkpoints back cost all of them in the mean, four by an interval without 0," in text
