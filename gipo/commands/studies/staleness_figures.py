@@ -154,8 +154,8 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
 
     lines = [
         f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
-        f"{INTERVALS}; returns are normalised between the worst and the best run of their task. Age: policy versions "
-        "between acting and learning, measured."
+        f"{INTERVALS}; returns are normalised between the worst and the best run of their task. What is said of the "
+        "samples is a plain mean. Age: policy versions between acting and learning, measured."
     ]
     for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
         form = ".0f" if score == "return" else ".2f"

@@ -258,6 +258,7 @@ def test_the_report_says_where_the_first_objective_does_not_win() -> None:
         staleness_figures.summarise(found), staleness_figures.improvements(found), tasks=2, seeds=2
     )
     assert "2 tasks × 2 seeds" in text
+    assert "What is said of the samples is a plain mean." in text
     assert "| buffer of 9 | 5.0 (9) |" in text
     assert "- Buffer of 1: A does not win, B came out no lower." in text
     assert "- Buffer of 9: A returns most." in text
