@@ -16,15 +16,19 @@ from gipo.common.tables import markdown
 plt = pyplot()
 
 
-def gains(rows: Sequence[Row]) -> list[Row]:
-    """For every task, buffer and objective: mean success of clone and policy, and the gain with its interval.
+def gains(rows: Sequence[Row], score: str = "success") -> list[Row]:
+    """For every task, buffer and objective: mean score of clone and policy, and the gain with its interval.
 
     The gain is the interquartile mean over seeds of after − before, each a pair of one clone and the same goals.
+
+    Args:
+        rows: of runs.csv.
+        score: `success` at any step, or at the `last`.
     """
     table = []
     for task, buffer, objective in distinct(rows, "task", "buffer", "objective"):
         found = [row for row in rows if (row["task"], row["buffer"], row["objective"]) == (task, buffer, objective)]
-        before, after = (np.array([row[f"success_{when}"] for row in found]) for when in ("before", "after"))
+        before, after = (np.array([row[f"{score}_{when}"] for row in found]) for when in ("before", "after"))
         gain, low, high = iqm_interval((after - before)[None])
         table.append({
             "task": task, "buffer": buffer, "objective": objective, "seeds": len(found), "before": float(before.mean()),
@@ -33,10 +37,10 @@ def gains(rows: Sequence[Row]) -> list[Row]:
     return table
 
 
-def by_task(rows: Sequence[Row], buffer: int, objective: str) -> Array:
+def by_task(rows: Sequence[Row], buffer: int, objective: str, score: str = "success") -> Array:
     """Gains [tasks, seeds] of one buffer and objective."""
     return np.array([
-        [row["success_after"] - row["success_before"] for row in rows
+        [row[f"{score}_after"] - row[f"{score}_before"] for row in rows
          if (row["task"], row["buffer"], row["objective"]) == (task, buffer, objective)]
         for task in distinct(rows, "task")
     ])  # fmt: skip
@@ -60,22 +64,36 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
             gained = [_bounded(row["gain"], row["low"], row["high"]) for row in found]
             shown.append((task, f"{found[0]['before']:.2f}", *gained))
         lines += ["", markdown((f"buffer of {buffer}", "clone", *names), shown)]
-    lines.append("")
-    for buffer, name in product(buffers, names):
-        found = [cells[task, buffer, name] for task in tasks]
-        raised, lowered = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
-        each = by_task(rows, buffer, name)
-        middle, mean = (_bounded(*found) for found in (iqm_interval(each), paired_interval(each.mean(1))))
+    lines += ["", *_over_tasks(table, rows, "success", "at any step")]
+    lines += ["", *_over_tasks(gains(rows, "last"), rows, "last", "at the last step")]
+    compared = list(product(buffers, names[1:]))
+    lines += [""] * bool(compared)
+    for buffer, name in compared:
+        ours, theirs = by_task(rows, buffer, names[0]), by_task(rows, buffer, name)
         lines.append(
-            f"- Buffer of {buffer}, {name}: {middle} over all tasks; raised (the interval above 0) on {raised} of "
-            f"{len(tasks)}, lowered on {lowered}. Mean of the tasks {mean}, Student's interval over tasks."
-        )
-    for buffer, name in product(buffers, names[1:]):
-        chance = improvement_interval(by_task(rows, buffer, names[0]), by_task(rows, buffer, name))
-        lines.append(
-            f"- Buffer of {buffer}: probability that {names[0]} gains more than {name} {with_interval(*chance)}."
+            f"- Buffer of {buffer}: {names[0]}'s gain minus {name}'s "
+            f"{_bounded(*paired_interval((ours - theirs).mean(1)))}, mean of the tasks with Student's interval over "
+            f"them; probability that {names[0]} gains more {with_interval(*improvement_interval(ours, theirs))}."
         )
     return "\n".join(lines)
+
+
+def _over_tasks(table: Sequence[Row], rows: Sequence[Row], score: str, when: str) -> list[str]:
+    """A line for every buffer and objective: the gain over all tasks, and how many were raised and lowered."""
+    lines = []
+    for buffer, name in distinct(table, "buffer", "objective"):
+        found = [row for row in table if (row["buffer"], row["objective"]) == (buffer, name)]
+        raised, lowered = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
+        full = sum(row["before"] == 1 for row in found)
+        each = by_task(rows, buffer, name, score)
+        middle, mean = (_bounded(*interval) for interval in (iqm_interval(each), paired_interval(each.mean(1))))
+        lines.append(
+            f"- Success {when}, buffer of {buffer}, {name}: {middle} over all tasks; raised (the interval above 0) on "
+            f"{raised} of {len(found)}, lowered on {lowered}"
+            f"{f', no room above the clone on {full}' * bool(full)}. Mean of the tasks {mean}, with Student's interval "
+            "over them."
+        )
+    return lines
 
 
 def _bounded(gain: float, low: float, high: float) -> str:

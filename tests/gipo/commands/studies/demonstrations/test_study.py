@@ -51,11 +51,24 @@ def test_the_report_counts_what_was_raised_and_lowered() -> None:
     assert "GIPO: +0.20 [" in text
     assert "raised (the interval above 0) on 1 of 2, lowered on 0." in text
     # easy .3, hard 0: .15 ± 12.7·.15, more than shares can differ by
-    assert "lowered on 0. Mean of the tasks +0.15 [-1.00, +1.00], Student's interval over tasks." in text
+    assert "lowered on 0. Mean of the tasks +0.15 [-1.00, +1.00], with Student's interval over them." in text
     assert "SAPO: " in text
     assert "raised (the interval above 0) on 0 of 2, lowered on 1." in text
     # easy: .3 beats .1 and .2 and ties with .3, thrice: 7.5 of 9; hard: 0 and .2 beat all, -.2 none: 6 of 9
-    assert f"probability that GIPO gains more than SAPO {(7.5 + 6) / 18:.2f} [" in text
+    # easy .3 − .2, hard 0 + .1: the same difference
+    assert "GIPO's gain minus SAPO's +0.10 [+0.10, +0.10], mean of the tasks" in text
+    assert f"probability that GIPO gains more {(7.5 + 6) / 18:.2f} [" in text
+
+
+def test_success_at_the_last_step_is_told_too_and_where_nothing_is_left_to_gain() -> None:
+    found = rows({("a", "GIPO"): [0.0, 0.0], ("b", "GIPO"): [0.0, 0.0]}, before=1.0)
+    for row in found:
+        row |= {"last_before": 0.5, "last_after": 0.75 if row["task"] == "a" else 0.5}
+    text = report.report(report.gains(found), found)
+    assert "Success at any step, buffer of 2, GIPO: +0.00 [" in text
+    assert "raised (the interval above 0) on 0 of 2, lowered on 0, no room above the clone on 2." in text
+    assert "raised (the interval above 0) on 1 of 2, lowered on 0. Mean of the tasks +0.12 [" in text
+    assert "minus" not in text
 
 
 def test_the_interval_over_tasks_is_students_of_their_means() -> None:
@@ -70,7 +83,7 @@ def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capt
     (tmp_path / "first").mkdir()
     study.write(FOUND, tmp_path / "first")
     main(["demonstrations", "--runs", str(tmp_path / "first" / "runs.csv"), "--out", str(tmp_path / "again")])
-    assert "gains more than SAPO" in capsys.readouterr().out
+    assert "GIPO's gain minus SAPO's" in capsys.readouterr().out
     for name in ("runs.csv", "demonstrations.csv", "demonstrations.md"):
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "first" / name).read_text()
     assert (tmp_path / "again" / "demonstrations.png").read_bytes().startswith(b"\x89PNG")
