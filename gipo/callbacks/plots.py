@@ -10,6 +10,7 @@ import numpy as np
 from gipo.common.files import whole_file
 
 Rows = list[dict[str, float]]
+COLOURS, MARKERS = 10, "os^D"  # matplotlib has ten colours in turn: lines beyond have another marker
 LINES = {
     "success": {
         "val/success": "evaluation, any step",
@@ -65,7 +66,8 @@ def draw_intervals(axes: Any, lines: Mapping[str, Sequence[Mapping[str, Any]]], 
     for number, (label, rows) in enumerate(lines.items()):
         x = np.arange(len(rows)) + 0.05 * (number - (len(lines) - 1) / 2)
         y, low, high = (np.array([row[key] for row in rows]) for key in (middle, "low", "high"))
-        axes.errorbar(x, y, (y - low, high - y), marker="o", capsize=3, label=label)
+        colour, marker = f"C{number % COLOURS}", MARKERS[number // COLOURS % len(MARKERS)]
+        axes.errorbar(x, y, (y - low, high - y), color=colour, marker=marker, capsize=3, label=label)
     axes.grid(alpha=0.3)
 
 

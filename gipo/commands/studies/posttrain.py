@@ -210,12 +210,12 @@ def paired_gains(rows: Sequence[dict[str, Any]], mine: str, other: str) -> list[
 
 def plot(table: Sequence[dict[str, Any]], path: Path) -> None:
     """Gain against staleness, one line an objective."""
-    figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
     backs, names = distinct(table, "back"), distinct(table, "objective")
     draw_intervals(axes, {name: [row for row in table if row["objective"] == name] for name in names}, "gain")
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xticks(range(len(backs)), [f"{back} back" for back in backs])
     axes.set_xlabel("version that logged, checkpoints before the deployed one")
     axes.set_ylabel("gain in any-step success (IQM)")
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", loc="outside right upper")  # beside the points, of which it would hide some
     save_figure(figure, path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.callbacks.plots import MARKERS, draw_intervals, pyplot
 from gipo.commands.studies import posttrain
 from gipo.commands.studies.cli import build_parser, main
 from gipo.commands.studies.pipeline.robots import RobotScore
@@ -80,6 +81,15 @@ def test_a_tie_is_no_win() -> None:
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
     posttrain.plot(posttrain.summarise(rows(GAINS)), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_two_lines_of_the_figure_look_alike() -> None:
+    figure, axes = pyplot().subplots()
+    row = {"gain": 0.1, "low": 0.0, "high": 0.2}
+    draw_intervals(axes, {str(number): [row] for number in range(12)}, "gain")
+    looks = {(line.get_color(), line.get_marker()) for line in axes.get_lines() if line.get_marker() in MARKERS}
+    pyplot().close(figure)
+    assert len(looks) == 12
 
 
 @pytest.mark.parametrize(
