@@ -74,3 +74,28 @@ def test_how_wide_a_trust_region_is_in_practice() -> None:
     objectives = (ROOT / "docs" / "objectives.md").read_text()
     assert f"within {said[0]}, not {said[1]}; with a buffer of 128 within {said[2]}, not {said[3]})" in objectives
     assert f"with a buffer of 128, 95 % of |log ρ| within {said[3]} against {said[2]})" in PAGE.read_text()
+
+
+def chances(rows: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
+    """How probably a run of GIPO returns more, as the page writes it."""
+    return {
+        (row["age"], row["other"]): with_interval(row["probability"], row["low"], row["high"])
+        for row in staleness_figures.improvements(rows)
+    }
+
+
+def test_how_probably_a_run_of_gipo_returns_more() -> None:
+    text, of = PAGE.read_text(), chances(runs("staleness"))
+    ppo, none, sapo = ([of[age, name] for age in (16, 128)] for name in ("PPOClip", "NoClip", "SAPO"))
+    assert f"{ppo[0]} and {none[0]} with a buffer of 16 iterations, {ppo[1]} and {none[1]} with one of 128." in text
+    assert f"**It does not beat SAPO**: {sapo[0]} and {sapo[1]} are no difference" in text
+    assert f"**On fresh data PPO-Clip returned more**, {of[1, 'PPOClip']} is" in text
+    # with stored advantages, normalised over both studies
+    stored = [{**row, "objective": f"{row['objective']} stored"} for row in runs("staleness_stored")]
+    both = stored + [row for row in runs("staleness") if row["age"] == 128]
+    of = {name: chance for (_, name), chance in chances(both).items()}
+    assert f"with probability {of['PPOClip stored']}, than No-Clip {of['NoClip stored']}." in text
+    (row,) = [row for row in staleness_figures.improvements(both) if row["other"] == "SAPO stored"]
+    difference = with_interval(row["difference"], row["difference low"], row["difference high"], "+.2f")
+    assert f"Than SAPO it is {of['SAPO stored']}, which ends at one half" in text
+    assert f"holds 0, {difference.replace('-', '−')};" in text
