@@ -125,10 +125,12 @@ class SeeingSimRobot(SimRobot):
         self._cameras: dict[str, Camera] = {}
 
     def connect(self) -> None:
-        """Build the simulator and its cameras, with the gap's masses, friction and light."""
+        """Build the simulator and its cameras, with the gap's masses, friction and light, and draw what nobody sees."""
         super().connect()
         for name, size in zip(self.view.cameras, self.view.sizes, strict=True):
             self._cameras[name] = Camera(self._env.model, name, size, self._visual)
+            # The first picture takes forty times as long as another: what draws is compiled. No deadline runs yet.
+            self._cameras[name].picture(self._env.model, self._env.data)
 
     def prepare(self, seed: int) -> None:
         """Begin with a new goal, and with an image."""

@@ -11,6 +11,7 @@ import pytest
 from deploy.runtime.acting import Decision
 from deploy.runtime.layout import Vision
 from gipo.common.errors import UserError
+from gipo.common.simulators.metaworld_camera import Camera
 from robots.base import Observation
 from robots.decider import Decider
 from robots.drivers.sim_camera import SeeingSimRobot, SeenGap, View, make_seeing_spec, robot
@@ -61,6 +62,15 @@ def test_hand_and_gripper_are_measured_and_every_third_observation_has_a_picture
     assert not np.array_equal(found[0].images["topview"], other[0].images["topview"])
     with ThreadPoolExecutor(1) as elsewhere:  # as the loop closes a robot
         elsewhere.submit(made.close).result()
+
+
+@needs_camera
+def test_the_first_picture_which_takes_longest_is_drawn_before_a_deadline_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, picture = [], Camera.picture
+    monkeypatch.setattr(Camera, "picture", lambda self, *of: drawn.append(self) or picture(self, *of))
+    made = arm(View(("topview", "gripperPOV"), (32, 16)))
+    assert len(set(drawn)) == len(drawn) == 2
+    made.close()
 
 
 @needs_camera
