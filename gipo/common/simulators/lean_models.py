@@ -1,4 +1,4 @@
-"""MetaWorld's models without what is only seen: a tenth of the memory, made in half the time, stepped faster.
+"""MetaWorld's models without what is only seen, which takes most of the memory.
 
 Their physics is that of the whole ones, bit for bit; a test compares all fifty tasks.
 """
