@@ -15,6 +15,7 @@ import torch
 # Each is imported when it is run: a machine without LIBERO, say, still measures its GPU.
 BENCHMARKS = {
     "startup": "benchmarks.startup:run",
+    "metaworld_steps": "benchmarks.metaworld_steps:run",
     "collect": "benchmarks.collect:run",
     "scale": "benchmarks.scale:run",
     "fit": "benchmarks.fit:run",

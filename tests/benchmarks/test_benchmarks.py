@@ -12,7 +12,19 @@ import torch
 from torch.distributions import kl_divergence
 
 from benchmarks import __main__ as command
-from benchmarks import bins, collect, ingest, libero, loop, memory, scale, update, update_default, update_gpu
+from benchmarks import (
+    bins,
+    collect,
+    ingest,
+    libero,
+    loop,
+    memory,
+    metaworld_steps,
+    scale,
+    update,
+    update_default,
+    update_gpu,
+)
 from benchmarks.turns import Side
 from benchmarks.vision import models, sight, size
 from datamodules.collect.rollouts import InProcessRollouts
@@ -35,6 +47,17 @@ def test_collect_reports_a_ratio_for_every_collector(monkeypatch):
     for name in (*here, "two_workers_sync", "two_workers_async"):
         assert figures[f"{name}_ratio"] > 0
         assert figures[f"{name}_steps_per_s"] > 0
+
+
+@needs_envpool
+def test_metaworld_steps_compares_each_task_with_itself(monkeypatch):
+    monkeypatch.setattr(metaworld_steps, "TASKS", ("coffee-push-v3", "sweep-v3"))
+    figures = metaworld_steps.run(turns=1, steps=10)
+    for ratios in figures["tasks"].values():
+        assert set(ratios) == {"own_ms", "hastened", "lean", "native"}
+        assert all(ratio > 0 for ratio in ratios.values())
+    hastened = [ratios["hastened"] for ratios in figures["tasks"].values()]
+    assert figures["ok"] == (min(hastened) >= metaworld_steps.BOUND)
 
 
 def test_scale_reports_every_side_by_one_worker_process(monkeypatch):

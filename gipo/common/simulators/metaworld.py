@@ -58,7 +58,7 @@ def _touching(simulator: Any, geom: int) -> bool:
     """Whether both fingers press on a geom, as `SawyerXYZEnv.touching_object` tells it.
 
     That one takes contacts from MuJoCo one by one, and the end of them is a C++ exception, which takes the longer the
-    more libraries a process has: with torch, four tenths of a millisecond a step, two thirds of all.
+    more libraries a process has: with torch, more than half of a step.
     """
     contacts, forces = simulator.data.contact, simulator.data.efc_force
     with_geom = (contacts.geom == geom).any(1)
