@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,10 +12,18 @@ from typing import Any
 
 from mcap.records import Metadata
 
+from deploy.runtime.validation import is_finite, is_printable
 from gipo.common.errors import UserError
 from robots.log.schema import SCHEMA
 
 SESSION = "gipo.session"
+
+# Of a spec's rows, what follows `observation_` or `action_` → what an entry may be, and that in words.
+_ENTRIES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("names", "units"), (is_printable, "texts")),
+    **dict.fromkeys(("low", "high"), (is_finite, "numbers")),
+    **dict.fromkeys(("rate", "acceleration"), (lambda value: value is None or is_finite(value), "numbers or null")),
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,29 @@ def parse_header(metadata: Metadata) -> Header:
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
         if not isinstance(robot, dict) or not isinstance(settings, dict):
             raise ValueError("JSON objects for robot and settings")
-        return Header(texts["session"], texts["created"], robot, settings, manifests)
+        found = Header(texts["session"], texts["created"], robot, settings, manifests)
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"the session's metadata miss {error}") from error
+    _check_robot(robot)
+    return found
+
+
+def _check_robot(robot: Mapping[str, Any]) -> None:
+    """Refuse values that no spec of a robot has. One may be absent: the log of another program need not say all.
+
+    Raises:
+        UserError: naming the key.
+    """
+    hertz = robot.get("control_rate_hz", 1)
+    if not (is_finite(hertz) and hertz > 0):
+        raise UserError(f"the log's robot spec has control_rate_hz {hertz!r:.80}; it must be a number above 0")
+    for kind in ("observation", "action"):
+        rows = {key: robot[key] for end in _ENTRIES if (key := f"{kind}_{end}") in robot}
+        for key, values in rows.items():
+            allowed, words = _ENTRIES[key.removeprefix(f"{kind}_")]
+            if not isinstance(values, list) or not all(map(allowed, values)):
+                raise UserError(f"the log's robot spec has {key} {values!r:.80}; it must be a list of {words}")
+        sizes = {key: len(values) for key, values in rows.items()}
+        if len(set(sizes.values())) > 1:
+            found = ", ".join(f"{size} of {key}" for key, size in sizes.items())
+            raise UserError(f"the log's robot spec has {found}; it must have as many of each")
