@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from gipo.common.errors import UserError
 from robots.spec import MEASURED, RobotSpec
@@ -52,7 +53,7 @@ class Motion:
 
 def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
     """Why `values` is not a finite float vector with one entry per name; empty when it is."""
-    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):  # what is masked was not measured
+    if not isinstance(values, np.ndarray) or isinstance(values, MaskedArray):  # what is masked was not measured
         return f"{what} is a {type(values).__name__}, not an array"
     if values.shape != (len(names),):
         return f"{what} has shape {values.shape}, not ({len(names)},)"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
-from deploy.runtime.validation import check_bounds, check_names, is_finite, parse_object, require
+from deploy.runtime.validation import check_bounds, check_names, is_file_name, is_finite, parse_object, require
 from gipo.common.arrays.precision import alike
 from gipo.common.errors import UserError
 
@@ -62,8 +62,7 @@ class RobotSpec:
             value = getattr(self, key)
             if isinstance(value, list):
                 object.__setattr__(self, key, tuple(value))
-        good = isinstance(self.name, str) and self.name.replace("-", "").replace("_", "").isalnum()
-        require(good, "name", self.name, "letters, digits, - and _", "spec")
+        require(is_file_name(self.name), "name", self.name, "letters, digits, - and _", "spec")
         for kind in ("observation", "action"):
             names, units, low, high = (getattr(self, f"{kind}_{key}") for key in ("names", "units", "low", "high"))
             check_names(kind, names, units, "spec")

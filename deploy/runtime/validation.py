@@ -102,6 +102,11 @@ def is_text(value: Any) -> bool:
     return is_printable(value) and 0 < len(value) <= 128
 
 
+def is_file_name(value: Any) -> bool:
+    """Whether `value` is a text of letters, digits, - and _, which may be part of a file's name anywhere."""
+    return isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum()
+
+
 def check_one_of(key: str, value: Any, known: Collection[str]) -> None:
     """Refuse what is none of the `known` words."""
     require(isinstance(value, str) and value in known, key, value, f"one of {', '.join(known)}")

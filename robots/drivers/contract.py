@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray  # from np.ma it would be imported within the first tick, which takes 50 ms
 
 from gipo.common.errors import UserError
 from gipo.common.faults import described
@@ -89,7 +90,7 @@ def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
 
 def _copy(values: Any) -> Any:
     """A plain array of what is one, to be read alone; what is masked, or is none, as it is, and refused as that."""
-    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+    if not isinstance(values, np.ndarray) or isinstance(values, MaskedArray):
         return values
     copy = np.array(values)
     copy.setflags(write=False)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deploy.runtime.manifest import Manifest
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, nearest
 from gipo.common.extras import install
 from gipo.common.simulators.metaworld import (
     ACTION_HIGH,
@@ -220,7 +220,9 @@ def _build(task: str) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(f"the simulated arm needs MetaWorld ({error.name} is missing): {install('sim')}") from error
     if task not in ALL_V3_ENVIRONMENTS:
-        raise UserError(f"{task!r} is no MetaWorld task; name one with --set task=reach-v3")
+        raise UserError(
+            f"{task!r} is no MetaWorld task; the nearest: {nearest(task, ALL_V3_ENVIRONMENTS)} (--set task=NAME)"
+        )
     env = ALL_V3_ENVIRONMENTS[task]()
     show_goal(env)
     hasten(env)

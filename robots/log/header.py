@@ -12,7 +12,7 @@ from typing import Any
 
 from mcap.records import Metadata
 
-from deploy.runtime.validation import is_finite, is_printable
+from deploy.runtime.validation import is_file_name, is_finite, is_printable
 from gipo.common.errors import UserError
 from robots.log.schema import SCHEMA
 
@@ -121,11 +121,11 @@ def parse_header(metadata: Metadata) -> Header:
         robot, settings = json.loads(texts["robot"]), json.loads(texts["settings"])
         if not isinstance(robot, dict) or not isinstance(settings, dict):
             raise ValueError("JSON objects for robot and settings")
-        found = Header(texts["session"], texts["created"], robot, settings, manifests)
+        header = Header(texts["session"], texts["created"], robot, settings, manifests)
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"the session's metadata miss {error}") from error
     _check_robot(robot)
-    return found
+    return header
 
 
 def _check_robot(robot: Mapping[str, Any]) -> None:
@@ -134,6 +134,8 @@ def _check_robot(robot: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the key.
     """
+    if "name" in robot and not is_file_name(robot["name"]):
+        raise UserError(f"the log's robot spec has name {robot['name']!r:.80}; it must be letters, digits, - and _")
     hertz = robot.get("control_rate_hz", 1)
     if not (is_finite(hertz) and hertz > 0):
         raise UserError(f"the log's robot spec has control_rate_hz {hertz!r:.80}; it must be a number above 0")

@@ -28,11 +28,15 @@ WORD_LINES = (
     ("s / f / d", "success / failure / discard the episode"),
     ("0 … 9", "a reward of so much"),
 )
+REPEAT_SECONDS = 1.0  # a key again within this time is one that is held: the first repetition is the last to come
 PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repetitions, never that it was let go
 
 
 class WordKeys(Operator):
     """Space takes over and hands back, and other keys say how it goes; none moves the robot.
+
+    A key that is held says what it says once, however often the terminal repeats it: whoever grabs space in alarm has
+    the robot. So a second press counts from a second after the first.
 
     Args:
         keys: what each of them does, as lines for the person.
@@ -44,12 +48,15 @@ class WordKeys(Operator):
     def __init__(self, keys: str = pairs(WORD_LINES)):
         self._words: deque[Said] = deque()
         self._engaged = False
+        self._arrived: dict[str, float] = {}  # when a key of these was last pressed, or repeated
+        self._clock: Callable[[], float] = time.monotonic
         self._terminal = KeyTerminal()
         print(keys, file=sys.stderr)
 
     def begin(self) -> None:
         """Take the keys of the terminal, with the policy in charge."""
         self._words.clear()
+        self._arrived.clear()
         self._engaged = False
         self._terminal.begin()
 
@@ -60,7 +67,7 @@ class WordKeys(Operator):
         return None
 
     def engaged(self) -> bool:
-        """Whether space was pressed an odd number of times."""
+        """Whether space was pressed an odd number of times, one that is held counting as one."""
         return self._engaged
 
     def said(self) -> Said | None:
@@ -76,10 +83,17 @@ class WordKeys(Operator):
         self._terminal.close()
 
     def _press(self, key: str) -> None:
+        if (key != TAKE and key not in WORDS) or self._is_held(key):
+            return
         if key == TAKE:
             self._engaged = not self._engaged
-        elif key in WORDS:
+        else:
             self._words.append(WORDS[key])
+
+    def _is_held(self, key: str) -> bool:
+        now = self._clock()
+        before, self._arrived[key] = self._arrived.get(key, -np.inf), now
+        return now - before < REPEAT_SECONDS
 
 
 class Keyboard(WordKeys):
@@ -105,7 +119,6 @@ class Keyboard(WordKeys):
         self._moves = {key: (index, sign) for index, ends in enumerate(KEYS[: spec.action_size])
                        for key, sign in zip(ends, (-1.0, 1.0), strict=True)}  # fmt: skip
         self._pressed = np.full((spec.action_size, 2), -np.inf)  # when the key to lower and to raise was last pressed
-        self._clock: Callable[[], float] = time.monotonic
         super().__init__(keys_of(spec))
 
     def begin(self) -> None:

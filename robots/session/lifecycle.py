@@ -106,13 +106,15 @@ def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
     """Every signal that would end the process is told to `heard` instead; in the main thread only, as Python allows.
 
     Yields what listens anew, for where a driver has blocked a signal or its library has put a handler of its own in
-    place. `nohup` has the loss of the terminal ignored, and so it stays.
+    place. `nohup` has the loss of the terminal ignored, and so it stays. What a terminal sends to suspend who uses it
+    from the background is ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     wanted = [each for each in SIGNALS if (each, signal.getsignal(each)) != (signal.SIGHUP, signal.SIG_IGN)]
-    before = {each: signal.getsignal(each) for each in wanted}
+    idle = [getattr(signal, name) for name in ("SIGTTIN", "SIGTTOU") if hasattr(signal, name)]
+    before = {each: signal.getsignal(each) for each in (*wanted, *idle)}
 
     def listen() -> None:
         for each in wanted:
@@ -121,6 +123,8 @@ def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
 
     listen()
+    for each in idle:
+        signal.signal(each, signal.SIG_IGN)
     try:
         yield listen
     finally:

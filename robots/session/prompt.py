@@ -12,9 +12,12 @@ SIGNAL_SECONDS = 0.3
 
 
 def attended() -> bool:
-    """Whether somebody can be asked: standard input is there, open, and a terminal."""
+    """Whether somebody can be asked: standard input is there, open, and a terminal whose keys reach this process.
+
+    They do not reach one that a shell runs in the background (`&`), and reading them would suspend it.
+    """
     try:
-        return sys.stdin is not None and sys.stdin.isatty()
+        return sys.stdin is not None and sys.stdin.isatty() and not _in_background(sys.stdin.fileno())
     except ValueError:  # closed
         return False
 
@@ -49,6 +52,13 @@ def ask_reset(reason: str, withdrawn: Callable[[], bool]) -> bool:
     """Ask the person at the terminal whether to go on after a stop; no terminal, no going on."""
     question = f"\nSTOPPED: {reason}\nLook at the robot. Type reset to go on, anything else to end: "
     return ask(question, withdrawn) == "reset"
+
+
+def _in_background(descriptor: int) -> bool:
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except (OSError, AttributeError):  # a terminal that no shell has given to anyone; a system without such
+        return False
 
 
 def _show(question: str) -> None:

@@ -272,7 +272,7 @@ def test_a_torn_log_is_taken_and_its_tail_named(copied: Path, capsys: pytest.Cap
         (["--set", "x"], "key=value"),
         (["--set", "gain=1"], "no option 'gain'; there are acceleration, action_gain, "),
         (["--set", "env=x"], ", rate, task\n"),
-        pytest.param(["--set", "task=reach-v9"], "no MetaWorld task", marks=needs_sim),
+        pytest.param(["--set", "task=reach-v9"], "no MetaWorld task; the nearest: reach-v3", marks=needs_sim),
         pytest.param(["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot", marks=needs_sim),
         pytest.param(["--robot", "gym", "--set", "env=Nothing-v1"], "'Nothing-v1': Environment", marks=needs_sim),
         (["--robot", "lerobot"], "settings are"),

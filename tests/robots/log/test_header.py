@@ -32,6 +32,8 @@ def test_the_robot_of_another_program_need_not_say_all() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "must"),
     [
+        ("name", "../../escaped/x", "letters, digits"),
+        ("name", None, "letters, digits"),
         ("control_rate_hz", "80", "a number above 0"),
         ("control_rate_hz", 0, "a number above 0"),
         ("control_rate_hz", float("inf"), "a number above 0"),

@@ -62,10 +62,30 @@ def test_space_takes_over_and_hands_back(typist: Typist) -> None:
     assert not typist.keyboard.engaged()
     typist.type(b" ")
     assert typist.keyboard.engaged()
+    typist.now += 1
     typist.type(b" ")
     assert not typist.keyboard.engaged()
-    typist.type(b"  ")
+
+
+@pytest.mark.parametrize("repetitions", [19, 20])
+def test_a_space_that_is_held_takes_over_once(typist: Typist, repetitions: int) -> None:
+    typist.type(b" ")
+    typist.now += 0.5  # until the terminal repeats it, 30 times a second
+    for _ in range(repetitions):
+        typist.type(b" ")
+        assert typist.keyboard.engaged()
+        typist.now += 0.033
+    typist.now += 1
+    typist.type(b" ")
     assert not typist.keyboard.engaged()
+
+
+def test_a_digit_that_is_held_is_one_reward(typist: Typist) -> None:
+    for _ in range(10):
+        typist.type(b"5")
+        typist.now += 0.033
+    typist.type(b"3")
+    assert typist.words() == [Said(reward=5.0), Said(reward=3.0)]
 
 
 UP, DOWN, RIGHT, LEFT = b"\x1b[A", b"\x1b[B", b"\x1b[C", b"\x1b[D"
@@ -98,7 +118,10 @@ def test_a_key_that_is_let_go_moves_no_more(typist: Typist) -> None:
     typist.now += 0.1
     assert (typist.type(b"") == 0).all(), "never the last command again"
     assert typist.type(RIGHT)[0] == 0.5
-    typist.type(b"  ")
+    typist.now += 1
+    typist.type(RIGHT + b" ")
+    typist.now += 1
+    typist.type(b" ")
     assert (typist.type(b"") == 0).all(), "a hand-back lets go of every key"
 
 
@@ -251,10 +274,10 @@ def at_terminal(tmp_path: Path) -> Iterator[Callable[..., Session]]:
 def test_a_person_at_the_keyboard_helps_and_says_how_it_went(at_terminal: Callable[..., Session]) -> None:
     session = at_terminal("--episodes", "1", "--steps", "100000", "--end-on-label")
     session.type(b" ")
-    for _ in range(8):
+    for _ in range(22):
         session.type(RIGHT)
         time.sleep(0.05)
-    session.type(b" ")
+    session.type(b" ")  # more than a second after the first: before, it would count as the same that is held
     time.sleep(0.2)
     session.type(b"5s")
     said = session.end()

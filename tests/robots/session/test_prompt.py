@@ -1,6 +1,7 @@
 """Questions to a person: at a real terminal, at none, and at one that goes away."""
 
 import os
+import pty
 import sys
 import threading
 import time
@@ -12,6 +13,30 @@ from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
 from robots.session import prompt
 from tests.robots.test_hold import Base, base_spec
+
+
+WHO_IS_ASKED = """
+import os, sys
+from robots.session import prompt
+print(prompt.attended(), flush=True)
+if not (child := os.fork()):
+    os.setpgid(0, 0)  # as a shell does for what ends with &
+    print(prompt.attended(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_nobody_is_asked_from_the_background() -> None:
+    child, master = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-c", WHO_IS_ASKED])
+    said = b""
+    while len(said.split()) < 2 and (part := os.read(master, 1024)):
+        said += part
+    os.waitpid(child, 0)
+    os.close(master)
+    assert said.split() == [b"True", b"False"]
 
 
 def later(function: Any, *arguments: Any) -> None:
