@@ -17,6 +17,7 @@ from deploy.runtime.identity import refuse_other
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
+from gipo.common.files import refuse_to_replace
 from gipo.common.parsing import Parser, number, whole, words
 from gipo.common.reading import read_bytes
 from gipo.common.signals import Listener
@@ -36,6 +37,7 @@ def _command(arguments: list[str]) -> None:
 def _export(options: argparse.Namespace) -> None:
     from deploy.export.artifact import export
 
+    refuse_to_replace(options.out, ".onnx")
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
     print(report.exported(done, options.out))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gipo.common import boundary
 from gipo.common.errors import UserError
+from gipo.common.files import refuse_to_replace
 from gipo.common.parsing import Parser, number, whole, words
 from robots.session.command import add_run, add_setting
 
@@ -79,6 +80,7 @@ def _audit(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from robots.review.report import write_report
 
+    refuse_to_replace(options.out, ".html")
     write_report(_logs(options.logs), options.out)
     print(f"written {options.out}")
 

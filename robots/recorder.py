@@ -147,7 +147,7 @@ class Recorder:
         if row is None:
             return
         row.reward, row.terminated, row.truncated = float(reward), bool(terminated), truncated
-        row.timing_us = tuple(round(value / 1000) for value in self.timing.rows[-1])
+        row.timing_us = tuple(round(value / 1000) for value in self.timing.last())
         self.total += row.reward
         self._log.step(row)
         for listener in self._listeners:
@@ -168,10 +168,9 @@ class Recorder:
     def tick(self, late_ns: int, work_ns: int) -> None:
         """End a tick: keep how late it began and what its work took, nanoseconds."""
         self._row[0], self._row[1] = late_ns, work_ns
-        self.timing.rows.append(tuple(self._row))
         cpu, log_cpu = time.thread_time_ns(), self._log.cpu_ns
         logging = max(0, log_cpu - self._log_cpu)
-        self.timing.cpu.append((cpu - self._cpu + logging, self._own + logging))
+        self.timing.add(self._row, (cpu - self._cpu + logging, self._own + logging))
         self._row, self._own, self._cpu, self._log_cpu = [0] * (2 + len(SECTIONS)), 0, cpu, log_cpu
         self.overruns += work_ns > self.timing.period_ns
         self.step += 1

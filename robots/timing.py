@@ -3,7 +3,8 @@
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from gipo.common.interpreter import no_garbage_collection
 from robots.log.schema import SECTIONS
+
+COLUMNS = 2 + len(SECTIONS)  # late, work, and the sections
 
 
 class Clock:
@@ -50,30 +53,45 @@ class Pacer:
         return late
 
 
+def _whole_numbers() -> "array[int]":
+    return array("q")
+
+
 @dataclass
 class Timing:
     """What the ticks of an episode took.
 
     Args:
         period_ns: what a tick may take.
-        rows: of each tick, in nanoseconds: late, work, and each of SECTIONS.
+        started_ns: when the first began.
+        ended_ns: when the last had ended.
     """
 
     period_ns: int
-    rows: list[tuple[int, ...]] = field(default_factory=list)
-    cpu: list[tuple[int, int]] = field(default_factory=list)
     started_ns: int = 0
     ended_ns: int = 0
+    _wall: "array[int]" = field(default_factory=_whole_numbers)
+    _cpu: "array[int]" = field(default_factory=_whole_numbers)
+
+    def add(self, wall_ns: Sequence[int], cpu_ns: Sequence[int]) -> None:
+        """Keep the next tick: late, work and each of SECTIONS; and the processor's time, all of it and our own."""
+        self._wall.extend(wall_ns)
+        self._cpu.extend(cpu_ns)
+
+    def last(self) -> Sequence[int]:
+        """The last tick: nanoseconds late, of work, and of each of SECTIONS."""
+        return self._wall[-COLUMNS:]
 
     def summary(self) -> "TimingSummary":
         """What the pace was, over the ticks so far."""
-        rows = np.array(self.rows or [(0,) * (2 + len(SECTIONS))], np.int64)
+        rows = np.array(self._wall or [0] * COLUMNS).reshape(-1, COLUMNS)
         late, work, sections = rows[:, 0], rows[:, 1], rows[:, 2:]
-        needed, own = np.array(self.cpu or [(0, 0)], np.int64).T
+        needed, own = np.array(self._cpu or [0, 0]).reshape(-1, 2).T
+        ticks = len(self._wall) // COLUMNS
         seconds = max(self.ended_ns - self.started_ns, 1) / 1e9
         return TimingSummary(
-            ticks=len(self.rows),
-            rate_hz=len(self.rows) / seconds,
+            ticks=ticks,
+            rate_hz=ticks / seconds,
             over_budget=int((work > self.period_ns).sum()),
             over_budget_by_log_or_gate=int(((needed > self.period_ns) & (needed - own <= self.period_ns)).sum()),
             skipped=int((late // self.period_ns).sum()),

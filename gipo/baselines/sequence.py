@@ -5,13 +5,14 @@ step that was decided at once. Four dimensions are a far shorter sequence than a
 the clips of the sources, which are of means over so many, are tight here.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
-from gipo.objective import Elements, Figures, Terms, require_bound, require_positive
+from gipo.objective import MAX_LOG_RATIO_BOUND, Elements, Figures, Terms, require_bound, require_positive
 from gipo.objectives import ContextObjective, attach_gradient, by_sign, with_slope
 
 
@@ -70,6 +71,14 @@ class VESPO(ContextObjective):
     def __post_init__(self) -> None:
         require_positive(self, "k_pos", "lambda_pos", "k_neg", "lambda_neg")
         require_bound(self.log_ratio_bound)
+        for name, k, rate in (("pos", self.k_pos, self.lambda_pos), ("neg", self.k_neg, self.lambda_neg)):
+            # at W = k/λ:  max log φ = λ − k + k·log(k/λ)
+            peak = rate - k + k * math.log(k / rate)
+            if peak > MAX_LOG_RATIO_BOUND:
+                raise UserError(
+                    f"VESPO.k_{name}={k} and lambda_{name}={rate} weigh a sample by up to exp({peak:.0f}), which "
+                    f"float32 cannot square; bring them closer, to at most exp({MAX_LOG_RATIO_BOUND:g})"
+                )
 
     def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
         """Loss and trust weight per element: all dimensions of a sequence share φ."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datamodules.demos.attempts import Demonstration
     from datamodules.envs.simulation import Simulation
 
+SCRIPTED = ("script", "noise", "seed", "after", "max_steps", "failures", "processes")  # options of a script's attempts
 PATIENCE = 20  # attempts in a row without a success after which a script counts as unfit for its task
 
 EXAMPLES = f"""examples:
@@ -74,7 +75,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(args: list[str]) -> None:
-    options = build_parser().parse_args(args)
+    options = (parser := build_parser()).parse_args(args)
+    if options.file:
+        idle = [name for name in SCRIPTED if getattr(options, name) != parser.get_default(name)]
+        if idle:
+            named = idle[0].replace("_", "-")
+            raise UserError(f"--{named} is of attempts of a script, and --file has none; leave it out")
     from datamodules.demos.dataset import refuse_taken, write
     from datamodules.envs.choice import chosen
 
@@ -106,7 +112,7 @@ def _scripted(task: "Simulation", options: argparse.Namespace) -> tuple[list["De
         while len(kept) < options.episodes:
             each, tries = next(made), tries + 1
             successes, failures = successes + each.succeeded, 0 if each.succeeded else failures + 1
-            if failures == PATIENCE:
+            if failures == PATIENCE and not options.failures:
                 raise UserError(
                     f"the script failed {PATIENCE} times in a row at {task.name}; lower --noise, or name another --task"
                 )

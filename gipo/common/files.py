@@ -14,6 +14,7 @@ from pathlib import Path
 from gipo.common.errors import UserError
 
 PARTIAL = ".partial"
+DEAR = (".mcap", ".jsonl", ".ckpt", ".onnx", ".hdf5")  # suffixes of what a command reads, and nobody can make again
 PathLike = str | os.PathLike[str]
 
 
@@ -54,8 +55,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         with _naming(path):
             parent.mkdir(parents=True, exist_ok=True)
-            for left in parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-                shutil.rmtree(left)
+            _remove_abandoned(parent, path.name)
             partial.mkdir()
             yield partial
             for each in (*partial.rglob("*"), partial):
@@ -68,6 +68,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
             sync(parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path, name: str) -> None:
+    """Delete what processes that are no more left of a folder of this name; another may be writing it right now."""
+    for left in parent.glob(f".{glob.escape(name)}.*{PARTIAL}"):
+        process = left.name[len(name) + 2 : -len(PARTIAL)]
+        if process.isdecimal() and (int(process) == os.getpid() or not _runs(int(process))):
+            shutil.rmtree(left)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 @contextmanager
@@ -100,6 +118,23 @@ def write_bytes(data: bytes, path: PathLike) -> None:
 def write_text(text: str, path: PathLike) -> None:
     """Write `text` in UTF-8, as `write_bytes` does."""
     write_bytes(text.encode(), path)
+
+
+def refuse_to_replace(path: PathLike, kind: str) -> None:
+    """Refuse a file to write that is there and of a kind that cannot be made again.
+
+    Such is the first of all logs for `--out *.mcap`, where the name to write was forgotten.
+
+    Args:
+        path: what is to be written.
+        kind: the suffix of what is written, which may replace its like.
+
+    Raises:
+        UserError: naming the file.
+    """
+    found = Path(path)
+    if found.suffix in DEAR and found.suffix != kind and found.exists():
+        raise UserError(f"--out {path} is there, and a {found.suffix} file is not replaced by a {kind}; name another")
 
 
 def sync(path: PathLike) -> None:

@@ -48,7 +48,10 @@ def weighed(mean: Tensor, used: Tensor) -> Tensor:
 
 
 def mean_and_std(x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (unbiased) standard deviation along the last axis of x [..., N] where `used`, of all ranks: [...]."""
+    """Mean and (unbiased) standard deviation along the last axis of x [..., N] where `used`, of all ranks: [...].
+
+    The deviation of one element alone is 0; of none the mean is NaN.
+    """
     n = used.sum(-1)
     mean = _sum_where(used, x) / n
     m2 = _sum_where(used, (x - mean.unsqueeze(-1)) ** 2)
@@ -57,7 +60,7 @@ def mean_and_std(x: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
         n, mean, m2 = _every(torch.stack((n.double(), torch.where(n > 0, mean, 0.0), m2))).unbind(1)
         pooled = (n * mean).sum(0) / n.sum(0)
         n, mean, m2 = n.sum(0), pooled, (m2 + n * (mean - pooled) ** 2).sum(0)
-    return mean.to(x.dtype), (m2 / (n - 1)).sqrt().to(x.dtype)
+    return mean.to(x.dtype), (m2 / (n - 1).clamp(min=1)).sqrt().to(x.dtype)
 
 
 def gathered(own: Any) -> list[Any]:

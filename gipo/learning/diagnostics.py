@@ -89,10 +89,10 @@ def effective_sample_size(u: Tensor) -> Tensor:
 def explained_variance(value: Tensor, target: Tensor, used: Tensor) -> Tensor:
     """1 − Var(target − value)/Var(target) along the last axis, of what is `used`; all [..., N].
 
-    1 is a perfect critic, 0 as good as a constant; 0 for constant targets.
+    1 is a perfect critic, 0 as good as a constant; 0 for constant targets, NaN where nothing is used.
     """
     spread = _variance(target, used)
-    return torch.where(spread > 1e-12, 1 - _variance(target - value, used) / spread.clamp(min=1e-12), 0.0)
+    return torch.where(spread <= 1e-12, 0.0, 1 - _variance(target - value, used) / spread.clamp(min=1e-12))
 
 
 def _variance(x: Tensor, used: Tensor) -> Tensor:

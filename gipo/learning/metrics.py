@@ -12,6 +12,8 @@ from gipo.distributed import ranks
 from gipo.learning.diagnostics import explained_variance, mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
 
+ANY_USED = "any used"  # whether an update had anything for the policy to learn from, which is no metric
+
 
 class Iteration:
     """What one iteration leaves on the device, made into metrics once at its end.
@@ -49,6 +51,7 @@ class Iteration:
         loss, weight, contribution, used, figures, _ = terms.surrogate
         self.keep("loss/policy", ranks.weighed(loss, used), share)
         self.keep("kl", ranks.weighed(terms.kl, used), share)
+        self.keep(ANY_USED, used.any().float(), share)
         for name, figure in figures.items():
             self.keep(name, ranks.weighed(figure, used), share)
         log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
@@ -61,7 +64,11 @@ class Iteration:
 
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
-        metrics = {name: ranks.averaged(torch.stack(figures)).nanmean() for name, figures in self._figures.items()}
+        found = {name: ranks.averaged(torch.stack(figures)) for name, figures in self._figures.items()}
+        if (any_used := found.pop(ANY_USED, None)) is not None:
+            # An update that has nothing to measure it on, as of persons' steps alone, says nothing of the KL.
+            found["kl"] = torch.where(any_used > 0, found["kl"], torch.nan)
+        metrics = {name: figures.nanmean() for name, figures in found.items()}
         value, target, used = (ranks.joined(torch.stack(parts, -1)).mT for parts in zip(*self._values, strict=True))
         metrics["explained_variance"] = explained_variance(value, target, used).nanmean()
         if not self._samples:  # the critic learned alone

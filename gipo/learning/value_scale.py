@@ -100,9 +100,7 @@ class Standardised(ValueScale):
         rate = min(1.0, self.rate / (1 - (1 - self.rate) ** int(self.count)))
         # μ' = μ + β·δ;  σ'² = (1 − β)·σ² + β·s² + β(1 − β)·δ²
         delta = mean - old[0]
-        variance = (
-            (1 - rate) * old[1] ** 2 + rate * (0.0 if math.isnan(std) else std) ** 2 + rate * (1 - rate) * delta**2
-        )
+        variance = (1 - rate) * old[1] ** 2 + rate * std**2 + rate * (1 - rate) * delta**2
         self.mean.fill_(old[0] + rate * delta)
         self.std.fill_(max(math.sqrt(variance), STD_FLOOR))
         if old[1] > 0 and (self.preserving or int(self.count) == 1):

@@ -27,8 +27,8 @@ class KeyTerminal:
     def __init__(self) -> None:
         if not prompt.attended():
             raise UserError(
-                "a keyboard needs a terminal, and standard input is none whose keys reach this program; run it where somebody "
-                "types, and not in the background"
+                "a keyboard needs a terminal, and standard input is none whose keys reach this program; run it where "
+                "somebody types, and not in the background"
             )
         import termios
 

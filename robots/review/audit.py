@@ -15,8 +15,12 @@ from gipo.common.tables import table
 from gipo.common.transition import SOURCES
 from robots.log import Episode, read_logs
 from robots.review.chunks import Decisions, decisions, started
+from robots.session.options import RANGES
 
 TOLERANCE = 1e-5  # nats; what a logged log-prob may differ from the recomputed one
+OFF = 1e-4  # of an action's range; what a logged action may differ from the one that is sampled again
+# Of the steps; where another processor rounds a probability otherwise, a noise next to it draws the token beside.
+OFF_SHARE = 1e-3
 
 
 @dataclass
@@ -32,6 +36,9 @@ class Audit:
         unreplayed: steps whose episode does not say its seed.
         unseen: steps of policies with vision whose decision's image or first step was dropped.
         worst: where the largest difference is, in words.
+        drawn: steps whose action was sampled again.
+        off: those of them whose action is another.
+        first_off: where the first of these is, in words.
         drift: |Δ log-prob| of each step that was recomputed from a video, nats.
     """
 
@@ -42,6 +49,9 @@ class Audit:
     unreplayed: int = 0
     unseen: int = 0
     worst: str = ""
+    drawn: int = 0
+    off: int = 0
+    first_off: str = ""
     drift: list[float] = field(default_factory=list)
 
     def take(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
@@ -57,12 +67,17 @@ class Audit:
         self.steps[who] += len(episode)
         self.others[who] += [int((episode["source"] == SOURCES.index(name)).sum()) for name in ("person", "hold")]
 
-    def replayed(self, policy: OnnxPolicy, difference: np.ndarray) -> None:
-        """Note how far actions that were sampled again are from those logged."""
+    def replayed(self, policy: OnnxPolicy, where: str, step: np.ndarray, difference: np.ndarray) -> None:
+        """Note how far actions that were sampled again, of steps [T], are from those logged, [T, D]."""
         self.action[policy.policy_id] = max(self.action[policy.policy_id], _largest(np.abs(difference)))
+        span = np.subtract(policy.manifest.action_high, policy.manifest.action_low)
+        off = ~(np.abs(difference) <= OFF * span).all(1)  # NaN is within nothing
+        self.drawn, self.off = self.drawn + len(off), self.off + int(off.sum())
+        if off.any() and not self.first_off:
+            self.first_off = f"{where}, step {step[int(off.argmax())]}"
 
     def check(self) -> None:
-        """Refuse logs whose log-probs the artifacts do not reproduce, or of which none was recomputed.
+        """Refuse logs whose log-probs or actions the artifacts do not reproduce, or of which none was recomputed.
 
         Raises:
             UserError: naming the worst step.
@@ -72,6 +87,11 @@ class Audit:
             raise UserError(f"no log-prob was recomputed: the logs have no {missing}")
         if max(self.log_prob.values(), default=0.0) > TOLERANCE:
             raise UserError(f"log-probs are not reproduced to {TOLERANCE:g}: {self.worst}")
+        if self.off > OFF_SHARE * self.drawn:
+            raise UserError(
+                f"of {self.drawn:,} actions that were sampled again, {self.off:,} are not those that were logged, "
+                f"first {self.first_off}; was each drawn from the noise of its episode's seed?"
+            )
 
     def text(self) -> str:
         """The audit as a table for a terminal: a row for each policy and version."""
@@ -134,6 +154,7 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
             where = f"{path}, episode {episode.number}"
             policy = policy_of(where, episode.policy_id, policies)
             check_versions(where, episode["policy_version"], policy)
+            check_steps(where, episode)
             found.count(policy, episode)
             if policy.manifest.vision is not None:
                 seeing[episode.number] = (episode, policy)
@@ -148,7 +169,7 @@ def audit(logs: Iterable[str | Path], policies: Mapping[str, OnnxPolicy]) -> Aud
             if again is None:
                 found.unreplayed += len(episode)
                 continue
-            found.replayed(policy, again - episode["proposed_action"])
+            found.replayed(policy, where, episode["step"], again - episode["proposed_action"])
         for some in decisions(path, seeing):
             _audit_decisions(found, path, some, *seeing[some.episode])
     return found
@@ -164,13 +185,15 @@ def _audit_decisions(found: Audit, path: str | Path, some: Decisions, episode: E
     if some.video:
         found.drift += difference.tolist()
         return
-    found.take(policy, f"{path}, episode {episode.number}", episode["step"][steps], difference)
+    where = f"{path}, episode {episode.number}"
+    found.take(policy, where, episode["step"][steps], difference)
     length = started(episode)["replan"] or some.steps.shape[1]
     decided = _action_again(policy, episode, some.seen, episode["step"][some.steps[:, 0]], length)
     if decided is None:
         found.unreplayed += len(steps)
         return
-    found.replayed(policy, decided.reshape(latent.shape)[known] - episode["proposed_action"][steps])
+    drawn = decided.reshape(latent.shape)[known]
+    found.replayed(policy, where, episode["step"][steps], drawn - episode["proposed_action"][steps])
 
 
 def policy_of(where: str, name: str | None, policies: Mapping[str, OnnxPolicy]) -> OnnxPolicy:
@@ -198,6 +221,19 @@ def check_versions(where: str, versions: np.ndarray, policy: OnnxPolicy) -> None
     found, known = sorted(set(versions.tolist())), policy.manifest.policy_version
     if found != [known]:
         raise UserError(f"{where}: logged versions {found}, the artifact is {known}")
+
+
+def check_steps(where: str, episode: Episode) -> None:
+    """Refuse numbers of steps or decisions that no session makes: so much noise would be drawn.
+
+    Raises:
+        UserError: naming the number.
+    """
+    most = int(RANGES["steps"][1])
+    decided = [event["data"]["decisions"] for event in episode.events if event["kind"] == "handback"]
+    number = max(int(episode["step"].max()), *decided, 0)
+    if number > most:
+        raise UserError(f"{where}: it has a step {number:,}; no episode of gipo-robot is longer than {most:,}")
 
 
 def log_prob_difference(policy: ActingPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:

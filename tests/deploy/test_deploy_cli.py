@@ -163,6 +163,15 @@ def test_usage_errors_are_one_line_and_exit_with_two(arguments, named, capsys):
     assert named in err
 
 
+def test_export_replaces_no_checkpoint(small, tmp_path, capsys):
+    checkpoint = tmp_path / "mine.ckpt"
+    checkpoint.write_bytes(before := b"of days")
+    code, _, err = run(capsys, "export", str(checkpoint), "--out", str(checkpoint), "--rate", "80")
+    assert code == 2
+    assert "mine.ckpt is there, and a .ckpt file is not replaced by a .onnx; name another" in err
+    assert checkpoint.read_bytes() == before
+
+
 def test_check_judges_the_whole_file_though_nobody_reads(small, tmp_path):
     """As in `gipo-deploy check FILE | grep -q identity`, whose first line is enough for the reader."""
     damaged = tmp_path / "damaged.onnx"

@@ -1,5 +1,6 @@
 """Policies on another machine: the same answers, in time or an error; and nothing that is sent to either side hurts."""
 
+import errno
 import os
 import signal
 import socket
@@ -303,6 +304,18 @@ def test_tokens_are_private_and_whole(tmp_path: Path, capsys: pytest.CaptureFixt
     file.write_text("secret")
     with pytest.raises(UserError, match="is no token"):
         keys.read_token(file)
+
+
+def test_a_token_that_did_not_fit_on_the_disk_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="cannot be written: No space left"):
+            keys.write_token(tmp_path / "token")
+    keys.write_token(tmp_path / "token")
+    assert len(keys.read_token(tmp_path / "token")) == keys.SIZE
 
 
 def test_a_port_is_free_again_when_a_second_signal_ends_its_server(small: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

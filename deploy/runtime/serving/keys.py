@@ -62,11 +62,18 @@ def write_token(path: PathLike) -> None:
         UserError: when the file is already there or cannot be written.
     """
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(SIZE) + "\n")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise UserError(f"{path} is already there, and a new token would lock out whoever has it; remove it") from error
     except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(SIZE) + "\n")
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        os.unlink(path)
         raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 

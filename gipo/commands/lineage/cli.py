@@ -10,6 +10,7 @@ from gipo.commands.lineage.text import text
 from gipo.common import extras
 from gipo.common.boundary import DEBUG_HELP
 from gipo.common.errors import UserError
+from gipo.common.files import refuse_to_replace
 from gipo.common.parsing import Parser, path
 
 
@@ -23,6 +24,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("folder", type=path, metavar="DIR", help="with checkpoints, artifacts and logs, at any depth")
     parser.add_argument("--out", type=path, default=Path("lineage.png"), metavar="FILE", help="picture (%(default)s)")
     options = parser.parse_args(args)
+    refuse_to_replace(options.out, ".png")
     records, unreadable = scan(options.folder)
     graph = build(records)
     print(text(graph, unreadable))

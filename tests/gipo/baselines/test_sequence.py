@@ -83,6 +83,15 @@ def test_gmpo_within_its_clip_moves_by_the_gradient_of_the_geometric_mean() -> N
     torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.parametrize(("k", "rate"), [(1.0, 100.0), (1e6, 1e-3)])
+def test_vespo_refuses_weights_that_float32_cannot_square(k: float, rate: float) -> None:
+    with pytest.raises(UserError, match=r"VESPO\.k_neg=.* and lambda_neg=.* weigh a sample by up to exp\(\d+\)"):
+        VESPO(k_neg=k, lambda_neg=rate)
+    # λ − k + k·log(k/λ) = 43 − 1 − log 43 = 38.2
+    loss = policy_loss(VESPO(k_pos=1.0, lambda_pos=43.0), torch.full((1, 1), -math.log(43.0)), GOOD[:1]).loss
+    assert loss.isfinite()
+
+
 @pytest.mark.parametrize("kind", [VESPO, GSPO, GMPO])
 def test_the_steps_of_a_chunk_are_one_sequence(kind: type) -> None:
     x = torch.cat([X, -0.5 * X, 0.1 * X, 0.2 * X])

@@ -68,6 +68,7 @@ def test_failures_are_counted_and_kept_when_asked(capsys: Capture) -> None:
     assert "0 of 2 attempts succeeded: 0.00 [0.00, 0.66]" in capsys.readouterr().out
     assert main([*few, "--out=none"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
+    assert main([*few, "--episodes=21", "--out=many", "--failures"]) == 0, "they do not run out"
     assert "the script failed 20 times in a row at reach-v3; lower --noise, or name another --task" in error
     assert not Path("none").exists()
 
@@ -96,6 +97,11 @@ def test_anybodys_script_for_any_task_and_a_robots_logs_are_read_together(tmp_pa
             "has no time limit, so that an attempt may never end; set",
         ),
         (["--task=reach-v3", "--file=demo.hdf5"], "--file is for LIBERO's tasks, and reach-v3 is none"),
+        (
+            ["--task=libero_goal/0", "--file=d.hdf5", "--noise=0.1"],
+            "--noise is of attempts of a script, and --file has",
+        ),
+        (["--task=libero_goal/0", "--file=d.hdf5", "--max-steps=9"], "--max-steps is of attempts of a script"),
         (["--task=Tiny-v0"], "name a class or function of yours with --script"),
         (["--task=raech-v3"], "unknown task 'raech-v3'"),
     ],

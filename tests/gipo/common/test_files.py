@@ -5,12 +5,13 @@ import fcntl
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gipo.common.errors import UserError
-from gipo.common.files import locked, replace, whole_folder, write_bytes, write_text
+from gipo.common.files import locked, refuse_to_replace, replace, whole_folder, write_bytes, write_text
 from robots.log import LogWriter, Session
 from robots.review.report import write_report
 
@@ -80,11 +81,36 @@ def test_nothing_in_the_folder_of_devices_is_replaced(tmp_path: Path, monkeypatc
     assert replaced == []
 
 
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    (theirs := tmp_path / f".data.{os.getppid()}.partial").mkdir()
+    (left := tmp_path / f".data.{dead()}.partial").mkdir()
+    with whole_folder(tmp_path / "data.v2"), whole_folder(tmp_path / "data"):
+        assert not left.exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == [theirs.name, "data", "data.v2"]
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "a.labels.jsonl", "a.ckpt", "a.onnx"])
+def test_what_cannot_be_made_again_is_not_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    refuse_to_replace(path, ".html")  # there is none
+    path.write_text("dear")
+    refuse_to_replace(path, path.suffix)
+    with pytest.raises(UserError, match=r"is there, and a \.\w+ file is not replaced by a \.html; name another"):
+        refuse_to_replace(path, ".html")
+
+
 def test_a_folder_appears_whole_beside_its_place_or_within_one_that_is_empty(tmp_path: Path) -> None:
     new, empty = tmp_path / "some" / "new", tmp_path / "empty"
     empty.mkdir(mode=0o750)
     before = empty.stat()
-    (empty / ".empty.7.partial").mkdir()
+    (empty / f".empty.{dead()}.partial").mkdir()
     for path in (new, empty):
         with whole_folder(path) as partial:
             (partial / "meta").mkdir()

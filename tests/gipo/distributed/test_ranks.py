@@ -211,6 +211,10 @@ def test_alone_everything_is_what_it_was() -> None:
     assert torch.allclose(mean, x[:5].mean().expand(2), atol=1e-6)
     assert torch.allclose(std, x[:5].std().expand(2), atol=1e-6)
     assert ranks.others(1) == []
+    mean, std = ranks.mean_and_std(*padded(x[:1]))  # one element
+    assert torch.equal(mean, x[:1].expand(2))
+    assert std.tolist() == [0, 0]
+    assert ranks.mean_and_std(*padded(x[:0]))[0].isnan().all()
 
 
 def refused() -> str:

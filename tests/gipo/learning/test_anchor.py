@@ -28,6 +28,13 @@ def test_the_weight_stays_in_its_bounds() -> None:
         assert float(anchor.weight) == pytest.approx(bound)
 
 
+def test_an_iteration_without_a_sample_of_the_policy_moves_nothing() -> None:
+    persons = [batch.set("valid", torch.zeros_like(batch["valid"])) for batch in batches(4, rounds=2)]
+    for micro_batch in (None, 3):
+        module = fit(persons, kl_target=0.02, kl_coef=0.2, micro_batch=micro_batch)
+        assert float(module.anchor.weight) == pytest.approx(0.2)
+
+
 def test_a_weight_without_a_target_is_held() -> None:
     anchor = Anchor(0.0)
     anchor.meet(torch.tensor(100.0))

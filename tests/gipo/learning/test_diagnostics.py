@@ -34,6 +34,15 @@ def diagnose(**overrides: Any) -> dict[str, float]:
     return {name: value.item() for name, value in staleness(**inputs).items()}
 
 
+def test_a_critic_is_not_judged_where_nothing_is_used() -> None:
+    value, used = (
+        torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 1.0]]),
+        torch.tensor([[True] * 2, [False] * 2, [True] * 2]),
+    )
+    found = explained_variance(value, value, used)
+    assert found.tolist() == [1.0, pytest.approx(math.nan, nan_ok=True), 0.0]
+
+
 def test_every_number_by_hand() -> None:
     u = [1.0, 1.0, 0.25, 0.0005]
     assert diagnose() == pytest.approx(

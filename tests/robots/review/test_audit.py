@@ -55,6 +55,32 @@ def test_actions_are_held_to_the_noise_or_to_the_most_likely_one(
     assert "were not sampled again" not in found.text()
     odd = audited(tmp_path / "b.mcap", policy, deterministic, seed, wrong=0.01)
     assert odd.action[policy.policy_id] == pytest.approx(0.01, abs=1e-6)
+    found.check()
+    with pytest.raises(
+        UserError, match=rf"of {STEPS} actions .*, 1 are not those .*b\.mcap, episode 0, step {STEPS - 1};"
+    ):
+        odd.check()
+    lost = audited(tmp_path / "c.mcap", policy, deterministic, seed, wrong=float("nan"))  # of every step
+    with pytest.raises(UserError, match=f"{STEPS} are not those that were logged"):
+        lost.check()
+
+
+def test_one_token_beside_in_a_thousand_steps_is_another_processors(policies: dict[str, Path]) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    difference = np.zeros((1000, 4))
+    difference[7, 2] = 0.1
+    found = Audit(steps=Counter({(policy.policy_id, 7): 1000}))
+    found.replayed(policy, "a", np.arange(1000), difference)
+    found.check()
+    found.replayed(policy, "a", np.arange(10), difference[:10])
+    with pytest.raises(UserError, match=r"of 1,010 actions .*, 2 are not those that were logged, first a, step 7"):
+        found.check()
+
+
+def test_a_step_that_no_session_makes_draws_no_noise(policies: dict[str, Path], tmp_path: Path) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    with pytest.raises(UserError, match=r"a\.mcap, episode 0: it has a step 10,000,000,000,004; no episode"):
+        audited(tmp_path / "a.mcap", policy, False, {"seed": SEED}, first=10**13)
 
 
 def test_only_what_was_drawn_by_nobody_knows_which_seed_is_left_out(policies: dict[str, Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from robots.cli import main
 from robots.log import LogWriter, Session, read_log
 from robots.review.report import render, write_report
 from robots.review.svg import POINTS, Rule, Series, plot, thin, ticks
@@ -116,6 +117,13 @@ def test_limits_and_stops_are_shown(tmp_path: Path) -> None:
     assert "the cable is out" in page
     assert "share of its rate limit" in page
     assert "the log ends" in page
+
+
+def test_a_page_replaces_no_log(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = session.read_bytes()
+    assert main(["report", "--out", str(session), str(session)]) == 2  # as of `--out *.mcap`
+    assert "a .mcap file is not replaced by a .html; name another" in capsys.readouterr().err
+    assert session.read_bytes() == before
 
 
 def test_a_session_without_steps(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from robots.drivers.lerobot import LeRobotRobot
 from robots.session import prompt
 from tests.robots.test_hold import Base, base_spec
 
-
 WHO_IS_ASKED = """
 import os, sys
 from robots.session import prompt

@@ -33,6 +33,14 @@ def test_out_says_where(chain: Chain, tmp_path: Path) -> None:
     assert (tmp_path / "x.png").exists()
 
 
+def test_a_picture_replaces_no_artifact(chain: Chain, tmp_path: Path, capsys: Capture) -> None:
+    (artifact := tmp_path / "p.onnx").write_bytes(b"of days")
+    with pytest.raises(SystemExit, match="2"):
+        main(["lineage", str(chain[0]), "--out", str(artifact)])
+    assert "a .onnx file is not replaced by a .png" in capsys.readouterr().err
+    assert artifact.read_bytes() == b"of days"
+
+
 @pytest.mark.parametrize("args", [["nowhere"], [".", "--out", "no/such/folder/x.png"]])
 def test_bad_input_is_one_line(args: list[str], made: Chain, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made[0])
