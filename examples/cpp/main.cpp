@@ -1,10 +1,12 @@
 // A controller that runs a gipo artifact at its rate. Replace `observe`, `send` and `stop` by your robot's.
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 #include <thread>
 
 #include "policy.hpp"
@@ -30,6 +32,15 @@ struct StopAtTheEnd {
   }
 };
 
+// Longer than this after it was observed, what the robot should do is not known any more.
+constexpr auto kStale = std::chrono::milliseconds(250);
+
+void refuse_unsafe(const std::vector<float>& action, Clock::time_point observed) {
+  for (float value : action)
+    if (!std::isfinite(value)) throw std::runtime_error("the policy decides what is no number");
+  if (Clock::now() - observed > kStale) throw std::runtime_error("a decision took more than 250 ms");
+}
+
 volatile std::sig_atomic_t signalled = 0;
 extern "C" void hear(int number) { signalled = number; }
 
@@ -39,20 +50,26 @@ int control(const std::string& path, int steps, std::uint64_t seed) {
   std::mt19937_64 generator(seed);
   const auto period = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / policy.rate_hz()));
   const auto start = Clock::now();
+  auto next = start;
   int late = 0, step = 0;
   // Ctrl-C, kill, a lost terminal, Ctrl-\ and Ctrl-Z: a process that is gone or suspended minds no robot.
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) std::signal(number, hear);
+  std::signal(SIGPIPE, SIG_IGN);  // where nobody reads what is printed, printing fails, and that ends it below
   const StopAtTheEnd at_the_end;
   for (; step < steps && signalled == 0; ++step) {
+    const auto observed = Clock::now();
     const auto decision = policy.act(observe(policy.observation_size()), generator);
+    refuse_unsafe(decision.action, observed);
     std::printf("step %d action", step);
     send(decision.action);
     std::printf(" log_prob");
     for (float value : decision.log_prob) std::printf(" %.6f", value);
     std::printf("\n");
-    // Paced from the start, so that one late step does not shift all that follow.
-    const auto next = start + (step + 1) * period;
-    late += Clock::now() > next;
+    if (std::fflush(stdout) != 0) throw std::runtime_error("nobody reads what is printed");
+    // At whole periods from the start, so that one late step does not shift all that follow; what was missed is skipped,
+    // not caught up in a burst.
+    next += period;
+    for (late += Clock::now() > next; Clock::now() > next;) next += period;
     std::this_thread::sleep_until(next);
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import onnxruntime
@@ -70,23 +71,29 @@ def test_replays_the_golden_vectors_and_keeps_its_rate(controller, exported, kin
 
 
 STUB = """
+#include <chrono>
+#include <cmath>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <random>
 #include <vector>
 namespace gipo {
 struct Golden { Golden at(const char*) const { return {}; } std::size_t size() const { return 0; } };
 struct Decision { std::vector<float> action{0.5F}, log_prob{0.0F}; };
 struct Policy {
-  explicit Policy(const std::string& path) : fails(path == "fails") {}
+  explicit Policy(const std::string& path) : kind(path) {}
   Golden manifest() const { return {}; }
   double rate_hz() const { return 200; }
   std::size_t observation_size() const { return 1; }
   Decision act(const std::vector<float>&, std::mt19937_64&) {
-    if (fails && ++steps > 3) throw std::runtime_error("no decision");
+    if (++steps <= 3 || kind == "policy") return {};
+    if (kind == "fails") throw std::runtime_error("no decision");
+    if (kind == "nan") return {{NAN}, {0.0F}};
+    if (steps == 4) std::this_thread::sleep_for(std::chrono::milliseconds(kind == "hangs" ? 400 : 100));
     return {};
   }
-  bool fails;
+  std::string kind;
   int steps = 0;
 };
 }
@@ -121,6 +128,33 @@ def test_however_it_ends_the_robot_is_stopped(looping):
     done = run(looping, "fails", 5)
     assert (done.returncode, done.stderr) == (2, "controller: error: no decision\n")
     assert done.stdout.splitlines()[-1] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [("nan", "the policy decides what is no number"), ("hangs", "a decision took more than 250 ms")],
+)
+def test_what_no_robot_should_do_is_not_sent(looping, policy, said):
+    done = run(looping, policy, 50)
+    assert (done.returncode, done.stderr) == (2, f"controller: error: {said}\n")
+    _, *steps, end = done.stdout.splitlines()
+    assert (len(steps), end) == (3, "stop")
+
+
+def test_ticks_that_were_missed_are_skipped(looping):
+    began = time.monotonic()
+    done = run(looping, "late", 40)
+    seconds = time.monotonic() - began
+    assert done.returncode == 0
+    assert seconds > 0.29, "40 steps at 200 Hz, and 100 ms in which there was none: no burst made up for it"
+
+
+def test_it_ends_and_stops_the_robot_when_nobody_reads(looping):
+    with subprocess.Popen([looping, "policy", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"controller: error: nobody reads what is printed\n"
+    assert process.returncode == 2
 
 
 def test_it_knows_the_schema_that_is_written():
