@@ -9,16 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, nearest
 
 SEEDS = 2**31 - 1  # numbers of episodes and workers are added, and the sum is a seed of numpy and of Gymnasium still
 
 
 class Parser(argparse.ArgumentParser):
-    """An `argparse` parser of which a refusal is a `UserError` for the boundary, and no page of usage."""
+    """An `argparse` parser of which a refusal is a `UserError` for the boundary, and no page of usage.
+
+    Options are known by their whole names: what is short for one today would be short for two tomorrow.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
         self.set_defaults(parser=self)  # of a command, in the place of the one that chooses among commands
 
     def parse_args(  # type: ignore[override] # a namespace of one's own is nowhere given
@@ -27,8 +30,12 @@ class Parser(argparse.ArgumentParser):
         """The options; what a command does not know is refused by that command."""
         found, unknown = self.parse_known_args(args)
         if unknown:
-            found.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            found.parser.error(f"unrecognized arguments: {' '.join(unknown)}{found.parser._hint(unknown[0])}")
         return found
+
+    def _hint(self, unknown: str) -> str:
+        name, known = unknown.partition("=")[0], [one for one in self._option_string_actions if one.startswith("--")]
+        return f"; the nearest: {nearest(name, known)}" if name.startswith("--") else ""
 
     def error(self, message: str) -> NoReturn:
         """Name the mistake, and where all options are listed."""

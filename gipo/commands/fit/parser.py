@@ -39,7 +39,7 @@ class FitParser(LightningArgumentParser):
     """The parser of Lightning's command line, but a mistake is a UserError for the boundary, and no page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, epilog=DEBUG_HELP, **kwargs)
+        super().__init__(*args, epilog=DEBUG_HELP, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Refuse a mistake in one line; a parser within a parser tells the outer one."""

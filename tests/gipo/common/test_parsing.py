@@ -46,7 +46,8 @@ def test_an_empty_text(text):
     ("arguments", "message"),
     [
         (["run", "--count", "0"], "argument --count: '0' is no whole number from 1 to 9; see gipo-x run --help"),
-        (["run", "--cuont", "1"], "unrecognized arguments: --cuont 1; see gipo-x run --help"),
+        (["run", "--cuont", "1"], "unrecognized arguments: --cuont 1; the nearest: --count; see gipo-x run --help"),
+        (["run", "--coun=1"], "unrecognized arguments: --coun=1; the nearest: --count; see gipo-x run --help"),
         (["run", "one"], "unrecognized arguments: one; see gipo-x run --help"),
         ([], "the following arguments are required: COMMAND; see gipo-x --help"),
     ],

@@ -145,6 +145,8 @@ MISTAKES = {
     "--trainer.callbacks+=EarlyStopping": "--trainer.callbacks=EarlyStopping cannot be made without "
     "--trainer.callbacks.monitor=VALUE",
     "--trainer.logger=CSVLogger": "--trainer.logger=CSVLogger cannot be made without --trainer.logger.save_dir=VALUE",
+    "--trainer.max_epoc=1": "there is no option --trainer.max_epoc; the nearest: --trainer.max_epochs, "
+    "--trainer.max_steps, --trainer.min_epochs (gipo fit --help)",
     "--data.frames_per_itaration=1": "there is no option --data.frames_per_itaration; the nearest: "
     "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
     "--model.objective.sigma_max=wide": "--model.objective.sigma_max=wide: expected a number",
