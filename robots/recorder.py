@@ -181,6 +181,8 @@ class Recorder:
         final = self.last if self._pending is None else None
         self.complete(0.0, False, True)
         timing = self.timing.summary()
+        if not self.step and not self.success:
+            self.success = None  # nothing was tried, of which the robot could say that it failed
         if self.success is False:
             self.event("outcome", "reported by the robot", {"success": False})
         success = self.success if self.verdict is None else self.verdict

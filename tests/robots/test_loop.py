@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gipo.common.errors import UserError
+from robots.base import Observation
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
 from robots.log import LogWriter, Session, read_log
 from robots.loop import ControlLoop
@@ -93,6 +94,21 @@ def test_a_clean_episode(run: Run) -> None:
     assert episode.event("episode_start")["data"]["noise"] == "numpy.random.default_rng([5, 0])"
     assert robot.stops[-1][1] == "steps"
     assert (episode["timing_us"][:, 1] > 0).all()
+
+
+class Failing(FakeRobot):
+    """It says at every observation that the task is not done."""
+
+    def reading(self, **changes: Any) -> Observation:
+        return super().reading(success=False, **changes)
+
+
+def test_of_an_episode_that_was_stopped_before_its_first_step_nobody_knows_the_outcome(run: Run) -> None:
+    tried, log = run(Failing(), steps=3)
+    assert (tried.steps, tried.success, log.episodes[0].success) == (3, False, False)
+    never, log = run(Failing(act_faults={0: lambda _: die(OSError("no bus"))()}))
+    assert (never.steps, never.stopped, never.success) == (0, True, None)
+    assert not any(event["kind"] == "outcome" for event in log.events)
 
 
 @pytest.mark.parametrize("fault", [False, True])
