@@ -296,4 +296,5 @@ class OnlineDataModule(PolicyDataModule):
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed")})
         self.check_learners()
-        refuse_bad_buffer(self.capacity, self.frames_per_iteration, self.advantages, self.estimator)
+        every = self.refresh_every if self.logs is None else 1  # advantages of logs are recomputed in any case
+        refuse_bad_buffer(self.capacity, self.frames_per_iteration, self.advantages, self.estimator, every)

@@ -73,6 +73,10 @@ BAD_OPTIONS = {
     "zero clip": ({"model.objective": "PPOClip", "model.objective.clip": 0}, ["clip", "0"]),
     "unknown objective": ({"model.objective": "PPPO"}, ["PPPO"]),
     "discount above one": ({"data.estimator": "GAE", "data.estimator.gamma": 1.01}, ["gamma", "1.01"]),
+    "stored, and refreshed": (
+        {"data.refresh_every": "5", "data.advantages": "stored"},
+        ["data.refresh_every=5", "data.advantages=stored keeps them"],
+    ),
     "stored V-trace": (
         {"data.estimator": "datamodules.advantages.VTrace", "data.advantages": "stored"},
         ["V-trace", "recompute"],

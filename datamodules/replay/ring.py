@@ -154,12 +154,25 @@ def worth_keeping(segment: TensorDictBase, policy: Policy) -> TensorDictBase:
     return segment.exclude(*unread)
 
 
-def refuse_bad_buffer(capacity: int, frames: int, advantages: str, estimator: Estimator) -> None:
-    """Raise a UserError when a buffer of so many transitions cannot serve iterations of `frames` new ones."""
+def refuse_bad_buffer(capacity: int, frames: int, advantages: str, estimator: Estimator, refresh_every: int) -> None:
+    """Raise a UserError when a buffer of so many transitions cannot serve iterations of `frames` new ones.
+
+    Args:
+        capacity: of the buffer.
+        frames: new ones of an iteration.
+        advantages: `recompute` or `stored`.
+        estimator: of them.
+        refresh_every: iterations from one recomputation to the next; 1 where something else is recomputed, too.
+    """
     if capacity < frames:
         raise UserError(f"data.capacity={capacity} cannot hold one iteration of {frames} transitions")
     if advantages == "stored" and estimator.needs_log_ratio:
         raise UserError("V-trace needs data.advantages=recompute: its ratios change with the policy")
+    if advantages == "stored" and refresh_every != 1:
+        raise UserError(
+            f"data.refresh_every={refresh_every} is of advantages that are recomputed, and data.advantages=stored "
+            "keeps them; leave one of the two out"
+        )
 
 
 def check_replay(
