@@ -16,6 +16,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
+from datamodules.replay.ring import check_sampler
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
@@ -187,6 +188,7 @@ class OfflineDataModule(PolicyDataModule):
             )
         self.check_logs(state_dict["key"])
         self.check_as_many(state_dict)
+        check_sampler(state_dict["replay"]["sampler"], self.sampler)
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from this learner's state, which `check` accepts."""

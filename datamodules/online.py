@@ -296,5 +296,5 @@ class OnlineDataModule(PolicyDataModule):
         refuse_not_positive("data.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.", {name: getattr(self, name) for name in ("warmup_frames", "seed")})
         self.check_learners()
-        every = self.refresh_every if self.logs is None else 1  # advantages of logs are recomputed in any case
+        every = 1 if self.logs else self.refresh_every  # advantages of logs are recomputed in any case
         refuse_bad_buffer(self.capacity, self.frames_per_iteration, self.advantages, self.estimator, every)

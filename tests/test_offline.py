@@ -64,6 +64,25 @@ def refused(capsys: Capture, args: list[str], folder: Path) -> str:
     return lines[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"data__sampler": "torchrl.data.StalenessAwareSampler"}, "another data.sampler; resume with that one"),
+        ({"data__human_share": 0.5}, "needs steps that are a person's; among those to learn from there are none"),
+    ],
+)
+def test_a_refused_resume_leaves_the_run_as_it_was(
+    more: dict[str, object], words: str, robot: Robot, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "run"
+    main(post_train_args(folder, robot, data__iterations=1))
+    before = (folder / "config.yaml").read_bytes()
+    again = {"ckpt_path": last(folder), "data__iterations": 2}
+    assert words in refused(capsys, post_train_args(folder, robot, **again, **more), folder)
+    assert (folder / "config.yaml").read_bytes() == before
+    main(["fit", f"--config={folder}/config.yaml", f"--ckpt_path={last(folder)}", "--data.iterations=2"])
+
+
 def assert_state(state: State, checkpoint: Path) -> None:
     """Weights of actor and critic, normaliser and version are those of the checkpoint, bit for bit."""
     policy = policy_from(load_checkpoint(checkpoint)).state_dict()

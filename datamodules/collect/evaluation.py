@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import Actor
 from datamodules.envs.seeding import begin_episodes, episode_seed
+from gipo.common.errors import UserError
 from gipo.policies import Policy
 
 
@@ -103,6 +104,7 @@ def _wave(
     while alive.any():
         stepped, state = env.step_and_maybe_reset(actor(state))
         following = stepped["next"]
+        _refuse_non_finite(following, alive, numbers, length)
         total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
         length += alive
         if "success" in following.keys():
@@ -118,6 +120,23 @@ def _wave(
     if task is not None:
         result["task"] = task.squeeze(-1)
     return TensorDict(result, batch_size=[width])
+
+
+def _refuse_non_finite(following: TensorDictBase, alive: Tensor, numbers: range, length: Tensor) -> None:
+    """Refuse what no simulator that works gives: a policy would act on it, and the return look like any other.
+
+    Raises:
+        UserError: naming the episode and the step.
+    """
+    for key in ("reward", "observation"):
+        found = following[key]
+        bad = alive & ~found.isfinite().flatten(1).all(1) if isinstance(found, Tensor) else torch.zeros_like(alive)
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise UserError(
+                f"non-finite next/{key} at step {int(length[row])} of evaluation episode {numbers[row]}: "
+                f"{found[row].flatten()[:8].tolist()}; mend the environment that produced it"
+            )
 
 
 class _NumberedActor(Actor):

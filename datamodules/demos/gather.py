@@ -32,7 +32,7 @@ def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, No
             env.close()
     with ExitStack() as stack:
         numbers: Iterator[int] = count()
-        made: dict[int, Demonstration] = {}
+        made: dict[int, Demonstration | UserError] = {}
         ends: list[Any] = [stack.enter_context(_worker(attempts)) for _ in range(processes)]
         for end in ends:
             end.send(next(numbers))
@@ -41,11 +41,14 @@ def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, No
                 waiting: list[Any] = wait(ends)
                 for end in waiting:
                     number, answer = _received(end)
-                    if isinstance(answer, UserError):
-                        raise answer
                     made[number] = answer
-                    end.send(next(numbers))
-            yield made.pop(wanted)
+                    if isinstance(answer, UserError):  # of whoever made it, this is the last
+                        ends.remove(end)
+                    else:
+                        end.send(next(numbers))
+            if isinstance(found := made.pop(wanted), UserError):
+                raise found
+            yield found
 
 
 def _received(end: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 from tensordict import TensorDict
 
 from datamodules.advantages import Estimator
+from datamodules.collect.random_state import seed_of
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from gipo.common.errors import UserError
@@ -57,7 +58,8 @@ class LoggedShare:
         """
         if self._replay is None:
             frames = self.logs.frames(policy, needs_behaviour)
-            self._replay = LogReplay(frames, self._estimator, None, self._reward_scale, seed, seen=self.logs.seen)
+            own = seed_of(seed, 1)  # the collected half is drawn by `seed` itself
+            self._replay = LogReplay(frames, self._estimator, None, self._reward_scale, own, seen=self.logs.seen)
             kept = (self._restored or {}).get("replay")
             if kept is not None:
                 self._replay.load_state_dict(kept)

@@ -197,11 +197,7 @@ def check_replay(
             f"the checkpoint's replay drew its samples on {sampled_on}, this one would on {device.type}, differently; "
             "resume with the data.replay_device and the trainer.accelerator of the run"
         )
-    if set(state["buffer"]["_sampler"]) != set((sampler or RandomSampler()).state_dict()):
-        raise UserError(
-            "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
-            "from its policy with --model.init_from"
-        )
+    check_sampler(state["buffer"]["_sampler"], sampler)
     if _count(state) > capacity:
         raise UserError(
             f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"
@@ -211,6 +207,15 @@ def check_replay(
         raise UserError(
             f"the checkpoint's replay was collected with data.store_params={str(stored).lower()}; "
             "it cannot be mixed with frames of the other kind"
+        )
+
+
+def check_sampler(state: dict[str, Any], sampler: Sampler | None) -> None:
+    """Raise a UserError when a sampler, uniform unless given, cannot take up the state of one."""
+    if set(state) != set((sampler or RandomSampler()).state_dict()):
+        raise UserError(
+            "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
+            "from its policy with --model.init_from"
         )
 
 

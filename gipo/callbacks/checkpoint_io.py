@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gipo.checkpoints import checkpoint_id, load_checkpoint
-from gipo.common.checkpoint_head import note
+from gipo.common import plain_pickle
+from gipo.common.checkpoint_head import note, pickle_of
 from gipo.common.files import whole_file
 from gipo.common.terminal import say_once
 
@@ -64,6 +66,7 @@ def _is_plain(name: str, state: Any) -> bool:
         torch.save(state, buffer)
         buffer.seek(0)
         torch.load(buffer, weights_only=True)
+        plain_pickle.load(pickle_of(zipfile.ZipFile(buffer))[1])  # which the head of a checkpoint is read by
     except Exception as error:  # whatever its objects make of being pickled
         say_once(
             f"the state of {name.partition('{')[0]} is left out of checkpoints, as it is no plain data: "

@@ -27,7 +27,7 @@ def kept(trainer: Trainer, limit: float) -> dict[str, Any] | None:
 
 def _bytes(value: Any) -> int:
     if isinstance(value, torch.Tensor):
-        return value.nbytes
+        return value.numel() * value.element_size()  # also of one that is sparse
     if isinstance(value, dict):
         return sum(map(_bytes, value.values()))
     return sum(map(_bytes, value)) if isinstance(value, list) else 0

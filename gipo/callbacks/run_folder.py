@@ -128,13 +128,21 @@ def _user_of(folder: Path) -> str:
 
 def folder_of(checkpoint: str | Path) -> Path | None:
     """The folder of the run that a checkpoint lies in, wherever it was moved; None outside of one."""
-    path = Path(os.path.abspath(checkpoint))
+    path = Path(absolute(checkpoint))
     return path.parent.parent if path.parent.name == CHECKPOINTS else None
 
 
 def holds_a_run(folder: Path) -> bool:
     """Whether a folder has checkpoints where a run keeps them."""
     return any((folder / CHECKPOINTS).glob("*.ckpt"))
+
+
+def beginning_of(config: Any) -> str:
+    """How the name of a run's folder begins: as its task's, as the class of a simulation, or `logs`."""
+    task = config.data.get("task")
+    if task is None:
+        return "logs"
+    return task.replace("/", "-") if isinstance(task, str) else task.class_path.rpartition(".")[2]
 
 
 def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) -> Path | None:
@@ -156,7 +164,7 @@ def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) ->
     own = None if checkpoint is None else folder_of(checkpoint)
     if named is None or (own is not None and any(_left_behind(config, own, named) for config in configs)):
         return own
-    folder = Path(os.path.abspath(named))
+    folder = Path(absolute(named))
     if holds_a_run(folder) and not (own is not None and _same(own, folder)):
         if checkpoint is None:
             raise UserError(
@@ -182,9 +190,14 @@ def with_absolute_paths(config: Any) -> None:
         if "" in map(str, paths):
             raise UserError(f"{group}.{option} names nothing; give a path, or leave it out")
         if isinstance(value, list):
-            config[group][option] = [os.path.abspath(path) for path in value]
+            config[group][option] = [absolute(path) for path in value]
         elif value is not None:
-            config[group][option] = os.path.abspath(value)
+            config[group][option] = absolute(value)
+
+
+def absolute(path: str | Path) -> str:
+    """The path from the root; `~` is the user's own folder, also where no shell has read it, as in `--option=~/x`."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def shown(path: Path) -> str:

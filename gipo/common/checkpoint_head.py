@@ -130,7 +130,7 @@ def read_head(path: str | os.PathLike[str]) -> CheckpointHead:
     check_is_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            folder, data = _pickle(archive)
+            folder, data = pickle_of(archive)
             checkpoint = plain_pickle.load(data)
             weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
             tensor = weights.get("policy.version") if isinstance(weights, dict) else None
@@ -188,7 +188,7 @@ def _learned(entry: Any, path: str | os.PathLike[str]) -> LearnedLog:
     return LearnedLog(session, sha256, policies, _typed(entry, "steps", int, path))
 
 
-def _pickle(archive: zipfile.ZipFile) -> tuple[str, bytes]:
+def pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:
     """The folder of the archive that holds everything, and its pickle."""
     names = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(names) != 1:

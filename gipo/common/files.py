@@ -73,9 +73,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def _remove_abandoned(parent: Path, name: str) -> None:
     """Delete what processes that are no more left of a folder of this name; another may be writing it right now."""
     for left in parent.glob(f".{glob.escape(name)}.*{PARTIAL}"):
-        process = left.name[len(name) + 2 : -len(PARTIAL)]
-        if process.isdecimal() and (int(process) == os.getpid() or not _runs(int(process))):
+        if "." not in left.name[len(name) + 2 : -len(PARTIAL)] and _is_abandoned(left):
             shutil.rmtree(left)
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether no other process is there that writes to what is called `.NAME.PROCESS.partial`."""
+    process = partial.name.removesuffix(PARTIAL).rpartition(".")[2]
+    return process.isdecimal() and (int(process) == os.getpid() or not _runs(int(process)))
 
 
 def _runs(process: int) -> bool:
@@ -172,9 +177,10 @@ def of_the_disk(error: BaseException | None) -> OSError | None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete what killed runs left half-written in `folder`."""
+    """Delete the files that killed runs left half-written in `folder`; another process may write one right now."""
     for partial in folder.glob(f".*{PARTIAL}"):
-        partial.unlink(missing_ok=True)
+        if _is_abandoned(partial) and not partial.is_dir():
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which logs are meant by paths, of which some are folders or hold what is no log of ours."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gipo.common.errors import UserError
@@ -13,11 +13,28 @@ Named = str | os.PathLike[str]
 
 def files_below(folder: Path) -> list[Path]:
     """Every `*.mcap` below a folder, in the order of the names; each once, by its own name where links lead to it."""
-    found = sorted((each for each in folder.rglob("*.mcap") if each.is_file()), key=lambda each: each.is_symlink())
+    logs = (each for inner in folders_below(folder) for each in inner.glob("*.mcap") if each.is_file())
+    found = sorted(logs, key=lambda each: each.resolve() != folder.resolve() / each.relative_to(folder))
     once: dict[Path, Path] = {}
     for each in found:
         once.setdefault(each.resolve(), each)
     return sorted(once.values())
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """A folder and every one below it, then those that links lead to; each once, though they lead in circles."""
+    seen, tops = set(), [folder]
+    while tops:
+        linked: list[Path] = []
+        for top in tops:
+            for inner, names, _ in os.walk(top):  # which follows no link
+                if (real := os.path.realpath(inner)) in seen:
+                    names.clear()
+                    continue
+                seen.add(real)
+                yield Path(inner)
+                linked += [Path(inner, name) for name in sorted(names) if os.path.islink(os.path.join(inner, name))]
+        tops = linked
 
 
 def logs_below(named: Iterable[Named]) -> list[Path]:

@@ -1,5 +1,8 @@
 """Checkpoint files: whole or not there, data and never code, and the policy they hold."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +137,15 @@ def test_storage_options_are_refused(tmp_path: Path) -> None:
 
 
 def test_partials_of_killed_runs_are_cleared_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".last.ckpt.12.partial", "last.ckpt", ".hidden", "notes.partial"):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    theirs = f".policy.onnx.{os.getppid()}.partial"  # another process writes it
+    for name in (f".last.ckpt.{killed.pid}.partial", "last.ckpt", ".hidden", "notes.partial", theirs):
         (tmp_path / name).write_text("")
+    (folder := tmp_path / f".export.{killed.pid}.partial").mkdir()  # whoever writes a folder clears it
     remove_partials(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "last.ckpt", "notes.partial"]
+    kept = sorted([".hidden", "last.ckpt", "notes.partial", theirs, folder.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
     remove_partials(tmp_path / "nowhere")
 
 

@@ -9,7 +9,7 @@ from datamodules.ingest.sources.lerobot import LeRobotSource
 from datamodules.ingest.sources.mcap import McapSource
 from datamodules.ingest.sources.minari import MinariSource
 from gipo.common.errors import UserError
-from robots.log import files_below, without_strangers
+from robots.log import files_below, folders_below, without_strangers
 
 DATASETS: tuple[type[Dataset], ...] = (LeRobotSource, MinariSource)
 KINDS: tuple[type[Source], ...] = (McapSource, *DATASETS)
@@ -58,7 +58,8 @@ def _sources(path: Path) -> tuple[list[Source], list[str], list[Path]]:
     if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
         return [source_at(path)], [], []
     logs, strange = without_strangers(files_below(path))
-    datasets = sorted({each.parent.parent for kind in DATASETS for each in path.rglob(kind.mark)})
+    inner = list(folders_below(path))
+    datasets = sorted({each.parent.parent for kind in DATASETS for one in inner for each in one.glob(kind.mark)})
     if logs:
         return [McapSource(each) for each in logs], strange, datasets
     if strange and not datasets:

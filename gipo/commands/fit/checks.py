@@ -163,7 +163,7 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
         UserError: when the logs are of another robot, or the policy can hardly learn from them.
     """
     objective, policy, logs = model.objective, model.policy, data.logs
-    frames = _frames(model, data)
+    frames = learnable(model, data)
     if not objective.needs_behaviour:
         return
     x = _asked(policy, device, frames, logs.seen)
@@ -189,8 +189,12 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
             write_table(staleness.token_report(x, used, *acted, objective, log_prob), folder / "staleness_tokens.csv")
 
 
-def _frames(model: GIPOModule, data: Any) -> TensorDictBase:
-    """The transitions of logs that the policy of `model` is to learn from; logs that cannot teach it are refused."""
+def learnable(model: GIPOModule, data: Any) -> TensorDictBase:
+    """The transitions of logs that the policy of `model` is to learn from.
+
+    Raises:
+        UserError: when they cannot teach it anything.
+    """
     data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
     frames: TensorDictBase = data.logs.frames(model.policy, model.objective.needs_behaviour)
     refuse_nothing_to_learn(frames, getattr(data, "human_share", None), model)

@@ -25,11 +25,12 @@ from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
 from gipo.callbacks.loggers import CSV, TensorBoard
 from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunProgress
-from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, choose, folder_of, with_absolute_paths
+from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, beginning_of, choose, folder_of, with_absolute_paths
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs
 from gipo.commands.fit.checks import (
     bound_as_the_policy,
+    learnable,
     notes_on_learning,
     refuse_a_later_iteration,
     refuse_another_task,
@@ -117,7 +118,7 @@ class GipoCLI(LightningCLI):
         if not _speaks():  # the first learner's is the run's, and nobody else writes to it
             config.trainer.default_root_dir = str(chosen or Path("runs").absolute())
             return
-        folder = RunFolder(chosen) if chosen else RunFolder.numbered(Path("runs").absolute(), _task_name(config))
+        folder = RunFolder(chosen) if chosen else RunFolder.numbered(Path("runs").absolute(), beginning_of(config))
         self._resources.callback(folder.release)
         config.trainer.default_root_dir = str(folder.path)
 
@@ -199,6 +200,8 @@ class GipoCLI(LightningCLI):
             state = checkpoint.get(type(self.datamodule).__qualname__, {})
             self.datamodule.check(state)
             refuse_a_later_iteration(state["iteration"], self.trainer.max_epochs)
+            if self.datamodule.logs is not None:
+                learnable(self.model, self.datamodule)
         elif self.datamodule.logs is not None:
             folder, device = Path(self.trainer.default_root_dir), self.trainer.strategy.root_device
             report_staleness(self.model, self.datamodule, folder, _speaks(), device)
@@ -279,14 +282,6 @@ def _run(given: list[str], resources: ExitStack) -> None:
         parser_kwargs={"prog": "gipo"},
         args=given,
     )
-
-
-def _task_name(config: Any) -> str:
-    """How a run's folder begins: the task's name, the class of a simulation, or logs."""
-    task = config.data.get("task")
-    if task is None:
-        return "logs"
-    return task.replace("/", "-") if isinstance(task, str) else task.class_path.rpartition(".")[2]
 
 
 def _is_alone(trainer: Any) -> bool:

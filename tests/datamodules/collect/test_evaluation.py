@@ -13,6 +13,7 @@ from datamodules.collect.evaluation import evaluate
 from datamodules.envs.simulation import Simulation, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.vla import ToyVLA
+from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from gipo.vla.policies import VLATokenPolicy
 
@@ -32,6 +33,23 @@ def test_figures_depend_on_the_seed_alone(family: type[Policy]) -> None:
     assert len(first) == 7
     assert torch.equal(first["return"], again["return"])
     assert not torch.equal(first["return"], other["return"])
+
+
+@pytest.mark.parametrize("key", ["reward", "observation"])
+def test_a_simulator_that_blows_up_gives_no_figures(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = TASK.make(3, 0)
+    step, steps = type(env).step_and_maybe_reset, []
+
+    def blown_up(self: EnvBase, state: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        stepped, following = step(self, state)
+        if len(steps) == 1:
+            stepped["next", key][1] = float("nan")
+        steps.append(1)
+        return stepped, following
+
+    monkeypatch.setattr(type(env), "step_and_maybe_reset", blown_up)
+    with pytest.raises(UserError, match=rf"non-finite next/{key} at step 1 of evaluation episode 1: \[nan"):
+        evaluate(env, policy_for(TASK), 3, 5)
 
 
 def test_the_mode_needs_no_noise() -> None:

@@ -1,14 +1,19 @@
 """Attempts of scripts: begun and disturbed by their numbers, whichever process makes them; recorded as they were."""
 
 import signal
-from contextlib import closing
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from datamodules.demos import gather
 from datamodules.demos.attempts import Attempts
 from datamodules.demos.demonstration import Demonstration
 from datamodules.demos.gather import _serve, attempted
@@ -154,6 +159,33 @@ def test_processes_change_no_demonstration(tiny: Simulation) -> None:
         found = list(islice(made, 3))
     for one, other in zip(found, run(attempts, 0, 1, 2), strict=True):
         np.testing.assert_array_equal(one.observations, other.observations)
+
+
+def test_an_attempt_that_fails_behind_those_that_are_wanted_costs_none(
+    tiny: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two workers one is slow, and the other fails at attempt 2 meanwhile."""
+
+    @contextmanager
+    def worker(_: Attempts) -> Iterator[Connection]:
+        ours, theirs = Pipe()
+
+        def serve() -> None:
+            with suppress(EOFError, OSError):
+                while True:
+                    number = theirs.recv()
+                    time.sleep(0.2 * (number == 0))
+                    theirs.send((number, UserError("camera unplugged") if number == 2 else number))
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield ours
+        ours.close()
+
+    monkeypatch.setattr(gather, "_worker", worker)
+    with closing(attempted(Attempts(tiny), 2)) as made:
+        assert list(islice(made, 2)) == [0, 1]
+        with pytest.raises(UserError, match="camera unplugged"):
+            next(made)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from gipo.callbacks.run_folder import IN_USE, RunFolder, choose, folder_of
+from gipo.callbacks.run_folder import IN_USE, RunFolder, absolute, choose, folder_of
 from gipo.cli import main
 from gipo.common.errors import UserError
 from tests.test_bad_input import refused
@@ -155,6 +155,16 @@ def test_paths_of_a_configuration_hold_from_everywhere(robot, tmp_path: Path, mo
               f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])  # fmt: skip
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["OfflineDataModule"]["iteration"] == 2
+
+
+def test_the_folder_of_a_user_is_known_where_no_shell_has_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert choose("~/run", None, []) == tmp_path / "run"
+    assert folder_of("~/run/checkpoints/last.ckpt") == tmp_path / "run"
+    assert absolute("~/run") == str(tmp_path / "run")
+    assert absolute("a~/~b") == f"{Path.cwd()}/a~/~b"
 
 
 def test_where_a_run_goes_on(tmp_path: Path) -> None:

@@ -226,6 +226,16 @@ def test_a_link_to_a_log_of_the_same_folder_is_the_same_log(written: Write, tmp_
     assert files_below(tmp_path) == find_logs([tmp_path])[0] == [log]
 
 
+def test_logs_of_linked_folders_are_found_once_also_where_links_go_in_circles(written: Write, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "tuesday").mkdir()
+    here, there = written(EPISODE, "logs/a.mcap"), written(EPISODE, "tuesday/b.mcap")
+    for name, target in (("1", there.parent), ("2", there.parent), ("self", here.parent)):
+        (here.parent / name).symlink_to(target)
+    assert files_below(here.parent) == [here.parent / "1" / "b.mcap", here]
+    assert find_logs([tmp_path])[0] == [here, there], "by its own name where a folder is reached without a link, too"
+
+
 def test_labels_given_through_a_link_are_the_logs_own(written: Write, tmp_path: Path) -> None:
     log = written(EPISODE, "b.mcap")
     (tmp_path / "elsewhere").mkdir()

@@ -140,6 +140,13 @@ class Odd(Callback):
         return {"path": Path("x")}
 
 
+class Foreign(Callback):
+    """Keeps what torch's reader takes, and no dict of a checkpoint has."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"frames": {b"camera": 3}}
+
+
 class Unpicklable(Callback):
     """Keeps what cannot be written."""
 
@@ -150,11 +157,11 @@ class Unpicklable(Callback):
 def test_a_state_that_could_not_be_read_again_is_left_out_and_told(
     tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = [f"--trainer.callbacks+={__name__}.{name}" for name in ("Odd", "Unpicklable")]
+    args = [f"--trainer.callbacks+={__name__}.{name}" for name in ("Odd", "Foreign", "Unpicklable")]
     main([*tiny(data__task="Tiny-v0", data__total_frames=64), *args])
     error = capsys.readouterr().err
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    for name in ("Odd", "Unpicklable"):
+    for name in ("Odd", "Foreign", "Unpicklable"):
         assert error.count(f"gipo: the state of {name} is left out of checkpoints, as it is no plain data: ") == 1
         assert name not in torch.load(last, weights_only=True)["callbacks"]
     main([*tiny(data__task="Tiny-v0", data__total_frames=96, ckpt_path=last), *args])

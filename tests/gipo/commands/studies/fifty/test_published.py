@@ -16,14 +16,38 @@ FRAMES, EVERY = 120_000, 10_000
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
-    """The published rows, made anew."""
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every run left behind."""
     folder = tmp_path_factory.mktemp("fifty")
     with tarfile.open(DOCS / "data" / "fifty_runs.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    runs = [Entry(row["entrant"], row["task"], int(row["seed"])) for row in PUBLISHED]
-    assert {one.folder for one in runs} == {path.parent.relative_to(folder) for path in folder.glob("*/*/result.json")}
-    return [row_of(one, read_result(folder / one.folder), FRAMES, one.command(FRAMES, EVERY, [])) for one in runs]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(kept: Path) -> list[Row]:
+    """The published rows, made anew."""
+    return [made_anew(Entry(row["entrant"], row["task"], int(row["seed"])), kept) for row in PUBLISHED]
+
+
+def made_anew(one: Entry, kept: Path) -> Row:
+    return row_of(one, read_result(kept / one.folder), FRAMES, one.command(FRAMES, EVERY, []))
+
+
+def test_runs_that_no_row_tells_are_of_seeds_that_have_not_ended(kept: Path) -> None:
+    told = {Entry(row["entrant"], row["task"], int(row["seed"])).folder for row in PUBLISHED}
+    found = {path.parent.relative_to(kept) for path in kept.glob("*/*/result.json")}
+    assert told <= found
+    begun = {int(folder.name.rpartition("-")[2]) for folder in found - told}
+    assert not begun & {int(row["seed"]) for row in PUBLISHED}
+    text = (DOCS / "fifty.md").read_text()
+    for seed in begun:
+        count = sum(folder.name.endswith(f"-{seed}") for folder in found)
+        assert f"{count} runs of seed {seed} have ended since" in text
+    for folder in found - told:
+        entrant = next(name for name in DEFAULT if name.replace(" ", "-") == folder.parent.name)
+        task, _, seed = folder.name.rpartition("-")
+        assert made_anew(Entry(entrant, task, int(seed)), kept)["frames"] == FRAMES
 
 
 def test_every_row_is_made_of_its_run(rows: list[Row]) -> None:
