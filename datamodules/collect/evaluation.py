@@ -104,7 +104,7 @@ def _wave(
     while alive.any():
         stepped, state = env.step_and_maybe_reset(actor(state))
         following = stepped["next"]
-        _refuse_non_finite(following, alive, numbers, length)
+        _refuse_non_finite(stepped, alive, numbers, length)
         total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
         length += alive
         if "success" in following.keys():
@@ -122,20 +122,20 @@ def _wave(
     return TensorDict(result, batch_size=[width])
 
 
-def _refuse_non_finite(following: TensorDictBase, alive: Tensor, numbers: range, length: Tensor) -> None:
+def _refuse_non_finite(stepped: TensorDictBase, alive: Tensor, numbers: range, length: Tensor) -> None:
     """Refuse what no simulator that works gives: a policy would act on it, and the return look like any other.
 
     Raises:
         UserError: naming the episode and the step.
     """
-    for key in ("reward", "observation"):
-        found = following[key]
-        bad = alive & ~found.isfinite().flatten(1).all(1) if isinstance(found, Tensor) else torch.zeros_like(alive)
+    seen = stepped.select("observation", ("next", "observation"), ("next", "reward"))
+    for key, values in seen.items(include_nested=True, leaves_only=True):  # of a policy with cameras, images and state
+        bad = alive & ~values.isfinite().flatten(1).all(1)
         if bad.any():
-            row = int(bad.nonzero()[0])
+            row, name = int(bad.nonzero()[0]), key if isinstance(key, str) else "/".join(key)
             raise UserError(
-                f"non-finite next/{key} at step {int(length[row])} of evaluation episode {numbers[row]}: "
-                f"{found[row].flatten()[:8].tolist()}; mend the environment that produced it"
+                f"non-finite {name} at step {int(length[row])} of evaluation episode {numbers[row]}: "
+                f"{values[row].flatten()[:8].tolist()}; mend the environment that produced it"
             )
 
 

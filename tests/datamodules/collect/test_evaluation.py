@@ -52,6 +52,22 @@ def test_a_simulator_that_blows_up_gives_no_figures(key: str, monkeypatch: pytes
         evaluate(env, policy_for(TASK), 3, 5)
 
 
+def test_a_simulator_that_begins_with_what_is_no_number_gives_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ToyVLA()
+    env = task.make(2, 0)
+    reset = type(env).reset
+
+    def blown_up(self: EnvBase, *args: Any, **options: Any) -> TensorDictBase:
+        state = reset(self, *args, **options)
+        state["observation", "state"][1] = float("nan")
+        return state
+
+    policy = VLATokenPolicy(task.spaces(env), bins=8)
+    monkeypatch.setattr(type(env), "reset", blown_up)
+    with pytest.raises(UserError, match=r"non-finite observation/state at step 0 of evaluation episode 1: \[nan"):
+        evaluate(env, policy, 2, 5)
+
+
 def test_the_mode_needs_no_noise() -> None:
     policy = policy_for(TASK)
     one, two = (evaluate(TASK.make(2, 0), policy, 4, 5, deterministic=True) for _ in range(2))
