@@ -28,7 +28,7 @@ WORD_LINES = (
     ("s / f / d", "success / failure / discard the episode"),
     ("0 … 9", "a reward of so much"),
 )
-REPEAT_SECONDS = 1.0  # a key again within this time is held: terminals wait half of it before they repeat one, or less
+REPEAT_SECONDS = 1.0  # a key again within this time is one that is held; terminals wait less before they repeat it
 PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repetitions, never that it was let go
 
 
