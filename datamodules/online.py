@@ -202,6 +202,7 @@ class OnlineDataModule(PolicyDataModule):
             "task": self.task.name,
             "simulator": self.task.simulator,
             "iteration": self.iteration,
+            "frames_per_iteration": self.frames_per_iteration,
             "replay": self._replay.state_dict(),
             "logs": None if self._logged is None else self._logged.state_dict(),
             **self._source.state_dict(),
@@ -212,21 +213,20 @@ class OnlineDataModule(PolicyDataModule):
         """Refuse a state from which this run cannot go on.
 
         Raises:
-            UserError: when it is incomplete or of another task, or its replay does not fit.
+            UserError: when it is incomplete, of another task or of longer iterations, or its replay does not fit.
         """
-        missing = [name for name in STATE if name not in state_dict]
-        if missing:
+        if missing := [name for name in STATE if name not in state_dict]:
             raise UserError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         self.check_task(state_dict)
+        self._source.check(state_dict, self.frames_per_iteration)
         self.check_as_many(state_dict)
         check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
         self.check_logs((state_dict.get("logs") or {}).get("key"))
 
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from this learner's state, which `check` accepts."""
-        self.iteration = state_dict["iteration"]
+        self.iteration, self._restored = state_dict["iteration"], state_dict
         self._source.load_state_dict(state_dict)
-        self._restored = state_dict
         if self._logged is not None:
             self._logged.load_state_dict(state_dict.get("logs"))
         if self._replay is not None:

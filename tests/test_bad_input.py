@@ -292,7 +292,14 @@ CHANGED = {
         {"data__total_frames": 32},
         "the end of iteration 2, and this run ends with iteration 1; raise",
     ),
-    "longer iterations": ({"data__frames_per_iteration": 64}, "and this run ends with iteration 1; raise data.total_"),
+    "longer iterations": (
+        {"data__frames_per_iteration": 64},
+        "iterations are of 32 frames, data.frames_per_iteration=64; resume with --data.frames_per_iteration=32, or",
+    ),
+    "shorter iterations": (
+        {"data__frames_per_iteration": 16},
+        "iterations are of 32 frames, data.frames_per_iteration=16; resume with --data.frames_per_iteration=32, or",
+    ),
     "another sampler": (
         {"data__sampler": "torchrl.data.StalenessAwareSampler"},
         "was drawn from by another data.sampler; resume with that one",

@@ -15,6 +15,7 @@ from datamodules.collect.ray_actors import RayRollouts
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
 from datamodules.envs.simulation import Simulation
 from datamodules.options import CollectorOptions, EvaluationOptions
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.policies import Policy
 
@@ -104,6 +105,21 @@ class RolloutSource:
             "episodes": self.episodes.state_dict(),
             "generators": generator_states(),
         }
+
+    @staticmethod
+    def check(state: dict[str, Any], frames_per_iteration: int) -> None:
+        """Refuse the state of a run with longer or shorter iterations, by which both its length and its ages count.
+
+        Raises:
+            UserError: saying with which option the run goes on.
+        """
+        had = state.get("frames_per_iteration", frames_per_iteration)  # older checkpoints do not say
+        if had != frames_per_iteration:
+            raise UserError(
+                f"the checkpoint's iterations are of {had:,} frames, data.frames_per_iteration={frames_per_iteration}; "
+                f"resume with --data.frames_per_iteration={had}, or begin a new run from its policy by "
+                "--model.init_from=CHECKPOINT"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`: the next segment to begin is of new episodes."""
