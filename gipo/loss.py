@@ -25,13 +25,14 @@ class GIPOLoss(PPOLoss):
     (`Normal`, or `Categorical` over logits [*B, D, V]) gives log-probs [*B, D], and so one ratio, trust weight and
     loss per dimension, which is what GIPO is made for; the advantage [*B, 1] is shared. One that sums them
     (`TanhNormal`, `Independent`, composite distributions) gives [*B], and so one ratio per action.
-    The stored log-probs must be of the same kind. Elements whose log-ratio or advantage is not finite are left out of
-    the mean and counted.
+    The stored log-probs must be of the same kind. Elements whose log-ratio, advantage or age is not finite are left out
+    of the mean and counted, and so of the moments of `normalize_advantage`. What a mask of the batch leaves out is seen
+    by nothing here: not by the objective, its memory, the metrics, nor those moments.
 
     Output keys, beside `loss_objective`, `loss_kl`, `loss_entropy`, `loss_critic`, `entropy` and `explained_variance`:
     `weight`, the mean trust weight; `clip_fraction`, the share of elements with a weight below .001; `ESS`, effective
     sample size of the contributions w·ρ in [0, 1]; `kl_approx`, the mean of −x; `max_ratio` and `mean_ratio`, of ρ;
-    `masked`, the count of elements left out.
+    `masked`, the count of elements left out as not finite.
 
     Args:
         actor_network: policy operator, as for `PPOLoss`.
@@ -42,10 +43,11 @@ class GIPOLoss(PPOLoss):
         kl_coeff: weight of the anchor KL(μ‖π), estimated by eˣ − 1 − x, in `loss_kl`. On stale data GIPO needs one
             (`gipo.module` has .1); 0 leaves it out.
         options: every other keyword of `PPOLoss`. With `delay_actor` or `max_importance_ratio` the objective acts on
-            the ratio to the proximal policy, and the rest of the behaviour ratio multiplies its loss.
+            the ratio to the proximal policy, and the rest of the behaviour ratio multiplies its loss; the anchor is to
+            the behaviour policy all the same, whose ratio is not known with both.
 
     Raises:
-        UserError: the objective needs more than log-ratio and advantage.
+        UserError: the objective is none or needs what is not known here, or so does the anchor.
     """
 
     _out_keys: list[str] | None
@@ -63,6 +65,13 @@ class GIPOLoss(PPOLoss):
     ):
         if not 0 <= kl_coeff < math.inf:
             raise UserError(f"GIPOLoss.kl_coeff must be finite and not negative, got {kl_coeff}")
+        if not isinstance(objective, Objective):
+            raise UserError(f"GIPOLoss.objective must be an objective such as GIPO(), got {objective!r}")
+        if kl_coeff and options.get("delay_actor") and options.get("max_importance_ratio"):
+            raise UserError(
+                "GIPOLoss.kl_coeff needs the ratio to the behaviour policy, which delay_actor and max_importance_ratio "
+                "together hide: leave out one of the three"
+            )
         if "entropy" in objective.needs:
             raise UserError(
                 f"{type(objective).__name__} needs the behaviour entropy, which GIPOLoss does not have: "
@@ -73,9 +82,10 @@ class GIPOLoss(PPOLoss):
                 f"{type(objective).__name__} needs the probability of a token, which GIPOLoss does not know with "
                 "delay_actor or max_importance_ratio: leave these out, or choose another objective"
             )
+        self.objective = objective  # which says what the entries of a batch are
         super().__init__(actor_network, critic_network, **options)
-        self.objective = objective
-        self.register_buffer("objective_memory", objective.memory())
+        memory = objective.memory()
+        self.register_buffer("objective_memory", None if memory is None else memory.to(self.entropy_coeff.device))
         self.kl_coeff = kl_coeff
 
     @property
@@ -96,6 +106,11 @@ class GIPOLoss(PPOLoss):
     def out_keys(self, values: list[str]) -> None:
         self._out_keys = values
 
+    def _set_in_keys(self) -> None:
+        super()._set_in_keys()
+        if "age" in self.objective.needs:
+            self._in_keys = [*self._in_keys, "age"]
+
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Losses and metrics of a batch; the sum of the entries named `loss_…` is to be minimised."""
@@ -106,20 +121,23 @@ class GIPOLoss(PPOLoss):
         x = log_weight.squeeze(-1)
         self._refuse_shapes(tensordict, x, advantage)
         # [*B, 1] against x [*B] or [*B, D]
-        advantage = advantage.reshape(*batch, *(1,) * (x.ndim - len(batch)))
+        advantage = advantage.reshape((*batch, *(1,) * (x.ndim - len(batch))))
         # half precision loses ratios; float64 stays
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         advantage = advantage.to(x.dtype).expand_as(x)
         # what is left of the behaviour ratio beside x, 1 where x is all of it
         left = torch.zeros_like(x) if correction is None else correction.squeeze(-1).to(x.dtype).expand_as(x)
-        used = torch.isfinite(x) & torch.isfinite(advantage * left.exp())
+        kept = self._kept(tensordict, x.unsqueeze(-1)).squeeze(-1)
+        used = kept & torch.isfinite(x) & torch.isfinite(advantage * left.exp()) & self._age_known(tensordict, x, batch)
         log_prob = None if correction is not None else self._probability(tensordict, dist, x)
         terms = self._terms(tensordict, Elements(x, advantage, used, log_prob=log_prob), batch)
 
         loss = terms.loss * torch.where(used, left, 0.0).exp()
-        out = TensorDict({"loss_objective": loss.unsqueeze(-1), **self._metrics(x.detach(), left, terms, used)})
+        metrics = self._metrics(x.detach(), left, terms, used)
+        out = TensorDict({"loss_objective": loss.unsqueeze(-1), **metrics, "masked": (kept & ~used).sum()})
         if self.kl_coeff:
-            out.set("loss_kl", self.kl_coeff * k3(torch.where(used, x, 0.0)).unsqueeze(-1))
+            whole = x + left if self.delay_actor else x  # log π/μ: a cap on x alone leaves it what it is
+            out.set("loss_kl", self.kl_coeff * k3(torch.where(used, whole, 0.0)).unsqueeze(-1))
         if self.entropy_bonus:
             out.update(self._entropy_terms(self._get_entropy(dist, adv_shape=batch)))
         if self._has_critic:
@@ -137,13 +155,13 @@ class GIPOLoss(PPOLoss):
         """What the objective says of x [*B, D] or [*B], whose one element is a sequence of its own."""
         x, shape = seen.log_ratio, seen.log_ratio.shape
         by_element = shape if len(shape) > len(batch) else (*shape, 1)
-        age = tensordict.get("age", None)
+        age = self._age(tensordict, batch)
         known = blanked(
             Elements(
                 x.reshape(by_element),
                 seen.advantage.reshape(by_element),
                 seen.used.reshape(by_element),
-                age=None if age is None else age.reshape(*batch, 1).to(x.dtype).clamp(min=0),
+                age=None if age is None else age.to(x.dtype).nan_to_num(0.0, 0.0).clamp(min=0),
                 log_prob=None if seen.log_prob is None else seen.log_prob.reshape(by_element),
                 memory=self.objective_memory,
             )
@@ -153,6 +171,36 @@ class GIPOLoss(PPOLoss):
         if self.objective_memory is not None and remembered is not None and self.training and torch.is_grad_enabled():
             self.objective_memory.copy_(remembered)
         return Terms(*(part.reshape(shape) for part in terms))
+
+    def _age(self, tensordict: TensorDictBase, batch: torch.Size) -> Tensor | None:
+        """The age [*B, 1] of the data in policy versions, where the objective reads it and the batch has it."""
+        age = tensordict.get("age", None) if "age" in self.objective.needs else None
+        return None if age is None else age.reshape((*batch, 1))
+
+    def _age_known(self, tensordict: TensorDictBase, x: Tensor, batch: torch.Size) -> Tensor:
+        """[*B, D] or [*B] bool, as x: False where an age that is read is not finite."""
+        age = self._age(tensordict, batch)
+        known = x.new_ones((*batch, 1), dtype=torch.bool) if age is None else age.isfinite()
+        return known.reshape((*batch, *(1,) * (x.ndim - len(batch)))).expand_as(x)
+
+    def _kept(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
+        """Bool, as `like`: False where a mask of the batch leaves an element out, as `_reduce_loss` would."""
+        kept = torch.ones_like(like, dtype=torch.bool)
+        for key in self._loss_mask_keys():
+            mask = tensordict.get(key, default=None)
+            kept = kept if mask is None else kept & self._expand_loss_mask(mask, like)
+        return kept
+
+    def _standardize_advantage(self, advantage: Tensor, tensordict: TensorDictBase) -> Tensor:
+        """By mean and spread of what is used: a single one that is not finite would make every other so."""
+        counted = advantage.isfinite() & self._kept(tensordict, advantage)
+        fixed = {dim % advantage.ndim for dim in self.normalize_advantage_exclude_dims}
+        dims = [dim for dim in range(advantage.ndim) if dim not in fixed]
+        count = counted.sum(dims, keepdim=True)
+        mean = torch.where(counted, advantage, 0.0).sum(dims, keepdim=True) / count.clamp(min=1)
+        squares = torch.where(counted, (advantage - mean).square(), 0.0).sum(dims, keepdim=True)
+        spread = (squares / (count - 1).clamp(min=1)).sqrt()
+        return (advantage - mean) / spread.clamp(min=torch.finfo(torch.float32).resolution)
 
     def _probability(self, tensordict: TensorDictBase, dist: Any, x: Tensor) -> Tensor | None:
         """log π(a|s) [*B, D] or [*B] of tokens, nats, without a gradient; None of a density."""
@@ -220,5 +268,4 @@ class GIPOLoss(PPOLoss):
             "kl_approx": masked_mean(-x, used),
             "max_ratio": torch.where(used, rho, 0.0).max(),
             "mean_ratio": masked_mean(rho, used),
-            "masked": (~used).sum(),
         }

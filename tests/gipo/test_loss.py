@@ -22,7 +22,7 @@ from torch.distributions import Categorical, Independent, Normal
 from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss, PPOLoss, ValueEstimators
 
-from gipo.adaptive import AgeAwareGIPO
+from gipo.adaptive import AdaptiveGIPO, AgeAwareGIPO
 from gipo.baselines import ASPO, DPPO, ESPO, GSPO, M2PO, VESPO, DecoupledPPO
 from gipo.common.errors import UserError
 from gipo.loss import GIPOLoss
@@ -64,6 +64,16 @@ def batch(of: ProbabilisticActor, spread: float = 0.3, seed: int = 2, size: int 
     data["next"] = TensorDict(following | {"terminated": done}, batch_size=[size])
     data["advantage"], data["value_target"] = torch.randn(size, 1), torch.randn(size, 1)
     return data
+
+
+def by_name(objective: Objective) -> str:
+    return type(objective).__name__
+
+
+def remembered(loss: GIPOLoss) -> Tensor | None:
+    """The moments of what an objective remembers, of the elements used."""
+    memory = loss.objective_memory
+    return memory if memory is None or not isinstance(loss.objective, AgeAwareGIPO) else memory / memory[0]
 
 
 def gradients(loss: PPOLoss, data: TensorDict) -> dict[str, Tensor]:
@@ -317,12 +327,61 @@ def test_what_is_not_finite_is_left_out_and_counted(reduction: str) -> None:
         torch.testing.assert_close(found[name], wanted[name])
 
 
-def test_masks_in_the_batch_are_those_of_torchrl() -> None:
+@pytest.mark.parametrize("key", [("collector", "mask"), "shifted_valid"])
+def test_masks_in_the_batch_are_those_of_torchrl(key: Any) -> None:
     data = batch(actor())
-    data["mask"] = torch.arange(BATCH) % 3 > 0
-    for kind, options in ((GIPOLoss, {"objective": PPOClip()}), (ClipPPOLoss, {})):
-        data[kind.__name__] = kind(actor(), critic(), **options)(data)["loss_objective"].expand(BATCH)
-    torch.testing.assert_close(data["GIPOLoss"], data["ClipPPOLoss"])
+    whole = GIPOLoss(actor(), critic(), objective=PPOClip())(data)
+    data[key] = torch.arange(BATCH) % 3 > 0
+    ours, theirs = GIPOLoss(actor(), critic(), objective=PPOClip())(data), ClipPPOLoss(actor(), critic())(data)
+    for name in ("loss_objective", "loss_critic", "loss_entropy"):
+        torch.testing.assert_close(ours[name], theirs[name])
+        assert ours[name] != whole[name]
+
+
+@pytest.mark.parametrize(
+    "objective", [GIPO(), AgeAwareGIPO(), M2PO(), AdaptiveGIPO(), VESPO()], ids=lambda one: type(one).__name__
+)
+@pytest.mark.parametrize("distribution", [Normal, summed], ids=["per-dimension", "summed"])
+def test_what_a_mask_leaves_out_is_seen_by_nothing(objective: Objective, distribution: Any) -> None:
+    """Padded sequences [8, 8] have the losses, metrics and memory of the half of them that is none."""
+    data = batch(actor(distribution)).reshape(8, 8)
+    data["age"] = torch.arange(64).reshape(8, 8, 1).float() % 9
+    data["collector", "mask"] = (torch.arange(8) < 4).expand(8, 8).unsqueeze(-1)
+    padding = data[:, 4:]
+    padding["action_log_prob"] = torch.full_like(padding["action_log_prob"], -8.0)
+    padding["advantage"], padding["age"] = torch.full((8, 4, 1), 5.0), torch.full((8, 4, 1), math.nan)
+    data = torch.cat([data[:, :4], padding], 1)
+    found, wanted = (
+        GIPOLoss(actor(distribution), critic(), objective=objective, kl_coeff=0.1, normalize_advantage=True)
+        for _ in range(2)
+    )
+    out, expected = found(data), wanted(data[:, :4].exclude("collector"))
+    for name in ("loss_objective", "loss_kl", *GIPOLoss.METRICS):
+        torch.testing.assert_close(out[name], expected[name])
+    torch.testing.assert_close(remembered(found), remembered(wanted))
+
+
+def test_an_age_that_is_not_finite_is_left_out_and_counted() -> None:
+    data = batch(actor())
+    data["age"] = torch.arange(BATCH).float() % 9
+    data["age"][0], data["age"][1] = math.nan, math.inf
+    found, wanted = (GIPOLoss(actor(), critic(), objective=AgeAwareGIPO()) for _ in range(2))
+    out, expected = found(data), wanted(data[2:])
+    assert out["masked"] == 2 * D
+    torch.testing.assert_close(out["loss_objective"], expected["loss_objective"])
+    torch.testing.assert_close(remembered(found), remembered(wanted))
+    # one that reads no age is not told by it
+    assert GIPOLoss(actor(), critic())(data)["masked"] == 0
+
+
+def test_an_advantage_that_is_not_finite_leaves_the_moments_of_the_others() -> None:
+    data = batch(actor())
+    clean = data[1:].clone()
+    data["advantage"][0] = math.nan
+    loss = GIPOLoss(actor(), critic(), normalize_advantage=True)
+    out = loss(data)
+    assert out["masked"] == D
+    torch.testing.assert_close(out["loss_objective"], loss(clean)["loss_objective"])
 
 
 def test_keys_can_be_renamed() -> None:
@@ -346,9 +405,12 @@ def test_advantages_are_computed_where_there_are_none(estimator: ValueEstimators
     torch.testing.assert_close(*results)
 
 
-def test_it_works_without_tensordicts() -> None:
+@pytest.mark.parametrize("objective", [GIPO(), AgeAwareGIPO()], ids=by_name)
+def test_it_works_without_tensordicts(objective: Objective) -> None:
     data = batch(actor()).exclude("advantage", "value_target")
-    loss = GIPOLoss(actor(), critic(), kl_coeff=0.1)
+    data["age"] = torch.arange(BATCH) % 9
+    loss = GIPOLoss(actor(), critic(), objective=objective, kl_coeff=0.1).eval()
+    assert ("age" in loss.in_keys) == ("age" in objective.needs)
     arguments = {"_".join(key) if isinstance(key, tuple) else key: data[key] for key in loss.in_keys}
     out, expected = loss(**arguments), loss(data)
     assert set(loss.out_keys) == set(expected.keys()) - {"explained_variance"}
@@ -402,6 +464,34 @@ def test_the_anchor_is_its_estimate(reduction: str) -> None:
 def test_a_bad_anchor_is_refused(value: float) -> None:
     with pytest.raises(UserError, match="kl_coeff"):
         GIPOLoss(actor(), critic(), kl_coeff=value)
+
+
+def test_with_a_delayed_actor_the_anchor_is_to_who_acted_all_the_same() -> None:
+    """Where the target network was synchronised just now, the ratio to it is 1, and the data are as old as before."""
+    data = batch(actor(), spread=0.5)
+    for options in ({"delay_actor": True}, {"max_importance_ratio": 1.3}):
+        kinds = (GIPOLoss(actor(), critic(), kl_coeff=1.0, entropy_bonus=False, **more) for more in ({}, options))
+        wanted, found = (loss(data)["loss_kl"] for loss in kinds)
+        torch.testing.assert_close(found, wanted)
+        assert found > 0.05
+    with pytest.raises(UserError, match="leave out one of the three"):
+        GIPOLoss(actor(), critic(), kl_coeff=1.0, delay_actor=True, max_importance_ratio=1.3)
+
+
+def test_what_is_no_objective_is_refused() -> None:
+    with pytest.raises(UserError, match=r"must be an objective such as GIPO\(\), got <class"):
+        GIPOLoss(actor(), critic(), objective=GIPO)
+
+
+def test_a_memory_is_where_the_networks_are() -> None:
+    loss = GIPOLoss(actor().to("meta"), objective=AgeAwareGIPO(), critic_coeff=None)
+    assert loss.objective_memory.is_meta
+
+
+def test_a_single_transition_needs_no_batch() -> None:
+    data = batch(actor(summed))
+    loss = GIPOLoss(actor(summed), critic())
+    torch.testing.assert_close(loss(data[0])["loss_objective"], loss(data[:1])["loss_objective"])
 
 
 def test_the_line_of_the_page_on_torchrl() -> None:
