@@ -105,7 +105,8 @@ def _wave(
         stepped, state = env.step_and_maybe_reset(actor(state))
         following = stepped["next"]
         _refuse_non_finite(stepped, alive, numbers, length)
-        total += following["reward"].sum(-1) * alive  # of an action chunk, that of all its steps
+        # Of an action chunk, that of all its steps; of an episode after the numbered one nothing, were it not finite.
+        total += torch.where(alive, following["reward"].sum(-1), 0.0)
         length += alive
         if "success" in following.keys():
             success |= following["success"].squeeze(-1) & alive

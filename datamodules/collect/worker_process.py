@@ -19,7 +19,7 @@ from datamodules.collect.weight_transfer import TICK
 from datamodules.collect.worker import Collected, Failure, serve
 from gipo.common.errors import UserError
 
-START = 120.0  # seconds that a worker may take to its first step, where `worker_timeout` is less
+START = 120.0  # seconds that simulators may take to be made or to begin anew, where `worker_timeout` is less
 DYING = 5.0  # seconds from the end of a connection to that of its process
 STOPPED = 15  # ticks in a row in which a worker is stopped and the learner is not
 # As torch's DataLoader has it: a script needs no `__main__` guard, and what is loaded is loaded once.
@@ -38,6 +38,7 @@ class WorkerProcess:
 
     def __init__(self, name: str, what: Collection, timeout: float, others: "list[WorkerProcess]"):
         self._name, self._timeout, self._asked = name, timeout, 0
+        self._makes = True  # whether what it was asked for may make simulators, or begin all of them anew
         self._steps = torch.zeros((), dtype=torch.int64).share_memory_()
         self._segments: SharedSegments | None = None
         self._connection, theirs = CONTEXT.Pipe()
@@ -63,6 +64,7 @@ class WorkerProcess:
             UserError: it is dead.
         """
         self._asked += 1
+        self._makes = command == "evaluate" or arguments != (None,)
         with self._connected():
             self._connection.send((self._asked, command, arguments))
 
@@ -120,7 +122,7 @@ class WorkerProcess:
         while not self._connection.poll(TICK):
             steps = int(self._steps)
             silent, seen = (silent + TICK if steps == seen else 0.0), steps
-            limit = self._timeout if steps else max(self._timeout, START)
+            limit = max(self._timeout, START) if self._makes or not steps else self._timeout
             stopped = stopped + 1 if _is_stopped(self.pid) else 0
             if silent >= limit or stopped >= STOPPED:
                 what = "was stopped" if stopped else f"made no step for {limit:g} s (data.collector.worker_timeout)"

@@ -13,6 +13,8 @@ from datamodules.demos.demonstration import Demonstration
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 
+NOT_BEGUN = -1  # in place of the number of an attempt: of a process that could not make its task
+
 
 def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, None, None]:
     """Attempt 0, 1, 2, … without end; leaving the iterator ends the processes.
@@ -41,6 +43,8 @@ def attempted(attempts: Attempts, processes: int) -> Generator[Demonstration, No
                 waiting: list[Any] = wait(ends)
                 for end in waiting:
                     number, answer = _received(end)
+                    if number == NOT_BEGUN:  # all would fail so, and nobody makes the attempt that this one was given
+                        raise answer
                     made[number] = answer
                     if isinstance(answer, UserError):  # of whoever made it, this is the last
                         ends.remove(end)
@@ -83,7 +87,7 @@ def _serve(end: Connection, attempts: Attempts) -> None:
 
 def _answers(end: Connection, attempts: Attempts) -> Iterator[tuple[int, Demonstration | UserError]]:
     """What is to be sent: an attempt for every number that is received, and at last what ended them."""
-    number = -1
+    number = NOT_BEGUN
     try:
         with _told():
             env, maker = attempts.make()

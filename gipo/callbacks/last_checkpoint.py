@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -169,12 +170,14 @@ class LastCheckpoint(PatientCheckpoint):
 
     def _written(self, trainer: Trainer, filepath: str, version: Tensor) -> None:
         """The last whole iteration is on disk; it may have to be kept under another name too."""
-        if self.keep and trainer.is_global_zero:
-            # Another name of the same file: the next save puts a new file in the place of this one.
-            with whole_file(Path(filepath).with_name(f"version-{int(version)}.ckpt")) as partial:
-                os.link(filepath, partial)
         assert self._whole is not None
         self._saved, self._copy = self._whole, None
+        if self.keep and trainer.is_global_zero:
+            with whole_file(Path(filepath).with_name(f"version-{int(version)}.ckpt")) as partial:
+                try:  # another name of the same file: the next save puts a new file in the place of this one
+                    os.link(filepath, partial)
+                except OSError:  # of a file system that has no such names
+                    shutil.copyfile(filepath, partial)
 
     def _can_rewind(self) -> bool:
         """Whether an iteration may be given up halfway, as the one before it is on disk or in memory."""

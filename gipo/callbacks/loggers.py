@@ -32,15 +32,20 @@ class CSV(CSVLogger):
 class Rows(ExperimentWriter):
     """A file of which only the last rows are missing, whatever could not be written."""
 
+    _written = 0  # bytes of the file that hold rows which no longer wait
+
     def save(self) -> None:
-        """Write the rows that wait; keep them where the disk takes none."""
+        """Write the rows that wait; keep them, all or none, where the disk does not take them."""
         path, rows, columns = Path(self.metrics_file_path), list(self.metrics), list(self.metrics_keys)
+        self._written = path.stat().st_size if path.exists() else 0
         try:
             super().save()
         except OSError as error:
             self.metrics, self.metrics_keys = rows, columns
-            if path.exists():
-                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+            if self._written:
+                os.truncate(path, self._written)
+            else:  # without a header yet
+                path.unlink(missing_ok=True)
             say_once(f"{shown(path)}: {error.strerror or error}; its rows wait until there is space")
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
@@ -50,6 +55,7 @@ class Rows(ExperimentWriter):
             writer = csv.DictWriter(new, fieldnames=fieldnames)
             writer.writeheader()
             writer.writerows(csv.DictReader(old))
+        self._written = path.stat().st_size
 
 
 def _unless_full(write: Callable[..., None]) -> Callable[..., None]:

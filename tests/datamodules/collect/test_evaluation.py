@@ -52,6 +52,24 @@ def test_a_simulator_that_blows_up_gives_no_figures(key: str, monkeypatch: pytes
         evaluate(env, policy_for(TASK), 3, 5)
 
 
+def test_what_comes_after_an_episode_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulators of those that have ended go on while others run: what they break then is nobody's."""
+    expected = evaluate(TASK.make(40, 0), policy_for(TASK), 40, 1)
+    env = TASK.make(40, 0)
+    step, ended = type(env).step_and_maybe_reset, torch.zeros(40, dtype=torch.bool)
+
+    def broken_later(self: EnvBase, state: TensorDictBase) -> tuple[TensorDictBase, TensorDictBase]:
+        stepped, following = step(self, state)
+        stepped["next", "reward"][ended] = float("nan")
+        ended.logical_or_(stepped["next", "done"].squeeze(-1))
+        return stepped, following
+
+    monkeypatch.setattr(type(env), "step_and_maybe_reset", broken_later)
+    found = evaluate(env, policy_for(TASK), 40, 1)
+    assert found["length"].min() < found["length"].max()
+    assert torch.equal(found["return"], expected["return"])
+
+
 def test_a_simulator_that_begins_with_what_is_no_number_gives_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     task = ToyVLA()
     env = task.make(2, 0)

@@ -247,6 +247,25 @@ def test_whatever_happens_to_a_worker_is_one_clear_error_in_seconds(end: str, mo
     rollouts.close()
 
 
+@dataclass(frozen=True)
+class SlowToEvaluate(Wrapped):
+    """A task whose simulators for evaluation take a while to be made."""
+
+    def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
+        time.sleep(2.5)
+        return super().make_evaluation(num_envs, seed)
+
+
+def test_a_worker_that_makes_simulators_for_evaluation_does_not_hang() -> None:
+    policy = policy_for(SHORT)
+    task = SlowToEvaluate(SHORT)
+    what, evaluation = Collection(task, ENVS, FRAMES, policy, seed=SEED), EvaluationOptions(num_envs=2, seed=4)
+    with closing(WorkerRollouts(what, CollectorOptions(workers=1, worker_timeout=1.0), evaluation)) as rollouts:
+        loop(rollouts, policy, 2)
+        with closing(SHORT.make_evaluation(2, 4)) as env:
+            assert len(evaluate(env, policy, 9, seed=4, hands=rollouts)) == 9
+
+
 def test_a_simulator_that_cannot_be_made_says_why() -> None:
     policy = policy_for(SHORT)
     rollouts = lockstep(policy, num_envs=0)

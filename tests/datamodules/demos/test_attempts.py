@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from multiprocessing import Pipe
@@ -16,7 +16,7 @@ import pytest
 from datamodules.demos import gather
 from datamodules.demos.attempts import Attempts
 from datamodules.demos.demonstration import Demonstration
-from datamodules.demos.gather import _serve, attempted
+from datamodules.demos.gather import _answers, _serve, attempted
 from datamodules.envs.gymnasium import find
 from datamodules.envs.metaworld import MetaWorldTask
 from datamodules.envs.simulation import Simulation
@@ -153,6 +153,17 @@ def test_a_script_that_will_not_do_is_named(script: str | None, reason: str, tin
         run(Attempts(tiny, script), 0)
 
 
+@pytest.mark.timeout(60)
+def test_a_task_that_no_process_can_make_is_told_at_once(tiny: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(end: Connection) -> None:
+        for answer in _answers(end, Attempts(tiny)):  # for which nothing is scripted
+            end.send(answer)
+
+    monkeypatch.setattr(gather, "_worker", lambda _: thread(serve))
+    with closing(attempted(Attempts(tiny), 2)) as made, pytest.raises(UserError, match="nothing is scripted for"):
+        next(made)
+
+
 def test_processes_change_no_demonstration(tiny: Simulation) -> None:
     attempts = Attempts(MetaWorldTask("reach-v3"), noise=0.2, max_steps=4)
     with closing(attempted(attempts, 2)) as made:
@@ -161,27 +172,32 @@ def test_processes_change_no_demonstration(tiny: Simulation) -> None:
         np.testing.assert_array_equal(one.observations, other.observations)
 
 
+@contextmanager
+def thread(serve: Callable[[Connection], None]) -> Iterator[Connection]:
+    """In place of a process."""
+    ours, theirs = Pipe()
+
+    def until_the_end() -> None:
+        with suppress(EOFError, OSError):
+            serve(theirs)
+
+    threading.Thread(target=until_the_end, daemon=True).start()
+    yield ours
+    ours.close()
+
+
 def test_an_attempt_that_fails_behind_those_that_are_wanted_costs_none(
     tiny: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two workers one is slow, and the other fails at attempt 2 meanwhile."""
 
-    @contextmanager
-    def worker(_: Attempts) -> Iterator[Connection]:
-        ours, theirs = Pipe()
+    def serve(end: Connection) -> None:
+        while True:
+            number = end.recv()
+            time.sleep(0.2 * (number == 0))
+            end.send((number, UserError("camera unplugged") if number == 2 else number))
 
-        def serve() -> None:
-            with suppress(EOFError, OSError):
-                while True:
-                    number = theirs.recv()
-                    time.sleep(0.2 * (number == 0))
-                    theirs.send((number, UserError("camera unplugged") if number == 2 else number))
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield ours
-        ours.close()
-
-    monkeypatch.setattr(gather, "_worker", worker)
+    monkeypatch.setattr(gather, "_worker", lambda _: thread(serve))
     with closing(attempted(Attempts(tiny), 2)) as made:
         assert list(islice(made, 2)) == [0, 1]
         with pytest.raises(UserError, match="camera unplugged"):

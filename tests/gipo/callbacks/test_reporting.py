@@ -1,13 +1,18 @@
 """Lightning's own callbacks and loggers work on these runs, and ours keep what they promise."""
 
 import csv
+import errno
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from gipo.callbacks.last_checkpoint import LastCheckpoint
+from gipo.callbacks.loggers import Rows
 from gipo.callbacks.plots import plot_curves, write_table
 from gipo.cli import main
 from gipo.common.errors import UserError
@@ -94,6 +99,45 @@ def test_kept_checkpoints_bear_their_policy_version_and_outlive_the_last(tiny: A
     main(tiny(ckpt_path=checkpoints / "version-4.ckpt", **options | {"data__total_frames": 32 * 6}))
     assert (checkpoints / "version-5.ckpt").read_bytes() == old
     assert (checkpoints / "version-6.ckpt").samefile(checkpoints / "last.ckpt")
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_versions_are_kept_where_a_file_has_but_one_name(
+    tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    main(tiny(data__task="Tiny-v0", data__total_frames=32 * 2, checkpoint__keep="true"))
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert (checkpoints / "version-2.ckpt").read_bytes() == (checkpoints / "last.ckpt").read_bytes()
+
+
+def test_a_disk_that_took_some_of_the_rows_has_each_of_them_once(tmp_path: Path) -> None:
+    """Also with the rows before them, a new column, and a file that could not even begin."""
+    rows = Rows(str(tmp_path))
+    file = tmp_path / "metrics.csv"
+
+    def logged(*steps: int, room: int = resource.RLIM_INFINITY, **more: float) -> None:
+        for step in steps:
+            rows.log_metrics({"kl": step / 8, **more}, step)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            rows.save()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    logged(0, 1, room=4)
+    assert not file.exists()
+    logged(2, 3)
+    logged(*range(4, 4000), room=20_000)
+    assert len(file.read_text().splitlines()) == 1 + 4
+    logged(4000, room=20_000, loss=1.0)
+    logged(4001)
+    with open(file) as found:
+        assert [int(row["step"]) for row in csv.DictReader(found)] == list(range(4002))
 
 
 @pytest.mark.usefixtures("no_plot")
