@@ -81,9 +81,15 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
     """Refuse the state of an optimizer that does not keep what this one, still without a state, asks for.
 
     Raises:
-        UserError: naming what is missing.
+        UserError: naming what is missing, or that it moves other parameters.
     """
     asked = set(optimizer.param_groups[0])
+    moved, moves = (sum(len(group["params"]) for group in groups["param_groups"]) for groups in (state, vars(optimizer)))
+    if moved != moves:
+        raise UserError(
+            f"the checkpoint's optimizer moves {moved} parameters, and that of this run {moves}: model.frozen names "
+            "other parts; resume with those of the run, or start a new run with --model.init_from"
+        )
     optimizer.load_state_dict({"state": {}, "param_groups": state["param_groups"]})
     missing = asked - set(optimizer.param_groups[0])
     if missing:

@@ -308,6 +308,14 @@ CHANGED = {
         {"model__optimizer": "torch.optim.SGD", "data__total_frames": 96},
         "is of another optimizer than model.optimizer, SGD: it has no dampening, momentum; resume with",
     ),
+    "another value scale": (
+        {"model__value_scale": "PopArt"},
+        "critic has value_scale=ValueScale with {}, and model.value_scale asks for PopArt",
+    ),
+    "another part of the network": (
+        {"model__frozen": "[actor.0]", "data__total_frames": 96},
+        "optimizer moves 6 parameters, and that of this run 4: model.frozen names other parts; resume with those",
+    ),
     "less capacity": ({"data__capacity": 32}, "replay holds 64 transitions, data.capacity is 32; raise it"),
     "another task": ({"data__task": "Brief-v0"}, "was trained on 'Tiny-v0', data.task is 'Brief-v0'"),
 }
@@ -325,7 +333,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("change", CHANGED)
 def test_resuming_with_what_does_not_fit_the_checkpoint(
-    change: str, short_run: Path, tiny: Args, capsys: Capture
+    change: str, short_run: Path, tiny: Args, tmp_path: Path, capsys: Capture
 ) -> None:
     options, words = CHANGED[change]
     given: dict[str, object] = {"data__task": "Tiny-v0", "data__total_frames": 64, "ckpt_path": short_run}
@@ -334,6 +342,7 @@ def test_resuming_with_what_does_not_fit_the_checkpoint(
     assert error.startswith("error: the checkpoint")
     assert words in error
     assert short_run.read_bytes() == before
+    assert not list((tmp_path / "other").rglob("config.yaml")), "of a run that never began"
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])

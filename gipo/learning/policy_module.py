@@ -100,7 +100,7 @@ class PolicyModule(LightningModule):
         if self.policy_factory is not None:
             wanted |= self.policy_factory(spaces).description()
         refuse_other_policy(policy.description(), wanted)
-        self._scale_learned_values(policy)
+        self._scale_learned_values(policy, resumed is not None)
         if resumed is None:
             policy = with_critic(policy, self.critic_sees or policy.critic_sees, privileged)
             head = CheckpointHead.of(found)
@@ -112,12 +112,12 @@ class PolicyModule(LightningModule):
             )
         return policy
 
-    def _scale_learned_values(self, policy: Policy) -> None:
-        """Give a policy of a checkpoint the value scale that is asked for, unless it has one, which must be that."""
+    def _scale_learned_values(self, policy: Policy, resumed: bool) -> None:
+        """Give a policy to start from the value scale that is asked for, unless it has one, which must be that."""
         if self.value_scale_factory is None:
             return
         scale, found = self.value_scale_factory(), policy.value_scale
-        if type(found) is ValueScale:
+        if type(found) is ValueScale and not resumed:
             policy.scale_values(scale, learned=True)
         elif (class_path(found), found.config()) != (class_path(scale), scale.config()):
             raise UserError(
@@ -148,10 +148,21 @@ class PolicyModule(LightningModule):
         head, wanted = CheckpointHead.of(checkpoint), self.policy.description()
         if head.policy != wanted:  # a checkpoint from before there was an option says nothing of it
             refuse_other_policy(build(head.policy).description(), wanted)
-        states = checkpoint.get("optimizer_states")
-        if states and ranks.count() == 1 and self.trainer.state.fn == "fit":
-            refuse_other_optimizer(states[0], self.optimizer_factory(self.policy.actor_parameters()))
+        if self.trainer.state.fn == "fit":
+            self.check_optimizers(checkpoint)
         self._remember(head.init_from, head)
+
+    def check_optimizers(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint to resume whose optimizers are others, or move other parameters, where one learner has it.
+
+        Raises:
+            UserError: naming the option.
+        """
+        if ranks.count() > 1:
+            return
+        parts = (self.policy.actor_parameters(), self.policy.critic_parameters())
+        for state, parameters in zip(checkpoint.get("optimizer_states") or (), parts, strict=False):
+            refuse_other_optimizer(state, self.optimizer_factory(parameters))
 
     def _remember(self, init_from: str | None, head: CheckpointHead) -> None:
         """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
