@@ -84,7 +84,9 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
         UserError: naming what is missing, or that it moves other parameters.
     """
     asked = set(optimizer.param_groups[0])
-    moved, moves = (sum(len(group["params"]) for group in groups["param_groups"]) for groups in (state, vars(optimizer)))
+    moved, moves = (
+        sum(len(group["params"]) for group in groups["param_groups"]) for groups in (state, vars(optimizer))
+    )
     if moved != moves:
         raise UserError(
             f"the checkpoint's optimizer moves {moved} parameters, and that of this run {moves}: model.frozen names "

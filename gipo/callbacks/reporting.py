@@ -1,20 +1,15 @@
-"""Callbacks of `gipo fit`: metrics of collection, the progress bar, the learning curves, the configuration."""
+"""Callbacks of `gipo fit`: metrics of collection, the progress bar, the learning curves."""
 
-import hashlib
 import math
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import SaveConfigCallback
 from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import plot_curves, write_table
-from gipo.common.checkpoint_head import note
-from gipo.common.files import remove_partials, whole_file
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
 
@@ -118,27 +113,6 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curves of the interrupted run."""
         self.rows = list(state_dict["rows"])
-
-
-class KeepConfig(SaveConfigCallback):
-    """Writes the full configuration of a run into its folder, and its hash into every checkpoint."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save once, on the first process: what the run is, not where it is nor where one of its processes began."""
-        self.config.ckpt_path = self.config.trainer.default_root_dir = None
-        if stage == "fit" and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            remove_partials(folder)
-            with whole_file(folder / self.config_filename) as partial:
-                self.parser.save(self.config, partial)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """SHA-256 of the configuration, whatever folder the run is in."""
-        note(checkpoint, config_hash=self._digest)
-
-    @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
 
 
 def _data(trainer: Trainer) -> Any:

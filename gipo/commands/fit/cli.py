@@ -22,9 +22,10 @@ import gipo.adaptive
 import gipo.baselines  # noqa: F401 - both so that --model.objective finds its classes by their bare names
 from datamodules.online import OnlineDataModule
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.callbacks.kept_config import KeepConfig
 from gipo.callbacks.last_checkpoint import BestCheckpoint, LastCheckpoint
 from gipo.callbacks.loggers import CSV, TensorBoard
-from gipo.callbacks.reporting import CollectionMetrics, Curves, KeepConfig, RunProgress
+from gipo.callbacks.reporting import CollectionMetrics, Curves, RunProgress
 from gipo.callbacks.run_folder import CHECKPOINTS, RunFolder, beginning_of, choose, folder_of, with_absolute_paths
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.fit.arguments import data_module, with_implied_classes, with_shipped_configs

@@ -1,0 +1,84 @@
+"""The configuration of a run in its folder, and what a resumed run has otherwise than it had."""
+
+import hashlib
+import itertools
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from gipo.callbacks.run_folder import shown
+from gipo.common.checkpoint_head import note
+from gipo.common.files import remove_partials, whole_file
+
+LENGTHS = {"data.total_frames", "data.iterations", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}
+
+
+class KeepConfig(SaveConfigCallback):
+    """Writes the full configuration of a run into its folder, and its hash into every checkpoint.
+
+    A run that is resumed with other options, its length aside, is told which; the file that had the old ones stays, as
+    `config-1.yaml` or with the next free number.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save once, on the first process: what the run is, not where it is nor where one of its processes began."""
+        self.config.ckpt_path = self.config.trainer.default_root_dir = None
+        if stage == "fit" and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            remove_partials(folder)
+            path = folder / self.config_filename
+            with whole_file(path) as partial:
+                self.parser.save(self.config, partial)
+                changed = [*differences(_read(path), _read(partial))]
+                if changed:
+                    kept = next(name for name in _numbered(path) if not name.exists())
+                    kept.write_bytes(path.read_bytes())
+                    line = f"goes on with other options than {shown(kept)} has: {'; '.join(changed)}"
+                    print(f"gipo: note: the run {line}", file=sys.stderr)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """SHA-256 of the configuration, whatever folder the run is in."""
+        note(checkpoint, config_hash=self._digest)
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
+
+
+def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
+    """`name: before → after` of the options of two configurations that both have and that say how a run learns.
+
+    One that only one of them has is of another version, or of a class that the other does not name.
+    """
+    both = isinstance(before, dict) and isinstance(after, dict)
+    if both and before.get("class_path") == after.get("class_path"):
+        for key in before:
+            inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
+            if key in after and inner not in LENGTHS:
+                yield from differences(before[key], after[key], inner)
+    elif before != after:
+        yield f"{name}: {_said(before)} → {_said(after)}"
+
+
+def _said(value: Any) -> str:
+    is_class = isinstance(value, dict) and "class_path" in value
+    return str(value["class_path"]).rpartition(".")[2] if is_class else str(value)
+
+
+def _read(path: Path) -> Any:
+    """A configuration; nothing where there is none, or none that can be read, which nobody reads again."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    return (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))

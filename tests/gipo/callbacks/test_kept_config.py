@@ -1,0 +1,63 @@
+"""The configuration in a run's folder: what it is, and what is said of a run that goes on with another."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gipo.callbacks.kept_config import differences
+from gipo.cli import main
+
+Args = Callable[..., list[str]]
+SHORT = {"data__task": "Tiny-v0", "data__total_frames": 64}
+GIPO = {"class_path": "gipo.objectives.GIPO", "init_args": {"sigma": 1.0, "log_ratio_bound": 5.0}}
+CLIP = {"class_path": "gipo.objectives.PPOClip", "init_args": {"clip": 0.2, "log_ratio_bound": 4.0}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"model": {"kl_coef": 0.1}}, {"model": {"kl_coef": 0.1}}, []),
+        ({"model": {"kl_coef": 0.1}}, {"model": {"kl_coef": 0}}, ["model.kl_coef: 0.1 → 0"]),
+        ({"model": {"objective": GIPO}}, {"model": {"objective": CLIP}}, ["model.objective: GIPO → PPOClip"]),
+        (
+            {"model": {"objective": GIPO}},
+            {"model": {"objective": GIPO | {"init_args": {"sigma": 2.0, "added": 1}}}},
+            ["model.objective.sigma: 1.0 → 2.0"],
+        ),
+        ({"model": {"policy": None}}, {"model": {"policy": GIPO}}, ["model.policy: None → GIPO"]),
+        ({"data": {"total_frames": 64, "iterations": 1}}, {"data": {"total_frames": 96, "iterations": 2}}, []),
+        ({"data": {"logs": ["a"]}, "seed": 1}, {"data": {"logs": ["b"]}, "more": 1}, ["data.logs: ['a'] → ['b']"]),
+        ({}, {"seed_everything": 1}, []),
+    ],
+)
+def test_what_two_configurations_have_otherwise(before: Any, after: Any, said: list[str]) -> None:
+    assert [*differences(before, after)] == said
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_a_run_that_goes_on_with_other_options_says_so_and_keeps_the_old_ones(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was forgotten is not lost, nor is one objective taken for another."""
+    folder = tmp_path / "run"
+    main(tiny(**SHORT, model__objective="PPOClip", data__estimator="datamodules.advantages.VTrace"))
+    began = (folder / "config.yaml").read_text()
+    resume = {"ckpt_path": folder / "checkpoints" / "last.ckpt"}
+    main([*tiny(**resume, data__total_frames=96), f"--config={folder}/config.yaml"])  # last, and yet no longer
+    assert "goes on with other options" not in capsys.readouterr().err
+    assert not (folder / "config-1.yaml").exists()
+    main(tiny(**resume, **SHORT | {"data__total_frames": 128}))
+    line = next(line for line in capsys.readouterr().err.splitlines() if "goes on with other options" in line)
+    assert line.startswith("gipo: note: the run goes on with other options than ")
+    assert "config-1.yaml has: " in line
+    assert "model.objective: PPOClip → AgeAwareGIPO" in line
+    assert "data.estimator: VTrace → GAE" in line
+    assert "total_frames" not in line
+    kept, now = (yaml.safe_load((folder / name).read_text()) for name in ("config-1.yaml", "config.yaml"))
+    assert kept["model"] == yaml.safe_load(began)["model"]
+    assert now["model"]["objective"]["class_path"].endswith("AgeAwareGIPO")
+    main(tiny(**resume, **SHORT | {"data__total_frames": 160, "model__kl_coef": 0.25}))
+    assert "config-2.yaml has: model.kl_coef: 0.1 → 0.25" in capsys.readouterr().err
