@@ -153,7 +153,7 @@ class PolicyModule(LightningModule):
         self._remember(head.init_from, head)
 
     def check_optimizers(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint to resume whose optimizers are others, or move other parameters, where one learner has it.
+        """Refuse to resume a checkpoint of one learner whose optimizers are others, or move other parameters.
 
         Raises:
             UserError: naming the option.

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import pydoc
+import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from gipo.common.parsing import SEEDS, whole
 
 if TYPE_CHECKING:
     from gipo.objective import Objective
+
+OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
 
 
 def add_numbers(
@@ -93,7 +96,7 @@ def refuse_settled(
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
-    """Refuse unknown objectives, and options that an objective does not have, before a first run is trained.
+    """Refuse unknown objectives, and options that an objective does not have or take, before a first run is trained.
 
     Args:
         names: bare names of ours or class paths, options after a colon: `my.Objective:margin=1,other=2`.
@@ -102,6 +105,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
         UserError: naming the nearest ones.
     """
     for each in names:
+        if not OBJECTIVE.fullmatch(each):
+            raise UserError(f"--objectives {each!r} is not NAME or NAME:option=value,option=value")
         name, _, settings = each.partition(":")
         found = _find(name)
         known: list[str] = (
@@ -111,6 +116,21 @@ def refuse_unknown(names: Iterable[str]) -> None:
             option = setting.partition("=")[0]
             if known and option.partition(".")[0] not in known:
                 raise UserError(f"--objectives {each}: {name} has no option {option!r}; it has {', '.join(known)}")
+        _refuse_bad_values(each, found, settings)
+
+
+def _refuse_bad_values(asked: str, found: "type[Objective]", settings: str) -> None:
+    """Make the objective as `gipo fit` would."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(found, "objective")
+    try:
+        parser.instantiate_classes(
+            parser.parse_args([f"--objective.{setting}" for setting in filter(None, settings.split(","))])
+        )
+    except (ArgumentError, UserError, TypeError, ValueError) as error:
+        raise UserError(f"--objectives {asked}: {' '.join(str(error).split())}") from error
 
 
 def _find(name: str) -> "type[Objective]":

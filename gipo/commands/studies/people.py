@@ -27,9 +27,8 @@ from gipo.commands.studies.options import add_more, add_numbers, add_runs, refus
 from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
-from gipo.commands.studies.run_tables import distinct, made_or_read
+from gipo.commands.studies.run_tables import distinct, made_or_read, refuse_unpaired
 from gipo.commands.studies.statistics import paired_interval
-from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import number, path
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
     rows = made_or_read(options, run_all, COLUMNS, "way")
-    refuse_unpaired(rows)
+    refuse_unpaired(rows, way=dict.fromkeys([*distinct(rows, "way"), ALONE, CORRECTIONS]))
     table = summarise(rows)
     write_table(table, options.out / "people.csv")
     text = report(table, rows)
@@ -93,19 +92,6 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
         deployed = list(in_order(prepared))
         learned = [pool.submit(counted, learn, seed, way, ways[way]) for seed, way in plan]
         return [*deployed, *all_made(learned)]
-
-
-def refuse_unpaired(rows: Sequence[dict[str, Any]]) -> None:
-    """Refuse runs of which a way, or one that the others are compared with, lacks a seed.
-
-    Raises:
-        UserError: naming seed and way.
-    """
-    there = {(row["seed"], row["way"]) for row in rows}
-    ways = dict.fromkeys([*distinct(rows, "way"), ALONE, CORRECTIONS])
-    for seed, way in product(distinct(rows, "seed"), ways):
-        if (seed, way) not in there:
-            raise UserError(f"--runs: seed {seed} has no run of way {way}; ways are compared in pairs of one seed")
 
 
 def ways_to_learn(coefs: Sequence[float]) -> dict[str, tuple[bool, list[str]]]:

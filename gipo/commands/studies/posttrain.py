@@ -40,7 +40,7 @@ from gipo.commands.studies.options import (
 from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
-from gipo.commands.studies.run_tables import distinct, made_or_read
+from gipo.commands.studies.run_tables import distinct, made_or_read, refuse_unpaired
 from gipo.commands.studies.staleness_figures import INTERVALS
 from gipo.commands.studies.statistics import Interval, improvement_interval, iqm_interval, paired_interval
 from gipo.common.errors import UserError
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
     rows = made_or_read(options, run_all, COLUMNS, "back", "objective")
+    refuse_unpaired(rows, back=distinct(rows, "back"), objective=distinct(rows, "objective"))
     table = summarise(rows)
     write_table(table, options.out / "posttrain.csv")
     text = report(table, rows)

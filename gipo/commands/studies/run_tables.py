@@ -2,8 +2,9 @@
 
 import argparse
 import csv
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -24,12 +25,12 @@ def read_runs(
         perhaps: those of them that a row has only where its task tells of it, as of success.
 
     Raises:
-        UserError: when there is no such file, it has no rows, or a column is missing or of another type.
+        UserError: when there is no such file, it has no rows, or a column is missing, of another type or not finite.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [
-                {name: kind(row[name]) for name, kind in columns.items() if name not in perhaps or row.get(name)}
+                {name: _as(kind, row[name]) for name, kind in columns.items() if name not in perhaps or row.get(name)}
                 for row in csv.DictReader(file)
             ]
     except OSError as error:
@@ -42,6 +43,13 @@ def read_runs(
     if not rows:
         raise UserError(f"--runs {path} has no rows")
     return rows
+
+
+def _as(kind: Callable[[str], Any], text: str) -> Any:
+    found = kind(text)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError(f"{text} is no finite number")  # every pair with it would count as lost
+    return found
 
 
 def read_curves(folder: Path) -> list[dict[str, float]]:
@@ -103,6 +111,23 @@ def refuse_uneven(rows: Sequence[Mapping[str, Any]], *axes: str) -> None:
                 f"--runs: {cells[cell]} runs of {_named(axes, cell)}, where others have {max(cells.values())}; make "
                 "them, or leave its like out of the file"
             )
+
+
+def refuse_unpaired(rows: Sequence[Mapping[str, Any]], **cells: Iterable[Any]) -> None:
+    """Refuse rows of which a cell lacks a seed of the others, where they are compared in pairs of one seed.
+
+    Args:
+        rows: a run each.
+        cells: columns with the values that every seed must have.
+
+    Raises:
+        UserError: naming the run that is not there.
+    """
+    columns = (*cells, "seed")
+    there = {tuple(row[column] for column in columns) for row in rows}
+    for run in product(*cells.values(), distinct(rows, "seed")):
+        if run not in there:
+            raise UserError(f"--runs: no run of {_named(columns, run)}; runs are compared in pairs of one seed")
 
 
 def _named(axes: Sequence[str], values: Sequence[Any]) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.callbacks.plots import write_table
 from gipo.commands.studies import people
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.run_tables import read_runs
 from gipo.commands.studies.statistics import paired_interval
-from gipo.common.errors import UserError
 from gipo.common.intervals import with_interval
 from tests.pages import ROOT
 
@@ -64,13 +64,16 @@ def test_tables_are_made_again_of_kept_runs(tmp_path: Path, capsys: pytest.Captu
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"people.csv", "people.md"}
 
 
-def test_ways_that_lack_a_seed_of_the_others_are_refused() -> None:
+def test_ways_that_lack_a_seed_of_the_others_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = [{**row, "seed": 7} if (row["seed"], row["way"]) == (2, "alone") else row for row in rows()]
     without = [row for row in rows() if row["way"] != "corrections"]
-    for found, said in ((other, "seed 2 has no run of way alone"), (without, "seed 0 has no run of way corrections")):
-        with pytest.raises(UserError, match=rf"^--runs: {said}; ways are compared in pairs of one seed$"):
-            people.refuse_unpaired(found)
-    people.refuse_unpaired(rows())
+    for found, said in ((other, "alone, seed 2"), (without, "corrections, seed 0")):
+        write_table(found, tmp_path / "runs.csv")
+        with pytest.raises(SystemExit, match="2"):
+            main(["people", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs.csv")])
+        error = capsys.readouterr().err
+        assert error.endswith(f"--runs: no run of way {said}; runs are compared in pairs of one seed\n")
+        assert not (tmp_path / "out" / "people.csv").exists()
 
 
 @pytest.mark.campaign

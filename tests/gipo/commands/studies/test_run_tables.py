@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.run_tables import read_curves, refuse_uneven
+from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven, refuse_unpaired
 from gipo.common.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
@@ -52,6 +52,23 @@ def test_cells_hold_as_many_runs_as_the_others() -> None:
         refuse_uneven(ROWS[:-1], "age", "objective")
     with pytest.raises(UserError, match=r"^--runs: 0 runs of age 16, objective B, where others have 2"):
         refuse_uneven(ROWS[:-2], "age", "objective")
+
+
+def test_pairs_need_both() -> None:
+    refuse_unpaired(ROWS, age=(1, 16), objective="AB")
+    other = [{**row, "seed": 5} if row == ROWS[-1] else row for row in ROWS]  # as many, and not the same
+    with pytest.raises(UserError, match=r"^--runs: no run of age 1, objective A, seed 5; .* pairs of one"):
+        refuse_unpaired(other, age=(1, 16), objective="AB")
+    with pytest.raises(UserError, match=r"no run of age 1, objective C, seed 3"):
+        refuse_unpaired(ROWS, age=(1, 16), objective="ABC")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_figure_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
+    """As a pair lost, it would be a verdict."""
+    (tmp_path / "runs.csv").write_text(f"seed,gain\n1,.5\n2,{value}\n")
+    with pytest.raises(UserError, match=rf"is not a runs.csv of this study: .*{value} is no finite number"):
+        read_runs(tmp_path / "runs.csv", {"seed": int, "gain": float})
 
 
 @pytest.mark.parametrize(
