@@ -124,9 +124,13 @@ def _read_observations(path: str, size: int) -> np.ndarray:
         found = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # the header is text that numpy parses, and may ask for any amount of memory
         raise UserError(f"--observations {path} is no .npy file of numbers: {error}") from error
-    if found.ndim != 2 or found.shape[1] != size or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
-        raise UserError(f"--observations {path} is {found.dtype} {found.shape}; it must be finite numbers [B, {size}]")
-    return found
+    numbers = found.ndim == 2 and len(found) > 0 and found.shape[1] == size and found.dtype.kind in "fiu"
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite
+        rows = found.astype(np.float32) if numbers else found
+    if not numbers or not np.isfinite(rows).all():
+        allowed = f"finite numbers [B, {size}], B ≥ 1, of float32's range"
+        raise UserError(f"--observations {path} is {found.dtype} {found.shape}; it must be {allowed}")
+    return rows
 
 
 def build_parser() -> Parser:

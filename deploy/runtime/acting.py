@@ -105,7 +105,12 @@ class ActingPolicy(ABC):
         """What the policy that made a decision [D] thinks of another action [D] in its place, which may be anybody's.
 
         The latent is that of the nearest action the policy could have taken.
+
+        Raises:
+            ValueError: when the action has another shape than the decision's.
         """
+        if np.shape(action) != decision.action.shape:
+            raise ValueError(f"the action has shape {np.shape(action)}; it must be {decision.action.shape}")
         latent = self.latents.latent(np.asarray(action, float))
         log_prob = distributions.log_prob(self.manifest.family, decision.params, latent).astype(np.float32)
         return Decision(np.asarray(action, np.float32), latent, log_prob, decision.params)
@@ -144,15 +149,16 @@ class ActingPolicy(ABC):
 
         Args:
             observation: [O] or [B, O], raw.
-            latent: [D] or [B, D], as it was logged.
+            latent: [D] or [B, D], as it was logged; of a policy over chunks [H, D] or [B, H, D], or flat.
 
         Raises:
             ValueError: when a shape is wrong, the observation is not finite, or a token does not exist.
         """
         rows = self._rows(observation)
-        latents = np.asarray(latent).reshape(len(rows), -1)
-        if latents.shape != self._noise_shape(rows):
-            raise ValueError(f"latent has shape {np.shape(latent)}; it must be {self._noise_shape(rows)}")
+        wanted = (*np.shape(observation)[:-1], *self._layout.decision)
+        if np.shape(latent) not in (wanted, (*np.shape(observation)[:-1], self._layout.decision_size)):
+            raise ValueError(f"latent has shape {np.shape(latent)}; it must be {wanted}")
+        latents = np.asarray(latent).reshape(self._noise_shape(rows))
         (params,) = self._run(("params",), rows, np.zeros(self._noise_shape(rows)))
         return distributions.log_prob(self.manifest.family, params, latents).reshape(np.shape(latent))
 

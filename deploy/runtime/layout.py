@@ -95,6 +95,8 @@ class Vision:
                 allowed = f"{(height, width, channels)} uint8"
                 raise ValueError(f"the image is {images.shape} {images.dtype}; it must be {allowed}")
             return images.transpose(2, 0, 1).ravel()
+        if not self.cameras:
+            raise ValueError("the policy's camera has no name; give its image alone, as one array")
         for camera, shape in zip(self.cameras, self.shapes, strict=True):
             if camera not in images:
                 there = ", ".join(images) or "none"

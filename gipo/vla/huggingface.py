@@ -176,7 +176,7 @@ class _HuggingFaceEncoder(nn.Module):
     def _prompts(self, instruction: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids of the prompts, [B, T], and which of them are no padding."""
         different, which = instruction.unique(dim=0, return_inverse=True)
-        texts = [self._prompt.format(instruction=text) for text in decode_instructions(different)]
+        texts = [self._prompt.replace("{instruction}", text) for text in decode_instructions(different)]
         tokens = [torch.tensor(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
         ids = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         given = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in tokens], batch_first=True)

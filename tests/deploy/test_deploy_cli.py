@@ -112,7 +112,11 @@ def test_observations_that_are_none_are_one_line(small, tmp_path, capsys):
     (tmp_path / "huge.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes([len(header) + 1, 0]) + header + b"\n")
     (tmp_path / "empty.npy").touch()
     os.mkfifo(tmp_path / "pipe")
+    np.save(tmp_path / "none.npy", np.zeros((0, 5)))
+    np.save(tmp_path / "large.npy", np.full((3, 5), 1e39))
     for name, message in (
+        ("none.npy", "is float64 (0, 5); it must be finite numbers [B, 5], B ≥ 1, of float32's range"),
+        ("large.npy", "is float64 (3, 5); it must be finite numbers [B, 5], B ≥ 1, of float32's range"),
         ("many.npz", "is no .npy file of numbers"), ("objects.npy", "is no .npy file of numbers"),
         ("huge.npy", "is no .npy file of numbers"), ("empty.npy", "is no .npy file of numbers"),
         ("pipe", "is not a regular file"), (".", "is not a regular file"), ("none", "No such file"),

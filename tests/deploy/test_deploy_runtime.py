@@ -100,6 +100,13 @@ def test_refuses_wrong_noise_missing_generator_and_tokens_that_do_not_exist(smal
             policy.log_prob_of(ROW, np.array(latent))
     with pytest.raises(ValueError, match="latent has shape"):
         policy.log_prob_of(ROW, np.zeros(3))
+    batch = np.stack([ROW, ROW, ROW])
+    assert policy.log_prob_of(batch, np.zeros((3, 2), int)).shape == (3, 2)
+    for given in ((2, 3), (6,), (1, 3, 2)):  # as many numbers, of which each would be another's
+        with pytest.raises(ValueError, match=r"latent has shape .*; it must be \(3, 2\)"):
+            policy.log_prob_of(batch, np.zeros(given, int))
+    with pytest.raises(ValueError, match=r"the action has shape \(1, 2\); it must be \(2,\)"):
+        policy.judged(policy.act(ROW, None, deterministic=True), np.zeros((1, 2)))
 
 
 def test_required_ids(small, tmp_path):

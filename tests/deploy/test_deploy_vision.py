@@ -92,6 +92,11 @@ def test_it_decides_as_torch_does(kit: Kit) -> None:
     np.testing.assert_allclose(again, decision.log_prob, atol=1e-5)
 
 
+def test_a_camera_without_a_name_gives_its_image_alone(kit: Kit) -> None:
+    with pytest.raises(ValueError, match="the policy's camera has no name; give its image alone"):
+        kit["loaded"].row(np.zeros(4), {"front": camera()}, "push")
+
+
 @pytest.mark.parametrize("part", ["state", "image", "instruction"])
 def test_every_part_of_what_it_sees_counts(kit: Kit, part: str) -> None:
     seen: dict[str, Any] = {"values": np.zeros(4), "image": camera(), "instruction": "push"}

@@ -77,6 +77,8 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     subject = subject_of(options, seeing=())
     stages = Stages(parse_gap(options.gap, subject), subject)
     ways = ways_to_learn(options.coefs)
+    if len(ways) < len(ways_to_learn([])) + len(options.coefs):
+        raise UserError(f"--coefs: the tables call two of these the same: {' '.join(map(str, options.coefs))}")
     plan = list(product(options.seeds, ways))
     with (
         tqdm(total=len(options.seeds) + len(plan), desc="people", unit="run") as bar,

@@ -72,6 +72,13 @@ def test_logits_are_those_of_the_last_tokens_of_the_vocabulary(pretrained: Path)
         torch.testing.assert_close(policy.params(one)[0], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_prompt_may_have_braces_of_its_own(pretrained: Path) -> None:
+    def network(spaces: Any, outputs: int) -> HuggingFaceNetworks:
+        return HuggingFaceNetworks(spaces, outputs, str(pretrained), 2, prompt='{"task": "{instruction}"} {}')
+
+    assert VocabTailPolicy(SPACES, network, BINS).params(observations(2)).isfinite().all()
+
+
 def test_instructions_of_different_lengths_do_not_disturb_each_other(pretrained: Path) -> None:
     policy, seen = made(pretrained, "float32"), observations(2)
     seen["instruction"] = encode_instructions(["push", "lift the block to the block"])

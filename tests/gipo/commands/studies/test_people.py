@@ -67,7 +67,7 @@ def test_tables_are_made_again_of_kept_runs(tmp_path: Path, capsys: pytest.Captu
 def test_ways_that_lack_a_seed_of_the_others_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = [{**row, "seed": 7} if (row["seed"], row["way"]) == (2, "alone") else row for row in rows()]
     without = [row for row in rows() if row["way"] != "corrections"]
-    for found, said in ((other, "alone, seed 2"), (without, "corrections, seed 0")):
+    for found, said in ((other, "deployed, seed 7"), (without, "corrections, seed 0")):
         write_table(found, tmp_path / "runs.csv")
         with pytest.raises(SystemExit, match="2"):
             main(["people", "--out", str(tmp_path / "out"), "--runs", str(tmp_path / "runs.csv")])
