@@ -50,6 +50,7 @@ class GIPOLoss(PPOLoss):
         UserError: the objective is none or needs what is not known here, or so does the anchor.
     """
 
+    _in_keys: list[Any]
     _out_keys: list[str] | None
     objective_memory: Tensor | None
     METRICS = ("weight", "clip_fraction", "ESS", "kl_approx", "max_ratio", "mean_ratio", "masked")

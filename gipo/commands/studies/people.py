@@ -29,6 +29,7 @@ from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import distinct, made_or_read, refuse_unpaired
 from gipo.commands.studies.statistics import paired_interval
+from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import number, path
