@@ -175,16 +175,16 @@ def start(spec: RobotSpec, hold: np.ndarray | None) -> Motion:
     if fault := check_numbers("hold", held, spec.action_names):
         raise UserError(f"the robot cannot be engaged: {fault}")
     limits = Limits.of(spec)
-    start = np.clip(held.astype(float), limits.low, limits.high)
+    inside = np.clip(held.astype(float), limits.low, limits.high)
     fault = _far_outside("hold", held, limits.low, limits.high, spec.action_names)
-    too_far = np.abs(held - start) > np.minimum(limits.rate, limits.acceleration)
+    too_far = np.abs(held - inside) > np.minimum(limits.rate, limits.acceleration)
     if not fault and too_far.any():
         i = int(np.argmax(too_far))
         where = f"outside of {limits.low[i]:g} to {limits.high[i]:g} by more than one command may move it"
         fault = f"hold {spec.action_names[i]!r} is {held[i]:.6g}, {where}"
     if fault:
         raise UserError(f"the robot cannot be engaged: {fault}; move it back by hand")
-    return Motion(start, np.zeros(len(held)))
+    return Motion(held.astype(float), np.zeros(len(held)))
 
 
 def gate(

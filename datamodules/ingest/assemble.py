@@ -14,7 +14,7 @@ from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pictures import PICTURE, move
 from datamodules.ingest.sources.base import POLICY, Description, Source
-from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate
+from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate, reserve
 from gipo.common.errors import UserError
 from gipo.common.transition import STORED
 
@@ -145,6 +145,7 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
         return _Kept(part, {}, [], skipped)
     columns = mapped(part.folder, found.layout, rows)
     given = np.memmap(part.folder / "reward.given", np.float32, "w+", shape=(rows,))
+    reserve(part.folder / "reward.given")
     start = 0
     for span in found.spans:
         episode = slice(start, start + span.rows)

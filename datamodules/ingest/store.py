@@ -1,5 +1,6 @@
 """The store: frames in memory-mapped files, and what they say of themselves."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,11 @@ def load_store(path: Path) -> Store:
 
 
 def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> TensorDict:
-    """Frames [steps] on disk, in the types of the columns of one source, to be filled."""
+    """Frames [steps] on disk, in the types of the columns of one source, to be filled.
+
+    Raises:
+        OSError: when there is no room for them.
+    """
     example = TensorDict({}, [1])
     for field in STORED:
         if field.whole_episode:
@@ -67,4 +72,19 @@ def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> Tensor
         elif field.name in columns:
             values = columns[field.name]
             example[field.path] = torch.from_numpy(np.zeros((1, *values.shape[1:]), values.dtype))
-    return example.expand(steps).memmap_like(str(folder))
+    frames = example.expand(steps).memmap_like(str(folder))
+    for file in folder.rglob("*.memmap"):
+        reserve(file)
+    return frames
+
+
+def reserve(file: Path) -> None:
+    """Take the space of a file now: written through a map, a full disk ends the process without a word.
+
+    Raises:
+        OSError: when there is no room for it.
+    """
+    size = file.stat().st_size
+    if size and hasattr(os, "posix_fallocate"):
+        with open(file, "r+b") as found:
+            os.posix_fallocate(found.fileno(), 0, size)

@@ -89,7 +89,7 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
         f"{chance:.2f} by chance",
         file=sys.stderr,
     )
-    if held_out <= chance:
+    if not held_out > chance:  # which is no number where learning blew up
         raise UserError(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "
             "nats a dimension); give data.behaviour more epochs, or the data is too little for ratios"

@@ -188,16 +188,20 @@ class Logs:
         return self._frames
 
     def refuse_out_of_bounds(self, spaces: Spaces) -> None:
-        """Refuse actions that a policy cannot take, where no source said bounds that they were held against."""
-        if self.store.facts.interface.action_low is not None:
-            return
+        """Refuse actions that a policy cannot take, as of a source that says no bounds that they were held against.
+
+        What others did is held against none where bounds are known: a person may go beyond them.
+        """
         low, high, action = (
             torch.tensor(spaces.action_low),
             torch.tensor(spaces.action_high),
             self.store.frames["action"],
         )
         room = ROUNDING * (high - low)
-        outside = int(((action < low - room) | (action > high + room)).any(-1).sum())
+        beyond = ((action < low - room) | (action > high + room)).any(-1)
+        if self.store.facts.interface.action_low is not None:
+            beyond &= self.store.frames["valid"]
+        outside = int(beyond.sum())
         if outside:
             least, most = (_short(found(0).values) for found in (action.min, action.max))
             raise UserError(

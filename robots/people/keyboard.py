@@ -28,7 +28,8 @@ WORD_LINES = (
     ("s / f / d", "success / failure / discard the episode"),
     ("0 … 9", "a reward of so much"),
 )
-REPEAT_SECONDS = 1.0  # a key again within this time is one that is held; terminals wait less before they repeat it
+REPEAT_SECONDS = 1.0  # a key again within this time is one that is held; terminals wait less before they repeat it …
+REPEATING_SECONDS = 0.25  # … and much less from then on: who strikes it again and again is soon heard
 PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repetitions, never that it was let go
 
 
@@ -48,7 +49,7 @@ class WordKeys(Operator):
     def __init__(self, keys: str = pairs(WORD_LINES)):
         self._words: deque[Said] = deque()
         self._engaged = False
-        self._arrived: dict[str, float] = {}  # when a key of these was last pressed, or repeated
+        self._arrived: dict[str, tuple[float, bool]] = {}  # when a key of these last came, and whether as a repetition
         self._clock: Callable[[], float] = time.monotonic
         self._terminal = KeyTerminal()
         print(keys, file=sys.stderr)
@@ -92,8 +93,10 @@ class WordKeys(Operator):
 
     def _is_held(self, key: str) -> bool:
         now = self._clock()
-        before, self._arrived[key] = self._arrived.get(key, -np.inf), now
-        return now - before < REPEAT_SECONDS
+        before, repeated = self._arrived.get(key, (-np.inf, False))
+        held = now - before < (REPEATING_SECONDS if repeated else REPEAT_SECONDS)
+        self._arrived[key] = now, held
+        return held
 
 
 class Keyboard(WordKeys):

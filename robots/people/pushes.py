@@ -14,7 +14,8 @@ class Pushes:
     """Commands of pushes in [−1, 1] of each action dimension.
 
     An action that is held by a number (a speed) is that number without a push, and a push leads from it to a bound. One
-    that is held where it is measured (a position) stays where it was last pushed to, and is moved at a speed.
+    that is held where it is measured (a position) stays where it was last pushed to, and is moved at a speed: no faster
+    than the spec lets the robot move, which would go on long after the push.
 
     Args:
         spec: of the robot.
@@ -30,6 +31,8 @@ class Pushes:
             raise UserError(f"strength is {strength:g}; it must be above 0 and at most 1")
         self._spec, self._strength, self._clock = spec, strength, clock
         self._low, self._high = np.array(spec.action_low), np.array(spec.action_high)
+        fastest = np.array([np.inf if rate is None else rate for rate in spec.action_rate])
+        self._speed = np.minimum(strength * (self._high - self._low), fastest)  # of a full push, action units/s
         self._measured = np.array([hold == MEASURED for hold in spec.action_hold])
         self._target: np.ndarray | None = None
         self._moment = 0.0
@@ -45,7 +48,7 @@ class Pushes:
         seconds = 0.0 if self._target is None else now - self._moment
         target = hold if self._target is None else self._target
         self._moment = now
-        moved = target + pushes * self._strength * seconds * (self._high - self._low)
+        moved = target + pushes * self._speed * seconds
         self._target = np.clip(moved, self._low, self._high)
         room = np.where(pushes > 0, self._high - hold, hold - self._low)
         return np.where(self._measured, self._target, hold + pushes * self._strength * room)

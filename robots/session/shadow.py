@@ -45,7 +45,7 @@ class ShadowPolicy:
 
         The estimator is of samples: NaN where none were drawn.
         """
-        x = np.clip(np.array(self._log_ratios or [0.0]), -50, 50)
+        x = np.minimum(np.array(self._log_ratios or [np.nan]), 50)  # from above alone: eˣ − 1 − x is finite below
         return {
             "steps": len(self._log_ratios),
             "dropped": self.worker.dropped,
@@ -58,7 +58,7 @@ def check_comparable(policy: ActingPolicy, incumbent: ActingPolicy) -> None:
     """Refuse a candidate whose log-probs are of something else.
 
     Raises:
-        UserError: naming the difference.
+        UserError: naming the difference; or that a policy makes its actions in a way of its own.
     """
     mine, theirs = policy.manifest, incumbent.manifest
     if mine.vision is not None or theirs.vision is not None:
@@ -69,4 +69,9 @@ def check_comparable(policy: ActingPolicy, incumbent: ActingPolicy) -> None:
         raise UserError(
             f"the shadow policy ({mine.family}, {mine.parameters_per_dimension} parameters a dimension) cannot score "
             f"the latents of the acting one ({theirs.family}, {theirs.parameters_per_dimension})"
+        )
+    if mine.family == "gaussian" and (way := policy.latents.way) != incumbent.latents.way:
+        raise UserError(
+            f"the shadow policy makes actions of latents by {way}, the acting one by {incumbent.latents.way}: the same "
+            "latent is another action"
         )

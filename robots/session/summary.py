@@ -44,7 +44,8 @@ class Report:
         if self.shadow is not None:
             found = self.shadow
             kl = "" if math.isnan(found["kl"]) else f"KL {found['kl']:.3g} nats, "
-            lines.append(f"shadow: {found['steps']} steps, {kl}|Δ action| {found['action_distance']:.3g}")
+            steps = f"{found['steps']} steps" + (f" and {found['dropped']} not scored" if found["dropped"] else "")
+            lines.append(f"shadow: {steps}, {kl}|Δ action| {found['action_distance']:.3g}")
         written, dropped, lost = self.statistics
         missing = [f"{count:,} {what}" for count, what in ((dropped, "dropped"), (lost, "lost")) if count]
         return "\n".join([*lines, f"log: {self.path}, {', '.join([f'{written:,} rows', *missing])}"])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from deploy.runtime.check import check_file
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
-from robots.log import read_opening
+from robots.log import folders_below, read_opening
 
 
 class Kind(Enum):
@@ -93,7 +93,7 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
         raise UserError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
     records: list[LineageNode] = []
     unreadable = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(each for inner in folders_below(folder) for each in inner.iterdir()):
         read = READERS.get(path.suffix)
         inside = path.relative_to(folder)
         if read is None or any(part.startswith(".") for part in inside.parts) or not path.is_file():

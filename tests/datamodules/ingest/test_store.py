@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from datamodules.ingest import IngestOptions, ingest, load_store
 from datamodules.ingest import pipeline as build_module
+from datamodules.ingest import store as store_module
 from datamodules.ingest.hashes import SETTLED_NS, Hashes
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -353,3 +354,14 @@ def test_memory_stays_far_below_the_size_of_the_log(tmp_path: Path) -> None:
     store = load_store(tmp_path / "store")
     assert store.facts.steps == 90 * (steps - 1)  # the log names no final observations
     assert sum(path.stat().st_size for path in store.path.rglob("*.memmap")) > 2 * allowed
+
+
+def test_the_space_of_a_file_that_is_mapped_is_taken_before_it_is_written(tmp_path: Path) -> None:
+    """A full disk is an error then, and no SIGBUS later."""
+    file = tmp_path / "sparse"
+    with open(file, "wb") as found:
+        found.truncate(1 << 20)
+    assert file.stat().st_blocks * 512 < 1 << 20
+    store_module.reserve(file)
+    assert file.stat().st_blocks * 512 >= 1 << 20
+    assert file.stat().st_size == 1 << 20

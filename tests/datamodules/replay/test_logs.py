@@ -97,6 +97,20 @@ def test_actions_outside_of_bounds_that_no_source_says_are_refused(factor: float
         logs.refuse_out_of_bounds(logs.spaces)
 
 
+def test_bounds_of_one_source_do_not_vouch_for_the_actions_of_another() -> None:
+    """One says ±1 and keeps to it; the other, a dataset, says none and is in degrees."""
+    logs = logs_of([0] * 9, [True] * 9, Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0)))
+    action = torch.full((9, 2), 0.5)
+    logs.store.frames["action"] = action  # type: ignore[index]
+    logs.refuse_out_of_bounds(logs.spaces)
+    action[4:] = 90.0
+    logs.store.frames["action"] = action  # type: ignore[index]
+    with pytest.raises(UserError, match=r"5 of 9 logged actions are outside of the policy's bounds"):
+        logs.refuse_out_of_bounds(logs.spaces)
+    logs.store.frames["valid"] = torch.arange(9) < 4  # type: ignore[index]
+    logs.refuse_out_of_bounds(logs.spaces)  # a person's
+
+
 def test_a_chunk_is_what_the_logs_say_or_else_the_option() -> None:
     bare = Interface(3, 2, action_low=(-1.0, 0.0), action_high=(1.0, 2.0))
     seen, said = replace(bare, image=(3, 8, 8)), replace(bare, image=(3, 8, 8), chunk=4)

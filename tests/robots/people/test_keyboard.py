@@ -80,6 +80,20 @@ def test_a_space_that_is_held_takes_over_once(typist: Typist, repetitions: int) 
     assert not typist.keyboard.engaged()
 
 
+def test_who_strikes_space_again_and_again_has_the_robot(typist: Typist) -> None:
+    """In alarm, soon after it was handed back: one strike may be lost, as it could be a repetition."""
+    typist.type(b" ")
+    typist.now += 5
+    typist.type(b" ")
+    assert not typist.keyboard.engaged()
+    struck = 0
+    while not typist.keyboard.engaged():
+        typist.now += 0.4
+        typist.type(b" ")
+        struck += 1
+    assert struck == 2
+
+
 def test_a_digit_that_is_held_is_one_reward(typist: Typist) -> None:
     for _ in range(10):
         typist.type(b"5")
@@ -212,6 +226,19 @@ def test_positions_stay_where_they_were_pushed_to() -> None:
     np.testing.assert_allclose(pushes.command(np.array([1.0, 0, -1.0]), sagged), [1, 0, 0], err_msg="within bounds")
     pushes.begin()
     np.testing.assert_allclose(pushes.command(np.ones(3), sagged), [0, 0.5, 0.4], err_msg="from where it is")
+
+
+def test_a_position_is_pushed_no_faster_than_the_robot_may_move() -> None:
+    """Or it would go on to where the push got to long after the key was let go."""
+    now = [0.0]
+    spec = make_spec(action_hold=("measured", 0.0, "measured"), action_rate=(0.3, 0.3, None))
+    pushes = Pushes(spec, 0.5, lambda: now[0])
+    held = Observation(np.zeros(5), 1, np.array([0.2, 0.0, 0.0]))
+    pushes.command(np.zeros(3), held)
+    now[0] = 1.0
+    np.testing.assert_allclose(
+        pushes.command(np.ones(3), held)[[0, 2]], [0.5, 0.5 * (spec.action_high[2] - spec.action_low[2])]
+    )
 
 
 # A process of its own at a terminal of its own -----------------------------------------------------------------------

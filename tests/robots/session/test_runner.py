@@ -271,7 +271,7 @@ def test_a_shadow_that_dies_is_no_success(tmp_path: Path) -> None:
     shadow.policy_id, shadow.log_prob_of = "ef" * 32, incomparable  # type: ignore[attr-defined]
     policy = Wave(spec)
     for each in (shadow, policy):
-        each.manifest.family, each.manifest.action_size, each.manifest.parameters_per_dimension = "gaussian", 3, 2
+        each.manifest.family, each.manifest.action_size, each.manifest.parameters_per_dimension = "token", 3, 2
     options = Options(steps=5, engage_seconds=0.0, deadline=80.0, max_age=80.0)
     report = Runner(Called(), policy, options, tmp_path, shadow).run(1, seed=0)  # type: ignore[arg-type]
     assert report.life.faults == ["the shadow policy failed: SystemExit: 3"]

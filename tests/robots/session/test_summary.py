@@ -59,12 +59,12 @@ def test_what_a_person_discarded_counts_nowhere() -> None:
 def test_what_went_wrong_is_said() -> None:
     text = report(
         episode(0, None, "terminated"), episode(1, None, "SIGINT"), statistics=Statistics(900, 90, 10),
-        shadow={"steps": 900, "dropped": 0, "kl": 0.25, "action_distance": 0.5},
+        shadow={"steps": 900, "dropped": 12, "kl": 0.25, "action_distance": 0.5},
     ).text()  # fmt: skip
     assert text.startswith("2 episodes, outcome unknown (say it with gipo-robot label), mean return 5.0, ")
     assert "\nepisode 1 ended by SIGINT\n" in text
     assert "episode 0 ended" not in text
-    assert "\nshadow: 900 steps, KL 0.25 nats, |Δ action| 0.5\n" in text
+    assert "\nshadow: 900 steps and 12 not scored, KL 0.25 nats, |Δ action| 0.5\n" in text
     assert text.endswith("log: logs/a.mcap, 900 rows, 90 dropped, 10 lost")
     assert report().text().startswith("no episode was run\n")
 
