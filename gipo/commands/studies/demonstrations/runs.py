@@ -95,10 +95,6 @@ class Makers:
         )  # fmt: skip
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # 10 MB each, of hundreds of runs
 
-    def is_cloned(self, cell: Cell) -> bool:
-        """Whether the clone that a cell starts from has come to its end."""
-        return is_done(self.options.out / cell.clone, FIT)
-
     def is_made(self, cell: Cell) -> bool:
         """Whether the run of a cell has come to its end."""
         return is_done(self.options.out / cell.folder, FIT)

@@ -100,9 +100,10 @@ def run_all(options: argparse.Namespace) -> list[Row]:
 
         for seed in options.seeds:
             cells = [cell for cell in plan if cell.seed == seed]
-            clones = list({cell.clone: cell for cell in cells}.values())
-            _, uncloned = made([pool.submit(makers.clone, cell) for cell in clones])
-            cloned = [cell for cell in cells if makers.is_cloned(cell)]
+            clones = {cell.clone: cell for cell in cells}
+            cloning = {clone: pool.submit(makers.clone, cell) for clone, cell in clones.items()}
+            _, uncloned = made(list(cloning.values()))
+            cloned = [cell for cell in cells if cloning[cell.clone].exception() is None]  # no old clone will do
             found, unmade = made([pool.submit(post_trained, cell) for cell in cloned])
             rows += found
             failed += [*uncloned, *unmade]
@@ -127,9 +128,9 @@ def _refuse_other_evaluation(options: argparse.Namespace) -> None:
 
 
 def whole_tasks(rows: Sequence[Row]) -> list[Row]:
-    """The rows of those tasks of which no run is missing that another task has."""
+    """The rows of those tasks that have a run of every seed with every buffer and objective that there is."""
     runs = {task: {_run(row) for row in rows if row["task"] == task} for task in distinct(rows, "task")}
-    every = set[object]().union(*runs.values())
+    every = set(product(distinct(rows, "seed"), distinct(rows, "buffer"), distinct(rows, "objective")))
     return [row for row in rows if runs[row["task"]] == every]
 
 

@@ -169,7 +169,29 @@ def test_tables_are_of_tasks_that_lack_no_run() -> None:
     assert {row["task"] for row in study.whole_tasks(without(("easy", 1, "GIPO")))} == {"hard"}
     # as many runs of each, and yet none is whole: two gains of one objective are not compared with three of another
     assert study.whole_tasks(without(("easy", 1, "GIPO"), ("hard", 2, "SAPO"))) == []
+    # nor where a run is missing of every task: two of one objective would stand beside three of another
+    assert study.whole_tasks(without(("easy", 1, "GIPO"), ("hard", 1, "GIPO"))) == []
     assert study.whole_tasks([]) == []
+
+
+def test_nothing_is_post_trained_from_a_clone_that_was_made_with_other_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    old = tmp_path / "reach-v3" / "seed-1" / "clone"
+    old.mkdir(parents=True)
+    (old / "fit.done.json").touch()
+    asked: list[Path] = []
+
+    def fit(self: Forks, folder: Path, options: list[str], of: Sequence[str] = ()) -> None:
+        asked.append(folder)
+        raise UserError(f"{folder} was made with other options")
+
+    monkeypatch.setattr("gipo.commands.studies.pipeline.forks.Forks.fit", fit)
+    monkeypatch.setattr("gipo.commands.studies.pipeline.processes.Commands.run", lambda self, *run: None)
+    with pytest.raises(SystemExit):
+        main(["demonstrations", "--out", str(tmp_path), "--tasks", "reach-v3", "--seeds", "1", "--buffers", "2"])
+    assert "1 runs failed" in capsys.readouterr().err
+    assert asked == [old]
 
 
 @pytest.mark.campaign
