@@ -14,6 +14,7 @@ from gipo.common.parsing import SEEDS, whole
 if TYPE_CHECKING:
     from gipo.objective import Objective
 
+ENDS = ("trainer.max_steps", "trainer.max_epochs", "trainer.max_time")  # of a run that would count as whole
 OBJECTIVE = re.compile(r"[\w.]+(:[\w.]+=[\w.+-]+(,[\w.]+=[\w.+-]+)*)?")
 
 
@@ -91,7 +92,7 @@ def refuse_settled(
                 f"--{name} {option}: a configuration may set what the study itself sets; hand on its options one by one"
             )
         begun = f"{given}." if given in others else given
-        if any(f"{given}.".startswith(f"{each}.") or each.startswith(begun) for each in settled):
+        if any(f"{given}.".startswith(f"{each}.") or each.startswith(begun) for each in (*settled, *ENDS)):
             raise UserError(f"--{name} {option}: the study itself sets {given}; leave it out")
 
 

@@ -30,7 +30,7 @@ def draw(lines: Sequence[Row], path: Path) -> None:
         for index, entrant in enumerate(entrants):
             own = [line for line in lines if (line["task"], line["entrant"]) == (task, entrant)]
             x, y = mean_curve(own)
-            panel.plot(x, y, color=f"C{index}", linewidth=1, label=entrant)
+            panel.plot(x, y, color=f"C{index}", linewidth=1, marker="." if len(x) == 1 else None, label=entrant)
     for panel in axes.flat[len(tasks) :]:
         panel.axis("off")
     handles, labels = axes.flat[0].get_legend_handles_labels()

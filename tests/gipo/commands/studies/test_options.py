@@ -36,6 +36,9 @@ def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsy
         ("people", ["--train", "seed_everything=1"]),
         ("people", ["--train", "seed=1"]),
         ("people", ["--post", "model.human_coef=1"]),
+        ("fifty", ["--train", "trainer.max_steps=100"]),  # a short run would count as a whole one
+        ("recipe", ["--train", "trainer.max_epochs=3"]),
+        ("demonstrations", ["--post", "trainer.max_time=00:00:01:00"]),
     ],
 )
 def test_what_a_study_compares_cannot_be_handed_on(
