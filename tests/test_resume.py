@@ -118,7 +118,7 @@ def test_another_seed_is_another_run(tiny: Args, tmp_path: Path) -> None:
     two = run(tiny("two", seed_everything=8), tmp_path / "two")
     assert {name for name in one if one[name] == two[name]} == {
         "epoch", "global_step", "lr_schedulers", "data/task", "data/simulator", "data/workers", "data/frames",
-        "data/iteration", "data/next_episode", "data/episodes", "data/logs",
+        "data/iteration", "data/frames_per_iteration", "data/next_episode", "data/episodes", "data/logs",
     }  # fmt: skip
 
 

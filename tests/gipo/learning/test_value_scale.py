@@ -267,7 +267,7 @@ def test_a_run_from_a_checkpoint_has_its_scale_or_gives_it_one(
         ({"model__init_from": second, "model__value_scale": "SymlogTwoHot"}, "asks for SymlogTwoHot"),
         (
             {"ckpt_path": first, "data__total_frames": 64, "model__value_scale": "PopArt"},
-            "value_scale: checkpoint None",
+            "has value_scale=ValueScale with {}, and model.value_scale asks for PopArt",
         ),
     ):
         with pytest.raises(SystemExit, match="2"):
