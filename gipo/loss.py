@@ -128,10 +128,13 @@ class GIPOLoss(PPOLoss):
         advantage = advantage.to(x.dtype).expand_as(x)
         # what is left of the behaviour ratio beside x, 1 where x is all of it
         left = torch.zeros_like(x) if correction is None else correction.squeeze(-1).to(x.dtype).expand_as(x)
+        age = self._age(tensordict, batch)
         kept = self._kept(tensordict, x.unsqueeze(-1)).squeeze(-1)
-        used = kept & torch.isfinite(x) & torch.isfinite(advantage * left.exp()) & self._age_known(tensordict, x, batch)
+        used = kept & torch.isfinite(x) & torch.isfinite(advantage * left.exp())
+        if age is not None:
+            used &= age.isfinite().reshape((*batch, *(1,) * (x.ndim - len(batch))))
         log_prob = None if correction is not None else self._probability(tensordict, dist, x)
-        terms = self._terms(tensordict, Elements(x, advantage, used, log_prob=log_prob), batch)
+        terms = self._terms(Elements(x, advantage, used, age, log_prob=log_prob), batch)
 
         loss = terms.loss * torch.where(used, left, 0.0).exp()
         metrics = self._metrics(x.detach(), left, terms, used)
@@ -152,17 +155,16 @@ class GIPOLoss(PPOLoss):
             )
         )
 
-    def _terms(self, tensordict: TensorDictBase, seen: Elements, batch: torch.Size) -> Terms:
+    def _terms(self, seen: Elements, batch: torch.Size) -> Terms:
         """What the objective says of x [*B, D] or [*B], whose one element is a sequence of its own."""
         x, shape = seen.log_ratio, seen.log_ratio.shape
         by_element = shape if len(shape) > len(batch) else (*shape, 1)
-        age = self._age(tensordict, batch)
         known = blanked(
             Elements(
                 x.reshape(by_element),
                 seen.advantage.reshape(by_element),
                 seen.used.reshape(by_element),
-                age=None if age is None else age.to(x.dtype).nan_to_num(0.0, 0.0).clamp(min=0),
+                age=None if seen.age is None else seen.age.to(x.dtype).nan_to_num(0.0, 0.0).clamp(min=0),
                 log_prob=None if seen.log_prob is None else seen.log_prob.reshape(by_element),
                 memory=self.objective_memory,
             )
@@ -177,12 +179,6 @@ class GIPOLoss(PPOLoss):
         """The age [*B, 1] of the data in policy versions, where the objective reads it and the batch has it."""
         age = tensordict.get("age", None) if "age" in self.objective.needs else None
         return None if age is None else age.reshape((*batch, 1))
-
-    def _age_known(self, tensordict: TensorDictBase, x: Tensor, batch: torch.Size) -> Tensor:
-        """[*B, D] or [*B] bool, as x: False where an age that is read is not finite."""
-        age = self._age(tensordict, batch)
-        known = x.new_ones((*batch, 1), dtype=torch.bool) if age is None else age.isfinite()
-        return known.reshape((*batch, *(1,) * (x.ndim - len(batch)))).expand_as(x)
 
     def _kept(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
         """Bool, as `like`: False where a mask of the batch leaves an element out, as `_reduce_loss` would."""
