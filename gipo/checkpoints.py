@@ -85,7 +85,7 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
     """
     asked = set(optimizer.param_groups[0])
     moved, moves = (
-        sum(len(group["params"]) for group in groups["param_groups"]) for groups in (state, vars(optimizer))
+        sum(len(group["params"]) for group in groups) for groups in (state["param_groups"], optimizer.param_groups)
     )
     if moved != moves:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import shutil
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -38,7 +39,8 @@ class KeepConfig(SaveConfigCallback):
                 changed = [*differences(_read(path), _read(partial))]
                 if changed:
                     kept = next(name for name in _numbered(path) if not name.exists())
-                    kept.write_bytes(path.read_bytes())
+                    with whole_file(kept) as copy:
+                        shutil.copyfile(path, copy)
                     line = f"goes on with other options than {shown(kept)} has: {'; '.join(changed)}"
                     print(f"gipo: note: the run {line}", file=sys.stderr)
 

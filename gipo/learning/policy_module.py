@@ -148,7 +148,7 @@ class PolicyModule(LightningModule):
         head, wanted = CheckpointHead.of(checkpoint), self.policy.description()
         if head.policy != wanted:  # a checkpoint from before there was an option says nothing of it
             refuse_other_policy(build(head.policy).description(), wanted)
-        if self.trainer.state.fn == "fit":
+        if self.trainer.state.fn == "fit" and ranks.count() == 1:
             self.check_optimizers(checkpoint)
         self._remember(head.init_from, head)
 
@@ -158,8 +158,6 @@ class PolicyModule(LightningModule):
         Raises:
             UserError: naming the option.
         """
-        if ranks.count() > 1:
-            return
         parts = (self.policy.actor_parameters(), self.policy.critic_parameters())
         for state, parameters in zip(checkpoint.get("optimizer_states") or (), parts, strict=False):
             refuse_other_optimizer(state, self.optimizer_factory(parameters))

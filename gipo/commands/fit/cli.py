@@ -200,7 +200,8 @@ class GipoCLI(LightningCLI):
         if checkpoint is not None:
             state = checkpoint.get(type(self.datamodule).__qualname__, {})
             self.datamodule.check(state)
-            self.model.check_optimizers(checkpoint)
+            if self.trainer.world_size == 1:  # those of several learners may be sharded
+                self.model.check_optimizers(checkpoint)
             refuse_a_later_iteration(state["iteration"], self.trainer.max_epochs)
             if self.datamodule.logs is not None:
                 learnable(self.model, self.datamodule)
