@@ -98,6 +98,13 @@ def test_actions_at_random_are_no_behaviour(kind: type[Policy]) -> None:
         complete(stored(frames), make(kind), BehaviourOptions(epochs=60, lr=1e-2, batch=32), True, 0)
 
 
+def test_a_model_that_blew_up_is_refused() -> None:
+    """Whose likelihood is no number, and so no less than chance."""
+    frames = frames_of(make(GaussianPolicy), episodes=4, steps=30)
+    with pytest.raises(UserError, match=r"no better than chance \(nan against"):
+        complete(stored(frames), make(GaussianPolicy), BehaviourOptions(epochs=3, lr=1e30, batch=32), True, 0)
+
+
 def test_the_fit_depends_on_its_seed_alone_and_leaves_the_generators_alone() -> None:
     frames = frames_of(make(TokenPolicy))
     frames["latent"] = make(TokenPolicy).from_env(frames["action"])

@@ -154,6 +154,18 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     assert {record.key.id for record in records} >= set(ids.values())
 
 
+def test_logs_in_a_linked_folder_are_found_by_the_name_of_the_link(tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir()
+    LogWriter(tmp_path / "nas" / "a.mcap", Session(make_spec().to_json())).close()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "logs").symlink_to("../nas")
+    (project / "self").symlink_to(".")  # which leads in circles
+    records, unreadable = scan(project)
+    assert not unreadable
+    assert [record.files for record in records if record.key.kind is Kind.LOG] == [("logs/a.mcap",)]
+
+
 def test_strangers_are_called_what_they_are(tmp_path: Path) -> None:
     write_rosbag(tmp_path / "bag.mcap")
     write_of_schema(tmp_path / "newer.mcap")

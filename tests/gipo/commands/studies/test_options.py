@@ -26,6 +26,12 @@ def test_a_seed_that_is_named_twice_is_refused(study: str, tmp_path: Path, capsy
     assert "--seeds names a value twice: 1 1" in capsys.readouterr().err
 
 
+def test_coefficients_that_tables_call_the_same_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["people", "--coefs", "1", "1.0000001", "--out", str(tmp_path)])
+    assert "--coefs: the tables call two of these the same: 1.0 1.0000001" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("study", "option"),
     [
