@@ -145,8 +145,7 @@ class GIPOLoss(PPOLoss):
         if self.entropy_bonus:
             out.update(self._entropy_terms(self._get_entropy(dist, adv_shape=batch)))
         if self._has_critic:
-            names = ("loss_critic", "value_clip_fraction", "explained_variance")
-            out.update({k: v for k, v in zip(names, self.loss_critic(tensordict), strict=True) if v is not None})
+            out.update(self._critic_terms(tensordict))
         return out.named_apply(
             lambda name, value: (
                 self._reduced(value, tensordict, used if name in ("loss_objective", "loss_kl") else None)
@@ -215,6 +214,12 @@ class GIPOLoss(PPOLoss):
         parts = {"composite_entropy": entropy.detach()} if is_tensor_collection(entropy) else {}
         total = entropy.sum(dim="feature", reduce=True) if is_tensor_collection(entropy) else entropy
         return {**parts, "entropy": total.detach().mean(), "loss_entropy": self._weighted_loss_entropy(entropy)}
+
+    def _critic_terms(self, tensordict: TensorDictBase) -> dict[str, Tensor]:
+        """The critic's loss, and what `PPOLoss` tells of it."""
+        names = ("loss_critic", "value_clip_fraction", "explained_variance")
+        found = zip(names, self.loss_critic(tensordict), strict=True)
+        return {name: value for name, value in found if value is not None}
 
     def _advantage(self, tensordict: TensorDictBase) -> Tensor:
         """The advantage [*B, 1], computed where the batch has none, standardised where asked for."""

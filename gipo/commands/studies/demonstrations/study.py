@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from itertools import product
 from pathlib import Path
 
@@ -100,10 +101,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
 
         for seed in options.seeds:
             cells = [cell for cell in plan if cell.seed == seed]
-            clones = {cell.clone: cell for cell in cells}
-            cloning = {clone: pool.submit(makers.clone, cell) for clone, cell in clones.items()}
-            _, uncloned = made(list(cloning.values()))
-            cloned = [cell for cell in cells if cloning[cell.clone].exception() is None]  # no old clone will do
+            cloned, uncloned = _cloned(cells, makers, pool)
             found, unmade = made([pool.submit(post_trained, cell) for cell in cloned])
             rows += found
             failed += [*uncloned, *unmade]
@@ -112,6 +110,13 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     if failed:
         raise UserError(f"{len(failed)} runs failed, the tables are of tasks that lack none; the first: {failed[0]}")
     return rows
+
+
+def _cloned(cells: Sequence[Cell], makers: Makers, pool: Executor) -> tuple[list[Cell], list[UserError]]:
+    """The cells whose clone is made, for which one of other options will not do; and why others could not be."""
+    cloning = {clone: pool.submit(makers.clone, cell) for clone, cell in {each.clone: each for each in cells}.items()}
+    _, failed = made(list(cloning.values()))
+    return [cell for cell in cells if cloning[cell.clone].exception() is None], failed
 
 
 def _refuse_other_evaluation(options: argparse.Namespace) -> None:
