@@ -57,9 +57,9 @@ class CollectorOptions:
         overlap: worker processes collect the next segment while the learner learns, by the weights that it began the
             iteration with: what it learns from is one version old. Otherwise they wait for the newest weights.
         asynchronous: workers never wait for the learner: which weights collect what then depends on time.
-        worker_timeout: seconds without a step (asynchronous: a segment) after which a worker counts as stuck: a process
-            ends the run with an error, a Ray actor is replaced. Where a process makes simulators, or has all of them
-            begin anew, it has at least 120.
+        worker_timeout: seconds without a step (asynchronous, or on Ray: a segment) after which a worker counts as
+            stuck: a process ends the run with an error, a Ray actor is replaced. Where it makes simulators, or has all
+            of them begin anew, it has at least 120.
         backend: `process` on this machine, or `ray` on a cluster.
         ray: options of the latter.
     """

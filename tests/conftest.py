@@ -1,8 +1,10 @@
 """One thread per test, Ctrl-C heard, a cache of the tests' own, and runs of `gipo fit` small enough to be many."""
 
 import importlib.util
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if not LEROBOT and (whole or any("tests/lerobot" in each for each in config.args)):
         terminalreporter.write_line("tests/lerobot is left out: the real LeRobot is not installed here; make lerobot")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Standard input is a terminal; what a person types goes into this descriptor."""
+    master, slave = os.openpty()
+    with open(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield master
+    os.close(master)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,16 +13,17 @@ import time
 import warnings
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from datamodules.collect.episode_numbers import PartNumbers
-from datamodules.collect.random_state import worker_seed
+from datamodules.collect.random_state import seed_generators, worker_seed
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
+from datamodules.collect.worker_process import START
 from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
 from gipo.policies import Policy
@@ -36,8 +37,9 @@ class RayRollouts(Rollouts):
     old, at most `max_staleness` + 1 segments exist at a time, and which weights collect which segment does not depend
     on time. With 0, asynchronous collection is synchronous. One actor collects what `InProcessRollouts` would.
 
-    An actor that dies, or sends nothing for `worker_timeout` seconds, is replaced, with new episodes and noise of its
-    own, and repeats what it owed; the run ends with an error when `ray.replacements` are used up.
+    An actor that dies, or takes more than `worker_timeout` seconds for its part of a segment, is replaced, with new
+    episodes and noise of its own, and repeats what it owed; the run ends with an error when `ray.replacements` are used
+    up.
 
     Args:
         what: to collect; a segment joins a part from every actor, and the task must be known on every machine.
@@ -97,6 +99,9 @@ class RayRollouts(Rollouts):
         """Throw away what is under way, and begin new episodes in every actor."""
         self._seed = seed
         for worker in self._workers:
+            worker.abandoned = [*worker.abandoned, *(request.part for request in worker.requests)]
+            for part in worker.abandoned:
+                self._ray.cancel(part)  # what it has begun it ends
             worker.requests.clear()
             worker.episodes.begin_again()
             worker.restart = self._seed_of(worker)
@@ -131,15 +136,22 @@ class RayRollouts(Rollouts):
 
     def _ask(self, worker: "_Worker", weights: Any) -> None:
         # The weights are held beside the request: who takes the place of a dead actor acts with the same.
-        worker.requests.append((worker.actor.collect.remote(weights, worker.restart), weights))
+        part = worker.actor.collect.remote(weights, worker.restart)
+        worker.requests.append(_Request(part, weights, anew=worker.restart is not None))
         worker.restart = None
 
     def _oldest(self, worker: "_Worker", deadline: float) -> TensorDict:
         """The part of a segment that was asked for first."""
         errors = self._ray.exceptions
         while True:
+            if worker.abandoned:  # has its own time, which ends where it fails too
+                self._ray.wait(worker.abandoned, num_returns=len(worker.abandoned), timeout=self._timeout)
+                worker.abandoned = []
+                deadline = time.monotonic() + self._timeout
+            request = worker.requests[0]
+            limit = deadline + max(START - self._timeout, 0.0) * request.anew
             try:
-                part = self._ray.get(worker.requests[0][0], timeout=max(deadline - time.monotonic(), 0.1))
+                part = self._ray.get(request.part, timeout=max(limit - time.monotonic(), 0.1))
                 worker.requests.popleft()
                 return part
             except errors.GetTimeoutError:
@@ -163,10 +175,11 @@ class RayRollouts(Rollouts):
         self._replaced += 1
         print(f"gipo: note: {worker.name} {reason}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
         self._end(worker)
-        owed = [weights for _, weights in worker.requests]
+        owed = [request.weights for request in worker.requests]
         worker.generation += 1
         worker.restart = None
         worker.requests.clear()
+        worker.abandoned = []
         worker.episodes.begin_again()
         self._begin(worker)
         self._meet(worker)
@@ -187,6 +200,14 @@ class RayRollouts(Rollouts):
         return numbered
 
 
+class _Request(NamedTuple):
+    """A part of a segment that an actor was asked for."""
+
+    part: Any  # Ray's promise of it
+    weights: Any  # that it is made with
+    anew: bool  # whether all simulators begin new episodes first
+
+
 class _Worker:
     """One place among the actors, whoever holds it."""
 
@@ -197,7 +218,8 @@ class _Worker:
         self.hello: Any = None
         self.process = 0
         self.restart: int | None = None  # seed of the new episodes that its next request begins with
-        self.requests: deque[tuple[Any, Any]] = deque()  # results to come and the weights they are made with
+        self.requests: deque[_Request] = deque()
+        self.abandoned: list[Any] = []  # parts that nobody waits for any more, and the actor may be at
         self.episodes = PartNumbers()
 
     @property
@@ -213,6 +235,7 @@ class _Collecting:
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
         self._policy = what.policy
+        seed_generators(seed)
         self._rollouts = InProcessRollouts(replace(what, seed=seed))
 
     def hello(self) -> int:
@@ -223,6 +246,7 @@ class _Collecting:
         """The next part of a segment, of new episodes where a seed to `restart` with is given."""
         self._policy.load_state_dict(weights)
         if restart is not None:
+            seed_generators(restart)
             self._rollouts.restart(restart)
         return self._rollouts.collect()
 

@@ -1,12 +1,15 @@
 """What a function computes by, as text: another text wherever it may act otherwise, the same in every process."""
 
+import dis
 import functools
 import hashlib
+import importlib
 import inspect
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -42,15 +45,16 @@ def _identity(function: Any, seen: set[int]) -> list[str]:
         raise UserError(
             f"reward {function!r} has no source text to tell a change of it by; write it in a file"
         ) from error
-    bound = [] if body is function else [_text(sorted(vars(function).items()), seen)]
+    bound = [] if body is function else [_text(sorted(_state(function).items()), seen)]
     if inspect.ismethod(function):
-        bound.append(_text(sorted(vars(function.__self__).items()), seen))
+        bound.append(_text(sorted(_state(function.__self__).items()), seen))
     inner = inspect.unwrap(function.__func__ if inspect.ismethod(function) else function)
     if inspect.isfunction(inner):
         closed = inspect.getclosurevars(inner).nonlocals
         bound.append(_text((sorted(closed.items()), inner.__defaults__, inner.__kwdefaults__), seen))
-    named = [part for code in _functions(inner) for part in _named(code, seen)]
-    return [f"{body.__module__}.{body.__qualname__}", source, *bound, *named]
+    named = [part for code in _functions(inner) for part in (*_named(code, seen), *_imported(code, seen))]
+    classes = [part for each in _classes(function, body) if id(each) not in seen for part in _identity(each, seen)]
+    return [f"{body.__module__}.{body.__qualname__}", source, *bound, *named, *classes]
 
 
 def _functions(inner: Any) -> list[Any]:
@@ -58,7 +62,29 @@ def _functions(inner: Any) -> list[Any]:
     if inspect.isfunction(inner):
         return [inner]
     body = inner if inspect.isclass(inner) else type(inner)
-    return [each for each in vars(body).values() if inspect.isfunction(each)]
+    inside = (getattr(each, "fget", None) or getattr(each, "__func__", each) for each in vars(body).values())
+    return [each for each in inside if inspect.isfunction(each)]
+
+
+def _classes(function: Any, body: Any) -> list[type]:
+    """The user's classes whose code may run besides: that of a method's object, and those a class is made of."""
+    if inspect.ismethod(function):
+        owner = function.__self__ if inspect.isclass(function.__self__) else type(function.__self__)
+        found: tuple[type, ...] = owner.__mro__
+    else:
+        found = body.__mro__[1:] if inspect.isclass(body) else ()
+    return [each for each in found if _is_of_the_user(sys.modules.get(each.__module__))]
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """The attributes of an object, of which those in slots are in no `__dict__`."""
+    slots = [name for each in type(value).__mro__ for name in _several(vars(each).get("__slots__", ()))]
+    private = (name for name in slots if hasattr(value, name))
+    return {name: getattr(value, name) for name in private} | getattr(value, "__dict__", {})
+
+
+def _several(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _named(function: Any, seen: set[int]) -> Iterator[str]:
@@ -69,9 +95,7 @@ def _named(function: Any, seen: set[int]) -> Iterator[str]:
         if id(value) in seen:
             continue
         if isinstance(value, ModuleType):
-            seen.add(id(value))
-            if _is_of_the_user(value):
-                yield from (name, inspect.getsource(value))
+            yield from _module(value, seen)
         elif inspect.isroutine(value) or inspect.isclass(value):
             if _is_of_the_user(sys.modules.get(value.__module__ or "")):
                 yield from _identity(value, seen)
@@ -79,9 +103,41 @@ def _named(function: Any, seen: set[int]) -> Iterator[str]:
             yield f"{name} = {_text(value, seen)}"
 
 
+def _imported(function: Any, seen: set[int]) -> Iterator[str]:
+    """Source texts of the user's modules that a function imports itself."""
+    package = function.__globals__.get("__package__") or None
+    for code in _codes(function.__code__):
+        level = 0
+        for step in dis.get_instructions(code):
+            if step.opname == "LOAD_CONST" and isinstance(step.argval, int):
+                level = step.argval  # of dots before the name; what follows is the names that are taken from it
+            if step.opname == "IMPORT_NAME":
+                with suppress(ImportError):  # else it fails where it is called, and says so
+                    yield from _module(importlib.import_module("." * level + step.argval, package), seen)
+
+
+def _module(module: ModuleType, seen: set[int]) -> Iterator[str]:
+    """Source texts of a module of the user's, and of those of the user's that it imports."""
+    if id(module) in seen or not _is_of_the_user(module):
+        return
+    seen.add(id(module))
+    yield from (module.__name__, inspect.getsource(module))
+    for _, value in sorted(vars(module).items()):
+        other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+        if other is not None:
+            yield from _module(other, seen)
+
+
 def _names(code: CodeType) -> set[str]:
-    inner = [_names(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*inner)
+    return {name for each in _codes(code) for name in each.co_names}
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A function's code, and that of the functions within it."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
 
 
 def _is_of_the_user(module: ModuleType | None) -> bool:
@@ -114,10 +170,10 @@ def _text(value: Any, seen: set[int]) -> str:
         return repr(value)
     if id(value) in seen:
         return type(value).__qualname__
-    if not hasattr(value, "__dict__"):
+    if not hasattr(value, "__dict__") and not hasattr(value, "__slots__"):
         raise UserError(f"a reward holds {value!r}, of which a change cannot be told; give it plain values or arrays")
     seen.add(id(value))
-    return f"{type(value).__module__}.{type(value).__qualname__}({_text(vars(value), seen)})"
+    return f"{type(value).__module__}.{type(value).__qualname__}({_text(_state(value), seen)})"
 
 
 def _is_plain(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -121,7 +122,9 @@ class Plan:
         # Checkpoints are large, and many beside logs are no policy's that acted: only where they are asked for.
         kinds = ("*.onnx",) if self._options.policies is None else ("*.onnx", "*.ckpt")
         found = (path for folder in self._folders() for kind in kinds for path in sorted(folder.glob(kind)))
-        files = [path for path in found if path.is_file()]
+        # Of what merely lies beside the logs, a file that cannot be read is nobody's business.
+        asked = self._options.policies is not None
+        files = [path for path in found if path.is_file() and (asked or os.access(path, os.R_OK))]
         digests = self._hashes.of(files) if named else {}  # the policy id is the file's SHA-256
         return {digest: str(path) for path, digest in digests.items() if digest in named}
 

@@ -116,10 +116,7 @@ class LeRobotRobot:
         if uncalibrated:
             lerobot_bus.release(self.device)
             raise UserError(uncalibrated)
-        # Three times that is a period: an answer that is lost is asked for again within the tick.
-        tries = lerobot_bus.RETRIES + 1
-        lerobot_bus.wait_at_most(self.device, self.spec.period_ns / 1e9 / tries)
-        lerobot_bus.retry_packets(self.device, self._patience * tries - 1)
+        lerobot_bus.answer_within(self.device, self.spec.period_ns / 1e9, self._patience)
 
     def prepare(self, seed: int) -> None:
         """Let a device of one's own that has a `prepare(seed, stopped)` come to its start; wait for who places it.
@@ -173,15 +170,7 @@ class LeRobotRobot:
         """
         self._stopped = True
         relax = getattr(getattr(self.device, "config", None), "disable_torque_on_disconnect", True)
-        try:
-            if getattr(self.device, "is_connected", True):
-                self.device.disconnect()
-            else:  # a part of it may be gone, and the bus still there
-                lerobot_bus.release(self.device, relax)
-        except Exception as error:
-            left = lerobot_bus.release(self.device, relax)
-            torque = f"; torque may still be on at {', '.join(left)}" if left else ""
-            raise UserError(f"{lerobot_bus.explained(error, self.device)}{torque}") from error
+        lerobot_bus.let_go(self.device, relax)
 
     def _read(self) -> Any:
         found = self.device.get_observation()

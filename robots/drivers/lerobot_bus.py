@@ -76,6 +76,13 @@ def wait_at_most(device: Any, seconds: float) -> None:
             port.ser.timeout = POLL
 
 
+def answer_within(device: Any, seconds: float, patience: int = 1) -> None:
+    """Ask again for an answer that is lost, `RETRIES` times within `seconds`, or so often within `patience` of them."""
+    tries = RETRIES + 1
+    wait_at_most(device, seconds / tries)
+    retry_packets(device, patience * tries - 1)
+
+
 def _timeout(port: Any, milliseconds: float) -> Callable[[int], None]:
     def start(size: int) -> None:
         """Wait from now on for an answer of so many bytes."""
@@ -129,6 +136,23 @@ def release(device: Any, relax: bool = True) -> list[str]:
     return left
 
 
+def let_go(device: Any, relax: bool = True) -> None:
+    """Disconnect; by force where the device's own way fails, or a part of it is gone and the bus still there.
+
+    Raises:
+        UserError: when it fails, naming the motors that may still have torque.
+    """
+    try:
+        if getattr(device, "is_connected", True):
+            device.disconnect()
+        else:
+            release(device, relax)
+    except Exception as error:
+        left = release(device, relax)
+        torque = f"; torque may still be on at {', '.join(left)}" if left else ""
+        raise UserError(f"{explained(error, device)}{torque}") from error
+
+
 def explained(error: BaseException, device: Any) -> str:
     """One line about why a bus does not do what it is told, with the way out where there is one."""
     bus = _at_fault(error, device)
@@ -136,6 +160,8 @@ def explained(error: BaseException, device: Any) -> str:
     number = next(filter(None, map(_number, _causes(error))), None)
     if isinstance(error, UserError):
         return said
+    if any("status packet" in str(cause) for cause in _causes(error)) and "Could not connect" in said:
+        return f"answers of the motors on {port} are lost or damaged: see to their cables"
     if "Could not connect on port" in said:
         if number == errno.EACCES:
             return f"no permission to open {port}: sudo usermod -aG {GROUP} $USER, and log in anew"

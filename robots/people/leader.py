@@ -8,6 +8,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from robots.base import Observation
+from robots.drivers import lerobot_bus
 from robots.drivers.lerobot_devices import check_units
 from robots.people.keyboard import WordKeys
 from robots.people.operator import Operator, Said
@@ -16,6 +17,8 @@ from robots.spec import RobotSpec
 
 # What a teleoperator with `get_teleop_events` says, by LeRobot's own names.
 EVENTS = {"success": Said(success=True), "failure": Said(success=False), "rerecord_episode": Said(discard=True)}
+
+PATIENCE = 2  # periods in which answers are asked for: no tick waits for them
 
 
 def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> "Teleoperator":
@@ -34,7 +37,7 @@ def teleoperator(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) 
     device = _made(kind, name, spec, fields)
     hands = None if hasattr(device, "get_teleop_events") else WordKeys()  # refuses before there is a device to release
     try:
-        _connect(device, name)
+        _connect(device, name, spec)
     except BaseException:
         if hands is not None:
             hands.close()
@@ -64,16 +67,21 @@ def _made(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> Any:
     return device
 
 
-def _connect(device: Any, name: str) -> None:
+def _connect(device: Any, name: str, spec: RobotSpec) -> None:
     try:
-        device.connect(calibrate=False)
-    except UserError:
-        raise
+        lerobot_bus.connect(device)
+        calibrated = getattr(device, "is_calibrated", True)
     except Exception as error:
-        raise UserError(f"{name} cannot be used: {described(error)}") from error
-    if not getattr(device, "is_calibrated", True):
-        device.disconnect()
+        lerobot_bus.release(device)
+        raise UserError(f"{name} cannot be used: {_reason(error, device)}") from error
+    if not calibrated:
+        lerobot_bus.release(device)
         raise UserError(f"{name} is not calibrated; calibrate it with LeRobot first")
+    lerobot_bus.answer_within(device, spec.period_ns / 1e9, PATIENCE)
+
+
+def _reason(error: Exception, device: Any) -> str:
+    return lerobot_bus.explained(error, device) if lerobot_bus.buses(device) else described(error)
 
 
 class Teleoperator(Operator):
@@ -100,8 +108,15 @@ class Teleoperator(Operator):
             self._hands.begin()
 
     def action(self, observation: Observation) -> np.ndarray:
-        """[D] where the device is."""
-        found = self.device.get_action()
+        """[D] where the device is.
+
+        Raises:
+            UserError: when it does not say, asked again for answers that were lost.
+        """
+        try:
+            found = self.device.get_action()
+        except Exception as error:
+            raise UserError(_reason(error, self.device)) from error
         if self._hands is not None:
             self._hands.action(observation)
         else:
@@ -132,5 +147,4 @@ class Teleoperator(Operator):
         self._closed = True
         if self._hands is not None:
             self._hands.close()
-        if getattr(self.device, "is_connected", True):
-            self.device.disconnect()
+        lerobot_bus.let_go(self.device)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.people.operator import Operator, Said
 
@@ -128,12 +129,12 @@ class Watched:
             while self._wanted == episode:
                 self._poll(episode)
         except BaseException as error:  # whatever a device's library raises
-            self._dead(episode, f"{type(error).__name__}: {error}")
+            self._dead(episode, _told(error))
         finally:
             try:
                 self._operator.rest()
             except BaseException as error:
-                self._dead(episode, f"{type(error).__name__}: {error}")
+                self._dead(episode, _told(error))
             self._note(0)
 
     def _poll(self, episode: int) -> None:
@@ -175,3 +176,7 @@ class Watched:
         with self._changed:
             self._running = running
             self._changed.notify_all()
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

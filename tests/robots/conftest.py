@@ -1,8 +1,6 @@
 """Fixtures of the robot tests."""
 
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,16 +8,6 @@ import pytest
 from robots.log import LogWriter, Session
 from tests.artifacts import GIVEN, artifacts
 from tests.robots.builders import EPISODE, step_row
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Standard input is a terminal; what a person types goes into this descriptor."""
-    master, slave = os.openpty()
-    with open(slave) as stdin:
-        monkeypatch.setattr(sys, "stdin", stdin)
-        yield master
-    os.close(master)
 
 
 @pytest.fixture

@@ -129,6 +129,7 @@ class LeRobotSource(Dataset):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        first: set[str] | None = None
         for path in self.data():
             try:
                 with pq.ParquetFile(path) as file:
@@ -136,6 +137,13 @@ class LeRobotSource(Dataset):
                     if missing := sorted(set(wanted.values()) - there):
                         raise UserError(f"{path} has no column {missing[0]}, only {', '.join(sorted(there))}")
                     names = wanted | {ours: theirs for ours, theirs in optional.items() if theirs in there}
+                    first = first or set(names.values())
+                    if differs := sorted(first ^ set(names.values())):
+                        has = "no" if differs[0] in first else "a"
+                        raise UserError(
+                            f"{path} has {has} column {differs[0]}, unlike the files before it; all files of a dataset "
+                            "must have the same columns"
+                        )
                     for batch in file.iter_batches(ROWS, columns=sorted(set(names.values()))):
                         if len(batch):
                             read = {ours: _values(path, names[ours], batch.column(names[ours])) for ours in names}

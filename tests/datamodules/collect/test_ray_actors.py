@@ -11,11 +11,12 @@ import pytest
 import torch
 from ray.cluster_utils import Cluster
 from tensordict import TensorDict
+from torchrl.envs import EnvBase
 
 from datamodules.collect.ray_actors import RayRollouts
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import Collection, InProcessRollouts
-from datamodules.envs.simulation import Simulation, spaces_of
+from datamodules.envs.simulation import Simulation, Wrapped, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions, RayOptions
 from gipo.common.errors import UserError
@@ -159,6 +160,31 @@ def test_one_actor_at_zero_staleness_collects_what_one_process_does(make: Make, 
     ray.update(TokenPolicy(policy.spaces, bins=4))  # does not fit into what the actor acts with
     with pytest.raises(UserError, match=r"collection failed: Ray actor 0 .*size mismatch"):
         ray.collect()
+
+
+def test_a_slow_actor_is_waited_for_after_a_checkpoint_and_its_process_seeded(make: Make) -> None:
+    class Slow(Wrapped):  # sent as it is: a module of tests is on no machine of the cluster
+        def make(self, num_envs: int, seed: int) -> EnvBase:
+            env = self.task.make(num_envs, seed)
+            step = env._step
+
+            def slow_step(given: TensorDict) -> TensorDict:
+                time.sleep(2.0 * ENVS / FRAMES)
+                return step(given).set("reward", torch.rand(num_envs, 1))  # of the process's own generator
+
+            env._step = slow_step
+            return env
+
+    timeout = 4.0  # of which a segment takes the half; there are three on the way at a checkpoint
+    rollouts = make(Slow(TASK), 1, True, timeout, max_staleness=2, replacements=0, cpus=0.5)
+    rollouts.collect()
+    found = []
+    for _ in range(2):
+        rollouts.restart(SEED)
+        found.append(rollouts.collect())
+    found[1]["episode"] -= found[1]["episode"].min() - found[0]["episode"].min()
+    assert_same(*found)
+    rollouts.close()
 
 
 def assert_a_lost_actor_is_replaced(

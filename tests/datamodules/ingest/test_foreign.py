@@ -88,6 +88,19 @@ def test_lerobot_ends_and_rewards(tmp_path: Path) -> None:
     assert frames["success"].tolist() == [0] * 11 + [1] * 4
 
 
+@pytest.mark.parametrize(("lacking", "has"), [(0, "a"), (1, "no")])
+def test_lerobot_files_that_differ_in_their_columns(lacking: int, has: str, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    write_lerobot(tmp_path / "d", next__reward=[1.0] * sum(LENGTHS))
+    path = tmp_path / "d" / "data" / "chunk-000" / f"file-{lacking:03d}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("next.reward"), path)
+    with pytest.raises(
+        UserError, match=rf"file-001\.parquet has {has} column next\.reward, unlike the files before it"
+    ):
+        store_of(tmp_path / "d", cache=tmp_path / "cache")
+
+
 def test_lerobot_that_goes_on_after_its_end(tmp_path: Path) -> None:
     write_lerobot(tmp_path / "d", next__done=np.arange(16) == 6)
     with pytest.raises(UserError, match="episode 1, step 1: the episode is done and yet goes on"):

@@ -1,6 +1,7 @@
 """Broken and hostile sources are refused with their place, or left out and named; nothing is altered."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,20 @@ def test_artifacts_beside_the_logs_are_found(token: OnnxPolicy, folder: Path, tm
     (tmp_path / "run" / "policy.onnx").write_bytes((folder / "token.onnx").read_bytes())
     log = write_log(tmp_path / "run" / "logs" / "a.mcap", [token])
     assert store_of(log, cache=tmp_path).facts.audit.steps == 30
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_beside_the_logs_that_may_not_be_read_is_none_of_them(
+    token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.onnx").touch(mode=0)
+    log = write_log(tmp_path / "a.mcap", [token])
+    with pytest.raises(UserError, match=rf"no artifact of policy {token.policy_id}"):
+        store_of(log, cache=tmp_path / "cache")
+    (tmp_path / "policy.onnx").write_bytes((folder / "token.onnx").read_bytes())
+    assert store_of(log, cache=tmp_path / "cache").facts.audit.steps == 30
+    with pytest.raises(UserError, match=r"other\.onnx"):
+        store_of(log, cache=tmp_path / "cache", policies=tmp_path)
 
 
 def test_steps_that_no_policy_chose_need_none(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """A function has another identity where it may act otherwise, and the same in every process."""
 
+import importlib
 import importlib.util
+import linecache
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -103,6 +105,55 @@ def test_what_a_function_names_is_a_part_of_it(one: str, other: str, define: Def
     assert first == again
     assert function_identity(define(other)) != first
     assert not any(" at 0x" in part for part in first)
+
+
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        ("class B:\n def f(self, c): return K * c\nclass R(B):\n def __call__(self, c, s): return self.f(c)", "R()"),
+        ("class R:\n def f(self, c): return K * c\n def called(self, c, s): return self.f(c)", "R().called"),
+        (
+            "class R:\n @staticmethod\n def f(c): return S * c\n def __call__(self, c, s): return self.f(c)\nS = K",
+            "R()",
+        ),
+        ("class R:\n @property\n def f(self): return S\n def __call__(self, c, s): return self.f * c\nS = K", "R()"),
+        ("S = K\nclass R:\n __slots__ = ('k',)\n def __init__(self): self.k = S\n __call__ = min", "R()"),
+    ],
+)
+def test_so_is_what_its_class_is_made_of(text: str, called: str, define: Define) -> None:
+    one, other, again = (
+        function_identity(define(f"{text}\nreward = {called}".replace("K", factor))) for factor in ("1", "2", "1")
+    )
+    assert one == again
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def reward(c, s):\n    import scaling\n    return scaling.scale(c)",
+        "def reward(c, s):\n    from scaling import scale\n    return scale(c)",
+        "import scaling\ndef reward(c, s): return scaling.scale(c)",
+        "import near\ndef reward(c, s): return near.scale(c)",  # which imports it
+        "from near import scale\ndef reward(c, s):\n    def inner():\n        return scale(c)\n    return inner()",
+    ],
+)
+def test_so_are_modules_that_it_imports(
+    text: str, define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "near.py").write_text("from scaling import scale\n")
+
+    def identity(factor: int) -> list[str]:
+        (tmp_path / "scaling.py").write_text(f"def scale(c): return {factor} * c\n")
+        for name in ("scaling", "near"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        return function_identity(define(text))
+
+    assert identity(2) == identity(2)
+    assert identity(2) != identity(333)  # of another length too, by which Python tells a compiled file to be old
 
 
 def test_functions_that_name_each_other_have_one(define: Define) -> None:

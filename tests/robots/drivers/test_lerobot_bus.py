@@ -101,6 +101,13 @@ def test_of_two_ports_the_one_that_fails_is_named(pair: SimpleNamespace, said: s
     assert explained(ConnectionError(said.format(**ports)), pair).startswith(told.format(**ports))
 
 
+def test_answers_that_are_lost_while_it_connects_are_told(pair: SimpleNamespace) -> None:
+    error = ConnectionError(f"Could not connect on port '{pair.right_arm.bus.port}'. Make sure")
+    error.__cause__ = ConnectionError("Failed to read 'Firmware' on id_=3 after 1 tries. There is no status packet!")
+    said = explained(error, pair)
+    assert said == f"answers of the motors on {pair.right_arm.bus.port} are lost or damaged: see to their cables"
+
+
 def test_what_is_not_there_and_is_no_port_is_not_taken_for_one(pair: SimpleNamespace) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "scene")
     assert explained(missing, pair) == "FileNotFoundError: [Errno 2] No such file or directory: 'scene'"

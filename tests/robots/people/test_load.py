@@ -51,11 +51,13 @@ class Leader:
         self.made.append(self)
         self.is_calibrated = config.port != "uncalibrated"
         self.is_connected = False
+        self.asked = 0
         self.action_features = dict.fromkeys(("x", "y", "wrist" if config.port == "other" else "grip"), float)
         self.said: dict[Any, bool] = {}
 
     def connect(self, calibrate: bool = True) -> None:
-        if self.config.port == "missing":
+        self.asked += 1
+        if self.config.port == "missing" or (self.config.port == "lossy" and self.asked == 1):
             raise ConnectionError("no such port")
         assert not calibrate
         self.is_connected = True
@@ -176,6 +178,13 @@ def test_a_leader_that_says_itself_who_has_the_robot() -> None:
     operator.close()
     operator.close()
     assert not operator.device.is_connected
+
+
+def test_a_leader_whose_answer_was_lost_is_asked_again() -> None:
+    operator = load_operator(f"{HERE}:TellingLeader", make_spec(), MANIFEST, ["port=lossy"])
+    assert isinstance(operator, Teleoperator)
+    assert operator.device.asked == 2
+    operator.close()
 
 
 def test_another_leader_is_spoken_for_by_a_second_device() -> None:
