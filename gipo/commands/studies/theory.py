@@ -150,7 +150,7 @@ def _coverage(covered: Rows) -> list[str]:
     """How often the intervals around a mean of gradients hold, as lines of a table and of verdicts."""
     nominal, draws = covered[0]["nominal"], covered[0]["draws"]
     lines = [
-        f"## Coverage of {nominal:.0%} intervals, {draws} draws in each of the GridWorld's cells",
+        f"## Coverage of {_percent(nominal)} intervals, {draws} draws in each of the GridWorld's cells",
         "",
         "Lowest over the cells, and mean half-width:",
         "",
@@ -165,9 +165,13 @@ def _coverage(covered: Rows) -> list[str]:
     ]
     for name in HalfWidths._fields:
         low = lowest(covered, name)
-        verdict = f"at least {nominal:.0%} everywhere" if low >= nominal else f"**below {nominal:.0%} somewhere**"
+        verdict = f"at least {_percent(nominal)} everywhere" if low >= nominal else f"**below {_percent(nominal)} somewhere**"
         lines.append(f"- {name}: {verdict}, lowest {low:.4f}.")
     return [*lines, ""]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g}%"
 
 
 def report_aged(bounds: Rows, aged: Rows) -> str:
@@ -188,7 +192,7 @@ def report_aged(bounds: Rows, aged: Rows) -> str:
         "",
         f"With b_i = exp(σ_k²/2)·max|A|·max|∂log π| of the age k of sample i, Hoeffding's interval of a mean of n "
         f"samples is ±√(2·log(2/δ)·Σb_i²)/n. In equal parts of the ages {ages} it held in at least {low:.4f} of the "
-        f"draws of every cell, form and n ({'at least' if low >= nominal else '**below**'} the nominal {nominal:.0%}); "
+        f"draws of every cell, form and n ({'at least' if low >= nominal else '**below**'} the nominal {_percent(nominal)}); "
         f"it was at most {share:.2f} times as wide as with the bound of the oldest for all.",
         "",
         "",

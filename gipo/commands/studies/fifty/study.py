@@ -33,6 +33,7 @@ from gipo.commands.studies.options import add_more, add_numbers, add_runs, refus
 from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
+from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
 
@@ -122,7 +123,7 @@ def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
     """Rows of runs that have ended: of an entrant on a task all seeds or none, and none without the first entrant's.
 
     Raises:
-        UserError: when there is no such task.
+        UserError: when there is no such task, or two runs were made by versions of other defaults.
     """
     ended = [one for one in runs if has_ended(one, options)]
     seeds = Counter((one.entrant, one.task) for one in ended)
@@ -131,6 +132,10 @@ def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
     found = [one for one in ended if {(one.entrant, one.task), (first, one.task)} <= whole]
     if not found:
         raise UserError(f"--so-far: on no task have all runs of {first} ended in {options.out} (--seeds says of which)")
+    version = OneVersion()
+    for one in found:
+        if one.entrant in entrants.OURS:
+            version.add(options.out / one.folder, one.options(options.frames, options.every, options.train))
     return [row(one, options) for one in found]
 
 

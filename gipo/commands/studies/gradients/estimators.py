@@ -45,8 +45,8 @@ ESTIMATORS: dict[str, Objective] = {
     **SAPOS,
     "aspo": ASPO(),
     **RIVALS,
-    **AGED,
     **GIPOS,
+    **AGED,  # after GIPO, which some of them are of fresh data: a tie is the plain one's
 }
 
 

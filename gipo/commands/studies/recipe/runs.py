@@ -15,7 +15,8 @@ from gipo.commands.studies.run_tables import read_curves
 from gipo.common.errors import UserError
 
 Row = dict[str, Any]
-EVALUATED = "trainer.check_val_every_n_epoch=20"  # every 20 000 steps, by iterations of 1 000
+EVERY = 20_000  # environment steps from one evaluation to the next
+EVALUATED = f"trainer.check_val_every_n_epoch={EVERY // 1000}"  # by iterations of 1 000 steps
 
 
 @dataclass(frozen=True)

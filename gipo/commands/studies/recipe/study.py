@@ -13,7 +13,7 @@ from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
 from gipo.commands.studies.recipe.effects import Alternative, Effect, better_half, effects, winner
 from gipo.commands.studies.recipe.report import report
-from gipo.commands.studies.recipe.runs import Race, Row
+from gipo.commands.studies.recipe.runs import EVERY, Race, Row
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
 
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
     refuse_twice(options, "tasks", "seeds")
     finalists = {each: finalist(each) for each in options.finalists}
     refuse_settled(options, "train", settled(options.factors, finalists.values()), settled(FACTORS, []))
+    refuse_too_few(options)
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
         forks = Forks()
@@ -56,6 +57,22 @@ def run(options: argparse.Namespace) -> None:
     text = report(found, LEVELS, chosen["winner"], rounds, last)
     write_text(text + "\n", options.out / "recipe.md")
     print(f"\n{text}")
+
+
+def refuse_too_few(options: argparse.Namespace) -> None:
+    """Refuse runs that would not be evaluated, and rounds in which an alternative would have none.
+
+    Raises:
+        UserError: naming the option.
+    """
+    most = max(options.factors, key=lambda factor: len(LEVELS[factor]))
+    if options.runs < len(LEVELS[most]) - 1:
+        raise UserError(f"--runs {options.runs}: {most} has {len(LEVELS[most]) - 1} alternatives, each to be run")
+    if any(option.startswith("trainer.check_val_every_n_epoch") for option in options.train):
+        return
+    for name, frames in (("--frames", options.frames), ("--final-frames", options.final_frames)):
+        if frames < EVERY:
+            raise UserError(f"{name} {frames}: a run would not be evaluated, which it is every {EVERY} steps")
 
 
 def race(options: argparse.Namespace, forks: Forks, bar: tqdm) -> tuple[list[Row], dict[Alternative, Effect]]:

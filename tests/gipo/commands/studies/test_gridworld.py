@@ -96,9 +96,10 @@ COEFFICIENTS = {
     "tis": lambda rho, a: min(rho, 2.0), "mis": lambda rho, a: rho if 0.5 - 1e-9 < rho <= 2.0 else 0.0, "m2po": None,
     "vespo": vespo, "dppo-tv": dppo(lambda pi, mu: abs(pi - mu), 0.2), "dppo-kl": dppo(binary_kl, 0.05),
     "gspo": geometric(1 - 3e-4, 1 + 4e-4), "gmpo": geometric(math.exp(-0.4), math.exp(0.4)),
+    **{f"gipo-{sigma}": gipo(sigma) for sigma in (0.1, 0.3, 0.5, 1.0, 2.0)},
     "decoupled-16": decoupled, **{f"age-{age}": by_age(age, False) for age in AGES},
     **{f"outward-{age}": by_age(age, True) for age in AGES},
-} | {f"gipo-{sigma}": gipo(sigma) for sigma in (0.1, 0.3, 0.5, 1.0, 2.0)}  # fmt: skip
+}  # fmt: skip
 
 
 def m2po(rhos: list[float], advantages: list[float], mu: list[float]) -> list[float]:

@@ -307,6 +307,12 @@ def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
     with pytest.raises(SystemExit, match="2"):  # of two seeds one has ended
         cli.main([*args, "--seeds", "1", "2", "--so-far"])
     assert "on no task have all runs of GIPO ended" in capsys.readouterr().err
+    cli.main([*args, "--seeds", "1", "2", "--entrants", "GIPO"])
+    config = next(tmp_path.glob("GIPO/*-2/config.yaml"))
+    config.write_text(config.read_text().replace("policy_lr: 0.0003", "policy_lr: 0.0004"))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*args, "--seeds", "1", "2", "--entrants", "GIPO", "--so-far"])
+    assert "has model.policy_lr 0.0004" in capsys.readouterr().err
     for name, other in (("GIPO", "reach-v3-1 was made with other options"), ("SB3 PPO", "with other options")):
         with pytest.raises(SystemExit, match="2"):
             cli.main([*args, "--entrants", name, "--frames", "32"])

@@ -156,9 +156,12 @@ def test_what_is_named_twice_is_refused(option: str, tmp_path: Path, capsys: pyt
         (["--factors", "objective", "--train", "model.objective.sigma=2"], "the study itself sets model.objective"),
         (["--factors", "kl", "--finalists", "updates=16x512", "--train", "data.rounds=8"], "sets data.rounds"),
         (["--factors", "kl", "--train", "data.total_frames=8"], "the study itself sets data.total_frames"),
+        (["--frames", "10000"], "--frames 10000: a run would not be evaluated, which it is every 20000 steps"),
+        (["--final-frames", "10000"], "--final-frames 10000: a run would not be evaluated"),
+        (["--factors", "decay", "network", "--runs", "6"], "--runs 6: network has 7 alternatives, each to be run"),
     ],
 )
-def test_what_differs_between_runs_cannot_be_the_same_for_all(
+def test_what_makes_no_race_is_refused_before_it(
     words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
