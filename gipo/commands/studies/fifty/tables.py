@@ -10,7 +10,7 @@ import numpy as np
 from gipo.commands.studies.fifty.entrants import Entry, is_development
 from gipo.commands.studies.fifty.record import Finished, read_result
 from gipo.commands.studies.run_tables import distinct
-from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval
+from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
 from gipo.common.intervals import wilson_interval, with_interval
 from gipo.common.tables import markdown
 
@@ -83,7 +83,7 @@ def summary(rows: Sequence[Row]) -> str:
     head = (
         "entrant", "tasks", "success, mean", "success, IQM", "success at the last step, IQM", "tasks ≥ .9",
         "median processor seconds to .9", "probability that the first is better",
-        "tasks on which it is at least as good",
+        "how much higher its mean is (interval over tasks)", "tasks on which it is at least as good",
     )  # fmt: skip
     table = []
     for entrant in distinct(rows, "entrant"):
@@ -94,7 +94,7 @@ def summary(rows: Sequence[Row]) -> str:
             entrant, len(tasks), _mean(rows, entrant, first),
             *(("–", "–") if few else (_iqm(own, "success"), _iqm(own, "success_last"))),
             int((per_task >= GOOD).sum()), _seconds(rows, entrant, first),
-            *(("", "") if entrant == first else _compared(rows, entrant, first, few)),
+            *(("", "", "") if entrant == first else _compared(rows, entrant, first, few)),
         ])  # fmt: skip
     return markdown(head, table)
 
@@ -171,11 +171,14 @@ def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
 
 
 def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[str]:
-    """Probability that the first one's success is higher, and on how many tasks its mean is at least as high."""
+    """By how much and how probably the first one's success is higher, and on how many tasks it is not lower."""
     ours, theirs = ([row for row in rows if row["entrant"] == name] for name in (first, entrant))
     both = set(distinct(ours, "task")) & set(distinct(theirs, "task"))
     if not both:
-        return ["–", "–"]
+        return ["–", "–", "–"]
     a, b = (scores([row for row in side if row["task"] in both], "success") for side in (ours, theirs))
-    better = int((_means(a) >= _means(b)).sum())
-    return ["–" if few else with_interval(*improvement_interval(a, b)), f"{better} of {len(a)}"]
+    better = f"{int((_means(a) >= _means(b)).sum())} of {len(a)}"
+    if few:
+        return ["–", "–", better]
+    higher = with_interval(*paired_interval(_means(a) - _means(b)), "+.2f") if len(a) > 1 else "–"
+    return [with_interval(*improvement_interval(a, b)), higher, better]

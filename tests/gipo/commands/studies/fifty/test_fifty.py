@@ -156,14 +156,16 @@ def test_many_tasks_by_hand() -> None:
     assert theirs[2] == "0.66"
     assert theirs[6] == "10 (GIPO: 4, 1 task)"
     assert theirs[7].startswith("0.50 [")
-    assert theirs[8] == "1 of 2 |"
+    # +.08 on one task and −.20 on the other: −.06 ± 12.706 (t of one degree of freedom) · .198 / √2
+    assert theirs[8] == "-0.06 [-1.84, +1.72]"
+    assert theirs[9] == "1 of 2 |"
     assert "| assembly-v3 | 1.00 (1.00 1.00 1.00), 10k | 0.92 (0.92 0.92 0.92), 10k |" in text
 
     few = of((1, 2))
     assert few.startswith("From fewer than 3 seeds nothing is concluded")
     ours, theirs = cells(few)
     assert ours[2:7] == ["0.60", "–", "–", "1", "4"]
-    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 task)", "–", "1 of 2 |"]
+    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 task)", "–", "–", "1 of 2 |"]
 
 
 def cells_of(*successes: tuple[str, str, tuple[int, ...]]) -> dict[str, list[str]]:
@@ -181,10 +183,10 @@ def test_entrants_are_compared_on_the_tasks_of_both_whoever_is_first() -> None:
     sac = ("SB3 SAC", "assembly-v3", (10, 10, 10))
     ours = [("GIPO", task, (50, 50, 50)) for task in ("assembly-v3", "basketball-v3", "box-close-v3")]
     cells = cells_of(sac, *ours)
-    assert [cells["GIPO"][0], cells["GIPO"][7]] == ["3", "0 of 1"]
+    assert [cells["GIPO"][0], cells["GIPO"][8]] == ["3", "0 of 1"]
     assert cells["GIPO"][6].startswith("0.00 [")
     # drawn for no task of this side
-    assert cells_of(sac, ("GIPO", "basketball-v3", (50, 50, 50)))["GIPO"][6:] == ["–", "–"]
+    assert cells_of(sac, ("GIPO", "basketball-v3", (50, 50, 50)))["GIPO"][6:] == ["–", "–", "–"]
 
 
 def test_a_mean_over_fewer_tasks_stands_beside_that_of_the_first_one_on_the_same() -> None:
@@ -197,7 +199,7 @@ def test_means_that_are_level_are_level_whatever_their_last_bit() -> None:
     # both succeed in 135 of 150 episodes, a share of .9; the float mean of the first three is below that
     cells = cells_of(("GIPO", "assembly-v3", (41, 47, 47)), ("SB3 PPO", "assembly-v3", (45, 45, 45)))
     assert (cells["GIPO"][4], cells["SB3 PPO"][4]) == ("1", "1")
-    assert cells["SB3 PPO"][7] == "1 of 1"
+    assert cells["SB3 PPO"][8] == "1 of 1"
 
 
 def test_evaluation_samples_without_the_generator_of_training() -> None:
