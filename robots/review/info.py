@@ -7,6 +7,7 @@ import numpy as np
 
 from gipo.common.tables import outcome, pairs, table
 from gipo.common.transition import SOURCES
+from robots.divergence import shadows
 from robots.log import SECTIONS, TIMES, Episode, Log
 
 EPISODE = (
@@ -28,6 +29,7 @@ def info(path: str | Path, log: Log) -> str:
         ("policies", ", ".join(f"{name[:12]}…" for name in log.header.manifests) or "none"),
         ("file", f"{found.size:,} bytes, {found.messages:,} messages, {state}"),
         ("steps", f"{sum(map(len, log.episodes)):,}, {log.dropped:,} dropped"),
+        *(("shadow", f"{name[:12]}…: {found}") for name, found in shadows(log.episodes).items()),
     ]
     if log.unused_labels:
         overview.append(("labels", log.unused_labels))

@@ -10,6 +10,7 @@ import numpy as np
 
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
+from robots.divergence import shadows
 from robots.log import TIMES, Episode, Log, read_logs
 from robots.review.info import EPISODE, episode_row, timing_rows
 from robots.review.svg import Rule, Series, escape, plot
@@ -54,8 +55,9 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
     """The HTML page about logs, each given with its path."""
     episodes = [episode for _, log in logs for episode in log.episodes]
     body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes)]
-    for path, log in logs:
-        body.append(_section(path, log))
+    names = [Path(path).name for path, _ in logs]
+    for name, (path, log) in zip(names, logs, strict=True):
+        body.append(_section(name if names.count(name) == 1 else path, log))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
@@ -84,10 +86,12 @@ def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
     )
 
 
-def _section(path: str, log: Log) -> str:
-    parts = [f"<h2>{escape(Path(path).name)}</h2>", f"<p>{escape(_headline(log))}</p>"]
+def _section(title: str, log: Log) -> str:
+    parts = [f"<h2>{escape(title)}</h2>", f"<p>{escape(_headline(log))}</p>"]
     if log.integrity.status != "sealed":
         parts.append(f'<p class="bad">{escape(f"{log.integrity.status}: {log.integrity.reason}")}</p>')
+    for name, found in shadows(log.episodes).items():
+        parts.append(f"<p>{escape(f'shadow {name[:12]}…: {found}')}</p>")
     if log.unused_labels:
         parts.append(f'<p class="bad">labels: {escape(log.unused_labels)}</p>')
     if log.episodes:

@@ -4,6 +4,7 @@ import numpy as np
 
 from deploy.runtime.acting import ActingPolicy
 from gipo.common.errors import UserError
+from robots.divergence import Divergence
 from robots.log import LogWriter, Shadow, Step
 from robots.session.background import Background
 
@@ -40,18 +41,9 @@ class ShadowPolicy:
             )
         )
 
-    def summary(self) -> dict[str, float]:
-        """Steps scored and not; KL(incumbent‖candidate) per step by the estimator eˣ − 1 − x; mean action distance.
-
-        The estimator is of samples: NaN where none were drawn.
-        """
-        x = np.minimum(np.array(self._log_ratios or [np.nan]), 50)  # from above alone: eˣ − 1 − x is finite below
-        return {
-            "steps": len(self._log_ratios),
-            "dropped": self.worker.dropped,
-            "kl": float(np.mean(np.expm1(x) - x)) if self._sampled else float("nan"),
-            "action_distance": float(np.mean(self._distances or [0.0])),
-        }
+    def summary(self) -> Divergence:
+        """How far it would have acted otherwise, so far; its KL, which is estimated from samples, where there are."""
+        return Divergence.of(self._log_ratios if self._sampled else [], self._distances, self.worker.dropped)
 
 
 def check_comparable(policy: ActingPolicy, incumbent: ActingPolicy) -> None:

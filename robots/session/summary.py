@@ -1,12 +1,12 @@
 """What a session came to, for a terminal: the line while it runs, the lines at its end, the table on request."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from gipo.common.intervals import rate_with_interval
 from gipo.common.tables import outcome, table
 from gipo.common.terminal import one_line
+from robots.divergence import Divergence
 from robots.log import Statistics
 from robots.session.lifecycle import LifeCycle
 from robots.session.options import Result
@@ -30,7 +30,7 @@ class Report:
     path: Path
     results: list[Result]
     statistics: Statistics
-    shadow: dict[str, float] | None
+    shadow: Divergence | None
     life: LifeCycle
     speed: float = 1.0
 
@@ -42,10 +42,7 @@ class Report:
         lines += [f"episode {each.episode} ended by {one_line(each.reason)}" for each in self.results
                   if each.reason not in ORDINARY]  # fmt: skip
         if self.shadow is not None:
-            found = self.shadow
-            kl = "" if math.isnan(found["kl"]) else f"KL {found['kl']:.3g} nats, "
-            steps = f"{found['steps']} steps" + (f" and {found['dropped']} not scored" if found["dropped"] else "")
-            lines.append(f"shadow: {steps}, {kl}|Δ action| {found['action_distance']:.3g}")
+            lines.append(f"shadow: {self.shadow}")
         written, dropped, lost = self.statistics
         missing = [f"{count:,} {what}" for count, what in ((dropped, "dropped"), (lost, "lost")) if count]
         return "\n".join([*lines, f"log: {self.path}, {', '.join([f'{written:,} rows', *missing])}"])

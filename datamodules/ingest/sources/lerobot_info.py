@@ -27,6 +27,8 @@ def read_info(dataset: Path) -> dict[str, Any]:
             old = version.startswith(("v1.", "v2."))
             way = f"convert it with LeRobot's own script ({CONVERTER})" if old else "upgrade gipo"
             raise UserError(f"{path} says format {version!r}; it must be v3, {way}")
+        if strange := [name for name, feature in features.items() if not isinstance(feature, dict)]:
+            raise TypeError(f"the feature {strange[0]} is no object")
         rate = float(info["fps"])
         if not 0 < rate < math.inf:
             raise UserError(f"{path} says fps {rate:g}; it must be above 0")

@@ -149,8 +149,9 @@ def report(bounds: Rows, covered: Rows) -> str:
 def _coverage(covered: Rows) -> list[str]:
     """How often the intervals around a mean of gradients hold, as lines of a table and of verdicts."""
     nominal, draws = covered[0]["nominal"], covered[0]["draws"]
+    promised = _percent(nominal)
     lines = [
-        f"## Coverage of {_percent(nominal)} intervals, {draws} draws in each of the GridWorld's cells",
+        f"## Coverage of {promised} intervals, {draws} draws in each of the GridWorld's cells",
         "",
         "Lowest over the cells, and mean half-width:",
         "",
@@ -165,7 +166,7 @@ def _coverage(covered: Rows) -> list[str]:
     ]
     for name in HalfWidths._fields:
         low = lowest(covered, name)
-        verdict = f"at least {_percent(nominal)} everywhere" if low >= nominal else f"**below {_percent(nominal)} somewhere**"
+        verdict = f"at least {promised} everywhere" if low >= nominal else f"**below {promised} somewhere**"
         lines.append(f"- {name}: {verdict}, lowest {low:.4f}.")
     return [*lines, ""]
 
@@ -180,6 +181,7 @@ def report_aged(bounds: Rows, aged: Rows) -> str:
     low = min(row["hoeffding"] for row in aged)
     share = max(row["half_width"] / row["uniform_half_width"] for row in aged)
     nominal, ages = aged[0]["nominal"], ", ".join(map(str, AGES))
+    kept = "at least" if low >= nominal else "**below**"
     lines = [
         "## Widths by age: w·ρ ≤ exp(σ_k²/2) at every age, σ_k² = .3² + .3²·k",
         "",
@@ -192,7 +194,7 @@ def report_aged(bounds: Rows, aged: Rows) -> str:
         "",
         f"With b_i = exp(σ_k²/2)·max|A|·max|∂log π| of the age k of sample i, Hoeffding's interval of a mean of n "
         f"samples is ±√(2·log(2/δ)·Σb_i²)/n. In equal parts of the ages {ages} it held in at least {low:.4f} of the "
-        f"draws of every cell, form and n ({'at least' if low >= nominal else '**below**'} the nominal {_percent(nominal)}); "
+        f"draws of every cell, form and n ({kept} the nominal {_percent(nominal)}); "
         f"it was at most {share:.2f} times as wide as with the bound of the oldest for all.",
         "",
         "",

@@ -272,6 +272,7 @@ def test_columns_of_another_form_are_refused(column: str, values: list[Any], rea
         ("total_frames", float("inf"), "is no description of a LeRobot dataset: OverflowError"),
         ("fps", "fast", "is no description of a LeRobot dataset: ValueError"),
         ("total_tasks", [2], "is no description of a LeRobot dataset: TypeError"),
+        ("features", {"action": {}, "observation.images.top": 3}, "the feature observation.images.top is no object"),
         pytest.param("robot_type", " " * MAX_TEXT, r"info\.json' has \d+ bytes, more than the 4194304", id="no end"),
     ],
 )

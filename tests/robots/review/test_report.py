@@ -119,6 +119,15 @@ def test_limits_and_stops_are_shown(tmp_path: Path) -> None:
     assert "the log ends" in page
 
 
+def test_logs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("monday/a.mcap", "friday/a.mcap", "b.mcap"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        LogWriter(tmp_path / name, Session(make_spec().to_json())).close()
+    write_report(sorted(tmp_path.rglob("*.mcap")), tmp_path / "report.html")
+    titles = re.findall("<h2>(.*?)</h2>", (tmp_path / "report.html").read_text())
+    assert titles == ["b.mcap", str(tmp_path / "friday/a.mcap"), str(tmp_path / "monday/a.mcap")]
+
+
 def test_a_page_replaces_no_log(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = session.read_bytes()
     assert main(["report", "--out", str(session), str(session)]) == 2  # as of `--out *.mcap`

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from robots.divergence import Divergence
 from robots.log import Statistics
 from robots.session.lifecycle import LifeCycle
 from robots.session.options import Result
@@ -59,7 +60,7 @@ def test_what_a_person_discarded_counts_nowhere() -> None:
 def test_what_went_wrong_is_said() -> None:
     text = report(
         episode(0, None, "terminated"), episode(1, None, "SIGINT"), statistics=Statistics(900, 90, 10),
-        shadow={"steps": 900, "dropped": 12, "kl": 0.25, "action_distance": 0.5},
+        shadow=Divergence(900, 0.25, 0.5, missed=12),
     ).text()  # fmt: skip
     assert text.startswith("2 episodes, outcome unknown (say it with gipo-robot label), mean return 5.0, ")
     assert "\nepisode 1 ended by SIGINT\n" in text

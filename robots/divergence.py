@@ -1,0 +1,61 @@
+"""How far a policy that looks on would have acted otherwise than the one that acts."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gipo.common.transition import SOURCES
+from robots.log import Episode
+
+POLICY = SOURCES.index("policy")
+CUT = 50.0  # nats: beyond, eˣ is no estimate of anything
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Of the steps that were compared.
+
+    Args:
+        steps: how many.
+        kl: KL(acting‖looking on) of a whole action, nats; NaN where no action was sampled.
+        action_distance: mean |Δ action| between what was done and what the one that looks on finds most likely.
+        missed: steps that it did not come to.
+    """
+
+    steps: int
+    kl: float
+    action_distance: float
+    missed: int = 0
+
+    @classmethod
+    def of(cls, log_ratios: Sequence[float], distances: Sequence[float], missed: int = 0) -> "Divergence":
+        """From log π(a) − log μ(a) of each step, π looking on and a sampled from μ, by the estimator eˣ − 1 − x.
+
+        Source: as `gipo.objectives.k3`, of x ≤ 50.
+        """
+        x = np.minimum(np.array(log_ratios, float), CUT)  # from above alone: it is finite below
+        kl = float(np.mean(np.expm1(x) - x)) if len(x) else math.nan
+        return cls(len(distances), kl, float(np.mean(distances)) if distances else 0.0, missed)
+
+    def __str__(self) -> str:
+        kl = "" if math.isnan(self.kl) else f"KL {self.kl:.3g} nats, "
+        steps = f"{self.steps} steps" + (f" and {self.missed} not scored" if self.missed else "")
+        return f"{steps}, {kl}|Δ action| {self.action_distance:.3g}"
+
+
+def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
+    """policy_id → divergence, of the policies that looked on while these episodes were logged."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for episode in episodes:
+        rows = {int(step): row for row, step in enumerate(episode["step"]) if episode["source"][row] == POLICY}
+        for shadow in episode.shadows:
+            log_ratios, distances = found.setdefault(str(shadow["policy_id"]), ([], []))
+            row = rows.get(shadow["step"])
+            if row is None:  # a person chose, or what was done is not logged
+                continue
+            if not episode.deterministic:
+                log_ratios.append(float(np.sum(shadow["log_prob"]) - episode["log_prob"][row].sum(dtype=float)))
+            distances.append(float(np.abs(np.array(shadow["deterministic_action"]) - episode["action"][row]).mean()))
+    return {name: Divergence.of(*values) for name, values in found.items()}

@@ -1,0 +1,47 @@
+"""How far a policy that looked on was off, by hand numbers."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robots.divergence import Divergence, shadows
+from robots.log import LogWriter, Session, Shadow, read_log
+from robots.review.info import info
+from tests.robots.builders import make_spec, step_row
+
+OTHER = "ab" * 32
+
+
+def test_the_estimator_by_hand() -> None:
+    found = Divergence.of([0.0, 1.0, -1.0], [0.1, 0.2, 0.6])
+    assert found.kl == pytest.approx((0 + (math.e - 2) + 1 / math.e) / 3)
+    assert (found.steps, found.action_distance) == (3, pytest.approx(0.3))
+    assert Divergence.of([900.0], [0.0]).kl == pytest.approx(math.exp(50))  # cut, or it would be infinite
+    assert str(Divergence.of([], [], missed=2)) == "0 steps and 2 not scored, |Δ action| 0"
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_shadow_is_compared_where_the_policy_acted(tmp_path: Path, deterministic: bool) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("episode_start", episode=0, data={"policy_id": "0" * 64, "deterministic": deterministic})
+    rows = [step_row(index, 5, 3) for index in range(8)]  # of which a person chose the first and the last
+    for row in rows:
+        writer.step(row)
+        log_prob, action = row.log_prob - np.float32(1 / 3), row.action + np.float32(0.5)
+        writer.shadow(Shadow(0, row.step, OTHER, 9, log_prob, action))
+    writer.close()
+    log = read_log(writer.path)
+    found = shadows(log.episodes)[OTHER]
+    assert found.steps == 6
+    assert found.action_distance == pytest.approx(0.5, abs=1e-6)
+    assert math.isnan(found.kl) if deterministic else found.kl == pytest.approx(1 / math.e, abs=1e-6)  # x is −1
+    assert f"{OTHER[:12]}…: {found}" in info(writer.path, log)
+
+
+def test_of_a_log_without_one_nothing_is_said(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.close()
+    assert shadows(read_log(writer.path).episodes) == {}
+    assert "shadow" not in info(writer.path, read_log(writer.path))
