@@ -67,7 +67,7 @@ class OnlineDataModule(PolicyDataModule):
             and the task is the same in it. A resumed run goes on with what it began with.
         total_frames: environment steps of the whole run, warm-up excluded: what `iterations` comes to, which `gipo fit`
             makes; a Trainer of your own makes its max_epochs.
-        frames_per_iteration: environment steps between two updates.
+        frames_per_iteration: environment steps of an iteration.
         warmup_frames: environment steps collected before the first update.
         capacity: transitions kept in the replay buffer.
         rounds: batches drawn per iteration.

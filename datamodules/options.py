@@ -19,8 +19,8 @@ class RayOptions:
         address: `host:port` of the cluster's head, `auto` for the cluster this machine belongs to; null starts one here
             that ends with the run.
         cpus: cores that an actor asks for.
-        max_staleness: with `asynchronous`, how many updates the weights behind a segment may lag when it is used; 0 is
-            synchronous collection.
+        max_staleness: with `asynchronous`, how many iterations the weights behind a segment may lag when it is used; 0
+            is synchronous collection.
         replacements: actors that may be lost and replaced in a run; the next one lost ends it with an error.
         start_timeout: seconds that an actor may take to start.
     """

@@ -1,4 +1,5 @@
-"""`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export` needs torch."""
+"""`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export`, and `serve` of a
+checkpoint, need torch."""
 
 import argparse
 import contextlib

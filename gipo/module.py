@@ -71,7 +71,7 @@ class GIPOModule(UpdatingModule):
             memory that one of them takes; null for the whole batch.
         recompute: keep no activations of a pretrained network for the backward pass, which computes them once more.
         optimizer: optimizer class and its options, beside the learning rate.
-        compile: compile the losses (`torch.compile`), which takes a minute at the first update.
+        compile: compile the losses (`torch.compile`), which takes a while at the first update.
         cuda_graphs: also replay them as CUDA graphs; needs `compile` and a CUDA device.
     """
 

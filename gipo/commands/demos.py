@@ -34,8 +34,8 @@ EXAMPLES = f"""examples:
   gipo-demos --task Pendulum-v1 --script my_scripts.swing_up --out demonstrations
 
 then clone them, and post-train the clone:
-  gipo fit --config bc.yaml --data.logs=demonstrations --data.task=reach-v3
-  gipo fit --config from_demonstrations.yaml --data.task=reach-v3 --model.init_from=runs/logs-0/checkpoints/last.ckpt
+  gipo fit --config bc.yaml --data.logs=demonstrations --data.task=reach-v3 --trainer.default_root_dir=runs/clone
+  gipo fit --config from_demonstrations.yaml --data.task=reach-v3 --model.init_from=runs/clone/checkpoints/last.ckpt
 
 A person's demonstrations are the logs of gipo-robot; --data.logs takes both, side by side.
 

@@ -120,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {' '.join(map(str, AGES))}; with --runs all that are there)",
     )  # fmt: skip
     add_numbers(parser, "--frames", 32_000, 10**10, "environment steps of a run")
-    add_numbers(parser, "--frames-per-iteration", 250, 10**7, "steps between updates")
+    add_numbers(parser, "--frames-per-iteration", 250, 10**7, "environment steps of an iteration")
     add_numbers(parser, "--episodes", 20, 10**5, "episodes of the final evaluation")
     add_more(parser, "--train", "`gipo fit`")
     parser.add_argument(
