@@ -1,5 +1,7 @@
-"""`gipo-deploy`: export a policy, and look at, check, time and compare artifacts. Only `export`, and `serve` of a
-checkpoint, need torch."""
+"""`gipo-deploy`: export a policy, and look at, check, time and compare artifacts.
+
+Only `export`, and `serve` of a checkpoint, need torch.
+"""
 
 import argparse
 import contextlib
