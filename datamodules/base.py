@@ -275,7 +275,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
         policy = acting(self.whole_policy())
-        how = self.evaluation.deterministic, self.evaluation.max_steps
+        how = self.evaluation.deterministic, self.evaluation.max_steps, self.evaluated_task.horizon
         found = evaluate(self.evaluation_env, policy, episodes, seed, *how, hands=self._hands)
         # All ranks act on the same figures, also where their machines round differently.
         return ranks.of_the_first(found)

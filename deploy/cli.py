@@ -9,6 +9,7 @@ import io
 import sys
 import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from deploy import bench, report
 from deploy.runtime import compare
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import MAX_BYTES, check_file
-from deploy.runtime.identity import refuse_other
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -101,7 +101,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _served(options: argparse.Namespace) -> ActingPolicy:
     """What is asked: an artifact by ONNX Runtime, or a checkpoint by torch."""
-    if not zipfile.is_zipfile(options.file):
+    if not (Path(options.file).is_file() and zipfile.is_zipfile(options.file)):  # nobody may write into a pipe
         if options.rate is not None or options.device is not None:
             raise UserError(f"--rate and --device are for checkpoints, and {options.file} is none")
         return OnnxPolicy.load(options.file, options.require_id, options.threads or 1)
@@ -109,9 +109,7 @@ def _served(options: argparse.Namespace) -> ActingPolicy:
 
     if options.threads is not None:
         raise UserError("--threads is for artifacts; of torch, OMP_NUM_THREADS is the number")
-    policy = CheckpointPolicy(options.file, options.rate, options.device)
-    refuse_other(policy.policy_id, options.require_id, f"{options.file} is")
-    return policy
+    return CheckpointPolicy(options.file, options.rate, options.device, require_id=options.require_id)
 
 
 def _token(options: argparse.Namespace) -> None:

@@ -23,16 +23,18 @@ class Evaluation:
         seed: of all of them.
         deterministic: act by the mode instead of sampling.
         max_steps: decisions after which an episode is cut, where the task would let it go on.
+        horizon: decisions after which the task says that every episode has ended; beyond, it is refused.
     """
 
     seed: int
     deterministic: bool = False
     max_steps: int | None = None
+    horizon: int | None = None
 
     @torch.no_grad()
     def run(self, env: EnvBase, policy: Policy, waves: Sequence[range]) -> list[TensorDict]:
         """The episodes with the numbers of each wave, which are as many as `env` has simulators: [N] as `evaluate`."""
-        return [_wave(env, policy, numbers, self.seed, self.deterministic, self.max_steps) for numbers in waves]
+        return [_wave(env, policy, numbers, self) for numbers in waves]
 
 
 class Hands(ABC):
@@ -58,6 +60,7 @@ def evaluate(
     seed: int,
     deterministic: bool = False,
     max_steps: int | None = None,
+    horizon: int | None = None,
     hands: Hands | None = None,
 ) -> TensorDict:
     """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
@@ -73,13 +76,17 @@ def evaluate(
         seed: of all of them.
         deterministic: act by the mode instead of sampling.
         max_steps: decisions after which an episode is cut, where the task would let it go on.
+        horizon: decisions after which the task says that every episode has ended.
         hands: processes that take their share of the waves of N episodes.
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
+
+    Raises:
+        UserError: when an episode goes on after its horizon, or an environment gives what is not finite.
     """
-    how, width = Evaluation(seed, deterministic, max_steps), env.batch_size[0]
+    how, width = Evaluation(seed, deterministic, max_steps, horizon), env.batch_size[0]
     waves = [range(first, first + width) for first in range(0, episodes, width)]
     together = 1 + (0 if hands is None else len(hands))
     shares = [waves[index::together] for index in range(together)]
@@ -89,12 +96,10 @@ def evaluate(
     return torch.cat([found[index % together][index // together] for index in range(len(waves))])[:episodes]
 
 
-def _wave(
-    env: EnvBase, policy: Policy, numbers: range, seed: int, deterministic: bool, max_steps: int | None
-) -> TensorDict:
+def _wave(env: EnvBase, policy: Policy, numbers: range, how: Evaluation) -> TensorDict:
     """Run one numbered episode in every simulator, until all have ended: [N], as `evaluate` returns them."""
-    begin_episodes(env, numbers, seed)
-    actor = _NumberedActor(policy, [episode_seed(seed, number) for number in numbers], deterministic)
+    begin_episodes(env, numbers, how.seed)
+    actor = _NumberedActor(policy, [episode_seed(how.seed, number) for number in numbers], how.deterministic)
     state = env.reset()
     task = state.get("task", None)
     width = len(numbers)
@@ -113,14 +118,29 @@ def _wave(
             now = following.get("success_last", following["success"]).squeeze(-1)
             success_last = torch.where(alive, now, success_last)
         alive &= ~following["done"].squeeze(-1)
-        if max_steps is not None:
-            alive &= length < max_steps
+        if how.max_steps is not None:
+            alive &= length < how.max_steps
+        _refuse_endless(alive, numbers, length, how.horizon)
     result = {"return": total, "length": length}
     if "success" in env.observation_spec.keys():
         result |= {"success": success, "success_last": success_last}
     if task is not None:
         result["task"] = task.squeeze(-1)
     return TensorDict(result, batch_size=[width])
+
+
+def _refuse_endless(alive: Tensor, numbers: range, length: Tensor, horizon: int | None) -> None:
+    """Refuse an episode that goes on after its task says it has ended: it might never.
+
+    Raises:
+        UserError: naming the episode.
+    """
+    late = alive & (length > horizon) if horizon is not None else torch.zeros_like(alive)
+    if late.any():
+        raise UserError(
+            f"evaluation episode {numbers[int(late.nonzero()[0])]} goes on after the {horizon} decisions of its task's "
+            f"`horizon`; let its environment truncate (torchrl.envs.StepCounter(max_steps={horizon})), or correct that"
+        )
 
 
 def _refuse_non_finite(stepped: TensorDictBase, alive: Tensor, numbers: range, length: Tensor) -> None:

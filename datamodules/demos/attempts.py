@@ -101,8 +101,8 @@ class Attempts:
     def _is_over(self, steps: list[TensorDictBase]) -> bool:
         if not steps:
             return False
-        limit = self.task.max_steps if self.max_steps is None and isinstance(self.task, VLATask) else self.max_steps
-        if bool(steps[-1]["done"]) or (limit is not None and len(steps) >= limit):
+        limits = [self.max_steps, self.task.max_steps if isinstance(self.task, VLATask) else None]
+        if bool(steps[-1]["done"]) or any(limit is not None and len(steps) >= limit for limit in limits):
             return True
         if self.after is None or "success" not in steps[0].keys():
             return False

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.demos.demonstration import Demonstration
-from datamodules.demos.log import write_log
+from datamodules.demos.log import refuse_nameless, write_log
 from datamodules.envs.simulation import Simulation
 from datamodules.vla import VLATask
 from gipo.common.errors import UserError
@@ -30,9 +30,12 @@ def refuse_taken(out: Path, task: Simulation) -> None:
     """Refuse a folder that already holds demonstrations of the task, before any are made.
 
     Raises:
-        UserError: naming it; or Minari, which writes the dataset, is not installed.
+        UserError: naming it; or Minari, which writes the dataset, is not installed, or a task that is seen has no names
+            for a log.
     """
-    if not isinstance(task, VLATask):
+    if isinstance(task, VLATask):
+        refuse_nameless(task)
+    else:
         try:
             import minari  # noqa: F401
         except ModuleNotFoundError as error:

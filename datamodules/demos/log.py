@@ -64,10 +64,19 @@ def _wait(writer: LogWriter, rows: int) -> None:
         time.sleep(WAIT_SECONDS)
 
 
-def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
+def refuse_nameless(task: VLATask) -> dict[str, Any]:
+    """Names, units and rate of a task, as a robot's log has them.
+
+    Raises:
+        UserError: when it says none.
+    """
     if task.interface is None or "control_rate_hz" not in task.interface:
         raise UserError(f"{task.name} says no names, units and rate, which a robot's log has")
-    named: dict[str, Any] = task.interface
+    return task.interface
+
+
+def _spec(task: VLATask, first: Demonstration) -> RobotSpec:
+    named = refuse_nameless(task)
     observations, actions = first.observations.shape[1], first.actions.shape[1]
     return RobotSpec(
         name="demonstrations",

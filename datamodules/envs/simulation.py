@@ -5,6 +5,7 @@ Every environment has batch size [N] and, beside TorchRL's own keys,
     observation [N, O] f32      raw; of a policy that sees, a nested TensorDict
     action      [N, D] f32      environment units; [N, H, D] where a decision is a chunk of H actions
     step        [N, 1] int64    decisions since the episode began
+    terminated, truncated       [N, 1] bool, beside `done`
     privileged  [N, G] f32      only where the task knows what its policies do not get: for a critic alone
     success     [N, 1] bool     only where the task has a notion of success; of a chunk, at any of its steps, and beside
                                 it `success_last`, at the last of them
@@ -25,6 +26,8 @@ from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 from datamodules.envs.seeding import seed_env
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
+
+UNBOUNDED = torch.finfo(torch.float32).max  # what TorchRL writes for a bound that there is not
 
 
 class Simulation(ABC):
@@ -125,6 +128,12 @@ def refuse_bad_environment(env: EnvBase, name: str) -> None:
         if spec.dtype.is_floating_point and spec.dtype != torch.float32:
             named = key if isinstance(key, str) else "/".join(key)
             raise UserError(f"{of} has {named} of {spec.dtype}; it must be torch.float32 (TorchRL: DoubleToFloat)")
+    space = getattr(env.action_spec, "space", None)
+    if not hasattr(space, "low") or not ((space.low > -UNBOUNDED) & (space.high < UNBOUNDED)).all():
+        raise UserError(f"{of} has actions of {type(env.action_spec).__name__}; they must be numbers within bounds")
+    for key in ("terminated", "truncated"):
+        if key not in env.full_done_spec.keys():
+            raise UserError(f"{of} has no {key}, [N, 1] bool; torchrl.envs.StepCounter(max_steps=…) says `truncated`")
 
 
 def _names(env: EnvBase) -> list[str]:

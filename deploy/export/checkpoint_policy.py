@@ -7,7 +7,7 @@ from deploy.export.description import interface_of, manifest_of
 from deploy.export.parity import torch_run
 from deploy.export.probes import golden_vectors
 from deploy.runtime.acting import ActingPolicy
-from deploy.runtime.identity import file_id
+from deploy.runtime.identity import file_id, refuse_other
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError, first_line
@@ -31,16 +31,27 @@ class CheckpointPolicy(ActingPolicy):
         rate: control rate, Hz, where the checkpoint does not say.
         device: of torch, such as `cpu` or `cuda`; None is the GPU for a large network where there is one, else the CPU.
         timeless: the rate does not matter, as where log-probs alone are asked for.
+        require_id: the policy id it must have, or a file that lists the ids allowed.
 
     Raises:
-        UserError: when the checkpoint is unusable, or there is no such device.
+        UserError: when the checkpoint is unusable, not the one required, or changed while it is read; or there is no
+            such device.
     """
 
     def __init__(
-        self, checkpoint: PathLike, rate: float | None = None, device: str | None = None, timeless: bool = False
+        self,
+        checkpoint: PathLike,
+        rate: float | None = None,
+        device: str | None = None,
+        timeless: bool = False,
+        require_id: str | None = None,
     ):
         convolve_in_single()
+        policy_id = file_id(checkpoint)
+        refuse_other(policy_id, require_id, f"{checkpoint} is")
         loaded = load_checkpoint(checkpoint)
+        if file_id(checkpoint) != policy_id:
+            raise UserError(f"{checkpoint} changed while it was read, as a run's last.ckpt does; give a copy of it")
         head, policy = CheckpointHead.of(loaded), policy_from(loaded)
         if device is None:
             device = "cuda" if policy.network.large and torch.cuda.is_available() else "cpu"
@@ -53,7 +64,7 @@ class CheckpointPolicy(ActingPolicy):
             raise UserError(f"--device {device}: {first_line(error)}") from error
         choice = 1 if policy.network.large else 8  # every question of a large network takes its time
         golden = golden_vectors(policy, run, seed=1, count=GOLDEN, choice=choice)
-        super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), file_id(checkpoint))
+        super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), policy_id)
         self._run_torch = run
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:

@@ -42,7 +42,10 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray) 
         UserError: when the two cannot be compared.
     """
     a, b = first.manifest, second.manifest
-    same = ("family", "parameters_per_dimension", "observation_names", "action_names", "action_units", "vision")
+    same = (
+        "family", "parameters_per_dimension", "observation_names", "observation_units", "action_names", "action_units",
+        "action_low", "action_high", "vision",
+    )  # fmt: skip
     for key in same:
         if getattr(a, key) != getattr(b, key):
             raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")

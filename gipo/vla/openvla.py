@@ -50,6 +50,11 @@ class VocabTailPolicy(VLATokenPolicy):
         self.tokenizer = VocabTailActionTokenizer.from_norm_stats(
             statistics, key, num_bins=bins, gripper_binarize=gripper_binarize, gripper_invert=gripper_invert
         )
+        if (gripper_binarize or gripper_invert) and bool(self.tokenizer.norm_mask.all()):
+            raise UserError(
+                f"policy.gripper_binarize and .gripper_invert are of what statistics mask, and those of {key!r} mask "
+                "nothing; name others by policy.unnorm_key"
+            )
         if len(self.tokenizer.norm_low) != self.action_size:
             raise UserError(
                 f"the statistics of {key!r} are of {len(self.tokenizer.norm_low)} actions, not {self.action_size}"

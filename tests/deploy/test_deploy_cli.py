@@ -13,6 +13,8 @@ import pytest
 
 from deploy.bench import eager_decision
 from deploy.cli import main
+from deploy.runtime.compare import difference
+from gipo.common.errors import UserError
 from tests.deploy.forge import golden
 from tests.needs import needs_torch
 
@@ -103,6 +105,16 @@ def test_diff_refuses_other_robots_and_files_that_are_no_observations(exported, 
         code, _, err = run(capsys, "diff", file, file, "--observations", path)
         assert code == 2
         assert message in err
+
+
+@pytest.mark.parametrize("name", ["action_low", "action_high", "observation_units"])
+def test_policies_of_other_units_or_bounds_are_not_compared(name, small):
+    one = small["loaded"]
+    value = getattr(one.manifest, name)
+    changed = tuple("m" if isinstance(each, str) else 3 * each - 1 for each in value)
+    other = SimpleNamespace(manifest=replace(one.manifest, **{name: changed}))
+    with pytest.raises(UserError, match=f"the artifacts differ in manifest.{name}"):
+        difference(one, other, np.zeros((3, 5), np.float32))
 
 
 def test_observations_that_are_none_are_one_line(small, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from deploy.runtime.policy import OnnxPolicy
 from deploy.runtime.serving import keys
 from deploy.runtime.serving.address import answering, is_address
 from deploy.runtime.serving.client import ServedPolicy
-from deploy.runtime.serving.messages import ANSWER, ASK, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
+from deploy.runtime.serving.messages import ANSWER, ASK, MAX_MESSAGE, MAX_ROWS, POLICY, REFUSED, WHO, Codec, Packet
 from deploy.runtime.serving.server import PolicyServer
 from gipo.common.errors import UserError
 from robots.cli import main as robot_main
@@ -182,6 +183,63 @@ def test_an_answer_that_is_late_is_an_error_and_never_taken_for_the_next(small: 
         np.testing.assert_array_equal(found.action, small["loaded"].act(seen[1], np.random.default_rng(0)).action)
 
 
+def test_threads_that_wait_for_each_other_wait_no_longer_than_for_an_answer(small: Kit) -> None:
+    slow, late = Slow(small["loaded"]), []
+    with serving(slow) as server, asking(server.address) as served:
+        slow.wait = 0.4
+        served.answer_within(0.5)
+
+        def ask() -> None:
+            try:
+                served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+            except UserError as error:
+                late.append(str(error))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - began < 1.5
+        assert len(late) >= 2
+        with served._lock, pytest.raises(UserError, match=r"did not answer another question in 0\.5 s"):
+            served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+
+
+def test_as_many_rows_are_asked_for_together_as_an_answer_may_have(small: Kit) -> None:
+    manifest = small["loaded"].manifest
+    assert Codec(manifest, "0" * 64).rows_together == MAX_ROWS
+    large = SimpleNamespace(  # 100 actions of 14 dimensions, 256 bins
+        layout=SimpleNamespace(row_size=5, decision_size=1400), observation_size=5, parameters_per_dimension=256,
+        family="token",
+    )  # fmt: skip
+    codec = Codec(large, "0" * 64)  # type: ignore[arg-type]
+    answer = {name: np.zeros((codec.rows_together, *shape), kind) for name, (kind, shape) in
+              zip(OUTPUTS, codec._outputs, strict=True)}  # fmt: skip
+    assert codec.rows_together == 11
+    assert len(codec.answer(answer)) < MAX_MESSAGE < 12 / 11 * len(codec.answer(answer))
+
+
+def test_why_nothing_was_heard_is_what_happened_last(small: Kit) -> None:
+    with serving(Slow(small["loaded"])) as server, asking(server.address) as served:
+        failed, succeeded, connected = (
+            getattr(zmq, f"EVENT_{name}") for name in ("HANDSHAKE_FAILED_NO_DETAIL", "HANDSHAKE_SUCCEEDED", "CONNECTED")
+        )
+        line = served._line
+        for events, said in (
+            ((connected, failed, connected, succeeded), "did not answer within 500 ms"),
+            ((succeeded, connected, failed), "does not take our token"),
+            ((connected,), "took the connection and said nothing"),
+        ):
+            waiting = list(events)
+            line._events = SimpleNamespace(
+                poll=lambda _, waiting=waiting: bool(waiting),
+                recv_multipart=lambda waiting=waiting: [waiting.pop(0).to_bytes(2, "little")],
+            )
+            assert said in line.silence(0.5)
+
+
 def test_a_question_that_breaks_the_policy_ends_no_other(small: Kit) -> None:
     with serving(Slow(small["loaded"])) as server, asking(server.address) as served:
         with pytest.raises(UserError, match="refuses: out of it"):
@@ -285,6 +343,24 @@ def test_strangers_half_open_connections_and_slow_readers_keep_nobody_waiting(sm
             stranger.close()
 
 
+@pytest.mark.parametrize("questions", [12, *(pytest.param(n, marks=pytest.mark.campaign) for n in (20, 40, 100) * 3)])
+def test_a_robot_that_hangs_up_with_questions_unanswered_ends_no_server(small: Kit, questions: int) -> None:
+    """libzmq aborts the process where a heartbeat is due of one whose questions are no longer read."""
+    command = [sys.executable, "-m", "tests.deploy.slow_server", str(small["file"]), "0.3"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            address = server.stdout.readline().strip()  # type: ignore[union-attr]
+            with asking(address) as served:
+                served.answer_within(0.02)
+                for _ in range(questions):
+                    with suppress(UserError):
+                        served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+            time.sleep(0.3 * questions + 3.0)
+            assert server.poll() is None, server.stderr.read()  # type: ignore[union-attr]
+        finally:
+            server.kill()
+
+
 def test_what_is_to_be_installed_is_never_a_name_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zmq", None)
     with pytest.raises(UserError, match=r"needs pyzmq .*: pip install '\.\[serve\]' in a clone of gipo$"):
@@ -297,6 +373,9 @@ def test_tokens_are_private_and_whole(tmp_path: Path, capsys: pytest.CaptureFixt
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(keys.read_token(file)) == keys.SIZE
     assert main(["token", str(file)]) == 2
+    assert "would lock out whoever has it" in capsys.readouterr().err
+    assert main(["token", str(tmp_path)]) == 2
+    assert "is a folder; name a file in it" in capsys.readouterr().err
     file.chmod(0o644)
     with pytest.raises(UserError, match="others may read the token"):
         keys.read_token(file)
@@ -442,6 +521,7 @@ def test_a_checkpoint_is_served_by_torch(
     import torch
 
     from deploy.export.checkpoint_policy import CheckpointPolicy
+    from gipo.checkpoints import load_checkpoint
 
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
 
@@ -466,3 +546,17 @@ def test_a_checkpoint_is_served_by_torch(
     ):
         assert main(["serve", *map(str, words), "--token", str(token), "--bind", "127.0.0.1:0"]) == 2
         assert message in capsys.readouterr().err
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["serve", str(tmp_path / "pipe"), "--token", str(token)]) == 2
+    assert "pipe" in capsys.readouterr().err
+    changing = tmp_path / "last.ckpt"
+
+    def replaced(path: Path) -> Any:
+        found = load_checkpoint(path)
+        path.write_bytes(small["checkpoint"].read_bytes() + b"\0")
+        return found
+
+    monkeypatch.setattr("deploy.export.checkpoint_policy.load_checkpoint", replaced)
+    shutil.copy(small["checkpoint"], changing)
+    with pytest.raises(UserError, match=r"last\.ckpt changed while it was read"):
+        CheckpointPolicy(changing, rate=50.0)

@@ -8,7 +8,7 @@ from torchrl.envs import EnvBase
 from datamodules.envs.interface import named
 from datamodules.envs.libero.cameras import make
 from datamodules.envs.libero.simulator import ACTIONS
-from datamodules.envs.libero.tasks import CONTROL_RATE_HZ
+from datamodules.envs.libero.tasks import CONTROL_RATE_HZ, find_one
 from datamodules.options import refuse_not_positive
 from datamodules.vla import VLATask
 
@@ -41,6 +41,11 @@ class LiberoVLA(VLATask):
     def cameras(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names of two cameras, where there are two."""
         return CAMERAS if self.wrist else ()
+
+    @property
+    def horizon(self) -> int:
+        """Decisions after which an episode is truncated: by `max_steps`, or before by the suite."""
+        return -(-min(self.max_steps, find_one(self.name).horizon) // self.chunk)
 
     def simulators(self, num_envs: int, evaluating: bool) -> EnvBase:
         """Processes of one simulator each: closing one of two cameras in a process freezes the other's images."""

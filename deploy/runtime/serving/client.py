@@ -3,6 +3,8 @@
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,7 @@ from deploy.runtime.serving.keys import Keys, zeromq
 from deploy.runtime.serving.messages import (
     ANSWER,
     ASK,
-    MAX_MANIFEST,
-    MAX_ROWS,
+    MAX_MESSAGE,
     POLICY,
     REFUSED,
     WHO,
@@ -56,6 +57,8 @@ class ServedPolicy(ActingPolicy):
             refuse_other(policy_id, require_id, f"{address} serves")
             super().__init__(manifest, policy_id)
             self._codec = Codec(manifest, policy_id)
+            if not self._codec.rows_together:
+                raise UserError(f"an answer of the policy that {address} serves is longer than {MAX_MESSAGE:,} bytes")
             self.replay_golden()
         except BaseException:
             self.close()
@@ -77,7 +80,8 @@ class ServedPolicy(ActingPolicy):
         return Manifest.from_json(text), policy_id
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
-        parts = [slice(start, start + MAX_ROWS) for start in range(0, len(rows), MAX_ROWS)]
+        together = self._codec.rows_together
+        parts = [slice(start, start + together) for start in range(0, len(rows), together)]
         answers = [self._answers(rows[part], noise[part]) for part in parts]
         return [np.concatenate([answer[name] for answer in answers]) for name in names]
 
@@ -90,11 +94,11 @@ class ServedPolicy(ActingPolicy):
 
     def _asked(self, kind: int, body: bytes, expected: int) -> bytes:
         """The body of the answer to a question; whatever answers an older one is thrown away."""
-        with self._lock:
+        until = time.monotonic() + self._seconds
+        with self._turn():
             if self._line.closed:
                 raise UserError(f"the connection to the policy server {self.address} is closed")
             self._number += 1
-            until = time.monotonic() + self._seconds
             self._line.send(Packet(kind, self._number, body).pack(), until)
             while (data := self._line.receive(until)) is not None:
                 try:
@@ -109,6 +113,16 @@ class ServedPolicy(ActingPolicy):
                     raise UserError(f"the policy server {self.address} answers a question with another one")
                 return said.body
             raise UserError(self._line.silence(self._seconds))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One question at a time, whichever thread asks; who waits does so no longer than for an answer."""
+        if not self._lock.acquire(timeout=self._seconds):
+            raise UserError(f"the policy server {self.address} did not answer another question in {self._seconds:g} s")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 class _Line:
@@ -126,7 +140,7 @@ class _Line:
             (zmq.CURVE_SECRETKEY, robot.secret),
             (zmq.LINGER, 0),
             (zmq.IMMEDIATE, 1),  # nothing is kept for a server that is not there: it would answer the past
-            (zmq.MAXMSGSIZE, MAX_MANIFEST),
+            (zmq.MAXMSGSIZE, MAX_MESSAGE),
             (zmq.HEARTBEAT_IVL, 1000),
             (zmq.HEARTBEAT_TIMEOUT, 3000),
             (zmq.IPV6, 1),
@@ -166,10 +180,13 @@ class _Line:
 
     def silence(self, seconds: float) -> str:
         """Why nothing was heard."""
-        seen = set()
-        while self._events.poll(0):
-            seen.add(int.from_bytes(self._events.recv_multipart()[0][:2], "little"))
         name, zmq = f"the policy server {self._address}", self._zmq
+        seen: set[int] = set()
+        while self._events.poll(0):
+            event = int.from_bytes(self._events.recv_multipart()[0][:2], "little")
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:  # what was before it is over
+                seen.clear()
+            seen.add(event)
         if zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL in seen:
             return f"{name} does not take our token, or is no policy server; give both sides the same file"
         if seen == {zmq.EVENT_CONNECTED}:

@@ -14,6 +14,7 @@ import re
 import secrets
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gipo.common.errors import UserError
@@ -64,6 +65,8 @@ def write_token(path: PathLike) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
+        if Path(path).is_dir():
+            raise UserError(f"{path} is a folder; name a file in it") from error
         raise UserError(f"{path} is already there, and a new token would lock out whoever has it; remove it") from error
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from error

@@ -26,7 +26,7 @@ VERSION = 1
 WHO, POLICY, ASK, ANSWER, REFUSED = range(1, 6)
 KINDS = range(WHO, REFUSED + 1)
 MAX_ROWS = 64  # of one question: the most golden vectors there are, and an image each
-MAX_MANIFEST = 16 << 20
+MAX_MESSAGE = 16 << 20  # bytes that a robot takes, of a manifest or an answer
 MAX_TEXT = 1000
 _HEAD = struct.Struct("<4sBBQ")
 _ASK = struct.Struct("<32sI")
@@ -91,6 +91,12 @@ class Codec:
     def question_bytes(self) -> int:
         """Length of a question of one row."""
         return 4 * self._state + self._bytes + 4 * self._layout.decision_size
+
+    @property
+    def rows_together(self) -> int:
+        """Rows of one question: as many as an answer may have, of which 0 is too few to ask anything."""
+        row = sum(prod(shape) * kind.itemsize for kind, shape in self._outputs)
+        return min(MAX_ROWS, (MAX_MESSAGE - _SEAL - _HEAD.size) // row)
 
     @property
     def longest(self) -> int:

@@ -61,8 +61,12 @@ class PolicyServer:
             (zmq.IPV6, int(address.startswith("["))),
             (zmq.MAXMSGSIZE, self._codec.longest),
             (zmq.HANDSHAKE_IVL, 3000),  # half a handshake is hung up on
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 3000),
+            # A machine that vanished is noticed by the kernel. Heartbeats of the server would end its process where a
+            # robot hangs up with so many questions unanswered that nothing is read from it (libzmq 4.3.5).
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 3),
+            (zmq.TCP_KEEPALIVE_INTVL, 1),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
             (zmq.SNDHWM, 8),
             (zmq.RCVHWM, 8),
         ):

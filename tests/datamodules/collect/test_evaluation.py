@@ -184,6 +184,13 @@ def test_an_episode_without_end_is_cut_where_it_is_asked() -> None:
     assert episodes["length"].tolist() == [9] * 5
 
 
+def test_an_episode_that_goes_on_after_its_horizon_is_refused() -> None:
+    task = simulation("Endless-v0")
+    with pytest.raises(UserError, match=r"evaluation episode 0 goes on after the 9 decisions of its task's `horizon`"):
+        evaluate(task.make(2, 0), policy_for(task), 5, 1, horizon=9)
+    assert (evaluate(task.make(2, 0), policy_for(task), 2, 1, max_steps=9, horizon=9)["length"] == 9).all()
+
+
 def test_global_generators_and_the_policy_are_left_alone() -> None:
     policy, env = policy_for(TASK), TASK.make(2, 0)
     before = {name: value.clone() for name, value in policy.state_dict().items()}

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tensordict import TensorDict
 
 from datamodules.advantages import GAE
 from datamodules.demos.attempts import Attempts
-from datamodules.demos.dataset import write
+from datamodules.demos.dataset import refuse_taken, write
 from datamodules.demos.demonstration import Demonstration
 from datamodules.demos.log import write_log
 from datamodules.envs.metaworld_camera import MetaWorldVLA
@@ -173,6 +175,13 @@ def test_an_episode_that_terminates_between_two_images_is_valued(
     assert replay.sample(1, 8, 0)["value_target"].isfinite().all()
 
 
+def test_a_limit_of_ones_own_is_none_beyond_the_tasks() -> None:
+    step = TensorDict({"done": torch.tensor([[False]])}, [1])
+    for limit, most in ((None, 12), (5, 5), (400, 12)):
+        attempts = Attempts(TASK, max_steps=limit)
+        assert [attempts._is_over([step] * count) for count in (most - 1, most)] == [False, True]
+
+
 @needs_camera
 def test_a_script_that_sees_more_than_the_policy_is_recorded_with_what_the_policy_sees(tmp_path: Path) -> None:
     attempts = Attempts(TASK, noise=0.1, seed=1)
@@ -189,4 +198,6 @@ def test_a_script_that_sees_more_than_the_policy_is_recorded_with_what_the_polic
 def test_a_task_that_states_no_rate_has_no_log(made: list[Demonstration], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="ToyVLA says no names, units and rate, which a robot's log has"):
         write_log(tmp_path / "a.mcap", ToyVLA(), made, "")
+    with pytest.raises(UserError, match="ToyVLA says no names"):  # before any attempt
+        refuse_taken(tmp_path, ToyVLA())
     assert not (tmp_path / "a.mcap").exists()

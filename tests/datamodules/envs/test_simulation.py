@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.collect.rollouts import Collection, InProcessRollouts
@@ -77,10 +77,16 @@ def test_chunks_count_as_one_step() -> None:
 class Still(EnvBase):
     """N numbers that stay what they are."""
 
-    def __init__(self, kind: torch.dtype = torch.float32, reward: torch.dtype = torch.float32, shape: list[int] = [2]):  # noqa: B006
+    def __init__(
+        self,
+        kind: torch.dtype = torch.float32,
+        reward: torch.dtype = torch.float32,
+        shape: list[int] = [2],  # noqa: B006
+        action: TensorSpec | None = None,
+    ):
         super().__init__(batch_size=shape)
         self.observation_spec = Composite(observation=Unbounded((*shape, 1), dtype=kind), shape=shape)
-        self.action_spec = Bounded(-1.0, 1.0, (*shape, 1))
+        self.action_spec = Bounded(-1.0, 1.0, (*shape, 1)) if action is None else action
         self.reward_spec = Unbounded((*shape, 1), dtype=reward)
 
     def _reset(self, tensordict: TensorDict | None) -> TensorDict:
@@ -89,12 +95,19 @@ class Still(EnvBase):
     _step = _set_seed = _reset  # type: ignore[assignment]
 
 
+def counted(env: EnvBase) -> EnvBase:
+    return TransformedEnv(env, StepCounter(max_steps=3, step_count_key="step"))
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [
         (Still(), r"of mine has no step, \[N, 1\] int64.*has observation"),
-        (TransformedEnv(Still(torch.float64), StepCounter(step_count_key="step")), "has observation of torch.float64"),
-        (TransformedEnv(Still(reward=torch.float64), StepCounter(step_count_key="step")), "has reward of torch.fl"),
+        (counted(Still(torch.float64)), "has observation of torch.float64"),
+        (counted(Still(reward=torch.float64)), "has reward of torch.fl"),
+        (counted(Still(action=Unbounded((2, 1)))), "has actions of Unbounded.*; they must be numbers within bounds"),
+        (counted(Still(action=Categorical(3, (2,)))), "has actions of Categorical; they must be numbers within bounds"),
+        (TransformedEnv(Still(), StepCounter(step_count_key="step", update_done=False)), "has no truncated, "),
         (Still(shape=[]), r"has the batch size \[\]; it must be \[N\]"),
     ],
 )

@@ -72,6 +72,12 @@ def test_logits_are_those_of_the_last_tokens_of_the_vocabulary(pretrained: Path)
         torch.testing.assert_close(policy.params(one)[0], expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("option", ["gripper_binarize", "gripper_invert"])
+def test_a_gripper_that_no_statistics_name_is_not_turned_in_silence(pretrained: Path, option: str) -> None:
+    with pytest.raises(UserError, match=r"of what statistics mask, and those of 'bounds' mask nothing"):
+        made(pretrained, **{option: True})
+
+
 def test_a_prompt_may_have_braces_of_its_own(pretrained: Path) -> None:
     def network(spaces: Any, outputs: int) -> HuggingFaceNetworks:
         return HuggingFaceNetworks(spaces, outputs, str(pretrained), 2, prompt='{"task": "{instruction}"} {}')

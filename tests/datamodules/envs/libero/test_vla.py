@@ -1,5 +1,6 @@
 """LIBERO's cameras under a policy over chunks: real simulators in processes of their own, so it takes minutes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from gipo.vla.observations import decode_instructions
 def test_it_says_what_it_is_without_starting_anything() -> None:
     task = LiberoVLA("libero_goal/3", chunk=8, max_steps=300)
     assert (task.name, task.horizon) == ("libero_goal/3", 38)
+    assert (task.horizon, replace(task, max_steps=20).horizon) == (38, 3)  # 300 by the suite too, by chunks of 8
+    assert LiberoVLA("libero_spatial/0", max_steps=600).horizon == 28  # 220
     assert (task.cameras, LiberoVLA(wrist=True).cameras) == ((), CAMERAS)
     assert [len(task.interface[f"{kind}_names"]) for kind in ("observation", "action")] == [9, 7]
     with pytest.raises(UserError, match=r"data\.task\.size must be positive"):
