@@ -109,10 +109,10 @@ def _imported(function: Any, seen: set[int]) -> Iterator[str]:
     for code in _codes(function.__code__):
         level = 0
         for step in dis.get_instructions(code):
-            if step.opname == "LOAD_CONST" and isinstance(step.argval, int):
+            if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and isinstance(step.argval, int):
                 level = step.argval  # of dots before the name; what follows is the names that are taken from it
             if step.opname == "IMPORT_NAME":
-                with suppress(ImportError):  # else it fails where it is called, and says so
+                with suppress(Exception):  # else it fails where it is called, and says so
                     yield from _module(importlib.import_module("." * level + step.argval, package), seen)
 
 
