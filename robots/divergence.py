@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gipo.common.errors import UserError
 from gipo.common.transition import SOURCES
 from robots.log import Episode
 
@@ -46,16 +47,23 @@ class Divergence:
 
 
 def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
-    """policy_id → divergence, of the policies that looked on while these episodes were logged."""
+    """policy_id → divergence, of the policies that looked on while these episodes were logged.
+
+    Raises:
+        UserError: when a row of one has another form than the actions.
+    """
     found: dict[str, tuple[list[float], list[float]]] = {}
     for episode in episodes:
         rows = {int(step): row for row, step in enumerate(episode["step"]) if episode["source"][row] == POLICY}
         for shadow in episode.shadows:
-            log_ratios, distances = found.setdefault(str(shadow["policy_id"]), ([], []))
+            log_ratios, distances = found.setdefault(str(shadow.get("policy_id", "?")), ([], []))
             row = rows.get(shadow["step"])
             if row is None:  # a person chose, or what was done is not logged
                 continue
+            action = np.array(shadow["deterministic_action"])
+            if action.shape != episode["action"][row].shape:
+                raise UserError(f"episode {episode.number}, step {shadow['step']}: a shadow of another form")
             if not episode.deterministic:
                 log_ratios.append(float(np.sum(shadow["log_prob"]) - episode["log_prob"][row].sum(dtype=float)))
-            distances.append(float(np.abs(np.array(shadow["deterministic_action"]) - episode["action"][row]).mean()))
+            distances.append(float(np.abs(action - episode["action"][row]).mean()))
     return {name: Divergence.of(*values) for name, values in found.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.divergence import Divergence, shadows
 from robots.log import LogWriter, Session, Shadow, read_log
 from robots.review.info import info
@@ -38,6 +39,17 @@ def test_a_shadow_is_compared_where_the_policy_acted(tmp_path: Path, determinist
     assert found.action_distance == pytest.approx(0.5, abs=1e-6)
     assert math.isnan(found.kl) if deterministic else found.kl == pytest.approx(1 / math.e, abs=1e-6)  # x is −1
     assert f"{OTHER[:12]}…: {found}" in info(writer.path, log)
+
+
+def test_a_shadow_of_another_robot_is_told(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})
+    row = step_row(1, 5, 3)
+    writer.step(row)
+    writer.shadow(Shadow(0, 1, OTHER, 9, row.log_prob, np.zeros(4, np.float32)))
+    writer.close()
+    with pytest.raises(UserError, match="episode 0, step 1: a shadow of another form"):
+        info(writer.path, read_log(writer.path))
 
 
 def test_of_a_log_without_one_nothing_is_said(tmp_path: Path) -> None:
