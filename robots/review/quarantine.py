@@ -1,5 +1,6 @@
 """Damaged logs set aside: the log and its labels move together, unaltered, and overwrite nothing."""
 
+import filecmp
 import os
 import shutil
 from pathlib import Path
@@ -26,7 +27,7 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, target in zip(files, targets, strict=True):
-            if not (target.exists() and path.samefile(target)):
+            if not _is_there(path, target):
                 _give_name(path, target)
                 made.append(target)
         sync(folder)
@@ -40,19 +41,27 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
     return targets
 
 
+def _is_there(path: Path, target: Path) -> bool:
+    """Whether `target` holds what `path` holds, as after a kill of an earlier call."""
+    return target.exists() and (path.samefile(target) or filecmp.cmp(path, target, shallow=False))
+
+
 def _give_name(path: Path, target: Path) -> None:
     """Make `target` hold what `path` holds, whole or not at all; FileExistsError where it exists."""
     try:
         os.link(path, target)
     except FileExistsError:
-        raise
+        if target.stat().st_size:
+            raise
+        _copy(path, target)
     except OSError:  # another file system, or one without links
         _copy(path, target)
 
 
 def _copy(path: Path, target: Path) -> None:
-    with open(target, "xb"):
-        pass  # reserves the name
+    if not target.exists() or target.stat().st_size:  # an empty one is of a call that was killed
+        with open(target, "xb"):
+            pass  # reserves the name
     try:
         with whole_file(target) as copy:
             shutil.copy2(path, copy)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,11 +138,14 @@ def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypat
     assert not labels_path(log).exists()
 
 
-def test_a_kill_in_between_is_made_good_by_the_next_call(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_far_as_it_came", [os.link, shutil.copy, lambda _, target: target.touch()])
+def test_a_kill_in_between_is_made_good_by_the_next_call(
+    as_far_as_it_came: Callable[[Path, Path], None], folder: Path, tmp_path: Path
+) -> None:
     log = folder / "damaged.mcap"
     before = log.read_bytes()
     (tmp_path / "aside").mkdir()
-    os.link(log, tmp_path / "aside" / log.name)  # as far as it came
+    as_far_as_it_came(log, tmp_path / "aside" / log.name)
     set_aside(log, tmp_path / "aside")
     assert (tmp_path / "aside" / log.name).read_bytes() == before
     assert (tmp_path / "aside" / "damaged.labels.jsonl").exists()
