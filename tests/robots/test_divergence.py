@@ -46,7 +46,7 @@ def test_a_shadow_of_another_robot_is_told(tmp_path: Path) -> None:
     writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})
     row = step_row(1, 5, 3)
     writer.step(row)
-    writer.shadow(Shadow(0, 1, OTHER, 9, row.log_prob, np.zeros(4, np.float32)))
+    writer.shadow(Shadow(0, 1, OTHER, 9, *np.zeros((2, 4), np.float32)))
     writer.close()
     with pytest.raises(UserError, match="episode 0, step 1: a shadow of another form"):
         info(writer.path, read_log(writer.path))
