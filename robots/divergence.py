@@ -16,7 +16,7 @@ CUT = 50.0  # nats: beyond, eˣ is no estimate of anything
 
 @dataclass(frozen=True)
 class Divergence:
-    """Of the steps that were compared.
+    """What the steps that were compared come to.
 
     Args:
         steps: how many.
@@ -32,9 +32,9 @@ class Divergence:
 
     @classmethod
     def of(cls, log_ratios: Sequence[float], distances: Sequence[float], missed: int = 0) -> "Divergence":
-        """From log π(a) − log μ(a) of each step, π looking on and a sampled from μ, by the estimator eˣ − 1 − x.
+        """The divergence by x = log π(a) − log μ(a) of each step, π looking on and a sampled from μ.
 
-        Source: as `gipo.objectives.k3`, of x ≤ 50.
+        Source: its KL is the mean of eˣ − 1 − x, as `gipo.objectives.k3`, of x ≤ 50.
         """
         x = np.minimum(np.array(log_ratios, float), CUT)  # from above alone: it is finite below
         kl = float(np.mean(np.expm1(x) - x)) if len(x) else math.nan
@@ -60,10 +60,10 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
             row = rows.get(shadow["step"])
             if row is None:  # a person chose, or what was done is not logged
                 continue
-            action = np.array(shadow["deterministic_action"])
+            log_prob, action = (np.array(shadow[name], np.float32) for name in ("log_prob", "deterministic_action"))
             if action.shape != episode["action"][row].shape:
                 raise UserError(f"episode {episode.number}, step {shadow['step']}: a shadow of another form")
             if not episode.deterministic:
-                log_ratios.append(float(np.sum(shadow["log_prob"]) - episode["log_prob"][row].sum(dtype=float)))
+                log_ratios.append(float(np.sum(log_prob - episode["log_prob"][row])))
             distances.append(float(np.abs(action - episode["action"][row]).mean()))
     return {name: Divergence.of(*values) for name, values in found.items()}

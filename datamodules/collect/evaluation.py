@@ -82,9 +82,6 @@ def evaluate(
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
-
-    Raises:
-        UserError: when an episode goes on after its horizon, or an environment gives what is not finite.
     """
     how, width = Evaluation(seed, deterministic, max_steps, horizon), env.batch_size[0]
     waves = [range(first, first + width) for first in range(0, episodes, width)]

@@ -42,7 +42,7 @@ class ShadowPolicy:
         )
 
     def summary(self) -> Divergence:
-        """How far it would have acted otherwise, so far; its KL, which is estimated from samples, where there are."""
+        """How far the candidate would have acted otherwise, so far; with a KL where actions were sampled."""
         return Divergence.of(self._log_ratios if self._sampled else [], self._distances, self.worker.dropped)
 
 

@@ -171,7 +171,7 @@ def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
 
 
 def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[str]:
-    """By how much and how probably the first one's success is higher, and on how many tasks it is not lower."""
+    """How probably and by how much success of the first entrant is higher, and on how many tasks it is not lower."""
     ours, theirs = ([row for row in rows if row["entrant"] == name] for name in (first, entrant))
     both = set(distinct(ours, "task")) & set(distinct(theirs, "task"))
     if not both:
