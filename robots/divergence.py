@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gipo.common.errors import UserError
-from gipo.common.transition import SOURCES
 from robots.log import Episode
 
-POLICY = SOURCES.index("policy")
 CUT = 50.0  # nats: beyond, eˣ is no estimate of anything
 
 
@@ -54,13 +52,14 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
     """
     found: dict[str, tuple[list[float], list[float]]] = {}
     for episode in episodes:
-        rows = {int(step): row for row, step in enumerate(episode["step"]) if episode["source"][row] == POLICY}
+        own = (episode["proposed_action"] == episode["action"]).all(-1)  # else a person chose
+        rows = {int(step): row for row, step in enumerate(episode["step"]) if own[row]}
         for shadow in episode.shadows:
             log_ratios, distances = found.setdefault(str(shadow.get("policy_id", "?")), ([], []))
             row = rows.get(shadow["step"])
-            if row is None:  # a person chose, or what was done is not logged
+            if row is None:
                 continue
-            log_prob, action = (np.array(shadow[name], np.float32) for name in ("log_prob", "deterministic_action"))
+            log_prob, action = np.array(shadow["log_prob"]), np.array(shadow["deterministic_action"], np.float32)
             if action.shape != episode["action"][row].shape:
                 raise UserError(f"episode {episode.number}, step {shadow['step']}: a shadow of another form")
             if not episode.deterministic:

@@ -356,9 +356,12 @@ def test_how_far_a_shadow_is_off_in_nats_is_estimated_from_samples_alone(
     assert "|Δ action|" in line
     (log,) = tmp_path.glob("*.mcap")
     assert main(say("info", log)) == 0
-    assert line.removeprefix("shadow: ") in capsys.readouterr().out  # of what was logged it is the same
+    (logged,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("shadow ")]
+    assert ": 20 steps, " in logged
+    assert logged.split("|Δ action| ")[1] == line.split("|Δ action| ")[1]  # as the session said
+    assert (" nats" in logged) is told
     assert main(say("report", log, "--out", tmp_path / "report.html")) == 0
-    assert line.removeprefix("shadow: ") in (tmp_path / "report.html").read_text()
+    assert logged.partition("…: ")[2] in (tmp_path / "report.html").read_text()
 
 
 def test_a_shadow_of_another_kind_is_refused(
