@@ -128,7 +128,7 @@ def refuse_bad_environment(env: EnvBase, name: str) -> None:
         if spec.dtype.is_floating_point and spec.dtype != torch.float32:
             named = key if isinstance(key, str) else "/".join(key)
             raise UserError(f"{of} has {named} of {spec.dtype}; it must be torch.float32 (TorchRL: DoubleToFloat)")
-    space = getattr(env.action_spec, "space", None)
+    space: Any = getattr(env.action_spec, "space", None)
     if not hasattr(space, "low") or not ((space.low > -UNBOUNDED) & (space.high < UNBOUNDED)).all():
         raise UserError(f"{of} has actions of {type(env.action_spec).__name__}; they must be numbers within bounds")
     for key in ("terminated", "truncated"):
