@@ -140,11 +140,11 @@ def _mean(rows: Sequence[Row], entrant: str, first: str) -> str:
     mean = f"{np.mean([*means[entrant].values()]):.2f}"
     if not both or means[entrant].keys() == means[first].keys():
         return mean
-    return f"{mean} ({first}: {fmean(means[first][task] for task in both):.2f} on {_tasks(len(both))})"
+    return f"{mean} ({first}: {fmean(means[first][task] for task in both):.2f} on {_counted(len(both), 'task')})"
 
 
-def _tasks(count: int) -> str:
-    return f"{count} task{'s' * (count != 1)}"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _iqm(rows: Sequence[Row], name: str) -> str:
@@ -153,20 +153,24 @@ def _iqm(rows: Sequence[Row], name: str) -> str:
 
 
 def _seconds(rows: Sequence[Row], entrant: str, first: str) -> str:
-    """Median over the tasks that both learn (in the median of their seeds) of the seconds to that; ours beside it."""
+    """Median seconds to the first evaluation ≥ .9 of the runs that get there; the first one's beside it.
+
+    The two are of runs of one task and one seed in which both get there: other seeds may have had other processors.
+    """
     to = {name: _seconds_to(rows, name) for name in (entrant, first)}
-    both = [task for task, seconds in to[entrant].items() if max(seconds, to[first].get(task, NEVER)) < NEVER]
+    both = to[entrant].keys() & to[first].keys()
     if not both:
         return "–"
-    own, other = (median(to[name][task] for task in both) for name in (entrant, first))
-    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {_tasks(len(both))})"
+    own, other = (median(to[name][run] for run in both) for name in (entrant, first))
+    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {_counted(len(both), 'run')})"
 
 
-def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[str, float]:
-    own = [row for row in rows if row["entrant"] == entrant]
+def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[tuple[str, int], float]:
+    """Task and seed → seconds, of the runs that get there."""
     return {
-        task: median(row["seconds_to_0.9"] or NEVER for row in own if row["task"] == task)
-        for task in distinct(own, "task")
+        (row["task"], row["seed"]): row["seconds_to_0.9"]
+        for row in rows
+        if row["entrant"] == entrant and row["seconds_to_0.9"]
     }
 
 

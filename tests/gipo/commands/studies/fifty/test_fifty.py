@@ -154,7 +154,7 @@ def test_many_tasks_by_hand() -> None:
     ours, theirs = cells(text)
     assert [*ours[1:3], ours[5]] == ["2", "0.60", "1"]
     assert theirs[2] == "0.66"
-    assert theirs[6] == "10 (GIPO: 4, 1 task)"
+    assert theirs[6] == "10 (GIPO: 4, 3 runs)"
     assert theirs[7].startswith("0.50 [")
     # +.08 on one task and −.20 on the other: −.06 ± 12.706 (t of one degree of freedom) · .198 / √2
     assert theirs[8] == "-0.06 [-1.84, +1.72]"
@@ -165,7 +165,7 @@ def test_many_tasks_by_hand() -> None:
     assert few.startswith("From fewer than 3 seeds nothing is concluded")
     ours, theirs = cells(few)
     assert ours[2:7] == ["0.60", "–", "–", "1", "4"]
-    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 1 task)", "–", "–", "1 of 2 |"]
+    assert theirs[2:] == ["0.66", "–", "–", "1", "10 (GIPO: 4, 2 runs)", "–", "–", "1 of 2 |"]
 
 
 def cells_of(*successes: tuple[str, str, tuple[int, ...]]) -> dict[str, list[str]]:
@@ -193,6 +193,16 @@ def test_a_mean_over_fewer_tasks_stands_beside_that_of_the_first_one_on_the_same
     ours = [("GIPO", "assembly-v3", (50, 50, 50)), ("GIPO", "basketball-v3", (0, 0, 0))]
     cells = cells_of(*ours, ("SAPO", "assembly-v3", (30, 30, 30)))
     assert [cells["GIPO"][1], cells["SAPO"][1]] == ["0.50", "0.60 (GIPO: 1.00 on 1 task)"]
+
+
+def test_seconds_are_of_runs_of_one_seed_as_others_may_have_had_another_processor() -> None:
+    def row(entrant: str, seed: int, seconds: float, success: float = 1.0) -> dict[str, Any]:
+        found: Finished = {**RESULTS, "evaluations": [(10_000, seconds, success)]}
+        return tables.row_of(Entry(entrant, "assembly-v3", seed), found, 1, "again")
+
+    ours = [row("GIPO", 0, 4.0), row("GIPO", 1, 8.0), row("GIPO", 2, 8.0)]
+    theirs = [row("SB3 PPO", 0, 4.0, 0.2), row("SB3 PPO", 1, 8.0), row("SB3 PPO", 2, 9.0, 0.3)]
+    assert "| 8 (GIPO: 8, 1 run) |" in tables.summary([*ours, *theirs])
 
 
 def test_means_that_are_level_are_level_whatever_their_last_bit() -> None:
