@@ -62,8 +62,13 @@ def _functions(inner: Any) -> list[Any]:
     if inspect.isfunction(inner):
         return [inner]
     body = inner if inspect.isclass(inner) else type(inner)
-    inside = (getattr(each, "fget", None) or getattr(each, "__func__", each) for each in vars(body).values())
-    return [each for each in inside if inspect.isfunction(each)]
+    return [each for each in map(_undecorated, vars(body).values()) if inspect.isfunction(each)]
+
+
+def _undecorated(attribute: Any) -> Any:
+    """The function in a property, a cached one, a partial, static or class method; anything else as it is."""
+    wraps = ("fget", "func", "__func__")
+    return next((getattr(attribute, name) for name in wraps if getattr(attribute, name, None) is not None), attribute)
 
 
 def _classes(function: Any, body: Any) -> list[type]:
@@ -112,8 +117,11 @@ def _imported(function: Any, seen: set[int]) -> Iterator[str]:
             if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and isinstance(step.argval, int):
                 level = step.argval  # of dots before the name; what follows is the names that are taken from it
             if step.opname == "IMPORT_NAME":
+                module = None
                 with suppress(Exception):  # else it fails where it is called, and says so
-                    yield from _module(importlib.import_module("." * level + step.argval, package), seen)
+                    module = importlib.import_module("." * level + step.argval, package)
+                if module is not None:
+                    yield from _module(module, seen)
 
 
 def _module(module: ModuleType, seen: set[int]) -> Iterator[str]:
@@ -121,7 +129,12 @@ def _module(module: ModuleType, seen: set[int]) -> Iterator[str]:
     if id(module) in seen or not _is_of_the_user(module):
         return
     seen.add(id(module))
-    yield from (module.__name__, inspect.getsource(module))
+    try:
+        yield from (module.__name__, inspect.getsource(module))
+    except (OSError, TypeError) as error:
+        raise UserError(
+            f"the module {module.__name__}, which a reward imports, has no source text to tell a change of it by"
+        ) from error
     for _, value in sorted(vars(module).items()):
         other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
         if other is not None:

@@ -117,6 +117,15 @@ def test_what_a_function_names_is_a_part_of_it(one: str, other: str, define: Def
             "R()",
         ),
         ("class R:\n @property\n def f(self): return S\n def __call__(self, c, s): return self.f * c\nS = K", "R()"),
+        (
+            "class R:\n @functools.cached_property\n def f(self): return S\n def __call__(self, c, s): return self.f\nS = K",
+            "R()",
+        ),
+        (
+            "class R:\n def f(self, c, k): return S * c\n g = functools.partialmethod(f, k=1)\n"
+            " def __call__(self, c, s): return self.g(c)\nS = K",
+            "R()",
+        ),
         ("S = K\nclass R:\n __slots__ = ('k',)\n def __init__(self): self.k = S\n __call__ = min", "R()"),
     ],
 )
@@ -154,6 +163,25 @@ def test_so_are_modules_that_it_imports(
 
     assert identity(2) == identity(2)
     assert identity(2) != identity(333)  # of another length too, by which Python tells a compiled file to be old
+
+
+def test_a_module_of_the_user_without_its_source_text_is_refused(
+    define: Define, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "compiled.py").write_text("def scale(c): return 2 * c\n")
+    importlib.invalidate_caches()
+    importlib.import_module("compiled")
+    (tmp_path / "compiled.py").unlink()
+    linecache.clearcache()
+    for text in ("import compiled\ndef reward(c, s): return compiled.scale(c)",
+                 "def reward(c, s):\n    import compiled\n    return compiled.scale(c)"):  # fmt: skip
+        with pytest.raises(UserError, match="the module compiled, which a reward imports, has no source text"):
+            function_identity(define(text))
+    sys.modules.pop("compiled")
+    assert function_identity(define(text)) == function_identity(
+        define(text)
+    )  # it cannot be imported, as a call will say
 
 
 def test_functions_that_name_each_other_have_one(define: Define) -> None:
