@@ -1,5 +1,6 @@
 """Demonstrations as a Minari dataset, as robots are exported; of a task that is seen, as the log of a robot."""
 
+import os
 import re
 import shutil
 import warnings
@@ -27,7 +28,7 @@ def dataset_name(task: str) -> str:
 
 
 def refuse_taken(out: Path, task: Simulation) -> None:
-    """Refuse a folder that already holds demonstrations of the task, before any are made.
+    """Refuse a folder that already holds demonstrations of the task, or cannot hold any, before some are made.
 
     Raises:
         UserError: naming it; or Minari, which writes the dataset, is not installed, or a task that is seen has no names
@@ -42,6 +43,12 @@ def refuse_taken(out: Path, task: Simulation) -> None:
             raise UserError(f"demonstrations are written by minari: {install('export')}") from error
     if (place := _place(out, task)).exists():
         raise UserError(f"{place} exists; name another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out} cannot be written by this user")
 
 
 def _place(out: Path, task: Simulation) -> Path:

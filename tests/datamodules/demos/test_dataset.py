@@ -37,6 +37,13 @@ def test_it_is_what_minari_reads(tmp_path: Path) -> None:
         refuse_taken(tmp_path, TASK)
 
 
+def test_a_folder_that_cannot_be_is_refused_before_any_attempt(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out \S+/file/demos cannot be written: Not a directory"):
+        refuse_taken(tmp_path / "file" / "demos", TASK)
+    refuse_taken(tmp_path / "new" / "demos", TASK)
+
+
 def test_of_one_that_was_interrupted_nothing_is_left_and_it_can_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,10 +117,7 @@ def test_what_a_function_names_is_a_part_of_it(one: str, other: str, define: Def
             "R()",
         ),
         ("class R:\n @property\n def f(self): return S\n def __call__(self, c, s): return self.f * c\nS = K", "R()"),
-        (
-            "class R:\n @functools.cached_property\n def f(self): return S\n def __call__(self, c, s): return self.f\nS = K",
-            "R()",
-        ),
+        ("class R:\n @functools.cached_property\n def f(self): return S\n __call__ = lambda s, *_: s.f\nS = K", "R()"),
         (
             "class R:\n def f(self, c, k): return S * c\n g = functools.partialmethod(f, k=1)\n"
             " def __call__(self, c, s): return self.g(c)\nS = K",
