@@ -101,7 +101,7 @@ class Attempts:
     def _is_over(self, steps: list[TensorDictBase]) -> bool:
         if not steps:
             return False
-        limits = [self.max_steps, self.task.max_steps if isinstance(self.task, VLATask) else None]
+        limits = [self.max_steps, self.task.max_steps if isinstance(self.task, VLATask) else self.task.horizon]
         if bool(steps[-1]["done"]) or any(limit is not None and len(steps) >= limit for limit in limits):
             return True
         if self.after is None or "success" not in steps[0].keys():

@@ -19,7 +19,7 @@ from datamodules.demos.demonstration import Demonstration
 from datamodules.demos.gather import _answers, _serve, attempted
 from datamodules.envs.gymnasium import find
 from datamodules.envs.metaworld import MetaWorldTask
-from datamodules.envs.simulation import Simulation
+from datamodules.envs.simulation import Simulation, Wrapped
 from gipo.common.errors import UserError
 from tests import tiny_env
 
@@ -29,6 +29,10 @@ import numpy as np
 
 def home(observation):
     return -3 * observation[:2]
+
+
+def still(observation):
+    return np.zeros(2)
 
 
 class Homing:
@@ -115,6 +119,14 @@ def test_demonstrations_begin_elsewhere_than_an_evaluation_with_the_same_seed() 
     env = task.make_evaluation(1, 0)
     begin_episodes(env, [0], 0)
     assert not np.array_equal(env.reset()["observation"][0].numpy(), found.observations[0])
+
+
+def test_an_attempt_ends_where_its_task_says_though_its_environment_goes_on(tiny: Simulation) -> None:
+    class Sooner(Wrapped):
+        horizon = 4
+
+    (found,) = run(Attempts(Sooner(tiny), "tiny_scripts.still", noise=0.0), 0)
+    assert len(found.actions) == 4
 
 
 def test_what_was_done_is_recorded_noise_and_bounds_included(tiny: Simulation) -> None:
