@@ -5,6 +5,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,16 @@ def refuse_taken(out: Path, task: Simulation) -> None:
             raise UserError(f"demonstrations are written by minari: {install('export')}") from error
     if (place := _place(out, task)).exists():
         raise UserError(f"{place} exists; name another --out")
+    missing = [each for each in (out, *out.parents) if not each.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
+        writable = os.access(out, os.W_OK)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written: {error.strerror}") from error
-    if not os.access(out, os.W_OK):
+    with suppress(OSError):  # not empty any more: another command shares it
+        for each in missing:  # a command that is refused later leaves nothing behind
+            each.rmdir()
+    if not writable:
         raise UserError(f"--out {out} cannot be written by this user")
 
 

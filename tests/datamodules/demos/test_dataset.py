@@ -42,6 +42,7 @@ def test_a_folder_that_cannot_be_is_refused_before_any_attempt(tmp_path: Path) -
     with pytest.raises(UserError, match=r"--out \S+/file/demos cannot be written: Not a directory"):
         refuse_taken(tmp_path / "file" / "demos", TASK)
     refuse_taken(tmp_path / "new" / "demos", TASK)
+    assert not (tmp_path / "new").exists(), "finding out leaves nothing behind"
 
 
 def test_of_one_that_was_interrupted_nothing_is_left_and_it_can_be_made_again(
