@@ -39,8 +39,9 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
+from gipo.commands.studies.pipeline.forks import FIT, Forks
+from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
-from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
@@ -168,22 +169,22 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     """Run what is not finished; a row for every run."""
     options.ages = options.ages or AGES
     _refuse(options)
-    stages = Stages({})
+    forks = Forks()
     extra = [f"--{option}" for option in (*RECIPE, *options.train)]
     cells = list(product(options.tasks, options.ages, options.objectives))
     plan = [Run(*cell, seed) for seed in options.seeds for cell in cells]
-    finished = {one for one in plan if stages.is_fitted(options.out / one.folder)}
+    finished = {one for one in plan if is_done(options.out / one.folder, FIT)}
 
     def train(one: Run) -> Row:
         folder = options.out / one.folder
-        stages.fit(folder, one.options(options.frames, options.frames_per_iteration, options.episodes) + extra)
+        forks.fit(folder, one.options(options.frames, options.frames_per_iteration, options.episodes) + extra)
         if one not in finished:
             bar.update()
         return read_run(one, folder)
 
     with (
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
-        side_by_side(stages.commands, options.processes) as pool,
+        side_by_side(forks, options.processes) as pool,
     ):
         return all_made([pool.submit(train, one) for one in plan])
 

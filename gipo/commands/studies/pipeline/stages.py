@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from gipo.commands.studies.pipeline.once import is_done, once
+from gipo.commands.studies.pipeline.once import once
 from gipo.commands.studies.pipeline.processes import Commands, in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.subjects import SAWYER, Subject
@@ -138,10 +138,6 @@ class Stages:
         once(folder, "fit", options, fit, fresh=True, keep=last)
         self.version.add(folder, options)
         return folder / "checkpoints"
-
-    def is_fitted(self, folder: Path) -> bool:
-        """Whether a `fit` in this folder has come to its end."""
-        return is_done(folder, "fit")
 
     def prepare_robots(self) -> None:
         """Have the processes of robots start while one core is idle; a single core never is."""

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ import pytest
 import yaml
 
 from gipo.callbacks.plots import write_table
-from gipo.cli import main as gipo
 from gipo.commands.studies import cli, staleness, staleness_figures
 from gipo.commands.studies.options import _find
-from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.recipe.candidates import TASKS
 from gipo.commands.studies.staleness import Run, read_run
 from gipo.common.errors import UserError
+from tests.in_process import InThisProcess
 from tests.needs import needs_sim
 from tests.runs import CONTEXT
 
@@ -39,15 +38,9 @@ STUDY = shlex.split(
 )
 
 
-def in_process(_: Commands, command: str, args: Sequence[str], *rest: object) -> None:
-    """In the place of a process for each run, whose imports take longer than such a run."""
-    assert command == "gipo"
-    gipo(list(args))
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Commands, "run", in_process)
+    monkeypatch.setattr(staleness, "Forks", InThisProcess)
     monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
 
 
@@ -63,7 +56,7 @@ def study(out: str, log: str) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     register()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Commands, "run", in_process)
+        patch.setattr(staleness, "Forks", InThisProcess)
         patch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
         cli.main([*STUDY, "--out", out])
 
@@ -162,7 +155,8 @@ def test_what_a_killed_study_left_running_is_waited_for(tmp_path: Path) -> None:
         first.wait()
         os.killpg(first.pid, signal.SIGSTOP)
         second = start(again)
-        wait_for(second, lambda: "waiting for another process that works in" in log.read_text())
+        said = Path(f"{unfinished(again)[0]}.txt")
+        wait_for(second, lambda: "waiting for another process that works in" in said.read_text())
         os.killpg(first.pid, signal.SIGCONT)
         assert second.wait() == 0, log.read_text()
         for name in TABLES:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gipo.commands.studies.pipeline.forks import FIT
+from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
@@ -31,11 +33,10 @@ def interrupted(folder: Path, *, saved: bool) -> None:
 
 def test_a_fit_is_run_once(tmp_path: Path, calls: Calls) -> None:
     folder = tmp_path / "run"
-    assert not Stages({}).is_fitted(folder)
     for _ in range(2):
         assert Stages({}).fit(folder, OPTIONS) == folder / "checkpoints"
     assert calls == [("gipo", ["fit", IN_FLOAT32, *OPTIONS, f"--trainer.default_root_dir={folder}"])]
-    assert Stages({}).is_fitted(folder)
+    assert is_done(folder, FIT)
 
 
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path, calls: Calls) -> None:
@@ -81,5 +82,5 @@ def test_a_run_of_others_is_not_gone_on_with(tmp_path: Path, calls: Calls) -> No
 def test_a_failed_fit_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ended with exit code 2; .*fit\.txt ends with:\n"):
         Stages({}).fit(tmp_path / "run", ["--data.nonsense=1"])
-    assert not Stages({}).is_fitted(tmp_path / "run")
+    assert not is_done(tmp_path / "run", FIT)
     assert "nonsense" in (tmp_path / "run" / "fit.txt").read_text()
