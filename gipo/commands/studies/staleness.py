@@ -67,7 +67,8 @@ RECIPE = (
     "checkpoint.every=64",
 )  # fmt: skip
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
-        "model.objective", "seed_everything", "trainer.default_root_dir")  # fmt: skip
+        "trainer.check_val_every_n_epoch", "trainer.limit_val_batches", "model.objective", "seed_everything",
+        "trainer.default_root_dir")  # fmt: skip
 COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
 PERHAPS = ("success", "success_last")  # Gymnasium's tasks tell of none
 AGES = [1, 16, 128]

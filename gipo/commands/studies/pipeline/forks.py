@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -13,12 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
-from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
+from gipo.commands.studies.pipeline.processes import BAR_SECONDS, tail
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
-# Of a run that has a core to itself. Nothing is saved before its end: a checkpoint begins all episodes anew.
+# Of a run that has a core to itself. Nothing is saved before its end, as a checkpoint begins all episodes anew: a run
+# that was interrupted is made from its beginning.
 ALONE = (
     "data.collector.workers=0", "trainer.logger=false", "trainer.enable_progress_bar=false", "checkpoint.every=1000000",
 )  # fmt: skip
@@ -29,7 +29,9 @@ FIT = "fit"  # what `once` knows a run of `gipo fit` by
 class Forks:
     """Functions that run in processes of their own.
 
-    They end together: none begins once `end` is called, and none goes on where the study was killed.
+    They end together: none begins once `end` is called, and none goes on where the study was ended. They end as a kill
+    ends them, whatever ended the study: asked to end, a run would save where it stands, and what goes on from there has
+    other episodes than a run that nobody stopped.
 
     Args:
         imported: modules that all of them need (IMPORTED).
@@ -83,20 +85,10 @@ class Forks:
         self._version.add(folder, options)
 
     def end(self, patience: float = 0.0) -> None:
-        """End the runs, and let none begin.
-
-        Args:
-            patience: seconds they may take to end by themselves, where they have heard of it.
-        """
+        """Kill the runs, for which no patience is needed, and let none begin."""
         with self._lock:
-            self._ended, running = True, list(self._running)
-        try:
-            _wait(running, patience)
-        finally:  # also where a person is less patient
-            for process in running:
-                process.terminate()
-            _wait(running, PATIENCE)
-            for process in running:
+            self._ended = True
+            for process in self._running:
                 process.kill()
 
     def _refuse_when_ended(self) -> None:
@@ -119,6 +111,7 @@ def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
 
 def _called(output: Path, function: Callable[..., int | None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
+    os.setsid()  # Ctrl-C is the study's
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
     _have_one_core()
@@ -138,15 +131,8 @@ def _have_one_core() -> None:
 
 
 def _end_with_the_study() -> None:
-    """End this process in good order, so that a run saves what it has learned, once the study is no more."""
+    """End this process once the study is no more, as `Forks.end` does."""
     study = multiprocessing.parent_process()
     assert study is not None  # which only the first process has not
     study.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _wait(processes: Sequence[ForkServerProcess], seconds: float) -> None:
-    """Return when all have ended, or the time is over."""
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,8 @@
 """Functions in processes of their own: what they say is kept, a failure is told with it, and they end together."""
 
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 from gipo.commands.studies.pipeline import forks
 from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.processes import side_by_side
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
 from tests.in_process import InThisProcess
@@ -23,6 +26,11 @@ def say(words: str, code: int) -> None:
 
 
 def last(folder: Path) -> None:
+    def save(signum: int, _: object) -> None:
+        (folder / "saved").write_text(str(signum))
+
+    for asked in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # as `gipo fit`, which then saves where it stands
+        signal.signal(asked, save)
     (folder / "started").write_text(str(os.getpid()))
     time.sleep(300)
 
@@ -79,6 +87,7 @@ def study(folder: Path) -> None:
 
 def test_a_study_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
     assert not outlives(study, tmp_path, tmp_path / "started")
+    assert not (tmp_path / "saved").exists(), "what goes on from there would be another run"
 
 
 def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
@@ -97,6 +106,26 @@ def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
     some.end()
     thread.join(60)
     assert told == ["the study has ended"]
+    assert not (tmp_path / "saved").exists()
     assert not is_alive(int(started.read_text()))
     with pytest.raises(UserError, match="the study has ended"):
         some.run(tmp_path / "other", say, "hello", 0)
+
+
+def interrupted(folder: Path) -> None:
+    os.setsid()  # as a shell has it: a group of its own
+    forks.IMPORTED = []
+    with side_by_side(runs := Forks(), 1) as pool:
+        pool.submit(runs.run, folder / "run", last, folder).result()
+
+
+def test_ctrl_c_is_heard_by_the_study_alone(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=interrupted, args=(tmp_path,))
+    process.start()
+    started = tmp_path / "started"
+    assert within(60, lambda: started.exists() and started.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 1, "KeyboardInterrupt"
+    assert within(60, lambda: not is_alive(int(started.read_text())))
+    assert not (tmp_path / "saved").exists()
