@@ -1,7 +1,6 @@
 """What an artifact costs on this machine: latency at batch 1, loading, memory."""
 
 import gc
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -70,10 +69,12 @@ def eager_decision(policy: OnnxPolicy) -> Callable[[], object] | None:
         str(part).startswith(("gipo.policies.", "gipo.networks.", "gipo.vla.policies.", "gipo.vla.tiny."))
         for part in parts
     )
-    if not ours or importlib.util.find_spec("torch") is None:
+    if not ours:
         return None
-    from deploy.export.eager import decision as torch_decision
-
+    try:
+        from deploy.export.eager import decision as torch_decision
+    except ImportError:  # torch is there without onnx, or another part of the extra `train`
+        return None
     return torch_decision(policy.manifest, typical_observations(policy, 1)[0])
 
 

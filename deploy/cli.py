@@ -196,9 +196,12 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", type=words, metavar="B")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
-        "--observations", type=words, metavar="FILE", help=".npy [B, O]; default: drawn as A's normaliser says"
+        "--observations",
+        type=words,
+        metavar="FILE",
+        help=".npy [B, O], or of whole rows [B, R] of a policy that sees; default: drawn as A's normaliser says",
     )
-    asked.add_argument("--count", type=whole(1, 10**6), default=1000, help="observations drawn (default: %(default)s)")
+    asked.add_argument("--count", type=whole(1, 10**5), default=1000, help="observations drawn (default: %(default)s)")
     parser.set_defaults(run=_diff)
 
 

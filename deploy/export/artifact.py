@@ -10,7 +10,7 @@ from deploy.export.description import family_of, interface_of, manifest_of
 from deploy.export.probes import Run, golden_vectors
 from deploy.export.quantize import quantise
 from deploy.runtime.acting import OUTPUTS
-from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest
+from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest, refuse_large
 from deploy.runtime.compare import shift
 from deploy.runtime.identity import policy_id
 from deploy.runtime.inference import new_session, rows_at_once, run
@@ -49,7 +49,7 @@ def export(
         out: the file to write; it appears whole or not at all.
         rate: control rate, Hz, where the checkpoint does not say.
         quantize: `dynamic` for int8 matrix products, None for float32.
-        observations: random observations of the parity check.
+        observations: random observations of the parity check; fewer where each holds large images.
         seed: of those observations and of the golden vectors; the same inputs give the same file.
 
     Raises:
@@ -60,7 +60,7 @@ def export(
     loaded = load_checkpoint(checkpoint)
     head, policy = CheckpointHead.of(loaded), policy_from(loaded)
     interface = interface_of(head, policy, rate)
-    model = graph.trace(policy)
+    refuse_large((model := graph.trace(policy)).ByteSize() // (4 if quantize else 1))
     asked = parity.probe(policy, observations, seed)
     answers = _runtime(model, "float32", policy)(asked.observation, asked.noise)
     agreed = parity.compare(policy, asked, answers)

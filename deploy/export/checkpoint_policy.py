@@ -60,10 +60,10 @@ class CheckpointPolicy(ActingPolicy):
         interface = interface_of(head, policy, rate)
         try:
             run = torch_run(policy.to(device), torch.device(device), 1 if policy.network.large else None)
+            choice = 1 if policy.network.large else 8  # every question of a large network takes its time
+            golden = golden_vectors(policy, run, seed=1, count=GOLDEN, choice=choice)
         except (RuntimeError, AssertionError) as error:  # torch's kinds for what it was not built for
             raise UserError(f"--device {device}: {first_line(error)}") from error
-        choice = 1 if policy.network.large else 8  # every question of a large network takes its time
-        golden = golden_vectors(policy, run, seed=1, count=GOLDEN, choice=choice)
         super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), policy_id)
         self._run_torch = run
 

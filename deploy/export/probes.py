@@ -9,13 +9,18 @@ from deploy.runtime.compare import with_vision
 from deploy.runtime.manifest import Golden
 from gipo.policies import Policy, TokenPolicy
 
+MOST = 1 << 26
 Outputs = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
 def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows [count + extremes, R] float32: `states`, with random images and instructions where the policy sees any."""
-    return with_vision(layout_of(policy), states(policy, count, rng), rng)
+    """Rows [count + extremes, R] float32: `states`, with random images and instructions where the policy sees any.
+
+    Of large images there are fewer rows, as MOST numbers take a quarter of a GiB.
+    """
+    layout = layout_of(policy)
+    return with_vision(layout, states(policy, max(1, min(count, MOST // layout.row_size)), rng), rng)
 
 
 def states(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A policy that acts: what it is asked and what it answers, wherever its graph is run."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from deploy.runtime import distributions
 from deploy.runtime.golden import compare
 from deploy.runtime.latents import LatentMap
 from deploy.runtime.manifest import Manifest
+from gipo.common.errors import UserError
 
 OUTPUTS = ("action", "deterministic_action", "latent", "log_prob", "params")
 
@@ -59,10 +61,10 @@ class ActingPolicy(ABC):
             UserError: when they do not come out.
         """
         golden = self.manifest.golden
-        rows = self._layout.rows(np.array(golden.observation, np.float32))
-        noise = np.array(golden.noise, np.float32)
+        asked, noise = np.array(golden.observation, np.float32), np.array(golden.noise, np.float32)
         # Row by row, as a robot asks: a batch may go through another kernel.
-        runs = [self._outputs(OUTPUTS, rows[i : i + 1], noise[i : i + 1]) for i in range(len(rows))]
+        each = [slice(i, i + 1) for i in range(len(asked))]
+        runs = [self._outputs(OUTPUTS, self._layout.rows(asked[one]), noise[one]) for one in each]
         found = [np.concatenate(values) for values in zip(*runs, strict=True)]
         return compare(self.manifest, dict(zip(OUTPUTS, found, strict=True)))
 
@@ -75,7 +77,8 @@ class ActingPolicy(ABC):
             deterministic: the most likely action instead of a sampled one.
 
         Raises:
-            ValueError: when the observation has another shape or is not finite.
+            ValueError: when the observation has another shape, is not finite, or holds pixels that are none.
+            UserError: when what the policy decides is not finite.
         """
         rows = self._rows(observation)
         if deterministic:
@@ -139,7 +142,8 @@ class ActingPolicy(ABC):
         """Every output of the graph, by name, for observation [B, R] and noise [B, K].
 
         Raises:
-            ValueError: when a shape is wrong or the observation is not finite.
+            ValueError: when a shape is wrong, the observation is not finite, or holds pixels that are none.
+            UserError: when an output is not finite.
         """
         rows = self._rows(observation)
         return dict(zip(OUTPUTS, self._run(OUTPUTS, rows, np.asarray(noise)), strict=True))
@@ -152,7 +156,9 @@ class ActingPolicy(ABC):
             latent: [D] or [B, D], as it was logged; of a policy over chunks [H, D] or [B, H, D], or flat.
 
         Raises:
-            ValueError: when a shape is wrong, the observation is not finite, or a token does not exist.
+            ValueError: when a shape is wrong, the observation is not finite or holds pixels that are none, or a token
+                does not exist.
+            UserError: when the policy's parameters are not finite.
         """
         rows = self._rows(observation)
         wanted = (*np.shape(observation)[:-1], *self._layout.decision)
@@ -164,6 +170,8 @@ class ActingPolicy(ABC):
 
     def _rows(self, observation: np.ndarray) -> np.ndarray:
         rows = np.asarray(observation)
+        if isinstance(observation, np.ma.MaskedArray) or rows.dtype.kind == "c":
+            raise ValueError("the observation is masked or complex; give plain numbers")
         if rows.dtype != np.float32:
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused below
                 rows = rows.astype(np.float32)
@@ -175,6 +183,7 @@ class ActingPolicy(ABC):
             column = int(np.argwhere(~np.isfinite(rows))[0, 1])
             name = (*self.manifest.observation_names, "image")[min(column, self.manifest.observation_size)]
             raise ValueError(f"observation {name!r} is not finite; a policy must not act on it")
+        self._layout.refuse_no_bytes(rows)
         return rows
 
     def _noise_shape(self, rows: np.ndarray) -> tuple[int, int]:
@@ -186,4 +195,9 @@ class ActingPolicy(ABC):
             raise ValueError(f"noise has shape {noise.shape}; it must be {self._noise_shape(rows)}")
         if not np.isfinite(noise).all():
             raise ValueError("the noise is not finite")
-        return self._outputs(names, rows, noise)
+        found = self._outputs(names, rows, noise)
+        for name, values in zip(names, found, strict=True):
+            # Tokens of parameters that are no numbers are whole, and mean nothing; their actions are finite.
+            if name in ("params", "log_prob") and not math.isfinite(values.sum()):
+                raise UserError(f"the policy's {name} is not finite: the observation is far from what it learned from")
+        return found

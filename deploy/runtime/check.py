@@ -19,7 +19,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import PathLike
 from gipo.common.reading import read_bytes
 
-MAX_BYTES = 256 << 20  # of an artifact; the largest policy of this package's networks is a tenth of it
+MAX_BYTES = 256 << 20  # of an artifact
 OPSET = 20  # of the default domain; what the exporter writes and ONNX Runtime ≥ 1.20 runs
 IR_VERSIONS = range(8, 11)
 MAX_NODES = 1_000
@@ -82,6 +82,7 @@ def naming(path: PathLike) -> Iterator[None]:
 
 def check_bytes(data: bytes, require_id: str | None = None, report: Report = silent) -> Artifact:
     """Check an artifact that is in memory, as `check_file` does with a file."""
+    refuse_large(len(data))
     if other := next((words for magic, words in OTHERS.items() if data.startswith(magic)), None):
         raise UserError(f"this file is no exported policy, but {other}")
     identity = policy_id(data)
@@ -99,6 +100,19 @@ def check_bytes(data: bytes, require_id: str | None = None, report: Report = sil
     report("outputs", _values("output", model.outputs, _outputs(manifest)))
     report("normaliser", _normaliser(model, manifest))
     return Artifact(data, identity, manifest, model)
+
+
+def refuse_large(size: int) -> None:
+    """Refuse an artifact of more than MAX_BYTES.
+
+    Raises:
+        UserError: saying which way is left.
+    """
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the policy has {size:,} bytes, more than the {MAX_BYTES:,} of an artifact; train a smaller network, or "
+            "serve its checkpoint (gipo-deploy serve)"
+        )
 
 
 def digest(data: bytes, span: slice) -> str:
@@ -152,7 +166,7 @@ def _weights(model: Model) -> str:
             raise UserError(f"weight {name[:60]!r} is not finite; train or export the policy again")
     held = sum(array.size for array in model.weights.values())
     used = sum(model.weights[name].size for node in model.nodes for name in node.inputs if name in model.weights)
-    # A small file must not keep a robot busy for minutes while its golden vectors are replayed.
+    # A small file must not keep a robot busy; of other ways there is an end to the time that golden vectors may take.
     if used > 4 * held + 1_000_000:
         raise UserError(f"the graph uses its {held:,} weights {used / held:.0f} times over; a policy does not")
     return f"{held:,} numbers, all finite"

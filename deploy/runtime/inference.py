@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import onnxruntime
@@ -14,7 +15,7 @@ MAX_MEMORY = 1 << 30  # bytes of tensors, for all policies of a process together
 # Rows run at once. A long batch costs time, not memory; and int8 scales its activations over all rows of a run, so
 # that a row's answer would depend on its neighbours: there each row goes alone.
 MOST_ROWS = {"float32": 4096, "int8": 1}
-VISION_ROWS = 64  # images take more memory than vectors
+VISION_ROWS, VISION_PIXELS = 64, 1 << 22  # images take more memory than vectors, with all that is made of them
 # In messages of ONNX Runtime: the versions of a file that is newer, and the C++ function that complains.
 _IR = re.compile(r"model IR version: (\d+), max supported IR version: (\d+)")
 _OPSET = re.compile(r"Opset (\d+) is under development.* till opset (\d+)")
@@ -26,7 +27,9 @@ _arena_made = False
 
 def rows_at_once(precision: str, layout: Layout) -> int:
     """How many rows a policy is asked about together."""
-    return MOST_ROWS[precision] if layout.vision is None else min(MOST_ROWS[precision], VISION_ROWS)
+    if layout.vision is None:
+        return MOST_ROWS[precision]
+    return min(MOST_ROWS[precision], VISION_ROWS, max(1, VISION_PIXELS // layout.vision.pixels))
 
 
 def run(
@@ -36,21 +39,44 @@ def run(
     noise: np.ndarray,
     at_once: int,
     layout: Layout,
+    options: onnxruntime.RunOptions | None = None,
 ) -> list[np.ndarray]:
     """The named outputs [B, K] for observation [B, R] and noise [B, K], `at_once` rows together.
+
+    `options` are ONNX Runtime's, by which another thread may end it.
 
     Raises:
         UserError: when the graph cannot be run.
     """
     try:
         if len(rows) <= at_once:
-            return [layout.flat(value) for value in session.run(names, layout.feeds(rows, noise))]
+            return [layout.flat(value) for value in session.run(names, layout.feeds(rows, noise), options)]
         cuts = range(at_once, len(rows), at_once)
         parts = zip(np.split(rows, cuts), np.split(noise, cuts), strict=True)
-        runs = [session.run(names, layout.feeds(part, drawn)) for part, drawn in parts]
+        runs = [session.run(names, layout.feeds(part, drawn), options) for part, drawn in parts]
     except Exception as error:  # ONNX Runtime's own errors share no base class below Exception
         raise UserError(f"the policy cannot be run: {_reason(error)}") from error
     return [layout.flat(np.concatenate(values)) for values in zip(*runs, strict=True)]
+
+
+@contextlib.contextmanager
+def ending(options: onnxruntime.RunOptions, seconds: float, what: str) -> Iterator[None]:
+    """Have runs with these options end where they are not done after so many seconds.
+
+    Raises:
+        UserError: saying that `what` takes longer.
+    """
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except UserError as error:
+        if options.terminate:
+            raise UserError(f"{what} took more than {seconds:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -147,14 +147,31 @@ class Layout:
         """Rows [N, R] of golden observations [N, O], or [N, O + 1] of which the last is the number of a picture."""
         if self.vision is None:
             return questions
-        states, numbers = questions[:, :-1], questions[:, -1].astype(np.uint64)
         pixels, letters = self.vision.pixels, self.vision.instruction_bytes
+        rows = np.empty((len(questions), self.row_size), np.float32)
+        rows[:, : self.observation_size] = questions[:, :-1]
         # Byte i of picture p: the highest of (i + 1)·(2p + 1)·2654435761 mod 2³².
         index = np.arange(1, pixels + letters + 1, dtype=np.uint64) * np.uint64(2654435761)
-        drawn = ((index * (2 * numbers[:, None] + 1)) >> np.uint64(24)) % np.uint64(256)
-        text = 97 + drawn[:, pixels:] % 26
-        text[np.arange(letters) > numbers[:, None] % letters] = 0
-        return np.concatenate([states, drawn[:, :pixels], text], axis=1).astype(np.float32)
+        for row, number in zip(rows, questions[:, -1].astype(np.uint64), strict=True):
+            drawn = ((index * (2 * number + 1)) >> np.uint64(24)) % np.uint64(256)
+            drawn[pixels:] = 97 + drawn[pixels:] % 26
+            drawn[pixels:][np.arange(letters) > number % letters] = 0
+            row[self.observation_size :] = drawn
+        return rows
+
+    def refuse_no_bytes(self, rows: np.ndarray) -> None:
+        """Refuse rows [B, R] whose pixels or letters are no whole numbers from 0 to 255, such as an image of 0 to 1.
+
+        Raises:
+            ValueError: naming one of them.
+        """
+        if self.vision is None:
+            return
+        seen = rows[:, self.observation_size :]
+        with np.errstate(invalid="ignore"):  # what does not fit becomes another number
+            wrong = seen.astype(np.uint8) != seen
+        if wrong.any():
+            raise ValueError(f"a pixel or letter is {seen[wrong][0]:g}; they are bytes, whole numbers from 0 to 255")
 
     def feeds(self, rows: np.ndarray, noise: np.ndarray) -> dict[str, np.ndarray]:
         """The graph's inputs for rows [B, R] and noise [B, K]."""

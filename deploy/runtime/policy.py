@@ -5,8 +5,10 @@ import onnxruntime
 
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import Artifact, Report, check_bytes, check_file, naming, silent
-from deploy.runtime.inference import new_session, rows_at_once, run
+from deploy.runtime.inference import ending, new_session, rows_at_once, run
 from gipo.common.files import PathLike
+
+GOLDEN_SECONDS = 60.0  # a small file must not keep a robot busy for hours
 
 
 class OnnxPolicy(ActingPolicy):
@@ -23,9 +25,11 @@ class OnnxPolicy(ActingPolicy):
 
     def __init__(self, artifact: Artifact, threads: int = 1, report: Report = silent):
         super().__init__(artifact.manifest, artifact.policy_id)
+        self._options = onnxruntime.RunOptions()
         self._session = new_session(artifact.data, threads)
         report("runtime", f"onnxruntime {onnxruntime.__version__} takes the graph, {threads} thread(s)")
-        report("golden", self.replay_golden())
+        with ending(self._options, GOLDEN_SECONDS, "its golden vectors"):
+            report("golden", self.replay_golden())
 
     @classmethod
     def load(
@@ -53,4 +57,4 @@ class OnnxPolicy(ActingPolicy):
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
         at_once = rows_at_once(self.manifest.precision, self._layout)
-        return run(self._session, names, rows, noise, at_once, self._layout)
+        return run(self._session, names, rows, noise, at_once, self._layout, self._options)

@@ -1,6 +1,7 @@
 """Checks of single values of a manifest or a robot's spec: each names the key, what was found and what is allowed."""
 
 import json
+import math
 import sys
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -22,21 +23,10 @@ def parse_object(text: str, what: str = "the manifest", fix: str = "; export the
     Raises:
         UserError: when it is none.
     """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise UserError(f"{what} names {short(next(key for key in keys if keys.count(key) > 1))} twice{fix}")
-        return found
-
-    def no_constant(name: str) -> float:
-        raise UserError(f"{what} holds {name}, which is no number a robot can use{fix}")
-
     if len(text) > MAX_TEXT:
         raise UserError(f"{what} has {len(text)} characters, more than the {MAX_TEXT} allowed")
     try:
-        raw = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        raw = _loaded(text, what, fix)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
@@ -49,6 +39,23 @@ def parse_object(text: str, what: str = "the manifest", fix: str = "; export the
     if inside:
         raise UserError(f"{what} nests values more than {MAX_DEPTH} deep{fix}")
     return raw
+
+
+def _loaded(text: str, what: str, fix: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            raise UserError(f"{what} names {short(next(key for key in keys if keys.count(key) > 1))} twice{fix}")
+        return found
+
+    def no_constant(name: str) -> float:
+        raise UserError(f"{what} holds {name}, which is no number a robot can use{fix}")
+
+    def finite(digits: str) -> float:
+        return found if math.isfinite(found := float(digits)) else no_constant(digits[:20])
+
+    return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
 
 
 def _parts(value: "dict[str, Any] | list[Any]") -> Iterable[Any]:

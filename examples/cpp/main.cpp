@@ -35,9 +35,11 @@ struct StopAtTheEnd {
 // Longer than this after it was observed, what the robot should do is not known any more.
 constexpr auto kStale = std::chrono::milliseconds(250);
 
-void refuse_unsafe(const std::vector<float>& action, Clock::time_point observed) {
-  for (float value : action)
-    if (!std::isfinite(value)) throw std::runtime_error("the policy decides what is no number");
+// Tokens of parameters that are no numbers are whole, and their actions finite: the log-prob tells.
+void refuse_unsafe(const gipo::Decision& decision, Clock::time_point observed) {
+  for (const auto* values : {&decision.action, &decision.log_prob})
+    for (float value : *values)
+      if (!std::isfinite(value)) throw std::runtime_error("the policy decides what is no number");
   if (Clock::now() - observed > kStale) throw std::runtime_error("a decision took more than 250 ms");
 }
 
@@ -59,7 +61,7 @@ int control(const std::string& path, int steps, std::uint64_t seed) {
   for (; step < steps && signalled == 0; ++step) {
     const auto observed = Clock::now();
     const auto decision = policy.act(observe(policy.observation_size()), generator);
-    refuse_unsafe(decision.action, observed);
+    refuse_unsafe(decision, observed);
     std::printf("step %d action", step);
     send(decision.action);
     std::printf(" log_prob");

@@ -15,6 +15,7 @@ from gipo.common.errors import UserError
 
 PARTIAL = ".partial"
 DEAR = (".mcap", ".jsonl", ".ckpt", ".onnx", ".hdf5")  # suffixes of what a command reads, and nobody can make again
+BEGINS = {b"PK\3\4": ".ckpt", b"\x89MCAP0": ".mcap", b"\x89HDF\r\n": ".hdf5"}  # whatever their names are
 PathLike = str | os.PathLike[str]
 
 
@@ -126,7 +127,7 @@ def write_text(text: str, path: PathLike) -> None:
 
 
 def refuse_to_replace(path: PathLike, kind: str) -> None:
-    """Refuse a file to write that is there and of a kind that cannot be made again.
+    """Refuse a file to write that is there and of a kind that cannot be made again, by its name or its first bytes.
 
     Such is the first of all logs for `--out *.mcap`, where the name to write was forgotten.
 
@@ -135,11 +136,19 @@ def refuse_to_replace(path: PathLike, kind: str) -> None:
         kind: the suffix of what is written, which may replace its like.
 
     Raises:
-        UserError: naming the file.
+        UserError: naming the file; or it is a folder.
     """
     found = Path(path)
-    if found.suffix in DEAR and found.suffix != kind and found.exists():
-        raise UserError(f"--out {path} is there, and a {found.suffix} file is not replaced by a {kind}; name another")
+    if found.is_dir() or str(path).endswith("/"):
+        raise UserError(f"--out {path} is a folder; name a file in it")
+    if not found.is_file():
+        return
+    there = found.suffix
+    with suppress(OSError), open(found, "rb") as file:
+        first = file.read(max(map(len, BEGINS)))
+        there = next((suffix for magic, suffix in BEGINS.items() if first.startswith(magic)), there)
+    if there in DEAR and there != kind:
+        raise UserError(f"--out {path} is there, and a {there} file is not replaced by a {kind}; name another")
 
 
 def sync(path: PathLike) -> None:

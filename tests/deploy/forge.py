@@ -285,7 +285,7 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "manifest key missing": (manifest(lambda raw: raw.pop("action_low")), "action_low is missing"),
     "manifest key unknown": (put_key("acton_low", []), "acton_low"),
     "control rate zero": (put_key("control_rate_hz", 0), "control_rate_hz is 0"),
-    "control rate of 10^400": (text(lambda t: t.replace(":50.0", ":1e400", 1)), "control_rate_hz is inf"),
+    "control rate of 10^400": (text(lambda t: t.replace(":50.0", ":1e400", 1)), "holds 1e400, which is no number"),
     "terminal escape in a name": (put_key("action_names", ["\x1b[2J", "b"]), "printable"),
     "observation named twice": (put_key("observation_names", ["a"] * 5), "differ from each other"),
     "bounds reversed": (put_key("action_low", [5.0, 5.0]), "must be below action_high"),

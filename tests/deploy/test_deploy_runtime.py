@@ -1,11 +1,16 @@
 """OnnxPolicy: reproducible, batched, deterministic; and it refuses what a policy must not see."""
 
+import sys
 import threading
+import time
 
 import numpy as np
 import orjson
 import pytest
 
+from deploy.bench import eager_decision
+from deploy.export.artifact import export
+from deploy.runtime.check import check_file
 from deploy.runtime.distributions import mode
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -107,6 +112,58 @@ def test_refuses_wrong_noise_missing_generator_and_tokens_that_do_not_exist(smal
             policy.log_prob_of(batch, np.zeros(given, int))
     with pytest.raises(ValueError, match=r"the action has shape \(1, 2\); it must be \(2,\)"):
         policy.judged(policy.act(ROW, None, deterministic=True), np.zeros((1, 2)))
+
+
+def test_a_decision_that_is_not_finite_is_refused(small):
+    policy = OnnxPolicy(check_file(small["file"]))
+    answers = policy._outputs
+    policy._outputs = lambda names, *rest: [
+        np.full_like(value, np.nan) if name == "params" else value
+        for name, value in zip(names, answers(names, *rest), strict=True)
+    ]
+    for deterministic in (False, True):  # the action itself is that of a token, and finite
+        with pytest.raises(UserError, match="the policy's params is not finite: the observation is far from what it"):
+            policy.act(ROW, np.random.default_rng(1), deterministic)
+
+
+@pytest.mark.parametrize("odd", [ROW.astype(complex), np.ma.masked_array(ROW, mask=True)])
+def test_an_observation_is_plain_numbers(small, odd):
+    with pytest.raises(ValueError, match="masked or complex; give plain numbers"):
+        small["loaded"].act(odd, None, deterministic=True)
+
+
+def test_what_is_too_large_is_said_before_it_is_asked_and_to_whoever_loads_it(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.runtime.check.MAX_BYTES", 5_000)
+    with pytest.raises(
+        UserError, match=r"the policy has [\d,]+ bytes, more than the 5,000 of an artifact; train"
+    ):
+        OnnxPolicy.from_bytes(small["file"].read_bytes())
+    monkeypatch.setattr("deploy.export.parity.probe", lambda *_: pytest.fail("it was asked"))
+    with pytest.raises(UserError, match="more than the 5,000 of an artifact"):
+        export(small["checkpoint"], tmp_path / "new.onnx", rate=50.0)
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_where_torch_is_without_onnx_the_runtime_is_timed_alone(small, monkeypatch):
+    assert eager_decision(small["loaded"]) is not None
+    monkeypatch.setitem(sys.modules, "deploy.export.eager", None)
+    assert eager_decision(small["loaded"]) is None
+
+
+def test_golden_vectors_have_their_time(small, monkeypatch):
+    artifact = check_file(small["file"])
+    monkeypatch.setattr("deploy.runtime.policy.GOLDEN_SECONDS", 0.05)
+    monkeypatch.setattr(OnnxPolicy, "_outputs", slowed(OnnxPolicy._outputs))
+    with pytest.raises(UserError, match=r"its golden vectors took more than 0\.05 s"):
+        OnnxPolicy(artifact)
+
+
+def slowed(outputs):
+    def run(*args):
+        time.sleep(0.02)
+        return outputs(*args)
+
+    return run
 
 
 def test_required_ids(small, tmp_path):

@@ -13,6 +13,7 @@ from deploy.bench import eager_decision
 from deploy.export.artifact import export
 from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.compare import difference, typical_observations
+from deploy.runtime.inference import rows_at_once
 from deploy.runtime.layout import Layout, Vision
 from deploy.runtime.manifest import SCHEMA, Manifest
 from deploy.runtime.policy import OnnxPolicy
@@ -65,6 +66,29 @@ def test_the_graph_has_named_inputs_and_gives_chunks(kit: Kit) -> None:
     }
     assert {value.name: value.shape[1:3] for value in session.get_outputs()} == {name: [3, 2] for name in OUTPUTS}
     assert kit["loaded"].manifest.vision == Vision((3, 12, 10), 16, 3)
+
+
+def test_pixels_and_letters_are_bytes(kit: Kit) -> None:
+    row = kit["loaded"].row(np.zeros(4), camera(), "lift")
+    for place, value in ((5, 0.5), (5, -1.0), (5, 256.0), (5, 1e20), (len(row) - 1, 300.0)):
+        odd = row.copy()
+        odd[place] = value
+        with pytest.raises(ValueError, match=f"a pixel or letter is {value:g}; they are bytes".replace("+", r"\+")):
+            kit["loaded"].act(odd, None, deterministic=True)
+
+
+def test_large_images_are_asked_about_in_smaller_parts() -> None:
+    layout = Layout(3, 2, Vision((3, 480, 640), 16, 1))
+    assert rows_at_once("float32", layout) == 4
+    assert rows_at_once("float32", Layout(3, 2, Vision((3, 64, 64), 16, 1))) == 64
+    assert rows_at_once("float32", Layout(3, 2, Vision((3, 1024, 1024), 16, 1))) == 1
+    assert rows_at_once("int8", layout) == 1
+    asked = layout.rows(np.array([[1.0, 2.0, 3.0, 9.0], [4.0, 5.0, 6.0, 65535.0]], np.float32))
+    one = layout.rows(np.array([[4.0, 5.0, 6.0, 65535.0]], np.float32))
+    assert np.array_equal(asked[1:], one)
+    assert asked[0, :3].tolist() == [1.0, 2.0, 3.0]
+    byte = lambda i, p: ((i + 1) * (2 * p + 1) * 2654435761 % 2**32) >> 24  # noqa: E731
+    assert [int(value) for value in asked[0, 3:8]] == [byte(i, 9) for i in range(5)]
 
 
 def test_it_decides_as_torch_does(kit: Kit) -> None:

@@ -106,6 +106,22 @@ def test_what_cannot_be_made_again_is_not_replaced(tmp_path: Path, name: str) ->
         refuse_to_replace(path, ".html")
 
 
+def test_a_checkpoint_or_a_log_under_another_name_is_not_replaced_and_a_folder_is_no_file(tmp_path: Path) -> None:
+    for name, begins in (
+        ("policy.pt", b"PK\x03\x04\x00"),
+        ("session", b"\x89MCAP0\r\n"),
+        ("demo.h5", b"\x89HDF\r\n\x1a"),
+    ):
+        (tmp_path / name).write_bytes(begins)
+        with pytest.raises(UserError, match=r"a \.\w+ file is not replaced by a \.onnx"):
+            refuse_to_replace(tmp_path / name, ".onnx")
+    (tmp_path / "old.onnx").write_bytes(b"\x08\x0a")
+    refuse_to_replace(tmp_path / "old.onnx", ".onnx")
+    for folder in (tmp_path, f"{tmp_path}/new/"):
+        with pytest.raises(UserError, match="is a folder; name a file in it"):
+            refuse_to_replace(folder, ".onnx")
+
+
 def test_a_folder_appears_whole_beside_its_place_or_within_one_that_is_empty(tmp_path: Path) -> None:
     new, empty = tmp_path / "some" / "new", tmp_path / "empty"
     empty.mkdir(mode=0o750)
