@@ -278,6 +278,7 @@ def test_a_full_disk_ends_no_training(end: str, disk: Path, tiny: Args, capsys: 
     if code:
         assert error.count("gipo: error:") == 1
         assert f"holds iteration {SAVED}; what iterations {SAVED + 1} to {LENGTH + 1} learned is lost" in error
+        assert "the run failed" not in error, "all its iterations were made"
     else:
         rows = (disk / "run" / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
         assert len(rows) > LENGTH  # none is missing

@@ -148,13 +148,13 @@ class LastCheckpoint(PatientCheckpoint):
             lines.append(f"{shown(self._path)} is as it was" if self._path.exists() else "there is no checkpoint yet")
         else:
             lines.append(f"{shown(self._path)} holds iteration {self._saved}")
-        if self._saved != self._whole:
-            lines.append(f"what iterations {self._saved + 1} to {self._whole} learned is lost")
-        if cause is None and self._saved != self._whole:
+        whole, self._whole = self._whole, None  # what goes wrong from here on is not the run's
+        if self._saved != whole:
+            lines.append(f"what iterations {self._saved + 1} to {whole} learned is lost")
+        if cause is None and self._saved != whole:
             raise UserError("; ".join(lines))
         if cause is not None:
-            say(trainer, "; ".join([_told(cause, self._whole or 0), *lines]))
-        self._whole = None  # what goes wrong from here on is not the run's
+            say(trainer, "; ".join([_told(cause, whole or 0), *lines]))
 
     def _write_copy(self, trainer: Trainer, copy: dict[str, Any]) -> OSError | None:
         try:

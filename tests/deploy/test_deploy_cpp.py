@@ -90,6 +90,7 @@ struct Policy {
     if (++steps <= 3 || kind == "policy") return {};
     if (kind == "fails") throw std::runtime_error("no decision");
     if (kind == "nan") return {{NAN}, {0.0F}};
+    if (kind == "nan log-prob") return {{0.5F}, {NAN}};
     if (steps == 4) std::this_thread::sleep_for(std::chrono::milliseconds(kind == "hangs" ? 400 : 100));
     return {};
   }
@@ -132,7 +133,11 @@ def test_however_it_ends_the_robot_is_stopped(looping):
 
 @pytest.mark.parametrize(
     ("policy", "said"),
-    [("nan", "the policy decides what is no number"), ("hangs", "a decision took more than 250 ms")],
+    [
+        ("nan", "the policy decides what is no number"),
+        ("nan log-prob", "the policy decides what is no number"),
+        ("hangs", "a decision took more than 250 ms"),
+    ],
 )
 def test_what_no_robot_should_do_is_not_sent(looping, policy, said):
     done = run(looping, policy, 50)

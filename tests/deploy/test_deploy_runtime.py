@@ -134,9 +134,7 @@ def test_an_observation_is_plain_numbers(small, odd):
 
 def test_what_is_too_large_is_said_before_it_is_asked_and_to_whoever_loads_it(small, tmp_path, monkeypatch):
     monkeypatch.setattr("deploy.runtime.check.MAX_BYTES", 5_000)
-    with pytest.raises(
-        UserError, match=r"the policy has [\d,]+ bytes, more than the 5,000 of an artifact; train"
-    ):
+    with pytest.raises(UserError, match=r"the policy has [\d,]+ bytes, more than the 5,000 of an artifact; train"):
         OnnxPolicy.from_bytes(small["file"].read_bytes())
     monkeypatch.setattr("deploy.export.parity.probe", lambda *_: pytest.fail("it was asked"))
     with pytest.raises(UserError, match="more than the 5,000 of an artifact"):

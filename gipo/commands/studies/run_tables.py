@@ -56,7 +56,8 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
     """Rows of the curves.csv in the folder of a run, one for each iteration: what was logged of it.
 
     Raises:
-        UserError: when there is no such file, it has no rows, or one of them holds what is no number.
+        UserError: when there is no such file, it has no rows, or one of them holds what is no number, or an evaluation
+            that is not finite.
     """
     path = folder / "curves.csv"
     try:
@@ -66,6 +67,9 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
         raise UserError(f"{path} cannot be read: {error}; delete {folder}") from error
     if not rows:
         raise UserError(f"{path} has no rows; delete {folder}")
+    evaluated = (value for row in rows for name, value in row.items() if name.startswith("val/"))
+    if not all(map(math.isfinite, evaluated)):
+        raise UserError(f"{path} holds an evaluation that is no finite number; delete {folder}")
     return rows
 
 

@@ -1,6 +1,7 @@
 """What a run comes to, written when it has ended: its evaluations, its seconds of training, its test."""
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -115,4 +116,17 @@ def read_result(folder: Path) -> Finished:
     if missing:
         raise UserError(f"{folder / RESULT} lacks {', '.join(sorted(missing))}; delete {folder}")
     result: Finished = found
+    if not _is_whole(result):
+        raise UserError(f"{folder / RESULT} holds what is no figure of a run; delete {folder}")
     return result
+
+
+def _is_whole(result: Finished) -> bool:
+    """Whether all figures are finite numbers, and there is an evaluation."""
+    try:
+        rows = [(*map(float, row),) for row in result["evaluations"]]
+        of_all = result["seconds"], result["episodes"], result["success"], result["success_last"], result["returned"]
+        every = [*map(float, of_all), *(value for row in rows for value in row)]
+    except (TypeError, ValueError):
+        return False
+    return bool(rows) and {len(row) for row in rows} == {3} and all(map(math.isfinite, every)) and of_all[1] > 0

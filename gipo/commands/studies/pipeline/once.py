@@ -64,7 +64,7 @@ def _begun(folder: Path, name: str, text: str) -> str | None:
     for state in ("done", "started"):
         marker = _marker(folder, name, state)
         if marker.exists():
-            if marker.read_text() != text:
+            if marker.read_bytes() != text.encode():
                 raise UserError(
                     f"{folder} was made with other options; name another --out, or delete it and what was made from it"
                 )

@@ -63,6 +63,8 @@ def scores(folder: Path) -> dict[str, float]:
         UserError: when it has not been evaluated.
     """
     rows = [row for row in read_curves(folder) if "val/success" in row]
+    if not rows and any("val/return" in row for row in read_curves(folder)):
+        raise UserError(f"the task of {folder} tells no success, by which recipes are compared; name others in --tasks")
     if not rows:
         raise UserError(f"{folder / 'curves.csv'} holds no evaluation; delete {folder}, or let runs be longer")
     success = [row["val/success"] for row in rows]

@@ -21,6 +21,7 @@ ROWS: list[dict[str, Any]] = [
         (b"", "has no rows"),
         (b"frames,kl\n", "has no rows"),
         (b"frames,kl\n1,x\n", "cannot be read: .*'x'"),
+        (b"frames,val/return\n1,nan\n", "holds an evaluation that is no finite number"),
         (b"frames\n1,2\n", "cannot be read: "),
         (b"frames\n\xff\n", "cannot be read: "),
     ],

@@ -87,7 +87,14 @@ def test_what_else_the_machine_does_takes_no_seconds(tmp_path: Path) -> None:
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     lacking = ('{"seconds": 1}', "lacks episodes, evaluations, processor")
-    for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), lacking):
+    whole = {
+        "evaluations": [[10, 1.0, 0.5]], "seconds": 1.0, "processor": "x", "episodes": 50, "success": 1,
+        "success_last": 0, "returned": 2.0,
+    }  # fmt: skip
+    short, nan = [[10, 1.0]], float("nan")
+    odd = [{"success": None}, {"evaluations": []}, {"evaluations": short}, {"returned": nan}, {"episodes": 0}]
+    forged = [(json.dumps(whole | each), "holds what is no figure of a run") for each in odd]
+    for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), lacking, *forged):
         (tmp_path / RESULT).write_text(text)
         with pytest.raises(UserError, match=words):
             read_result(tmp_path)

@@ -105,6 +105,9 @@ def test_scores_are_of_evaluations(tmp_path: Path) -> None:
     (tmp_path / "curves.csv").write_text("frames,train/success\n1000,0.5\n")
     with pytest.raises(UserError, match="holds no evaluation"):
         scores(tmp_path)
+    (tmp_path / "curves.csv").write_text("frames,val/return\n1000,-5\n")
+    with pytest.raises(UserError, match="tells no success, by which recipes are compared; name others in --tasks"):
+        scores(tmp_path)
 
 
 BEFORE = {  # where what was the default has to be said: of the policy for its options, of the others as they were
