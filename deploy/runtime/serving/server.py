@@ -43,7 +43,8 @@ class PolicyServer:
             self._listen(address, token)
         except zmq.ZMQError as error:
             self.close()
-            raise UserError(f"cannot listen at {address}: {error.strerror}; give --bind HOST:PORT") from error
+            fix = "give --bind HOST:PORT with an address of this machine"
+            raise UserError(f"cannot listen at {address}: {error.strerror}; {fix}") from error
         except BaseException:
             self.close()
             raise
