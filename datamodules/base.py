@@ -20,7 +20,7 @@ from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.distributed.sharding import WholePolicy
-from gipo.objectives import Objective
+from gipo.objective import reads_behaviour
 from gipo.policies import Policy, Spaces
 
 
@@ -42,6 +42,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
     logs: Logs | None = None  # what the run learns from beside what it collects
     min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
+    __str__ = object.__repr__  # Lightning's asks every loader for a batch
 
     def __init__(
         self, task: str | Simulation | None, simulator: Simulator, evaluation: EvaluationOptions, seed: int | None
@@ -100,8 +101,7 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def part(self, option: str) -> int:
         """This learner's part of an option that is `divided`."""
-        whole: int = getattr(self, option)
-        return whole // self.learners
+        return int(getattr(self, option)) // self.learners
 
     def check_learners(self) -> None:
         """Refuse options that cannot be divided between the learners of the run.
@@ -250,11 +250,10 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     @property
     def needs_behaviour(self) -> bool:
-        """Whether the objective being optimised reads behaviour log-probs."""
+        """Whether the objective being optimised, or the anchor beside it, reads behaviour log-probs."""
         assert self.trainer is not None
-        objective = self.trainer.lightning_module.objective
-        assert isinstance(objective, Objective)
-        return objective.needs_behaviour
+        module: Any = self.trainer.lightning_module
+        return reads_behaviour(module.objective, module.kl_coef)
 
     @property
     def policy(self) -> Policy:

@@ -244,7 +244,7 @@ class GIPOModule(UpdatingModule):
             terms.log_ratio, part.batch["log_prob"], part.batch["source"], terms.surrogate.used
         )
         mean = ranks.weighed(own * every.sum() / persons.sum().clamp(min=1), persons)
-        iteration.keep("loss/imitation", mean, part.shares.get("persons"))
+        iteration.keep_mean("loss/imitation", mean, persons, part.shares.get("persons"))
         return loss + self.human_coef * part.weighed("imitation", ranks.weighed(own, every))
 
     @torch.no_grad()

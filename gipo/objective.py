@@ -153,22 +153,34 @@ def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
     """What `objective` says of elements that are `blanked`.
 
     Raises:
-        UserError: it needs what is not known, or gives terms of another shape than x.
+        UserError: it needs what is not known, gives terms of another shape than x, a loss without gradient, or figures
+            that are no scalars.
     """
+    path = f"{type(objective).__module__}.{type(objective).__qualname__}"
     for name in sorted(objective.needs):
+        if name not in NEEDED:
+            raise UserError(f"{path}.needs names {name!r}; an objective may need {', '.join(NEEDED)}")
         if getattr(seen, name) is None:
             raise UserError(f"{type(objective).__name__} needs {NEEDED[name]}")
     found = objective.on_batch(seen)
     terms, shape = found[0], seen.log_ratio.shape
     if not (isinstance(terms, Terms) and all(part.shape == shape for part in terms)):
-        path = f"{type(objective).__module__}.{type(objective).__qualname__}"
         raise UserError(f"{path} must return Terms whose three tensors have the shape {[*shape]} of log_ratio")
+    if seen.log_ratio.requires_grad and not terms.loss.requires_grad:
+        raise UserError(f"the loss of {path} has no gradient: nothing in it depends on log_ratio, or it is detached")
+    if not all(isinstance(figure, Tensor) and figure.ndim == 0 for figure in found[1].values()):
+        raise UserError(f"{path} must return figures that are scalar tensors, such as x.mean()")
     return found
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask`; 0 when nothing is left."""
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def reads_behaviour(objective: Objective, kl_coef: float) -> bool:
+    """Whether the objective, or an anchor KL(μ‖π) of this weight, reads log-probs of the policy that acted."""
+    return objective.needs_behaviour or kl_coef > 0
 
 
 def require_positive(objective: object, *names: str) -> None:

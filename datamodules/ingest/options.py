@@ -1,5 +1,6 @@
 """How sources become a store."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,5 +57,19 @@ class IngestOptions:
             raise UserError(f"bad_episodes must be refuse or skip, got {self.bad_episodes!r}")
         if not callable(self.reward):
             raise UserError(f"reward must be a function of columns and success, got {self.reward!r}")
+        _refuse_signature(self.reward)
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers must be at least 1, got {self.workers}")
+
+
+def _refuse_signature(reward: Callable) -> None:
+    """Refuse a reward that cannot be called with columns and success; what has no signature is called as it is."""
+    try:
+        signature = inspect.signature(reward)
+    except ValueError:
+        return
+    try:
+        signature.bind({}, None)
+    except TypeError as error:
+        name = getattr(reward, "__qualname__", type(reward).__qualname__)
+        raise UserError(f"the reward {name} cannot be called with (columns, success): {error}") from error

@@ -15,6 +15,8 @@ from datamodules.replay.observation_moments import learn_moments
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, build
 
+CLONE = "with --model.objective=BehaviourCloning --model.kl_coef=0 (bc.yaml)"
+
 
 @dataclass(frozen=True)
 class BehaviourOptions:
@@ -47,7 +49,7 @@ def complete(
         store: converted sources.
         policy: that is to learn from them.
         options: the behaviour model; used only where log-probs are missing.
-        needs_behaviour: whether the objective reads log-probs; zeros will do otherwise.
+        needs_behaviour: whether the objective or its anchor reads log-probs; zeros will do otherwise.
         seed: of the fit.
 
     Raises:
@@ -55,6 +57,8 @@ def complete(
     """
     frames = TensorDict(dict(store.frames.items()), batch_size=store.frames.batch_size)
     known = "latent" in frames.keys() and "log_prob" in frames.keys()
+    if known:
+        frames["latent"] = _own_where_none_was_chosen(policy, frames)
     if known and _are_latents_of(policy, frames):
         return frames
     if known and needs_behaviour:
@@ -62,7 +66,7 @@ def complete(
         raise UserError(
             f"the logs are of another kind of policy than the {type(policy).__name__} to be trained: its latents do "
             "not give the logged actions; start from the checkpoint the robot's policy was exported from, or clone "
-            "its actions with --model.objective=BehaviourCloning (bc.yaml)"
+            f"its actions {CLONE}"
         )
     frames["latent"] = _latents(policy, frames["action"])
     frames["log_prob"] = (
@@ -76,12 +80,12 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
     if frames["action"].ndim > 2:
         raise UserError(
             "the logs hold no behaviour log-probs, and who decided on chunks by images is not modelled; clone them "
-            "with --model.objective=BehaviourCloning (bc.yaml)"
+            f"{CLONE}"
         )
     if options is None:
         raise UserError(
-            "the logs hold no behaviour log-probs, which ratios need; set data.behaviour.epochs=10 to fit a model of "
-            "who acted, or clone them with --model.objective=BehaviourCloning (bc.yaml)"
+            "the logs hold no behaviour log-probs, which ratios and the anchor need; set data.behaviour.epochs=10 to "
+            f"fit a model of who acted, or clone them {CLONE}"
         )
     model, train, held_out, chance = fit(frames, policy, options, seed)
     print(
@@ -160,6 +164,22 @@ def chance_level(model: Policy, train: Tensor, test: Tensor) -> float:
 def _latents(policy: Policy, action: Tensor) -> Tensor:
     """Latents [M, D] of actions [M, D], on their device."""
     return policy.from_env(action.to(policy.version.device)).to(action.device)
+
+
+@torch.no_grad()
+def _own_where_none_was_chosen(policy: Policy, frames: TensorDictBase) -> Tensor:
+    """Latents [M, D] of frames [M] that are `policy`'s wherever nobody chose one by sampling.
+
+    A log has some there too, as of a person's action: of the policy that looked on, which may be of another kind.
+    """
+    latent, other = frames["latent"], ~frames["valid"]
+    if other.all():
+        return _latents(policy, frames["action"])
+    if not other.any() or latent.dtype != policy.latent_dtype:
+        return latent
+    own = latent.clone()
+    own[other] = _latents(policy, frames["action"][other])
+    return own
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from gipo.distributed import ranks
 from gipo.learning.diagnostics import explained_variance, mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
 
-ANY_USED = "any used"  # whether an update had anything for the policy to learn from, which is no metric
+ANY = "any of "  # and the name of a mean: whether an update had anything that is counted in it, which is no metric
 
 
 class Iteration:
@@ -40,6 +40,11 @@ class Iteration:
         mine = torch.where(share > 0, share * figure.detach(), 0)
         self._sums[name] = self._sums[name] + mine if name in self._sums else mine
 
+    def keep_mean(self, name: str, mean: Tensor, counted: Tensor, share: Tensor | None = None) -> None:
+        """Keep a mean over what is `counted`, of which there may be nothing: an update that had none says nothing."""
+        self.keep(name, mean, share)
+        self.keep(ANY + name, counted.any().float(), share)
+
     def end_parts(self) -> None:
         """Keep what the parts of a batch came to."""
         for name, figure in self._sums.items():
@@ -50,10 +55,8 @@ class Iteration:
         """Keep what a policy update leaves, or of a part of its batch, which is a `share` of it."""
         loss, weight, contribution, used, figures, _ = terms.surrogate
         self.keep("loss/policy", ranks.weighed(loss, used), share)
-        self.keep("kl", ranks.weighed(terms.kl, used), share)
-        self.keep(ANY_USED, used.any().float(), share)
-        for name, figure in figures.items():
-            self.keep(name, ranks.weighed(figure, used), share)
+        for name, figure in {"kl": terms.kl, **figures}.items():
+            self.keep_mean(name, ranks.weighed(figure, used), used, share)
         log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
         self._samples.append((log_ratio, weight, contribution, advantage, age, used))
 
@@ -65,9 +68,9 @@ class Iteration:
     def metrics(self) -> dict[str, Tensor]:
         """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
         found = {name: ranks.averaged(torch.stack(figures)) for name, figures in self._figures.items()}
-        if (any_used := found.pop(ANY_USED, None)) is not None:
-            # An update that has nothing to measure it on, as of persons' steps alone, says nothing of the KL.
-            found["kl"] = torch.where(any_used > 0, found["kl"], torch.nan)
+        for counted in [name for name in found if name.startswith(ANY)]:
+            name = counted.removeprefix(ANY)  # such as the KL, of an update on persons' steps alone
+            found[name] = torch.where(found.pop(counted) > 0, found[name], torch.nan)
         metrics = {name: figures.nanmean() for name, figures in found.items()}
         value, target, used = (ranks.joined(torch.stack(parts, -1)).mT for parts in zip(*self._values, strict=True))
         metrics["explained_variance"] = explained_variance(value, target, used).nanmean()

@@ -16,6 +16,7 @@ from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
+from gipo.learning.own_classes import refuse_unusable
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
@@ -61,10 +62,19 @@ class PolicyModule(LightningModule):
     def configure_model(self) -> None:
         """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
         if not hasattr(self, "policy"):
+            self._refuse_alone()
             privileged = getattr(self._data, "privileged_size", 0)  # a data module of one's own need not know of it
             self.policy = self.build_policy(self._data.spaces, privileged=privileged)
         if self.device_mesh is not None:
             shard(self.policy, self.device_mesh["data_parallel"])
+
+    def _refuse_alone(self) -> None:
+        if self._trainer is None:  # as in Lightning's `load_from_checkpoint`
+            raise UserError(
+                "a module knows its policy from a Trainer's data; the policy of a checkpoint is "
+                "gipo.checkpoints.policy_from(gipo.checkpoints.load_checkpoint(PATH)), and a run goes on by "
+                "trainer.fit(module, data, ckpt_path=PATH)"
+            )
 
     def build_policy(self, spaces: Spaces, resumed: dict[str, Any] | None = None, privileged: int = 0) -> Policy:
         """The policy to train: that of the checkpoint to resume, of `init_from`, or a new one; in part it is `frozen`.
@@ -88,6 +98,7 @@ class PolicyModule(LightningModule):
     def _built(self, spaces: Spaces, resumed: dict[str, Any] | None, privileged: int) -> Policy:
         if resumed is None and self.init_from is None:
             policy = (self.policy_factory or TokenPolicy)(spaces)
+            refuse_unusable(policy)
             if self.critic_sees == "privileged":
                 policy.see_privileged(privileged_or_refuse(privileged))
             if self.value_scale_factory is not None:

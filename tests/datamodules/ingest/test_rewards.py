@@ -143,3 +143,12 @@ def _alters(columns: Columns, success: bool | None) -> np.ndarray:
 def test_options_are_checked(options: dict, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         IngestOptions(**options)
+
+
+def test_a_reward_that_cannot_be_called_is_refused_before_anything_is_read() -> None:
+    def of_columns(columns: Columns) -> np.ndarray:
+        return columns["reward"]
+
+    with pytest.raises(UserError, match=r"of_columns cannot be called with \(columns, success\): too many positional"):
+        IngestOptions(reward=of_columns)
+    IngestOptions(reward=lambda columns, success=None: columns["reward"])

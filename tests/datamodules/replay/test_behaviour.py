@@ -174,3 +174,19 @@ def test_a_latent_that_a_person_overruled_need_not_fit() -> None:
 def test_without_log_probs_there_must_be_a_model() -> None:
     with pytest.raises(UserError, match=r"no behaviour log-probs.*data\.behaviour\.epochs.*BehaviourCloning"):
         complete(stored(frames_of(make(TokenPolicy))), make(TokenPolicy), None, True, 0)
+
+
+@pytest.mark.parametrize("kind", [TokenPolicy, GaussianPolicy])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_latents_of_what_nobody_sampled_are_the_learners_own(kind: type[Policy], sampled: bool) -> None:
+    actor, learner = make(kind), make(kind, seed=1)
+    frames = frames_of(actor, logged=True)
+    person = torch.zeros(len(frames), dtype=torch.bool)
+    person[: len(frames) if not sampled else 100] = True
+    frames["valid"] = ~person
+    frames["action"][person] = torch.tensor([0.9, -0.9])[: frames["action"].shape[-1]]
+    frames["latent"][person] = 0  # of a policy of another kind, which looked on
+    found = complete(stored(frames), learner, None, True, 0)
+    assert torch.equal(found["latent"][person], learner.from_env(frames["action"][person]))
+    assert torch.equal(found["latent"][~person], frames["latent"][~person])
+    assert not frames["latent"][person].any(), "the store is as it was"
