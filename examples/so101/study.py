@@ -64,7 +64,7 @@ class ForkedCommands(Commands):
 
     def __init__(self) -> None:
         super().__init__()
-        self._forks = Forks([*MAINS.values(), *HEAVY])
+        self._forks = Forks([*MAINS.values(), *HEAVY], asked=True)  # an arm is stopped in good order
 
     def run(self, command: str, args: Sequence[str], output: Path, lock: int, bars: bool = False) -> None:
         """Run one of our commands to its end; what it says goes to `output`, a .txt.
@@ -75,12 +75,11 @@ class ForkedCommands(Commands):
         self._forks.run(output.with_suffix(""), _call, MAINS[command], list(args))
 
     def end(self, patience: float = 0.0) -> None:
-        """End the commands at once: in groups of their own, they have not heard of Ctrl-C."""
+        """End the commands, which have not heard of Ctrl-C."""
         self._forks.end()
 
 
 def _call(module: str, args: list[str]) -> int | None:
-    os.setsid()  # a group of its own for the scheduler, which does not have a robot pay for what trains beside it
     code: int | None = importlib.import_module(module).main(args)
     return code
 

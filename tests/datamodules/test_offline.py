@@ -25,7 +25,7 @@ from tests.offline import SPACES, Robot, make_policy
 
 def attach(data: PolicyDataModule, policy: Policy, objective: Objective = GIPO()) -> None:  # noqa: B008 - frozen
     """As a trainer that fits `policy` would."""
-    module = SimpleNamespace(policy=policy, objective=objective, critic_warmup=0)
+    module = SimpleNamespace(policy=policy, objective=objective, kl_coef=0.0, critic_warmup=0)
     trainer = SimpleNamespace(
         lightning_module=module, state=SimpleNamespace(fn="fit"), current_epoch=0, num_devices=1, num_nodes=1
     )

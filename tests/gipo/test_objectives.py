@@ -511,17 +511,17 @@ def test_behaviour_cloning_is_maximum_likelihood(seed: int) -> None:
     assert not BehaviourCloning().needs_behaviour
 
 
-class Typo(NoClip):
+class Demanding(NoClip):
     needs = frozenset({"agee"})
 
 
-class Detached(NoClip):
+class DetachesItsLoss(NoClip):
     def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
         terms, figures = super().on_batch(seen)
         return terms._replace(loss=terms.loss.detach()), figures
 
 
-class Float(NoClip):
+class GivesPlainFigures(NoClip):
     def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:
         return super().on_batch(seen)[0], {"mine": 3.0}  # type: ignore[dict-item]
 
@@ -529,13 +529,16 @@ class Float(NoClip):
 @pytest.mark.parametrize(
     ("objective", "says"),
     [
-        (Typo(), r"Typo\.needs names 'agee'; an objective may need age, entropy, log_prob"),
-        (Detached(), r"the loss of \S+Detached has no gradient: nothing in it depends on log_ratio"),
-        (Float(), r"Float must return figures that are scalar tensors"),
+        (
+            Demanding(),
+            r"Demanding\.needs names 'agee'; an objective may need age, entropy, log_prob",
+        ),
+        (DetachesItsLoss(), r"the loss of \S+DetachesItsLoss has no gradient: nothing in it depends on log_ratio"),
+        (GivesPlainFigures(), r"GivesPlainFigures must return figures that are scalar tensors"),
     ],
 )
 def test_slips_in_an_objective_of_ones_own_are_named(objective: Objective, says: str) -> None:
     with pytest.raises(UserError, match=says):
         policy_loss(objective, torch.zeros(4, 2, requires_grad=True), torch.ones(4))
     with torch.no_grad():
-        policy_loss(Detached(), torch.zeros(4, 2), torch.ones(4))  # nobody learns
+        policy_loss(DetachesItsLoss(), torch.zeros(4, 2), torch.ones(4))  # nobody learns

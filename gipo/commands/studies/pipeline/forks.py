@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
-from gipo.commands.studies.pipeline.processes import BAR_SECONDS, tail
+from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -29,15 +30,17 @@ FIT = "fit"  # what `once` knows a run of `gipo fit` by
 class Forks:
     """Functions that run in processes of their own.
 
-    They end together: none begins once `end` is called, and none goes on where the study was ended. They end as a kill
-    ends them, whatever ended the study: asked to end, a run would save where it stands, and what goes on from there has
-    other episodes than a run that nobody stopped.
+    They end together: none begins once `end` is called, and none goes on where the study was ended, by whatever it was.
+    They are killed: asked to end, a run would save where it stands, and what goes on from there has other episodes than
+    a run that nobody stopped.
 
     Args:
         imported: modules that all of them need (IMPORTED).
+        asked: ask them to end, as what drives a robot must be, and kill only those that do not.
     """
 
-    def __init__(self, imported: Sequence[str] | None = None) -> None:
+    def __init__(self, imported: Sequence[str] | None = None, asked: bool = False) -> None:
+        self._ending = signal.SIGTERM if asked else signal.SIGKILL
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(IMPORTED if imported is None else imported))
         self._lock = threading.Lock()
@@ -55,7 +58,7 @@ class Forks:
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         output = Path(f"{folder}.txt")
-        process = self._context.Process(target=_called, args=(output, function, *args))
+        process = self._context.Process(target=_called, args=(output, self._ending, function, *args))
         with self._lock:
             self._refuse_when_ended()
             process.start()
@@ -85,11 +88,15 @@ class Forks:
         self._version.add(folder, options)
 
     def end(self, patience: float = 0.0) -> None:
-        """Kill the runs, for which no patience is needed, and let none begin."""
+        """End the runs, at once, and let none begin."""
         with self._lock:
-            self._ended = True
-            for process in self._running:
-                process.kill()
+            self._ended, running = True, list(self._running)
+        for process in running:
+            os.kill(process.pid or 0, self._ending)
+        deadline = time.monotonic() + PATIENCE
+        for process in running:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()
 
     def _refuse_when_ended(self) -> None:
         if self._ended:
@@ -109,10 +116,10 @@ def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
     once(folder, FIT, [*options, *of], work, fresh=True, keep=last)
 
 
-def _called(output: Path, function: Callable[..., int | None], *args: object) -> None:
+def _called(output: Path, ending: int, function: Callable[..., int | None], *args: object) -> None:
     """In the new process: what the function says goes to a file."""
-    os.setsid()  # Ctrl-C is the study's
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
+    os.setsid()  # Ctrl-C is the study's; and the scheduler has none pay for what runs beside it
+    threading.Thread(target=_end_with_the_study, args=(ending,), daemon=True).start()
     os.environ.setdefault("TQDM_MININTERVAL", BAR_SECONDS)
     _have_one_core()
     tqdm.set_lock(threading.RLock())  # else all runs share one, and none goes on where the one that has it is killed
@@ -130,9 +137,9 @@ def _have_one_core() -> None:
             torch.set_num_threads(1)
 
 
-def _end_with_the_study() -> None:
+def _end_with_the_study(ending: int) -> None:
     """End this process once the study is no more, as `Forks.end` does."""
     study = multiprocessing.parent_process()
     assert study is not None  # which only the first process has not
     study.join()
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), ending)

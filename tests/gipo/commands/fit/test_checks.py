@@ -26,7 +26,7 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
         raise InterruptedError
 
     monkeypatch.setattr(checks, "log_ratios", log_ratios)
-    model: Any = SimpleNamespace(policy=policy, objective=GIPO(), interface={"a": "b"})
+    model: Any = SimpleNamespace(policy=policy, objective=GIPO(), kl_coef=0.0, interface={"a": "b"})
     frames = {"valid": torch.ones(1, dtype=torch.bool), "source": torch.zeros(1)}
     logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: frames, seen=None)
     with pytest.raises(InterruptedError):

@@ -90,8 +90,10 @@ def test_a_study_that_is_killed_leaves_no_run_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "saved").exists(), "what goes on from there would be another run"
 
 
-def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
-    some, told = Forks(), []
+@pytest.mark.parametrize("asked", [False, True])
+def test_all_end_together_and_none_begins_after(asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "PATIENCE", 1.0)
+    some, told = Forks(asked=asked), []
 
     def wait() -> None:
         try:
@@ -106,7 +108,7 @@ def test_all_end_together_and_none_begins_after(tmp_path: Path) -> None:
     some.end()
     thread.join(60)
     assert told == ["the study has ended"]
-    assert not (tmp_path / "saved").exists()
+    assert (tmp_path / "saved").exists() == asked, "it hears of it, and is killed as it does not end"
     assert not is_alive(int(started.read_text()))
     with pytest.raises(UserError, match="the study has ended"):
         some.run(tmp_path / "other", say, "hello", 0)
