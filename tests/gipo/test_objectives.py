@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gipo.common.errors import UserError
-from gipo.objective import Elements, Figures, Terms
+from gipo.objective import Elements, Figures, Terms, reads_behaviour
 from gipo.objectives import (
     GIPO,
     SAPO,
@@ -540,3 +540,8 @@ def test_slips_in_an_objective_of_ones_own_are_named(name: str, value: Any, says
         policy_loss(with_slip(name, value), torch.zeros(4, 2, requires_grad=True), torch.ones(4))
     with torch.no_grad():
         policy_loss(with_slip("on_batch", detached), torch.zeros(4, 2), torch.ones(4))  # nobody learns
+
+
+def test_an_anchor_reads_behaviour_though_the_objective_does_not() -> None:
+    assert [reads_behaviour(BehaviourCloning(), weight) for weight in (0.0, 0.1)] == [False, True]
+    assert reads_behaviour(NoClip(), 0.0)
