@@ -9,7 +9,7 @@ from deploy.runtime.compare import with_vision
 from deploy.runtime.manifest import Golden
 from gipo.policies import Policy, TokenPolicy
 
-MOST = 1 << 26
+MOST = 1 << 26  # numbers of all rows that are asked about together
 Outputs = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 

@@ -92,7 +92,7 @@ class Forks:
         with self._lock:
             self._ended, running = True, list(self._running)
         for process in running:
-            os.kill(process.pid or 0, self._ending)
+            (process.kill if self._ending == signal.SIGKILL else process.terminate)()  # nothing, of one that has ended
         deadline = time.monotonic() + PATIENCE
         for process in running:
             process.join(max(0.0, deadline - time.monotonic()))
