@@ -77,6 +77,8 @@ def ending(options: onnxruntime.RunOptions, seconds: float, what: str) -> Iterat
         raise
     finally:
         timer.cancel()
+        timer.join()  # so that it does not end a run that comes after these
+        options.terminate = False
 
 
 def new_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import onnxruntime
 import orjson
 import pytest
 
@@ -12,6 +13,7 @@ from deploy.bench import eager_decision
 from deploy.export.artifact import export
 from deploy.runtime.check import check_file
 from deploy.runtime.distributions import mode
+from deploy.runtime.inference import ending
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 
@@ -154,6 +156,14 @@ def test_golden_vectors_have_their_time(small, monkeypatch):
     monkeypatch.setattr(OnnxPolicy, "_outputs", slowed(OnnxPolicy._outputs))
     with pytest.raises(UserError, match=r"its golden vectors took more than 0\.05 s"):
         OnnxPolicy(artifact)
+
+
+def test_a_time_that_ends_with_the_last_run_ends_none_after_it():
+    options = onnxruntime.RunOptions()
+    with ending(options, 0.0, "it"):
+        time.sleep(0.1)
+        assert options.terminate
+    assert not options.terminate
 
 
 def slowed(outputs):
