@@ -19,7 +19,8 @@ class Latch:
 
     Args:
         robot: whose `stop` is called, from a thread of its own, because a hanging driver may hang there too.
-        grace: seconds a stop waits for a command that is just being sent, so that none can follow it.
+        grace: seconds a stop waits for a command that is just being sent; the driver of one that takes longer is told
+            to stop then, and again once it is sent, as it may have arrived after the stop.
         on_stop: told of the first reason, and of a driver that fails to stop; must not block.
     """
 
@@ -31,6 +32,7 @@ class Latch:
         self._state = IDLE
         self._reason = ""
         self._resting = False  # the driver was told to stop, did, and was allowed nothing since
+        self._overtaken = False  # the driver was last told to stop while a command was being sent
         self._call: Call | None = None
         self.failure = ""  # how the driver failed to stop since the last reset; empty when it did not
 
@@ -108,6 +110,8 @@ class Latch:
 
     def repeat(self) -> None:
         """Tell a latched driver once more: what it was still doing may have undone its stop."""
+        if self._call is not None:  # what of it is still on its way counts for nothing either
+            self._call.wait(STOP_SECONDS)
         self._resting = False
         self.settle(self._reason)
 
@@ -118,18 +122,23 @@ class Latch:
 
     @contextmanager
     def permission(self) -> Iterator[None]:
-        """The right to send one command, held while it is sent.
+        """The right to send one command, held while it is sent. The robot stands still after it if it was stopped.
 
         Raises:
             UserError: when the robot is not engaged (any more).
         """
-        with self._sending:
-            if self._state != ENGAGED:
-                raise UserError(self._reason or "the robot is not engaged")
-            yield
+        try:
+            with self._sending:
+                if self._state != ENGAGED:
+                    raise UserError(self._reason or "the robot is not engaged")
+                yield
+        finally:
+            if self._overtaken:
+                self.repeat()
 
     def _halt(self, reason: str) -> None:
         held = self._sending.acquire(timeout=self._grace)
+        self._overtaken = not held
         try:
             call = self._call
             if call is None or not call.running:  # else it hangs in an earlier stop, and would in this one

@@ -20,11 +20,12 @@ KEYS = (
     ("left", "right"), ("down", "up"), ("j", "u"), ("k", "i"), ("l", "o"), ("h", "y"), ("g", "t"), ("v", "r"),
     ("c", "e"),
 )  # fmt: skip
-TAKE = " "
+TAKE, HAND_BACK = " ", ("\n", "\r")  # two keys, so that no strike of the one can be taken for another of it
 WORDS = {"s": Said(success=True), "f": Said(success=False), "d": Said(discard=True)}
 WORDS |= {str(digit): Said(reward=float(digit)) for digit in range(10)}
 WORD_LINES = (
-    ("space", "take over / hand back"),
+    ("space", "take over"),
+    ("Enter", "hand back"),
     ("s / f / d", "success / failure / discard the episode"),
     ("0 … 9", "a reward of so much"),
 )
@@ -34,10 +35,10 @@ PRESSED_SECONDS = 0.15  # a key counts as held; terminals tell presses and repet
 
 
 class WordKeys(Operator):
-    """Space takes over and hands back, and other keys say how it goes; none moves the robot.
+    """Space takes over, Enter hands back, and other keys say how it goes; none moves the robot.
 
-    A key that is held says what it says once, however often the terminal repeats it: whoever grabs space in alarm has
-    the robot. So a second press counts from a second after the first.
+    Whoever grabs space in alarm has the robot, however often they strike it or the terminal repeats it. A key that says
+    something says it once while it is held, so a second press of it counts from a second after the first.
 
     Args:
         keys: what each of them does, as lines for the person.
@@ -68,7 +69,7 @@ class WordKeys(Operator):
         return None
 
     def engaged(self) -> bool:
-        """Whether space was pressed an odd number of times, one that is held counting as one."""
+        """Whether space was pressed, and Enter not since."""
         return self._engaged
 
     def said(self) -> Said | None:
@@ -84,11 +85,9 @@ class WordKeys(Operator):
         self._terminal.close()
 
     def _press(self, key: str) -> None:
-        if (key != TAKE and key not in WORDS) or self._is_held(key):
-            return
-        if key == TAKE:
-            self._engaged = not self._engaged
-        else:
+        if key == TAKE or key in HAND_BACK:
+            self._engaged = key == TAKE
+        elif key in WORDS and not self._is_held(key):
             self._words.append(WORDS[key])
 
     def _is_held(self, key: str) -> bool:
@@ -100,7 +99,7 @@ class WordKeys(Operator):
 
 
 class Keyboard(WordKeys):
-    """Space takes over and hands back, keys move, and others say how it goes.
+    """Space takes over, Enter hands back, keys move, and others say how it goes.
 
     A press moves for a moment, a key that is held moves on as the terminal repeats it: whoever lets go holds the robot.
 
@@ -138,8 +137,9 @@ class Keyboard(WordKeys):
         return self._pushes.command(held[:, 1].astype(float) - held[:, 0], observation)
 
     def _press(self, key: str) -> None:
+        before = self._engaged
         super()._press(key)
-        if key == TAKE:
+        if self._engaged != before:
             self._pressed[:] = -np.inf
         elif key in self._moves:
             index, sign = self._moves[key]

@@ -76,8 +76,8 @@ def _who_acts(run: Parser) -> None:
 def _who_helps(run: Parser) -> None:
     people = run.add_argument_group(
         "a person who helps",
-        "may take the robot over inside an episode, hand it back, and say how it goes. keyboard: space takes over and "
-        "hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
+        "may take the robot over inside an episode, hand it back, and say how it goes. keyboard: space takes over, "
+        "Enter hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
         "reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east failure, "
         "north a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A person's commands go "
         "through the same gate; without a sign of life of the device the robot is held, and stopped.",

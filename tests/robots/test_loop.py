@@ -52,7 +52,7 @@ def assert_stopped(robot: FakeRobot, result: Result, log: Any, reason: str) -> N
     """Latched, with the reason in result, bus and log, and with nothing on the bus afterwards."""
     assert result.stopped
     assert reason in result.reason
-    assert [entry for _, entry in robot.stops] == [result.reason]
+    assert {entry for _, entry in robot.stops} == {result.reason}  # once more where a command was on its way
     assert robot.bus[-1][1] == "stop"
     (stop,) = [event for event in log.events if event["kind"] == "stop"]
     assert stop["reason"] == result.reason
@@ -471,6 +471,47 @@ def test_a_stop_waits_for_the_command_that_is_just_being_sent() -> None:
     latch.stop("now")
     thread.join()
     assert [kind for _, kind, _ in robot.bus] == ["act", "stop"]
+
+
+def test_a_command_that_arrives_after_its_stop_is_stopped_too() -> None:
+    robot = FakeRobot()
+    latch = Latch(robot, 0.01)
+    latch.engage()
+
+    def send() -> None:
+        with latch.permission():
+            time.sleep(0.1)  # a serial write that waits for room
+            robot.bus.append((time.monotonic_ns(), "act", np.zeros(3)))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    time.sleep(0.01)
+    latch.stop("now")
+    assert [kind for _, kind, _ in robot.bus] == ["stop"]
+    thread.join()
+    assert [(kind, entry) for _, kind, entry in robot.bus[2:]] == [("stop", "now")]
+    assert not latch.failure
+
+
+def test_a_stop_still_on_its_way_is_told_again_after_the_command_that_overtook_it() -> None:
+    robot = FakeRobot()
+    stops: list[str] = []
+
+    def stop(reason: str) -> None:
+        stops.append("begun")
+        time.sleep(0.15)
+        stops.append("done")
+
+    robot.stop = stop  # type: ignore[method-assign]
+    latch = Latch(robot, 0.01)
+    latch.engage()
+    telling = threading.Thread(target=latch.stop, args=("now",))
+    with latch.permission():
+        telling.start()
+        time.sleep(0.1)
+        stops.append("command")
+    telling.join()
+    assert stops == ["begun", "command", "done", "begun", "done"]
 
 
 def test_a_policy_in_time_for_its_deadline_must_not_act_on_an_old_observation(run: Run) -> None:
