@@ -1,7 +1,9 @@
 """A person with a gamepad, read through evdev (extra `gamepad`; Linux)."""
 
 import errno
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,18 +25,21 @@ WORDS = {
     "BTN_SOUTH": Said(success=True),
     "BTN_EAST": Said(success=False),
     "BTN_NORTH": Said(reward=1.0),
+    "BTN_WEST": Said(reward=1.0),  # the kernel's driver for Xbox pads has the two the other way round
     "BTN_SELECT": Said(discard=True),
 }
 DEAD_ZONE = 0.1  # of an axis: sticks do not come back to their middle
 
 
-def gamepad(spec: RobotSpec, device: str = "", strength: float = 1.0) -> "Gamepad":
+def gamepad(spec: RobotSpec, device: str = "", strength: float = 1.0, silence: float = 1.0) -> "Gamepad":
     """The gamepad at a device file.
 
     Args:
         spec: of the robot.
         device: such as `/dev/input/event5`; the first that has sticks and buttons unless given.
         strength: of a stick: the share of the way to the bound of a speed, or of the range of a position in a second.
+        silence: seconds after which a stick that is held out without the least move counts as one of a gamepad out of
+            reach, and holds the robot until it moves; inf for never.
 
     Raises:
         UserError: when evdev is not installed, or there is no such device.
@@ -53,7 +58,7 @@ def gamepad(spec: RobotSpec, device: str = "", strength: float = 1.0) -> "Gamepa
         with ExitStack() as stack:
             stack.callback(found.close)
             if getattr(evdev.ecodes, TAKE) in found.capabilities().get(evdev.ecodes.EV_KEY, []):
-                made = Gamepad(found, spec, strength)
+                made = Gamepad(found, spec, strength, silence)
                 stack.pop_all()
                 return made
     what = f"{device} is no gamepad" if device else "there is no gamepad that may be read"
@@ -63,25 +68,39 @@ def gamepad(spec: RobotSpec, device: str = "", strength: float = 1.0) -> "Gamepa
 class Gamepad(Operator):
     """The right shoulder has the robot while it is held, sticks move it, and buttons say how it goes.
 
-    South is success, east failure, north a reward of 1, select discards the episode.
+    South is success, east failure, north and west a reward of 1, select discards the episode. The kernel tells what
+    changes and nothing else: a gamepad whose batteries are empty looks like one whose sticks are held quite still.
 
     Args:
         device: an `evdev.InputDevice`.
         spec: of the robot.
         strength: as `gamepad` has it.
+        silence: as `gamepad` has it.
+        clock: seconds.
 
     Raises:
-        UserError: when the robot has more dimensions than the gamepad axes.
+        UserError: when the silence is not above 0, or the robot has more dimensions than the gamepad axes.
     """
 
-    def __init__(self, device: Any, spec: RobotSpec, strength: float = 1.0):
+    def __init__(
+        self,
+        device: Any,
+        spec: RobotSpec,
+        strength: float = 1.0,
+        silence: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         from evdev import ecodes
+
+        if not silence > 0:
+            raise UserError(f"silence is {silence:g}; it must be above 0, inf for a gamepad that may be silent for ever")
+        self._silence, self._clock, self._heard = silence, clock, clock()
 
         axes = [(getattr(ecodes, name), sign) for name, sign in AXES[: spec.action_size]]
         known = {code for code, _ in device.capabilities().get(ecodes.EV_ABS, [])}
         if spec.action_size > len(AXES) or not known.issuperset(code for code, _ in axes):
             raise UserError(f"the gamepad has too few axes for the {spec.action_size} action dimensions of {spec.name}")
-        self._codes, self._device, self._pushes = ecodes, device, Pushes(spec, strength)
+        self._codes, self._device, self._pushes = ecodes, device, Pushes(spec, strength, clock)
         self._signs = np.array([sign for _, sign in axes], float)
         self._index = {code: index for index, (code, _) in enumerate(axes)}
         self._words: deque[Said] = deque()
@@ -94,12 +113,16 @@ class Gamepad(Operator):
         self._read()
         self._look()
         self._words.clear()
+        self._heard = self._clock()
 
-    def action(self, observation: Observation) -> np.ndarray:
-        """[D] what the sticks command."""
+    def action(self, observation: Observation) -> np.ndarray | None:
+        """[D] what the sticks command; None of sticks that are held out and have been silent for too long."""
         self._read()
-        if not self._engaged:
+        silent = self._clock() - self._heard > self._silence and (np.abs(self._sticks) > DEAD_ZONE).any()
+        if silent or not self._engaged:
             self._pushes.begin()
+        if silent:
+            return None
         outside = np.abs(self._sticks) - DEAD_ZONE
         pushes = np.sign(self._sticks) * np.maximum(outside, 0.0) / (1 - DEAD_ZONE) * self._signs
         return self._pushes.command(pushes, observation)
@@ -135,6 +158,7 @@ class Gamepad(Operator):
                 return
             if not events:
                 raise OSError(errno.ENODEV, "the gamepad has gone")
+            self._heard = self._clock()
             for event in events:
                 self._take_in(event)
 

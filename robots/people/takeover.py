@@ -34,9 +34,9 @@ class Turn:
 class Takeover:
     """Passes the robot between a policy and a person.
 
-    An operator that is gone (it raised; or has the robot, and has not answered for half its patience) is a hold for one
-    tick. One that is late may come back; the next tick without it, or the whole patience, is a stop: whoever relied on
-    being able to take over cannot any more, whether they had the robot or not.
+    An operator that is gone (it raised) is a hold for one tick, and a stop at the next. One that is late (it has the
+    robot, and has not answered for half its patience) is a hold until it answers, or its whole patience has passed,
+    which is a stop: whoever relied on being able to take over cannot any more, whether they had the robot or not.
 
     Args:
         spec: of the robot, for what holds it.
@@ -45,11 +45,11 @@ class Takeover:
 
     def __init__(self, spec: RobotSpec, watched: Watched | None):
         self._spec, self._watched = spec, watched
-        self._turn, self._engaged, self._gone = Turn("policy"), False, ""
+        self._turn, self._engaged, self._gone, self._is_late = Turn("policy"), False, "", False
 
     def begin(self) -> None:
         """Begin an episode, in which the policy has the robot until a person takes it."""
-        self._turn, self._engaged, self._gone = Turn("policy"), False, ""
+        self._turn, self._engaged, self._gone, self._is_late = Turn("policy"), False, "", False
         if self._watched is not None:
             self._watched.begin()
 
@@ -71,11 +71,16 @@ class Takeover:
         if self._watched is None:
             return self._turn
         answer = self._watched.ask(observation)
-        if fault := answer.fault or self._late(answer.to is observation):
+        if fault := answer.fault or self._silent(answer.to is observation):
             if self._gone:
                 raise UserError(f"the operator is gone: {self._gone}")
             self._gone = fault
             return self._pass("hold", step, self._hold(observation), "operator", f"the operator is gone: {fault}")
+        before, self._is_late = self._is_late, self._engaged and self._watched.silence() > self._watched.patience / 2
+        if self._is_late:
+            event = "" if before else "operator"
+            reason = f"the operator is late: it has not answered for {1000 * self._watched.silence():.0f} ms"
+            return self._pass("hold", step, self._hold(observation), event, reason)
         event, reason = "", ""
         if answer.engaged != self._engaged:
             event = "takeover" if answer.engaged else "handback"
@@ -93,13 +98,11 @@ class Takeover:
             return ""
         return f"the operator has not answered for {1000 * self._watched.silence():.0f} ms"
 
-    def _late(self, answered: bool) -> str:
+    def _silent(self, answered: bool) -> str:
+        """Why an operator that is waited for is gone; one that nobody waits for is judged by its silence."""
         assert self._watched is not None
-        silence, patience = self._watched.silence(), self._watched.patience
-        if self._watched.waits and not answered:
-            return f"it has not answered for {1000 * patience / 2:.0f} ms"
-        late = self._engaged and silence > patience / 2
-        return f"it has not answered for {1000 * silence:.0f} ms" if late else ""
+        waited = self._watched.waits and not answered
+        return f"it has not answered for {1000 * self._watched.patience / 2:.0f} ms" if waited else ""
 
     def _hold(self, observation: Observation) -> np.ndarray:
         now = safety.held_by(self._spec, observation.hold)

@@ -80,7 +80,8 @@ def _who_helps(run: Parser) -> None:
         "Enter hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
         "reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east failure, "
         "north a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A person's commands go "
-        "through the same gate; without a sign of life of the device the robot is held, and stopped.",
+        "through the same gate; while a device does not answer, or a stick is held out in silence, the robot is held, "
+        "and without an answer it is stopped.",
     )
     people.add_argument(
         "--operator", type=words, metavar="NAME",

@@ -24,7 +24,7 @@ from evdev import ecodes as e  # noqa: E402
 SEEN = Observation(np.zeros(5), 1)
 EVENT = struct.Struct("llHHi")  # as the kernel writes it
 ABS = [(code, AbsInfo(0, -32768, 32767, 16, 128, 0)) for code in (e.ABS_X, e.ABS_Y, e.ABS_RX, e.ABS_RY)]
-KEYS = [e.BTN_TR, e.BTN_SOUTH, e.BTN_EAST, e.BTN_NORTH, e.BTN_SELECT]
+KEYS = [e.BTN_TR, e.BTN_SOUTH, e.BTN_EAST, e.BTN_NORTH, e.BTN_WEST, e.BTN_SELECT]
 
 
 class PipedDevice:
@@ -81,8 +81,9 @@ def test_buttons_say_how_it_goes(device: PipedDevice) -> None:
     pressed = [(e.EV_KEY, key, value) for key in KEYS[1:] for value in (1, 2, 0)]  # held down repeats
     device.say(*pressed)
     pad.action(SEEN)
-    words = [pad.said() for _ in range(5)]
-    assert words == [Said(success=True), Said(success=False), Said(reward=1.0), Said(discard=True), None]
+    words = [pad.said() for _ in range(6)]
+    rewards = [Said(reward=1.0)] * 2
+    assert words == [Said(success=True), Said(success=False), *rewards, Said(discard=True), None]
     device.say(*pressed)
     pad.begin()
     assert pad.said() is None, "what was said between episodes is not of the next"
@@ -95,6 +96,39 @@ def test_what_the_kernel_dropped_is_looked_up(device: PipedDevice) -> None:
     device.say((e.EV_SYN, e.SYN_DROPPED, 0))
     np.testing.assert_allclose(pad.action(SEEN)[0], 1, atol=1e-4)
     assert pad.engaged()
+
+
+@pytest.mark.parametrize("hold", [0.0, "measured"])
+def test_a_stick_that_is_held_out_in_silence_holds_the_robot_until_it_moves(device: PipedDevice, hold: Any) -> None:
+    """What a pad out of reach of its receiver looks like: nothing, as long as it lasts."""
+    now = 100.0
+    spec = make_spec(action_hold=(hold,) * 3)
+    seen = Observation(np.zeros(5), 1, np.array([0.25, 0.25, 0.25]) if hold else None)
+    pad = Gamepad(device, spec, silence=1.0, clock=lambda: now)
+    pad.begin()
+    device.say((e.EV_KEY, e.BTN_TR, 1), (e.EV_ABS, e.ABS_X, 32767))
+    first = pad.action(seen)
+    assert first is not None
+    now += 0.9
+    assert pad.action(seen)[0] > first[0] if hold else pad.action(seen)[0] == 1  # type: ignore[index]
+    now += 0.2
+    assert pad.action(seen) is None, "the last command would go on for ever"
+    assert pad.engaged(), "it is still the person's, and held"
+    now += 60
+    device.say((e.EV_ABS, e.ABS_X, 32766))
+    again = pad.action(seen)
+    assert again is not None
+    assert again[0] == pytest.approx(first[0], abs=1e-3), "positions go on from where it is held"
+    device.say((e.EV_ABS, e.ABS_X, 0))
+    now += 60
+    pad.action(seen)
+    now += 60
+    np.testing.assert_allclose(pad.action(seen), [0.25] * 3 if hold else [0] * 3, err_msg="sticks at rest are silent")
+
+
+def test_a_silence_of_no_time_is_refused(device: PipedDevice) -> None:
+    with pytest.raises(UserError, match="silence is 0; it must be above 0, inf for a gamepad"):
+        Gamepad(device, make_spec(), silence=0)
 
 
 def test_one_that_is_unplugged_is_told(device: PipedDevice) -> None:
