@@ -24,6 +24,8 @@ from robots.session.lifecycle import State
 from robots.session.options import Options, Result
 from robots.timing import Clock, Pacer, undisturbed
 
+RELEASED = "the deadman was released"
+
 
 class _End(Exception):
     """An ordinary reason to end the episode."""
@@ -161,6 +163,7 @@ class ControlLoop:
                 self._ask_people(record)
                 turn = self._turn(observation, record)
             with self._timed("policy"):
+                record.raw = turn.action
                 values = observation.values.astype(np.float32)
                 choice = self._choose(turn, observation, values, rng)
                 record.raw = choice.decision.action
@@ -202,13 +205,16 @@ class ControlLoop:
         return "steps" if record.step >= self.options.steps else ""
 
     def _ask_people(self, record: Recorder) -> None:
+        record.interrupted = True  # by whoever answers now
         if reason := self._unsafe():
+            record.interrupted = reason == RELEASED
             raise UserError(reason)
         if self.options.takeover():
             record.event("takeover", "a person took over")
             raise _End("takeover")
         if reason := self.options.quit():
             raise _End(reason)
+        record.interrupted = False
 
     def _listen(self, record: Recorder) -> str:
         """Log what a person has said, and the last word of it that judges the episode."""
@@ -220,7 +226,7 @@ class ControlLoop:
     def _unsafe(self) -> str:
         """Why the robot may not move, whatever it is doing."""
         if not self.options.deadman():
-            return "the deadman was released"
+            return RELEASED
         return "" if self.log.error is None else f"the log failed: {self.log.error}"
 
     def _turn(self, observation: Observation, record: Recorder) -> Turn:

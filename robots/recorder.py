@@ -44,6 +44,7 @@ class Recorder:
         self.success: bool | None = None  # what the robot reports
         self.verdict: bool | None = None  # what a person said of it, which counts
         self.discarded = False  # by a person
+        self.interrupted = False  # by a person, who ended it before its own end
         self.source = "policy"  # who chose the last command
         self.total = 0.0  # return so far, what a person gave included
         self.raw: Any = None  # what was refused last, for the reason of a stop
@@ -181,8 +182,8 @@ class Recorder:
         final = self.last if self._pending is None else None
         self.complete(0.0, False, True)
         timing = self.timing.summary()
-        if not self.step and not self.success:
-            self.success = None  # nothing was tried, of which the robot could say that it failed
+        if not self.success and (self.interrupted or not self.step):
+            self.success = None  # nobody knows what it would have come to, had it gone on
         if self.success is False:
             self.event("outcome", "reported by the robot", {"success": False})
         success = self.success if self.verdict is None else self.verdict

@@ -126,9 +126,12 @@ class LeRobotRobot:
         self._measured = {}
         self._stopped, self._held = False, False
         if hasattr(self.device, "prepare"):  # none of LeRobot's own has
-            # The bus is its own until it is done, or sees that it is stopped; what holds it is sent after that.
-            with self._bus:
-                self._explain(lambda: self.device.prepare(seed, lambda: self._stopped))
+            # The bus is its own until it is done, or sees that it is stopped. A stop does not wait for that for ever.
+            try:
+                with self._bus:
+                    self._explain(lambda: self.device.prepare(seed, lambda: self._stopped))
+            finally:
+                self._hold_again()
         if self._wait and prompt.ask("\nPlace the scene, then press Enter: ", lambda: self._stopped) is None:
             raise UserError("nobody has placed the scene")
 
@@ -148,9 +151,7 @@ class LeRobotRobot:
         if self._stopped:
             raise UserError("the robot is stopped")
         sent = self._send(action)
-        if self._stopped:  # meanwhile: this command may have overtaken the one that holds
-            self._held = False
-            self.stop("a command was on its way")
+        self._hold_again()
         return _vector(sent, self.spec.action_names, "the device's answer")
 
     def stop(self, reason: str) -> None:
@@ -171,6 +172,12 @@ class LeRobotRobot:
         self._stopped = True
         relax = getattr(getattr(self.device, "config", None), "disable_torque_on_disconnect", True)
         lerobot_bus.let_go(self.device, relax)
+
+    def _hold_again(self) -> None:
+        """Hold a device that was stopped meanwhile: what was sent then may have come after the command that holds."""
+        if self._stopped:
+            self._held = False
+            self.stop("a command was on its way")
 
     def _read(self) -> Any:
         found = self.device.get_observation()

@@ -93,7 +93,9 @@ class Gamepad(Operator):
         from evdev import ecodes
 
         if not silence > 0:
-            raise UserError(f"silence is {silence:g}; it must be above 0, inf for a gamepad that may be silent for ever")
+            raise UserError(
+                f"silence is {silence:g}; it must be above 0, inf for a gamepad that may be silent for ever"
+            )
         self._silence, self._clock, self._heard = silence, clock, clock()
 
         axes = [(getattr(ecodes, name), sign) for name, sign in AXES[: spec.action_size]]

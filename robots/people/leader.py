@@ -1,6 +1,7 @@
 """A leader arm or another LeRobot teleoperator, moved by hand."""
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,14 @@ from robots.people.operator import Operator, Said
 from robots.settings.annotations import build
 from robots.spec import RobotSpec
 
-# What a teleoperator with `get_teleop_events` says, by LeRobot's own names.
-EVENTS = {"success": Said(success=True), "failure": Said(success=False), "rerecord_episode": Said(discard=True)}
+# What a teleoperator with `get_teleop_events` says, by LeRobot's own names, of which the first that is said counts: its
+# own devices call a failure an end of the episode, and nothing else.
+EVENTS = {
+    "success": Said(success=True),
+    "failure": Said(success=False),
+    "rerecord_episode": Said(discard=True),
+    "terminate_episode": Said(success=False),
+}
 
 PATIENCE = 2  # periods in which answers are asked for: no tick waits for them
 
@@ -49,7 +56,7 @@ def _made(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> Any:
     """The device, which is of this robot, and not connected."""
     try:
         device = kind(build(kind.config_class, fields, "--operator-set "))
-        features = set(device.action_features)
+        features = _action_names(device.action_features)
     except UserError:
         raise
     except Exception as error:  # the device's author raises anything
@@ -65,6 +72,12 @@ def _made(kind: Any, name: str, spec: RobotSpec, fields: dict[str, Any]) -> Any:
     except UserError as error:
         raise UserError(f"{name} commands in other units: {error}") from error
     return device
+
+
+def _action_names(features: Mapping[str, Any]) -> set[str]:
+    """Names of what a device commands; those of LeRobot that move a hand say them as a data set does, with a shape."""
+    named = features.get("names") if set(features) == {"dtype", "shape", "names"} else None
+    return set(features if named is None else named)
 
 
 def _connect(device: Any, name: str, spec: RobotSpec) -> None:
@@ -122,7 +135,7 @@ class Teleoperator(Operator):
         else:
             said = {getattr(key, "value", key): value for key, value in self.device.get_teleop_events().items()}
             self._engaged = bool(said.get("is_intervention"))
-            self._words.extend(word for name, word in EVENTS.items() if said.get(name))
+            self._words.extend([word for name, word in EVENTS.items() if said.get(name)][:1])
         return np.array([float(found[name]) for name in self._names])
 
     def engaged(self) -> bool:

@@ -34,6 +34,7 @@ class Said:
         number = self.reward.item() if isinstance(self.reward, np.number) else self.reward
         if not is_reward(number):
             raise TypeError(f"a person says reward={self.reward!r:.60}; it must be a number up to {MAX_REWARD:g}")
+        object.__setattr__(self, "reward", None if number is None else float(number))
 
     @property
     def data(self) -> dict[str, Any]:

@@ -77,11 +77,11 @@ def _who_helps(run: Parser) -> None:
     people = run.add_argument_group(
         "a person who helps",
         "may take the robot over inside an episode, hand it back, and say how it goes. keyboard: space takes over, "
-        "Enter hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits a "
-        "reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east failure, "
-        "north a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A person's commands go "
-        "through the same gate; while a device does not answer, or a stick is held out in silence, the robot is held, "
-        "and without an answer it is stopped.",
+        "Enter hands back; arrows and letters move, as it says when it starts; s success, f failure, d discard, digits "
+        "a reward. gamepad: the right shoulder has the robot while it is held, sticks move; south success, east "
+        "failure, north or west a reward, select discard. scripted: MetaWorld's policies, where progress stalls. A "
+        "person's commands go through the same gate; while a device does not answer, or a stick is held out in "
+        "silence, the robot is held, and without an answer it is stopped.",
     )
     people.add_argument(
         "--operator", type=words, metavar="NAME",

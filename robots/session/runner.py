@@ -25,6 +25,7 @@ from robots.drivers.contract import carry_out, check_robot
 from robots.log import LogWriter, Session, Step, log_path
 from robots.loop import ControlLoop
 from robots.people.operator import Operator
+from robots.session.background import Background
 from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
 from robots.session.options import Options, Result
 from robots.session.shadow import ShadowPolicy, check_comparable
@@ -34,6 +35,7 @@ POLL_SECONDS = 0.05
 RETURN_SECONDS = 1.0  # a driver may take to return from what a stop has ended
 HANGING_SECONDS = 5.0  # a stopped loop that has not returned by then never will
 CLOSE_SECONDS = 5.0  # a driver's `close` may take
+LINES = 4  # of status that may wait for a terminal
 DEFAULT_COLUMNS = 80  # of a terminal that does not say how wide it is
 
 Reset = Callable[[str, Callable[[], bool]], bool]
@@ -122,6 +124,7 @@ class Runner:
 
     def _open(self) -> None:
         self.log = LogWriter(self._path, self._session, video=self._options.video)
+        self._line = Background(self._overwrite, LINES)
         sampled = not self._options.deterministic
         self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log, sampled)
         listeners = self._listeners
@@ -198,6 +201,7 @@ class Runner:
                 self.life.fault(f"{self._loop.latch.reason}; and it still hangs")
                 break
         self._say("")
+        self._line.close(RETURN_SECONDS)  # a terminal whose output stands still must not keep the robot from its stop
 
     def _end(self, control: threading.Thread) -> None:
         """Stop, close, seal: the end of every session, each with a limit of its own."""
@@ -238,11 +242,17 @@ class Runner:
         self._say(f"PERSON  {line}" if record.source == "person" else line)
 
     def _say(self, line: str) -> None:
-        """Overwrite the status line of a terminal; an empty `line` erases it."""
+        """Overwrite the status line of a terminal, without waiting for it; an empty `line` erases it."""
+        if self._status is not None and self._status.isatty():
+            self._line(line)
+
+    def _overwrite(self, line: str) -> None:
+        assert self._status is not None
         with suppress(OSError, ValueError):  # a terminal that has gone must not end the watch
-            if self._status is not None and self._status.isatty():
-                room = (os.get_terminal_size(self._status.fileno()).columns or DEFAULT_COLUMNS) - 1
-                print(f"\r{line:<{room}.{room}}", end="" if line else "\r", file=self._status, flush=True)
+            terminal_number = self._status.fileno()
+            room = (os.get_terminal_size(terminal_number).columns or DEFAULT_COLUMNS) - 1
+            # Past its buffer, whose lock a write that waits for ever would hold at the end of the process.
+            os.write(terminal_number, f"\r{line:<{room}.{room}}{'' if line else chr(13)}".encode())
 
 
 def _mind_output() -> None:

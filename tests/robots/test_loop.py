@@ -473,6 +473,20 @@ def test_a_stop_waits_for_the_command_that_is_just_being_sent() -> None:
     assert [kind for _, kind, _ in robot.bus] == ["act", "stop"]
 
 
+@pytest.mark.parametrize("success", [False, True])
+@pytest.mark.parametrize("option", ["quit", "takeover", "deadman", None])
+def test_an_episode_that_a_person_interrupts_is_no_failure(run: Run, option: str | None, success: bool) -> None:
+    """The robot says at every tick whether it has succeeded; what it would have come to, nobody knows."""
+    robot, ticks = FakeRobot(), iter(range(1000))
+    robot.observe = lambda: robot.reading(success=success)  # type: ignore[method-assign]
+    before, after = {"quit": ("", "Ctrl-C"), "takeover": (False, True), "deadman": (True, False)}.get(option, (0, 0))
+    result, log = run(robot, **({option: lambda: after if next(ticks) > 12 else before} if option else {}))
+    assert 0 < result.steps < 30 if option else result.steps == 30
+    assert result.success == (True if success else None if option else False)
+    said = [event["data"]["success"] for event in log.events if event["kind"] == "outcome"]
+    assert said == ([] if result.success is None else [result.success])
+
+
 def test_a_command_that_arrives_after_its_stop_is_stopped_too() -> None:
     robot = FakeRobot()
     latch = Latch(robot, 0.01)

@@ -213,8 +213,9 @@ def test_the_device_that_is_documented_is_where_lerobot_has_it() -> None:
     assert found == {"lerobot.robots.so_follower:SO101Follower"}
 
 
-def test_a_device_that_comes_to_its_start_sends_nothing_once_it_is_stopped() -> None:
-    """The hold is the last command, however long the way to the start is."""
+@pytest.mark.parametrize("packet", [0.002, 0.3])
+def test_a_device_that_comes_to_its_start_sends_nothing_once_it_is_stopped(packet: float) -> None:
+    """The hold is the last command, however long the way to the start is, or a packet that is on its way already."""
     sent: list[str] = []
 
     class Homing(Arm):
@@ -224,8 +225,8 @@ def test_a_device_that_comes_to_its_start_sends_nothing_once_it_is_stopped() -> 
             for _ in range(500):
                 if stopped():
                     return
+                time.sleep(packet)
                 sent.append("home")
-                time.sleep(0.002)
 
         def send_action(self, action: dict[str, float]) -> dict[str, float]:
             sent.append("hold")
@@ -239,11 +240,11 @@ def test_a_device_that_comes_to_its_start_sends_nothing_once_it_is_stopped() -> 
     robot = LeRobotRobot(device, make_spec(**names))
     thread = threading.Thread(target=robot.prepare, args=(0,))
     thread.start()
-    while len(sent) < 10:
+    while len(sent) < 2:
         time.sleep(0.001)
     robot.stop("deadman")
     thread.join(5)
     assert not thread.is_alive()
     assert sent[-1] == "hold"
-    assert sent.count("hold") == 1
+    assert sent.count("hold") <= 2, "once more where it may have come before what was on its way"
     assert len(sent) < 100

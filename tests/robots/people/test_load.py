@@ -105,6 +105,15 @@ class TellingLeader(Leader):
         return found
 
 
+class HandLeader(TellingLeader):
+    """One that moves a hand, as LeRobot's gamepad: it says its actions by their shape."""
+
+    def __init__(self, config: LeaderConfig):
+        super().__init__(config)
+        names = {name: index for index, name in enumerate(self.action_features)}
+        self.action_features = {"dtype": "float32", "shape": (3,), "names": names}
+
+
 class NoOperator:
     def __init__(self, manifest: Any):
         self.manifest = manifest
@@ -174,10 +183,21 @@ def test_a_leader_that_says_itself_who_has_the_robot() -> None:
     operator.device.said = {"rerecord_episode": True}
     operator.action(SEEN)
     assert (operator.engaged(), operator.said()) == (False, Said(discard=True))
+    operator.device.said = {Events.TERMINATE_EPISODE: True, Events.SUCCESS: False, Events.RERECORD_EPISODE: False}
+    operator.action(SEEN)
+    assert (operator.said(), operator.said()) == (Said(success=False), None), "how LeRobot's own say a failure"
     operator.rest()
     operator.close()
     operator.close()
     assert not operator.device.is_connected
+
+
+def test_a_device_that_names_its_actions_as_a_data_set_does() -> None:
+    operator = load_operator(f"{HERE}:HandLeader", make_spec(), MANIFEST, ["port=/dev/x"])
+    np.testing.assert_allclose(operator.action(SEEN), [0.1, -0.2, 0.5], rtol=1e-6)
+    operator.close()
+    with pytest.raises(UserError, match=r"only it has \['wrist'\], only the robot \['grip'\]"):
+        load_operator(f"{HERE}:HandLeader", make_spec(), MANIFEST, ["port=other"])
 
 
 def test_a_leader_whose_answer_was_lost_is_asked_again() -> None:
@@ -205,7 +225,7 @@ def test_two_leader_arms_are_spoken_for_at_a_keyboard_of_which_no_key_moves(
 ) -> None:
     operator = load_operator(f"{HERE}:TwoLeaders", make_spec(**BIMANUAL), MANIFEST, ["port=/dev/x"])
     shown = capsys.readouterr().err
-    assert "take over / hand back" in shown
+    assert "hand back" in shown
     assert "down / up" not in shown, "a key that is said to move, and does not"
     operator.begin()
     os.write(terminal, b" us")

@@ -122,10 +122,14 @@ BAD = {
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_command_of_a_person_stops(run: Run, bad: str) -> None:
     robot = FakeRobot()
-    result, _ = run(robot, FakeOperator((range(10, 20),), lambda tick: BAD[bad] if tick == 14 else PUSH))
+    result, episode = run(robot, FakeOperator((range(10, 20),), lambda tick: BAD[bad] if tick == 14 else PUSH))
     assert result.stopped
     assert (result.steps, len(robot.commands)) == (14, 14)
     assert "action" in result.reason
+    (stop,) = [event for event in episode.events if event["kind"] == "stop"]
+    raw = str(stop["data"]["raw"])
+    assert str(PUSH[0]) not in raw, "what was refused, not the command before it"
+    assert bad not in ("nan", "text", "far") or {"nan": "nan", "text": "left", "far": "9.0"}[bad] in raw
 
 
 @pytest.mark.parametrize("engaged", [True, False])
@@ -170,7 +174,7 @@ def test_a_word_that_no_log_can_hold_is_the_operators_fault_and_the_log_stays_wh
 
 
 def test_words_of_numpy_are_words(run: Run) -> None:
-    words = {3: [Said(success=np.True_, reward=np.float32(2), discard=np.False_)]}  # type: ignore[arg-type]
+    words = {3: [Said(success=np.True_, reward=np.float32(2), discard=np.False_), Said(reward=10**20)]}  # type: ignore[arg-type]
     result, episode = run(FakeRobot(), FakeOperator(words=words))
     assert (result.success, episode.success, episode.discarded) == (True, True, False)
     assert episode.total == pytest.approx(result.total_reward)
@@ -300,9 +304,7 @@ def test_an_operator_that_freezes_is_stopped_within_two_periods(tmp_path: Path, 
 
 
 def test_an_operator_that_is_late_is_a_hold_until_it_answers(tmp_path: Path) -> None:
-    robot, loop, writer = strict(
-        tmp_path, FakeOperator((range(999),), faults={6: hang(0.4)}), deadline=12.0, max_age=12.0
-    )
+    _, loop, writer = strict(tmp_path, FakeOperator((range(999),), faults={6: hang(0.4)}), deadline=12.0, max_age=12.0)
     result = loop.run(0, seed=5)
     loop.close()
     writer.close()

@@ -97,6 +97,22 @@ def test_a_log_prob_that_is_no_number_is_not_reproduced(policies: dict[str, Path
         found.check()
 
 
+def test_what_a_person_did_against_all_odds_is_held_to_the_rounding_of_its_log_prob(policies: dict[str, Path]) -> None:
+    policy, found = OnnxPolicy.load(policies["gaussian"]), Audit()
+    logged = np.array([[-3.0, -0.5], [-334.0, -0.5]], np.float32)
+    found.take(policy, "a.mcap", np.arange(2), np.array([9e-6, 3e-5]), logged)
+    found.steps["a", 1] = 2
+    found.check()  # one rounding of a float32 of 334 is 3e-5
+    found.take(policy, "b.mcap", np.arange(2), np.array([9e-6, 2e-4]), logged)
+    with pytest.raises(UserError, match=r"not reproduced to 1e-05: b\.mcap, step 1: off by 2\.0e-04 nats"):
+        found.check()
+    found = Audit()
+    found.take(policy, "c.mcap", np.arange(2), np.array([1.1e-5, 0]), logged)
+    found.steps["a", 1] = 2
+    with pytest.raises(UserError, match=r"c\.mcap, step 0: off by 1\.1e-05 nats"):
+        found.check()
+
+
 def test_an_audit_of_no_step_vouches_for_nothing(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
     writer.event("episode_start", "", 0, 0, {"policy_id": "p"})

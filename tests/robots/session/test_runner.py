@@ -83,6 +83,21 @@ def test_the_live_line_fits_the_terminal_and_leaves_nothing_of_it(tmp_path: Path
     assert len(line) == (columns or 80) - 1
 
 
+def test_a_terminal_whose_output_stands_still_holds_up_no_end(tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    termios.tcflow(terminal, termios.TCOOFF)  # Ctrl-S
+    robot = Called()
+    policy: Any = Wave(robot.spec)
+    options = Options(steps=80, deadline=80.0, max_age=80.0, engage_seconds=0.0)
+    with open(terminal, "w") as status:
+        report = Runner(robot, policy, options, tmp_path, status=status).run(1, seed=0)
+        assert robot.calls[-2:] == ["stop", "close"]
+        assert (report.life.exit_code, report.results[0].steps) == (0, 80)
+        termios.tcflow(terminal, termios.TCOON)
+        assert os.read(master, 2**16).startswith(b"\repisode 1/1  step ")
+    os.close(master)
+
+
 def test_a_driver_that_fails_to_stop_ends_the_session(tmp_path: Path) -> None:
     robot = Called()
     robot.stop = die(OSError("port is gone"))  # type: ignore[method-assign]
