@@ -80,9 +80,12 @@ class Album:
         data = self._read(source, int(block["begin"]), int(block["end"]))
         try:
             pixels = decode(data, FORMATS[block["format"]])
+            if number + 1 < len(self._blocks):
+                _refuse_other_count(pixels, int(self._blocks[number + 1]["first"] - block["first"]))
         except UserError as error:
             place = f"source {source} of {len(self._paths)}, picture {int(block['first'])} of all"
-            raise UserError(f"{place}: {error}; data.ingest.audit=1 looks at each, and names its log") from error
+            fix = "data.ingest.bad_episodes=skip looks at every picture, and leaves out the episodes of such"
+            raise UserError(f"{place}: {error}; {fix}") from error
         self._used += pixels.nbytes
         self._cache[number] = pixels
         while self._used > self._limit and len(self._cache) > 1:
@@ -144,6 +147,16 @@ class PictureWriter:
         first = self._keep(data, form, alone=True)
         self.count += count - 1
         return first
+
+    def check_block(self, first: int, count: int) -> None:
+        """Decode the block of a picture that was added first of `count`.
+
+        Raises:
+            UserError: when it cannot be decoded, or to another number of pictures.
+        """
+        self.pixels(first)
+        index, (_, _, end, _) = self._block_of(first)
+        _refuse_other_count(self._decoded[index, end], count)
 
     def pixels(self, number: int) -> np.ndarray:
         """[H, W, C] uint8 of a picture that was added, for whoever has to see it before the store is made.
@@ -223,6 +236,12 @@ def _shape(data: bytes, form: str) -> tuple[int, int, int]:
             return image.height, image.width, len(image.getbands())
     height, width, channels = decode(data, form, most=1).shape[1:]
     return height, width, channels
+
+
+def _refuse_other_count(block: np.ndarray, count: int) -> None:
+    """A decoder drops what it cannot decode, and every frame after it would stand for the one before."""
+    if len(block) != count:
+        raise UserError(f"a video of {count} frames gives {len(block)} when it is decoded")
 
 
 def _at(block: np.ndarray, place: int) -> np.ndarray:

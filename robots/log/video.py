@@ -6,9 +6,9 @@ flushed, and an episode begins with a key frame. A key frame and those that buil
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,8 @@ def decode_container(data: bytes, most: int | None = None) -> np.ndarray:
 def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes, list[float]]]:
     """What a video file shows from `begin` to `end`, seconds: blocks as files, and the moment of each of their frames.
 
-    Nothing is decoded. A block is a key frame with what follows up to the next one; the first may begin earlier.
+    Nothing is decoded. A block is a key frame with what follows up to the next one, and with that one where frames
+    between the two build on both; the first may begin earlier.
 
     Raises:
         UserError: when there is no such file, or it is no mp4 video.
@@ -141,30 +142,51 @@ def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes
         with av.open(str(path), format="mp4", options={"protocol_whitelist": "file"}) as file:
             stream = file.streams.video[0]
             file.seek(max(0, int(begin / stream.time_base)), stream=stream)
-            waiting: list[Any] = []
-            for packet in file.demux(stream):
-                if packet.pts is None:  # the end
-                    break
-                if packet.is_keyframe and waiting:
-                    yield _file_of(stream, waiting)
-                    waiting = []
-                if packet.is_keyframe and float(packet.pts * stream.time_base) > end:
+            packets = takewhile(lambda packet: packet.pts is not None, file.demux(stream))  # the last one says: the end
+            for block in _blocks(packets):
+                if float(block[0].pts * stream.time_base) > end:
                     return
-                waiting.append(packet)
-            if waiting:
-                yield _file_of(stream, waiting)
-    except (av.FFmpegError, IndexError, OSError, ValueError) as error:
+                yield _file_of(stream, block)
+    except (av.FFmpegError, IndexError, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is no video that can be read: {first_line(error)}") from error
+
+
+def _blocks(packets: Iterable[Any]) -> Iterator[list[Any]]:
+    """Packets, which come as they are decoded, in lists of which each can be decoded alone, in the order of time.
+
+    Frames that come after a key frame and are shown before it build on the block before it, too (an open group of
+    pictures, as x265 makes them): they end that block, behind the key frame, which begins the next one once more.
+    """
+    block: list[Any] = []
+    leading: list[Any] = []  # the next key frame, and what is shown before it
+    for packet in packets:
+        if leading and not packet.is_keyframe and packet.pts < leading[0].pts:
+            leading.append(packet)
+            continue
+        if leading:
+            yield block + (leading if len(leading) > 1 else [])
+            block, leading = leading[:1], []
+        if packet.is_keyframe and block:
+            leading = [packet]
+        elif not block or packet.pts > block[0].pts:  # else it builds on what is before the first block
+            block.append(packet)
+    if block:
+        yield block + (leading if len(leading) > 1 else [])
+    if leading:
+        yield leading[:1]
 
 
 def _file_of(stream: Any, packets: list[Any]) -> tuple[bytes, list[float]]:
     shown = sorted(float(packet.pts * stream.time_base) for packet in packets)
     data = io.BytesIO()
     with _av().open(data, "w", format="matroska") as file:
-        copy = file.add_stream_from_template(stream)
+        # Copied whatever the codec is: PyAV would else look for an encoder that has the name of the decoder.
+        copy = file.add_stream_from_template(stream, opaque=True)
         for packet in packets:
+            times = packet.pts, packet.dts, packet.time_base
             packet.stream = copy
             file.mux(packet)
+            packet.pts, packet.dts, packet.time_base = times  # which muxing writes over, and another block may need
     return data.getvalue(), shown
 
 

@@ -1,10 +1,10 @@
 """LeRobot v3 datasets as a source, read with pyarrow alone: our exports, and anybody's states and actions."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class LeRobotSource(Dataset):
         found, videos = interface_of(self.path, read_info(self.path)), self._videos()
         if not videos:
             return found
-        names = tuple(each.camera.rpartition(".")[2] for each in videos) if len(videos) > 1 else None
+        names = _short(each.camera for each in videos) if len(videos) > 1 else None
         return replace(found, image=joint([each.image for each in videos]), cameras=names)
 
     def files(self) -> dict[str, Path]:
@@ -150,6 +150,16 @@ class LeRobotSource(Dataset):
                             yield {ours: _shaped(path, ours, names[ours], values) for ours, values in read.items()}
             except (pa.ArrowException, OSError) as error:
                 raise unreadable(path, "Parquet", error) from error
+
+
+def _short(cameras: Iterable[str]) -> tuple[str, ...]:
+    """Names of cameras by their last part; by all that they do not have in common where that is the same."""
+    parts = [each.split(".") for each in cameras]
+    last = tuple(each[-1] for each in parts)
+    if len(set(last)) == len(last):
+        return last
+    common = sum(1 for _ in takewhile(lambda same: len(set(same)) == 1, zip(*parts, strict=False)))
+    return tuple(".".join(each[common:]) for each in parts)
 
 
 def _named(features: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
