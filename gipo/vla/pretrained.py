@@ -1,6 +1,5 @@
 """A pretrained vision-language model of Hugging Face's: read as safetensors alone, frozen, with adapters that learn."""
 
-import json
 import os
 import warnings
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 from gipo.common.errors import UserError, first_line
 
 REMOTE_CODE = "GIPO_TRUST_REMOTE_CODE"  # environment variable; a checkpoint must not be able to ask for it
+
+STATISTICS = ("image_mean", "image_std")
 
 
 def located(pretrained: str) -> str:
@@ -29,17 +30,22 @@ def load_pretrained(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict
     """Model, tokenizer and image statistics.
 
     Raises:
-        UserError: a file is missing, or the model is of another kind.
+        UserError: a file or a weight is missing or damaged, or the model is of another kind.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoTokenizer
     from transformers.image_processing_base import ImageProcessingMixin
 
     options: dict[str, Any] = {"trust_remote_code": os.environ.get(REMOTE_CODE) == "1"}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, use_safetensors=True, **options)
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            pretrained, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
         tokenizer = AutoTokenizer.from_pretrained(pretrained, **options)
         pixels, _ = ImageProcessingMixin.get_image_processor_dict(pretrained)
-    except (OSError, ValueError, KeyError, ImportError, json.JSONDecodeError) as error:
+        _refuse_missing(sorted(loaded["missing_keys"]), "of the weights")
+        _refuse_missing([name for name in STATISTICS if name not in pixels], "of the statistics of images")
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"cannot load a vision-language model from {pretrained!r}: {first_line(error)} (safetensors only; a model "
             f"that brings its own code runs only with the environment variable {REMOTE_CODE}=1)"
@@ -51,6 +57,12 @@ def load_pretrained(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict
             "SmolVLM's"
         )
     return model, tokenizer, pixels
+
+
+def _refuse_missing(names: list[str], what: str) -> None:
+    """Of what is missing, transformers makes something at random, another at every load, and frozen here."""
+    if names:
+        raise ValueError(f"{len(names)} {what} are missing: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}")
 
 
 def language_model(model: Any) -> Any:

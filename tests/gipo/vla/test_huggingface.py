@@ -1,6 +1,7 @@
 """OpenVLA-OFT-like policies on a tiny LLaVA that was saved to disk and is loaded as a real one would be."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from deploy.export.graph import trace
 from gipo.cli import main
@@ -287,8 +289,6 @@ def test_other_frozen_weights_than_those_trained_with_are_refused(pretrained: Pa
 
 
 def test_only_safetensors_are_read(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     folder = save_model(tmp_path, BINS)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -313,6 +313,46 @@ def test_code_of_a_model_is_run_only_when_asked(tmp_path: Path, monkeypatch: pyt
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load a vision-language model"):
         made(tmp_path)
+
+
+def _without_a_layer(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "language_model.model.layers.0.mlp" not in name}
+    assert len(kept) == len(weights) - 3
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _cut_short(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 1000)
+
+
+def _of_another_size(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["intermediate_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _without_statistics(folder: Path) -> None:
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "image_mean"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_without_a_layer, r"3 of the weights are missing: \S*language_model\.layers\.0\.mlp"),
+        (_cut_short, "safetensors only"),
+        (_of_another_size, "safetensors only"),
+        (_without_statistics, "1 of the statistics of images are missing: image_mean"),
+    ],
+)
+def test_a_damaged_model_is_refused_and_nothing_of_it_made_at_random(
+    spoil: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    folder = save_model(tmp_path, BINS)
+    spoil(folder)
+    with pytest.raises(UserError, match=f"cannot load a vision-language model from .*{said}"):
+        made(folder)
 
 
 def test_bins_must_fit_into_the_vocabulary(pretrained: Path) -> None:
