@@ -1,11 +1,15 @@
 """What a policy or network of somebody's own must be able to do, found out before a run learns anything with it."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from gipo.common.errors import UserError
 from gipo.common.faults import described
-from gipo.policy import Policy, Spaces, build, class_path
+from gipo.policy import Policy, build, class_path
+from gipo.vla.observations import VLASpaces
 
 PARTS = ("encoder", "actor", "critic")
 
@@ -24,8 +28,7 @@ def refuse_unusable(policy: Policy) -> None:
             raise UserError(f"{class_path(network)} has no module `{part}`; a network has {', '.join(PARTS)}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         _refuse_unlike(policy)
-        if type(policy.spaces) is Spaces:  # of one that sees more, its policy says how
-            _refuse_bad_outputs(policy)
+        _refuse_bad_outputs(policy)
 
 
 def _refuse_unlike(policy: Policy) -> None:
@@ -43,18 +46,17 @@ def _refuse_unlike(policy: Policy) -> None:
 
 def _refuse_bad_outputs(policy: Policy) -> None:
     """Refuse outputs of another shape, and those that differ between training and acting, as with dropout."""
-    path, size = class_path(policy.network), policy.spaces.observation_size
-    observation = torch.randn(2, size, device=policy.action_low.device)
+    path, (observation, what) = class_path(policy.network), _observation(policy)
     try:
         learning, acting = (_outputs(policy, observation, training) for training in (True, False))
     except Exception as error:  # whatever a class of somebody's own raises
-        raise UserError(f"{path} cannot be run on observations [2, {size}]: {described(error)}") from error
-    wanted = ("actor", policy.action_size * policy.outputs_per_dimension), ("critic", policy.value_scale.outputs)
+        raise UserError(f"{path} cannot be run on {what}: {described(error)}") from error
+    *chunk, dimensions = policy.spaces.decision
+    actions, values = math.prod(chunk) * dimensions, math.prod(chunk)
+    wanted = ("actor", actions * policy.outputs_per_dimension), ("critic", values * policy.value_scale.outputs)
     for (part, count), found in zip(wanted, learning, strict=True):
         if found.shape != (2, count):
-            raise UserError(
-                f"the {part} of {path} gives {[*found.shape]} for observations [2, {size}], not [2, {count}]"
-            )
+            raise UserError(f"the {part} of {path} gives {[*found.shape]} for {what}, not [2, {count}]")
     if not torch.allclose(learning[0], acting[0], atol=1e-5):
         raise UserError(
             f"the actor of {path} gives other parameters in training than in acting, as with dropout or batch "
@@ -62,8 +64,23 @@ def _refuse_bad_outputs(policy: Policy) -> None:
         )
 
 
-def _outputs(policy: Policy, observation: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    """What actor and critic give for observations [N, O]; the policy is left as it was."""
+def _observation(policy: Policy) -> tuple[Any, str]:
+    """Two observations, of which no two numbers are equal, and what they are called."""
+    device, spaces = policy.action_low.device, policy.spaces
+    if not isinstance(spaces, VLASpaces):
+        shape = (2, spaces.observation_size)
+        return torch.randn(shape, device=device), f"observations {[*shape]}"
+    blank = {name: value.expand(2, *value.shape[1:]).to(device) for name, value in spaces.blank().items()}
+    seen = {
+        "image": torch.randint_like(blank["image"], 256),
+        "state": torch.randn_like(blank["state"]),
+        "instruction": blank["instruction"],
+    }
+    return seen, f"images {[*seen['image'].shape]} and states {[*seen['state'].shape]}"
+
+
+def _outputs(policy: Policy, observation: Any, training: bool) -> tuple[Tensor, Tensor]:
+    """What actor and critic give for N observations; the policy is left as it was."""
     before, kept = policy.training, {name: value.clone() for name, value in policy.state_dict().items()}
     policy.train(training)
     try:

@@ -60,7 +60,7 @@ def load_pretrained(pretrained: str, dtype: torch.dtype) -> tuple[Any, Any, dict
 
 
 def _refuse_missing(names: list[str], what: str) -> None:
-    """Of what is missing, transformers makes something at random, another at every load, and frozen here."""
+    """Refuse a model that lacks something: transformers would make it at random, another at every load."""
     if names:
         raise ValueError(f"{len(names)} {what} are missing: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}")
 

@@ -62,6 +62,7 @@ class MinariSource(Dataset):
 
         try:
             with h5py.File(data, "r") as file:
+                _refuse_outside(file, data)
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
                 expected = json.loads(read_text(self.path / self.metadata))["total_episodes"]
                 if len(numbers) != expected or numbers != list(range(len(numbers))):
@@ -149,3 +150,17 @@ def _foreign(group: "h5py.Group") -> Trajectory:
     if "valid" in columns:
         columns["valid"] = flags(OPTIONAL["valid"], columns["valid"], length)
     return Trajectory(columns, None, None if success is None else bool(success.any()), native=False)
+
+
+def _refuse_outside(group: "h5py.Group", path: Path) -> None:
+    """Refuse data that stand in another file: a store is known by the content of this one."""
+    import h5py
+
+    for name in group:
+        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+            raise UserError(f"{path}: {group.name}/{name} is a link to another file; copy its data into this one")
+        found = group[name]
+        if isinstance(found, h5py.Group):
+            _refuse_outside(found, path)
+        elif found.external or found.is_virtual:
+            raise UserError(f"{path}: the data of {found.name} stand in another file; copy them into this one")

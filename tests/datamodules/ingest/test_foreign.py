@@ -1,6 +1,7 @@
 """Datasets that are not ours: taken for what they say, and no more."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,37 @@ def test_minari_of_others(terminated: bool, tmp_path: Path, monkeypatch: pytest.
     assert not store.facts.has_log_prob
     interface = store.facts.interface
     assert (interface.action_low, interface.action_high, interface.control_rate_hz) == ((-1, -1, 0), (1, 1, 1), None)
+
+
+@pytest.mark.parametrize("place", ["episode_1", "episode_1/rewards", "stored", "virtual"])
+def test_minari_whose_data_stand_in_another_file_is_refused(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store is known by what is in its sources: what changes beside them would not be seen."""
+    write_minari(tmp_path / "root", monkeypatch, terminated=False)
+    import h5py
+
+    (data,) = (tmp_path / "root").rglob("main_data.hdf5")
+    shutil.copy(data, tmp_path / "other.h5")
+    with h5py.File(data, "a") as file:
+        rewards = file["episode_1/rewards"][:]
+        if place.startswith("episode"):
+            del file[place]
+            file[place] = h5py.ExternalLink(str(tmp_path / "other.h5"), place)
+        else:
+            del file["episode_1/rewards"]
+            kind = rewards.dtype
+            if place == "stored":
+                (tmp_path / "raw").write_bytes(rewards.tobytes())
+                file["episode_1"].create_dataset(
+                    "rewards", rewards.shape, kind, external=[(str(tmp_path / "raw"), 0, rewards.nbytes)]
+                )
+            else:
+                layout = h5py.VirtualLayout(rewards.shape, kind)
+                layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "episode_1/rewards", rewards.shape)
+                file["episode_1"].create_virtual_dataset("rewards", layout)
+    with pytest.raises(UserError, match=r"main_data\.hdf5: .*another file; copy"):
+        store_of(tmp_path / "root", cache=tmp_path / "cache")
 
 
 def test_a_mix_with_sources_that_say_less(
