@@ -6,6 +6,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from gipo.learning.critic import PrivilegedCritic
 from gipo.policies import Policy, build
 
 
@@ -31,7 +32,7 @@ def is_sharded(policy: Policy) -> bool:
 class WholePolicy:
     """Gives a policy that can act on its own: itself, or a copy put together from its parts.
 
-    The copy shares the observation normaliser, which is never split.
+    The copy shares what standardises its observations and what its critic sees beside them, which is never split.
     """
 
     def __init__(self) -> None:
@@ -45,5 +46,7 @@ class WholePolicy:
         if self._copy is None:
             self._copy = build(policy.description()).to(policy.version.device)
             self._copy.normaliser = policy.normaliser
+            if isinstance(critic := policy.network.critic, PrivilegedCritic):
+                self._copy.network.critic.normaliser = critic.normaliser
         self._copy.load_state_dict({name: whole(value) for name, value in policy.state_dict().items()})
         return self._copy

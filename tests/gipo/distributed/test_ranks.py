@@ -15,7 +15,7 @@ from torch import distributed as dist
 
 from gipo.adaptive import AdaptiveGIPO
 from gipo.common.errors import UserError
-from gipo.distributed import ranks
+from gipo.distributed import ranks, sharding
 from gipo.distributed.sharding import WholePolicy, is_sharded
 from gipo.distributed.strategies import Replicated, Sharded
 from gipo.learning.value_scale import PopArt
@@ -92,6 +92,20 @@ def learn(strategy: str | None, options: dict[str, Any]) -> tuple[dict[str, Tens
     assert is_sharded(module.policy) == (strategy == "fsdp")
     weights = {name: value.clone() for name, value in WholePolicy()(module.policy).state_dict().items()}
     return weights, kept.rows
+
+
+def test_a_whole_copy_standardises_by_what_is_learned_after_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advantages are computed with the copy, after moments were added to the policy itself."""
+    monkeypatch.setattr(sharding, "is_sharded", lambda policy: True)
+    policy = TokenPolicy(SPACES, BINS)
+    policy.see_privileged(2)
+    copy = WholePolicy()(policy)
+    assert copy is not policy
+    observation, privileged = torch.randn(64, SIZE), 5 + 3 * torch.randn(64, 2)
+    policy.learn_privileged(privileged)
+    policy.learn_moments(observation)
+    policy.take_moments()
+    assert torch.equal(copy.value(observation, privileged), policy.value(observation, privileged))
 
 
 RECIPES = {
