@@ -121,7 +121,7 @@ class CollectorOptions:
             every: iterations between two checkpoints.
         """
         steps = every * frames // self.simulators_together
-        if horizon is None:
+        if horizon is None or self._never_waits:  # then episodes begin anew when a run is resumed, and no other time
             return []
         if self.stagger and steps < 2 * horizon:
             return [
@@ -139,8 +139,12 @@ class CollectorOptions:
     @property
     def simulators_together(self) -> int:
         """Simulators that step together, and are behind one segment of transitions."""
-        one_worker_each = self.asynchronous and self.backend == "process"
-        return self.num_envs * (1 if one_worker_each else self.workers or 1)
+        return self.num_envs * (1 if self._never_waits else self.workers or 1)
+
+    @property
+    def _never_waits(self) -> bool:
+        """Whether workers go on whatever the learner does, each with segments of its own."""
+        return self.asynchronous and self.backend == "process"
 
 
 @dataclass

@@ -8,12 +8,15 @@ import torch
 
 from gipo.distributed import ranks
 
+WORKERS = 1 << 20  # no rank has this number
+
 
 def worker_seed(seed: int, index: int, generation: int = 0) -> int:
     """The run's own seed for the first worker, another for every other worker and every one in its place."""
     if index == generation == 0:
         return seed
-    return int(np.random.SeedSequence([seed, index, generation]).generate_state(1)[0])
+    # A key of its own: numbers with zeros after them are the same entropy as without, and so the same as in `seed_of`.
+    return int(np.random.SeedSequence([seed, index, generation], spawn_key=(WORKERS,)).generate_state(1)[0])
 
 
 def seed_of(*entropy: int) -> int:

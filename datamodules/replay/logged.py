@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torchrl.data import RandomSampler, TensorDictReplayBuffer, TensorStorage
+from torchrl.data import TensorDictReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
 from datamodules.replay.people_share import PeopleShare
-from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw
+from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw, uniform_unless
 from datamodules.replay.values import Seen, as_kept, value_frames
 from gipo.common.errors import UserError
 from gipo.policies import Policy
@@ -50,7 +50,7 @@ class LogReplay:
         self._people = None if human_share is None else PeopleShare(frames["source"], human_share)
         self.buffer = TensorDictReplayBuffer(
             storage=TensorStorage(self._learner_frames),
-            sampler=sampler or RandomSampler(),
+            sampler=uniform_unless(sampler),
             generator=self._generator,
         )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Generator, Tensor
-from torchrl.data import LazyTensorStorage, RandomSampler, TensorDictReplayBuffer
+from torchrl.data import LazyTensorStorage, PrioritizedSampler, RandomSampler, TensorDictReplayBuffer
 from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
 
 from datamodules.advantages import Estimator
@@ -52,7 +52,7 @@ class Replay:
         self.estimator = estimator
         self.advantages = advantages
         self.reward_scale = reward_scale
-        self.sampler = sampler or RandomSampler()
+        self.sampler = uniform_unless(sampler)
         self.device = torch.device(device)
         self.buffer = TensorDictReplayBuffer(
             storage=LazyTensorStorage(capacity, device=device),
@@ -210,9 +210,20 @@ def check_replay(
         )
 
 
+def uniform_unless(sampler: Sampler | None) -> Sampler:
+    """What is drawn by: a uniform one where none is given.
+
+    Raises:
+        UserError: when it would not draw by what it is made for.
+    """
+    if isinstance(sampler, PrioritizedSampler):
+        raise UserError("data.sampler=PrioritizedSampler draws by priorities, which nothing here updates; name another")
+    return sampler or RandomSampler()
+
+
 def check_sampler(state: dict[str, Any], sampler: Sampler | None) -> None:
     """Raise a UserError when a sampler, uniform unless given, cannot take up the state of one."""
-    if set(state) != set((sampler or RandomSampler()).state_dict()):
+    if set(state) != set(uniform_unless(sampler).state_dict()):
         raise UserError(
             "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
             "from its policy with --model.init_from"

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
@@ -42,7 +41,7 @@ from gipo.commands.fit.parser import FitParser
 from gipo.commands.fit.precision import LOWERED, default_precision
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
-from gipo.commands.fit.user_callbacks import at_fault, spare_the_run
+from gipo.commands.fit.user_callbacks import at_fault, not_made, refuse_with_others, spare_the_run
 from gipo.common.checkpoint_head import CheckpointHead, read_head
 from gipo.common.errors import UserError
 from gipo.common.signals import Ended, listener, name
@@ -128,10 +127,9 @@ class GipoCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            found = re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", str(error))
-            if found is None:
+            if (line := not_made(str(error))) is None:
                 raise
-            raise UserError(f"{found[1]} cannot be made: {found[2]}") from error
+            raise UserError(line) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose epochs are the data module's iterations and whose files share one folder."""
@@ -192,6 +190,7 @@ class GipoCLI(LightningCLI):
         bound_as_the_policy(self.datamodule, path or self.model.init_from)
         spaces, privileged = self.datamodule.spaces, self.datamodule.privileged_size
         self.model.policy = self.model.build_policy(spaces, checkpoint, privileged)
+        refuse_with_others(self.trainer)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
         self.datamodule.check_learners()
         if self.trainer.limit_val_batches:

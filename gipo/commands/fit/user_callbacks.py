@@ -1,5 +1,6 @@
-"""Callbacks and loggers that a user names: what goes wrong in them is told by their name, and costs no checkpoint."""
+"""What a user names, callbacks above all: what goes wrong in it is told by its name, and costs no checkpoint."""
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,6 +13,8 @@ from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
 from gipo.common.errors import UserError
 from gipo.common.faults import OURS, described, of_a_users_class
+from gipo.distributed import ranks
+from gipo.policy import class_path
 
 SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
 
@@ -36,9 +39,35 @@ def spare_the_run(callback: Callback) -> None:
             setattr(callback, method, partial(save_or_stay, callback, getattr(callback, method), who=who))
 
 
+def refuse_with_others(trainer: Trainer) -> None:
+    """Refuse a callback that one learner may have, and several cannot.
+
+    Raises:
+        UserError: naming it.
+    """
+    every: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in every:
+        if isinstance(callback, WeightAveraging) and trainer.world_size > 1:
+            raise UserError(
+                f"trainer.callbacks={type(callback).__name__} copies the learner, and one of several cannot be copied; "
+                "train with --trainer.devices=1"
+            )
+
+
+def not_made(text: str) -> str | None:
+    """`some.Class cannot be made: …` for what jsonargparse says of a class that raised; None for anything else."""
+    alone = re.search(r"Problem with given class_path '(?P<name>[\w.]+)':\s*(?P<why>.*)", text)
+    optional = re.search(r"Errors:\n  - (?P<why>.*)\n(?s:.*)Namespace\(class_path='(?P<name>[\w.]+)'", text)
+    found = alone or optional
+    return None if found is None else f"{found['name']} cannot be made: {found['why']}"
+
+
 def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
     """`trainer.callbacks=SomeClass: …` for an error that a library raised in a callback or logger of these options."""
-    named = {id(one): option for option in ("callbacks", "logger") for one in as_list(options.get(option))}
+    if ranks.is_loss_of_a_rank(error):  # wherever this one waited for it
+        return None
+    named = {id(one): option for option in ("callbacks", "logger") for one in as_list(options.get(option))
+             if not class_path(one).startswith("gipo.")}  # fmt: skip
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, (UserError, OSError)) or not frames or frames[-1].f_code.co_filename.startswith(OURS):
         return None

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from datamodules.collect.random_state import generator_states, restore_generators
+from datamodules.collect.random_state import generator_states, restore_generators, seed_of, worker_seed
+
+
+def test_no_two_seeds_of_a_run_are_equal() -> None:
+    """Neither of two workers, nor of a worker and of simulators that begin anew after an iteration."""
+    workers = [worker_seed(7, index, generation) for index in range(64) for generation in range(3)]
+    anew = [worker_seed(seed_of(7, iteration), index) for iteration in range(1, 65) for index in range(64)]
+    assert workers[0] == 7
+    assert len({*workers, *anew}) == len(workers) + len(anew)
 
 
 def test_a_run_goes_on_where_there_are_fewer_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,3 +119,13 @@ def test_an_environment_that_is_not_what_one_has_to_be_is_refused_by_what_it_lac
 def test_a_limit_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match=r"data.collector.max_steps must be positive, got 0"):
         CollectorOptions(max_steps=0)
+
+
+def test_what_a_checkpoint_does_to_episodes_is_told_where_it_does_it() -> None:
+    """Workers that never wait go on with theirs: only a resume begins new ones."""
+    told = [
+        CollectorOptions(workers=workers, asynchronous=asynchronous).notes(100, 400, 1)
+        for workers, asynchronous in ((0, False), (2, False), (2, True))
+    ]
+    assert [len(notes) for notes in told] == [1, 1, 0]
+    assert "steps of a simulator, inside an episode's 100" in told[0][0]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tensordict import TensorDict
-from torchrl.data.replay_buffers import StalenessAwareSampler
+from torchrl.data.replay_buffers import PrioritizedSampler, StalenessAwareSampler
 
 from datamodules.advantages import GAE, VTrace
 from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay, completed
@@ -295,3 +295,9 @@ def test_frames_are_valued_on_arrival_unless_a_refresh_follows(policy: Policy) -
     assert torch.equal(by_step(replay, 1)["advantage"], before)
     replay.extend(episode(3, range(8)), policy, refresh_follows=True)
     assert by_step(replay, 3)["advantage"].isnan().all()
+
+
+def test_a_sampler_whose_priorities_nobody_updates_is_refused() -> None:
+    given = PrioritizedSampler.__new__(PrioritizedSampler)  # without TorchRL's compiled trees
+    with pytest.raises(UserError, match=r"data\.sampler=PrioritizedSampler draws by priorities, which nothing here"):
+        Replay(8, GAE(), sampler=given)

@@ -11,9 +11,14 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
+from gipo.callbacks.reporting import CollectionMetrics
 from gipo.cli import main
+from gipo.commands.fit import user_callbacks
+from gipo.commands.fit.user_callbacks import at_fault
+from gipo.distributed import ranks
 from tests.test_bad_input import refused
 
 Args = Callable[..., list[str]]
@@ -91,6 +96,44 @@ def test_averaged_weights_are_what_is_saved_as_the_version_that_they_are(tiny: A
     moved = [name for name in mean if not torch.equal(mean[name], newest[name])]
     assert moved
     assert not [name for name in moved if not name.endswith(("weight", "bias"))]  # no moments, no bounds
+
+
+def test_averaged_weights_of_several_learners_are_refused(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
+    averaged = ("+=EMAWeightAveraging", ".use_buffers=false")
+    args = tiny(data__task="Tiny-v0", trainer__devices=2, trainer__strategy="ddp")
+    error = refused([*args, *(f"--trainer.callbacks{each}" for each in averaged)], capsys)
+    assert error.startswith("error: trainer.callbacks=EMAWeightAveraging copies the learner, and one of several cannot")
+
+
+@pytest.mark.parametrize("callback", [Timer(), CollectionMetrics()], ids=["a user's choice", "ours"])
+def test_a_learner_that_is_lost_is_no_fault_of_the_callback_that_waited_for_it(
+    callback: Callback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of one that a user named, nor of ours, which every run has."""
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(user_callbacks, "of_a_users_class", lambda error: None)  # this file would be one
+    library: dict[str, Any] = {}
+    exec(compile("def gather(self, text): raise RuntimeError(text)", "<library>", "exec"), library)
+    for text in ("[gloo/transport/tcp/pair.cc:553] Connection closed by peer", "a bug"):
+        with pytest.raises(RuntimeError) as raised:
+            library["gather"](callback, text)
+        told = text == "a bug" and isinstance(callback, Timer)
+        found = at_fault(raised.value, {"callbacks": [callback]})
+        assert found == (f"trainer.callbacks=Timer: {text}" if told else None)
+
+
+def test_a_sampler_that_raises_is_told_by_its_name(
+    tiny: Args, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_sampler.py").write_text(
+        "from torchrl.data import RandomSampler\n"
+        "class Few(RandomSampler):\n"
+        "    def __init__(self, k: int = 1):\n"
+        "        raise ValueError(f'k must be at least 2, got {k}')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    args = tiny(data__task="Tiny-v0", data__sampler="own_sampler.Few")
+    assert refused(args, capsys).startswith("error: own_sampler.Few cannot be made: k must be at least 2, got 1")
 
 
 def test_a_logger_that_is_not_installed_is_told_by_its_name(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
