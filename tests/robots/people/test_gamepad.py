@@ -127,7 +127,7 @@ def test_a_stick_that_is_held_out_in_silence_holds_the_robot_until_it_moves(devi
 
 
 def test_a_silence_of_no_time_is_refused(device: PipedDevice) -> None:
-    with pytest.raises(UserError, match="silence is 0; it must be above 0, inf for one"):
+    with pytest.raises(UserError, match="silence is 0; it must be above 0, inf for a gamepad"):
         Gamepad(device, make_spec(), silence=0)
 
 
