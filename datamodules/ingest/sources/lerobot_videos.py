@@ -130,11 +130,10 @@ class Videos:
 
     def _place(self, path: str, row: dict[str, Any]) -> _Place:
         chunk, file, begin = (row[f"videos/{self.camera}/{name}"] for name in COLUMNS)
-        within = os.path.normpath(
-            path.format(video_key=self.camera, chunk_index=int(chunk), file_index=int(file)).replace("\0", "")
-        )
+        named = path.format(video_key=self.camera, chunk_index=int(chunk), file_index=int(file))
+        within = os.path.normpath(named)
         # By its name alone: a file may be a link to elsewhere, as in the cache of a hub.
-        if os.path.isabs(within) or within.split(os.sep)[0] == os.pardir:
+        if os.path.isabs(within) or within.split(os.sep)[0] == os.pardir or "\0" in within:
             raise ValueError(f"a video outside of the dataset: {path}")
         if not 0 <= float(begin) < MOST_SECONDS:
             raise ValueError(f"an episode that begins at {begin} s")

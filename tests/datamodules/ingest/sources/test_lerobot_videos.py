@@ -275,6 +275,7 @@ def test_a_dataset_of_links_is_read_as_the_cache_of_a_hub_has_it(tmp_path: Path)
         (("[32, 32, 3]", '["a", 32, 3]'), r"have the shape \['a', 32, 3\]; it must be \[height, width, 3\]"),
         (('"fps"', '"video_path": "../x.mp4", "fps"'), "a video outside of the dataset"),
         (('"fps"', '"video_path": "/tmp/x.mp4", "fps"'), "a video outside of the dataset"),
+        (('"fps"', '"video_path": "x\\u0000.mp4", "fps"'), "a video outside of the dataset"),
         (('"fps"', '"video_path": "videos/{video_key.foo}.mp4", "fps"'), "does not say where its episodes are"),
     ],
 )
