@@ -513,7 +513,7 @@ def test_a_stop_still_on_its_way_is_told_again_after_the_command_that_overtook_i
 
     def stop(reason: str) -> None:
         stops.append("begun")
-        time.sleep(0.15)
+        time.sleep(0.5)
         stops.append("done")
 
     robot.stop = stop  # type: ignore[method-assign]
@@ -522,7 +522,8 @@ def test_a_stop_still_on_its_way_is_told_again_after_the_command_that_overtook_i
     telling = threading.Thread(target=latch.stop, args=("now",))
     with latch.permission():
         telling.start()
-        time.sleep(0.1)
+        while not stops:
+            time.sleep(0.001)
         stops.append("command")
     telling.join()
     assert stops == ["begun", "command", "done", "begun", "done"]
