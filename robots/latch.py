@@ -28,6 +28,7 @@ class Latch:
         self._robot, self._grace, self._on_stop = robot, grace, on_stop
         self._lock = threading.Lock()
         self._sending = threading.Lock()
+        self._calling = threading.Lock()
         self._told = threading.Event()  # the driver knows of the latest stop
         self._state = IDLE
         self._reason = ""
@@ -110,8 +111,10 @@ class Latch:
 
     def repeat(self) -> None:
         """Tell a latched driver once more: what it was still doing may have undone its stop."""
-        if self._call is not None:  # what of it is still on its way counts for nothing either
-            self._call.wait(STOP_SECONDS)
+        with self._calling:
+            call = self._call
+        if call is not None:  # what of it is still on its way counts for nothing either
+            call.wait(STOP_SECONDS)
         self._resting = False
         self.settle(self._reason)
 
@@ -140,9 +143,10 @@ class Latch:
         held = self._sending.acquire(timeout=self._grace)
         self._overtaken = not held
         try:
-            call = self._call
-            if call is None or not call.running:  # else it hangs in an earlier stop, and would in this one
-                call = self._call = Call(self._robot.stop, reason)
+            with self._calling:  # a call runs before whoever began it knows it
+                call = self._call
+                if call is None or not call.running:  # else it hangs in an earlier stop, and would in this one
+                    call = self._call = Call(self._robot.stop, reason)
             fault = call.wait(STOP_SECONDS)
         finally:
             if held:
