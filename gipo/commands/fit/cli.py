@@ -37,11 +37,11 @@ from gipo.commands.fit.checks import (
     report_staleness,
     settle_simulator,
 )
-from gipo.commands.fit.parser import FitParser
+from gipo.commands.fit.parser import FitParser, not_made
 from gipo.commands.fit.precision import LOWERED, default_precision
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
-from gipo.commands.fit.user_callbacks import at_fault, not_made, refuse_with_others, spare_the_run
+from gipo.commands.fit.user_callbacks import at_fault, refuse_with_others, spare_the_run
 from gipo.common.checkpoint_head import CheckpointHead, read_head
 from gipo.common.errors import UserError
 from gipo.common.signals import Ended, listener, name

@@ -196,3 +196,11 @@ def _types(hint: Any) -> Iterator[type]:
 
 def _flat(text: str) -> str:
     return " ".join(text.split())
+
+
+def not_made(text: str) -> str | None:
+    """`some.Class cannot be made: …` for what jsonargparse says of a class that raised; None for anything else."""
+    alone = re.search(r"Problem with given class_path '(?P<name>[\w.]+)':\s*(?P<why>.*)", text)
+    optional = re.search(r"Errors:\n  - (?P<why>.*)\n(?s:.*)Namespace\(class_path='(?P<name>[\w.]+)'", text)
+    found = alone or optional
+    return None if found is None else f"{found['name']} cannot be made: {found['why']}"

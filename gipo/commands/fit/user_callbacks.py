@@ -1,6 +1,5 @@
-"""What a user names, callbacks above all: what goes wrong in it is told by its name, and costs no checkpoint."""
+"""Callbacks and loggers that a user names: what goes wrong in them is told by their name, and costs no checkpoint."""
 
-import re
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -52,14 +51,6 @@ def refuse_with_others(trainer: Trainer) -> None:
                 f"trainer.callbacks={type(callback).__name__} copies the learner, and one of several cannot be copied; "
                 "train with --trainer.devices=1"
             )
-
-
-def not_made(text: str) -> str | None:
-    """`some.Class cannot be made: …` for what jsonargparse says of a class that raised; None for anything else."""
-    alone = re.search(r"Problem with given class_path '(?P<name>[\w.]+)':\s*(?P<why>.*)", text)
-    optional = re.search(r"Errors:\n  - (?P<why>.*)\n(?s:.*)Namespace\(class_path='(?P<name>[\w.]+)'", text)
-    found = alone or optional
-    return None if found is None else f"{found['name']} cannot be made: {found['why']}"
 
 
 def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
