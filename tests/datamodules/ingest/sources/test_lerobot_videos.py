@@ -118,7 +118,7 @@ def test_every_step_has_the_frame_of_its_moment(codec: str, tmp_path: Path) -> N
             last = 11 if number < 12 else 20  # which terminated, and stands as its own
             true = scene(min(number + after, last)).astype(int)
             others = [np.abs(found[row] - scene(other).astype(int)).mean() for other in range(21)]
-            assert np.abs(found[row] - true).mean() == min(others), (key, row)
+            assert np.abs(found[row] - true).mean() == min(others) < 6, (key, row)
     assert not [note for note in store.facts.notes if "not read" in note]
 
 
