@@ -41,7 +41,10 @@ def _info(options: argparse.Namespace) -> None:
     from robots.log import read_log
     from robots.review.info import info
 
-    print(*(info(log, read_log(log, salvage=True)) for log in _logs(options.logs)), sep="\n\n\n")
+    between = ""
+    for log in _logs(options.logs):
+        print(between + info(log, read_log(log, salvage=True)), flush=True)
+        between = "\n\n"
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -55,10 +58,12 @@ def _label(options: argparse.Namespace) -> None:
     from robots.log import append_label, labels_path, read_log
 
     log = read_log(options.log)
-    known = [episode.number for episode in log.episodes]
+    known = {episode.number: len(episode) for episode in log.begun}
     if options.episode not in known:
-        there = f"{known[0]}–{known[-1]}" if known else "none"
+        there = f"{len(known)}, {min(known)} to {max(known)}" if known else "none"
         raise UserError(f"{options.log} has no episode {options.episode}; it has {there}")
+    if options.reward is not None and not known[options.episode]:
+        raise UserError(f"no step of episode {options.episode} is logged that a reward could be added to")
     if log.unused_labels:
         print(f"gipo-robot: note: {labels_path(options.log)}: {log.unused_labels}", file=sys.stderr)
     success = True if options.success else False if options.failure else None

@@ -10,7 +10,8 @@ from datamodules.ingest.pictures import PictureWriter
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from robots.review.audit import TOLERANCE, log_prob_difference
+from robots.review.audit import log_prob_difference
+from robots.review.tolerances import TOLERANCE
 
 SERVED = " here; a network in bfloat16 computes otherwise on another kind of device than the one that served it"
 AT_ONCE = 64  # decisions of a policy that sees; their images take memory

@@ -8,6 +8,7 @@ from typing import Literal
 
 from datamodules.ingest.rewards import logged
 from gipo.common.errors import UserError
+from robots.review.tolerances import VIDEO_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class IngestOptions:
 
     policies: str | Path | Sequence[str | Path] | None = None
     audit: float = 0.05
-    video_tolerance: float = 0.5
+    video_tolerance: float = VIDEO_TOLERANCE
     camera: str | list[str] | None = None
     bad_episodes: Literal["refuse", "skip"] = "refuse"
     reward: Callable = logged  # bare, because jsonargparse takes a `Reward` for a class to build

@@ -24,6 +24,7 @@ from robots.log.schema import TIMES
 Keep = Callable[[bytes, str, bool], int]
 # What becomes an array [T, …]: the episode's number is the same for all rows, and the gate's reasons are kept apart.
 _ARRAYS = tuple(each for each in LOGGED if each.name not in ("episode", "gate"))
+_NO_STEPS = {each.name: each.parsed([]) for each in _ARRAYS if not each.shape}  # of vectors the size is not known
 
 
 @dataclass
@@ -116,6 +117,12 @@ class Collector:
             UserError: when an episode changes its shape half-way.
         """
         return [self._episode(number, labels) for number in self._numbers()[:-1]]
+
+    def stepless(self, labels: dict[int, Label]) -> list[Episode]:
+        """The episodes that began and of which no step was taken; what was said of them counts all the same."""
+        begun = {number: rows.events for number, rows in self._rows.items() if not rows.blocks}
+        found = [Episode(number, _NO_STEPS, events=begun[number], label=labels.get(number)) for number in sorted(begun)]
+        return [episode for episode in found if episode.event("episode_start") is not None]
 
     def _numbers(self) -> list[int]:
         return [number for number, rows in self._rows.items() if rows.blocks]

@@ -87,7 +87,7 @@ class Episode:
     @property
     def rewards_given(self) -> list[tuple[int, float]]:
         """Step and reward of what persons gave: a label's alone where there is one, for the last step that is kept."""
-        if self.label is not None and self.label.reward is not None:
+        if self.label is not None and self.label.reward is not None and len(self):
             return [(int(self["step"][-1]), self.label.reward)]
         # Said at a tick, it is for what the step before that tick did.
         return [(event["step"] - 1, event["data"]["reward"]) for event in self._said("reward")]

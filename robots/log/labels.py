@@ -80,7 +80,7 @@ def append_label(
         with open(path, "ab+", buffering=0) as file:
             file.seek(max(0, file.tell() - 1))
             # A line that a kill cut short stays as it is; ours begins behind it.
-            _write_whole(file, (b"" if file.read() in (b"", b"\n") else b"\n") + _line(label))
+            _write_whole(file, (b"" if file.read()[-1:] in (b"", b"\n") else b"\n") + _line(label))
         sync(path)
     except OSError as error:
         with suppress(OSError):
@@ -103,7 +103,7 @@ def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, La
         raise UserError(f"{path} has more than {MAX_BYTES} bytes; it is no file of labels")
     found: dict[int, Label] = {}
     unreadable = 0
-    for line in path.read_bytes().splitlines():
+    for line in filter(None, path.read_bytes().splitlines()):  # two that write at once may leave an empty one
         label = _parse(line)
         if label is None:
             unreadable += 1

@@ -9,6 +9,7 @@ from robots.log.reader import read_header, verify
 from robots.log.scan import TORN, StrangeLog
 
 Named = str | os.PathLike[str]
+SET_ASIDE = "SET_ASIDE.txt"  # is in a folder of damaged logs, which is left out of the folders above it
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -22,13 +23,16 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def folders_below(folder: Path) -> Iterator[Path]:
-    """A folder and every one below it, then those that links lead to; each once, though they lead in circles."""
+    """A folder and every one below it, then those that links lead to; each once, though they lead in circles.
+
+    Those below it that damaged logs were set aside in are left out.
+    """
     seen, tops = set(), [folder]
     while tops:
         linked: list[Path] = []
         for top in tops:
-            for inner, names, _ in os.walk(top):  # which follows no link
-                if (real := os.path.realpath(inner)) in seen:
+            for inner, names, files in os.walk(top):  # which follows no link
+                if (real := os.path.realpath(inner)) in seen or (SET_ASIDE in files and Path(inner) != folder):
                     names.clear()
                     continue
                 seen.add(real)

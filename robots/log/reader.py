@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,12 @@ class Log:
     events: list[dict[str, Any]]
     integrity: Integrity
     unused_labels: str = ""  # which lines of labels say nothing of these episodes, in words
+    stepless: list[Episode] = field(default_factory=list)  # that began, and of which no step was logged
+
+    @property
+    def begun(self) -> list[Episode]:
+        """All episodes that began, those without a step among them."""
+        return sorted([*self.episodes, *self.stepless], key=lambda episode: episode.number)
 
     @property
     def dropped(self) -> int:
@@ -51,9 +57,9 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
             collector.take(block)
     header, integrity = header_of(path, scanner, salvage), scanner.integrity
     labels, unreadable = read_labels(path, header.session)
-    episodes = collector.episodes(labels)
-    unused = unused_labels(labels, unreadable, {episode.number for episode in episodes})
-    return Log(header, episodes, collector.events, integrity, unused)
+    log = Log(header, collector.episodes(labels), collector.events, integrity, stepless=collector.stepless(labels))
+    log.unused_labels = unused_labels(labels, unreadable, {episode.number for episode in log.begun})
+    return log
 
 
 def read_logs(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, Log]]:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import zstandard
 from mcap.data_stream import ReadDataStream
@@ -264,6 +264,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     if not os.path.isfile(path):
         raise UserError(f"no log at {path}")
     try:
-        return open(path, "rb")
+        return io.BufferedReader(_Readable(path))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+class _Readable(io.FileIO):
+    """A file that says its name where the disk under it fails, as `open` does."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise UserError(f"cannot read {self.name!s}: {error.strerror or error}") from error

@@ -56,6 +56,7 @@ class LogStream:
         self.integrity = scanner.integrity
         refuse_unreadable(self.path, self.integrity)
         yield from self._new(collector.episodes(labels), seen)
+        seen |= {episode.number for episode in collector.stepless(labels)}
         self.unused_labels = unused_labels(labels, unreadable, seen)
 
     def _new(self, episodes: list[Episode], seen: set[int]) -> Iterator[Episode]:

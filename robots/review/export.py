@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.files import PARTIAL, whole_folder
 from gipo.common.transition import COLUMNS
-from robots.log import Episode, Header, read_logs
+from robots.log import Episode, Header, Log, read_logs
 
 NO_TASK = "robot session"
 PROVENANCE = "gipo.json"  # in the folder of the metadata
@@ -30,6 +30,7 @@ class Segment:
         success: of the episode; None when nobody said.
         session: identity of the log.
         episode: number within the session; segments of one episode share it.
+        last: whether no later segment of its episode follows, so that the episode's outcome is said once.
         task: what was to be done: the instruction that the policy acted on, else the task of the session.
     """
 
@@ -39,16 +40,17 @@ class Segment:
     session: str
     episode: int
     task: str = NO_TASK
+    last: bool = True
 
 
 def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
-    """Write logs as one dataset, whole or not at all; one line about it.
+    """Write logs as one dataset, whole or not at all; a line about it, and one about each thing that it does not have.
 
     Raises:
         UserError: when a log is damaged or named twice, the logs are of different robots, `out` exists, or a package is
             missing.
     """
-    header, found = segments(logs)
+    header, found, notes = segments(logs)
     target = Path(out)
     if target.exists() and any(not each.name.endswith(PARTIAL) for each in target.iterdir()):
         raise UserError(f"{out} exists and is not empty; name another folder")
@@ -58,31 +60,29 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
             writer.write(partial, header, found)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    left = "; camera images stay in the logs" if any(map(_sees, header.manifests.values())) else ""
-    return f"written {out}: {len(found)} episodes, {sum(len(each.columns['step']) for each in found):,} steps{left}"
+    episodes, steps = sum(each.last for each in found), sum(len(each.columns["step"]) for each in found)
+    pieces = f" in {len(found)} pieces, as steps between them were not logged" if len(found) > episodes else ""
+    return "\n".join([f"written {out}: {episodes} episodes{pieces}, {steps:,} steps", *notes])
 
 
-def _sees(manifest: object) -> bool:
-    """Whether a policy's manifest, as the log has it, says that it sees."""
-    try:
-        return bool(json.loads(str(manifest)).get("vision"))
-    except (ValueError, AttributeError):
-        return False
+def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment], list[str]]:
+    """All that can be exported but what a person discarded; the header of the first log with the manifests of all.
 
-
-def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
-    """All that can be exported but what a person discarded, and the header of the first log with the manifests of all.
+    Returns:
+        Header, segments, and in words what the logs have beside them.
 
     Raises:
         UserError: when a log is damaged or named twice, holds NaN, or nothing, or they are of different robots.
     """
     header: Header | None = None
     found: list[Segment] = []
+    notes: list[str] = []
     for path, log in read_logs(logs):
         if header is not None and (other := _difference(header.robot, log.header.robot)):
             raise UserError(f"{path} is of another robot than the logs before it: {other}; export them apart")
         header = header or log.header
         header.manifests |= log.header.manifests
+        notes += [f"{path}: {each}" for each in _left(log)]
         for episode in (each for each in log.episodes if not each.discarded):
             rows = episode.transitions()
             _check_finite(f"{path}, episode {episode.number}", rows)
@@ -92,10 +92,30 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment]]:
                 columns = {name: values[index] for name, values in pieces.items()}
                 if len(columns["step"]):
                     who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
-                    found.append(Segment(columns, *who, _task(log.header, episode)))
+                    found.append(Segment(columns, *who, _task(log.header, episode), last=index == len(ends)))
     if header is None or not found:
         raise UserError("the logs hold no complete step; there is nothing to export")
-    return header, found
+    return header, found, notes
+
+
+def _left(log: Log) -> Iterator[str]:
+    """What of a log is in no dataset, and what of its labels says nothing."""
+    if log.unused_labels:
+        yield f"labels: {log.unused_labels}"
+    if log.integrity.tail:
+        yield f"{log.integrity.tail:,} bytes behind byte {log.integrity.valid:,} are left out: {log.integrity.reason}"
+    if any(map(_sees, log.header.manifests.values())):
+        yield "camera images stay in the log"
+    if any("privileged" in episode.columns for episode in log.episodes):
+        yield "what is privileged stays in the log: no column of the format is for it"
+
+
+def _sees(manifest: object) -> bool:
+    """Whether a policy's manifest, as the log has it, says that it sees."""
+    try:
+        return bool(json.loads(str(manifest)).get("vision"))
+    except (ValueError, AttributeError):
+        return False
 
 
 def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:

@@ -56,8 +56,8 @@ def _columns(segments: list[Segment], rate: float, tasks: list[str]) -> dict[str
         for name, field in FIELDS.items()
     }
     lengths = [len(segment.columns["step"]) for segment in segments]
-    # 1 success, 0 failure, −1 nobody said.
-    success = [-1 if segment.success is None else int(segment.success) for segment in segments]
+    # 1 success, 0 failure, −1 nobody said, or a later piece of the episode says it.
+    success = [-1 if each.success is None or not each.last else int(each.success) for each in segments]
     frame = np.concatenate([np.arange(length) for length in lengths])
     return {
         **columns,

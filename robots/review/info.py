@@ -26,7 +26,7 @@ def info(path: str | Path, log: Log) -> str:
         ("created", log.header.created),
         ("robot", f"{log.header.robot.get('name', '?')}, {log.header.robot.get('control_rate_hz', 0):g} Hz"),
         ("settings", ", ".join(f"{key}={value}" for key, value in sorted(log.header.settings.items()))),
-        ("policies", ", ".join(f"{name[:12]}…" for name in log.header.manifests) or "none"),
+        ("policies", policies(log) or "none"),
         ("file", f"{found.size:,} bytes, {found.messages:,} messages, {state}"),
         ("steps", f"{sum(map(len, log.episodes)):,}, {log.dropped:,} dropped"),
         *(("shadow", f"{name[:12]}…: {found}") for name, found in shadows(log.episodes).items()),
@@ -34,12 +34,20 @@ def info(path: str | Path, log: Log) -> str:
     if log.unused_labels:
         overview.append(("labels", log.unused_labels))
     parts = [pairs(overview)]
+    if log.begun:
+        parts.append(table(EPISODE, map(episode_row, log.begun)))
     if log.episodes:
-        parts.append(table(EPISODE, map(episode_row, log.episodes)))
         parts.append(table(("milliseconds", "p50", "p99", "max"), timing_rows(log.episodes)))
     kinds = Counter(event["kind"] for event in log.events)
     parts.append("events: " + (", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())) or "none"))
     return "\n\n".join(parts)
+
+
+def policies(log: Log) -> str:
+    """The beginnings of the ids of the policies that a log names, those that acted first."""
+    acted = {episode.policy_id for episode in log.begun}
+    names = sorted(log.header.manifests, key=lambda name: name not in acted)
+    return ", ".join(f"{'' if name in acted or not acted else 'shadow '}{name[:12]}…" for name in names)
 
 
 def episode_row(episode: Episode) -> tuple[str, ...]:

@@ -7,7 +7,25 @@ from pathlib import Path
 
 from gipo.common.errors import UserError
 from gipo.common.files import sync, whole_file
-from robots.log import labels_path
+from robots.log import SET_ASIDE, files_below, labels_path
+
+_MARK = """Damaged logs, moved here by `gipo-robot verify --quarantine`.
+Commands that are given a folder above this one leave it out; one that is given this folder itself looks into it.
+"""
+
+
+def check_quarantine(folder: Path) -> None:
+    """Refuse a folder whose logs would be hidden if damaged ones were set aside there.
+
+    Raises:
+        UserError: when it is a file, or holds logs and was not made for damaged ones.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--quarantine {folder} is no folder")
+    if folder.exists() and not (folder / SET_ASIDE).exists() and (there := files_below(folder)):
+        raise UserError(
+            f"--quarantine {folder} holds {there[0]} and no {SET_ASIDE}: it is none of damaged logs; name a new one"
+        )
 
 
 def set_aside(log: Path, folder: Path) -> list[Path]:
@@ -16,16 +34,21 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
     Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on.
 
     Raises:
-        UserError: when a file of that name is there already, the folder cannot be written, or the log is a link; then
-            nothing moved.
+        UserError: when a file of that name is there already, the folder cannot be written or is the log's own by
+            another path, or the log is a link; then nothing moved.
     """
     if log.is_symlink():
         raise UserError(f"{log} is a link to {log.resolve()}, which stays where it is; name the file itself")
+    if folder.exists() and folder.samefile(log.parent):  # also where it is mounted, or spelt, in two ways
+        raise UserError(f"{log} lies in {folder} already and stays there")
     files = [path for path in (log, labels_path(log)) if path.exists()]
     targets = [folder / path.name for path in files]
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (mark := folder / SET_ASIDE).exists():
+            made.append(mark)
+            mark.write_text(_MARK, encoding="utf-8")
         for path, target in zip(files, targets, strict=True):
             if not _is_there(path, target):
                 _give_name(path, target)
@@ -33,7 +56,7 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
         sync(folder)
     except OSError as error:
         for target in made:
-            target.unlink()
+            target.unlink(missing_ok=True)
         reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
         raise UserError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
     for path in files:

@@ -12,7 +12,7 @@ from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
 from robots.divergence import shadows
 from robots.log import TIMES, Episode, Log, read_logs
-from robots.review.info import EPISODE, episode_row, timing_rows
+from robots.review.info import EPISODE, PERSON, episode_row, policies, timing_rows
 from robots.review.svg import Rule, Series, escape, plot
 
 STYLE = """
@@ -53,11 +53,15 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
 
 def render(logs: Sequence[tuple[str, Log]]) -> str:
     """The HTML page about logs, each given with its path."""
-    episodes = [episode for _, log in logs for episode in log.episodes]
-    body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes)]
+    episodes = [episode for _, log in logs for episode in log.begun]
+    groups = _by_policy(episodes)
+    body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes, len(groups))]
+    if len(groups) > 1:
+        body.append(_table(("policy", "success", "95 %", "commanded by"), groups))
     names = [Path(path).name for path, _ in logs]
     for name, (path, log) in zip(names, logs, strict=True):
-        body.append(_section(name if names.count(name) == 1 else path, log))
+        title = name if names.count(name) == 1 else path
+        body.append(_section(title.encode(errors="backslashreplace").decode(), log))  # no name of a file need be text
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
@@ -65,17 +69,33 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
     )
 
 
-def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode]) -> str:
+def _by_policy(episodes: Iterable[Episode]) -> list[tuple[str, ...]]:
+    """Success of every policy, of its own and where a person commanded steps: what is mixed of them has no rate."""
+    found: dict[tuple[str, str], list[bool]] = {}
+    for episode in episodes:
+        if episode.success is not None and not episode.discarded:
+            who = "a person too" if (episode["source"] == PERSON).any() else "the policy alone"
+            found.setdefault(((episode.policy_id or "?")[:12], who), []).append(episode.success)
+    return [(policy, *_rate(known), who) for (policy, who), known in sorted(found.items())]
+
+
+def _rate(known: Sequence[bool]) -> tuple[str, str]:
+    _, low, high = wilson_interval(sum(known), len(known))
+    return f"{sum(known)}/{len(known)}", f"{low:.2f}–{high:.2f}"
+
+
+def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode], groups: int) -> str:
     known = [episode.success for episode in episodes if episode.success is not None and not episode.discarded]
     discarded = sum(episode.discarded for episode in episodes)
-    _, low, high = wilson_interval(sum(known), len(known))
     stops = sum(event["kind"] == "stop" for _, log in logs for event in log.events)
-    rate = f"{sum(known)}/{len(known)}" if known else "–"
+    rate, interval = _rate(known) if known else ("–", "")
+    of_what = ("no outcome known", f"success, 95 % {interval}", "success, all together")[min(groups, 2)]
+    paced = [log for _, log in logs if _speed(log) == 1]  # at another one the time of a tick is not the robot's
     cards = [
-        (rate, f"success, 95 % {low:.2f}–{high:.2f}" if known else "no outcome known"),
+        (rate, of_what),
         (f"{len(episodes)}", f"episodes, {discarded} discarded" if discarded else "episodes"),
         (f"{sum(map(len, episodes)):,}", "steps"),
-        (f"{sum(_over_budget(log) for _, log in logs):,}", "ticks over budget"),
+        *([(f"{sum(map(_over_budget, paced)):,}", "ticks over budget")] if paced else []),
         (f"{sum(log.dropped for _, log in logs):,}", "steps not logged"),
         (f"{stops}", "stops"),
     ]
@@ -94,9 +114,10 @@ def _section(title: str, log: Log) -> str:
         parts.append(f"<p>{escape(f'shadow {name[:12]}…: {found}')}</p>")
     if log.unused_labels:
         parts.append(f'<p class="bad">labels: {escape(log.unused_labels)}</p>')
+    if log.begun:
+        parts.append(_table(EPISODE, map(episode_row, log.begun)))
     if log.episodes:
         parts += [
-            _table(EPISODE, map(episode_row, log.episodes)),
             _returns(log),
             *_commands(log),
             *_changes(log),
@@ -111,12 +132,11 @@ def _section(title: str, log: Log) -> str:
 
 
 def _headline(log: Log) -> str:
-    policies = ", ".join(f"{name[:12]}…" for name in log.header.manifests) or "unknown"
     robot = log.header.robot
     task = log.header.settings.get("task") or "no task named"
     return (
         f"{log.header.created} · robot {robot.get('name', '?')} at {robot.get('control_rate_hz', '?')} Hz · {task} · "
-        f"policy {policies} · {log.integrity.status}, {log.integrity.size:,} bytes"
+        f"policy {policies(log) or 'unknown'} · {log.integrity.status}, {log.integrity.size:,} bytes"
     )
 
 
@@ -198,9 +218,13 @@ def _over_budget(log: Log) -> int:
 
 
 def _period_ms(log: Log) -> float:
+    return 1000 / float(log.header.of_robot("control_rate_hz")) / _speed(log)
+
+
+def _speed(log: Log) -> float:
+    """How many times faster than real time a session ran."""
     speed = log.header.settings.get("speed")
-    pace = speed if isinstance(speed, int | float) and speed > 0 else 1
-    return 1000 / float(log.header.of_robot("control_rate_hz")) / pace
+    return speed if isinstance(speed, int | float) and speed > 0 else 1.0
 
 
 def _joined(log: Log, name: str) -> np.ndarray:

@@ -6,25 +6,34 @@ from pathlib import Path
 
 from gipo.common.errors import UserError
 from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, verify
-from robots.review.quarantine import set_aside
+from robots.review.quarantine import check_quarantine, set_aside
+
+UNREADABLE = "unreadable"
 
 
 def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) -> Iterator[str]:
-    """A line about every file's integrity, as soon as it is read.
+    """A line about every file's integrity, as soon as it is read; of a file that is named twice, one.
 
     Args:
         named: files, and folders of logs.
-        quarantine: folder that damaged logs are moved to, with their labels; files in it are not looked at.
+        quarantine: folder that damaged logs are moved to, with their labels.
 
     Raises:
-        UserError: after the last line, when a file is neither sealed nor torn or could not be moved, naming how many.
+        UserError: before the first line, when damaged logs cannot be set aside in that folder; after the last one, when
+            a file is neither sealed nor torn or could not be moved, naming how many.
     """
     aside = None if quarantine is None else Path(quarantine)
-    paths = [path for path in logs_below(named) if aside is None or aside.resolve() not in path.resolve().parents]
+    if aside is not None:
+        check_quarantine(aside)
     counts: Counter[str] = Counter()
     stayed = ""
-    for path in paths:
-        found = verify(path)
+    for path in _once(logs_below(named)):
+        try:
+            found = verify(path)
+        except UserError as error:
+            counts[UNREADABLE] += 1
+            yield f"{UNREADABLE} {error}"
+            continue
         counts[found.status] += 1
         yield line(path, found)
         if found.status == DAMAGED and aside is not None:
@@ -34,6 +43,14 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
                 stayed += f"; {error}"
     if reason := summary(counts):
         raise UserError(f"{reason}{stayed}")
+
+
+def _once(paths: Iterable[Path]) -> Iterable[Path]:
+    """Each file by the first of its names."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(path.resolve(), path)
+    return found.values()
 
 
 def line(path: Path, found: Integrity) -> str:
@@ -46,7 +63,7 @@ def line(path: Path, found: Integrity) -> str:
 
 def summary(counts: Counter[str]) -> str:
     """How many files are not sound logs, by what they are; empty when all are."""
-    bad = {status: counts[status] for status in (DAMAGED, FOREIGN, NEWER) if counts[status]}
+    bad = {status: counts[status] for status in (DAMAGED, FOREIGN, NEWER, UNREADABLE) if counts[status]}
     if not bad:
         return ""
     number, total = sum(bad.values()), sum(counts.values())

@@ -17,8 +17,9 @@ from robots.log import Image, LogWriter, Session, pixels_of, read_log
 from robots.log.images import compressed_image
 from robots.log.scan import Scanner
 from robots.loop import ControlLoop
-from robots.review.audit import Audit, audit
+from robots.review.audit import audit
 from robots.review.export import export as export_logs
+from robots.review.findings import Audit
 from robots.review.info import info
 from robots.review.report import write_report
 from robots.session.options import Options
@@ -234,7 +235,7 @@ def test_it_is_told_of_exported_and_shown(policy: OnnxPolicy, tmp_path: Path) ->
     write_report([tmp_path / "log.mcap"], tmp_path / "report.html")
     assert "1 robot session" in (tmp_path / "report.html").read_text()
     pytest.importorskip("pyarrow")
-    assert "images stay in the logs" in export_logs([tmp_path / "log.mcap"], "lerobot", tmp_path / "set")
+    assert "camera images stay in the log" in export_logs([tmp_path / "log.mcap"], "lerobot", tmp_path / "set")
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4)])

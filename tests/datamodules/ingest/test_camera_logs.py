@@ -83,7 +83,7 @@ def test_an_audit_tells_drift_from_lies(seeing: Seeing, tmp_path: Path) -> None:
     found = audit([path], {policy.policy_id: policy})
     found.check()
     assert len(found.drift) == 24
-    assert (found.unseen, found.unreplayed, found.log_prob[policy.policy_id]) == (0, 0, 0)
+    assert (found.unseen, found.unreplayed, found.log_prob, found.action) == (0, 0, {}, {})
     assert "of 24 steps whose images are a video's, log-probs differ by" in found.text()
 
 

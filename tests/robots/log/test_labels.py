@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,19 @@ def test_the_reward_is_on_the_last_step_that_is_kept(how: str, tmp_path: Path) -
     rows = episode.transitions()
     assert rows["step"].tolist() == kept
     np.testing.assert_array_equal(rows["next_reward"], wanted)
-    _, pieces = segments([path])
+    _, pieces, _ = segments([path])
     np.testing.assert_array_equal(np.concatenate([piece.columns["next_reward"] for piece in pieces]), wanted)
     assert [piece.success for piece in pieces] == [False] * len(pieces)
+
+
+def test_persons_who_label_at_once_leave_no_line_that_is_not_readable(written: Write) -> None:
+    path = written(EPISODE)
+    session = read_log(path).header.session
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: append_label(path, session, 0, True, float(number)), range(400)))
+    labels, unreadable = read_labels(path, session)
+    assert (list(labels), unreadable) == ([0], 0)
+    assert labels_path(path).read_bytes().count(b'"crc"') == 400
 
 
 def test_a_label_stays_one_line_of_json(written: Write) -> None:

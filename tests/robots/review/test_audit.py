@@ -10,7 +10,8 @@ import pytest
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
-from robots.review.audit import Audit, audit
+from robots.review.audit import audit
+from robots.review.findings import Audit
 from tests.robots.builders import step_row
 
 STEPS, SEED = 5, 3
@@ -121,12 +122,21 @@ def test_an_audit_of_no_step_vouches_for_nothing(tmp_path: Path) -> None:
         audit([tmp_path / "a.mcap"], {}).check()
 
 
-def test_steps_of_which_no_image_was_kept_are_not_audited() -> None:
-    found = Audit(steps=Counter({("p", 1): 3}), unseen=3)
-    with pytest.raises(UserError, match=r"no log-prob was recomputed: the logs have no image of what their policy saw"):
+def test_a_log_of_which_no_image_was_kept_is_not_audited_whatever_stands_beside_it() -> None:
+    found = Audit(steps=Counter({("p", 1): 6}), unseen=3, blind="b.mcap")
+    with pytest.raises(
+        UserError, match=r"no log-prob of b\.mcap was recomputed: it has no image of what its policy saw"
+    ):
         found.check()
-    found.unseen = 2
-    found.check()
+    assert found.text().splitlines()[1].split()[3:5] == ["–", "–"], "what was not recomputed is no difference of zero"
+
+
+@pytest.mark.parametrize(("drift", "said"), [([0.1, 1.2], "0.65"), ([0.1, float("nan")], "nan")])
+def test_decoding_a_video_does_not_explain_every_difference(drift: list[float], said: str) -> None:
+    Audit(steps=Counter({("p", 1): 2}), drift=[0.1, 0.8]).check()
+    found = Audit(steps=Counter({("p", 1): 2}), drift=drift)
+    with pytest.raises(UserError, match=rf"frames of videos are off by {said} nats on average, more than the 0\.5"):
+        found.check()
 
 
 def test_a_seed_that_no_generator_takes_is_none(policies: dict[str, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.cli import main
-from robots.log import LogWriter, Session, append_label, read_log
-from robots.review.export import segments
+from robots.log import LogWriter, Session, append_label, labels_path, read_log
+from robots.review.export import export, segments
 from tests.robots.builders import make_spec, step_row
 
 Capture = pytest.CaptureFixture[str]
@@ -33,7 +34,7 @@ def gappy(tmp_path: Path) -> Path:
 
 
 def test_segments_have_no_gaps(gappy: Path) -> None:
-    _, found = segments([gappy])
+    _, found, _ = segments([gappy])
     assert [each.columns["step"].tolist() for each in found] == [[0, 1, 2], [6, 7, 8], [0, 1]]
     assert [each.columns["done"].tolist() for each in found] == [
         [False, False, True],
@@ -42,6 +43,22 @@ def test_segments_have_no_gaps(gappy: Path) -> None:
     ]
     assert [each.success for each in found] == [True, True, None]
     assert found[1].columns["next_reward"][-1] == np.float32(step_row(8, 5, 3).reward) + np.float32(2.0)
+
+
+def test_what_a_dataset_does_not_say_is_said(gappy: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    with open(labels_path(gappy), "ab") as labels:
+        labels.write(b"cut in two\n")
+    gappy.write_bytes(gappy.read_bytes()[:-40])  # of what closes the file; every row is there
+    said, *notes = export([gappy], "lerobot", tmp_path / "set").splitlines()
+    assert said.endswith("set: 2 episodes in 3 pieces, as steps between them were not logged, 8 steps")
+    assert [re.sub(r"\d[\d,]*", "N", note.removeprefix(f"{gappy}: ").partition(": ")[0]) for note in notes] == [
+        "labels", "N bytes behind byte N are left out", "what is privileged stays in the log"
+    ]  # fmt: skip
+    assert "1 line is not readable" in notes[0]
+    table = pq.read_table(next((tmp_path / "set" / "data").rglob("*.parquet")))
+    judged = dict(zip(table["episode_index"].to_pylist(), table["episode.success"].to_pylist(), strict=True))
+    assert judged == {0: -1, 1: 1, 2: -1}, "the first piece of the successful episode is not a second one"
 
 
 def test_lerobot_round_trip(session: Path, tmp_path: Path) -> None:
@@ -54,7 +71,7 @@ def test_lerobot_round_trip(session: Path, tmp_path: Path) -> None:
     where = info["data_path"].format(chunk_index=0, file_index=0)
     table = pq.read_table(out / where)
     assert set(table.column_names) == set(info["features"])
-    _, expected = segments([session])
+    _, expected, _ = segments([session])
     pairs = {"observation.state": "observation", "policy.log_prob": "log_prob", "policy.latent": "latent"}
     pairs |= {"policy.action": "action", "policy.version": "policy_version", "policy.valid": "valid"}
     pairs |= {"next.reward": "next_reward", "next.done": "done", "next.truncated": "next_truncated"}
@@ -98,7 +115,7 @@ def test_minari_round_trip(session: Path, gappy: Path, tmp_path: Path, monkeypat
         assert main(["export", str(log), "--format", "minari", "--out", str(out)]) == 0
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(out))
         dataset = minari.load_dataset(f"gipo/{name}-v0")
-        _, expected = segments([log])
+        _, expected, _ = segments([log])
         assert dataset.total_episodes == len(expected)
         for episode, wanted in zip(dataset.iterate_episodes(), expected, strict=True):
             rows: dict[str, Any] = wanted.columns
@@ -180,7 +197,7 @@ def test_an_episode_without_a_complete_step_leaves_none(tmp_path: Path) -> None:
     writer.event("episode_end", "steps", 1, 2, {"final_observation": [0.0] * 5})
     writer.close()
     append_label(writer.path, writer.session.identity, 0, success=False, reward=-10.0)
-    _, found = segments([writer.path])
+    _, found, _ = segments([writer.path])
     assert [(each.episode, len(each.columns["step"])) for each in found] == [(1, 2)]
     assert found[0].columns["next_reward"].min() >= 0
 

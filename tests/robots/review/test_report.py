@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from robots.cli import main
-from robots.log import LogWriter, Session, read_log
+from robots.log import LogStream, LogWriter, Session, read_log
 from robots.review.report import render, write_report
 from robots.review.svg import POINTS, Rule, Series, plot, thin, ticks
 from tests.robots.builders import EPISODE, make_spec, step_row
@@ -133,6 +133,54 @@ def test_a_page_replaces_no_log(session: Path, capsys: pytest.CaptureFixture[str
     assert main(["report", "--out", str(session), str(session)]) == 2  # as of `--out *.mcap`
     assert "a .mcap file is not replaced by a .html; name another" in capsys.readouterr().err
     assert session.read_bytes() == before
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """Two episodes of policy A, of which a person helped in the second, and two of B that were ended at once."""
+    writer = LogWriter(tmp_path / "judged.mcap", Session(make_spec().to_json(), settings={"speed": 20.0}))
+    for episode, (policy, steps, success) in enumerate(
+        [("a", 3, False), ("a", 3, True), ("b", 0, False), ("b", 0, True)]
+    ):
+        writer.event("episode_start", "", episode, data={"policy_id": policy * 64})
+        for index in range(steps):
+            row = step_row(index + 1, 5, 3)
+            row.episode, row.source = episode, "person" if success else "policy"
+            writer.step(row)
+        writer.event("said", "", episode, steps, {"success": success})
+        writer.event("episode_end", "a person", episode, steps)
+    writer.close()
+    return writer.path
+
+
+def test_what_is_mixed_of_policies_and_persons_has_no_rate(judged: Path) -> None:
+    page = render([("judged.mcap", read_log(judged))])
+    assert "<b>2/4</b><span>success, all together</span>" in page
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)]  # the first is a head
+    assert rows[1:4] == [
+        ["aaaaaaaaaaaa", "1/1", "0.21–1.00", "a person too"],
+        ["aaaaaaaaaaaa", "0/1", "0.00–0.79", "the policy alone"],
+        ["bbbbbbbbbbbb", "1/2", "0.09–0.91", "the policy alone"],
+    ]
+    assert "ticks over budget" not in page, "at twenty times the speed, the time of a tick is not the robot's"
+
+
+def test_an_episode_without_a_step_counts_and_is_labelled(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = read_log(judged)
+    assert [(each.number, len(each), each.success) for each in log.begun] == [
+        (0, 3, False), (1, 3, True), (2, 0, False), (3, 0, True),
+    ]  # fmt: skip
+    assert [each.number for each in log.episodes] == [0, 1], "of which something can be learned"
+    assert main(["label", str(judged), "--episode", "3", "--failure"]) == 0
+    assert main(["label", str(judged), "--episode", "3", "--reward", "1"]) == 2
+    assert "no step of episode 3 is logged that a reward could be added to" in capsys.readouterr().err
+    assert main(["label", str(judged), "--episode", "4", "--failure"]) == 2
+    assert "has no episode 4; it has 4, 0 to 3" in capsys.readouterr().err
+    assert main(["info", str(judged)]) == 0
+    assert re.search(r"3 +b{12} +0 +0 +0\.00 +failure \(label\)", capsys.readouterr().out)
+    stream = LogStream(judged)
+    assert [each.number for each in stream] == [0, 1]
+    assert not stream.unused_labels
 
 
 def test_a_session_without_steps(tmp_path: Path) -> None:

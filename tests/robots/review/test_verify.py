@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,13 @@ from robots.log import (
     FOREIGN,
     NEWER,
     SEALED,
+    SET_ASIDE,
     TORN,
     append_label,
     files_below,
     find_logs,
     labels_path,
+    logs_below,
     read_header,
     read_log,
     read_opening,
@@ -79,7 +82,8 @@ def test_every_file_is_called_what_it_is_and_only_the_damaged_moves(
     assert "newer.mcap: the log has schema 2, this gipo reads up to 1; upgrade gipo" in out
     assert "4 of 7 files are not sound: 1 damaged, 2 foreign, 1 newer" in err
     moved = {"damaged.mcap", "damaged.labels.jsonl"}
-    assert {path.name: path.read_bytes() for path in aside.iterdir()} == {name: before[name] for name in moved}
+    assert {path.name for path in aside.iterdir()} == {*moved, SET_ASIDE}
+    assert {name: (aside / name).read_bytes() for name in moved} == {name: before[name] for name in moved}
     left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert left == {name: content for name, content in before.items() if name not in moved}
 
@@ -111,17 +115,63 @@ def test_every_damaged_log_that_stays_is_named(
 ) -> None:
     spoilt(written(EPISODE, "another.mcap"), 3000)
     (tmp_path / "aside").mkdir()
-    for name in ("another", "damaged"):
-        (tmp_path / "aside" / f"{name}.mcap").write_text("of somebody else")
+    for name in (SET_ASIDE, "another.mcap", "damaged.mcap"):
+        (tmp_path / "aside" / name).write_text("of somebody else")
     assert main(["verify", str(folder), "--quarantine", str(tmp_path / "aside")]) == 2
     said = capsys.readouterr().err
     assert all(f"{name}.mcap stays where it is" in said for name in ("another", "damaged"))
 
 
-def test_what_lies_aside_is_not_looked_at_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_lies_aside_is_found_only_where_it_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    aside = folder / "aside"
+    assert main(["verify", str(folder), "--quarantine", str(aside)]) == 2
+    assert aside / "damaged.mcap" not in logs_below([folder])
+    assert logs_below([aside]) == [aside / "damaged.mcap"]
     for _ in range(2):
-        assert main(["verify", str(folder), "--quarantine", str(folder / "aside")]) == 2
-    assert "damaged" not in capsys.readouterr().err.splitlines()[-1]
+        assert main(["verify", str(aside), "--quarantine", str(aside)]) == 2
+        assert "aside already and stays there" in capsys.readouterr().err
+        assert (aside / "damaged.mcap").exists()
+
+
+@pytest.mark.parametrize("named", ["damaged.mcap", "."])
+@pytest.mark.parametrize("aside", [".", ".."])
+def test_logs_are_not_set_aside_among_logs(
+    named: str, aside: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["verify", named, "--quarantine", aside]) == 2
+    out, err = capsys.readouterr()
+    assert re.search(r"--quarantine \.+ holds .*\.mcap and no SET_ASIDE\.txt", err)
+    assert not out
+    assert (folder / "damaged.mcap").exists()
+
+
+def test_a_folder_by_another_path_loses_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "again").symlink_to(folder)  # as one that is mounted twice, or spelt otherwise where case is ignored
+    with pytest.raises(UserError, match="again already and stays there"):
+        set_aside(folder / "damaged.mcap", folder / "again")
+    assert (folder / "damaged.mcap").exists()
+
+
+def test_a_file_is_no_place_for_damaged_logs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(folder), "--quarantine", str(folder / "notes.mcap")]) == 2
+    assert "notes.mcap is no folder" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "disk.mcap").symlink_to("/proc/self/mem")  # fails as a dying disk does
+    torn = str(folder / "torn.mcap")
+    assert main(["verify", torn, str(folder), str(tmp_path / "gone.mcap"), torn]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("torn.mcap") == 1
+    assert "unreadable cannot read " in out
+    assert "disk.mcap: Input/output error" in out
+    assert "unreadable no log at " in out
+    assert "6 of 9 files are not sound: 1 damaged, 2 foreign, 1 newer, 2 unreadable" in err
+    assert main(["info", str(folder / "disk.mcap")]) == 2
+    assert "disk.mcap: Input/output error" in capsys.readouterr().err
 
 
 def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +183,7 @@ def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypat
     before = [path.read_bytes() for path in (log, labels_path(log))]
     targets = set_aside(log, tmp_path / "far")
     assert [path.read_bytes() for path in targets] == before
-    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["damaged.labels.jsonl", "damaged.mcap"]
+    assert {path.name for path in (tmp_path / "far").iterdir()} == {SET_ASIDE, "damaged.labels.jsonl", "damaged.mcap"}
     assert not log.exists()
     assert not labels_path(log).exists()
 
