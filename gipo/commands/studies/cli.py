@@ -75,6 +75,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: Sequence[str]) -> None:
     wanted = next((argument for argument in args if argument in STUDIES), None)
     options = build_parser(wanted).parse_args(args)
+    options.given = {each[2:].partition("=")[0].replace("-", "_") for each in args if each.startswith("--")}
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

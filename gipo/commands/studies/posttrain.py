@@ -75,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
+    if options.runs is not None:
+        options.objectives = list(map(label, options.objectives))
     rows = made_or_read(options, run_all, COLUMNS, "back", "objective")
     refuse_unpaired(rows, back=distinct(rows, "back"), objective=distinct(rows, "objective"))
     table = summarise(rows)
@@ -112,7 +114,8 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 
         prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
         before = dict(zip(options.seeds, in_order(prepared), strict=True))
-        return all_made([pool.submit(counted, post_train, *one, before[one[0]]) for one in plan])
+        runs = [pool.submit(counted, post_train, *one, before[one[0]]) for one in plan]
+        return all_made(runs, options.out / "runs.csv")
 
 
 def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:

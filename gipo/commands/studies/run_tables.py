@@ -13,6 +13,16 @@ from typing import Any
 from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
 
+# Options that choose among runs, and the columns that they choose by.
+SELECT = {
+    "tasks": "task",
+    "seeds": "seed",
+    "ages": "age",
+    "back": "back",
+    "buffers": "buffer",
+    "objectives": "objective",
+}
+
 
 def read_runs(
     path: Path, columns: Mapping[str, Callable[[str], Any]], perhaps: Collection[str] = ()
@@ -28,7 +38,7 @@ def read_runs(
         UserError: when there is no such file, it has no rows, or a column is missing, of another type or not finite.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # of a spreadsheet, perhaps
             rows = [
                 {name: _as(kind, row[name]) for name, kind in columns.items() if name not in perhaps or row.get(name)}
                 for row in csv.DictReader(file)
@@ -86,11 +96,34 @@ def made_or_read(
         axes: columns whose values are compared, beside the seed.
     """
     if options.runs is not None:
-        rows = read_runs(options.runs, columns)
+        rows = selected(read_runs(options.runs, columns), options)
         refuse_uneven(rows, *axes)
         return rows
     rows = make(options)
     write_table(rows, options.out / "runs.csv")
+    return rows
+
+
+def selected(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Those rows of a file that the options of a study ask for, in the order in which these name their values.
+
+    Args:
+        rows: a run each.
+        options: with `given`, the names of those that the user gave.
+
+    Raises:
+        UserError: when an option has no column, or a value no run.
+    """
+    for name in sorted(options.given - {"runs", "out"}):
+        column = SELECT.get(name)
+        if column not in rows[0]:
+            raise UserError(
+                f"--{name} beside --runs: nothing is run, and no column of the file tells of it; leave it out"
+            )
+        there, wanted = distinct(rows, column), getattr(options, name)
+        if missing := [each for each in wanted if each not in there]:
+            raise UserError(f"--{name} {missing[0]}: --runs has none; it has {', '.join(map(str, there))}")
+        rows = [row for value in wanted for row in rows if row[column] == value]
     return rows
 
 

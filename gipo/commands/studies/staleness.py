@@ -42,7 +42,7 @@ from gipo.commands.studies.options import (
 from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
-from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven
+from gipo.commands.studies.run_tables import distinct, read_curves, read_runs, refuse_uneven, selected
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
@@ -133,7 +133,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run what is not finished, and write what came out."""
     if options.runs:
-        rows = compared_runs(options.runs, options.ages)
+        rows = selected(compared_runs(options.runs), options)
+        refuse_uneven(rows, "task", "age", "objective")
     else:
         rows = run_all(options)
         write_table(rows, options.out / "runs.csv")
@@ -145,24 +146,28 @@ def run(options: argparse.Namespace) -> None:
     write_table(settings(table), options.out / "settings.csv")
     plot_staleness(table, options.out / "staleness.png")
     plot_profiles(curves, options.out / "profiles.png")
-    tasks, seeds = (len({row[column] for row in rows}) for column in ("task", "seed"))
-    text = report(table, compared, tasks, seeds)
+    tasks, cells = distinct(rows, "task"), distinct(rows, "task", "age", "objective")
+    text = report(table, compared, len(tasks), len(rows) // len(cells))
     write_text(text + "\n", options.out / "staleness.md")
     print(f"\n{text}")
 
 
-def compared_runs(files: Sequence[str], ages: Sequence[int] | None) -> list[Row]:
-    """Rows of `[LABEL=]FILE`s, of these ages or of all; a label is added to the names of its objectives."""
-    rows = []
+def compared_runs(files: Sequence[str]) -> list[Row]:
+    """Rows of `[LABEL=]FILE`s; a label is added to the names of its objectives.
+
+    Raises:
+        UserError: as `read_runs` does, and where some runs of a task tell of success and others do not.
+    """
+    rows: list[Row] = []
     for each in files:
         label, equals, path = each.partition("=")
         if not equals or Path(each).exists():  # a name may have an equals sign of its own
             label, path = "", each
-        found = (row for row in read_runs(Path(path), COLUMNS, PERHAPS) if not ages or row["age"] in ages)
+        found = read_runs(Path(path), COLUMNS, PERHAPS)
         rows += [row | {"objective": f"{row['objective']} {label}".strip()} for row in found]
-    if not rows and ages:
-        raise UserError(f"--runs {' '.join(files)}: no run is of --ages {' '.join(map(str, ages))}")
-    refuse_uneven(rows, "task", "age", "objective")
+    for task, name in product(distinct(rows, "task"), PERHAPS):
+        if len({name in row for row in rows if row["task"] == task}) > 1:
+            raise UserError(f"--runs {' '.join(files)}: some runs of {task} have no {name}, and others do")
     return rows
 
 
@@ -187,7 +192,7 @@ def run_all(options: argparse.Namespace) -> list[Row]:
         tqdm(total=len(plan), initial=len(finished), desc="staleness", unit="run", smoothing=0) as bar,
         side_by_side(forks, options.processes) as pool,
     ):
-        return all_made([pool.submit(train, one) for one in plan])
+        return all_made([pool.submit(train, one) for one in plan], options.out / "runs.csv")
 
 
 def iterations(frames: int, frames_per_iteration: int) -> int:

@@ -50,7 +50,7 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
     """The tables in Markdown, how many tasks were raised, and how the first objective compares with the others."""
     buffers, names = distinct(rows, "buffer"), distinct(rows, "objective")
     cells = {(row["task"], row["buffer"], row["objective"]): row for row in table}
-    tasks, seeds = distinct(rows, "task"), len(distinct(rows, "seed"))
+    tasks, seeds = distinct(rows, "task"), table[0]["seeds"]
     runs = f"{seeds} seed{'s' * (seeds > 1)}"
     lines = [
         f"Any-step success of the clone, and its gain by post-training: interquartile mean over {runs} of the "
@@ -109,7 +109,7 @@ def plot(table: Sequence[Row], path: Path) -> None:
     for axes, buffer in zip(grid[0], buffers, strict=True):
         for index, name in enumerate(names):
             found = [row for row in table if (row["buffer"], row["objective"]) == (buffer, name)]
-            y = np.arange(len(found)) + 0.2 * (index - (len(names) - 1) / 2)
+            y = np.array([tasks.index(row["task"]) for row in found]) + 0.2 * (index - (len(names) - 1) / 2)
             before, after = (np.array([row[when] for row in found]) for when in ("before", "after"))
             axes.hlines(y, before, after, color=f"C{index}")
             axes.plot(after, y, "o", color=f"C{index}", label=name)

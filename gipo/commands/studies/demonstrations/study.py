@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the runs that are not there, and write what came out."""
     rows = made_or_read(options, run_all, COLUMNS, "task", "buffer", "objective")
+    refuse_other_clones(rows)
     print(f"\n{write(rows, options.out)}")
 
 
@@ -65,7 +66,6 @@ def write(rows: Sequence[Row], out: Path) -> str:
     """Tables, figure and text of these runs; the text."""
     table = gains(rows)
     text = report(table, rows)
-    write_table(rows, out / "runs.csv")
     write_table(table, out / "demonstrations.csv")
     write_text(text + "\n", out / "demonstrations.md")
     plot(table, out / "demonstrations.png")
@@ -105,11 +105,21 @@ def run_all(options: argparse.Namespace) -> list[Row]:
             found, unmade = made([pool.submit(post_trained, cell) for cell in cloned])
             rows += found
             failed += [*uncloned, *unmade]
-            if whole := whole_tasks(rows):
-                write(whole, options.out)
+            _write_so_far(rows, options.out)
     if failed:
-        raise UserError(f"{len(failed)} runs failed, the tables are of tasks that lack none; the first: {failed[0]}")
+        raise UserError(
+            f"{len(failed)} runs failed, the tables are of tasks that lack none, runs.csv of all others; the first: "
+            f"{failed[0]}"
+        )
     return rows
+
+
+def _write_so_far(rows: Sequence[Row], out: Path) -> None:
+    """All runs as they are, and the tables of those tasks that lack none."""
+    if rows:
+        write_table(rows, out / "runs.csv")
+    if whole := whole_tasks(rows):
+        write(whole, out)
 
 
 def _cloned(cells: Sequence[Cell], makers: Makers, pool: Executor) -> tuple[list[Cell], list[UserError]]:
@@ -130,6 +140,19 @@ def _refuse_other_evaluation(options: argparse.Namespace) -> None:
             f"--clone and --post differ in {', '.join(sorted(of_clone ^ after))}: before and after are compared; "
             "give it to both, or to none"
         )
+
+
+def refuse_other_clones(rows: Sequence[Row]) -> None:
+    """Refuse runs of one task and seed that began with other clones: what they gain is not compared.
+
+    Raises:
+        UserError: naming task and seed.
+    """
+    before: dict[tuple[str, int], tuple[float, ...]] = {}
+    for row in rows:
+        found = tuple(row[f"{name}_before"] for name in SCORES)
+        if before.setdefault((row["task"], row["seed"]), found) != found:
+            raise UserError(f"--runs: the runs of {row['task']} with seed {row['seed']} began with different clones")
 
 
 def whole_tasks(rows: Sequence[Row]) -> list[Row]:

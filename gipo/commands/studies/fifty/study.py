@@ -64,15 +64,18 @@ def run(options: argparse.Namespace) -> None:
     refuse_unknown_tasks(options.tasks)
     refuse_twice(options, "tasks", "entrants", "seeds")
     refuse_settled(options, "train", entrants.SETTLED)
+    first, *others = options.entrants
+    if first in entrants.LOT and others and options.lot < len(options.tasks):
+        raise UserError(f"--entrants {first}: others are compared with the first, which must run on all tasks")
     if options.every > options.frames:
         raise UserError(f"--every {options.every}: a run of {options.frames} frames would not be evaluated")
     runs = entrants.plan(options.entrants, options.tasks, options.seeds, options.lot, options.lot_seed)
-    rows = so_far(runs, options) if options.so_far else run_all(runs, options)
+    rows, note = so_far(runs, options) if options.so_far else (run_all(runs, options), "")
     write_table(rows, options.out / "fifty.csv")
     lines = curves(rows, options.out)
     write_table(lines, options.out / "curves.csv")
     draw(lines, options.out / "fifty.png")
-    text = report(rows)
+    text = note + report(rows)
     write_text(text + "\n", options.out / "fifty.md")
     print(f"\n{text}")
 
@@ -119,8 +122,11 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
         return all_made([pool.submit(make, one) for one in runs])
 
 
-def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
+def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], str]:
     """Rows of runs that have ended: of an entrant on a task all seeds or none, and none without the first entrant's.
+
+    Returns:
+        The rows, and a paragraph of what is not among them.
 
     Raises:
         UserError: when there is no such task, or two runs were made by versions of other defaults.
@@ -136,7 +142,15 @@ def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
     for one in found:
         if one.entrant in entrants.OURS:
             version.add(options.out / one.folder, one.options(options.frames, options.every, options.train))
-    return [row(one, options) for one in found]
+    left = [one for one in ended if one not in found]
+    note = f"So far {len(ended)} of {len(runs)} runs have ended.\n\n"
+    if left:
+        tasks = ", ".join(dict.fromkeys(one.task for one in left))
+        note = (
+            f"{note.strip()} {len(left)} of these are left out: of their entrant, or of {first}, not all seeds of the "
+            f"task have ended ({tasks}).\n\n"
+        )
+    return [row(one, options) for one in found], note
 
 
 def has_ended(one: Entry, options: argparse.Namespace) -> bool:

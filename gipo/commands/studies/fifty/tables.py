@@ -184,5 +184,6 @@ def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[
     better = f"{int((_means(a) >= _means(b)).sum())} of {len(a)}"
     if few:
         return ["–", "–", better]
-    higher = with_interval(*paired_interval(_means(a) - _means(b)), "+.2f") if len(a) > 1 else "–"
+    mean, low, high = paired_interval(_means(a) - _means(b)) if len(a) > 1 else (0.0, 0.0, 0.0)
+    higher = with_interval(mean, max(-1.0, low), min(1.0, high), "+.2f") if len(a) > 1 else "–"
     return [with_interval(*improvement_interval(a, b)), higher, better]

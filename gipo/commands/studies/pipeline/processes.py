@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from tqdm import tqdm
 
+from gipo.callbacks.plots import write_table
 from gipo.commands.studies.pipeline.ready import MODULES, Ready
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
@@ -151,16 +152,24 @@ def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
         yield each.result()
 
 
-def all_made(futures: Sequence["Future[Result]"]) -> list[Result]:
+def all_made(futures: Sequence["Future[Result]"], table: Path | None = None) -> list[Result]:
     """The results of runs that do not depend on each other, in order; one that fails does not keep others from theirs.
+
+    Args:
+        futures: of the runs.
+        table: where the results, a row each, are written if some fail.
 
     Raises:
         UserError: the first failure, when all others are made; or as `made` does.
     """
     results, failed = made(futures)
-    if failed:
-        raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made; the first: {failed[0]}")
-    return results
+    if not failed:
+        return results
+    where = ""
+    if table is not None and results:
+        write_table(cast(list[dict[str, object]], results), table)
+        where = f" and stand in {table}"
+    raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made{where}; the first: {failed[0]}")
 
 
 def made(futures: Sequence["Future[Result]"]) -> tuple[list[Result], list[UserError]]:

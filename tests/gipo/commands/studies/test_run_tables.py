@@ -1,12 +1,13 @@
 """Tables of runs that are read again: each run counts once, and cells that are compared hold as many."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven, refuse_unpaired
+from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven, refuse_unpaired, selected
 from gipo.common.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
@@ -62,6 +63,25 @@ def test_pairs_need_both() -> None:
         refuse_unpaired(other, age=(1, 16), objective="AB")
     with pytest.raises(UserError, match=r"no run of age 1, objective C, seed 3"):
         refuse_unpaired(ROWS, age=(1, 16), objective="ABC")
+
+
+def test_options_choose_among_runs_in_their_own_order() -> None:
+    def chosen(**options: Any) -> list[tuple[Any, ...]]:
+        found = selected(ROWS, Namespace(**options, given={*options, "runs", "out"}))
+        return [tuple(row.values()) for row in found]
+
+    assert chosen() == [tuple(row.values()) for row in ROWS]
+    assert chosen(objectives=["B", "A"], ages=[16], seeds=[4]) == [(16, "B", 4), (16, "A", 4)]
+    with pytest.raises(UserError, match=r"^--ages 2: --runs has none; it has 1, 16$"):
+        chosen(ages=[1, 2])
+    for name in ("frames", "tasks"):  # what is not run, and what these runs have no column of
+        with pytest.raises(UserError, match=rf"^--{name} beside --runs: "):
+            chosen(**{name: [1]})
+
+
+def test_a_table_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_bytes(b"\xef\xbb\xbfseed,gain\r\n1,.5\r\n")
+    assert read_runs(tmp_path / "runs.csv", {"seed": int, "gain": float}) == [{"seed": 1, "gain": 0.5}]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -294,6 +294,23 @@ def test_tables_of_tasks_that_tell_no_success_are_made_again_too(tmp_path: Path)
     assert "success" not in a
 
 
+def test_a_task_tells_of_success_in_all_runs_or_in_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = rows("easy")
+    del found[3]["success"]
+    write_table(found, tmp_path / "runs.csv")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["staleness", "--out", str(tmp_path / "a"), "--runs", str(tmp_path / "runs.csv")])
+    assert "some runs of easy have no success, and others do" in capsys.readouterr().err
+
+
+def test_runs_are_counted_cell_by_cell(tmp_path: Path) -> None:
+    found = [{**row, "seed": row["seed"] + 10 * (row["objective"] == "B"), "success_last": 0.0} for row in rows("easy")]
+    write_table(found, tmp_path / "runs.csv")
+    cli.main(["staleness", "--out", str(tmp_path / "a"), "--runs", str(tmp_path / "runs.csv")])
+    count = len({row["seed"] for row in rows("easy")})
+    assert f"over 1 task × {count} seed" in (tmp_path / "a" / "staleness.md").read_text()
+
+
 def test_plots_of_one_objective_without_success(tmp_path: Path) -> None:
     found = [{key: row[key] for key in row if key != "success"} for row in rows() if row["objective"] == "A"]
     staleness_figures.plot_staleness(staleness_figures.summarise(found), tmp_path / "a.png")

@@ -111,6 +111,14 @@ def test_intervals_hold_about_as_often_as_they_say(strata: int, runs: int) -> No
     assert 0.94 <= wins.mean() <= 0.995
 
 
+def test_shares_that_were_logged_in_float32_are_equal_where_they_are() -> None:
+    after, before = np.float32([0.96, 0.92]), np.float32([0.66, 0.62])
+    ours, theirs = ((after - before).astype(float)[i] for i in (0, 1))
+    assert ours != theirs
+    assert probability_of_improvement(np.array([[ours]]), np.array([[theirs]])) == 0.5
+    assert probability_of_improvement(np.array([[0.32]]), np.array([[0.3]])) == 1  # an episode of fifty
+
+
 @given(SCORES, SCORES)
 def test_what_holds_for_all_scores(ours: np.ndarray, theirs: np.ndarray) -> None:
     rounding = 1e-9 * (1 + np.abs(ours).max())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gipo.callbacks.plots import write_table
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.demonstrations import report, study
 from gipo.commands.studies.demonstrations.runs import Cell, Makers
@@ -82,11 +83,39 @@ def test_the_interval_over_tasks_is_students_of_their_means() -> None:
 def test_tables_and_figure_are_made_again_from_runs(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "first").mkdir()
     study.write(FOUND, tmp_path / "first")
+    write_table(FOUND, tmp_path / "first" / "runs.csv")
     main(["demonstrations", "--runs", str(tmp_path / "first" / "runs.csv"), "--out", str(tmp_path / "again")])
     assert "GIPO's gain minus SAPO's" in capsys.readouterr().out
-    for name in ("runs.csv", "demonstrations.csv", "demonstrations.md"):
+    for name in ("demonstrations.csv", "demonstrations.md"):
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "first" / name).read_text()
     assert (tmp_path / "again" / "demonstrations.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_of_a_file_stay_where_they_are(tmp_path: Path, capsys: Capture) -> None:
+    write_table(FOUND, tmp_path / "given.csv")
+    (tmp_path / "runs.csv").write_text("my own")
+    given = ["--runs", str(tmp_path / "given.csv"), "--objectives", "SAPO", "GIPO"]
+    main(["demonstrations", "--out", str(tmp_path), *given])
+    assert (tmp_path / "runs.csv").read_text() == "my own"
+    assert "SAPO's gain minus GIPO's -0.10" in capsys.readouterr().out
+    other = [{**row, "last_before": 0.7} if row["objective"] == "SAPO" else row for row in FOUND]
+    write_table(other, tmp_path / "given.csv")
+    with pytest.raises(SystemExit, match="2"):
+        main(["demonstrations", "--out", str(tmp_path), *given])
+    assert "the runs of easy with seed 0 began with different clones" in capsys.readouterr().err
+
+
+def test_the_picture_has_every_task_in_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: drawn.append(figure))
+    table = report.gains([row for row in FOUND if row["objective"] == "GIPO"])
+    table += report.gains([row for row in FOUND if row["objective"] == "SAPO"])[::-1]  # as of files that were joined
+    report.plot(table, tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    tasks = [label.get_text() for label in axes.get_yticklabels()]
+    after = {(tasks[round(y)], line.get_label()): x for line in axes.lines if line.get_marker() == "o"
+             for x, y in zip(*line.get_data(), strict=True)}  # fmt: skip
+    assert after == {(row["task"], row["objective"]): row["after"] for row in table}
 
 
 @pytest.mark.parametrize(
@@ -153,11 +182,14 @@ def test_a_clone_that_cannot_be_made_keeps_no_other_from_being_post_trained(
         main(["demonstrations", "--out", str(tmp_path), "--tasks", "push-v3", "reach-v3", "--seeds", "1", "2",
               "--buffers", "2"])  # fmt: skip
     assert (
-        "1 runs failed, the tables are of tasks that lack none; the first: nothing was shown" in capsys.readouterr().err
+        "1 runs failed, the tables are of tasks that lack none, runs.csv of all others; the first: nothing was shown"
+        in capsys.readouterr().err
     )
     with open(tmp_path / "runs.csv") as file:
-        found = [(row["task"], row["seed"], row["objective"]) for row in csv.DictReader(file)]
-    assert found == [("reach-v3", seed, name) for seed in "12" for name in ("GIPO", "PPOClip", "SAPO")]
+        found = {(row["task"], row["seed"]) for row in csv.DictReader(file)}
+    assert found == {("reach-v3", "1"), ("reach-v3", "2"), ("push-v3", "2")}
+    with open(tmp_path / "demonstrations.csv") as file:
+        assert {row["task"] for row in csv.DictReader(file)} == {"reach-v3"}
     assert (tmp_path / "push-v3" / "seed-2" / "buffer-2-SAPO" / "curves.csv").exists()  # made, if not in a table
 
 

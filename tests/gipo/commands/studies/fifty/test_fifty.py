@@ -60,6 +60,14 @@ def test_who_is_unknown_is_refused() -> None:
         entrants.refuse_unknown(["GIPPO"])
 
 
+def test_others_are_compared_with_one_that_runs_on_all_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["fifty", "--out", str(tmp_path), "--entrants", "SB3 SAC", "GIPO"])
+    assert "--entrants SB3 SAC: others are compared with the first" in capsys.readouterr().err
+
+
 def test_seconds_are_of_training_alone(tmp_path: Path) -> None:
     # begins at 100, two evaluations that take 50 s, ends at 210
     clock = iter([0.0, 100.0, 104.0, 154.0, 158.0, 208.0, 210.0])
@@ -164,7 +172,7 @@ def test_many_tasks_by_hand() -> None:
     assert theirs[6] == "10 (GIPO: 4, 3 runs)"
     assert theirs[7].startswith("0.50 [")
     # +.08 on one task and −.20 on the other: −.06 ± 12.706 (t of one degree of freedom) · .198 / √2
-    assert theirs[8] == "-0.06 [-1.84, +1.72]"
+    assert theirs[8] == "-0.06 [-1.00, +1.00]"
     assert theirs[9] == "1 of 2 |"
     assert "| assembly-v3 | 1.00 (1.00 1.00 1.00), 10k | 0.92 (0.92 0.92 0.92), 10k |" in text
 
@@ -323,10 +331,14 @@ def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
     published = (tmp_path / "fifty.csv").read_text()
     cli.main([*args, "--tasks", "push-v3", "reach-v3", "--entrants", "GIPO", "SAPO", "SB3 PPO", "--so-far"])
     assert (tmp_path / "fifty.csv").read_text() == published
+    assert (tmp_path / "fifty.md").read_text().startswith("So far 2 of 6 runs have ended.\n\n")
     with pytest.raises(SystemExit, match="2"):  # of two seeds one has ended
         cli.main([*args, "--seeds", "1", "2", "--so-far"])
     assert "on no task have all runs of GIPO ended" in capsys.readouterr().err
     cli.main([*args, "--seeds", "1", "2", "--entrants", "GIPO"])
+    cli.main([*args, "--seeds", "1", "2", "--so-far"])
+    said = "So far 3 of 4 runs have ended. 1 of these are left out: of their entrant, or of GIPO, not all seeds"
+    assert said in (tmp_path / "fifty.md").read_text()
     config = next(tmp_path.glob("GIPO/*-2/config.yaml"))
     config.write_text(config.read_text().replace("policy_lr: 0.0003", "policy_lr: 0.0004"))
     with pytest.raises(SystemExit, match="2"):

@@ -147,6 +147,20 @@ def test_a_run_that_fails_does_not_keep_others_from_theirs(capsys: pytest.Captur
     assert capsys.readouterr().err.count("gipo: a run failed, the others go on:") == 2
 
 
+def test_what_is_made_is_written_where_a_run_fails(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    rows: list[Future[dict[str, int]]] = [Future(), Future(), Future()]
+    for number, one in enumerate(rows):
+        one.set_result({"seed": number})
+    assert len(all_made(rows, table)) == 3
+    assert not table.exists(), "which the study itself writes"
+    failed: Future[dict[str, int]] = Future()
+    failed.set_exception(UserError("a nan"))
+    with pytest.raises(UserError, match=rf"1 of 4 runs failed, all others are made and stand in {table}; .*: a nan"):
+        all_made([failed, *rows], table)
+    assert table.read_text().split() == ["seed", "0", "1", "2"]
+
+
 def test_what_is_wrong_for_all_runs_ends_a_study_at_once() -> None:
     never: Future[int] = Future()
     with pytest.raises(UserError, match=r"^no disk$"):
