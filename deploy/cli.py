@@ -17,6 +17,7 @@ from deploy import bench, report
 from deploy.runtime import compare
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import MAX_BYTES, check_file
+from deploy.runtime.layout import Layout
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -79,7 +80,7 @@ def _bench(options: argparse.Namespace) -> None:
 def _diff(options: argparse.Namespace) -> None:
     first, second = OnnxPolicy.load(options.first), OnnxPolicy.load(options.second)
     if options.observations is not None:
-        observations = _read_observations(options.observations, first.manifest.layout.row_size)
+        observations = _read_observations(options.observations, first.manifest.layout)
     else:
         observations = compare.typical_observations(first, options.count)
     found = compare.difference(first, second, observations)
@@ -119,8 +120,8 @@ def _token(options: argparse.Namespace) -> None:
     print(f"written {options.file}; whoever has it may ask the server: copy it to the robot, and to nobody else")
 
 
-def _read_observations(path: str, size: int) -> np.ndarray:
-    data = read_bytes(path, MAX_BYTES)
+def _read_observations(path: str, layout: Layout) -> np.ndarray:
+    size, data = layout.row_size, read_bytes(path, MAX_BYTES)
     try:
         found = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # the header is text that numpy parses, and may ask for any amount of memory
@@ -131,6 +132,10 @@ def _read_observations(path: str, size: int) -> np.ndarray:
     if not numbers or not np.isfinite(rows).all():
         allowed = f"finite numbers [B, {size}], B ≥ 1, of float32's range"
         raise UserError(f"--observations {path} is {found.dtype} {found.shape}; it must be {allowed}")
+    try:
+        layout.refuse_no_bytes(rows)
+    except ValueError as error:
+        raise UserError(f"--observations {path}: {error}") from error
     return rows
 
 

@@ -126,8 +126,9 @@ class RayRollouts(Rollouts):
         except self._ray.exceptions.GetTimeoutError as error:
             raise UserError(
                 f"Ray actor {worker.index} did not start within {limit:g} s (data.collector.ray.start_timeout); it "
-                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus) of a cluster with "
-                f"{self._cluster.cores}"
+                f"asks for {self._options.cpus:g} cores (data.collector.ray.cpus), all {self._count} for "
+                f"{self._options.cpus * self._count:g}, of a cluster with {self._cluster.cores}. Where these are "
+                "enough, its imports took longer"
             ) from error
         except self._ray.exceptions.RayError as error:
             if getattr(error, "actor_init_failed", True):
@@ -173,7 +174,7 @@ class RayRollouts(Rollouts):
                 "(data.collector.ray.replacements); all actors were ended"
             )
         self._replaced += 1
-        print(f"gipo: note: {worker.name} {reason}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
+        lost = f"{worker.name} {reason}"
         self._end(worker)
         owed = [request.weights for request in worker.requests]
         worker.generation += 1
@@ -182,7 +183,12 @@ class RayRollouts(Rollouts):
         worker.abandoned = []
         worker.episodes.begin_again()
         self._begin(worker)
-        self._meet(worker)
+        try:
+            self._meet(worker)
+        except UserError as error:
+            self.close()
+            raise UserError(f"collection failed: {lost}, and none took its place: {error}; all were ended") from error
+        print(f"gipo: note: {lost}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
         for weights in owed:
             self._ask(worker, weights)
 

@@ -63,7 +63,7 @@ def _refuse_unreachable(address: str) -> None:
     try:
         if not 0 < int(port) < 1 << 16:  # or the system takes it modulo 2¹⁶
             raise ValueError(f"there is no port {port}")
-        with socket.create_connection((host, int(port)), timeout=10):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):  # brackets are of IPv6
             pass
     except (OSError, ValueError) as error:
         raise UserError(

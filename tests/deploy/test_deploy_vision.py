@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from deploy.bench import eager_decision
+from deploy.cli import main
 from deploy.export.artifact import export
 from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.compare import difference, typical_observations
@@ -250,3 +251,10 @@ def test_a_server_answers_as_the_file_does(kit: Kit) -> None:
         here, there = (p.act(row, np.random.default_rng(3)) for p in (local, served))
         for name in ("action", "latent", "log_prob", "params"):
             np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+
+
+def test_images_of_0_to_1_are_no_bytes(kit: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.full((2, kit["loaded"].manifest.layout.row_size), 0.5, np.float32)
+    np.save(tmp_path / "seen.npy", rows)
+    assert main(["diff", str(kit["file"]), str(kit["file"]), "--observations", str(tmp_path / "seen.npy")]) == 2
+    assert "seen.npy: a pixel or letter is 0.5; they are bytes" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ray.cluster_utils import Cluster
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
-from datamodules.collect.ray_actors import RayRollouts
+from datamodules.collect.ray_actors import RayRollouts, _Collecting
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Simulation, Wrapped, spaces_of
@@ -275,6 +276,19 @@ def test_a_node_that_goes_away_takes_its_actor_along_and_the_run_goes_on(make: M
     cluster.remove_node(node, allow_graceful=False)
     assert len(rollouts.collect()) == FRAMES
     assert processes(rollouts) != before
+
+
+@pytest.mark.campaign
+def test_where_no_core_is_left_for_another_the_loss_is_what_is_said(make: Make) -> None:
+    rollouts = make(workers=1, cpus=0.25)
+    rollouts.collect()
+    rollouts._make = rollouts._ray.remote(_Collecting).options(num_cpus=64).remote  # there is no place for it
+    rollouts._options = replace(rollouts._options, start_timeout=3)
+    os.kill(processes(rollouts)[0], signal.SIGKILL)
+    said = r"Ray actor 0 \(process \d+\) died, and none took its place: .* not start within 3 s .*; all were ended"
+    with pytest.raises(UserError, match=said):
+        list(iter(rollouts.collect, None))  # until it fails: a segment may be waiting already
+    assert not rollouts._workers
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere.invalid:6379", "127.0.0.1", "127.0.0.1:99999"])
