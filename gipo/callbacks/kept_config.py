@@ -23,12 +23,13 @@ LENGTHS = {"data.total_frames", "data.iterations", "trainer.max_epochs", "traine
 class KeepConfig(SaveConfigCallback):
     """Writes the full configuration of a run into its folder, and its hash into every checkpoint.
 
-    A run that is resumed with other options, its length aside, is told which; the file that had the old ones stays, as
-    `config-1.yaml` or with the next free number.
+    A run that is resumed with other options, its length aside, is told which. In its own folder the file that had the
+    old ones stays, as `config-1.yaml` or with the next free number; elsewhere they are those beside the checkpoint.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save once, on the first process: what the run is, not where it is nor where one of its processes began."""
+        resumed = self.config.ckpt_path
         self.config.ckpt_path = self.config.trainer.default_root_dir = None
         if stage == "fit" and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
@@ -36,12 +37,14 @@ class KeepConfig(SaveConfigCallback):
             path = folder / self.config_filename
             with whole_file(path) as partial:
                 self.parser.save(self.config, partial)
-                changed = [*differences(_read(path), _read(partial))]
-                if changed:
-                    kept = next(name for name in _numbered(path) if not name.exists())
-                    with whole_file(kept) as copy:
+                old = path if path.exists() or resumed is None else Path(resumed).absolute().parents[1] / path.name
+                changed = [*differences(_read(old), _read(partial))]
+                if changed and old == path:
+                    old = next(name for name in _numbered(path) if not name.exists())
+                    with whole_file(old) as copy:
                         shutil.copyfile(path, copy)
-                    line = f"goes on with other options than {shown(kept)} has: {'; '.join(changed)}"
+                if changed:
+                    line = f"goes on with other options than {shown(old)} has: {'; '.join(changed)}"
                     print(f"gipo: note: the run {line}", file=sys.stderr)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

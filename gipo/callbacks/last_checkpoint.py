@@ -218,7 +218,8 @@ def why_it_stops(trainer: Trainer) -> str | None:
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"stopped by trainer.max_steps={trainer.max_steps} (updates)"
     if trainer.max_epochs not in (None, -1) and _iterations(trainer) >= trainer.max_epochs:
-        return "done"
+        whole: int = trainer.datamodule.iterations  # type: ignore[attr-defined]
+        return "done" if trainer.max_epochs >= whole else f"stopped by trainer.max_epochs={trainer.max_epochs}"
     if not (trainer.should_stop and trainer.fit_loop._can_stop_early):
         return None
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]

@@ -28,6 +28,11 @@ class CSV(CSVLogger):
             self._experiment = Rows(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Add a row, unless there is nothing but its place on the axis."""
+        if metrics:
+            super().log_metrics(metrics, step)
+
 
 class Rows(ExperimentWriter):
     """A file of which only the last rows are missing, whatever could not be written."""

@@ -21,6 +21,10 @@ class CollectionMetrics(Callback):
         """Log beside the metrics of the iteration."""
         pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).position)})
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put what others log at the end of an iteration on the same axis."""
+        pl_module.log("step", float(_data(trainer).position))
+
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put validation figures on the same axis."""
         pl_module.log("step", float(_data(trainer).position))

@@ -248,6 +248,7 @@ def main(given: list[str]) -> None:
     warnings.filterwarnings("ignore", module="lightning|torch|torchrl|tensordict|jsonargparse")
     for library in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # what it measured, where one is asked for
     # Says which learner died, before Lightning ends the others.
     logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
     try:

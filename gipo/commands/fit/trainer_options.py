@@ -33,6 +33,12 @@ def _whole_or_nothing(value: Any, options: Mapping[str, Any]) -> str | None:
     return "an evaluation is one batch, all of it or none (0); data.evaluation.episodes says how large it is"
 
 
+def _whole(value: Any, options: Mapping[str, Any]) -> str | None:
+    if value is None or value == 1 or (isinstance(value, int) and value > 1):
+        return None
+    return "a test is one batch, all of it; data.evaluation.test_episodes says how large it is"
+
+
 def _strategy(value: Any, options: Mapping[str, Any]) -> str | None:
     if not isinstance(value, str) or value in STRATEGIES:
         return None
@@ -94,7 +100,7 @@ CHECKS: dict[str, Check] = {
     "max_steps": _some_or_endless,
     "limit_train_batches": _unless(None, 1, instead=ONE_BATCH),
     "limit_val_batches": _whole_or_nothing,
-    "limit_test_batches": _whole_or_nothing,
+    "limit_test_batches": _whole,
     "limit_predict_batches": _unless(None, 1, instead="gipo has no command that predicts"),
     "overfit_batches": _unless(0, instead=ONE_BATCH),
     "val_check_interval": _validation_interval,

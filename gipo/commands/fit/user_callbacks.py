@@ -6,7 +6,13 @@ from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 
 from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
@@ -15,6 +21,12 @@ from gipo.common.faults import OURS, described, of_a_users_class
 from gipo.distributed import ranks
 from gipo.policy import class_path
 
+# Callbacks of Lightning's for a model of one optimizer, and what is there instead.
+INSTEAD: dict[type[Callback], str] = {
+    LearningRateFinder: "policy and critic learn apart; model.policy_lr and model.value_lr are their rates",
+    BatchSizeFinder: "data.batch is the size of a batch, of transitions; it changes what is learned",
+    StochasticWeightAveraging: "policy and critic learn apart; EMAWeightAveraging averages both",
+}
 SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
 
 
@@ -31,6 +43,9 @@ def spare_the_run(callback: Callback) -> None:
             f"trainer.callbacks={type(callback).__name__} would average the policy's version and moments with its "
             "weights; add --trainer.callbacks.use_buffers=false, which averages weights alone"
         )
+    for kind, instead in INSTEAD.items():
+        if isinstance(callback, kind):
+            raise UserError(f"trainer.callbacks={type(callback).__name__} has no effect here: {instead}")
     setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
     if isinstance(callback, ModelCheckpoint):
         who = f"{type(callback).__name__} saves"

@@ -384,15 +384,18 @@ def test_the_study_that_is_registered_can_be_run_as_it_is_written() -> None:
     parser = argparse.ArgumentParser()
     staleness.add_arguments(parser)
     plans = [parser.parse_known_args(shlex.split(line)[2:])[0] for line in lines]
-    assert [len(plan.objectives) for plan in plans] == [22, 8, 4, 4, 4]
+    assert [len(plan.objectives) for plan in plans] == [22, 7, 8, 4, 4, 4]
     runs = [len(plan.tasks) * len(plan.seeds) * len(plan.ages) * len(plan.objectives) for plan in plans]
-    assert f"{runs[0]} runs of 40 000 steps and {sum(runs[1:]):,} of 60 000".replace(",", " ") in PAGE.read_text()
+    said = f"{runs[0]} runs of 40 000 steps and {sum(runs[2:]):,} of 60 000".replace(",", " ")
+    assert said in PAGE.read_text()
+    assert f"with the {runs[1]} runs of a second round" in PAGE.read_text()
     for plan in plans:
         staleness._refuse(plan)
         for objective in plan.objectives:
             name, *settings = re.split("[:,]", objective)
             _find(name)(**{key: yaml.safe_load(value) for key, value in (each.split("=") for each in settings)})
-    development, confirmation, *others = plans
+    development, second, confirmation, *others = plans
+    assert (second.tasks, second.seeds, second.ages) == (development.tasks, development.seeds, development.ages)
     assert set(development.tasks) < set(TASKS)
     assert len(set(confirmation.tasks)) == 15
     assert [plan.tasks for plan in others] == [confirmation.tasks[10:]] * 3
@@ -418,3 +421,17 @@ def test_options_of_the_study_are_those_of_its_axis() -> None:
     silent = ("--trainer.logger", "--trainer.enable_progress_bar")
     named = {word.lstrip("-").partition("=")[0] for word in words if not word.startswith(silent)}
     assert named <= set(staleness.AXIS)
+
+
+def test_the_table_of_the_first_round_is_made_of_its_runs(tmp_path: Path) -> None:
+    cli.main(["staleness", "--out", str(tmp_path), "--runs", str(PAGE.parent / "data" / "development.csv")])
+    cells = {
+        (row["age"], row["objective"]): float(row["normalised return"]) for row in table(tmp_path / "staleness.csv")
+    }
+    page, found = PAGE.read_text(), 0
+    for row in table(tmp_path / "settings.csv"):
+        name, best = row["objective"], row["best of its class"] == "True"
+        figures = f"{cells['1', name]:.2f} | {cells['16', name]:.2f} | {float(row['mean']):.3f} |"
+        shown = rf"\*\*{re.escape(name)}\*\*" if best else re.escape(name)
+        found += len(re.findall(rf"^\| {shown}(?: \([^)]*\))? \| {re.escape(figures)}$", page, re.MULTILINE))
+    assert found == 22
