@@ -175,9 +175,14 @@ class GIPOLoss(PPOLoss):
         return Terms(*(part.reshape(shape) for part in terms))
 
     def _age(self, tensordict: TensorDictBase, batch: torch.Size) -> Tensor | None:
-        """The age [*B, 1] of the data in policy versions, where the objective reads it and the batch has it."""
-        age = tensordict.get("age", None) if "age" in self.objective.needs else None
-        return None if age is None else age.reshape((*batch, 1))
+        """The age [*B, 1] of the data in policy versions, where the objective reads it."""
+        if "age" not in self.objective.needs:
+            return None
+        age = tensordict.get("age", None)
+        if age is None:
+            name = type(self.objective).__name__
+            raise UserError(f"{name} needs the age of the data in policy versions: put it into the batch, `age` [*B]")
+        return age.reshape((*batch, 1))
 
     def _kept(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
         """Bool, as `like`: False where a mask of the batch leaves an element out, as `_reduce_loss` would."""

@@ -241,6 +241,11 @@ def test_a_run_ends_as_the_table_says(end: str, tiny: Args, tmp_path: Path, caps
         assert f"stopped by {end.strip('`')}" in out
 
 
+def test_fewer_iterations_than_the_data_give_are_no_end(tiny: Args, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of(tiny(data__task="Tiny-v0", trainer__max_epochs=2)) == 0
+    assert "stopped by trainer.max_epochs=2: 64 environment steps of 128" in capsys.readouterr().out
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of two megabytes."""

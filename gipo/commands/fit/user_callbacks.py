@@ -45,7 +45,7 @@ def spare_the_run(callback: Callback) -> None:
         )
     for kind, instead in INSTEAD.items():
         if isinstance(callback, kind):
-            raise UserError(f"trainer.callbacks={type(callback).__name__} has no effect here: {instead}")
+            raise UserError(f"trainer.callbacks={type(callback).__name__} does not work here: {instead}")
     setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
     if isinstance(callback, ModelCheckpoint):
         who = f"{type(callback).__name__} saves"

@@ -56,6 +56,11 @@ def test_a_run_that_goes_on_with_other_options_says_so_and_keeps_the_old_ones(
     assert "model.objective: PPOClip → AgeAwareGIPO" in line
     assert "data.estimator: VTrace → GAE" in line
     assert "total_frames" not in line
+    main(tiny("elsewhere", **resume, **SHORT | {"data__total_frames": 160, "model__objective": "SAPO"}))
+    line = next(line for line in capsys.readouterr().err.splitlines() if "goes on with other options" in line)
+    assert f"{folder.name}/config.yaml has: " in line
+    assert "model.objective: AgeAwareGIPO → SAPO" in line
+    assert not (tmp_path / "elsewhere" / "config-1.yaml").exists()
     kept, now = (yaml.safe_load((folder / name).read_text()) for name in ("config-1.yaml", "config.yaml"))
     assert kept["model"] == yaml.safe_load(began)["model"]
     assert now["model"]["objective"]["class_path"].endswith("AgeAwareGIPO")

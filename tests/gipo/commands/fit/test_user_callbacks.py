@@ -1,5 +1,6 @@
 """Callbacks and loggers that a user names: what goes wrong in them is told by name, and costs no checkpoint."""
 
+import csv
 import errno
 import importlib.util
 import re
@@ -59,8 +60,12 @@ NAMED = {
         "trainer.callbacks=LearningRateMonitor: Cannot use `LearningRateMonitor` callback with `Trainer` that has no "
     ),
     "callbacks=StochasticWeightAveraging swa_lrs=0.01": (
-        "trainer.callbacks=StochasticWeightAveraging: SWA currently works with 1 `optimizer`."
+        "trainer.callbacks=StochasticWeightAveraging does not work here: policy and critic learn apart; EMAWeight"
     ),
+    "callbacks=LearningRateFinder": (
+        "trainer.callbacks=LearningRateFinder does not work here: policy and critic learn apart; model.policy_lr and"
+    ),
+    "callbacks=BatchSizeFinder": "trainer.callbacks=BatchSizeFinder does not work here: data.batch is the size",
     "callbacks=EarlyStopping monitor=val/nothing": (
         "trainer.callbacks=EarlyStopping: Early stopping conditioned on metric `val/nothing` which is not available."
     ),
@@ -209,3 +214,25 @@ def test_a_state_that_could_not_be_read_again_is_left_out_and_told(
         assert name not in torch.load(last, weights_only=True)["callbacks"]
     main([*tiny(data__task="Tiny-v0", data__total_frames=96, ckpt_path=last), *args])
     assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+
+
+def test_a_profiler_says_what_it_measured(tiny: Args, caplog: pytest.LogCaptureFixture) -> None:
+    main(tiny(data__task="Tiny-v0", trainer__profiler="simple", trainer__logger="false"))
+    assert "FIT Profiler Report" in caplog.text
+
+
+class Noted(Callback):
+    """Logs at the end of every iteration."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.log("mine", float(trainer.current_epoch))
+
+
+def test_what_a_callback_logs_stands_on_the_axis_of_the_run(tiny: Args, tmp_path: Path) -> None:
+    main([*tiny(data__task="Tiny-v0"), f"--trainer.callbacks+={__name__}.Noted"])
+    with open(tmp_path / "run" / "csv" / "version_0" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["mine"]) for row in rows if row["mine"]] == [
+        ("32", "0.0"), ("64", "1.0"), ("96", "2.0"), ("128", "3.0")
+    ]  # fmt: skip
+    assert all(any(value for name, value in row.items() if name != "step") for row in rows), "a row says something"
