@@ -15,7 +15,7 @@ from gymnasium.wrappers import TransformAction, TransformObservation
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
 from datamodules.envs.gymnasium_checks import Checked
-from datamodules.envs.gymnasium_success import SuccessReader, tells_success
+from datamodules.envs.gymnasium_success import LateSuccess, SuccessReader, tells_success
 from datamodules.envs.seeding import episode_seed
 from datamodules.envs.simulation import SeededSimulation
 from gipo.common.arrays.precision import nearest_in
@@ -113,8 +113,7 @@ def _single(task: str) -> EnvBase:
     checked = Checked(env, task)
     told = tells_success(checked)  # which steps it, before TorchRL's wrapper resets it
     wrapped = GymWrapper(checked)
-    if told:
-        wrapped.set_info_dict_reader(SuccessReader(task))
+    wrapped.set_info_dict_reader(SuccessReader(task) if told else LateSuccess(task))
     return TransformedEnv(wrapped, StepCounter(step_count_key="step"))
 
 

@@ -11,6 +11,7 @@ from torchrl.envs.gym_like import BaseInfoDictReader
 
 from gipo.common.errors import UserError
 from gipo.common.simulators.gymnasium_info import is_number, said_of_success
+from gipo.common.terminal import say_once
 
 
 def tells_success(env: gymnasium.Env) -> bool:
@@ -18,6 +19,31 @@ def tells_success(env: gymnasium.Env) -> bool:
     env.reset(seed=0)
     *_, info = env.step(np.clip(np.zeros_like(env.action_space.low), env.action_space.low, env.action_space.high))
     return is_number(said_of_success(info))
+
+
+class LateSuccess(BaseInfoDictReader):
+    """Says once that an `info` tells of success though the first step's told nothing: it is not counted.
+
+    Args:
+        task: id, for what is said.
+    """
+
+    def __init__(self, task: str):
+        self._task = task
+
+    @property
+    def info_spec(self) -> Composite:
+        """Nothing is read."""
+        return Composite()
+
+    def __call__(self, info_dict: dict[str, Any], tensordict: TensorDictBase) -> TensorDictBase:
+        """Look at a step."""
+        if is_number(said_of_success(info_dict)):
+            say_once(
+                f"{self._task} says whether it is done in some steps' `info`, and not in the first: no success is "
+                "counted; have every step say it"
+            )
+        return tensordict
 
 
 class SuccessReader(BaseInfoDictReader):

@@ -1,12 +1,17 @@
 // A controller that runs a gipo artifact at its rate. Replace `observe`, `send` and `stop` by your robot's.
+#include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <limits>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
 #include "policy.hpp"
@@ -79,6 +84,16 @@ int control(const std::string& path, int steps, std::uint64_t seed) {
   return signalled == 0 ? EXIT_SUCCESS : 128 + signalled;
 }
 
+// A whole number up to `most`: all of the argument, so that "1O0" is not one step.
+std::uint64_t whole(const char* text, std::uint64_t most) {
+  char* end = nullptr;
+  errno = 0;
+  const std::uint64_t found = std::strtoull(text, &end, 10);
+  if (!std::isdigit(static_cast<unsigned char>(*text)) || *end != '\0' || errno != 0 || found > most)
+    throw std::invalid_argument(std::string(text) + " is no whole number up to " + std::to_string(most));
+  return found;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -87,7 +102,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    return control(argv[1], argc > 2 ? std::atoi(argv[2]) : 100, argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 0);
+    const auto steps = argc > 2 ? whole(argv[2], std::numeric_limits<int>::max()) : 100;
+    const auto seed = argc > 3 ? whole(argv[3], std::numeric_limits<std::uint64_t>::max()) : 0;
+    return control(argv[1], static_cast<int>(steps), seed);
   } catch (const std::exception& error) {
     std::cerr << "controller: error: " << error.what() << "\n";
     return 2;

@@ -93,6 +93,7 @@ class Policy {
   // The tolerances of deploy/runtime/golden.py.
   void replay_golden_vectors() {
     const auto& golden = manifest_.at("golden");
+    if (golden.at("observation").empty()) throw std::runtime_error("the manifest has no golden vectors");
     const bool exact = manifest_.at("precision") == "float32";
     const double bits = std::max(1e-5, 10 * manifest_.at("rounding").get<double>());
     const double latent = tokens_ ? (exact ? 0 : 1) : (exact ? bits : 3e-2);

@@ -146,6 +146,12 @@ def test_what_no_robot_should_do_is_not_sent(looping, policy, said):
     assert (len(steps), end) == (3, "stop")
 
 
+@pytest.mark.parametrize("steps", ["1O0", "-3", "", "3000000000"])
+def test_steps_that_are_no_number_are_not_none(looping, steps):
+    done = run(looping, "policy", steps)
+    assert (done.returncode, done.stderr) == (2, f"controller: error: {steps} is no whole number up to 2147483647\n")
+
+
 def test_ticks_that_were_missed_are_skipped(looping):
     began = time.monotonic()
     done = run(looping, "late", 40)

@@ -67,6 +67,15 @@ def test_one_that_does_not_say_has_none(told: dict[str, Any]) -> None:
     env.close()
 
 
+def test_one_that_says_it_only_when_it_is_done_is_told_that_nobody_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    env = task({}, {}, {"is_success": True}).make(num_envs=2, seed=0)
+    env.rollout(2)
+    assert "no success is counted" not in capfd.readouterr().err
+    assert "success" not in env.rollout(5)["next"].keys()
+    assert capfd.readouterr().err.count("Telling-v0 says whether it is done in some steps' `info`, and not in") == 1
+    env.close()
+
+
 def test_what_is_no_truth_later_on_is_refused() -> None:
     env = task({"success": False}, {"success": "no"}).make(num_envs=1, seed=0)
     with pytest.raises(UserError, match=r"task 'Telling-v0': the success of `info` is true or false, got 'no'"):
