@@ -51,9 +51,11 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
         UserError: when a row of one has another form than the actions.
     """
     found: dict[str, tuple[list[float], list[float]]] = {}
+    steps = 0  # that could have been scored
     for episode in episodes:
         own = (episode["proposed_action"] == episode["action"]).all(-1)  # else a person chose
         rows = {int(step): row for row, step in enumerate(episode["step"]) if own[row]}
+        steps += len(rows)
         for shadow in episode.shadows:
             log_ratios, distances = found.setdefault(str(shadow.get("policy_id", "?")), ([], []))
             row = rows.get(shadow["step"])
@@ -65,4 +67,4 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
             if not episode.deterministic:
                 log_ratios.append(float(np.sum(log_prob - episode["log_prob"][row])))
             distances.append(float(np.abs(action - episode["action"][row]).mean()))
-    return {name: Divergence.of(*values) for name, values in found.items()}
+    return {name: Divergence.of(x, distances, steps - len(distances)) for name, (x, distances) in found.items()}

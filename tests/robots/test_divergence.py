@@ -31,11 +31,12 @@ def test_a_shadow_is_compared_where_the_policy_acted(tmp_path: Path, determinist
     for row in rows:
         writer.step(row)
         log_prob, action = row.log_prob - np.float32(1 / 3), row.action + np.float32(0.5)
-        writer.shadow(Shadow(0, row.step, OTHER, 9, log_prob, action))
+        if row.step != 5:  # which it did not come to
+            writer.shadow(Shadow(0, row.step, OTHER, 9, log_prob, action))
     writer.close()
     log = read_log(writer.path)
     found = shadows(log.episodes)[OTHER]
-    assert found.steps == 6
+    assert (found.steps, found.missed) == (5, 1)
     assert found.action_distance == pytest.approx(0.5, abs=1e-6)
     assert math.isnan(found.kl) if deterministic else found.kl == pytest.approx(1 / math.e, abs=1e-6)  # x is −1
     assert f"{OTHER[:12]}…: {found}" in info(writer.path, log)

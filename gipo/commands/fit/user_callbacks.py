@@ -1,5 +1,6 @@
 """Callbacks and loggers that a user names: what goes wrong in them is told by their name, and costs no checkpoint."""
 
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import (
 
 from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, nearest
 from gipo.common.faults import OURS, described, of_a_users_class
 from gipo.distributed import ranks
 from gipo.policy import class_path
@@ -82,8 +83,17 @@ def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
     for frame in reversed(frames):
         owner = frame.f_locals.get("self")
         if id(owner) in named:
-            return f"trainer.{named[id(owner)]}={type(owner).__name__}: {' '.join(str(error).split())}"
+            return f"trainer.{named[id(owner)]}={type(owner).__name__}: {_without_a_list(str(error), owner)}"
     return None
+
+
+def _without_a_list(text: str, callback: Any) -> str:
+    """What a library said, in one line; of all metrics there are, the ones nearest to one that is not there."""
+    monitor = getattr(callback, "monitor", None)
+    if monitor and re.search(r"which is not available|could not find the monitored key", text):
+        known = [name for name in re.findall(r"[`']([\w/.]+)[`']", text) if name != monitor]
+        return f"there is no metric {monitor}; the nearest: {nearest(monitor, known)}"
+    return " ".join(text.split())
 
 
 def _end_too(callback: Callback, end: Callable[..., None], trainer: Trainer, *arguments: Any) -> None:

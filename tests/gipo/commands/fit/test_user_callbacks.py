@@ -66,11 +66,11 @@ NAMED = {
         "trainer.callbacks=LearningRateFinder does not work here: policy and critic learn apart; model.policy_lr and"
     ),
     "callbacks=BatchSizeFinder": "trainer.callbacks=BatchSizeFinder does not work here: data.batch is the size",
-    "callbacks=EarlyStopping monitor=val/nothing": (
-        "trainer.callbacks=EarlyStopping: Early stopping conditioned on metric `val/nothing` which is not available."
+    "callbacks=EarlyStopping monitor=val/retrn": (
+        "trainer.callbacks=EarlyStopping: there is no metric val/retrn; the nearest: val/return"
     ),
-    "callbacks=ModelCheckpoint monitor=val/nothing": (
-        "trainer.callbacks=ModelCheckpoint: `ModelCheckpoint(monitor='val/nothing')` could not find the monitored key"
+    "callbacks=ModelCheckpoint monitor=val/retrn": (
+        "trainer.callbacks=ModelCheckpoint: there is no metric val/retrn; the nearest: val/return"
     ),
     "callbacks=EMAWeightAveraging": (
         "trainer.callbacks=EMAWeightAveraging would average the policy's version and moments with its weights; add "
