@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gipo.callbacks.plots import pyplot, save_figure, write_table
+from gipo.callbacks.plots import pyplot, save_figure
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 Row = dict[str, Any]  # `run`, its name, `step`, environment steps, and metrics
 EVALUATED = ("val/success", "val/success_low", "val/success_high", "val/success_last", "val/return")

@@ -149,8 +149,7 @@ class GIPOModule(UpdatingModule):
                 f"model.objective={type(self.objective).__name__} weighs a batch as a whole, which {ranks.count()} "
                 "learners share; train with trainer.devices=1, or with another objective"
             )
-        half = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        if self.micro_batch and (half or ranks.count() > 1):
+        if self.micro_batch and (self._scaler is not None or ranks.count() > 1):
             raise UserError(
                 "model.micro_batch adds up the gradients of one learner, in float32 or bfloat16; leave it out with "
                 "trainer.precision=16-mixed, and with several learners, each of which has a part of the batch"
@@ -205,8 +204,7 @@ class GIPOModule(UpdatingModule):
             if self.cuda_graphs:  # what the last graphs left may be written over from here on
                 torch.compiler.cudagraph_mark_step_begin()
             acts = index % self.actor_every == 0 and not critic_only
-            losses = self._losses_of(parts, iteration, index if acts else None)
-            for name, norm in self.update(next(losses), losses).items():
+            for name, norm in self.update(self._losses_of(parts, iteration, index if acts else None)).items():
                 iteration.keep(f"grad_norm/{name}", norm)
             iteration.end_parts()
             if acts:
@@ -233,19 +231,19 @@ class GIPOModule(UpdatingModule):
             part.values, loss = self._value_terms(self.policy, seen, target, executed)
             loss = loss if executed is None else ranks.weighed(loss, executed)
             iteration.keep("loss/value", loss, part.shares.get("value"))
-            yield losses | {"value": self.value_coef * part.weighed("value", loss)}
+            yield losses | {"value": self.value_coef * part.share_of("value", loss)}
 
     def _policy_loss(self, terms: PolicyTerms, part: MicroBatch, iteration: Iteration) -> Tensor:
         """What a part of a batch adds to the policy's loss, scalar."""
-        loss = part.weighed("policy", ranks.weighed(terms.loss, terms.surrogate.used))
+        loss = part.share_of("policy", ranks.weighed(terms.loss, terms.surrogate.used))
         if not self.human_coef:
             return loss
-        own, persons, every = imitation(
+        cloned, persons, taught = imitation(
             terms.log_ratio, part.batch["log_prob"], part.batch["source"], terms.surrogate.used
         )
-        mean = ranks.weighed(own * every.sum() / persons.sum().clamp(min=1), persons)
+        mean = ranks.weighed(cloned * taught.sum() / persons.sum().clamp(min=1), persons)
         iteration.keep_mean("loss/imitation", mean, persons, part.shares.get("persons"))
-        return loss + self.human_coef * part.weighed("imitation", ranks.weighed(own, every))
+        return loss + self.human_coef * part.share_of("imitation", ranks.weighed(cloned, taught))
 
     @torch.no_grad()
     def _critic_view(self, batch: TensorDictBase, features: Tensor | None = None) -> Tensor:

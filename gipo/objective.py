@@ -89,7 +89,7 @@ class Objective(ABC):
         return None
 
     def remember(self, seen: Elements) -> Tensor | None:
-        """`seen.memory` [M] after this batch; of its parts, the mean over their samples must be that of the whole."""
+        """`seen.memory` [M] after this batch. Averaged over its parts, by their samples, it is that of the whole."""
         return seen.memory
 
 
@@ -121,7 +121,7 @@ def policy_loss(
         advantage: A [N].
         valid: [N] bool; False where the policy did not choose the action.
         entropy: behaviour entropy H(μ)/log V [N, D]; only for an objective that needs it.
-        age: k [N], versions; NaN where it is unknown, which no objective that reads ages may be given of `valid` data.
+        age: k [N], versions; NaN where unknown, for an objective that reads ages only where not `valid`.
         known: further fields of `Elements`.
 
     Raises:
@@ -131,7 +131,7 @@ def policy_loss(
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    if age is not None:  # unknown ones are of what is left out, or of an objective that reads none
+    if age is not None:  # an unknown one is left out, or the objective reads none
         age = age.to(log_ratio.dtype).nan_to_num(0.0).clamp(min=0).unsqueeze(-1)
     seen = blanked(Elements(log_ratio, advantage, used, age, entropy, **known))
     terms, figures = masked_terms(objective, seen)

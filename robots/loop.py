@@ -205,7 +205,7 @@ class ControlLoop:
         return "steps" if record.step >= self.options.steps else ""
 
     def _ask_people(self, record: Recorder) -> None:
-        record.interrupted = True  # by whoever answers now
+        record.interrupted = True  # until every question below has let it go on
         if reason := self._unsafe():
             record.interrupted = reason == RELEASED
             raise UserError(reason)

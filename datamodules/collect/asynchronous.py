@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.collectors import MultiAsyncCollector
 from torchrl.envs import EnvBase
@@ -19,6 +18,7 @@ from datamodules.collect.actor import ReceivingActor
 from datamodules.collect.episode_numbers import EpisodeNumbers
 from datamodules.collect.rollouts import ENDLESS, Collection, Rollouts, transitions
 from datamodules.collect.weight_transfer import BoundedWeightSync, count_down
+from datamodules.collect.worker import settle_in
 from datamodules.envs.simulation import Simulation
 from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
@@ -140,8 +140,5 @@ class _Silence:
 
 
 def _worker_env(task: Simulation, num_envs: int) -> EnvBase:
-    torch.set_num_threads(1)
-    # The learner ends its workers: a signal to the whole group must let it save first.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    settle_in()
     return task.make(num_envs, seed=0)  # the collector seeds each worker differently

@@ -50,9 +50,9 @@ class Rollouts(ABC):
 
     @abstractmethod
     def collect(self) -> TensorDict:
-        """The next segment of transitions [M], in time order within each episode; to be kept before the one after it.
+        """The next segment of transitions [M], in time order within each episode.
 
-        It may lie in memory that the segment after the next is written to.
+        Copy it before the next call: its memory may be that of the segment after that.
         """
 
     def begin(self) -> None:  # noqa: B027 - most have nothing to do

@@ -48,6 +48,14 @@ class Collected(NamedTuple):
     layout: SegmentLayout | None
 
 
+def settle_in() -> None:
+    """What every process that collects does first: one thread, and the learner alone decides when it ends."""
+    torch.set_num_threads(1)
+    # A signal to the whole group must let the learner save first.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def serve(what: Collection, connection: Connection, inherited: Sequence[Connection], steps: Tensor) -> None:
     """Do what comes through the connection until it is closed, or the process that made this one is gone.
 
@@ -60,10 +68,7 @@ def serve(what: Collection, connection: Connection, inherited: Sequence[Connecti
     for other in inherited:
         other.close()
     gc.freeze()  # what the learner has made is not this process's to clear away
-    torch.set_num_threads(1)
-    # The learner ends its workers: a signal to the whole group must let it save first.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    settle_in()
     threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     with suppress(EOFError, OSError):  # the learner has no more to ask for
         _answer(what, connection, steps)

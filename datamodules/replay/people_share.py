@@ -4,9 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from gipo.common.errors import UserError
-from gipo.common.transition import SOURCES
-
-PERSON = SOURCES.index("person")
+from gipo.common.transition import PERSON
 
 
 class PeopleShare:

@@ -11,7 +11,7 @@ from deploy.export.probes import Run, golden_vectors
 from deploy.export.quantize import quantise
 from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.check import DIGEST_KEY, MANIFEST_KEY, digest, refuse_large
-from deploy.runtime.compare import shift
+from deploy.runtime.compare import Outputs, shift
 from deploy.runtime.identity import policy_id
 from deploy.runtime.inference import new_session, rows_at_once, run
 from deploy.runtime.manifest import Manifest
@@ -60,20 +60,29 @@ def export(
     loaded = load_checkpoint(checkpoint)
     head, policy = CheckpointHead.of(loaded), policy_from(loaded)
     interface = interface_of(head, policy, rate)
-    refuse_large((model := graph.trace(policy)).ByteSize() // (4 if quantize else 1))
+    model = graph.trace(policy)
+    refuse_large(model.ByteSize() // (4 if quantize else 1))
     asked = parity.probe(policy, observations, seed)
     answers = _runtime(model, "float32", policy)(asked.observation, asked.noise)
     agreed = parity.compare(policy, asked, answers)
     report, reference = None, parity.torch_run(policy)
     if quantize:
-        model = quantise(model)
-        reference = _runtime(model, "int8", policy)
-        report = shift(family_of(policy), answers, reference(asked.observation, asked.noise))
+        model, reference, report = _quantised(model, policy, asked, answers)
     golden = golden_vectors(policy, reference, seed + 1)
-    data = assemble(model, manifest := manifest_of(head, policy, interface, golden, agreed.rounding, report))
+    manifest = manifest_of(head, policy, interface, golden, agreed.rounding, report)
+    data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
     write_bytes(data, out)
     return Exported(policy_id(data), manifest, agreed, len(data))
+
+
+def _quantised(
+    model: ModelProto, policy: Policy, asked: parity.Probe, answers: Outputs
+) -> tuple[ModelProto, Run, dict[str, float]]:
+    """A graph with int8 products, what runs it, and how far its answers are from those of the whole one."""
+    small = quantise(model)
+    runtime = _runtime(small, "int8", policy)
+    return small, runtime, shift(family_of(policy), answers, runtime(asked.observation, asked.noise))
 
 
 def assemble(model: ModelProto, manifest: Manifest) -> bytes:

@@ -5,12 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from deploy.export.graph import folded_normaliser, layout_of
-from deploy.runtime.compare import with_vision
+from deploy.runtime.compare import Outputs, with_vision
 from deploy.runtime.manifest import Golden
 from gipo.policies import Policy, TokenPolicy
 
 MOST = 1 << 26  # numbers of all rows that are asked about together
-Outputs = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 

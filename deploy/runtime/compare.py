@@ -4,6 +4,7 @@ import numpy as np
 
 from deploy.runtime import distributions
 from deploy.runtime.layout import Layout
+from deploy.runtime.manifest import DISTANCE_NAMES
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 
@@ -17,15 +18,15 @@ def shift(family: str, before: Outputs, after: Outputs) -> dict[str, float]:
     """
     kept = distributions.log_prob(family, before["params"], before["latent"])
     moved = distributions.log_prob(family, after["params"], before["latent"])
-    distances = {
-        "kl": distributions.kl(family, before["params"], after["params"]),
-        "log_prob_difference": np.abs(moved - kept),
-        "action_difference": _distance(before, after, "action"),
-        "deterministic_action_difference": _distance(before, after, "deterministic_action"),
-    }
+    distances = (
+        distributions.kl(family, before["params"], after["params"]),
+        np.abs(moved - kept),
+        _distance(before, after, "action"),
+        _distance(before, after, "deterministic_action"),
+    )
     return {
         f"{name}_{label}": float(value)
-        for name, distance in distances.items()
+        for name, distance in zip(DISTANCE_NAMES, distances, strict=True)
         for label, value in (("mean", distance.mean()), ("max", distance.max()))
     }
 

@@ -1,6 +1,6 @@
-"""From an action back to the latent a policy would have made it of: to ask a policy what it thinks of another's action.
+"""The latent behind an action, to ask a policy about one that is not its own.
 
-How latents become actions stands in the graph. The golden vectors show which of the ways that there are it goes.
+The graph alone holds the way from latents to actions; the golden vectors tell which of WAYS it is.
 """
 
 from dataclasses import dataclass

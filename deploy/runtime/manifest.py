@@ -27,11 +27,8 @@ SCHEMA = 5  # raised when a manifest of this version cannot be read by older cod
 
 FAMILIES = {"token": "uniform", "gaussian": "normal"}  # policy family → noise its sampling head takes
 PRECISIONS = ("float32", "int8")
-DISTANCES = tuple(
-    f"{name}_{label}"
-    for name in ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
-    for label in ("mean", "max")
-)
+DISTANCE_NAMES = ("kl", "log_prob_difference", "action_difference", "deterministic_action_difference")
+DISTANCES = tuple(f"{name}_{label}" for name in DISTANCE_NAMES for label in ("mean", "max"))
 MAX_GOLDEN = 64  # rows; they are run whenever a policy is loaded
 MAX_ROUNDING = 1e-3  # beyond it float32 does not describe the policy any more
 

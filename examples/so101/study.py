@@ -29,7 +29,6 @@ import numpy as np
 from examples.so101.emulator import NAME
 from examples.so101.scene import TASKS
 from examples.so101.world import Gap, parse_gap
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.pipeline.once import once
@@ -42,7 +41,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
-from gipo.common.tables import markdown
+from gipo.common.tables import markdown, write_table
 from gipo.common.transition import SOURCES
 from robots.log import Episode, files_below, read_log
 

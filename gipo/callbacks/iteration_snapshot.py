@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from gipo.callbacks.data import data_of
+
 GIB = 1 << 30
 
 
@@ -19,7 +21,7 @@ def kept(trainer: Trainer, limit: float) -> dict[str, Any] | None:
     Returns:
         None where the tensors are more than `limit`.
     """
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data = data_of(trainer)
     with data.unnoticed():
         state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     return _copied(state) if _bytes(state) <= limit * GIB else None

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from gipo.callbacks.data import data_of
 from gipo.callbacks.iteration_snapshot import kept
 from gipo.callbacks.run_folder import shown
 from gipo.common.errors import UserError
@@ -28,7 +29,7 @@ STATE = (
 
 
 def save_or_stay(
-    callback: ModelCheckpoint, save: Callable[..., None], trainer: Trainer, *arguments: Any, who: str
+    callback: ModelCheckpoint, save: Callable[..., None], trainer: Trainer, *arguments: Any, retry: str
 ) -> OSError | None:
     """Call `save`; where it cannot write, to a full disk above all, the run goes on and the callback is as it was.
 
@@ -37,7 +38,7 @@ def save_or_stay(
         save: takes the trainer and the arguments.
         trainer: of the run.
         arguments: of `save`.
-        who: saves again when the next save is due, as the user is told.
+        retry: words for what happens when the next save is due: `saves`, `ModelCheckpoint saves`.
 
     Returns:
         Why nothing was saved.
@@ -48,7 +49,7 @@ def save_or_stay(
     except OSError as error:
         trainer.strategy.barrier("Trainer.save_checkpoint")  # where the other ranks are now
         vars(callback).update(before)
-        say(trainer, f"{reason(error)}; the run goes on, and {who} when it can")
+        say(trainer, f"{reason(error)}; the run goes on, and {retry} when it can")
         return error
     return None
 
@@ -60,7 +61,7 @@ class PatientCheckpoint(ModelCheckpoint):
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         save = super()._save_topk_checkpoint
-        self.unwritten = save_or_stay(self, save, trainer, monitor_candidates, who="saves")
+        self.unwritten = save_or_stay(self, save, trainer, monitor_candidates, retry="saves")
 
 
 class LastCheckpoint(PatientCheckpoint):
@@ -166,7 +167,7 @@ class LastCheckpoint(PatientCheckpoint):
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
-        self._written(trainer, filepath, trainer.datamodule.policy.version)  # type: ignore[attr-defined]
+        self._written(trainer, filepath, data_of(trainer).policy.version)
 
     def _written(self, trainer: Trainer, filepath: str, version: Tensor) -> None:
         """The last whole iteration is on disk; it may have to be kept under another name too."""
@@ -204,7 +205,7 @@ class BestCheckpoint(PatientCheckpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch `val/return` where the task knows no success."""
         super().setup(trainer, pl_module, stage)
-        if not trainer.datamodule.has_success:  # type: ignore[attr-defined]
+        if not data_of(trainer).has_success:
             self.monitor = "val/return"
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
@@ -218,7 +219,7 @@ def why_it_stops(trainer: Trainer) -> str | None:
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"stopped by trainer.max_steps={trainer.max_steps} (updates)"
     if trainer.max_epochs not in (None, -1) and _iterations(trainer) >= trainer.max_epochs:
-        whole: int = trainer.datamodule.iterations  # type: ignore[attr-defined]
+        whole: int = data_of(trainer).iterations
         return "done" if trainer.max_epochs >= whole else f"stopped by trainer.max_epochs={trainer.max_epochs}"
     if not (trainer.should_stop and trainer.fit_loop._can_stop_early):
         return None

@@ -1,6 +1,5 @@
-"""Figures and tables as files: the curves of a run, and what the studies draw."""
+"""Figures as files: the curves of a run, and what the studies draw."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,6 @@ LINES = {
         "contribution/old_share": "pull of samples ≥ 10 versions old",
     },
 }
-
-
-def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Rows as CSV, one column per key, empty where a row has none; floats in full precision."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with whole_file(path) as partial, open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 AXES = {"frames": "environment steps", "iterations": "iterations"}

@@ -9,7 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import plot_curves, write_table
+from gipo.callbacks.data import data_of
+from gipo.callbacks.plots import plot_curves
+from gipo.common.tables import write_table
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
 
@@ -19,15 +21,15 @@ class CollectionMetrics(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Log beside the metrics of the iteration."""
-        pl_module.log_dict({**_data(trainer).metrics(), "step": float(_data(trainer).position)})
+        pl_module.log_dict({**data_of(trainer).metrics(), "step": float(data_of(trainer).position)})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put what others log at the end of an iteration on the same axis."""
-        pl_module.log("step", float(_data(trainer).position))
+        pl_module.log("step", float(data_of(trainer).position))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put validation figures on the same axis."""
-        pl_module.log("step", float(_data(trainer).position))
+        pl_module.log("step", float(data_of(trainer).position))
 
 
 class RunProgress(ProgressBar):
@@ -47,7 +49,7 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar where the run stands."""
-        data = _data(trainer)
+        data = data_of(trainer)
         if getattr(self, "_enabled", True):
             self._bar = tqdm(
                 total=data.total, initial=data.position, unit=_UNITS[data.axis], unit_scale=True, smoothing=0.05,
@@ -57,7 +59,7 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Advance to where the run is."""
         if self._bar is not None:
-            self._bar.update(_data(trainer).position - self._bar.n)
+            self._bar.update(data_of(trainer).position - self._bar.n)
             self._bar.set_postfix(_headline(trainer), refresh=False)
 
     def on_train_end(self, *_: Any) -> None:
@@ -92,7 +94,7 @@ class Curves(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a row of training metrics when it is due and evaluation has not left one."""
         every = max(1, math.ceil((trainer.max_epochs or 1) / self.POINTS))
-        data = _data(trainer)
+        data = data_of(trainer)
         kept = bool(self.rows) and self.rows[-1][data.axis] == data.position
         if trainer.current_epoch % every == 0 and not kept:
             self._keep(trainer, [column for column in self.COLUMNS if not column.startswith("val/")])
@@ -100,15 +102,15 @@ class Curves(Callback):
     def _keep(self, trainer: Trainer, columns: Iterable[str]) -> None:
         metrics = trainer.callback_metrics
         row = {column: float(metrics[column]) for column in columns if column in metrics}
-        self.rows.append({_data(trainer).axis: _data(trainer).position, **row})
+        self.rows.append({data_of(trainer).axis: data_of(trainer).position, **row})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files and say where everything is."""
+        """Write `curves.csv` and `curves.png`, where any row was kept."""
         if not trainer.is_global_zero or not self.rows:
             return
         folder = Path(trainer.default_root_dir)
         write_table(self.rows, folder / "curves.csv")
-        plot_curves(self.rows, folder / "curves.png", _data(trainer).title, _data(trainer).axis)
+        plot_curves(self.rows, folder / "curves.png", data_of(trainer).title, data_of(trainer).axis)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows that are kept so far."""
@@ -117,11 +119,6 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curves of the interrupted run."""
         self.rows = list(state_dict["rows"])
-
-
-def _data(trainer: Trainer) -> Any:
-    """The data module, which Lightning's Trainer has but does not declare."""
-    return trainer.datamodule  # type: ignore[attr-defined]
 
 
 def _headline(trainer: Trainer) -> dict[str, str]:

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
-from gipo.common.tables import table
-from gipo.common.transition import SOURCES
+from gipo.common.tables import table, write_table
+from gipo.common.transition import PERSON
 from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objectives import Elements, Objective, blanked, masked_terms
 
@@ -245,7 +244,7 @@ def other_steps(log_prob: Tensor, valid: Tensor, source: Tensor) -> OtherSteps:
         valid: [M] bool, whether the policy chose the action.
         source: who did [M], as numbers of `SOURCES`.
     """
-    persons = source == SOURCES.index("person")
+    persons = source == PERSON
     said = log_prob[persons]
     mean = float(said[said.isfinite()].mean()) if len(said) else math.nan
     return OtherSteps(int(persons.sum()), mean, int((~persons & ~valid).sum()))

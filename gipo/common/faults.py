@@ -110,3 +110,8 @@ def _of_its_call(error: BaseException) -> str | None:
 
 
 TRANSLATORS: tuple[Translator, ...] = (of_a_user, of_a_shadow, of_the_system, of_a_missing_package, of_a_users_class)
+
+
+def is_ours(instance: object) -> bool:
+    """Whether the class of an instance is of `gipo`, and not of a user or a library."""
+    return type(instance).__module__.startswith("gipo.")

@@ -1,7 +1,10 @@
-"""Tables of text: aligned for a terminal, and in Markdown for a page."""
+"""Tables: aligned for a terminal, in Markdown for a page, and as CSV."""
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from gipo.common.files import whole_file
 from gipo.common.terminal import one_line
 
 
@@ -34,3 +37,12 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
 def outcome(success: bool | None) -> str:
     """A word for success, failure, or nobody knows."""
     return {True: "success", False: "failure", None: "–"}[success]
+
+
+def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
+    """Rows as CSV, one column per key, empty where a row has none; floats in full precision."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with whole_file(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

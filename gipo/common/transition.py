@@ -36,6 +36,7 @@ LOG, STORE, REPLAY, BATCH = Place
 EVERYWHERE = LOG | STORE | REPLAY | BATCH
 DERIVED = "derived"
 SOURCES = ("policy", "person", "hold")  # who may have chosen an action; their places are the numbers in columns
+PERSON = SOURCES.index("person")
 NOBODY_SAID = -1
 
 

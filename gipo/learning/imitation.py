@@ -1,16 +1,28 @@
 """What persons did in logs, as something to do likewise: their steps have no ratio, for no policy chose them."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from gipo.common.transition import SOURCES
-
-PERSON = SOURCES.index("person")
+from gipo.common.transition import PERSON
 
 
-def imitation(
-    log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor, used: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+class Imitation(NamedTuple):
+    """What persons did, as a loss, and of which elements it is.
+
+    Args:
+        loss: scalar.
+        persons: [N, D] elements that are persons'.
+        taught: [N, D] elements that it is a mean over: persons' and the policy's own.
+    """
+
+    loss: Tensor
+    persons: Tensor
+    taught: Tensor
+
+
+def imitation(log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor, used: Tensor) -> Imitation:
     """−log π of what persons did, summed, and divided by the number of all elements that teach.
 
     A mean over persons' elements alone would have a few corrections outweigh everything else. The objective is a mean
@@ -23,14 +35,14 @@ def imitation(
         used: [N, D] elements of the policy's own, which the objective is a mean over.
 
     Returns:
-        The loss, scalar, 0 where persons did nothing; which elements are persons'; which of them all it is a mean over.
+        Of no loss where persons did nothing.
     """
     # log π = x + log μ
     log_prob = log_ratio.float() + behaviour_log_prob.flatten(0, -2)
     persons = by_persons(source, len(log_prob)) & log_prob.isfinite()
-    every = persons | used
+    taught = persons | used
     # L = −Σ_persons log π / (n_persons + n_used)
-    return -torch.where(persons, log_prob, 0.0).sum() / every.sum().clamp(min=1), persons, every
+    return Imitation(-torch.where(persons, log_prob, 0.0).sum() / taught.sum().clamp(min=1), persons, taught)
 
 
 def by_persons(source: Tensor, samples: int) -> Tensor:

@@ -12,7 +12,7 @@ from gipo.distributed import ranks
 from gipo.learning.diagnostics import explained_variance, mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
 
-ANY = "any of "  # and the name of a mean: whether an update had anything that is counted in it, which is no metric
+ANY = "any of "  # before the name of a mean: whether an update had anything to average, which is no metric
 
 
 class Iteration:
@@ -32,7 +32,7 @@ class Iteration:
     def keep(self, name: str, figure: Tensor, share: Tensor | None = None) -> None:
         """Keep a scalar of one update; its mean over the iteration is the metric `name`.
 
-        Of a part of a batch, which is a `share` of it, the shares are added up until `end_parts`.
+        With `share`, the figure is of a part of a batch: share·figure is summed over the parts until `end_parts`.
         """
         if share is None:
             self._figures[name].append(self._own(figure))

@@ -35,7 +35,7 @@ class MicroBatch:
     values: Tensor | None = None
     memory: Tensor | None = None
 
-    def weighed(self, name: str, mean: Tensor) -> Tensor:
+    def share_of(self, name: str, mean: Tensor) -> Tensor:
         """What a mean over this part adds to that over the batch."""
         return mean if not self.shares else self.shares[name] * mean
 

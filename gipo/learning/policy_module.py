@@ -16,7 +16,7 @@ from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
-from gipo.learning.own_classes import refuse_unusable
+from gipo.learning.user_classes import refuse_unusable
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
@@ -95,16 +95,21 @@ class PolicyModule(LightningModule):
         freeze(policy, self.frozen)
         return policy
 
+    def _new(self, spaces: Spaces, privileged: int) -> Policy:
+        policy = (self.policy_factory or TokenPolicy)(spaces)
+        refuse_unusable(policy)
+        if self.critic_sees == "privileged":
+            policy.see_privileged(privileged_or_refuse(privileged))
+        if self.value_scale_factory is not None:
+            policy.scale_values(self.value_scale_factory(), learned=False)
+        return policy
+
     def _built(self, spaces: Spaces, resumed: dict[str, Any] | None, privileged: int) -> Policy:
-        if resumed is None and self.init_from is None:
-            policy = (self.policy_factory or TokenPolicy)(spaces)
-            refuse_unusable(policy)
-            if self.critic_sees == "privileged":
-                policy.see_privileged(privileged_or_refuse(privileged))
-            if self.value_scale_factory is not None:
-                policy.scale_values(self.value_scale_factory(), learned=False)
-            return policy
-        found = load_checkpoint(self.init_from) if resumed is None else resumed  # type: ignore[arg-type]
+        found = resumed
+        if found is None:
+            if self.init_from is None:
+                return self._new(spaces, privileged)
+            found = load_checkpoint(self.init_from)
         policy = policy_from(found).train()
         wanted = policy.description()
         wanted["spaces"] = asdict(spaces)

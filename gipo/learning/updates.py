@@ -120,27 +120,29 @@ class UpdatingModule(PolicyModule):
         progress = min(1.0, (iteration - self.lr_warmup) / (last - self.lr_warmup))
         return self.lr_final + (1 - self.lr_final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def update(self, losses: Mapping[str, Tensor], more: Iterable[Mapping[str, Tensor]] = ()) -> dict[str, Tensor]:
+    def update(self, parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """One optimizer step of each head that has a loss, or none where its gradient is not finite.
 
         Args:
-            losses: scalars by the names of `HEADS`.
-            more: further ones of the same heads, whose gradients are added; each is asked for when the one before it
-                has been, so that what it was computed with need not be there at once.
+            parts: scalar losses by the names of `HEADS`, of each part of a batch, whose gradients are added. Each is
+                asked for when the one before has been, so that what they are computed with need not be there at once.
 
         Returns:
             Of each, the gradient norm before clipping.
         """
+        parts = iter(parts)
+        losses = next(parts)
         # In half precision a step may change the scale that losses are multiplied by: each has a backward pass then.
         if self._scaler is not None and len(losses) > 1:
-            return {name: self.update({name: loss})[name] for name, loss in losses.items()}
+            assert next(parts, None) is None  # `on_fit_start` refuses parts of a batch there
+            return {name: self.update([{name: loss}])[name] for name, loss in losses.items()}
         every: Any = self.optimizers()
         optimizers = {name: every[HEADS.index(name)] for name in losses}
         parameters = {name: _parameters(optimizer) for name, optimizer in optimizers.items()}
         for parameter in itertools.chain(*parameters.values()):
             parameter.grad = None
         # ∇(L_policy + L_value) is the gradient of each to its own parameters.
-        for some in itertools.chain([losses], more):
+        for some in itertools.chain([losses], parts):
             self.manual_backward(sum(some.values()))  # type: ignore[arg-type]
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         totals = {name: _total_norm(some) for name, some in parameters.items()}
@@ -170,8 +172,9 @@ class UpdatingModule(PolicyModule):
             self._scaler.unscale_(optimizer.optimizer)
             self._scaler.update()
         if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
+            who = "critic" if name == "value" else name
             raise UserError(
-                f"{MAX_SKIPS_IN_A_ROW} updates of the {('policy', 'critic')[index]} in a row had a non-finite gradient "
+                f"{MAX_SKIPS_IN_A_ROW} updates of the {who} in a row had a non-finite gradient "
                 f"at policy version {int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for "
                 "extreme rewards"
             )

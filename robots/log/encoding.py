@@ -69,7 +69,7 @@ class Encoders:
                 self.starting = False
         self._tell(f"the process that encodes {self.codec} {what}; another one goes on with the frame")
         try:
-            return self._encoded(image)  # a key frame, the first of its film
+            return self._encoded(image)  # a key frame, the first of its video
         except (OSError, EOFError) as error:
             raise UserError(f"two processes in a row that encode {self.codec} {what}") from error
 
@@ -150,7 +150,7 @@ def _read(stream: BufferedRWPair, count: int) -> bytes:
 def serve(codec: str, stream: BufferedRWPair) -> None:
     """Encode frames until the other side ends."""
     try:
-        film = VideoWriter(codec)
+        video = VideoWriter(codec)
     except UserError as error:
         _send(stream, REFUSED, str(error).encode())
         return
@@ -159,7 +159,7 @@ def serve(codec: str, stream: BufferedRWPair) -> None:
         head = json.loads(_receive(stream))
         pixels = np.frombuffer(_receive(stream), np.uint8).reshape(head["shape"])
         try:
-            frame, key = film.frame(Image(head["camera"], 0, 0, pixels, episode=head["episode"]))
+            frame, key = video.frame(Image(head["camera"], 0, 0, pixels, episode=head["episode"]))
         except Exception as error:  # whatever the library raises: it would fail again, and who asked is to know why
             _send(stream, REFUSED, (of_a_user(error) or described(error)).encode())
         else:
@@ -167,8 +167,8 @@ def serve(codec: str, stream: BufferedRWPair) -> None:
 
 
 def main(codec: str) -> None:
-    """Serve who started this process, and end with them, also amid a frame: encoders are not closed in a film."""
-    if hasattr(os, "sched_setscheduler"):  # a control loop of real-time priority does not share it with its films
+    """Serve the process that started this one and end with it, even amid a frame: encoders are left open."""
+    if hasattr(os, "sched_setscheduler"):  # a control loop of real-time priority keeps it to itself
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     threading.Thread(target=_end_with_the_other, daemon=True).start()
     with suppress(OSError, EOFError):

@@ -85,7 +85,7 @@ class VideoWriter:
             self._end(camera)
 
     def _end(self, camera: str) -> None:
-        """End the encoder of a camera, if it has one: SVT-AV1 is not to be dropped in the midst of a film."""
+        """End the encoder of a camera, if it has one: SVT-AV1 is not to be dropped in the midst of a video."""
         if camera in self._encoders:
             self._encoders.pop(camera).encode(None)
 

@@ -158,11 +158,3 @@ def write_provenance(path: Path, header: Header, segments: list[Segment]) -> Non
     ]
     content = {"format": FORMAT, "robot": header.robot, "manifests": header.manifests, "episodes": episodes}
     path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def names(header: Header, key: str) -> list[str]:
-    """The names under `key` in the spec of the log's robot."""
-    values: Any = header.robot.get(key)
-    if not isinstance(values, list):
-        raise UserError(f"the log's robot spec has no {key}")
-    return [str(value) for value in values]

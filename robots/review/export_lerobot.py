@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from gipo.common.files import write_text
 from gipo.common.transition import EXPORTED
 from robots.log import Header
-from robots.review.export import PROVENANCE, Segment, names, write_provenance
+from robots.review.export import PROVENANCE, Segment, write_provenance
 
 CHUNK = "chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILE = "chunk-000/file-000.parquet"
@@ -72,7 +72,7 @@ def _columns(segments: list[Segment], rate: float, tasks: list[str]) -> dict[str
 
 def _feature(header: Header, name: str, values: np.ndarray) -> dict[str, Any]:
     key = {"O": "observation_names", "D": "action_names"}.get(FIELDS[name].shape if name in FIELDS else "")
-    labels = None if key is None else names(header, key)
+    labels = None if key is None else header.of_robot(key)
     return {"dtype": str(values.dtype), "shape": list(values.shape[1:]) or [1], "names": labels}
 
 

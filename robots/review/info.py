@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from gipo.common.tables import outcome, pairs, table
-from gipo.common.transition import SOURCES
+from gipo.common.transition import PERSON
 from robots.divergence import shadows
 from robots.log import SECTIONS, TIMES, Episode, Log
 
 EPISODE = (
     "episode", "policy", "version", "steps", "a person's", "return", "outcome", "changed by the gate", "ended by"
 )  # fmt: skip
-PERSON = SOURCES.index("person")
 
 
 def info(path: str | Path, log: Log) -> str:

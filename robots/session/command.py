@@ -19,6 +19,9 @@ from robots.spec import RobotSpec
 DEADMAN_SECONDS = 0.5  # since a file was touched, after which nobody holds it
 
 
+SIMULATED = 40.0  # times the patience with a robot of the world: a simulated one harms nobody when a machine is late
+
+
 def add_run(parser: Parser) -> None:
     """Give the parser of `gipo-robot run` its options, and what runs them."""
     parser.set_defaults(run=_run)
@@ -113,8 +116,8 @@ def _how_episodes_run(run: Parser) -> None:
     run.add_argument("--end-on-success", action="store_true", help="cut an episode when the robot reports success")
     bounded("--speed", "speed", "X", "of the clock, simulated robots only (1)", Options.speed)
     bounded("--engage", "engage_seconds", "SECONDS", "to hand over control (%(default)s)", Options.engage_seconds)
-    bounded("--deadline", "deadline", "PERIODS", "for policy, driver and operator (1.25; simulated: 50)", None)
-    bounded("--max-age", "max_age", "PERIODS", "of an observation (1.5; simulated: 60)", None)
+    bounded("--deadline", "deadline", "PERIODS", f"for policy, driver and operator ({_both(Options.deadline)})", None)
+    bounded("--max-age", "max_age", "PERIODS", f"of an observation ({_both(Options.max_age)})", None)
     run.add_argument("--instruction", default="", metavar="TEXT", help="what a policy with vision is to do")
     run.add_argument(
         "--camera", type=words, action="append", default=[], metavar="NAME",
@@ -195,9 +198,13 @@ def _release(operator: Operator) -> None:
     Call(operator.close).wait(CLOSE_SECONDS)
 
 
+def _both(periods: float) -> str:
+    """A default, for a robot of the world and for a simulated one."""
+    return f"{periods:g}; simulated: {SIMULATED * periods:g}"
+
+
 def _settings(options: argparse.Namespace, simulated: bool) -> Options:
-    # A simulated robot harms nobody when a busy machine is late; a real one does.
-    patience = 40.0 if simulated else 1.0
+    patience = SIMULATED if simulated else 1.0
     return Options(
         steps=options.steps,
         speed=options.speed,

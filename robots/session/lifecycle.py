@@ -106,8 +106,8 @@ def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
     """Every signal that would end the process is told to `heard` instead; in the main thread only, as Python allows.
 
     Yields what listens anew, for where a driver has blocked a signal or its library has put a handler of its own in
-    place. `nohup` has the loss of the terminal ignored, and so it stays. What a terminal sends to suspend who uses it
-    from the background is ignored.
+    place. `nohup` has the loss of the terminal ignored, and so it stays. SIGTTIN and SIGTTOU, by which a terminal
+    suspends a process of the background that uses it, are ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

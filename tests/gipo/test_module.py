@@ -141,8 +141,8 @@ def test_one_backward_pass_gives_the_parameters_of_one_for_each_head(monkeypatch
     data, options = batches(3), {"reuse": 3, "actor_every": 2, "max_grad_norm": 0.5}
     together, update = fit(data, **options), GIPOModule.update
 
-    def in_turns(self: GIPOModule, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
-        return {name: update(self, {name: loss})[name] for name, loss in losses.items()}
+    def in_turns(self: GIPOModule, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: update(self, [{name: loss}])[name] for name, loss in next(parts).items()}
 
     monkeypatch.setattr(GIPOModule, "update", in_turns)
     assert all(map(torch.equal, parameters(together), parameters(fit(data, **options))))
@@ -216,9 +216,9 @@ def test_updates_are_told_to_callbacks_that_listen_and_to_them_alone(monkeypatch
     listening, elsewhere, present = Listening(), Elsewhere(), []
     update = GIPOModule.update
 
-    def watched(self: Any, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
+    def watched(self: Any, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         present.append([one for one in self.trainer.callbacks if one in (listening, elsewhere)])
-        return update(self, losses, more)
+        return update(self, parts)
 
     monkeypatch.setattr(GIPOModule, "update", watched)
     fit(batches(2, rounds=3), callbacks=[listening, elsewhere])
@@ -237,7 +237,7 @@ class Heard(Callback):
 
 
 def test_an_error_in_an_update_is_told_to_all_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(self: Any, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
+    def failing(self: Any, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
         raise RuntimeError("in an update")
 
     monkeypatch.setattr(GIPOModule, "update", failing)
@@ -570,8 +570,8 @@ def test_what_is_kept_of_cuda_graphs_is_a_copy(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(GIPOModule, "on_fit_start", lambda self: setattr(self, "cuda_graphs", True))
     update = GIPOModule.update
 
-    def overwriting(self: GIPOModule, losses: dict[str, Tensor], more: Iterator[Any]) -> dict[str, Tensor]:
-        norms = update(self, losses, more)
+    def overwriting(self: GIPOModule, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        norms = update(self, parts)
         for tensor in [*outputs[0], *outputs[1]]:
             tensor.detach().zero_()
         return norms

@@ -10,14 +10,14 @@ from datamodules.envs import metaworld
 from datamodules.offline import OfflineDataModule
 from datamodules.replay.people_share import PeopleShare
 from datamodules.replay.values import Seen, log_ratios
-from gipo.callbacks.plots import write_table
 from gipo.commands import staleness
 from gipo.common.checkpoint_head import CheckpointHead, read_head
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.simulators.equality import why_not_native
 from gipo.common.simulators.native import available
-from gipo.common.transition import SOURCES
+from gipo.common.tables import write_table
+from gipo.common.transition import PERSON
 from gipo.module import GIPOModule
 from gipo.objective import NEEDED, Objective, reads_behaviour
 from gipo.policies import Policy
@@ -81,7 +81,8 @@ def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, m
     Args:
         frames: of the logs.
         human_share: of a batch that is drawn from what persons did; null for any.
-        model: that is to learn; where its objective reads who acted, the report on the logs refuses none.
+        model: that is to learn; where its objective reads log-probs of who acted, logs without usable steps are left
+            to the staleness report to refuse.
 
     Raises:
         UserError: naming the option.
@@ -93,7 +94,7 @@ def refuse_nothing_to_learn(frames: TensorDictBase, human_share: float | None, m
             f"data.human_share=0 draws nothing that persons did, and model.human_coef={model.human_coef:g} would have "
             "it imitated; leave one of the two out"
         )
-    person = frames["source"] == SOURCES.index("person")
+    person = frames["source"] == PERSON
     drawn = person.reshape(len(person), -1).any(-1) if human_share == 1 else torch.ones(len(person), dtype=torch.bool)
     if bool(frames["valid"][drawn].any()) or (model.human_coef and bool(person.any())):
         return

@@ -90,7 +90,7 @@ class GipoCLI(LightningCLI):
             self._subcommand_parsers[self._asked].set_defaults(verbose=False)
 
     def _parse_ckpt_path(self) -> None:
-        """Instead of Lightning's look for hyper-parameters, which fails on a damaged file in ways of its own."""
+        """Settle seed and simulator, where Lightning would read the checkpoint, and fail on a damaged one."""
         config = self.config[self.config.subcommand]
         # Another learner than the first is started with what the first drew in its environment.
         config.seed_everything = seed_from(
@@ -114,11 +114,11 @@ class GipoCLI(LightningCLI):
             if config.trainer.precision == LOWERED and _speaks():
                 print(f"gipo: note: {FASTER}", file=sys.stderr)
         configs = [str(each) for each in config.config or ()]
-        chosen = choose(config.trainer.default_root_dir, config.ckpt_path, configs)
+        place = choose(config.trainer.default_root_dir, config.ckpt_path, configs)
         if not _speaks():  # the first learner's is the run's, and nobody else writes to it
-            config.trainer.default_root_dir = str(chosen or Path("runs").absolute())
+            config.trainer.default_root_dir = str(place or Path("runs").absolute())
             return
-        folder = RunFolder(chosen) if chosen else RunFolder.numbered(Path("runs").absolute(), beginning_of(config))
+        folder = RunFolder(place) if place else RunFolder.numbered(Path("runs").absolute(), beginning_of(config))
         self._resources.callback(folder.release)
         config.trainer.default_root_dir = str(folder.path)
 

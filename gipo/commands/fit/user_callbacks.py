@@ -18,9 +18,8 @@ from lightning.pytorch.callbacks import (
 from gipo.callbacks.last_checkpoint import save_or_stay, say
 from gipo.commands.fit.trainer_options import as_list
 from gipo.common.errors import UserError, nearest
-from gipo.common.faults import OURS, described, of_a_users_class
+from gipo.common.faults import OURS, described, is_ours, of_a_users_class
 from gipo.distributed import ranks
-from gipo.policy import class_path
 
 # Callbacks of Lightning's for a model of one optimizer, and what is there instead.
 INSTEAD: dict[type[Callback], str] = {
@@ -49,9 +48,9 @@ def spare_the_run(callback: Callback) -> None:
             raise UserError(f"trainer.callbacks={type(callback).__name__} does not work here: {instead}")
     setattr(callback, "on_exception", partial(_end_too, callback, callback.on_exception))  # noqa: B010 - of an instance
     if isinstance(callback, ModelCheckpoint):
-        who = f"{type(callback).__name__} saves"
+        retry = f"{type(callback).__name__} saves"
         for method in SAVING:
-            setattr(callback, method, partial(save_or_stay, callback, getattr(callback, method), who=who))
+            setattr(callback, method, partial(save_or_stay, callback, getattr(callback, method), retry=retry))
 
 
 def refuse_with_others(trainer: Trainer) -> None:
@@ -74,7 +73,7 @@ def at_fault(error: BaseException, options: Mapping[str, Any]) -> str | None:
     if ranks.is_loss_of_a_rank(error):  # wherever this one waited for it
         return None
     named = {id(one): option for option in ("callbacks", "logger") for one in as_list(options.get(option))
-             if not class_path(one).startswith("gipo.")}  # fmt: skip
+             if not is_ours(one)}  # fmt: skip
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, (UserError, OSError)) or not frames or frames[-1].f_code.co_filename.startswith(OURS):
         return None

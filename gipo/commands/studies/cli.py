@@ -28,19 +28,7 @@ STUDIES: dict[str, str] = {
     )
 }
 
-DESCRIPTION = """Studies of the objectives and of the whole loop.
-
-  gipo-study gridworld --out studies/gridworld    exact bias and variance of every objective's gradient
-  gipo-study theory --out studies/theory          trust weights, their bound, coverage of concentration intervals
-  gipo-study loop --out studies/loop              train, deploy on a robot unlike the simulator, post-train, compare
-  gipo-study posttrain --out studies/posttrain    what each objective gains from the same stale logs
-  gipo-study people --out studies/people          what a person's help in the logs is worth
-  gipo-study staleness --out studies/staleness    every objective on data from near on-policy to highly stale
-  gipo-study recipe --out studies/recipe          a race of what the default recipe could be
-  gipo-study demonstrations --out studies/demonstrations   what post-training adds to clones of ten demonstrations
-  gipo-study fifty --out studies/fifty            every MetaWorld task by one recipe, beside rivals
-  gipo-study NAME --help                          what a study writes, and its options
-"""
+DESCRIPTION = "Studies of the objectives and of the whole loop. `gipo-study NAME --help` says what one writes."
 
 
 def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:

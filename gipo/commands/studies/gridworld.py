@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.gradients.estimators import AGED, ESTIMATORS, GIPOS, RIVALS, SAPOS, SIGMAS
 from gipo.commands.studies.gradients.figures import plot_pareto, plot_samples
 from gipo.commands.studies.gradients.mdp import ON_POLICY, TARGETS, values
 from gipo.commands.studies.gradients.plane import CURVE, SAMPLES, Study, dominates, lowest, off_policy, study
 from gipo.common.files import write_text
-from gipo.common.tables import markdown
+from gipo.common.tables import markdown, write_table
 from gipo.objectives import NoClip
 
 BOUND = NoClip().log_ratio_bound  # nats; of the ratio here, of w·ρ elsewhere, which is less

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.loop import COMPARISON, LOGGED
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
@@ -33,8 +32,8 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import number, path
-from gipo.common.tables import markdown
-from gipo.common.transition import SOURCES
+from gipo.common.tables import markdown, write_table
+from gipo.common.transition import PERSON
 from robots.log import files_below, read_log
 
 DEPLOYED, ALONE, CORRECTIONS = "deployed", "alone", "corrections"
@@ -146,7 +145,7 @@ def _of_logs(folder: Path) -> tuple[float, float]:
     """The share of steps that the person commanded, and that of successful episodes."""
     episodes = [episode for file in files_below(folder) for episode in read_log(file).episodes]
     source = np.concatenate([episode["source"] for episode in episodes])
-    return float((source == SOURCES.index("person")).mean()), float(np.mean([bool(each.success) for each in episodes]))
+    return float((source == PERSON).mean()), float(np.mean([bool(each.success) for each in episodes]))
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

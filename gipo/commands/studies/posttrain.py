@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import draw_intervals, pyplot, save_figure, write_table
+from gipo.callbacks.plots import draw_intervals, pyplot, save_figure
 from gipo.commands.studies.loop import COMPARISON, LOGGED
 from gipo.commands.studies.options import (
     add_more,
@@ -47,7 +47,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
-from gipo.common.tables import markdown
+from gipo.common.tables import markdown, write_table
 
 plt = pyplot()
 

@@ -10,8 +10,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from gipo.callbacks.plots import write_table
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 # Options that choose among runs, and the columns that they choose by.
 SELECT = {

@@ -28,7 +28,6 @@ from statistics import fmean
 
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import (
     add_more,
     add_numbers,
@@ -59,6 +58,7 @@ from gipo.commands.studies.staleness_figures import (
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import whole
+from gipo.common.tables import write_table
 
 # Out of phase, or the age of data would be the phase of its episode; and rarely begun anew, so that episodes are whole.
 # In one process, so that a buffer of one iteration holds data of age 0.

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gipo.callbacks.plots import pyplot, save_figure, write_table
+from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.studies.gradients.concentration import HalfWidths, aged_coverage, coverage
 from gipo.commands.studies.gradients.curves import (
     AGED,
@@ -37,7 +37,7 @@ from gipo.commands.studies.interval_coverage import interval_coverage
 from gipo.commands.studies.options import add_numbers
 from gipo.common.files import write_text
 from gipo.common.parsing import SEEDS, number
-from gipo.common.tables import markdown
+from gipo.common.tables import markdown, write_table
 from gipo.objectives import GIPO
 
 plt = pyplot()

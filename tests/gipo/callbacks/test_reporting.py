@@ -13,9 +13,10 @@ import torch
 
 from gipo.callbacks.last_checkpoint import LastCheckpoint
 from gipo.callbacks.loggers import Rows
-from gipo.callbacks.plots import plot_curves, write_table
+from gipo.callbacks.plots import plot_curves
 from gipo.cli import main
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 Args = Callable[..., list[str]]
 EVALUATED = {"data__task": "Tiny-v0", "trainer__check_val_every_n_epoch": 1, "data__evaluation__episodes": 4}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.demonstrations.report import gains, plot, report
 from gipo.commands.studies.demonstrations.runs import CLONED, POST_TRAINED, SCORES, Cell, Makers, Row
 from gipo.commands.studies.options import (
@@ -25,6 +24,7 @@ from gipo.commands.studies.run_tables import distinct, made_or_read
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import number
+from gipo.common.tables import write_table
 
 # The ten tasks of the paper.
 TASKS = [

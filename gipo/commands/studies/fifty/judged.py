@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gipo.callbacks.data import data_of
 from gipo.commands.studies.fifty.judge import SEED, Act
 from gipo.commands.studies.fifty.record import Record
 from gipo.policies import Policy
@@ -29,7 +30,7 @@ class Judged(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Evaluate where it is time."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = data_of(trainer)
         self._record.iteration(data.position, sampled(pl_module.policy))  # type: ignore[arg-type]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.fifty import entrants
 from gipo.commands.studies.fifty.entrants import Entry
 from gipo.commands.studies.fifty.figure import draw
@@ -36,6 +35,7 @@ from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
+from gipo.common.tables import write_table
 
 COMPETE = "compete"  # what `once` knows a rival's run by
 

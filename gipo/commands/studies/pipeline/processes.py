@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar, cast
 
 from tqdm import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.pipeline.ready import MODULES, Ready
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 TAIL = 15  # lines of a failed command that are repeated
 PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C, and again when it is told

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from tqdm.auto import tqdm
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
@@ -16,6 +15,7 @@ from gipo.commands.studies.recipe.report import report
 from gipo.commands.studies.recipe.runs import EVERY, Race, Row
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
+from gipo.common.tables import write_table
 
 LEVELS: Levels = {factor: list(levels) for factor, levels in FACTORS.items()}
 SHARE = 0.25  # of the runs of a round in which a factor is not at its default

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies import people
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.run_tables import read_runs
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.intervals import with_interval
+from gipo.common.tables import write_table
 from tests.pages import ROOT
 
 SUCCESS = {"deployed": [0.5, 0.4, 0.6], "alone": [0.6, 0.5, 0.9], "helped 1": [0.9, 0.9, 1.0],

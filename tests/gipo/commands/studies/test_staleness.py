@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import yaml
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies import cli, staleness, staleness_figures
 from gipo.commands.studies.options import _find
 from gipo.commands.studies.recipe.candidates import TASKS
 from gipo.commands.studies.staleness import Run, read_run
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 from tests.in_process import InThisProcess
 from tests.needs import needs_sim
 from tests.runs import CONTEXT, living

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from gipo.callbacks.plots import write_table
 from gipo.commands.studies.cli import main
 from gipo.commands.studies.demonstrations import report, study
 from gipo.commands.studies.demonstrations.runs import Cell, Makers
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 Capture = pytest.CaptureFixture[str]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gipo.common.errors import UserError
-from gipo.common.faults import described
+from gipo.common.faults import described, is_ours
 from gipo.policy import Policy, build, class_path
 from gipo.vla.observations import VLASpaces
 
@@ -21,7 +21,7 @@ def refuse_unusable(policy: Policy) -> None:
         UserError: naming the class, and what it lacks.
     """
     network = policy.network
-    if all(class_path(each).startswith("gipo.") for each in (policy, network)):
+    if is_ours(policy) and is_ours(network):
         return
     for part in PARTS:
         if not isinstance(getattr(network, part, None), nn.Module):
@@ -33,7 +33,7 @@ def refuse_unusable(policy: Policy) -> None:
 
 def _refuse_unlike(policy: Policy) -> None:
     """Refuse classes whose `config()` does not make the same again."""
-    names = " and ".join(each for each in (class_path(policy), class_path(policy.network)) if each[:5] != "gipo.")
+    names = " and ".join(class_path(each) for each in (policy, policy.network) if not is_ours(each))
     fix = f"config() of {names} must return the arguments that its constructor was given"
     try:
         again = build(policy.description())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gipo.common.errors import UserError
-from gipo.learning.own_classes import refuse_unusable
+from gipo.learning.user_classes import refuse_unusable
 from gipo.networks import ActorCritic
 from gipo.policies import Spaces, TokenPolicy
 from gipo.vla.observations import VLASpaces
