@@ -41,7 +41,8 @@ def discounted_sums(x: Tensor, decay: Tensor) -> Tensor:
     y, c = x, torch.cat((decay[:-1], decay.new_zeros(1)))
     shift = 1
     while shift < len(x) and c.any():
-        y = y + torch.cat((c[:-shift] * y[shift:], y.new_zeros(shift)))
+        later = torch.where(c[:-shift] != 0, c[:-shift] * y[shift:], 0.0)  # 0·NaN of another run would be NaN
+        y = y + torch.cat((later, y.new_zeros(shift)))
         c = torch.cat((c[:-shift] * c[shift:], c.new_zeros(shift)))
         shift *= 2
     return y

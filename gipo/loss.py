@@ -169,7 +169,8 @@ class GIPOLoss(PPOLoss):
             )
         )
         terms, _ = masked_terms(self.objective, known)
-        remembered = self.objective.remember(known)
+        older = known.used if seen.age is None else known.used & (seen.age >= 0)
+        remembered = self.objective.remember(known._replace(used=older))
         if self.objective_memory is not None and remembered is not None and self.training and torch.is_grad_enabled():
             self.objective_memory.copy_(remembered)
         return Terms(*(part.reshape(shape) for part in terms))

@@ -131,12 +131,16 @@ def policy_loss(
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
+    older = used
     if age is not None:  # an unknown one is left out, or the objective reads none
+        older = used & (age >= 0).unsqueeze(-1)  # what a later version did is no older data: its drift is not theirs
         age = age.to(log_ratio.dtype).nan_to_num(0.0).clamp(min=0).unsqueeze(-1)
     seen = blanked(Elements(log_ratio, advantage, used, age, entropy, **known))
     terms, figures = masked_terms(objective, seen)
     loss = masked_mean(terms.loss, used)
-    return PolicyLoss(loss, terms.weight, terms.contribution, used, figures, objective.remember(seen))
+    return PolicyLoss(
+        loss, terms.weight, terms.contribution, used, figures, objective.remember(seen._replace(used=older))
+    )
 
 
 def blanked(seen: Elements) -> Elements:

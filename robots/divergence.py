@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.transition import SOURCES
 from robots.log import Episode
 
 CUT = 50.0  # nats: beyond, eˣ is no estimate of anything
@@ -19,7 +20,8 @@ class Divergence:
     Args:
         steps: how many.
         kl: KL(acting‖looking on) of a whole action, nats; NaN where no action was sampled.
-        action_distance: mean |Δ action| between what was done and what the one that looks on finds most likely.
+        action_distance: mean |Δ action| between what was done and what the one that looks on finds most likely; NaN of
+            no steps.
         missed: steps that it did not come to.
     """
 
@@ -36,12 +38,12 @@ class Divergence:
         """
         x = np.minimum(np.array(log_ratios, float), CUT)  # from above alone: it is finite below
         kl = float(np.mean(np.expm1(x) - x)) if len(x) else math.nan
-        return cls(len(distances), kl, float(np.mean(distances)) if distances else 0.0, missed)
+        return cls(len(distances), kl, float(np.mean(distances)) if distances else math.nan, missed)
 
     def __str__(self) -> str:
         kl = "" if math.isnan(self.kl) else f"KL {self.kl:.3g} nats, "
         steps = f"{self.steps} steps" + (f" and {self.missed} not scored" if self.missed else "")
-        return f"{steps}, {kl}|Δ action| {self.action_distance:.3g}"
+        return f"{steps}, {kl}|Δ action| {self.action_distance:.3g}" if self.steps else steps
 
 
 def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
@@ -53,7 +55,7 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
     found: dict[str, tuple[list[float], list[float]]] = {}
     steps = 0  # that could have been scored
     for episode in episodes:
-        own = (episode["proposed_action"] == episode["action"]).all(-1)  # else a person chose
+        own = episode["source"] == SOURCES.index("policy")
         rows = {int(step): row for row, step in enumerate(episode["step"]) if own[row]}
         steps += len(rows)
         for shadow in episode.shadows:

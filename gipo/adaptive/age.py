@@ -89,7 +89,8 @@ class AgeAwareGIPO(ContextObjective):
         a = seen.advantage
         drift = a.new_tensor(self.sigma_age**2) if self.sigma_age is not None else self._measured(seen).to(a)
         # σ_k² = (σ₀² + k·σ₁²)·(1 + g·A²), at most σ_max²
-        variance = (self.sigma_fresh**2 + seen.age * drift) * (1 + self.advantage_gain * a**2)
+        gain = 1 + self.advantage_gain * a**2 if self.advantage_gain else 1.0
+        variance = (self.sigma_fresh**2 + seen.age * drift) * gain
         scale = by_sign(a, 1.0, self.sigma_neg_ratio) ** 2
         most = self.sigma_max**2
         return (variance.clamp(max=most) * scale).clamp(max=most), drift.sqrt()

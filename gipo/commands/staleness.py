@@ -152,6 +152,7 @@ def _terms(
     """
     x, steps = log_ratio.float().flatten(0, -2), math.prod(used.shape[1:])
     finite = torch.isfinite(x) & used.flatten().unsqueeze(-1)
+    older = finite & (age.flatten() >= 0).unsqueeze(-1)
     age = age.flatten().to(x.dtype).clamp(min=0).unsqueeze(-1)
     log_prob = None if log_prob is None else log_prob.float().flatten(0, -2)
     both = [
@@ -159,7 +160,8 @@ def _terms(
         for sign in (1.0, -1.0)
     ]
     # what it remembers is what these logs say
-    signs = [masked_terms(objective, seen._replace(memory=objective.remember(seen)))[0] for seen in both]
+    memories = [objective.remember(seen._replace(used=older)) for seen in both]
+    signs = [masked_terms(objective, seen._replace(memory=of))[0] for seen, of in zip(both, memories, strict=True)]
     weight, contribution = (
         torch.where(finite, (good.double() + bad.double()) / 2, 0.0).view_as(log_ratio)
         for good, bad in zip(*(terms[1:] for terms in signs), strict=True)

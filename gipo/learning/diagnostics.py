@@ -3,6 +3,7 @@
 import math
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from gipo.objectives import ppo_dead
@@ -105,7 +106,11 @@ def quantile(x: Tensor, q: float) -> Tensor:
     return x.kthvalue(max(1, -int(-q * x.numel() // 1))).values
 
 
-def mean_interval(x: Tensor, z: float = 1.96) -> tuple[float, float, float]:
-    """Mean of x [N] and its normal interval (95 % at z = 1.96)."""
-    mean, half = float(x.mean()), z * float(x.std(correction=1)) / math.sqrt(len(x)) if len(x) > 1 else math.inf
+def mean_interval(x: Tensor) -> tuple[float, float, float]:
+    """Mean of x [N] and Student's 95 % interval of it."""
+    mean, runs = float(x.mean()), len(x)
+    if runs < 2:
+        return mean, -math.inf, math.inf
+    # x̄ ± t·s/√N
+    half = float(stdtrit(runs - 1, 0.975)) * float(x.std(correction=1)) / math.sqrt(runs)
     return mean, mean - half, mean + half

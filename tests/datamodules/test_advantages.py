@@ -118,3 +118,9 @@ def test_discounts_outside_the_unit_interval_are_refused(estimator: type, bad: d
 def test_vtrace_truncations_are_checked(bad: dict[str, float]) -> None:
     with pytest.raises(UserError, match="c_bar"):
         VTrace(**bad)
+
+
+def test_what_is_no_number_in_one_run_stays_there() -> None:
+    x, decay = torch.tensor([1.0, 1.0, torch.nan, 1.0, torch.inf]), torch.tensor([0.5, 0.0, 0.5, 0.0, 0.0])
+    assert discounted_sums(x, decay).tolist()[:2] == [1.5, 1.0]
+    assert discounted_sums(x, decay)[3] == 1

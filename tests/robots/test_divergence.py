@@ -20,7 +20,7 @@ def test_the_estimator_by_hand() -> None:
     assert found.kl == pytest.approx((0 + (math.e - 2) + 1 / math.e) / 3)
     assert (found.steps, found.action_distance) == (3, pytest.approx(0.3))
     assert Divergence.of([900.0], [0.0]).kl == pytest.approx(math.exp(50))  # cut, or it would be infinite
-    assert str(Divergence.of([], [], missed=2)) == "0 steps and 2 not scored, |Δ action| 0"
+    assert str(Divergence.of([], [], missed=2)) == "0 steps and 2 not scored"
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -40,6 +40,18 @@ def test_a_shadow_is_compared_where_the_policy_acted(tmp_path: Path, determinist
     assert found.action_distance == pytest.approx(0.5, abs=1e-6)
     assert math.isnan(found.kl) if deterministic else found.kl == pytest.approx(1 / math.e, abs=1e-6)  # x is −1
     assert f"{OTHER[:12]}…: {found}" in info(writer.path, log)
+
+
+def test_what_a_person_did_as_the_policy_would_have_is_the_persons(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})
+    row = step_row(14, 5, 3)
+    assert row.source == "person"
+    row.proposed_action = row.action
+    writer.step(row)
+    writer.shadow(Shadow(0, row.step, OTHER, 9, row.log_prob, row.action))
+    writer.close()
+    assert str(shadows(read_log(writer.path).episodes)[OTHER]) == "0 steps"
 
 
 def test_a_shadow_of_another_robot_is_told(tmp_path: Path) -> None:

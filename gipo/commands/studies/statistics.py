@@ -89,6 +89,8 @@ def iqm_difference_interval(ours: Array, theirs: Array, draws: int = DRAWS) -> I
 def _iqm_variance(scores: Array, draws: int, seed: int) -> float:
     """Variance of the interquartile mean of scores [S, R], R > 1, unbiased as for a mean of so few: × R/(R−1)."""
     strata, runs = scores.shape
+    if scores.size < 4:  # nothing is left out: a mean, of which the spread is known without drawing
+        return float(scores.var(axis=-1, ddof=1).sum() / (runs * strata**2))
     # [draws, S, R]: runs drawn with replacement within each stratum
     chosen = np.random.default_rng(seed).integers(runs, size=(draws, strata, runs))
     found = interquartile_mean(np.take_along_axis(scores[None], chosen, axis=2)).var()

@@ -186,3 +186,23 @@ def test_outliers_count_as_far_as_the_bound_and_a_given_drift_remembers_nothing(
 def test_bad_parameters_are_refused_by_name(fields: dict[str, float], words: str) -> None:
     with pytest.raises(UserError, match=words):
         AgeAwareGIPO(**fields)
+
+
+def test_what_a_later_version_did_says_nothing_of_drift() -> None:
+    """Logs may be newer than the learner: they count as fresh, and their x² would bend the slope down to nothing."""
+    x, age = torch.randn(256, 2, generator=torch.Generator().manual_seed(0)), torch.arange(256) % 10
+    x = x * (0.09 + 0.04 * age).sqrt().unsqueeze(-1)
+    newer = torch.cat([x, torch.full((256, 2), 2.0)]), torch.cat([age, torch.full((256,), -40)])
+    alone, both = (
+        policy_loss(AgeAwareGIPO(), some, torch.ones(len(some)), age=ages, memory=no_moments())
+        for some, ages in ((x, age), newer)
+    )
+    slopes = [slope(found.memory, 0.1**2).item() for found in (alone, both) if found.memory is not None]
+    assert slopes[0] == pytest.approx(0.04, abs=0.02)
+    assert slopes[1] == pytest.approx(slopes[0], rel=0.1)
+    assert both.weight[-1].tolist() == pytest.approx([math.exp(-0.5 * (2 / 0.3) ** 2)] * 2)
+
+
+def test_an_advantage_without_bounds_overflows_nothing() -> None:
+    found = policy_loss(AgeAwareGIPO(**GIVEN), torch.zeros(1, 1), torch.tensor([3e30]), age=torch.tensor([2]))
+    assert found.weight.item() == 1

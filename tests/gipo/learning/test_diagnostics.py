@@ -220,8 +220,8 @@ def test_quantile_has_no_size_limit() -> None:
 
 
 def test_mean_interval_by_hand() -> None:
-    # deviation 1 of three: 2 ± 1.96/√3
-    assert mean_interval(torch.tensor([1.0, 2.0, 3.0])) == pytest.approx((2, 2 - 1.131607, 2 + 1.131607), abs=1e-6)
+    # deviation 1 of three: 2 ± 4.302653/√3
+    assert mean_interval(torch.tensor([1.0, 2.0, 3.0])) == pytest.approx((2, 2 - 2.484138, 2 + 2.484138), abs=1e-6)
 
 
 def test_one_sample_says_nothing_about_its_spread() -> None:

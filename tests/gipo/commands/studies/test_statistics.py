@@ -15,6 +15,7 @@ from gipo.commands.studies.statistics import (
     iqm_difference_interval,
     iqm_interval,
     min_max,
+    paired_interval,
     performance_profile,
     probability_of_improvement,
     share_interval,
@@ -109,6 +110,13 @@ def test_intervals_hold_about_as_often_as_they_say(strata: int, runs: int) -> No
     wins = np.array([low <= truth <= high for _, low, high in (improvement_interval(x[0] + 3, x[1]) for x in scores)])
     assert 0.935 <= means.mean() <= 0.99
     assert 0.94 <= wins.mean() <= 0.995
+
+
+def test_of_three_runs_the_interval_is_students() -> None:
+    """Nothing is left out of their mean, and no draw decides on which side of 0 its end is."""
+    gains = np.array([0.18, 0.14, 0.30])
+    assert iqm_interval(gains[None]) == pytest.approx(paired_interval(gains))
+    assert iqm_interval(gains[None])[1] == pytest.approx(-0.000179, abs=1e-6)
 
 
 def test_shares_that_were_logged_in_float32_are_equal_where_they_are() -> None:
