@@ -26,8 +26,8 @@ class GIPOLoss(PPOLoss):
     loss per dimension, which is what GIPO is made for; the advantage [*B, 1] is shared. One that sums them
     (`TanhNormal`, `Independent`, composite distributions) gives [*B], and so one ratio per action.
     The stored log-probs must be of the same kind. Elements whose log-ratio, advantage or age is not finite are left out
-    of the mean and counted, and so of the moments of `normalize_advantage`. What a mask of the batch leaves out is seen
-    by nothing here: not by the objective, its memory, the metrics, nor those moments.
+    of the mean and counted; the moments of `normalize_advantage` are of all finite advantages. What a mask of the batch
+    leaves out is seen by nothing here: not by the objective, its memory, the metrics, nor those moments.
 
     Output keys, beside `loss_objective`, `loss_kl`, `loss_entropy`, `loss_critic`, `entropy` and `explained_variance`:
     `weight`, the mean trust weight; `clip_fraction`, the share of elements with a weight below .001; `ESS`, effective
