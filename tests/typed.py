@@ -96,6 +96,7 @@ BUILDS_ON = {
     "On the robot": [RESUMED],
     "Lineage": [RESUMED, EXPORTED, DRIVEN],
     "Does post-training help?": [TRAINED, EXPORTED],
+    "Its tools and our data": [RESUMED, EXPORTED, DRIVEN],
     "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
 }
 
