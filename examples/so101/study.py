@@ -42,7 +42,7 @@ from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
 from gipo.common.tables import markdown, write_table
-from gipo.common.transition import SOURCES
+from gipo.common.transition import PERSON
 from robots.log import Episode, files_below, read_log
 
 FOLDER = Path(__file__).parent
@@ -223,7 +223,7 @@ def _of_logs(folder: Path) -> dict[str, float]:
     """The person's share of the steps of the logs, and that of successful episodes."""
     episodes = _judged(folder)
     source = np.concatenate([episode["source"] for episode in episodes])
-    helped = float((source == SOURCES.index("person")).mean())
+    helped = float((source == PERSON).mean())
     return {"person_share": helped, "logged": float(np.mean([bool(each.success) for each in episodes]))}
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
+from gipo.common.transition import PERSON
 from robots.divergence import shadows
 from robots.log import TIMES, Episode, Log, read_logs
-from robots.review.info import EPISODE, PERSON, episode_row, policies, timing_rows
+from robots.review.info import EPISODE, episode_row, policies, timing_rows
 from robots.review.svg import Rule, Series, escape, plot
 
 STYLE = """

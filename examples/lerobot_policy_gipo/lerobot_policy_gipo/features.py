@@ -10,7 +10,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE
 
 from gipo.common.errors import UserError
-from gipo.common.transition import SOURCES
+from gipo.common.transition import PERSON, SOURCES
 from lerobot_policy_gipo.decisions import Decisions, read_decisions
 
 INTERVENTION = "intervention"  # LeRobot's own, in DAgger: a person acted
@@ -73,9 +73,7 @@ def _check(dataset: LeRobotDataset, made: Decisions) -> None:
 def _features(made: Decisions, found: np.ndarray, person: np.ndarray) -> dict[str, Any]:
     sampled = found >= 0
     size = made.action.shape[1]
-    source = np.where(
-        sampled, SOURCES.index("policy"), np.where(person, SOURCES.index("person"), SOURCES.index("hold"))
-    )
+    source = np.where(sampled, SOURCES.index("policy"), np.where(person, PERSON, SOURCES.index("hold")))
     columns = {
         "policy.latent": np.where(sampled[:, None], made.latent[found], made.latent.dtype.type(0)),
         "policy.log_prob": np.where(sampled[:, None], made.log_prob[found], np.float32(0)),
