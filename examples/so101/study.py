@@ -216,7 +216,7 @@ def _judged(folder: Path) -> list[Episode]:
 
 
 def _episodes(folder: Path) -> list[Episode]:
-    return [episode for file in files_below(folder) for episode in read_log(file).episodes]
+    return [episode for file in files_below(folder) for episode in read_log(file).begun]
 
 
 def _of_logs(folder: Path) -> dict[str, float]:

@@ -143,7 +143,7 @@ def _row(
 
 def _of_logs(folder: Path) -> tuple[float, float]:
     """The share of steps that the person commanded, and that of successful episodes."""
-    episodes = [episode for file in files_below(folder) for episode in read_log(file).episodes]
+    episodes = [episode for file in files_below(folder) for episode in read_log(file).begun]
     source = np.concatenate([episode["source"] for episode in episodes])
     return float((source == PERSON).mean()), float(np.mean([bool(each.success) for each in episodes]))
 

@@ -43,7 +43,7 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
     Raises:
         UserError: when they do not hold that many judged episodes, or one is damaged.
     """
-    found = [episode for path in files_below(folder) for episode in read_log(path).episodes]
+    found = [episode for path in files_below(folder) for episode in read_log(path).begun]
     judged = sorted((each for each in found if each.success is not None), key=lambda each: each.number)
     if len(judged) != episodes:
         raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")

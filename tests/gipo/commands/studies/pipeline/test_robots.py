@@ -36,3 +36,16 @@ def test_what_persons_gave_is_in_the_return_and_their_word_in_the_success(log: P
     assert score.summary()["return"] == pytest.approx(sum(score.returns) / 2)
     with pytest.raises(UserError, match="holds 2 judged episodes of 3; the robot was stopped"):
         robot_score(log.parent, 3)
+
+
+def test_an_episode_that_a_person_ended_before_its_first_step_is_one_of_them(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("episode_start", "", 0)
+    writer.event("said", "by a person", 0, 0, {"success": False})
+    row = step_row(0, 5, 3)
+    row.episode = 1
+    writer.step(row)
+    writer.event("outcome", "", 1, 1, {"success": True})
+    writer.close()
+    score = robot_score(tmp_path, 2)
+    assert (score.successes, score.returns) == ((False, True), (0.0, row.reward))
