@@ -12,7 +12,7 @@ from torchrl.objectives import PPOLoss
 
 from gipo.common.errors import UserError
 from gipo.learning.diagnostics import SUPPRESSED, effective_sample_size
-from gipo.objective import Elements, Objective, Terms, blanked, masked_mean, masked_terms
+from gipo.objective import Elements, Objective, Terms, blanked, masked_mean, masked_terms, remembered, since
 from gipo.objectives import GIPO, k3
 
 
@@ -163,16 +163,15 @@ class GIPOLoss(PPOLoss):
                 x.reshape(by_element),
                 seen.advantage.reshape(by_element),
                 seen.used.reshape(by_element),
-                age=None if seen.age is None else seen.age.to(x.dtype).nan_to_num(0.0, 0.0).clamp(min=0),
+                age=since(seen.age, x),
                 log_prob=None if seen.log_prob is None else seen.log_prob.reshape(by_element),
                 memory=self.objective_memory,
             )
         )
         terms, _ = masked_terms(self.objective, known)
-        older = known.used if seen.age is None else known.used & (seen.age >= 0)
-        remembered = self.objective.remember(known._replace(used=older))
-        if self.objective_memory is not None and remembered is not None and self.training and torch.is_grad_enabled():
-            self.objective_memory.copy_(remembered)
+        memory = remembered(self.objective, known, seen.age)
+        if self.objective_memory is not None and memory is not None and self.training and torch.is_grad_enabled():
+            self.objective_memory.copy_(memory)
         return Terms(*(part.reshape(shape) for part in terms))
 
     def _age(self, tensordict: TensorDictBase, batch: torch.Size) -> Tensor | None:

@@ -131,16 +131,32 @@ def policy_loss(
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
         used = used & valid.unsqueeze(-1)
-    older = used
-    if age is not None:  # an unknown one is left out, or the objective reads none
-        older = used & (age >= 0).unsqueeze(-1)  # what a later version did is no older data: its drift is not theirs
-        age = age.to(log_ratio.dtype).nan_to_num(0.0).clamp(min=0).unsqueeze(-1)
-    seen = blanked(Elements(log_ratio, advantage, used, age, entropy, **known))
+    age = None if age is None else age.unsqueeze(-1)
+    seen = blanked(Elements(log_ratio, advantage, used, since(age, log_ratio), entropy, **known))
     terms, figures = masked_terms(objective, seen)
     loss = masked_mean(terms.loss, used)
-    return PolicyLoss(
-        loss, terms.weight, terms.contribution, used, figures, objective.remember(seen._replace(used=older))
-    )
+    return PolicyLoss(loss, terms.weight, terms.contribution, used, figures, remembered(objective, seen, age))
+
+
+def since(age: Tensor | None, like: Tensor) -> Tensor | None:
+    """Versions since a sample acted [N, 1], as `like`: 0 of what a later one than the learner's did, and where unknown.
+
+    Whose age is unknown is left out by the objectives that read it.
+    """
+    return None if age is None else age.to(like.dtype).nan_to_num(0.0, 0.0).clamp(min=0)
+
+
+def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tensor | None:
+    """What an objective remembers of a batch, all that later versions than the learner's did aside.
+
+    That is as far away as old data, and of no age: a slope over ages would bend down to nothing.
+
+    Args:
+        objective: with its memory in `seen`.
+        seen: the batch.
+        age: k [N, 1], versions, as the data have it; negative of a later version.
+    """
+    return objective.remember(seen if age is None else seen._replace(used=seen.used & (age >= 0)))
 
 
 def blanked(seen: Elements) -> Elements:

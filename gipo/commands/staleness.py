@@ -17,7 +17,7 @@ from gipo.common.errors import UserError
 from gipo.common.tables import table, write_table
 from gipo.common.transition import PERSON
 from gipo.learning.diagnostics import effective_sample_size, quantile
-from gipo.objectives import Elements, Objective, blanked, masked_terms
+from gipo.objective import Elements, Objective, blanked, masked_terms, remembered, since
 
 NOTHING = (
     "no step is valid: the policy chose no action in these logs, so this objective has nothing to learn from; "
@@ -152,16 +152,18 @@ def _terms(
     """
     x, steps = log_ratio.float().flatten(0, -2), math.prod(used.shape[1:])
     finite = torch.isfinite(x) & used.flatten().unsqueeze(-1)
-    older = finite & (age.flatten() >= 0).unsqueeze(-1)
-    age = age.flatten().to(x.dtype).clamp(min=0).unsqueeze(-1)
+    age = age.flatten().unsqueeze(-1)
     log_prob = None if log_prob is None else log_prob.float().flatten(0, -2)
     both = [
-        blanked(Elements(x, torch.full_like(x[:, :1], sign), finite, age, None, log_prob, steps, objective.memory()))
+        blanked(
+            Elements(
+                x, torch.full_like(x[:, :1], sign), finite, since(age, x), None, log_prob, steps, objective.memory()
+            )
+        )
         for sign in (1.0, -1.0)
     ]
     # what it remembers is what these logs say
-    memories = [objective.remember(seen._replace(used=older)) for seen in both]
-    signs = [masked_terms(objective, seen._replace(memory=of))[0] for seen, of in zip(both, memories, strict=True)]
+    signs = [masked_terms(objective, seen._replace(memory=remembered(objective, seen, age)))[0] for seen in both]
     weight, contribution = (
         torch.where(finite, (good.double() + bad.double()) / 2, 0.0).view_as(log_ratio)
         for good, bad in zip(*(terms[1:] for terms in signs), strict=True)
