@@ -27,16 +27,11 @@ def _some_or_endless(value: Any, options: Mapping[str, Any]) -> str | None:
     return None if value is None or value == -1 or value >= 1 else "must be at least 1, or -1 for no such limit"
 
 
-def _whole_or_nothing(value: Any, options: Mapping[str, Any]) -> str | None:
-    if value is None or value in (0, 1) or (isinstance(value, int) and value > 1):
-        return None
-    return "an evaluation is one batch, all of it or none (0); data.evaluation.episodes says how large it is"
-
-
-def _whole(value: Any, options: Mapping[str, Any]) -> str | None:
-    if value is None or value == 1 or (isinstance(value, int) and value > 1):
-        return None
-    return "a test is one batch, all of it; data.evaluation.test_episodes says how large it is"
+def _batches(*allowed: int, instead: str) -> Check:
+    """Only these numbers of batches, or more: there is one, and a share of it is none."""
+    return lambda value, options: (
+        None if value is None or value in allowed or (isinstance(value, int) and value > 1) else instead
+    )
 
 
 def _strategy(value: Any, options: Mapping[str, Any]) -> str | None:
@@ -99,8 +94,12 @@ CHECKS: dict[str, Check] = {
     "max_epochs": _some_or_endless,
     "max_steps": _some_or_endless,
     "limit_train_batches": _unless(None, 1, instead=ONE_BATCH),
-    "limit_val_batches": _whole_or_nothing,
-    "limit_test_batches": _whole,
+    "limit_val_batches": _batches(
+        0, 1, instead="an evaluation is one batch, all of it or none (0); data.evaluation.episodes says how large it is"
+    ),
+    "limit_test_batches": _batches(
+        1, instead="a test is one batch, all of it; data.evaluation.test_episodes says how large it is"
+    ),
     "limit_predict_batches": _unless(None, 1, instead="gipo has no command that predicts"),
     "overfit_batches": _unless(0, instead=ONE_BATCH),
     "val_check_interval": _validation_interval,
