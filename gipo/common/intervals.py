@@ -21,6 +21,11 @@ def with_interval(middle: float, low: float, high: float, form: str = ".2f") -> 
     return f"{middle:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def difference_with_interval(middle: float, low: float, high: float) -> str:
+    """`+0.05 [-0.10, +0.20]`: a difference of two shares, with as much of its interval as such a difference can be."""
+    return with_interval(middle, max(-1.0, low), min(1.0, high), "+.2f")
+
+
 def rate_with_interval(successes: int, trials: int) -> str:
     """Rate of success with its 95 % interval, in words."""
     return with_interval(*wilson_interval(successes, trials))

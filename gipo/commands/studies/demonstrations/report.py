@@ -10,7 +10,7 @@ from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.studies.demonstrations.runs import Row
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
-from gipo.common.intervals import with_interval
+from gipo.common.intervals import difference_with_interval, with_interval
 from gipo.common.tables import markdown
 
 plt = pyplot()
@@ -61,7 +61,7 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
         shown = []
         for task in tasks:
             found = [cells[task, buffer, name] for name in names]
-            gained = [_bounded(row["gain"], row["low"], row["high"]) for row in found]
+            gained = [difference_with_interval(row["gain"], row["low"], row["high"]) for row in found]
             shown.append((task, f"{found[0]['before']:.2f}", *gained))
         lines += ["", markdown((f"buffer of {buffer}", "clone", *names), shown)]
     lines += ["", *_over_tasks(table, rows, "success", "at any step")]
@@ -72,7 +72,7 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
         ours, theirs = by_task(rows, buffer, names[0]), by_task(rows, buffer, name)
         lines.append(
             f"- Buffer of {buffer}: {names[0]}'s gain minus {name}'s "
-            f"{_bounded(*paired_interval((ours - theirs).mean(1)))}, mean of the tasks with Student's interval over "
+            f"{difference_with_interval(*paired_interval((ours - theirs).mean(1)))}, mean of the tasks with Student's interval over "
             f"them; probability that {names[0]} gains more {with_interval(*improvement_interval(ours, theirs))}."
         )
     return "\n".join(lines)
@@ -86,7 +86,9 @@ def _over_tasks(table: Sequence[Row], rows: Sequence[Row], score: str, when: str
         raised, lowered = sum(row["low"] > 0 for row in found), sum(row["high"] < 0 for row in found)
         full = sum(row["before"] == 1 for row in found)
         each = by_task(rows, buffer, name, score)
-        middle, mean = (_bounded(*interval) for interval in (iqm_interval(each), paired_interval(each.mean(1))))
+        middle, mean = (
+            difference_with_interval(*interval) for interval in (iqm_interval(each), paired_interval(each.mean(1)))
+        )
         lines.append(
             f"- Success {when}, buffer of {buffer}, {name}: {middle} over all tasks; raised (the interval above 0) on "
             f"{raised} of {len(found)}, lowered on {lowered}"
@@ -94,11 +96,6 @@ def _over_tasks(table: Sequence[Row], rows: Sequence[Row], score: str, when: str
             "over them."
         )
     return lines
-
-
-def _bounded(gain: float, low: float, high: float) -> str:
-    """A gain with its interval, in what a difference of shares can be."""
-    return with_interval(gain, max(-1.0, low), min(1.0, high), "+.2f")
 
 
 def plot(table: Sequence[Row], path: Path) -> None:

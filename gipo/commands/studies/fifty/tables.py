@@ -11,7 +11,7 @@ from gipo.commands.studies.fifty.entrants import Entry, is_development
 from gipo.commands.studies.fifty.record import Finished, read_result
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
-from gipo.common.intervals import wilson_interval, with_interval
+from gipo.common.intervals import difference_with_interval, wilson_interval, with_interval
 from gipo.common.tables import markdown
 
 Row = dict[str, Any]
@@ -184,6 +184,5 @@ def _compared(rows: Sequence[Row], entrant: str, first: str, few: bool) -> list[
     better = f"{int((_means(a) >= _means(b)).sum())} of {len(a)}"
     if few:
         return ["–", "–", better]
-    mean, low, high = paired_interval(_means(a) - _means(b)) if len(a) > 1 else (0.0, 0.0, 0.0)
-    higher = with_interval(mean, max(-1.0, low), min(1.0, high), "+.2f") if len(a) > 1 else "–"
+    higher = difference_with_interval(*paired_interval(_means(a) - _means(b))) if len(a) > 1 else "–"
     return [with_interval(*improvement_interval(a, b)), higher, better]
