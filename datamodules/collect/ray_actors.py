@@ -186,6 +186,8 @@ class RayRollouts(Rollouts):
         try:
             self._meet(worker)
         except UserError as error:
+            if not self._workers:  # that one was lost too, and one too many: all is said
+                raise
             self.close()
             raise UserError(f"collection failed: {lost}, and none took its place: {error}; all were ended") from error
         print(f"gipo: note: {lost}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
