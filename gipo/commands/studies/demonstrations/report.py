@@ -70,10 +70,10 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
     lines += [""] * bool(compared)
     for buffer, name in compared:
         ours, theirs = by_task(rows, buffer, names[0]), by_task(rows, buffer, name)
+        more = difference_with_interval(*paired_interval((ours - theirs).mean(1)))
         lines.append(
-            f"- Buffer of {buffer}: {names[0]}'s gain minus {name}'s "
-            f"{difference_with_interval(*paired_interval((ours - theirs).mean(1)))}, mean of the tasks with Student's interval over "
-            f"them; probability that {names[0]} gains more {with_interval(*improvement_interval(ours, theirs))}."
+            f"- Buffer of {buffer}: {names[0]}'s gain minus {name}'s {more}, mean of the tasks with Student's interval "
+            f"over them; probability that {names[0]} gains more {with_interval(*improvement_interval(ours, theirs))}."
         )
     return "\n".join(lines)
 
