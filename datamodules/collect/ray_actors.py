@@ -174,7 +174,7 @@ class RayRollouts(Rollouts):
                 "(data.collector.ray.replacements); all actors were ended"
             )
         self._replaced += 1
-        lost = f"{worker.name} {reason}"
+        lost, number = f"{worker.name} {reason}", self._replaced
         self._end(worker)
         owed = [request.weights for request in worker.requests]
         worker.generation += 1
@@ -190,7 +190,7 @@ class RayRollouts(Rollouts):
                 raise
             self.close()
             raise UserError(f"collection failed: {lost}, and none took its place: {error}; all were ended") from error
-        print(f"gipo: note: {lost}; replaced ({self._replaced} of {allowed})", file=sys.stderr)
+        print(f"gipo: note: {lost}; replaced ({number} of {allowed})", file=sys.stderr)
         for weights in owed:
             self._ask(worker, weights)
 
