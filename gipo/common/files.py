@@ -122,8 +122,8 @@ def write_bytes(data: bytes, path: PathLike) -> None:
 
 
 def write_text(text: str, path: PathLike) -> None:
-    """Write `text` in UTF-8, as `write_bytes` does."""
-    write_bytes(text.encode(), path)
+    """Write `text` in UTF-8, as `write_bytes` does; what is no text in it, as in a name of a file, by its numbers."""
+    write_bytes(text.encode(errors="backslashreplace"), path)
 
 
 def refuse_to_replace(path: PathLike, kind: str) -> None:

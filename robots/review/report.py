@@ -61,8 +61,7 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
         body.append(_table(("policy", "success", "95 %", "commanded by"), groups))
     names = [Path(path).name for path, _ in logs]
     for name, (path, log) in zip(names, logs, strict=True):
-        title = name if names.count(name) == 1 else path
-        body.append(_section(title.encode(errors="backslashreplace").decode(), log))  # no name of a file need be text
+        body.append(_section(name if names.count(name) == 1 else path, log))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'

@@ -1,6 +1,7 @@
 """The HTML report: opened by a real browser without a network, its plots there, and nothing on the console."""
 
 import html
+import os
 import re
 import shutil
 import subprocess
@@ -126,6 +127,13 @@ def test_logs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> Non
     write_report(sorted(tmp_path.rglob("*.mcap")), tmp_path / "report.html")
     titles = re.findall("<h2>(.*?)</h2>", (tmp_path / "report.html").read_text())
     assert titles == ["b.mcap", str(tmp_path / "friday/a.mcap"), str(tmp_path / "monday/a.mcap")]
+
+
+def test_a_name_that_is_no_text_is_written_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"odd\xff.mcap")
+    LogWriter(path, Session(make_spec().to_json())).close()
+    write_report([path], tmp_path / "report.html")
+    assert "<h2>odd\\udcff.mcap</h2>" in (tmp_path / "report.html").read_text()
 
 
 def test_a_page_replaces_no_log(session: Path, capsys: pytest.CaptureFixture[str]) -> None:
