@@ -37,15 +37,8 @@ class KeepConfig(SaveConfigCallback):
             path = folder / self.config_filename
             with whole_file(path) as partial:
                 self.parser.save(self.config, partial)
-                old = path if path.exists() or resumed is None else Path(resumed).absolute().parents[1] / path.name
-                changed = [*differences(_read(old), _read(partial))]
-                if changed and old == path:
-                    old = next(name for name in _numbered(path) if not name.exists())
-                    with whole_file(old) as copy:
-                        shutil.copyfile(path, copy)
-                if changed:
-                    line = f"goes on with other options than {shown(old)} has: {'; '.join(changed)}"
-                    print(f"gipo: note: the run {line}", file=sys.stderr)
+                beside = path if resumed is None else Path(resumed).absolute().parents[1] / path.name
+                _tell_changes(path if path.exists() else beside, partial, keep=path.exists())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """SHA-256 of the configuration, whatever folder the run is in."""
@@ -54,6 +47,19 @@ class KeepConfig(SaveConfigCallback):
     @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
+
+
+def _tell_changes(old: Path, new: Path, keep: bool) -> None:
+    """Say what a run has otherwise than it had; `keep` the old file under a name of its own if there is anything."""
+    changed = [*differences(_read(old), _read(new))]
+    if not changed:
+        return
+    kept = next(name for name in _numbered(old) if not name.exists()) if keep else old
+    if keep:
+        with whole_file(kept) as copy:
+            shutil.copyfile(old, copy)
+    line = f"goes on with other options than {shown(kept)} has: {'; '.join(changed)}"
+    print(f"gipo: note: the run {line}", file=sys.stderr)
 
 
 def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
