@@ -35,7 +35,7 @@ def imitation(log_ratio: Tensor, behaviour_log_prob: Tensor, source: Tensor, use
         used: [N, D] elements of the policy's own, which the objective is a mean over.
 
     Returns:
-        Of no loss where persons did nothing.
+        A loss of 0 where persons did nothing.
     """
     # log π = x + log μ
     log_prob = log_ratio.float() + behaviour_log_prob.flatten(0, -2)

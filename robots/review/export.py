@@ -30,8 +30,8 @@ class Segment:
         success: of the episode; None when nobody said.
         session: identity of the log.
         episode: number within the session; segments of one episode share it.
-        last: whether no later segment of its episode follows, so that the episode's outcome is said once.
         task: what was to be done: the instruction that the policy acted on, else the task of the session.
+        last: whether no later segment of its episode follows, so that the episode's outcome is said once.
     """
 
     columns: dict[str, np.ndarray]

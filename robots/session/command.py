@@ -17,8 +17,6 @@ from robots.session.options import RANGES, Options
 from robots.spec import RobotSpec
 
 DEADMAN_SECONDS = 0.5  # since a file was touched, after which nobody holds it
-
-
 SIMULATED = 40.0  # times the patience with a robot of the world: a simulated one harms nobody when a machine is late
 
 

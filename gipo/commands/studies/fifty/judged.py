@@ -30,7 +30,7 @@ class Judged(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Evaluate where it is time."""
-        data: Any = data_of(trainer)
+        data = data_of(trainer)
         self._record.iteration(data.position, sampled(pl_module.policy))  # type: ignore[arg-type]
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
