@@ -91,9 +91,9 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
             return found
 
         prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
-        list(in_order(prepared))  # what is learned begins with it
+        deployed = list(in_order(prepared))
         learned = [pool.submit(counted, learn, seed, way, ways[way]) for seed, way in plan]
-        return all_made([*prepared, *learned], options.out / "runs.csv")
+        return [*deployed, *all_made(learned, options.out / "runs.csv", deployed)]
 
 
 def ways_to_learn(coefs: Sequence[float]) -> dict[str, tuple[bool, list[str]]]:

@@ -152,12 +152,15 @@ def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
         yield each.result()
 
 
-def all_made(futures: Sequence["Future[Result]"], table: Path | None = None) -> list[Result]:
+def all_made(
+    futures: Sequence["Future[Result]"], table: Path | None = None, before: Sequence[Result] = ()
+) -> list[Result]:
     """The results of runs that do not depend on each other, in order; one that fails does not keep others from theirs.
 
     Args:
         futures: of the runs.
         table: where the results, a row each, are written if some fail.
+        before: results that stand there before them.
 
     Raises:
         UserError: the first failure, when all others are made; or as `made` does.
@@ -167,7 +170,7 @@ def all_made(futures: Sequence["Future[Result]"], table: Path | None = None) -> 
         return results
     where = ""
     if table is not None and results:
-        write_table(cast(list[dict[str, object]], results), table)
+        write_table(cast(list[dict[str, object]], [*before, *results]), table)
         where = f" and stand in {table}"
     raise UserError(f"{len(failed)} of {len(futures)} runs failed, all others are made{where}; the first: {failed[0]}")
 

@@ -159,6 +159,9 @@ def test_what_is_made_is_written_where_a_run_fails(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"1 of 4 runs failed, all others are made and stand in {table}; .*: a nan"):
         all_made([failed, *rows], table)
     assert table.read_text().split() == ["seed", "0", "1", "2"]
+    with pytest.raises(UserError, match="all others are made and stand in"):
+        all_made([failed, *rows], table, [{"seed": 9}])
+    assert table.read_text().split() == ["seed", "9", "0", "1", "2"]
 
 
 def test_what_is_wrong_for_all_runs_ends_a_study_at_once() -> None:
