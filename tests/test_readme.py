@@ -10,6 +10,7 @@ by `make campaign`.
 import contextlib
 import importlib
 import io
+import itertools
 import re
 import shlex
 import sys
@@ -70,14 +71,20 @@ class Reader:
         if typed.endswith("> arm.json"):
             decide(self.folder / "arm.json")  # "before a person has replaced every mark"
 
+    @staticmethod
+    def named(step: Step) -> str:
+        """The file that a block is, by its first line; nothing where it is none."""
+        found = re.match(r"# (\w+\.(?:py|yaml))\b", step.text) if step.kind in ("python", "yaml") else None
+        return found[1] if found else ""
+
     def write(self, step: Step) -> None:
         """A block that names its file is put there; a program without a name is run, a configuration parsed."""
-        named = re.match(r"# (\w+\.(?:py|yaml))\b", step.text)
-        name = named[1] if named else f"block.{'py' if step.kind == 'python' else 'yaml'}"
+        named = self.named(step)
+        name = named or f"block.{'py' if step.kind == 'python' else 'yaml'}"
         (self.folder / name).write_text(step.text)
-        if named is None and step.kind == "python":
+        if not named and step.kind == "python":
             exec(compile(step.text, name, "exec"), {"__name__": "block"})
-        elif named is None:
+        elif not named:
             parse(f"gipo fit --config {name}")
         elif name.startswith("test_"):
             pass_the_test_of(self.folder / name)
@@ -172,6 +179,9 @@ def read(page: Path, chapter: str, readers: dict[Path, Reader], folder: Path, mo
     with at_home(reader, monkeypatch):
         for line in BUILDS_ON.get(chapter, []):
             assert Step("command", line) in ALL, line
+            for step in itertools.chain(*chapters(page).values()):
+                if (name := reader.named(step)) and name in line.split():
+                    reader.write(step)
             reader.type(line)
         steps = chapters(page)[chapter]
         for step in sorted(steps, key=lambda step: step.kind not in ("python", "yaml") or step.text[:2] != "# "):

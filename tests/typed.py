@@ -81,6 +81,11 @@ RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
 HELPED = "gipo-robot run --policy policy.onnx --log helped/ --operator scripted"
+DESCRIBED = "gipo-robot spec --policy so101.onnx --device so101_follower --config so101.yaml > arm.json"
+MOVED = (
+    "gipo-robot run --policy so101.onnx --robot lerobot --device so101_follower --config so101.yaml --spec arm.json "
+    "--set cameras.front.fps=15"
+)
 TRAINED = "gipo fit --config metaworld.yaml --seed_everything=SEED"  # writes it, where it comes first on a page
 BUILDS_ON = {
     "The authors' regimes": [TRAINED],
@@ -96,7 +101,7 @@ BUILDS_ON = {
     "On the robot": [RESUMED],
     "Lineage": [RESUMED, EXPORTED, DRIVEN],
     "Does post-training help?": [TRAINED, EXPORTED],
-    "Its tools and our data": [RESUMED, EXPORTED, DRIVEN],
+    "Its tools and our data": [DESCRIBED, MOVED],
     "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
 }
 

@@ -54,6 +54,20 @@ def test_what_a_person_did_as_the_policy_would_have_is_the_persons(tmp_path: Pat
     assert str(shadows(read_log(writer.path).episodes)[OTHER]) == "0 steps"
 
 
+def test_while_the_policy_is_engaged_its_own_actions_are_compared(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})
+    row = step_row(1, 5, 3)
+    row.source, row.gate, row.valid = "hold", ("engage",), False
+    assert row.proposed_action is None
+    writer.step(row)
+    writer.shadow(Shadow(0, row.step, OTHER, 9, row.log_prob, row.action))
+    writer.close()
+    found = shadows(read_log(writer.path).episodes)[OTHER]
+    assert (found.steps, found.action_distance) == (1, 0)
+    assert found.kl == pytest.approx(0, abs=1e-9)
+
+
 def test_a_shadow_of_another_robot_is_told(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
     writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})
