@@ -131,9 +131,8 @@ def assert_the_other_ends_too(number: int, victim: int, start: Start, args: list
     assert within(30, lambda: not lost.family() + other.family())
 
 
-@pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 0), (signal.SIGSTOP, 1)])
-def test_a_lost_learner_ends_the_other_with_one_clear_line(number: int, victim: int, start: Start, tiny: Args) -> None:
-    assert_the_other_ends_too(number, victim, start, tiny(**LEARNERS | LONG))
+def test_a_lost_learner_ends_the_other_with_one_clear_line(start: Start, tiny: Args) -> None:
+    assert_the_other_ends_too(signal.SIGKILL, 0, start, tiny(**LEARNERS | LONG))
 
 
 @pytest.mark.campaign

@@ -1,7 +1,7 @@
 """Every command of the README and of docs/, typed as it stands, in order, where only what the text says is there.
 
-A chapter of a page is a test. It begins in an empty folder that looks like a clone, types the commands of other
-chapters that it builds on (`BUILDS_ON`), and then all of its own. The tables of `tests.typed` say where a line is not
+A page is a test. It begins in an empty folder that looks like a clone, types the commands of other pages that it builds
+on (`BUILDS_ON`), and then all of its own, chapter by chapter. The tables of `tests.typed` say where a line is not
 typed bare: `SMALLER` appends options that make it quick, `PLACEHOLDERS` puts something in the place of what the text
 leaves open, `NOT_TYPED` says why a line cannot run here and what is checked instead. `LONG` lines are parsed, and typed
 by `make campaign`.
@@ -10,7 +10,6 @@ by `make campaign`.
 import contextlib
 import importlib
 import io
-import itertools
 import re
 import shlex
 import sys
@@ -71,15 +70,10 @@ class Reader:
         if typed.endswith("> arm.json"):
             decide(self.folder / "arm.json")  # "before a person has replaced every mark"
 
-    @staticmethod
-    def named(step: Step) -> str:
-        """The file that a block is, by its first line; nothing where it is none."""
-        found = re.match(r"# (\w+\.(?:py|yaml))\b", step.text) if step.kind in ("python", "yaml") else None
-        return found[1] if found else ""
-
     def write(self, step: Step) -> None:
         """A block that names its file is put there; a program without a name is run, a configuration parsed."""
-        named = self.named(step)
+        found = re.match(r"# (\w+\.(?:py|yaml))\b", step.text)
+        named = found[1] if found else ""
         name = named or f"block.{'py' if step.kind == 'python' else 'yaml'}"
         (self.folder / name).write_text(step.text)
         if not named and step.kind == "python":
@@ -146,20 +140,6 @@ def pass_the_test_of(path: Path) -> None:
         function()
 
 
-ALL = [step for page in PAGES for found in chapters(page).values() for step in found]
-CASES = [
-    pytest.param(page, name, id=f"{page.stem}: {name}")
-    for page in PAGES
-    for name, found in chapters(page).items()
-    if any(step.kind not in ("name", "code") for step in found)
-]
-
-
-@pytest.fixture(scope="module")
-def readers() -> dict[Path, Reader]:
-    return {}
-
-
 @contextlib.contextmanager
 def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(reader.folder)
@@ -171,52 +151,42 @@ def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def read(page: Path, chapter: str, readers: dict[Path, Reader], folder: Path, monkeypatch: pytest.MonkeyPatch,
-         campaign: bool = False) -> None:  # fmt: skip
-    """Read a chapter to its end, and only then say what failed."""
-    reader = readers.get(page) or readers.setdefault(page, Reader(folder, campaign))
+def read(page: Path, reader: Reader) -> None:
+    """Read a page to its end, chapter by chapter, and only then say what failed."""
     failed = []
-    with at_home(reader, monkeypatch):
-        for line in BUILDS_ON.get(chapter, []):
-            assert Step("command", line) in ALL, line
-            for step in itertools.chain(*chapters(page).values()):
-                if (name := reader.named(step)) and name in line.split():
-                    reader.write(step)
-            reader.type(line)
-        steps = chapters(page)[chapter]
+    for line in BUILDS_ON.get(page.stem, []):
+        reader.type(line)
+    for chapter, steps in chapters(page).items():
         for step in sorted(steps, key=lambda step: step.kind not in ("python", "yaml") or step.text[:2] != "# "):
             said = io.StringIO()
             try:
                 with contextlib.redirect_stderr(said):
                     reader.take(step)
             except Exception as error:
-                failed.append(f"{step.text}\n{type(error).__name__}: {error}\n{said.getvalue()[-1500:]}")
+                failed.append(f"{chapter}: {step.text}\n{type(error).__name__}: {error}\n{said.getvalue()[-1500:]}")
     assert not failed, "\n\n".join(failed)
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("page", "chapter"), CASES)
-def test_what_a_reader_types(
-    page: Path, chapter: str, readers: dict[Path, Reader], tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    read(page, chapter, readers, tmp_path_factory.mktemp("clone"), monkeypatch)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_reader_types(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at_home(reader := Reader(tmp_path, campaign=False), monkeypatch):
+        read(page, reader)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_reader_types_in_full(
-    page: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readers: dict[Path, Reader] = {}
-    for chapter in chapters(page):
-        read(page, chapter, readers, tmp_path_factory.mktemp("clone"), monkeypatch, campaign=True)
+def test_what_a_reader_types_in_full(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with at_home(reader := Reader(tmp_path, campaign=True), monkeypatch):
+        read(page, reader)
 
 
 def test_each_table_is_of_use() -> None:
     """An entry that no line of the pages needs any more is out of date."""
-    lines = [step.text for step in ALL]
+    lines = [step.text for page in PAGES for found in chapters(page).values() for step in found]
+    assert {line for before in BUILDS_ON.values() for line in before} <= {*lines}
+    assert {*BUILDS_ON} <= {page.stem for page in PAGES}
     typed = [substituted(line) for line in lines]
     for pattern in (*SMALLER, *LONG):
         assert any(re.search(pattern, line) for line in typed), pattern

@@ -74,7 +74,14 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+QUICK = ("token policy, recomputed advantages", "V-trace, refreshed now and then, PopArt",
+         "warm-up frames, cosine decay, adaptive anchor", "Gaussian policy, value-only reuse",
+         "episodes out of phase, an objective that remembers")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name not in QUICK)) for name in SETTINGS]
+)
 def test_a_crashed_run_resumes_bit_for_bit(name: str, tiny: Args, tmp_path: Path) -> None:
     interrupted_equals_whole(tiny, tmp_path, **SETTINGS[name])
 

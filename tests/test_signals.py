@@ -23,7 +23,9 @@ LONG = {"data__total_frames": 32 * 1000, "checkpoint__every": 1000}
 WORKERS = {"data__collector__workers": 2, "data__collector__num_envs": 2, "data__collector__worker_timeout": 20}
 
 
-@pytest.mark.parametrize("workers", [{}, WORKERS], ids=["in process", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [pytest.param({}, marks=pytest.mark.campaign), WORKERS], ids=["in process", "two workers"]
+)
 def test_sigterm_saves_ends_with_143_in_seconds_and_resumes(
     workers: dict[str, object], start: Start, tiny: Args, tmp_path: Path
 ) -> None:
@@ -83,7 +85,9 @@ def test_sigterm_resumed_equals_the_run_that_saved_there(start: Start, tiny: Arg
     assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
-@pytest.mark.parametrize("workers", [{}, WORKERS], ids=["in process", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [{}, pytest.param(WORKERS, marks=pytest.mark.campaign)], ids=["in process", "two workers"]
+)
 def test_ctrl_c_saves_and_leaves_nothing_behind(
     workers: dict[str, object], start: Start, tiny: Args, tmp_path: Path
 ) -> None:

@@ -80,29 +80,14 @@ PLACEHOLDERS = {
 RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
-HELPED = "gipo-robot run --policy policy.onnx --log helped/ --operator scripted"
-DESCRIBED = "gipo-robot spec --policy so101.onnx --device so101_follower --config so101.yaml > arm.json"
-MOVED = (
-    "gipo-robot run --policy so101.onnx --robot lerobot --device so101_follower --config so101.yaml --spec arm.json "
-    "--set cameras.front.fps=15"
-)
 TRAINED = "gipo fit --config metaworld.yaml --seed_everything=SEED"  # writes it, where it comes first on a page
-BUILDS_ON = {
-    "The authors' regimes": [TRAINED],
-    "From a checkpoint to an artifact": [RESUMED],
-    "Run it, and learn from what happened": [RESUMED, EXPORTED],
-    "Let a person help": [RESUMED, EXPORTED],
-    "Say how it goes": [RESUMED, EXPORTED, DRIVEN],
-    "Learn from what they did": [RESUMED, EXPORTED, HELPED],
-    "The log": [RESUMED, EXPORTED, DRIVEN],
-    "Post-train on what came back": [RESUMED, EXPORTED, DRIVEN],
-    "What else could learn from them": [RESUMED, EXPORTED, DRIVEN],
-    "In simulation": [RESUMED],
-    "On the robot": [RESUMED],
-    "Lineage": [RESUMED, EXPORTED, DRIVEN],
-    "Does post-training help?": [TRAINED, EXPORTED],
-    "Its tools and our data": [DESCRIBED, MOVED],
-    "On a robot with a camera": ["gipo fit --config toy_vla.yaml"],
+BUILDS_ON = {  # what a reader of a page has typed before, from other pages
+    "deploy": [RESUMED],
+    "evaluate": [RESUMED, EXPORTED, DRIVEN],
+    "evidence": [TRAINED, EXPORTED],
+    "people": [RESUMED, EXPORTED, DRIVEN],
+    "post-train": [RESUMED, EXPORTED, DRIVEN],
+    "robots": [RESUMED, EXPORTED],
 }
 
 LONG = (

@@ -259,6 +259,10 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str
         notes.append(f"no log-probs of behaviour policies: {', '.join(without)} has none{others}")
     elif audit.share == 0:
         notes.append("the log-probs were not audited: audit is 0")
+    else:
+        told = [each for each in kept if each.spans and each.columns["valid"].any()]
+        trusted = [each.part.of.path for each in told if not each.part.converted.audit.steps]
+        notes += [f"no log-prob of {path} was audited: what the policy saw is not in it" for path in trusted]
     return notes
 
 

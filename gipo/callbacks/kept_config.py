@@ -36,17 +36,17 @@ class KeepConfig(SaveConfigCallback):
             remove_partials(folder)
             path = folder / self.config_filename
             with whole_file(path) as partial:
-                self.parser.save(self.config, partial)
+                partial.write_text(self._text, encoding="utf-8")
                 beside = path if resumed is None else Path(resumed).absolute().parents[1] / path.name
                 _tell_changes(path if path.exists() else beside, partial, keep=path.exists())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """SHA-256 of the configuration, whatever folder the run is in."""
-        note(checkpoint, config_hash=self._digest)
+        note(checkpoint, config_hash=hashlib.sha256(self._text.encode()).hexdigest())
 
     @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(self.parser.dump(self.config).encode()).hexdigest()
+    def _text(self) -> str:
+        return self.parser.dump(self.config)
 
 
 def _tell_changes(old: Path, new: Path, keep: bool) -> None:

@@ -163,6 +163,7 @@ def test_one_actor_at_zero_staleness_collects_what_one_process_does(make: Make, 
         ray.collect()
 
 
+@pytest.mark.campaign
 def test_a_slow_actor_is_waited_for_after_a_checkpoint_and_its_process_seeded(make: Make) -> None:
     class Slow(Wrapped):  # sent as it is: a module of tests is on no machine of the cluster
         def make(self, num_envs: int, seed: int) -> EnvBase:

@@ -133,6 +133,18 @@ def test_lost_images_cost_their_decisions(seeing: Seeing, tmp_path: Path) -> Non
     assert left == 6
 
 
+def test_a_log_of_which_nothing_was_audited_is_named(seeing: Seeing, tmp_path: Path) -> None:
+    whole = seeing.log(tmp_path / "a.mcap", episodes=1)
+    with pytest.MonkeyPatch.context() as patch:
+        true = LogWriter.image
+        patch.setattr(LogWriter, "image", lambda log, row: None if row.step % CHUNK == 0 else true(log, row))
+        blind = seeing.log(tmp_path / "b.mcap", episodes=1)
+    options = IngestOptions(policies=seeing.folder, cache=tmp_path / "cache", workers=1)
+    notes = ingest([whole, blind], options, progress=False).facts.notes
+    assert f"no log-prob of {blind} was audited: what the policy saw is not in it" in notes
+    assert not any(str(whole) in note for note in notes)
+
+
 def test_a_torn_log_gives_what_came_before(seeing: Seeing, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("robots.log.container.BLOCK_TARGET", 8 << 10)  # several blocks, as longer sessions have

@@ -66,3 +66,12 @@ def test_a_run_that_goes_on_with_other_options_says_so_and_keeps_the_old_ones(
     assert now["model"]["objective"]["class_path"].endswith("AgeAwareGIPO")
     main(tiny(**resume, **SHORT | {"data__total_frames": 160, "model__kl_coef": 0.25}))
     assert "config-2.yaml has: model.kl_coef: 0.1 → 0.25" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_options_that_stood_in_a_file_of_their_own_are_kept_in_one(tiny: Args, tmp_path: Path) -> None:
+    (tmp_path / "objective.yaml").write_text("class_path: SAPO\ninit_args:\n  tau_neg: 2\n")
+    main(tiny(**SHORT, model__objective=tmp_path / "objective.yaml"))
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["objective"]
+    assert (kept["class_path"], kept["init_args"]["tau_neg"]) == ("gipo.objectives.SAPO", 2.0)
+    assert not (tmp_path / "run" / "objective.yaml").exists()
