@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
 
+from datamodules.advantages import Estimator
 from datamodules.collect.actor import acting
 from datamodules.collect.evaluation import Hands, evaluate
 from datamodules.collect.random_state import seed_of
@@ -39,6 +40,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     total: int  # `position` at its end
     iteration = 0  # training iterations done
     divided: ClassVar[tuple[str, ...]] = ("batch",)  # options of all learners together, of which each has a part
+    estimator: Estimator  # of advantages
     store_params: bool = False  # whether batches hold the behaviour policy's distribution parameters
     logs: Logs | None = None  # what the run learns from beside what it collects
     min_ess: float = 0.0  # smallest effective sample size of the logs, as a share
@@ -248,12 +250,10 @@ class PolicyDataModule(LightningDataModule, ABC):
     def restore(self, state_dict: dict[str, Any]) -> None:
         """Continue from this learner's state, which `check` accepts."""
 
-    @property
-    def needs_behaviour(self) -> bool:
-        """Whether the objective being optimised, or the anchor beside it, reads behaviour log-probs."""
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        return reads_behaviour(module.objective, module.kl_coef)
+    def reads_behaviour(self, module: Any = None) -> bool:
+        """Whether a module's objective, its anchor or the estimator reads behaviour log-probs; by default the run's."""
+        module = self.trainer.lightning_module if module is None and self.trainer is not None else module
+        return reads_behaviour(module.objective, module.kl_coef) or self.estimator.needs_log_ratio
 
     @property
     def policy(self) -> Policy:

@@ -198,7 +198,7 @@ class OfflineDataModule(PolicyDataModule):
     def _iterate(self) -> TensorDict:
         policy = self.whole_policy()
         if self._replay is None:
-            frames = self.logs.frames(policy, self.needs_behaviour)
+            frames = self.logs.frames(policy, self.reads_behaviour())
             self._replay = LogReplay(
                 frames,
                 self.estimator,

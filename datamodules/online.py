@@ -257,7 +257,7 @@ class OnlineDataModule(PolicyDataModule):
         version, batch = int(policy.version), self.part("batch")
         if self._logged is None:
             return replay.sample(self.rounds, batch, version)
-        logged = self._logged.sample(policy, self.rounds, batch, refresh_follows, self.needs_behaviour, self.own_seed)
+        logged = self._logged.sample(policy, self.rounds, batch, refresh_follows, self.reads_behaviour(), self.own_seed)
         collected = replay.sample(self.rounds, batch - self._logged.part(batch), version)
         return torch.cat((logged.to(replay.device), collected), 1)
 

@@ -190,12 +190,15 @@ class GIPOModule(UpdatingModule):
     def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""
         advantage, valid = batches["advantage"].flatten(1), batches["valid"].flatten(1)
+        acted = batches["policy_version"]
+        age = torch.where(acted < 0, torch.nan, self.policy.version - acted)  # −1 where nobody said which version acted
+        age = age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1)
+        if "age" in self.objective.needs:
+            valid = valid & age.isfinite()
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage, valid & advantage.isfinite())
             advantage = (advantage - mean.unsqueeze(-1)) / (std.unsqueeze(-1) + 1e-8)
-        acted = batches["policy_version"]
-        age = torch.where(acted < 0, torch.nan, self.policy.version - acted)  # −1 where nobody said which version acted
-        return valid, advantage, age.repeat_interleave(advantage.shape[-1] // age.shape[-1], -1)
+        return valid, advantage, age
 
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
         """Reuse one batch [B], of which `micro_batch` transitions are computed at a time."""
@@ -205,7 +208,7 @@ class GIPOModule(UpdatingModule):
                 torch.compiler.cudagraph_mark_step_begin()
             acts = index % self.actor_every == 0 and not critic_only
             for name, norm in self.update(self._losses_of(parts, iteration, index if acts else None)).items():
-                iteration.keep(f"grad_norm/{name}", norm)
+                iteration.keep(f"grad_norm/{name}", torch.where(norm.isfinite(), norm, torch.nan))
             iteration.end_parts()
             if acts:
                 self._keep_memory(parts)

@@ -97,8 +97,8 @@ class OrdinalPolicy(TokenPolicy):
 
     def _constrain(self, outputs: Tensor) -> Tensor:
         # logit_k = Σ_{j≤k} log σ(s_j) + Σ_{j>k} log(1 − σ(s_j)); as log σ(s) − log(1 − σ(s)) = s, that is
-        # logit_k = Σ_{j≤k} s_j and a constant, which the softmax takes away
-        return outputs.cumsum(-1)
+        # logit_k = Σ_{j≤k} s_j and a constant: the one that makes it log π(k), near 0 where half precision counts
+        return outputs.cumsum(-1).log_softmax(-1)
 
 
 class MixturePolicy(TokenPolicy):

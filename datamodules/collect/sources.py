@@ -133,7 +133,8 @@ class RolloutSource:
     def close(self) -> None:
         """Close simulators and workers; safe to call twice."""
         if self.rollouts is not None:
-            # Where another run of the trainer goes on from here, its episodes are others.
+            # Where another run of the trainer goes on from here, its episodes are others, of a seed of their own.
+            self.at_boundary = True
             self._next_episode, self._ahead = self.rollouts.next_episode, None
             self.episodes.drop_unfinished()
             self.rollouts.close()

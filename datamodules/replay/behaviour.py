@@ -49,7 +49,7 @@ def complete(
         store: converted sources.
         policy: that is to learn from them.
         options: the behaviour model; used only where log-probs are missing.
-        needs_behaviour: whether the objective or its anchor reads log-probs; zeros will do otherwise.
+        needs_behaviour: whether the objective, its anchor or the estimator reads log-probs; zeros will do otherwise.
         seed: of the fit.
 
     Raises:
@@ -84,8 +84,8 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
         )
     if options is None:
         raise UserError(
-            "the logs hold no behaviour log-probs, which ratios and the anchor need; set data.behaviour.epochs=10 to "
-            f"fit a model of who acted, or clone them {CLONE}"
+            "the logs hold no behaviour log-probs, which ratios, the anchor and V-trace need; set "
+            f"data.behaviour.epochs=10 to fit a model of who acted, or clone them {CLONE}"
         )
     model, train, held_out, chance = fit(frames, policy, options, seed)
     print(

@@ -43,8 +43,11 @@ def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
         return
     seed_env(env, seed)
     actor = Actor(acting(policy), torch.Generator().manual_seed(seed))
-    state = env.reset()
+    state, ended = env.reset(), torch.zeros(env.batch_size, dtype=torch.bool)
     for _ in range(-(-frames // env.batch_size[0])):
         policy.learn_moments(state["observation"].to(policy.version.device), pool=ranks.joined)
-        _, state = env.step_and_maybe_reset(actor(state))
+        stepped, state = env.step_and_maybe_reset(actor(state))
+        ended |= stepped["next", "done"].view_as(ended)
+        if ended.all():  # a simulator may rest where its episode ended, until all begin anew
+            state, ended = env.reset(), torch.zeros_like(ended)
     policy.take_moments()

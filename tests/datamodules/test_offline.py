@@ -9,6 +9,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from datamodules.advantages import GAE, VTrace
 from datamodules.base import PolicyDataModule
 from datamodules.ingest import IngestOptions
 from datamodules.offline import OfflineDataModule
@@ -48,6 +49,16 @@ def offline(robot: Robot, *sources: Path, **options: Any) -> OfflineDataModule:
     chosen = {"rounds": 2, "batch": 16, "seed": 3, **options}
     logs = [str(source) for source in (sources or robot.logs)]
     return OfflineDataModule(logs, ingest=IngestOptions(policies=robot.folder, workers=1), **chosen)
+
+
+def test_ratios_are_read_by_the_estimator_too(robot: Robot) -> None:
+    """V-trace on zeros in their place would learn nothing, and say nothing."""
+    for estimator, reads in ((GAE(), False), (VTrace(), True)):
+        data = offline(robot, estimator=estimator)
+        attach(data, make_policy(), BehaviourCloning())
+        assert data.reads_behaviour() is reads
+        other = SimpleNamespace(objective=GIPO(), kl_coef=0.0)
+        assert data.reads_behaviour(other)
 
 
 @pytest.mark.parametrize(("task", "told"), [(None, []), ("Pendulum-v1", ["put it there"])])

@@ -295,6 +295,30 @@ def test_a_non_finite_gradient_changes_nothing_and_is_counted(head: str) -> None
     assert all(torch.isfinite(parameter).all() for parameter in both.policy.parameters())
 
 
+def test_the_mean_norm_is_of_updates_whose_gradient_was_finite() -> None:
+    good, bad = batches(1, rounds=1)[0], batches(1, rounds=1, seed=2)[0]
+    bad["value_target"] = bad["value_target"] * 1e30
+    both = fit([torch.cat([good, bad])]).trainer.logged_metrics
+    assert both["grad_norm/value"] == pytest.approx(fit([good]).trainer.logged_metrics["grad_norm/value"])
+
+
+@pytest.mark.parametrize("size", [None, 5])
+def test_what_has_no_age_is_left_out_where_ages_are_read(size: int | None) -> None:
+    data = batches(2)
+    unknown = torch.arange(BATCH) % 3 == 0
+    for batch in data:
+        batch["policy_version"] += BATCH - torch.arange(BATCH) % 4
+    without, nobody = copy.deepcopy(data), copy.deepcopy(data)
+    for batch in without:
+        batch["valid"] &= ~unknown
+    for batch in nobody:
+        batch["policy_version"][:, unknown] = -1
+    for objective, same in ((AgeAwareGIPO(outward_only=True), True), (GIPO(), False)):
+        options = {"policy": later, "objective": objective, "micro_batch": size}
+        ours, theirs = (parameters(fit(each, **options)) for each in (nobody, without))
+        assert all(map(torch.equal, ours, theirs)) is same
+
+
 @pytest.mark.parametrize("head", ["advantage", "value_target"])
 def test_ten_in_a_row_end_the_run_even_when_the_other_head_is_fine(head: str) -> None:
     data = batches(1, rounds=MAX_SKIPS_IN_A_ROW)[0]

@@ -1,7 +1,9 @@
 """State-only LIBERO: N simulators of a task, or of the tasks of a suite, without cameras."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -78,18 +80,30 @@ class LiberoStateEnv(BatchedEnv):
         if len(tasks) > 1:
             self.observation_spec["task"] = Unbounded((num_envs, 1), dtype=torch.int64)
         self.tasks, self.evaluating = tuple(tasks), evaluating
-        self._simulators: dict[tuple[int, int], LiberoSimulator] = {}  # by place and task, made when first needed
+        self._held: dict[int, tuple[int, LiberoSimulator]] = {}  # place → its task and simulator
+        self._free: defaultdict[int, list[LiberoSimulator]] = defaultdict(list)  # task → those that no place holds
         self._task = np.arange(num_envs) % len(tasks)  # that each place is at
         self._share = [np.arange(place % len(tasks), len(tasks), num_envs) for place in range(num_envs)]
         self._resting = np.zeros(num_envs, bool)
         self._set_seed(None)
 
     def simulator(self, index: int) -> LiberoSimulator:
-        """The simulator in place `index` of the task that this place is at, made when first asked for."""
+        """The simulator in place `index` of the task that this place is at: its own, a free one, or else a new one."""
         at = int(self._task[index])
-        if (index, at) not in self._simulators:
-            self._simulators[index, at] = LiberoSimulator(self.tasks[at])
-        return self._simulators[index, at]
+        if index not in self._held or self._held[index][0] != at:
+            self._let_go(index)
+            free = self._free[at]
+            self._held[index] = at, free.pop() if free else LiberoSimulator(self.tasks[at])
+        return self._held[index][1]
+
+    def _let_go(self, index: int) -> None:
+        if index in self._held:
+            at, simulator = self._held.pop(index)
+            self._free[at].append(simulator)
+
+    def _let_go_all(self) -> None:
+        for index in [*self._held]:
+            self._let_go(index)
 
     def _set_seed(self, seed: int | None) -> None:
         sequences = np.random.SeedSequence(seed).spawn(self.batch_size[0])
@@ -109,6 +123,8 @@ class LiberoStateEnv(BatchedEnv):
             self._flags[:, self._resting] = False
             return self._tensordict(self._observe())
         self._resting[:] = False
+        if self.evaluating:  # all places at once, so that what one goes on with is held by no other
+            self._let_go_all()
         result = super()._reset(tensordict, **options)
         self._begun += self.batch_size[0]
         return result
@@ -143,7 +159,8 @@ class LiberoStateEnv(BatchedEnv):
 
     def close(self, **kwargs: object) -> None:
         """Close the simulators of all tasks."""
-        for simulator in self._simulators.values():
+        self._let_go_all()
+        for simulator in chain(*self._free.values()):
             simulator.close()
-        self._simulators.clear()
+        self._free.clear()
         super().close(**kwargs)

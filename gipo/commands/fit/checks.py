@@ -19,7 +19,7 @@ from gipo.common.simulators.native import available
 from gipo.common.tables import write_table
 from gipo.common.transition import PERSON
 from gipo.module import GIPOModule
-from gipo.objective import NEEDED, Objective, reads_behaviour
+from gipo.objective import NEEDED, Objective
 from gipo.policies import Policy
 
 
@@ -197,7 +197,7 @@ def learnable(model: GIPOModule, data: Any) -> TensorDictBase:
         UserError: when they cannot teach it anything.
     """
     data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
-    frames: TensorDictBase = data.logs.frames(model.policy, reads_behaviour(model.objective, model.kl_coef))
+    frames: TensorDictBase = data.logs.frames(model.policy, data.reads_behaviour(model))
     refuse_nothing_to_learn(frames, getattr(data, "human_share", None), model)
     refuse_unknown_ages(frames, model.objective)
     return frames

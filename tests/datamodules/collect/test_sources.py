@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from datamodules.collect import sources
 from datamodules.collect.actor import acting, acts_on_device
@@ -151,3 +152,16 @@ def test_what_a_resumed_run_had_not_finished_is_no_part_of_its_new_episodes(monk
     source.act_by(policy, 1)
     assert source.episodes.state_dict()["unfinished"] == []
     source.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_another_run_of_the_trainer_collects_other_episodes(workers: int) -> None:
+    collector, policy, seen = CollectorOptions(num_envs=2, workers=workers), small(), []
+    source = sources.RolloutSource(collector, TASK, EvaluationOptions())
+    for run in range(2):
+        source.start(20, policy, False, 22, run)
+        source.act_by(policy, 1000 + run)
+        seen.append(source.collect().clone())
+        source.count(seen[-1])
+        source.close()
+    assert not torch.equal(seen[0]["observation"], seen[1]["observation"])

@@ -1,6 +1,7 @@
 """State-only LIBERO against robosuite itself; initial states, seeds, ends of episodes, suites."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +40,43 @@ def begin(simulator: LiberoSimulator, state: int = 0, seed: int = 0) -> np.ndarr
     return simulator.reset(state, np.random.default_rng(seed))
 
 
+@pytest.mark.parametrize(("tasks", "places", "most"), [(10, 10, 10), (10, 8, 10), (5, 2, 5), (3, 7, 9)])
+def test_a_suite_is_evaluated_by_as_many_simulators_as_it_needs(
+    tasks: int, places: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that no place holds any more goes to the next that comes to its task."""
+    made = []
+
+    class Simulator:
+        states = np.zeros((5, 1))
+
+        def __init__(self, task: object):
+            self.task, self.open = task, True
+            made.append(self)
+
+        def reset(self, state: int, generator: np.random.Generator) -> np.ndarray:
+            return np.zeros(3, np.float32)
+
+        def close(self) -> None:
+            self.open = False
+
+    monkeypatch.setattr("datamodules.envs.libero.states.LiberoSimulator", Simulator)
+    names = dict.fromkeys(range(3 + tasks), "1")
+    monkeypatch.setattr("datamodules.envs.libero.states.units_of", lambda _: names)
+    suite = [SimpleNamespace(horizon=3, name=str(index)) for index in range(tasks)]
+    env = LiberoStateEnv(suite, places, evaluating=True)  # type: ignore[arg-type]
+    for first in range(0, tasks * 10, places):
+        env.begin_with(range(first, first + places), 0)
+        env.reset()
+        held = [env.simulator(index) for index in range(places)]
+        assert len({*map(id, held)}) == places
+        assert [each.task for each in held] == [suite[(first + index) % tasks] for index in range(places)]  # type: ignore[attr-defined]
+    assert len(made) <= most
+    env.close()
+    assert not any(each.open for each in made)
+
+
+# One simulator
 # One simulator
 
 
