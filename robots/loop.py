@@ -123,6 +123,7 @@ class ControlLoop:
             self._running = False
         self._listen(record)
         stopped = self.latch.state == STOPPED
+        record.interrupted |= stopped and bool(self.options.quit())  # by a second signal, before the first was read
         return record.finish(self.latch.reason if stopped else reason, stopped)
 
     def _prepare(self, record: Recorder, seed: int) -> None:
@@ -173,7 +174,7 @@ class ControlLoop:
             with self._timed("act"), self.latch.permission():
                 sent = np.array(self.robot.act(command), float)
                 record.sent((began, wall), values, choice, sent, changed, self.policy.manifest.policy_version)
-                state = safety.advance(state, sent)
+                state = safety.advance(state, command, sent)
             record.tick(late, self._clock.now_ns() - began)
 
     def _observe(self, record: Recorder) -> Observation:

@@ -229,9 +229,14 @@ def gate(
     return command, tuple(changed)
 
 
-def advance(state: Motion, sent: np.ndarray) -> Motion:
-    """The state after `sent` [D] went out."""
-    return Motion(sent.astype(float), sent - state.command)
+def advance(state: Motion, command: np.ndarray, sent: np.ndarray) -> Motion:
+    """The state after `sent` [D] went out where `command` [D] was to.
+
+    What a driver corrects is no motion of the robot's: only as much of the way as was commanded counts as its velocity.
+    """
+    commanded = command - state.command
+    velocity = np.clip(sent - state.command, np.minimum(commanded, 0), np.maximum(commanded, 0))
+    return Motion(sent.astype(float), velocity)
 
 
 def _is_float32(value: Any) -> bool:

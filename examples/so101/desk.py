@@ -58,13 +58,17 @@ class DeskSO101(SO101Follower):
         return {f"{joint}.vel": float for joint in DRIVEN}
 
     def connect(self, calibrate: bool = True) -> None:
-        """Open the bus, and visit the desk."""
+        """Open the bus, and visit the desk; until anything is commanded, what holds the arm is where it stands."""
         self._desk = Visitor(self.config.scene)
         super().connect(calibrate)
+        self.get_observation()
+        self._target = self._measured
 
     def prepare(self, seed: int, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Have puck and goal placed, and drive to where the episode begins; no further once it is `stopped`."""
-        self._desk.ask(place=seed, task=self.task.name)
+        """Drive to where the episode begins, no further once it is `stopped`, and have puck and goal placed.
+
+        In this order, or the arm could sweep the puck away on its way.
+        """
         begin = layout(self.task, np.random.default_rng(seed)).joints
         self.get_observation()
         here, started = self._measured, time.monotonic()
@@ -72,12 +76,13 @@ class DeskSO101(SO101Follower):
         while (passed := (time.monotonic() - started) / seconds) < 1.0:
             if stopped():
                 return
-            self._go(here + passed * (begin - here))
+            self._measured = self._go(here + passed * (begin - here))  # where it is held, if it is stopped on its way
             time.sleep(1 / RATE)
         if stopped():
             return
         self._go(begin)
         time.sleep(0.3)
+        self._desk.ask(place=seed, task=self.task.name)
         self.get_observation()
 
     def get_observation(self) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class DeskPerson(Operator):
         """An episode begins: nothing is seen yet."""
         self._away: list[float] = []
         self._began_ns, self._seen_ns = 0, -1
-        self._engaged = self._done = self._told = False
+        self._engaged = self._done = False
+        self._told: bool | None = None
 
     def action(self, observation: Observation) -> np.ndarray:
         """[4] deg/s, what the person would do."""
@@ -104,11 +105,11 @@ class DeskPerson(Operator):
         return self._engaged
 
     def said(self) -> Said | None:
-        """Success when the task is done, or failure when there is no time left, once."""
+        """Success when the task is done, failure when hardly any time is left; each once, and the last word counts."""
         passed = (self._seen_ns - self._began_ns) / 1e9  # by the clock: who is busy does not see every tick
-        if self._told or not (self._done or passed >= (self.task.steps - 4) / RATE):
+        if self._told == self._done or not (self._done or passed >= (self.task.steps - 4) / RATE):
             return None
-        self._told = True
+        self._told = self._done
         return Said(success=self._done)
 
     def _stalls(self) -> bool:

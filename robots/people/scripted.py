@@ -66,15 +66,15 @@ class ScriptedOperator(Operator):
     def begin(self) -> None:
         """An episode begins: nothing is seen yet."""
         self._rewards: deque[float] = deque(maxlen=2 * self._patience)
-        self._seen_ns = -1
+        self._seen: Observation | None = None
         self._engaged = self._told = False
         self._helped = self._done = 0
         self._succeeded = False
 
     def action(self, observation: Observation) -> np.ndarray:
         """[D] what the script does here; how the robot gets on is seen on the way."""
-        if observation.time_ns != self._seen_ns:  # the same one is shown until there is another
-            self._seen_ns = observation.time_ns
+        if observation is not self._seen:  # the same one is shown until there is another
+            self._seen = observation
             self._watch(float(observation.reward), bool(observation.success))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of commands that are cut, as here

@@ -74,9 +74,14 @@ def _by_policy(episodes: Iterable[Episode]) -> list[tuple[str, ...]]:
     found: dict[tuple[str, str], list[bool]] = {}
     for episode in episodes:
         if episode.success is not None and not episode.discarded:
-            who = "a person too" if (episode["source"] == PERSON).any() else "the policy alone"
+            who = "a person too" if len(episode) and _helped(episode) else "the policy alone"
             found.setdefault(((episode.policy_id or "?")[:12], who), []).append(episode.success)
     return [(policy, *_rate(known), who) for (policy, who), known in sorted(found.items())]
+
+
+def _helped(episode: Episode) -> bool:
+    """Whether a person commanded a step, were it one in which control was being handed over."""
+    return bool(((episode["source"] == PERSON) | (episode["proposed_action"] != episode["action"]).any(-1)).any())
 
 
 def _rate(known: Sequence[bool]) -> tuple[str, str]:
@@ -87,7 +92,10 @@ def _rate(known: Sequence[bool]) -> tuple[str, str]:
 def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode], groups: int) -> str:
     known = [episode.success for episode in episodes if episode.success is not None and not episode.discarded]
     discarded = sum(episode.discarded for episode in episodes)
-    stops = sum(event["kind"] == "stop" for _, log in logs for event in log.events)
+    # A driver that fails to stop is told to again, and each time is an event.
+    stops = len(
+        {(at, event["episode"]) for at, (_, log) in enumerate(logs) for event in log.events if event["kind"] == "stop"}
+    )
     rate, interval = _rate(known) if known else ("–", "")
     of_what = ("no outcome known", f"success, 95 % {interval}", "success, all together")[min(groups, 2)]
     paced = [log for _, log in logs if _speed(log) == 1]  # at another one the time of a tick is not the robot's

@@ -200,8 +200,6 @@ class Runner:
             if since is not None and time.monotonic() - since > HANGING_SECONDS:
                 self.life.fault(f"{self._loop.latch.reason}; and it still hangs")
                 break
-        self._say("")
-        self._line.close(RETURN_SECONDS)  # a terminal whose output stands still must not keep the robot from its stop
 
     def _end(self, control: threading.Thread) -> None:
         """Stop, close, seal: the end of every session, each with a limit of its own."""
@@ -209,6 +207,8 @@ class Runner:
         _mind_output()
         if left in (State.PREPARING, State.ENGAGED):
             latch.stop(self.life.ended_by or "the session is over")
+        self._say("")
+        self._line.close(RETURN_SECONDS)  # after the stop: the output of a terminal may stand still
         control.join(RETURN_SECONDS)
         connected = State.CONNECTED in self.life.history
         if connected:

@@ -488,6 +488,22 @@ def test_an_episode_that_a_person_interrupts_is_no_failure(run: Run, option: str
     assert said == ([] if result.success is None else [result.success])
 
 
+def test_a_stop_that_comes_before_the_signal_was_read_is_a_persons_too(run: Run) -> None:
+    """The second of two signals stops the robot at once, perhaps within the tick of the first."""
+    robot, signals = FakeRobot(), []
+    robot.observe = lambda: robot.reading(success=False)  # type: ignore[method-assign]
+
+    def act(command: np.ndarray) -> np.ndarray:
+        signals.append("Ctrl-C")
+        raise RuntimeError("stopped within this tick")
+
+    robot.act = act  # type: ignore[method-assign]
+    result, log = run(robot, quit=lambda: next(iter(signals), ""))
+    assert result.stopped
+    assert result.success is None
+    assert not [event for event in log.events if event["kind"] == "outcome"]
+
+
 def test_a_command_that_arrives_after_its_stop_is_stopped_too() -> None:
     robot = FakeRobot()
     latch = Latch(robot, 0.01)

