@@ -129,7 +129,7 @@ def test_a_short_help_is_help_and_a_stop_is_one_however_often_it_is_told(tmp_pat
         row.proposed_action = row.action + 1 if index == 2 else None
         assert row.episode == index
         writer.step(row)
-        writer.event("episode_end", "steps", episode=index, step=1, data={"success": True})
+        writer.event("outcome", "reported by the robot", index, 1, {"success": True})
     for _ in range(4):
         writer.event("stop", "the driver fails to stop", episode=2, step=1)
     writer.close()
