@@ -263,9 +263,9 @@ def test_the_scripted_person_helps_where_progress_stalls() -> None:
     person.begin()
     engaged = []
     for tick in range(60):  # rises for 20 steps, then stands still
-        reward = min(tick, 20) * 0.1
+        shown = seen(tick // 2, min(tick, 20) * 0.1)  # every other reading was lost, and repeats the time before it
         for _ in range(3):  # shown again and again until there is another
-            action = person.action(seen(tick, reward))
+            action = person.action(shown)
             engaged.append(person.engaged()) if _ == 2 else None
         assert (np.abs(action) <= 1).all()
     first = engaged.index(True)
