@@ -93,7 +93,7 @@ class LiberoStateEnv(BatchedEnv):
         if index not in self._held or self._held[index][0] != at:
             self._let_go(index)
             free = self._free[at]
-            self._held[index] = at, free.pop() if free else LiberoSimulator(self.tasks[at])
+            self._held[index] = at, free.pop(0) if free else LiberoSimulator(self.tasks[at])
         return self._held[index][1]
 
     def _let_go(self, index: int) -> None:

@@ -40,7 +40,7 @@ def begin(simulator: LiberoSimulator, state: int = 0, seed: int = 0) -> np.ndarr
     return simulator.reset(state, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize(("tasks", "places", "most"), [(10, 10, 10), (10, 8, 10), (5, 2, 5), (3, 7, 9)])
+@pytest.mark.parametrize(("tasks", "places", "most"), [(1, 3, 3), (10, 10, 10), (10, 8, 10), (5, 2, 5), (3, 7, 9)])
 def test_a_suite_is_evaluated_by_as_many_simulators_as_it_needs(
     tasks: int, places: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +72,10 @@ def test_a_suite_is_evaluated_by_as_many_simulators_as_it_needs(
         assert len({*map(id, held)}) == places
         assert [each.task for each in held] == [suite[(first + index) % tasks] for index in range(places)]  # type: ignore[attr-defined]
     assert len(made) <= most
+    if len(made) == places:  # none is spare: whoever goes on with its task keeps its simulator
+        env.begin_with(range(first, first + places), 1)
+        env.reset()
+        assert [env.simulator(index) for index in range(places)] == held
     env.close()
     assert not any(each.open for each in made)
 
