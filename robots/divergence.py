@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gipo.common.errors import UserError
-from gipo.common.transition import PERSON
 from robots.log import Episode
 
 CUT = 50.0  # nats: beyond, eˣ is no estimate of anything
@@ -55,8 +54,7 @@ def shadows(episodes: Iterable[Episode]) -> dict[str, Divergence]:
     found: dict[str, tuple[list[float], list[float]]] = {}
     steps = 0  # that could have been scored
     for episode in episodes:
-        # While control is handed over, the robot is held still in part, yet the policy's own action is what is logged.
-        own = (episode["source"] != PERSON) & (episode["proposed_action"] == episode["action"]).all(-1)
+        own = ~episode.overruled
         rows = {int(step): row for row, step in enumerate(episode["step"]) if own[row]}
         steps += len(rows)
         for shadow in episode.shadows:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.transition import PERSON
 from robots.log.labels import Label
 
 
@@ -70,6 +71,13 @@ class Episode:
     def deterministic(self) -> bool:
         """Whether the policy's most likely action was taken instead of a sample."""
         return bool(self.start.get("deterministic"))
+
+    @property
+    def overruled(self) -> np.ndarray:
+        """[T] bool: the action is not the policy's own. While control passes to it, the robot follows it in part."""
+        if not len(self):
+            return np.zeros(0, bool)
+        return (self["source"] == PERSON) | (self["proposed_action"] != self["action"]).any(-1)
 
     @property
     def success(self) -> bool | None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
-from gipo.common.transition import PERSON
 from robots.divergence import shadows
 from robots.log import TIMES, Episode, Log, read_logs
 from robots.review.info import EPISODE, episode_row, policies, timing_rows
@@ -74,14 +73,9 @@ def _by_policy(episodes: Iterable[Episode]) -> list[tuple[str, ...]]:
     found: dict[tuple[str, str], list[bool]] = {}
     for episode in episodes:
         if episode.success is not None and not episode.discarded:
-            who = "a person too" if len(episode) and _helped(episode) else "the policy alone"
+            who = "a person too" if episode.overruled.any() else "the policy alone"
             found.setdefault(((episode.policy_id or "?")[:12], who), []).append(episode.success)
     return [(policy, *_rate(known), who) for (policy, who), known in sorted(found.items())]
-
-
-def _helped(episode: Episode) -> bool:
-    """Whether a person commanded a step, were it one in which control was being handed over."""
-    return bool(((episode["source"] == PERSON) | (episode["proposed_action"] != episode["action"]).any(-1)).any())
 
 
 def _rate(known: Sequence[bool]) -> tuple[str, str]:
