@@ -45,11 +45,11 @@ def kill(process: Process, folder: Path, chance: random.Random, in_a_save: bool)
     assert_loadable(folder)
 
 
-KILLS = pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.campaign)])
+MANY = pytest.param(20, marks=pytest.mark.campaign)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.campaign)])
-@KILLS
+@pytest.mark.parametrize("kills", [2, MANY])  # the second amid a save
 def test_killed_runs_end_where_the_whole_run_ends(
     kills: int, workers: int, start: Start, tiny: Args, tmp_path: Path
 ) -> None:
@@ -57,7 +57,7 @@ def test_killed_runs_end_where_the_whole_run_ends(
     killed_equals_whole(lambda name: tiny(name, **options), kills, start, tmp_path)
 
 
-@KILLS
+@pytest.mark.parametrize("kills", [1, MANY])
 def test_killed_runs_on_logs_end_where_the_whole_run_ends(
     kills: int, start: Start, robot: Robot, tmp_path: Path
 ) -> None:

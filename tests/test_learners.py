@@ -66,6 +66,7 @@ def test_one_checkpoint_holds_what_both_learners_need(tiny: Args, tmp_path: Path
     main(["test", *args[1:], f"--ckpt_path={last}", *alone])
 
 
+@pytest.mark.campaign
 def test_learners_that_share_a_pretrained_model_resume(tmp_path: Path) -> None:
     """Its weights are no part of a checkpoint; what learns beside them is bit for bit what it is in one run."""
     pytest.importorskip("peft", reason="the extra `vla`")
