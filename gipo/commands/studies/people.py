@@ -26,7 +26,7 @@ from gipo.commands.studies.options import add_more, add_numbers, add_runs, refus
 from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
-from gipo.commands.studies.run_tables import distinct, made_or_read, refuse_unpaired
+from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
 from gipo.commands.studies.statistics import paired_interval
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
@@ -37,7 +37,7 @@ from gipo.common.transition import PERSON
 from robots.log import files_below, read_log
 
 DEPLOYED, ALONE, CORRECTIONS = "deployed", "alone", "corrections"
-COLUMNS = {"seed": int, "way": str, "success": float, "person_share": float, "logged_success": float}
+COLUMNS: Columns = {"seed": int, "way": str, "success": rate, "person_share": rate, "logged_success": rate}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

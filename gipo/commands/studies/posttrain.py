@@ -40,7 +40,7 @@ from gipo.commands.studies.options import (
 from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
-from gipo.commands.studies.run_tables import distinct, made_or_read, refuse_unpaired
+from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
 from gipo.commands.studies.staleness_figures import INTERVALS
 from gipo.commands.studies.statistics import Interval, improvement_interval, iqm_interval, paired_interval
 from gipo.common.errors import UserError
@@ -51,7 +51,7 @@ from gipo.common.tables import markdown, write_table
 
 plt = pyplot()
 
-COLUMNS = {"seed": int, "back": int, "objective": str, "before": float, "after": float, "gain": float}
+COLUMNS: Columns = {"seed": int, "back": int, "objective": str, "before": rate, "after": rate, "gain": float}
 RIVALS = {"FilteredBC": "post_train_bc.yaml", "AWR": "post_train_awr.yaml", "IQL": "post_train_iql.yaml"}
 SEEING = ("toy",)  # a clone has no older versions
 EVERY = 10  # iterations between two saved checkpoints, `checkpoint.every` of the recipe

@@ -13,6 +13,7 @@ from typing import Any
 from gipo.common.errors import UserError
 from gipo.common.tables import write_table
 
+Columns = Mapping[str, Callable[[str], Any]]  # their names, and what makes of a text what they hold
 # Options that choose among runs, and the columns that they choose by.
 SELECT = {
     "tasks": "task",
@@ -24,9 +25,7 @@ SELECT = {
 }
 
 
-def read_runs(
-    path: Path, columns: Mapping[str, Callable[[str], Any]], perhaps: Collection[str] = ()
-) -> list[dict[str, Any]]:
+def read_runs(path: Path, columns: Columns, perhaps: Collection[str] = ()) -> list[dict[str, Any]]:
     """Rows of a runs.csv, each of these columns by its type.
 
     Args:
@@ -53,6 +52,18 @@ def read_runs(
     if not rows:
         raise UserError(f"--runs {path} has no rows")
     return rows
+
+
+def rate(text: str) -> float:
+    """A column's type: the share of episodes that succeed, from 0 to 1.
+
+    Raises:
+        ValueError: when it is another number, or none.
+    """
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text} is no rate from 0 to 1")
+    return value
 
 
 def _as(kind: Callable[[str], Any], text: str) -> Any:
@@ -85,7 +96,7 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
 
 def made_or_read(
     options: argparse.Namespace, make: Callable[[argparse.Namespace], list[dict[str, Any]]],
-    columns: Mapping[str, Callable[[str], Any]], *axes: str,
+    columns: Columns, *axes: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of a study: those that it makes, written to runs.csv, or those of the file that `--runs` names.
 

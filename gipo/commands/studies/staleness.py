@@ -41,7 +41,7 @@ from gipo.commands.studies.options import (
 from gipo.commands.studies.pipeline.forks import FIT, Forks
 from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
-from gipo.commands.studies.run_tables import distinct, read_curves, read_runs, refuse_uneven, selected
+from gipo.commands.studies.run_tables import Columns, distinct, rate, read_curves, read_runs, refuse_uneven, selected
 from gipo.commands.studies.staleness_figures import (
     MECHANISM,
     SCORES,
@@ -69,8 +69,11 @@ RECIPE = (
 AXIS = ("data.task", "data.capacity", "data.frames_per_iteration", "data.total_frames", "data.evaluation.episodes",
         "trainer.check_val_every_n_epoch", "trainer.limit_val_batches", "model.objective", "seed_everything",
         "trainer.default_root_dir")  # fmt: skip
-COLUMNS = {"task": str, "age": int, "objective": str, "seed": int} | dict.fromkeys((*SCORES, *MECHANISM), float)
 PERHAPS = ("success", "success_last")  # Gymnasium's tasks tell of none
+COLUMNS: Columns = {
+    "task": str, "age": int, "objective": str, "seed": int, **dict.fromkeys((*SCORES, *MECHANISM), float),
+    **dict.fromkeys(PERHAPS, rate),
+}  # fmt: skip
 AGES = [1, 16, 128]
 
 

@@ -20,7 +20,7 @@ from gipo.commands.studies.options import (
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import made, side_by_side
-from gipo.commands.studies.run_tables import distinct, made_or_read
+from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.parsing import number
@@ -31,8 +31,8 @@ TASKS = [
     "assembly-v3", "basketball-v3", "bin-picking-v3", "box-close-v3", "button-press-topdown-v3",
     "button-press-topdown-wall-v3", "button-press-v3", "button-press-wall-v3", "coffee-button-v3", "coffee-pull-v3",
 ]  # fmt: skip
-COLUMNS = {"task": str, "seed": int, "buffer": int, "objective": str} | {
-    f"{name}_{when}": float for name in SCORES for when in ("before", "after")
+COLUMNS: Columns = {"task": str, "seed": int, "buffer": int, "objective": str} | {
+    f"{name}_{when}": float if name == "return" else rate for name in SCORES for when in ("before", "after")
 }
 
 

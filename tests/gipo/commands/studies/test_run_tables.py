@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies import cli
-from gipo.commands.studies.run_tables import read_curves, read_runs, refuse_uneven, refuse_unpaired, selected
+from gipo.commands.studies.run_tables import rate, read_curves, read_runs, refuse_uneven, refuse_unpaired, selected
 from gipo.common.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
@@ -90,6 +90,14 @@ def test_a_figure_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text(f"seed,gain\n1,.5\n2,{value}\n")
     with pytest.raises(UserError, match=rf"is not a runs.csv of this study: .*{value} is no finite number"):
         read_runs(tmp_path / "runs.csv", {"seed": int, "gain": float})
+
+
+@pytest.mark.parametrize("value", ["1.05", "-.1", "nan", "95"])
+def test_a_rate_is_one(value: str, tmp_path: Path) -> None:
+    """Of percents no interval is right, and none would say so."""
+    (tmp_path / "runs.csv").write_text(f"seed,success\n1,1\n2,{value}\n")
+    with pytest.raises(UserError, match=rf"is not a runs.csv of this study: .*{value} is no rate from 0 to 1"):
+        read_runs(tmp_path / "runs.csv", {"seed": int, "success": rate})
 
 
 @pytest.mark.parametrize(

@@ -247,4 +247,4 @@ def test_the_study_runs_end_to_end_and_again_makes_nothing(tmp_path: Path, capsy
     assert len(before) == 3
     main(command)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert "probability that GIPO gains more than PPOClip" in capsys.readouterr().out
+    assert "Buffer of 1: GIPO's gain minus PPOClip's" in capsys.readouterr().out
