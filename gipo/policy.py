@@ -42,10 +42,10 @@ class Spaces:
 
     def __post_init__(self) -> None:
         for name in ("action_low", "action_high"):
-            object.__setattr__(self, name, tuple(torch.tensor(getattr(self, name), dtype=torch.float32).tolist()))
-        ordered = len(self.action_low) == len(self.action_high) and all(
-            -MAX_BOUND <= low < high <= MAX_BOUND for low, high in zip(self.action_low, self.action_high, strict=True)
-        )
+            bound = torch.tensor(getattr(self, name), dtype=torch.float32, device="cpu")  # `meta` would know no numbers
+            object.__setattr__(self, name, tuple(bound.tolist()))
+        low, high, most = self.action_low, self.action_high, MAX_BOUND
+        ordered = len(low) == len(high) and all(-most <= a < b <= most for a, b in zip(low, high, strict=True))
         if self.observation_size < 1 or not self.action_low or not ordered:
             raise UserError(f"a policy needs a flat observation and finite action bounds low < high, got {self}")
 

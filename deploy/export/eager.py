@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from deploy.export.graph import as_policy, observed
+from deploy.runtime.check import MAX_BYTES
 from deploy.runtime.manifest import Manifest
 from gipo.common.errors import UserError
 from gipo.policies import build
@@ -14,10 +15,15 @@ from gipo.policies import build
 def decision(manifest: Manifest, observation: np.ndarray) -> Callable[[], object] | None:
     """One sampled decision at batch 1: observation [R] in; action, latent and log-prob out, as numpy.
 
-    None where this gipo cannot build the policy, as another version of it may have described it.
+    None where this gipo cannot build the policy, as another version of it may have described it, or where it describes
+    more parameters than an artifact can hold.
     """
     torch.set_num_threads(1)
     try:
+        with torch.device("meta"):  # its sizes alone, before any memory is taken
+            size = sum(each.numel() for each in build(dict(manifest.policy)).parameters())
+        if size > MAX_BYTES // 4:
+            return None
         policy = build(dict(manifest.policy)).eval()
     except UserError:
         return None

@@ -5,21 +5,20 @@ from collections.abc import Callable
 import numpy as np
 
 from deploy.export.graph import folded_normaliser, layout_of
-from deploy.runtime.compare import Outputs, with_vision
+from deploy.runtime.compare import Outputs, rows_that_fit, with_vision
 from deploy.runtime.manifest import Golden
 from gipo.policies import Policy, TokenPolicy
 
-MOST = 1 << 26  # numbers of all rows that are asked about together
 Run = Callable[[np.ndarray, np.ndarray], Outputs]
 
 
 def observations(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:
     """Rows [count + extremes, R] float32: `states`, with random images and instructions where the policy sees any.
 
-    Of large images there are fewer rows, as MOST numbers take a quarter of a GiB.
+    There are fewer rows of large images: as many as `rows_that_fit`.
     """
     layout = layout_of(policy)
-    return with_vision(layout, states(policy, max(1, min(count, MOST // layout.row_size)), rng), rng)
+    return with_vision(layout, states(policy, rows_that_fit(count, layout), rng), rng)
 
 
 def states(policy: Policy, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -154,9 +154,9 @@ def _operators(model: Model) -> str:
         if node.operator not in OPERATORS:
             raise UserError(f"{node.where} is the operator {node.operator[:60]!r}, which a policy may not use")
         # The exporter leaves no constant expression; ONNX Runtime would compute one while loading, in any size.
-        if depends.isdisjoint(node.inputs):
+        if depends.isdisjoint(filter(None, node.inputs)):  # an input that is left out has the empty name
             raise UserError(f"{node.where}, {node.operator}, does not depend on the observation or the noise")
-        depends.update(node.outputs)
+        depends.update(filter(None, node.outputs))
     return f"{len({node.operator for node in model.nodes})} kinds, no custom ones"
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 
 from deploy.runtime import distributions
+from deploy.runtime.latents import LatentMap
 from deploy.runtime.layout import Layout
-from deploy.runtime.manifest import DISTANCE_NAMES
+from deploy.runtime.manifest import DISTANCE_NAMES, Manifest
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.arrays.precision import alike
 from gipo.common.errors import UserError
 
 Outputs = dict[str, np.ndarray]
+MOST = 1 << 26  # numbers of all rows that are asked about together
 
 
 def shift(family: str, before: Outputs, after: Outputs) -> dict[str, float]:
@@ -50,13 +53,36 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray) 
     for key in same:
         if getattr(a, key) != getattr(b, key):
             raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
+    if not alike(a.control_rate_hz, b.control_rate_hz):
+        raise UserError(
+            f"one artifact decides at {a.control_rate_hz:g} Hz, the other at {b.control_rate_hz:g} Hz: the same action "
+            "is another motion"
+        )
+    if (one := _way(a)) != (other := _way(b)):
+        raise UserError(f"one policy makes actions of latents by {one}, the other by {other}: no KL compares them")
     noise = first.noise((len(observations),), np.random.default_rng(1))  # not that of `typical_observations`
     return shift(a.family, first.evaluate(observations, noise), second.evaluate(observations, noise))
 
 
+def _way(manifest: Manifest) -> str:
+    """How a policy makes actions of its latents, as a refusal says it."""
+    try:
+        return LatentMap.of(manifest).way
+    except UserError:
+        return "a way of its own"
+
+
+def rows_that_fit(count: int, layout: Layout) -> int:
+    """`count`, or of large images fewer: MOST numbers take a quarter of a GiB."""
+    return max(1, min(count, MOST // layout.row_size))
+
+
 def typical_observations(policy: OnnxPolicy, count: int, seed: int = 0) -> np.ndarray:
-    """[count, R] float32, drawn as the policy's normaliser describes them (standard normal without one)."""
-    normaliser = policy.manifest.normaliser
+    """[count, R] float32, drawn as the policy's normaliser describes them (standard normal without one).
+
+    There are fewer of large images: as many as `rows_that_fit`.
+    """
+    normaliser, count = policy.manifest.normaliser, rows_that_fit(count, policy.manifest.layout)
     drawn = np.random.default_rng(seed).standard_normal((count, policy.manifest.observation_size))
     if normaliser is not None:
         drawn = np.array(normaliser.mean) + np.array(normaliser.scale) * drawn

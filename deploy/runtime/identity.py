@@ -37,7 +37,9 @@ def refuse_other(identity: str, require_id: str | None, what: str) -> None:
 
 
 def required_ids(require: str) -> set[str]:
-    """The policy ids that `require` allows: one id, or a file as `sha256sum policy.onnx > FILE` writes it.
+    r"""The policy ids that `require` allows: one id, or a file as `sha256sum policy.onnx > FILE` writes it.
+
+    Before the id of a file whose name it quotes, `sha256sum` writes a `\\`.
 
     Raises:
         UserError: when it is neither.
@@ -46,8 +48,8 @@ def required_ids(require: str) -> set[str]:
         return {require.lower()}
     if not Path(require).is_file():
         raise UserError(f"--require-id {require!r} is neither a policy id (64 hex digits) nor a file that lists some")
-    lines = read_bytes(require, _MAX_LIST, links=False).decode(errors="replace").splitlines()
-    words = [line.split()[0].lower() for line in lines if line.strip() and not line.startswith("#")]
+    lines = read_bytes(require, _MAX_LIST, links=False).decode("utf-8-sig", errors="replace").splitlines()
+    words = [line.split()[0].lower().removeprefix("\\") for line in lines if line.strip() and not line.startswith("#")]
     if not words or not all(map(_is_id, words)):
         raise UserError(f"{require} must list one policy id (64 hex digits) at the start of each line")
     return set(words)

@@ -162,6 +162,19 @@ def bomb(constant: bool) -> Edit:
     return edit
 
 
+def nameless_bomb(model: ModelProto) -> None:
+    """A constant product of 6.4 GB, hung on an output and an input that are left out: both have the empty name."""
+    tall, wide = np.ones((40_000, 1), np.float32), np.ones((1, 40_000), np.float32)
+    model.graph.initializer.extend([numpy_helper.from_array(tall, "tall"), numpy_helper.from_array(wide, "wide")])
+    kept = list(model.graph.node)
+    del model.graph.node[:]
+    nodes = [
+        helper.make_node("LayerNormalization", ["observation", weight(model).name], ["seen", ""]),
+        helper.make_node("Gemm", ["tall", "wide", ""], ["area"]),
+    ]
+    model.graph.node.extend([*nodes, *kept])
+
+
 def time_bomb(model: ModelProto) -> None:
     """Nine hundred products with one matrix of a megabyte."""
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((512, 512), np.float32), "square"))
@@ -326,6 +339,7 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "own randomness": (edited(node("RandomNormalLike")), "'RandomNormalLike'"),
     "tensor in an attribute": (edited(tensor_attribute), "field 5"),
     "memory bomb when it is loaded": (edited(bomb(constant=True)), "does not depend on"),
+    "memory bomb that hangs on nothing": (edited(nameless_bomb), "Gemm, does not depend on"),
     "time bomb": (edited(time_bomb), "times over"),
     "too many nodes": (edited(many_nodes), "a policy has 1 to 1000"),
     "no nodes": (edited(lambda m: m.graph.ClearField("node")), "0 nodes"),

@@ -13,7 +13,8 @@ import pytest
 
 from deploy.bench import eager_decision
 from deploy.cli import main
-from deploy.runtime.compare import difference
+from deploy.runtime.compare import MOST, difference, rows_that_fit
+from deploy.runtime.layout import Layout, Vision
 from gipo.common.errors import UserError
 from tests.deploy.forge import golden
 from tests.needs import needs_torch
@@ -115,6 +116,31 @@ def test_policies_of_other_units_or_bounds_are_not_compared(name, small):
     other = SimpleNamespace(manifest=replace(one.manifest, **{name: changed}))
     with pytest.raises(UserError, match=f"the artifacts differ in manifest.{name}"):
         difference(one, other, np.zeros((3, 5), np.float32))
+
+
+def test_policies_of_another_rate_or_way_to_an_action_are_not_compared(small):
+    one = small["loaded"]
+    slow = SimpleNamespace(manifest=replace(one.manifest, control_rate_hz=5 * one.manifest.control_rate_hz))
+    golden = one.manifest.golden
+    moved = replace(golden, action=tuple(tuple(value / 2 for value in row) for row in golden.action))
+    other = SimpleNamespace(manifest=replace(one.manifest, golden=moved))
+    for second, said in ((slow, "the same action is another motion"), (other, "the other by a way of its own")):
+        with pytest.raises(UserError, match=said):
+            difference(one, second, np.zeros((3, 5), np.float32))
+
+
+def test_of_large_images_fewer_observations_are_asked_about():
+    layout = Layout(4, 2, Vision((3, 480, 640), 16, 1))
+    assert rows_that_fit(1000, layout) * layout.row_size <= MOST < (rows_that_fit(1000, layout) + 1) * layout.row_size
+    assert rows_that_fit(10, layout) == 10
+
+
+def test_what_describes_a_network_larger_than_an_artifact_is_not_built_by_torch(small):
+    described = small["loaded"].manifest.policy
+    network = {**described["network"], "init_args": {**described["network"]["init_args"], "hidden": [100_000] * 3}}
+    loaded = SimpleNamespace(manifest=replace(small["loaded"].manifest, policy={**described, "network": network}))
+    assert eager_decision(small["loaded"]) is not None
+    assert eager_decision(loaded) is None
 
 
 def test_observations_that_are_none_are_one_line(small, tmp_path, capsys):

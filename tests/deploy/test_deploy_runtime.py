@@ -178,7 +178,9 @@ def test_required_ids(small, tmp_path):
     file, identity = small["file"], small["loaded"].policy_id
     listed = tmp_path / "allowed.txt"
     listed.write_text(f"# floor 2\n{'0' * 64}  old.onnx\n{identity}  small.onnx\n")
-    for require in (identity, identity.upper(), str(listed)):
+    quoted = tmp_path / "quoted.txt"  # what sha256sum writes of a name with a backslash, begun by an editor's mark
+    quoted.write_text(f"\ufeff\\{identity}  back\\\\slash.onnx\n", encoding="utf-8")
+    for require in (identity, identity.upper(), str(listed), str(quoted)):
         assert OnnxPolicy.load(file, require_id=require).policy_id == identity
     with pytest.raises(UserError, match="not the one required"):
         OnnxPolicy.load(file, require_id="f" * 64)
