@@ -49,13 +49,36 @@ def discounted_sums(x: Tensor, decay: Tensor) -> Tensor:
 
 
 class Estimator(ABC):
-    """Turns trajectories [M] into advantages and value targets [M]; `needs_log_ratio` where it reads the ratios too."""
+    """Turns trajectories [M] into advantages and value targets [M].
 
-    needs_log_ratio: ClassVar[bool]
+    One that reads no log-ratios says so by `needs_log_ratio = False`: they are then not computed, and zeros.
+    """
+
+    needs_log_ratio: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, frames: Trajectories) -> Estimate:
         """Advantage and value target [M] of frames in episode order."""
+
+
+def estimated(estimator: Estimator, frames: Trajectories) -> Estimate:
+    """What an estimator, which may be anybody's, says of frames in episode order, in their precision.
+
+    Raises:
+        UserError: when that is nothing that can be learned from; it names the class.
+    """
+    found, shape = estimator(frames), frames.reward.shape
+    if type(estimator).__module__ == __name__:
+        return found
+    path = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    fits = isinstance(found, Estimate) and all(isinstance(part, Tensor) and part.shape == shape for part in found)
+    if not fits:
+        raise UserError(
+            f"{path} must return a datamodules.advantages.Estimate of two tensors, of the shape {[*shape]} of reward"
+        )
+    if all(part.isfinite().all() for part in frames) and not all(part.isfinite().all() for part in found):
+        raise UserError(f"{path} returns advantages or targets that are not finite, of trajectories that are")
+    return Estimate(*(part.to(frames.reward.dtype) for part in found))
 
 
 @dataclass(frozen=True)

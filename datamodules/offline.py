@@ -16,6 +16,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
+from datamodules.replay.people_share import PeopleShare
 from datamodules.replay.ring import check_sampler
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
@@ -144,6 +145,16 @@ class OfflineDataModule(PolicyDataModule):
         """Refuse what cannot be divided: every learner reads all logs, and draws its part of a batch."""
         if stage == "fit":
             self.check_learners()
+
+    def check_learners(self) -> None:
+        """Refuse what cannot be divided between the learners, nor each one's part of a batch between people and others.
+
+        Raises:
+            UserError: naming the option.
+        """
+        super().check_learners()
+        if self.human_share is not None:
+            PeopleShare.refuse_rounded(self.human_share, self.part("batch"))
 
     def train_dataloader(self) -> Once:
         """One batch per epoch: refresh and sample."""

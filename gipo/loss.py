@@ -89,6 +89,15 @@ class GIPOLoss(PPOLoss):
         self.register_buffer("objective_memory", None if memory is None else memory.to(self.entropy_coeff.device))
         self.kl_coeff = kl_coeff
 
+    def _apply(self, fn: Any) -> "GIPOLoss":
+        """Move, or convert: the memory is moved alone, as it needs the precision that it has."""
+        kept = self.objective_memory
+        super()._apply(fn)
+        moved = self.objective_memory
+        if kept is not None and moved is not None:
+            self.objective_memory = kept.to(moved.device)
+        return self
+
     @property
     def out_keys(self) -> list[str]:
         """What `forward` returns, in order, to callers without tensordicts."""

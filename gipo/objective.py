@@ -155,8 +155,16 @@ def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tens
         objective: with its memory in `seen`.
         seen: the batch.
         age: k [N, 1], versions, as the data have it; negative of a later version.
+
+    Raises:
+        UserError: when that is of another shape than its memory.
     """
-    return objective.remember(seen if age is None else seen._replace(used=seen.used & (age >= 0)))
+    found = objective.remember(seen if age is None else seen._replace(used=seen.used & (age >= 0)))
+    memory = seen.memory
+    if found is None or (isinstance(found, Tensor) and memory is not None and found.shape == memory.shape):
+        return found
+    path = f"{type(objective).__module__}.{type(objective).__qualname__}"
+    raise UserError(f"{path}.remember must return a tensor of the shape of memory(), or None where it has none")
 
 
 def blanked(seen: Elements) -> Elements:

@@ -183,7 +183,10 @@ def test_a_new_policy_on_modelled_behaviour_resumes_bit_for_bit(tmp_path: Path, 
     assert not any(name.startswith("staleness/age") for name in logged[0])
 
 
-def test_data_of_an_unknown_age_is_refused_by_an_objective_that_reads_ages(tmp_path: Path, capsys: Capture) -> None:
+def test_data_of_an_unknown_age_is_refused_by_an_objective_that_reads_ages(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.replay.logs.complete", None)  # no model is fitted for it first
     source = write_demonstrations(tmp_path / "theirs", lambda seen: 0.9 * seen[:, :2])
     args = fit_args(tmp_path / "run", source, **BOUNDS, model__objective="AgeAwareGIPO", data__behaviour__epochs=3)
     error = refused(capsys, args, tmp_path / "run")

@@ -15,6 +15,7 @@ from datamodules.ingest import IngestOptions, ingest
 from datamodules.offline import OfflineDataModule
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
+from datamodules.replay.people_share import PeopleShare
 from deploy.runtime.policy import OnnxPolicy
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main as gipo
@@ -241,6 +242,11 @@ def test_persons_share_of_every_batch(robot: Robot, persons_log: Path, tmp_path:
     assert torch.equal(again.sample(2, 8, 7)["observation"], replay.sample(2, 8, 7)["observation"])
     with pytest.raises(UserError, match=r"needs steps that are a person's; among those to learn from there are none"):
         LogReplay(frames[frames["source"] != 1], GAE(), human_share=0.5)
+    for part, batch in ((0.01, 32), (0.99, 32), (0.4, 1), (0.5, 1)):
+        with pytest.raises(UserError, match=rf"data.human_share={part} makes \d+ of {batch} transitions .* persons'"):
+            PeopleShare.refuse_rounded(part, batch)
+    for part, batch in ((0.0, 1), (1.0, 1), (0.02, 32), (0.5, 2)):
+        PeopleShare.refuse_rounded(part, batch)
     with pytest.raises(UserError, match=r"needs steps that are any other's"):
         LogReplay(frames[frames["source"] == 1], GAE(), human_share=0.5)
 

@@ -131,6 +131,8 @@ def refuse_bad_environment(env: EnvBase, name: str) -> None:
     space: Any = getattr(env.action_spec, "space", None)
     if not hasattr(space, "low") or not ((space.low > -UNBOUNDED) & (space.high < UNBOUNDED)).all():
         raise UserError(f"{of} has actions of {type(env.action_spec).__name__}; they must be numbers within bounds")
+    if env.action_spec.ndim < 2:
+        raise UserError(f"{of} has actions of the shape {[*env.action_spec.shape]}; it must be [N, D], D may be 1")
     for key in ("terminated", "truncated"):
         if key not in env.full_done_spec.keys():
             raise UserError(f"{of} has no {key}, [N, 1] bool; torchrl.envs.StepCounter(max_steps=…) says `truncated`")

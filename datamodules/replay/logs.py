@@ -169,6 +169,16 @@ class Logs:
         if difference:
             raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
 
+    @property
+    def modelled(self) -> bool:
+        """Whether a model of who acted is fitted where log-probs are read that the logs do not hold."""
+        return self._behaviour is not None
+
+    @property
+    def logged(self) -> TensorDictBase:
+        """Transitions as the store has them, of successes alone where no others are to be learned from."""
+        return successful(self.store.frames) if self._successes_only else self.store.frames
+
     def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
         """All transitions [M] for `policy` to learn from, with latents, and log-probs where its objective reads them.
 

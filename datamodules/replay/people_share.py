@@ -27,6 +27,20 @@ class PeopleShare:
                     f"data.human_share={share} needs steps that are {what}; among those to learn from there are none"
                 )
 
+    @staticmethod
+    def refuse_rounded(share: float, batch: int) -> None:
+        """Refuse a share that is rounded to none of a batch, or to all.
+
+        Raises:
+            UserError: saying how many of it that are.
+        """
+        count = round(share * batch)
+        if (share > 0 and not count) or (share < 1 and count == batch):
+            raise UserError(
+                f"data.human_share={share} makes {count} of {batch} transitions of a batch persons'; choose one that "
+                "leaves some of both, 0 or 1"
+            )
+
     def rows(self, rounds: int, batch: int, generator: Generator) -> Tensor:
         """Indices [rounds · batch] of transitions, drawn with replacement, batch after batch."""
         count = round(self._share * batch)

@@ -127,7 +127,9 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     own: AbstractContextManager[None] = nullcontext()
     if isinstance(buffer.sampler, StalenessAwareSampler):
         # Logs may be of a later version than the learner's: they count as fresh, as everywhere.
-        buffer.sampler.consumer_version = max(version, int(buffer[:]["policy_version"].max()))
+        newest = int(buffer[:]["policy_version"].max())
+        buffer.sampler.consumer_version = max(version, newest)
+        refuse_all_stale(buffer.sampler, version - newest)
         own = _in_place_of_torchs(buffer._rng)
     with own:
         frames = buffer.sample(rounds * batch)
@@ -135,6 +137,20 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
             frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))
     keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
     return frames.select(*keys).reshape(rounds, batch)
+
+
+def refuse_all_stale(sampler: Any, age: int) -> None:
+    """Refuse a sampler that would leave all transitions out, of which the newest is `age` versions old.
+
+    Raises:
+        UserError: naming the option.
+    """
+    most = sampler.max_staleness if isinstance(sampler, StalenessAwareSampler) else -1
+    if 0 <= most < age:
+        raise UserError(
+            f"data.sampler.max_staleness={most} leaves out all transitions, of which the newest will be {age} versions "
+            "old; raise it, or leave it out: logs do not get younger as the policy learns"
+        )
 
 
 @contextmanager
@@ -218,6 +234,10 @@ def uniform_unless(sampler: Sampler | None) -> Sampler:
     """
     if isinstance(sampler, PrioritizedSampler):
         raise UserError("data.sampler=PrioritizedSampler draws by priorities, which nothing here updates; name another")
+    if getattr(sampler, "drop_last", False):
+        raise UserError(
+            "data.sampler.drop_last=true leaves out what fills no batch, and here every batch is filled: leave it out"
+        )
     return sampler or RandomSampler()
 
 

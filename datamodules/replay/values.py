@@ -7,7 +7,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from datamodules.advantages import Estimate, Estimator, Trajectories
+from datamodules.advantages import Estimate, Estimator, Trajectories, estimated
 from gipo.policies import Policy
 
 Seen = Callable[[Any], Any]  # makes of observations as they are kept what a policy takes
@@ -57,7 +57,7 @@ def value_frames(
     for rows in filter(len, (~linked & ~terminated).nonzero().squeeze(-1).split(policy.network.rows_at_once)):
         found = _values(policy, frames["next"], source[rows], seen).to(value.device)
         next_value[rows] = found if steps is None else found[:, 0]  # a new decision's chunk begins with its first step
-    estimate = estimator(Trajectories(reward, value, next_value, terminated, linked, log_ratio))
+    estimate = estimated(estimator, Trajectories(reward, value, next_value, terminated, linked, log_ratio))
     return order, estimate if steps is None else Estimate(*(steps.chunked(found) for found in estimate))
 
 

@@ -7,12 +7,14 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from gipo.common.errors import UserError
 from gipo.common.intervals import wilson_interval
 from gipo.distributed import ranks
 from gipo.learning.diagnostics import explained_variance, mean_interval, staleness
 from gipo.learning.losses import PolicyTerms
 
 ANY = "any of "  # before the name of a mean: whether an update had anything to average, which is no metric
+FIGURE = "figure "  # before the name of what an objective gives, which may be anybody's, until it is a metric
 
 
 class Iteration:
@@ -55,7 +57,7 @@ class Iteration:
         """Keep what a policy update leaves, or of a part of its batch, which is a `share` of it."""
         loss, weight, contribution, used, figures, _ = terms.surrogate
         self.keep("loss/policy", ranks.weighed(loss, used), share)
-        for name, figure in {"kl": terms.kl, **figures}.items():
+        for name, figure in {"kl": terms.kl, **{FIGURE + name: figure for name, figure in figures.items()}}.items():
             self.keep_mean(name, ranks.weighed(figure, used), used, share)
         log_ratio, weight, contribution, used = map(self._own, (terms.log_ratio, weight, contribution, used))
         self._samples.append((log_ratio, weight, contribution, advantage, age, used))
@@ -66,7 +68,11 @@ class Iteration:
         self._values.append([each.flatten() for each in (self._own(value), target, used)])
 
     def metrics(self) -> dict[str, Tensor]:
-        """Means over the iteration and the staleness diagnostics of all its samples, of all ranks."""
+        """Means over the iteration and the staleness diagnostics of all its samples, of all ranks.
+
+        Raises:
+            UserError: when the objective gives a figure that has the name of another metric.
+        """
         found = {name: ranks.averaged(torch.stack(figures)) for name, figures in self._figures.items()}
         for counted in [name for name in found if name.startswith(ANY)]:
             name = counted.removeprefix(ANY)  # such as the KL, of an update on persons' steps alone
@@ -76,10 +82,20 @@ class Iteration:
         metrics["explained_variance"] = explained_variance(value, target, used).nanmean()
         if not self._samples:  # the critic learned alone
             return metrics
-        return metrics | staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self._samples, strict=True)))
+        metrics |= staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self._samples, strict=True)))
+        figures = {name: metrics.pop(name) for name in [*metrics] if name.startswith(FIGURE)}
+        return _beside(metrics, {name.removeprefix(FIGURE): figure for name, figure in figures.items()})
 
     def _own(self, x: Tensor) -> Tensor:
         return x.detach().clone() if self._copied else x.detach()
+
+
+def _beside(metrics: dict[str, Tensor], figures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Metrics and an objective's figures, of which none may stand in the place of a metric."""
+    for name in figures:
+        if name in metrics:
+            raise UserError(f"the objective gives a figure {name!r}, and so is a metric called; give it another name")
+    return metrics | figures
 
 
 def episode_figures(episodes: TensorDictBase, parts: Sequence[str] = ()) -> dict[str, float]:

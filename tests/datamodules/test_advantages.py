@@ -1,5 +1,8 @@
 """Advantages against TorchRL's reference functions, hand numbers and a plain loop."""
 
+from collections.abc import Callable
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from torch import Tensor
 from torchrl.objectives.value.functional import generalized_advantage_estimate, vtrace_advantage_estimate
 
-from datamodules.advantages import GAE, Trajectories, VTrace, discounted_sums
+from datamodules.advantages import GAE, Estimate, Estimator, Trajectories, VTrace, discounted_sums, estimated
 from gipo.common.errors import UserError
 
 WIDTH, TIME, GAMMA = 5, 40, 0.97
@@ -124,3 +127,36 @@ def test_what_is_no_number_in_one_run_stays_there() -> None:
     x, decay = torch.tensor([1.0, 1.0, torch.nan, 1.0, torch.inf]), torch.tensor([0.5, 0.0, 0.5, 0.0, 0.0])
     assert discounted_sums(x, decay).tolist()[:2] == [1.5, 1.0]
     assert discounted_sums(x, decay)[3] == 1
+
+
+class Own(Estimator):
+    """Whatever a test makes of the reward."""
+
+    def __init__(self, make: Callable[[Tensor], Any]):
+        self.make = make
+
+    def __call__(self, frames: Trajectories) -> Any:
+        return self.make(frames.reward)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda r: Estimate(r.mean(), r), r"test_advantages.Own must return .* of the shape \[200\] of reward"),
+        (lambda r: (r, r), "must return a datamodules.advantages.Estimate"),
+        (lambda r: Estimate(r.tolist(), r), "must return a datamodules.advantages.Estimate"),
+        (lambda r: Estimate(r, r / 0), "not finite, of trajectories that are"),
+    ],
+)
+def test_what_an_estimator_of_ones_own_may_not_say(make: Callable[[Tensor], Any], said: str) -> None:
+    frames, _ = trajectories(0)
+    with pytest.raises(UserError, match=said):
+        estimated(Own(make), frames)
+
+
+def test_what_an_estimator_of_ones_own_says_is_of_our_precision_and_asks_for_ratios() -> None:
+    frames = Trajectories(*(x.float() if x.is_floating_point() else x for x in trajectories(0)[0]))
+    found = estimated(Own(lambda r: Estimate(r.double(), r.half())), frames)
+    assert found.advantage.dtype == found.target.dtype == torch.float32
+    assert torch.equal(found.advantage, frames.reward)
+    assert Own.needs_log_ratio

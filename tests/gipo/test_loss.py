@@ -251,6 +251,16 @@ def test_what_an_objective_remembers_is_part_of_the_loss_module() -> None:
     assert "objective_memory" not in GIPOLoss(actor(), critic()).state_dict()
 
 
+def test_what_an_objective_remembers_keeps_its_precision() -> None:
+    """Squares of ages that are large are not told apart in float32."""
+    loss = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO())
+    remembered = loss.objective_memory.clone()
+    for converted in (loss.float(), loss.to(torch.bfloat16), loss.half()):
+        assert converted.objective_memory.dtype == torch.float64
+        assert torch.equal(converted.objective_memory, remembered)
+    assert loss.to("meta").objective_memory.is_meta
+
+
 def test_densities_are_no_probabilities() -> None:
     with pytest.raises(UserError, match=r"DPPO needs the probability of a token: .* Categorical, and is Normal"):
         GIPOLoss(actor(), critic(), objective=DPPO())(batch(actor()))

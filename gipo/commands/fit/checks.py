@@ -197,6 +197,8 @@ def learnable(model: GIPOModule, data: Any) -> TensorDictBase:
         UserError: when they cannot teach it anything.
     """
     data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
+    if data.logs.modelled:  # which takes long
+        refuse_unknown_ages(data.logs.logged, model.objective)
     frames: TensorDictBase = data.logs.frames(model.policy, data.reads_behaviour(model))
     refuse_nothing_to_learn(frames, getattr(data, "human_share", None), model)
     refuse_unknown_ages(frames, model.objective)

@@ -106,6 +106,7 @@ def counted(env: EnvBase) -> EnvBase:
         (counted(Still(torch.float64)), "has observation of torch.float64"),
         (counted(Still(reward=torch.float64)), "has reward of torch.fl"),
         (counted(Still(action=Unbounded((2, 1)))), "has actions of Unbounded.*; they must be numbers within bounds"),
+        (counted(Still(action=Bounded(-1.0, 1.0, (2,)))), r"has actions of the shape \[2\]; it must be \[N, D\]"),
         (counted(Still(action=Categorical(3, (2,)))), "has actions of Categorical; they must be numbers within bounds"),
         (TransformedEnv(Still(), StepCounter(step_count_key="step", update_done=False)), "has no truncated, "),
         (Still(shape=[]), r"has the batch size \[\]; it must be \[N\]"),

@@ -206,6 +206,14 @@ def test_staleness_aware_sampling_prefers_fresh_frames(policy: Policy) -> None:
     assert (versions == 50).float().mean() > 0.8
 
 
+def test_a_sampler_that_would_leave_out_everything_is_refused_by_the_age_of_the_newest(policy: Policy) -> None:
+    replay = Replay(64, GAE(), sampler=StalenessAwareSampler(max_staleness=2))
+    replay = refreshed(replay, policy, episode(1, range(9), version=0), episode(2, range(9), version=5))
+    assert (replay.sample(1, 40, version=7)["policy_version"] == 5).all()
+    with pytest.raises(UserError, match=r"max_staleness=2 leaves out all .* newest will be 3 versions old"):
+        replay.sample(1, 40, version=8)
+
+
 @pytest.mark.parametrize("key", ["observation", ("next", "observation"), ("next", "reward"), "log_prob"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_non_finite_frames_are_refused_and_nothing_is_stored(
