@@ -28,7 +28,7 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
     monkeypatch.setattr(checks, "log_ratios", log_ratios)
     model: Any = SimpleNamespace(policy=policy, objective=GIPO(), kl_coef=0.0, interface={"a": "b"})
     frames = {"valid": torch.ones(1, dtype=torch.bool), "source": torch.zeros(1)}
-    logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: frames, seen=None)
+    logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: frames, seen=None, modelled=False)
     data = SimpleNamespace(logs=logs, reads_behaviour=lambda _: True)
     with pytest.raises(InterruptedError):
         checks.report_staleness(model, data, tmp_path, True, torch.device("meta"))
