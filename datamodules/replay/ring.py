@@ -129,7 +129,7 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
         # Logs may be of a later version than the learner's: they count as fresh, as everywhere.
         newest = int(buffer[:]["policy_version"].max())
         buffer.sampler.consumer_version = max(version, newest)
-        refuse_all_stale(buffer.sampler, version - newest)
+        _refuse_all_stale(buffer.sampler.max_staleness, version - newest)
         own = _in_place_of_torchs(buffer._rng)
     with own:
         frames = buffer.sample(rounds * batch)
@@ -139,17 +139,12 @@ def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) 
     return frames.select(*keys).reshape(rounds, batch)
 
 
-def refuse_all_stale(sampler: Any, age: int) -> None:
-    """Refuse a sampler that would leave all transitions out, of which the newest is `age` versions old.
-
-    Raises:
-        UserError: naming the option.
-    """
-    most = sampler.max_staleness if isinstance(sampler, StalenessAwareSampler) else -1
+def _refuse_all_stale(most: int, age: int) -> None:
+    """Refuse a limit, −1 where there is none, that leaves all transitions out: the newest is `age` versions old."""
     if 0 <= most < age:
         raise UserError(
-            f"data.sampler.max_staleness={most} leaves out all transitions, of which the newest will be {age} versions "
-            "old; raise it, or leave it out: logs do not get younger as the policy learns"
+            f"data.sampler.max_staleness={most} leaves out all transitions, of which the newest is {age} versions old; "
+            "raise it, or leave it out: logs do not get younger as the policy learns"
         )
 
 

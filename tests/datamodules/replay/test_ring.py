@@ -210,7 +210,7 @@ def test_a_sampler_that_would_leave_out_everything_is_refused_by_the_age_of_the_
     replay = Replay(64, GAE(), sampler=StalenessAwareSampler(max_staleness=2))
     replay = refreshed(replay, policy, episode(1, range(9), version=0), episode(2, range(9), version=5))
     assert (replay.sample(1, 40, version=7)["policy_version"] == 5).all()
-    with pytest.raises(UserError, match=r"max_staleness=2 leaves out all .* newest will be 3 versions old"):
+    with pytest.raises(UserError, match=r"max_staleness=2 leaves out all .* newest is 3 versions old"):
         replay.sample(1, 40, version=8)
 
 
