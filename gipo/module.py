@@ -17,7 +17,7 @@ from gipo.learning.anchor import Anchor
 from gipo.learning.critic import CriticSees
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
-from gipo.learning.metrics import Iteration
+from gipo.learning.metrics import Iteration, beside
 from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
@@ -185,7 +185,7 @@ class GIPOModule(UpdatingModule):
         if not warming_up:
             self.anchor.meet(metrics["kl"])
         figures = self.policy.value_scale.figures() | self.anchor.figures()
-        self.log_dict(metrics | figures | {"skipped": self.skipped.float()})
+        self.log_dict(beside(figures | {"skipped": self.skipped.float()}, metrics))
 
     def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
         """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""

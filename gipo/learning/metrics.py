@@ -84,14 +84,18 @@ class Iteration:
             return metrics
         metrics |= staleness(*(ranks.joined(torch.cat(parts)) for parts in zip(*self._samples, strict=True)))
         figures = {name: metrics.pop(name) for name in [*metrics] if name.startswith(FIGURE)}
-        return _beside(metrics, {name.removeprefix(FIGURE): figure for name, figure in figures.items()})
+        return beside(metrics, {name.removeprefix(FIGURE): figure for name, figure in figures.items()})
 
     def _own(self, x: Tensor) -> Tensor:
         return x.detach().clone() if self._copied else x.detach()
 
 
-def _beside(metrics: dict[str, Tensor], figures: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Metrics and an objective's figures, of which none may stand in the place of a metric."""
+def beside(metrics: dict[str, Tensor], figures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Metrics and an objective's figures, of which none may stand in the place of a metric.
+
+    Raises:
+        UserError: naming the figure.
+    """
     for name in figures:
         if name in metrics:
             raise UserError(f"the objective gives a figure {name!r}, and so is a metric called; give it another name")

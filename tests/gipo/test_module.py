@@ -421,6 +421,17 @@ def test_entropy_objectives_need_stored_parameters_and_tokens() -> None:
         fit(data, objective=ESPO(), policy=lambda spaces: GaussianPolicy(spaces, normalise=False))
 
 
+@pytest.mark.parametrize("name", ["kl", "skipped", "kl_coef"])
+def test_a_figure_of_an_objective_takes_the_place_of_no_metric(name: str) -> None:
+    @dataclass(frozen=True)
+    class Named(GIPO):
+        def on_batch(self, elements: Elements) -> tuple[Terms, Figures]:
+            return super().on_batch(elements)[0], {name: torch.tensor(7.0)}
+
+    with pytest.raises(UserError, match=f"a figure '{name}', and so is a metric called"):
+        fit(batches(1, rounds=1), objective=Named(), kl_target=0.02)
+
+
 def test_entropy_objectives_see_the_entropy_of_the_policy_that_acted() -> None:
     seen = []
 
