@@ -280,6 +280,7 @@ def test_persons_alone_teach_nothing_unless_they_are_imitated(
 
 NO_SUCH_SHARE = {
     "of nobody": ((), 0.5, "data.human_share=0.5 needs steps that are a person's; among those to learn from there are"),
+    "rounded": ((TURN,), 0.01, "data.human_share=0.01 makes 0 of 32 transitions of a batch persons'"),
     "of none": ((TURN,), 0, "data.human_share=0 draws nothing that persons did, and model.human_coef=1 would have it"),
 }
 
