@@ -22,6 +22,7 @@ SPACES = Spaces(SENSORS, (-1.0,) * D, (1.0,) * D)
 SMALL = {
     "seed_everything": 7,
     "trainer.accelerator": "cpu",
+    "trainer.precision": "32-true",  # whatever the processor is
     "checkpoint.every": 1,
     "data_module": "OfflineDataModule",
     "data.iterations": 4,

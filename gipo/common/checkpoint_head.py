@@ -53,6 +53,7 @@ class CheckpointHead:
         policy: description from which `gipo.policies.build` makes the policy anew. The learner writes it, and `format`.
         format: CHECKPOINT_FORMAT of the gipo that wrote it.
         init_from: id of the checkpoint that the run started from; written by the learner.
+        precision: of the updates, as `trainer.precision`; by the learner. Older checkpoints do not say.
         id: SHA-256 of the policy, hex, by which what is made from it names it; written with the file.
         config_hash: SHA-256 of the configuration of the run, hex; written by the callback that keeps that.
         task: what it was trained on; by the data module, as all that follows.
@@ -67,6 +68,7 @@ class CheckpointHead:
     policy: dict[str, Any]
     format: int = CHECKPOINT_FORMAT
     init_from: str | None = None
+    precision: str | None = None
     id: str | None = None
     config_hash: str | None = None
     task: str | None = None
@@ -97,7 +99,7 @@ class CheckpointHead:
         _refuse_other_format(entries.get("format"), path)
         if entries.get("policy") is None:
             raise UserError(f"{path} has no 'policy': it is damaged or was not written by gipo fit")
-        texts = ("init_from", "id", "config_hash", "task", "simulator", "parent")
+        texts = ("init_from", "precision", "id", "config_hash", "task", "simulator", "parent")
         return cls(
             policy=_typed(entries, "policy", dict, path),
             **{name: _typed(entries, name, str, path) for name in texts},

@@ -155,8 +155,8 @@ class PolicyModule(LightningModule):
         self.log_dict({f"{prefix}/{name}": value for name, value in figures.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the policy is made of, so that it can be rebuilt without this configuration."""
-        said = self._ancestry | self._data.provenance()
+        """Say what the policy is made of, so that it can be rebuilt without this configuration, and how it learned."""
+        said = self._ancestry | self._data.provenance() | {"precision": self.trainer.precision}
         note(checkpoint, format=CHECKPOINT_FORMAT, policy=self.policy.description(), **said)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -68,8 +68,9 @@ def test_collected_chunks_follow_the_data_contract() -> None:
 
 def arguments(folder: Path, frames: int, **options: object) -> list[str]:
     chosen: dict[str, object] = {
-        "config": "toy_vla.yaml", "trainer.default_root_dir": folder, "data.total_frames": frames,
-        "data.frames_per_iteration": 16, "data.capacity": 40, "data.rounds": 1, "data.batch": 16,
+        "config": "toy_vla.yaml", "trainer.default_root_dir": folder, "trainer.precision": "32-true",
+        "data.total_frames": frames, "data.frames_per_iteration": 16, "data.capacity": 40, "data.rounds": 1,
+        "data.batch": 16,
         "data.collector.num_envs": 4, "data.evaluation.num_envs": 2, "data.evaluation.episodes": 2,
         "data.evaluation.test_episodes": 3, "checkpoint.every": 1, "model.policy.bins": 8,
         "model.policy.network": "gipo.vla.tiny.TinyVLANetworks", "model.policy.network.hidden": 16,

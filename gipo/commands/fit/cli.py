@@ -38,7 +38,7 @@ from gipo.commands.fit.checks import (
     settle_simulator,
 )
 from gipo.commands.fit.parser import FitParser, not_made
-from gipo.commands.fit.precision import LOWERED, default_precision
+from gipo.commands.fit.precision import LOWERED, precision_of
 from gipo.commands.fit.summary import episode_summary, run_summary
 from gipo.commands.fit.trainer_options import as_list, refuse_what_is_not_honoured, seed_from
 from gipo.commands.fit.user_callbacks import at_fault, refuse_with_others, spare_the_run
@@ -97,8 +97,8 @@ class GipoCLI(LightningCLI):
             config.seed_everything, None if _speaks() else os.environ.get("PL_GLOBAL_SEED")
         )
         config.data.seed = config.seed_everything
-        path = config.ckpt_path
-        settle_simulator(config.data, None if path is None else read_head(path))
+        self._head = None if config.ckpt_path is None else read_head(config.ckpt_path)
+        settle_simulator(config.data, self._head)
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder; refuse an occupied one before anything is built."""
@@ -110,8 +110,9 @@ class GipoCLI(LightningCLI):
             return
         with_absolute_paths(config)
         if config.trainer.precision is None and not config.trainer.plugins:  # which may be one
-            config.trainer.precision = default_precision(config.trainer.accelerator, _is_alone(config.trainer))
-            if config.trainer.precision == LOWERED and _speaks():
+            had = None if self._head is None else self._head.precision
+            config.trainer.precision = precision_of(config.trainer, had, _is_alone(config.trainer))
+            if config.trainer.precision == LOWERED and not had and _speaks():
                 print(f"gipo: note: {FASTER}", file=sys.stderr)
         configs = [str(each) for each in config.config or ()]
         place = choose(config.trainer.default_root_dir, config.ckpt_path, configs)

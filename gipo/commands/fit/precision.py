@@ -6,14 +6,29 @@ from typing import Any
 
 import torch
 
+from gipo.commands.fit.trainer_options import precision_advice
+
 SINGLE, LOWERED = "32-true", "bf16-mixed"
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # of processors that may multiply faster in bfloat16
 WORTH = 2 / 3  # of the time in float32; what is between depends on what else the machine does
 SIZE, REPEATS = 512, 8  # rows and columns: a batch of the default recipe; and products of each type
 
 
+def precision_of(trainer: Any, had: str | None, alone: bool) -> str:
+    """The precision of a run that names none: of the run that it goes on with, where that can be had, or the default.
+
+    Args:
+        trainer: options of the trainer.
+        had: by the run that it goes on with, as its checkpoint says.
+        alone: whether there is one learner.
+    """
+    if had is not None and precision_advice(had, trainer) is None:
+        return had
+    return default_precision(trainer["accelerator"], alone)
+
+
 def default_precision(accelerator: str, alone: bool = True) -> str:
-    """The precision of a run that names none: `bf16-mixed` where the learner's processor multiplies faster so.
+    """The precision of a run that begins: `bf16-mixed` where the learner's processor multiplies faster so.
 
     Several learners, who would each measure for itself and must do the same, have float32.
 

@@ -40,7 +40,8 @@ def _strategy(value: Any, options: Mapping[str, Any]) -> str | None:
     return f"gipo learns with {', '.join(STRATEGIES)}, or with a class of Lightning's"
 
 
-def _precision(value: Any, options: Mapping[str, Any]) -> str | None:
+def precision_advice(value: Any, options: Mapping[str, Any]) -> str | None:
+    """What to do instead of this precision with these options of the trainer; None where it can be had."""
     if value in (None, 32, "32", "32-true", "bf16", "bf16-mixed"):
         return None
     if value in (16, "16", "16-mixed"):
@@ -89,7 +90,7 @@ CHECKS: dict[str, Check] = {
     "strategy": _strategy,
     "devices": _devices,
     "num_nodes": _at_least(1),
-    "precision": _precision,
+    "precision": precision_advice,
     "fast_dev_run": _unless(False, 0, instead="it would save nothing; for a quick look take a small data.total_frames"),
     "max_epochs": _some_or_endless,
     "max_steps": _some_or_endless,

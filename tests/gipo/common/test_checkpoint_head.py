@@ -51,7 +51,9 @@ def test_what_is_noted_is_what_is_read() -> None:
     note(checkpoint, logs=[{"session": "a", "sha256": None, "policy_ids": ["b"], "steps": 3}], parent="b")
     logs = (LearnedLog("a", None, ["b"], 3),)
     assert CheckpointHead.of(checkpoint) == CheckpointHead({"class_path": "x"}, parent="b", logs=logs)
-    with pytest.raises(UserError, match="does not say parents of itself; it says policy, format, init_from, id"):
+    with pytest.raises(
+        UserError, match="does not say parents of itself; it says policy, format, init_from, precision, id"
+    ):
         note(checkpoint, parents=["b"])
 
 

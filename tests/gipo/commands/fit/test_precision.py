@@ -10,8 +10,9 @@ import yaml
 
 from gipo.cli import main
 from gipo.commands.fit import cli, precision
-from gipo.commands.fit.precision import LOWERED, SINGLE, default_precision, share_of_time
+from gipo.commands.fit.precision import LOWERED, SINGLE, default_precision, precision_of, share_of_time
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
+from gipo.common.checkpoint_head import read_head
 
 AMX, AVX512, OLD = {"amx_bf16": True, "avx512_bf16": True}, {"avx512_bf16": True}, {"avx512_bf16": False}
 
@@ -68,6 +69,33 @@ def test_what_a_run_has_taken_is_said_and_kept(
         main(tiny(taken, **options))
         assert ("in bfloat16" in capsys.readouterr().err) == (taken == LOWERED)
         assert yaml.safe_load((tmp_path / taken / "config.yaml").read_text())["trainer"]["precision"] == taken
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_a_resumed_run_keeps_its_own_whatever_the_processor_is_measured_to_do(
+    tiny: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX512, raising=False)
+    for share, other, taken in ((0.2, 2.0, LOWERED), (2.0, 0.2, SINGLE)):
+        options = {"data__task": "Tiny-v0", "trainer__precision": None}
+        monkeypatch.setattr(precision, "share_of_time", lambda share=share: share)
+        main(tiny(taken, **options, data__total_frames=32))
+        assert ("in bfloat16" in capsys.readouterr().err) == (taken == LOWERED)
+        monkeypatch.setattr(precision, "share_of_time", lambda share=other: share)
+        last = tmp_path / taken / "checkpoints" / "last.ckpt"
+        main([*tiny(taken, **options, data__total_frames=64), f"--ckpt_path={last}"])
+        assert "in bfloat16" not in capsys.readouterr().err
+        assert read_head(last).precision == taken
+        assert yaml.safe_load((tmp_path / taken / "config.yaml").read_text())["trainer"]["precision"] == taken
+
+
+def test_what_a_run_had_counts_where_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: OLD, raising=False)
+    trainer = {"accelerator": "cpu"}
+    assert precision_of(trainer, LOWERED, alone=True) == LOWERED
+    assert precision_of(trainer, LOWERED, alone=False) == LOWERED
+    assert precision_of(trainer, "16-mixed", alone=True) == SINGLE  # of a GPU
+    assert precision_of(trainer, None, alone=True) == SINGLE
 
 
 def test_runs_of_a_study_have_the_one_of_float32() -> None:
