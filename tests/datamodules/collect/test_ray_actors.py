@@ -205,7 +205,7 @@ def assert_a_lost_actor_is_replaced(
     assert time.monotonic() - began < 150  # 12 s where nothing else runs, 70 s were seen beside two other tests
     new, same = processes(rollouts)
     assert (same, new in (lost, kept)) == (kept, False)
-    assert within(60, lambda: lost not in living(lambda _: True))
+    assert within(10, lambda: lost not in living(lambda _: True))
     assert f"process {lost})" in capfd.readouterr().err
     half = FRAMES // WORKERS
     for frames, whole in zip(segments, undisturbed, strict=True):
@@ -227,7 +227,7 @@ def test_a_run_ends_when_too_many_actors_are_lost(pair: RayRollouts) -> None:
     with pytest.raises(UserError, match=r"Ray actor 1 \(process \d+\) died, and 1 actors were replaced before it"):
         list(iter(pair.collect, None))  # until it fails: segments may be waiting already
     assert time.monotonic() - began < 10
-    assert within(60, lambda: not set(mine) & set(living(lambda _: True)))
+    assert within(10, lambda: not set(mine) & set(living(lambda _: True)))
 
 
 @pytest.mark.campaign
@@ -264,7 +264,7 @@ def test_twenty_times_an_actor_is_lost_and_replaced(
         ever |= set(processes(rollouts))
     rollouts.close()
     assert len(ever) == WORKERS + 20
-    assert within(60, lambda: not ever & set(living(lambda _: True)))
+    assert within(10, lambda: not ever & set(living(lambda _: True)))
 
 
 @pytest.mark.campaign
