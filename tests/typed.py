@@ -101,7 +101,7 @@ LONG = (
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"runs/seeing|seeing\.onnx|seen/",  # a loop of its own: tests/test_sight.py goes through it
     r"runs/two|two\.onnx|two/",  # the same of two cameras: tests/test_two_cameras.py
-    r"workers=2\b",  # start worker processes anew: tests/datamodules/collect/test_processes.py
+    r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
 )
 CONTEXT = {  # what the text around an option names before it
     "--model.objective.statistic": "--model.objective=gipo.adaptive.AdaptiveGIPO",
