@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": "train: on what is collected, or on logs",
     "validate": "evaluate a checkpoint on the episodes of validation",
     "test": "evaluate a checkpoint on more episodes, and on other goals",
+    "estimate": "what a policy would return, from logs of others alone",
     "lineage": "which policies, logs and checkpoints came from which",
 }
 HELP = f"""usage: gipo [-h] COMMAND ...
@@ -30,6 +31,7 @@ Post-train robot policies on stale data with Gaussian Importance-sampling Policy
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
   gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
+  gipo estimate runs/X/checkpoints/last.ckpt logs/    what it would return on the robot, before it moves
   gipo lineage DIR                                 which policies, logs and checkpoints came from which
 
 commands:
@@ -84,12 +86,11 @@ def _command(arguments: list[str]) -> int | None:
         if not arguments or arguments[0].startswith("-"):
             raise UserError(f"no command is named; there are {known} (gipo --help)")
         raise UserError(f"there is no command {arguments[0]!r}; the nearest: {nearest(arguments[0], COMMANDS)}")
-    if command == "lineage":
-        from gipo.commands.lineage.cli import main as lineage
-
+    if command in ("lineage", "estimate"):
         at = arguments.index(command)
-        lineage(arguments[:at] + arguments[at + 1 :])
-        return None
+        rest = arguments[:at] + arguments[at + 1 :]
+        code: int | None = importlib.import_module(f"gipo.commands.{command}.cli").main(rest)
+        return code
     with lean_imports():
         from gipo.commands.fit.cli import main as fit
     fit(arguments)
