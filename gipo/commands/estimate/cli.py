@@ -43,8 +43,8 @@ def build_parser() -> Parser:
     add("--discount", type=number(0, 1, positive=True), default=1.0, help="γ of a step, for the return (%(default)s)")
     add("--episodes", type=number(2, 1e6), default=LEAST, metavar="N",
         help="effective ones that an estimate needs (%(default)g)")  # fmt: skip
-    add("--policies", type=path, nargs="+", metavar="FOLDER",
-        help="with artifacts or checkpoints that acted, to audit log-probs by (the folders of the logs)")  # fmt: skip
+    add("--policies", type=path, action="append", metavar="FOLDER",
+        help="of artifacts or checkpoints that acted, for the audit; repeatable (the folders of the logs)")  # fmt: skip
     add("--csv", type=path, metavar="FILE", help="write every estimate there, too")
     return parser
 

@@ -9,7 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from gipo.commands.estimate.baseline import fitted
-from gipo.commands.estimate.estimators import LARGEST, Array, Episodes
+from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
 from gipo.common.transition import PERSON
 
@@ -43,12 +43,12 @@ class Logged:
     def __len__(self) -> int:
         return len(self.success)
 
-    def episodes(self, reward: Array) -> tuple[Episodes, float]:
+    def episodes(self, reward: Array) -> tuple[LoggedEpisodes, float]:
         """Rows and columns of one kind of reward [M], and the share of the variance of G that the baseline explains."""
         rewards = self._padded(reward)
         to_go = rewards[:, ::-1].cumsum(1)[:, ::-1][self.row, self.column]
         expected, explained = fitted(np.column_stack((self.seen, self.column)), to_go, self.row)
-        return Episodes(self._padded(self.log_ratio), rewards, self._padded(expected)), explained
+        return LoggedEpisodes(self._padded(self.log_ratio), rewards, self._padded(expected)), explained
 
     @property
     def outcome(self) -> Array:

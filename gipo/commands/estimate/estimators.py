@@ -23,7 +23,7 @@ LARGEST = 300.0  # nats, of the logarithm of a weight: beyond it a mean is that 
 ALMOST_NONE = 1e-9  # of all weight: what is left is rounding
 
 
-class Episodes(NamedTuple):
+class LoggedEpisodes(NamedTuple):
     """Episodes of logs.
 
     Args:
@@ -56,7 +56,7 @@ class Mean(NamedTuple):
     weighted: bool = False
 
 
-class Estimate(NamedTuple):
+class OffPolicyEstimate(NamedTuple):
     """A figure, the ends of its 95 % interval, and how many episodes it rests on.
 
     Args:
@@ -72,13 +72,13 @@ class Estimate(NamedTuple):
     episodes: float
 
 
-def observed(episodes: Episodes) -> list[Mean]:
+def observed(episodes: LoggedEpisodes) -> list[Mean]:
     """What the policies that acted returned: the mean of G_0."""
     first = episodes.to_go[:, :1]
     return [Mean(first, np.zeros_like(first))]
 
 
-def importance_sampling(episodes: Episodes, weighted: bool = False) -> list[Mean]:
+def importance_sampling(episodes: LoggedEpisodes, weighted: bool = False) -> list[Mean]:
     """The mean of w_T·G_0 (Precup, Sutton & Singh 2000): unbiased, and mostly noise where episodes are long.
 
     Weighted it is biased by 1/n, and never beyond what was observed.
@@ -86,7 +86,7 @@ def importance_sampling(episodes: Episodes, weighted: bool = False) -> list[Mean
     return [Mean(episodes.to_go[:, :1], episodes.log_ratio.sum(1, keepdims=True), weighted)]
 
 
-def per_decision(episodes: Episodes, weighted: bool = False) -> list[Mean]:
+def per_decision(episodes: LoggedEpisodes, weighted: bool = False) -> list[Mean]:
     """The mean of Σ_t w_t·R_t: a reward is weighed by the decisions before it alone (Precup, Sutton & Singh 2000).
 
     Weighted it is the consistent one of Thomas (2015).
@@ -94,7 +94,7 @@ def per_decision(episodes: Episodes, weighted: bool = False) -> list[Mean]:
     return [Mean(episodes.reward, episodes.log_ratio.cumsum(1), weighted)]
 
 
-def advantages(episodes: Episodes, last: int | None = None, weighted: bool = True) -> list[Mean]:
+def advantages(episodes: LoggedEpisodes, last: int | None = None, weighted: bool = True) -> list[Mean]:
     """The mean of G_0 + Σ_t (w_t − w_{t−1})·(G_t − V̂_t): what was observed, and what other decisions would make of it.
 
     Of all decisions, and not weighted, it is the doubly robust recursion of Jiang & Li (arXiv 1511.03722) with a model
@@ -114,7 +114,7 @@ def advantages(episodes: Episodes, last: int | None = None, weighted: bool = Tru
     return [*observed(episodes), Mean(advantage, now, weighted), Mean(-advantage, before, weighted)]
 
 
-def less_observed(means: list[Mean], episodes: Episodes) -> list[Mean]:
+def less_observed(means: list[Mean], episodes: LoggedEpisodes) -> list[Mean]:
     """The difference to what was observed: of the same episodes, so that what both share is not in its interval."""
     return [*means, *(each._replace(value=-each.value) for each in observed(episodes))]
 
@@ -129,7 +129,7 @@ def window(log_ratio: Array, count: int | None = None) -> tuple[Array, Array]:
     return now, now - log_ratio
 
 
-def estimate(means: list[Mean]) -> Estimate:
+def estimate(means: list[Mean]) -> OffPolicyEstimate:
     """The estimate with its interval: θ ± t·s, s² = (n − 1)/n·Σ_i (θ₋ᵢ − θ̄)², θ₋ᵢ without episode i."""
     count = len(means[0].value)
     found = [_left_out(each) for each in means]
@@ -137,7 +137,9 @@ def estimate(means: list[Mean]) -> Estimate:
     spread = math.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
     half = float(student.ppf((1 + LEVEL) / 2, count - 1)) * spread if count > 1 else math.inf
     half = math.inf if math.isnan(half) else half
-    return Estimate(middle, middle - half, middle + half, min(effective_episodes(each.log_weight) for each in means))
+    return OffPolicyEstimate(
+        middle, middle - half, middle + half, min(effective_episodes(each.log_weight) for each in means)
+    )
 
 
 def _left_out(mean: Mean) -> tuple[float, Array]:

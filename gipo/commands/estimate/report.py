@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from gipo.commands.estimate.estimators import (
-    Episodes,
-    Estimate,
+    LoggedEpisodes,
     Mean,
+    OffPolicyEstimate,
     advantages,
     estimate,
     importance_sampling,
@@ -20,7 +20,7 @@ from gipo.common.intervals import with_interval
 from gipo.common.tables import table
 
 WINDOWS = (64, 16, 4, 1)  # decisions
-ALL: dict[str, Callable[[Episodes], list[Mean]]] = {
+ALL: dict[str, Callable[[LoggedEpisodes], list[Mean]]] = {
     "importance sampling": importance_sampling,
     "importance sampling, weighted": partial(importance_sampling, weighted=True),
     "per decision": per_decision,
@@ -32,7 +32,7 @@ BEST = "doubly robust, weighted"  # of those that know all decisions, the narrow
 
 @dataclass(frozen=True)
 class Row:
-    """One estimate.
+    """An estimate of what a policy would get, and what may be made of it.
 
     Args:
         estimator: its name.
@@ -43,8 +43,8 @@ class Row:
     """
 
     estimator: str
-    whole: Estimate
-    difference: Estimate
+    whole: OffPolicyEstimate
+    difference: OffPolicyEstimate
     told: bool
     answers: bool
 
@@ -63,7 +63,7 @@ class Row:
         return {"measure": measure, **kept, **self.whole._asdict(), **difference}
 
 
-def rows(episodes: Episodes, least: float) -> list[Row]:
+def rows(episodes: LoggedEpisodes, least: float) -> list[Row]:
     """Every estimate: those that know all decisions, and those of the last ones, from most to fewest.
 
     Args:
@@ -81,7 +81,7 @@ def _named(last: int) -> str:
     return "last decision" if last == 1 else f"last {last} decisions"
 
 
-def _row(name: str, means: list[Mean], episodes: Episodes, least: float, answers: bool) -> Row:
+def _row(name: str, means: list[Mean], episodes: LoggedEpisodes, least: float, answers: bool) -> Row:
     whole = estimate(means)
     told = whole.episodes >= least and math.isfinite(whole.high)
     return Row(name, whole, estimate(less_observed(means, episodes)), told, answers)
@@ -116,6 +116,8 @@ def conclusion(found: Sequence[Row], measure: str, form: str, least: float) -> s
     said = with_interval(*row.difference[:3], f"+{form}")
     by = "all decisions" if row.estimator == BEST else f"the {row.estimator}"
     known = f"{measure}: {said} against the policies that acted, by {by}"
+    if float(f"{row.difference.middle:{form}}") == 0:
+        return f"{known}: no difference that such figures show{_caution(row)}"
     if row.difference.low > 0 or row.difference.high < 0:
         better = "more" if row.difference.low > 0 else "less"
         return f"{known}: {better} than they had{_caution(row)}"
@@ -126,7 +128,7 @@ def _needed(row: Row, found: Sequence[Row]) -> str:
     """How many episodes would tell, were the difference what it seems to be: the interval narrows with √n."""
     half, middle = row.difference.high - row.difference.middle, abs(row.difference.middle)
     count = found[0].whole.episodes  # of what was observed: all of them
-    if not middle or (more := count * (half / middle) ** 2) > 1e6:
+    if (more := count * (half / middle) ** 2) > 1e6:
         return ""
     return f"; were it so much, some {math.ceil(more / 10) * 10:,} such episodes would tell"
 

@@ -8,7 +8,7 @@ import pytest
 
 from gipo.commands.estimate.estimators import (
     Array,
-    Episodes,
+    LoggedEpisodes,
     Mean,
     advantages,
     effective_episodes,
@@ -21,7 +21,7 @@ from gipo.commands.estimate.estimators import (
 )
 
 STATES, ACTIONS, STEPS = 3, 2, 5
-Estimator = Callable[[Episodes], list[Mean]]
+Estimator = Callable[[LoggedEpisodes], list[Mean]]
 UNBIASED: dict[str, Estimator] = {
     "importance sampling": importance_sampling,
     "per decision": per_decision,
@@ -62,7 +62,7 @@ class Process:
             place = np.einsum("s,sa,sat->t", place, self.acted, self.next)
         return float(found)
 
-    def episodes(self, count: int, baseline: float = 0.0) -> Episodes:
+    def episodes(self, count: int, baseline: float = 0.0) -> LoggedEpisodes:
         """Episodes of the policy that acted; `baseline` times its true values is V̂."""
         state, value = np.zeros(count, int), self.values(self.acted)
         x, reward, expected = (np.zeros((count, STEPS)) for _ in range(3))
@@ -71,7 +71,7 @@ class Process:
             x[:, t] = np.log(self.other[state, action] / self.acted[state, action])
             reward[:, t], expected[:, t] = self.reward[state, action], baseline * value[t, state]
             state = (self.draw.random((count, 1)) > self.next[state, action].cumsum(1)).sum(1)
-        return Episodes(x, reward, expected)
+        return LoggedEpisodes(x, reward, expected)
 
 
 def _softmax(logits: Array) -> Array:
@@ -155,7 +155,7 @@ def test_a_policy_estimates_itself_as_observed() -> None:
 
 def test_hand_numbers() -> None:
     # two episodes of two decisions: ratios 2, 3 and 1, ½; rewards 1, 4 and 2, 6
-    episodes = Episodes(np.log([[2.0, 3.0], [1.0, 0.5]]), np.array([[1.0, 4.0], [2.0, 6.0]]), np.zeros((2, 2)))
+    episodes = LoggedEpisodes(np.log([[2.0, 3.0], [1.0, 0.5]]), np.array([[1.0, 4.0], [2.0, 6.0]]), np.zeros((2, 2)))
     assert estimate(observed(episodes)).middle == pytest.approx(6.5)
     assert estimate(importance_sampling(episodes)).middle == pytest.approx((6 * 5 + 0.5 * 8) / 2)
     assert estimate(importance_sampling(episodes, weighted=True)).middle == pytest.approx((6 * 5 + 0.5 * 8) / 6.5)
@@ -195,8 +195,8 @@ def test_one_episode_says_nothing_of_its_spread() -> None:
 def test_weights_beyond_every_number_stay_numbers(weighted: bool) -> None:
     x = np.array([[900.0, 900.0], [-900.0, -900.0], [0.0, 0.0]])
     for means in (
-        importance_sampling(Episodes(x, np.ones((3, 2)), np.zeros((3, 2))), weighted),
-        advantages(Episodes(x, np.ones((3, 2)), np.zeros((3, 2))), None, weighted),
+        importance_sampling(LoggedEpisodes(x, np.ones((3, 2)), np.zeros((3, 2))), weighted),
+        advantages(LoggedEpisodes(x, np.ones((3, 2)), np.zeros((3, 2))), None, weighted),
     ):
         found = estimate(means)
         assert math.isfinite(found.middle)

@@ -1,0 +1,171 @@
+"""`gipo estimate` as it is typed, on real logs of a small robot whose rewards depend on what it does."""
+
+import csv
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gipo.cli import main
+from gipo.policies import GaussianPolicy, Policy, TokenPolicy
+from robots.log import Step
+from tests.offline import SENSORS, D, Robot, make_policy, make_robot, save
+
+Capture = pytest.CaptureFixture[str]
+EPISODES, STEPS = 60, 8
+
+
+def judged(episode: int, rows: list[Step]) -> None:
+    """A reward for each step that a policy chose: its first action, where the first sensor is positive."""
+    for index, row in enumerate(rows):
+        worth = float(row.action[0]) * (row.observation[0] > 0) if row.valid else 0.0
+        rows[index] = dataclasses.replace(row, reward=worth)
+
+
+def worth(policy: Policy) -> float:
+    """What an episode of it returns: of 200 000 draws of what `rows_of` shows, for the steps that it chooses."""
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.randn(200_000, SENSORS, generator=generator)
+    with torch.no_grad():
+        params = policy.params(seen)
+        shape = (*params.shape[:1], D)
+        noise = (torch.rand if isinstance(policy, TokenPolicy) else torch.randn)(shape, generator=generator)
+        action = policy.to_env(policy.sample(params, noise))
+    return float((action[:, 0] * (seen[:, 0] > 0)).mean()) * (STEPS - 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token policy's robot with episodes whose rewards are known, and candidates near to it and far from it."""
+    folder = tmp_path_factory.mktemp("estimate")
+    robot = make_robot(folder / "robot", steps=(STEPS,))
+    for seed, log in enumerate(robot.logs):
+        log.unlink()
+        robot.log(log, (STEPS,) * (EPISODES // 2), seed, judged)
+    save(moved(make_policy(), 0.25), folder / "near.ckpt")
+    save(make_policy(seed=3, gain=300.0), folder / "far.ckpt")
+    return folder
+
+
+def moved(policy: Policy, by: float) -> Policy:
+    """A policy whose preferences are shifted towards large first actions."""
+    with torch.no_grad():
+        bias = policy.network.actor[-1].bias.view(D, -1)  # type: ignore[union-attr,index]
+        bias[0] += by * torch.linspace(-1, 1, bias.shape[1])
+    return policy
+
+
+def estimated(folder: Path, *args: str) -> int:
+    """Exit code of the command on the robot's logs."""
+    try:
+        main(["estimate", *args, *(str(folder / "robot" / name) for name in ("a.mcap", "b.mcap"))])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_it_finds_what_another_policy_would_return(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "estimates.csv"
+    assert estimated(folder, str(folder / "near.ckpt"), "--csv", str(out), "--policies", str(folder / "robot")) == 0
+    printed = capsys.readouterr().out
+    assert f"{EPISODES} episodes of {EPISODES * STEPS} decisions by policy " in printed
+    assert "this policy is version 7" in printed
+    assert printed.rstrip().endswith(f"written {out}")
+    with open(out) as file:
+        rows = {(row["measure"], row["estimator"]): row for row in csv.DictReader(file)}
+    truth = worth(moved(make_policy(), 0.25)) - worth(make_policy())
+    found = rows["return", "doubly robust, weighted"]
+    low, high = float(found["difference_low"]), float(found["difference_high"])
+    assert truth > 0.2
+    assert low < truth < high < low + 1.5
+    assert low > 0  # enough to say that it is better
+    assert "by all decisions: more than they had" in printed
+
+
+def test_success_is_estimated_where_it_is_known_of_every_episode(folder: Path, capsys: Capture) -> None:
+    """Of every third episode nobody has said how it went."""
+    assert estimated(folder, str(folder / "near.ckpt")) == 0
+    told = capsys.readouterr()
+    assert f"success is not estimated: nobody said of {EPISODES // 3} episodes how they went" in told.err
+    assert "success:" not in told.out
+
+
+def test_a_policy_far_from_those_that_acted_is_code_1(folder: Path, capsys: Capture) -> None:
+    assert estimated(folder, str(folder / "far.ckpt")) == 1
+    assert "return: these logs cannot tell." in capsys.readouterr().out
+
+
+def test_the_policy_that_acted_returns_what_it_returned(folder: Path, capsys: Capture) -> None:
+    assert estimated(folder, str(folder / "robot" / "policy.ckpt")) == 0
+    printed = capsys.readouterr().out
+    (kl,) = re.findall(r"KL of a decision, of those that acted against this one: (\S+) nats", printed)
+    assert abs(float(kl)) < 1e-6
+    assert "return: +0.0 [" in printed.replace("-0.0", "+0.0")
+    assert "no difference that such figures show" in printed
+
+
+def test_a_gaussian_too(tmp_path: Path, capsys: Capture) -> None:
+    robot: Robot = make_robot(tmp_path / "robot", GaussianPolicy, steps=(STEPS,))
+    robot.log(robot.folder / "c.mcap", (STEPS,) * (EPISODES // 2), 5, judged)
+    policy = make_policy(GaussianPolicy)
+    with torch.no_grad():
+        policy.network.actor[-1].bias[0] += 0.3  # type: ignore[union-attr,index]
+    save(policy, near := tmp_path / "near.ckpt")
+    main(["estimate", str(near), str(robot.folder / "c.mcap")])
+    assert "return: +" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["robot/policy.onnx"], "is an artifact; name the checkpoint that it was exported from (gipo lineage)"),
+        (["nowhere.ckpt"], "nowhere.ckpt"),
+        (["near.ckpt", "--episodes", "1e5"], "60 whole episodes are too few: an estimate needs 100000 effective ones"),
+        (["near.ckpt", "--episodes", "1"], "no number from 2 to"),
+        (["near.ckpt", "--discount", "0"], "no number above 0"),
+        (["near.ckpt", "--csv", "near.ckpt"], "is not replaced by a .csv"),
+        (["near.ckpt", "--csv", "no/such/folder.csv"], "no/such/folder.csv"),
+        (["near.ckpt", "--policies", "nowhere"], "nowhere"),
+        (["near.ckpt", "--discont", "1"], "the nearest: --discount"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path, args: list[str], said: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert estimated(folder, args[0], *args[1:]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gipo: error: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_logs_of_another_robot_are_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    from gipo.policies import Spaces
+
+    torch.manual_seed(0)
+    other = TokenPolicy(Spaces(SENSORS + 1, (-1.0,) * D, (1.0,) * D), bins=8)
+    save(other, tmp_path / "other.ckpt")
+    assert estimated(folder, str(tmp_path / "other.ckpt")) == 2
+    assert "the logs are of another robot than the policy" in capsys.readouterr().err
+
+
+def test_logs_without_outcome_or_reward_have_nothing_to_estimate(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    def idle(episode: int, rows: list[Step]) -> None:
+        rows[:] = [dataclasses.replace(row, reward=0.0) for row in rows]
+
+    Robot(folder / "robot").log(tmp_path / "idle.mcap", (STEPS,) * 12, 0, idle)
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", str(folder / "near.ckpt"), str(tmp_path / "idle.mcap"), "--policies", str(folder / "robot")])
+    assert "there is nothing to estimate: every reward is 0" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", "--help"])
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert "gipo estimate runs/post/checkpoints/last.ckpt logs/" in printed
+    assert np.all([name in printed for name in ("--discount", "--episodes", "--policies", "--csv", "exit code 1")])

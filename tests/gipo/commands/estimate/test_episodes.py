@@ -1,0 +1,114 @@
+"""Steps and decisions of logs in rows and columns: what is kept, what counts, and by how much."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from gipo.commands.estimate.episodes import Logged, logged
+from gipo.common.errors import UserError
+from gipo.common.transition import PERSON, SOURCES
+
+POLICY = SOURCES.index("policy")
+
+
+def steps(lengths: list[int], **changed: Any) -> TensorDict:
+    """Episodes one after another, each step with reward 1, an observation of its own, and chosen by the policy."""
+    count = sum(lengths)
+    number = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    found: dict[str, Any] = {
+        "episode": number,
+        "step": torch.cat([torch.arange(length) for length in lengths]),
+        "observation": torch.arange(count).float().unsqueeze(-1),
+        "valid": torch.ones(count, dtype=torch.bool),
+        "source": torch.full((count,), POLICY, dtype=torch.int8),
+        "success": number % 2,
+        "next": TensorDict({"reward": torch.ones(count)}, [count]),
+    }
+    return TensorDict(found | changed, [count])
+
+
+def of(frames: TensorDict, x: torch.Tensor, discount: float = 1.0) -> Logged:
+    return logged(frames, frames, x, discount)
+
+
+def test_episodes_of_different_lengths_are_padded_with_nothing() -> None:
+    x = torch.tensor([[0.1, 0.2], [0.0, 0.5], [1.0, 0.0], [0.0, -1.0], [0.25, 0.25]])
+    found = of(steps([3, 2]), x, discount=0.5)
+    episodes, _ = found.episodes(found.reward)
+    assert episodes.log_ratio == pytest.approx(np.array([[0.3, 0.5, 1.0], [-1.0, 0.5, 0.0]]))
+    assert episodes.reward.tolist() == [[1, 0.5, 0.25], [1, 0.5, 0]]
+    assert episodes.to_go.tolist() == [[1.75, 0.75, 0.25], [1.5, 0.5, 0]]
+    assert found.kl == pytest.approx(-(0.3 + 0.5 + 1.0 - 1.0 + 0.5) / 5)
+    assert (len(found), found.persons, found.broken) == (2, 0, 0)
+
+
+def test_success_is_a_reward_of_the_last_decision() -> None:
+    found = of(steps([3, 2, 1, 2]), torch.zeros(8, 1))
+    assert found.success.tolist() == [0, 1, 0, 1]
+    assert found.outcome.tolist() == [0, 0, 0, 0, 1, 0, 0, 1]
+
+
+def test_what_the_policy_did_not_choose_has_ratio_one() -> None:
+    frames = steps([2, 2])
+    frames["valid"][1] = False
+    frames["valid"][2] = False
+    frames["source"][2] = PERSON
+    found = of(frames, torch.tensor([[0.5], [math.nan], [-math.inf], [0.25]]))
+    assert found.log_ratio.tolist() == [0.5, 0, 0, 0.25]
+    assert found.kl == pytest.approx(-0.375)
+    assert found.persons == 1
+
+
+def test_episodes_with_gaps_are_left_out() -> None:
+    frames = steps([3, 2, 2, 1])
+    frames["step"] = torch.tensor([0, 1, 3, 0, 1, 1, 2, 0])  # a step is missing, and the first of another episode
+    found = of(frames, torch.arange(8.0).unsqueeze(-1))
+    assert (len(found), found.broken) == (2, 2)
+    assert found.log_ratio.tolist() == [3, 4, 7]
+    assert found.success.tolist() == [1, 1]
+
+
+def test_no_whole_episode_is_refused() -> None:
+    frames = steps([2])
+    frames["step"] += 5
+    with pytest.raises(UserError, match="no episode from its first step on without a gap"):
+        of(frames, torch.zeros(2, 1))
+
+
+def test_a_log_ratio_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UserError, match="a log-ratio is no number"):
+        of(steps([2]), torch.tensor([[0.0], [math.nan]]))
+
+
+def test_an_action_that_the_policy_never_takes_has_no_weight() -> None:
+    found = of(steps([1, 1]), torch.tensor([[-math.inf], [0.0]]))
+    assert math.exp(found.log_ratio[0]) < 1e-100
+    assert np.isfinite(found.log_ratio).all()
+
+
+def test_decisions_on_chunks_are_joint_and_their_steps_are_discounted_one_by_one() -> None:
+    # one episode of five steps in two decisions, of three actions and, cut short, of two
+    whole = steps([5])
+    executed = torch.tensor([[True, True, True], [True, True, False]])
+    frames = TensorDict(
+        {
+            "episode": torch.zeros(2, dtype=torch.int64),
+            "observation": TensorDict({"state": torch.zeros(2, 4), "picture": torch.zeros(2, 1)}, [2]),
+            "valid": torch.tensor([[True, True, False], [True, True, False]]),
+            "executed": executed,
+            "source": torch.tensor([[POLICY, POLICY, PERSON], [POLICY, POLICY, POLICY]]),
+            "success": torch.zeros(2, dtype=torch.int64),
+            "next": TensorDict({"reward": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 99.0]])}, [2]),
+        },
+        [2],
+    )
+    x = torch.tensor([[[0.1], [0.2], [9.0]], [[0.3], [0.4], [9.0]]])
+    found = logged(whole, frames, x, discount=0.5)
+    assert found.log_ratio == pytest.approx(np.array([0.3, 0.7]))
+    assert found.reward.tolist() == [1 + 2 / 2 + 3 / 4, 4 / 8 + 5 / 16]
+    assert found.seen.shape == (2, 4)
+    assert found.persons == 1
