@@ -98,11 +98,12 @@ def _found(options: Any) -> list[tuple[str, list[Any], float, str]]:
     if len(known) < options.episodes:
         need = f"an estimate needs {options.episodes:g} effective ones (--episodes)"
         raise UserError(f"{len(known)} whole episodes are too few: {need}")
-    found = []
-    for name, (reward, form) in _measures(known).items():
-        episodes, explained = known.episodes(reward)
-        found.append((name, report.rows(episodes, options.episodes), explained, form))
-    return found
+    measures = _measures(known)
+    episodes = known.episodes(*(reward for reward, _ in measures.values()))
+    return [
+        (name, report.rows(found, options.episodes), explained, form)
+        for (name, (_, form)), (found, explained) in zip(measures.items(), episodes, strict=True)
+    ]
 
 
 def _measures(known: "Logged") -> dict[str, tuple["Array", str]]:

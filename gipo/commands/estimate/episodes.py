@@ -43,12 +43,15 @@ class Logged:
     def __len__(self) -> int:
         return len(self.success)
 
-    def episodes(self, reward: Array) -> tuple[LoggedEpisodes, float]:
-        """Rows and columns of one kind of reward [M], and the share of the variance of G that the baseline explains."""
-        rewards = self._padded(reward)
-        to_go = rewards[:, ::-1].cumsum(1)[:, ::-1][self.row, self.column]
+    def episodes(self, *rewards: Array) -> list[tuple[LoggedEpisodes, float]]:
+        """Rows and columns of each kind of reward [M], and how much of the variance of G the baseline explains."""
+        x, padded = self._padded(self.log_ratio), [self._padded(reward) for reward in rewards]
+        bare = [LoggedEpisodes(x, reward, np.zeros_like(x)) for reward in padded]
+        to_go = np.stack([each.to_go[self.row, self.column] for each in bare], -1)
         expected, explained = fitted(np.column_stack((self.seen, self.column)), to_go, self.row)
-        return LoggedEpisodes(self._padded(self.log_ratio), rewards, self._padded(expected)), explained
+        baselines = map(self._padded, expected.T)
+        told = [each._replace(baseline=baseline) for each, baseline in zip(bare, baselines, strict=True)]
+        return list(zip(told, explained.tolist(), strict=True))
 
     @property
     def outcome(self) -> Array:

@@ -38,12 +38,21 @@ def of(frames: TensorDict, x: torch.Tensor, discount: float = 1.0) -> Logged:
 def test_episodes_of_different_lengths_are_padded_with_nothing() -> None:
     x = torch.tensor([[0.1, 0.2], [0.0, 0.5], [1.0, 0.0], [0.0, -1.0], [0.25, 0.25]])
     found = of(steps([3, 2]), x, discount=0.5)
-    episodes, _ = found.episodes(found.reward)
+    ((episodes, _),) = found.episodes(found.reward)
     assert episodes.log_ratio == pytest.approx(np.array([[0.3, 0.5, 1.0], [-1.0, 0.5, 0.0]]))
     assert episodes.reward.tolist() == [[1, 0.5, 0.25], [1, 0.5, 0]]
     assert episodes.to_go.tolist() == [[1.75, 0.75, 0.25], [1.5, 0.5, 0]]
     assert found.kl == pytest.approx(-(0.3 + 0.5 + 1.0 - 1.0 + 0.5) / 5)
     assert (len(found), found.persons, found.broken) == (2, 0, 0)
+
+
+def test_kinds_of_reward_do_not_mix() -> None:
+    found = of(steps([3, 2, 1, 2]), torch.randn(8, 1))
+    both = found.episodes(found.reward, found.outcome)
+    for (episodes, explained), reward in zip(both, (found.reward, found.outcome), strict=True):
+        ((alone, share),) = found.episodes(reward)
+        assert all(map(np.allclose, episodes, alone))
+        assert explained == pytest.approx(share)
 
 
 def test_success_is_a_reward_of_the_last_decision() -> None:
