@@ -82,6 +82,12 @@ def _audit(options: argparse.Namespace) -> None:
     found.check()
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from robots.review.compare import compare
+
+    print(compare(options.deployed, options.candidate))
+
+
 def _report(options: argparse.Namespace) -> None:
     from robots.review.report import write_report
 
@@ -158,6 +164,10 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
     report = about_logs("report", _report, "one HTML page that opens offline")
     report.add_argument("--out", type=words, default="report.html", metavar="FILE", help="(%(default)s)")
+    compare = commands.add_parser("compare", help="whether a candidate succeeds more often, by pairs of episodes")
+    compare.set_defaults(run=_compare)
+    compare.add_argument("deployed", type=words, metavar="DEPLOYED", help="its log, or the folder of its logs")
+    compare.add_argument("candidate", type=words, metavar="CANDIDATE", help="log or folder of who may take its place")
     export = about_logs("export", _export, "as a dataset of another format")
     export.add_argument("--format", required=True, choices=("lerobot", "minari"))
     export.add_argument("--out", type=words, required=True, metavar="FOLDER")

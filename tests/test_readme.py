@@ -119,7 +119,8 @@ def all_help(found: list[str] = []) -> list[str]:  # noqa: B006 - asked once
         robot = ("run", "verify", "label", "audit", "report", "export", "spec")
         deploy = ("export", "info", "check")
         asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), *(f"gipo-deploy {name}" for name in deploy)]
-        asked += [*(f"gipo-study {name}" for name in ("staleness", "loop", "fifty")), "gipo lineage", "gipo-demos"]
+        asked += [*(f"gipo-study {name}" for name in ("staleness", "loop", "fifty")), "gipo-demos"]
+        asked += ["gipo lineage", "gipo estimate"]
         found += [set_of(shell.type_line(f"{command} --help")) for command in asked]
         found.append("--max-restarts")  # torchrun's
     return found

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LEAST = 10.0
 EXAMPLES = f"""examples:
-  gipo estimate runs/post/checkpoints/last.ckpt logs/
-  gipo estimate runs/post/checkpoints/last.ckpt logs/*.mcap --discount 0.99 --csv estimates.csv
+  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
+  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --discount 0.99 --csv estimates.csv
 
 exit code 1: these logs cannot tell
 

@@ -20,6 +20,7 @@ from gipo.common.intervals import with_interval
 from gipo.common.tables import table
 
 WINDOWS = (64, 16, 4, 1)  # decisions
+ROUNDING = 1e-6  # of a number of episodes
 ALL: dict[str, Callable[[LoggedEpisodes], list[Mean]]] = {
     "importance sampling": importance_sampling,
     "importance sampling, weighted": partial(importance_sampling, weighted=True),
@@ -83,7 +84,7 @@ def _named(last: int) -> str:
 
 def _row(name: str, means: list[Mean], episodes: LoggedEpisodes, least: float, answers: bool) -> Row:
     whole = estimate(means)
-    told = whole.episodes >= least and math.isfinite(whole.high)
+    told = whole.episodes >= least - ROUNDING and math.isfinite(whole.high)
     return Row(name, whole, estimate(less_observed(means, episodes)), told, answers)
 
 

@@ -167,5 +167,5 @@ def test_help_teaches(capsys: Capture) -> None:
         main(["estimate", "--help"])
     assert not ended.value.code
     printed = capsys.readouterr().out
-    assert "gipo estimate runs/post/checkpoints/last.ckpt logs/" in printed
+    assert "gipo estimate runs/logs-0/checkpoints/last.ckpt logs/" in printed
     assert np.all([name in printed for name in ("--discount", "--episodes", "--policies", "--csv", "exit code 1")])
