@@ -27,26 +27,25 @@ class Side:
 
     Args:
         policy_id: whose episodes these are.
-        episodes: by how they were begun, in the order in which they were driven.
+        episodes: whether they succeeded and what they returned, by how they were begun, in the order of driving.
+        sessions: names of them.
         settings: of its sessions, in words.
         unjudged: episodes of which nobody said whether they succeeded.
         left_out: episodes that are discarded, or of which the log does not see the end.
-        returned: mean return of `episodes`.
     """
 
     policy_id: str
-    episodes: dict[Start, bool]
+    episodes: dict[Start, tuple[bool, float]]
+    sessions: frozenset[str]
     settings: dict[str, str]
     unjudged: int
     left_out: int
-    returned: float
 
     def text(self, starts: Sequence[Start]) -> str:
-        """How often it succeeded on the given starts, in words."""
-        won = sum(self.episodes[start] for start in starts)
-        return (
-            f"{self.policy_id[:12]}…  success {rate_with_interval(won, len(starts))}, mean return {self.returned:.1f}"
-        )
+        """The policy, and the rate of its successes on the given starts, in words."""
+        won, returned = zip(*(self.episodes[start] for start in starts), strict=True)
+        rate = rate_with_interval(sum(won), len(starts))
+        return f"{self.policy_id[:12]}…  success {rate}, mean return {sum(returned) / len(starts):.1f}"
 
 
 def side(named: str | Path) -> Side:
@@ -67,21 +66,21 @@ def side(named: str | Path) -> Side:
     return Side(
         names[0],
         _by_start(judged),
+        frozenset(log.header.session for _, log in logs),
         _settings(log for _, log in logs),
         len(whole) - len(judged),
         len(episodes) - len(whole),
-        float(np.mean([episode.total for episode in whole])) if whole else float("nan"),
     )
 
 
-def _by_start(episodes: Iterable[Episode]) -> dict[Start, bool]:
-    """Whether each episode succeeded, by how it was begun; episodes begun alike are told apart by their order."""
-    found: dict[Start, bool] = {}
+def _by_start(episodes: Iterable[Episode]) -> dict[Start, tuple[bool, float]]:
+    """Success and return of each episode, by how it was begun; episodes begun alike are told apart by their order."""
+    found: dict[Start, tuple[bool, float]] = {}
     times: Counter[int] = Counter()
     for episode in episodes:
         seed = episode.start.get("seed")
         begun = (seed if type(seed) is int else 0) + episode.number
-        found[begun, times[begun]] = bool(episode.success)
+        found[begun, times[begun]] = bool(episode.success), episode.total
         times[begun] += 1
     return found
 
@@ -95,18 +94,18 @@ def compare(deployed: str | Path, candidate: str | Path) -> str:
     """How the two did on the starts that both had, and what may be concluded.
 
     Raises:
-        UserError: when a log cannot be read, a side is not of one policy, both are of the same, or nothing is paired.
+        UserError: when a log cannot be read, a side is not of one policy, both have a session, or nothing is paired.
     """
     ours, theirs = side(candidate), side(deployed)
-    if ours.policy_id == theirs.policy_id:
-        raise UserError(f"{deployed} and {candidate} are of the same policy, {ours.policy_id[:12]}…")
+    if twice := sorted(ours.sessions & theirs.sessions):
+        raise UserError(f"{deployed} and {candidate} hold the same session, {twice[0]}; name logs of two")
     starts = [start for start in ours.episodes if start in theirs.episodes]
     if not starts:
         raise UserError(
             "no episode of the one was begun as one of the other, and ended with an outcome; drive both with the same "
             "--seed and --first, and say how they went (gipo-robot label)"
         )
-    difference = np.array([float(ours.episodes[start]) - theirs.episodes[start] for start in starts])
+    difference = np.array([float(ours.episodes[start][0]) - theirs.episodes[start][0] for start in starts])
     looks = confidence_sequence(difference, -1, 1)
     lines = [("deployed", theirs.text(starts)), ("candidate", ours.text(starts))]
     lines += [("pairs", _counted(difference, ours, theirs))]

@@ -137,4 +137,4 @@ def _needed(row: Row, found: Sequence[Row]) -> str:
 def _caution(row: Row) -> str:
     if row.estimator == BEST:
         return ""
-    return ". That earlier decisions lead elsewhere is not in it: trust it the less, the farther the policies are apart"
+    return ". That earlier decisions lead elsewhere is not in it: trust the sign before the size"

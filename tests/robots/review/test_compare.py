@@ -129,8 +129,16 @@ def test_each_side_is_of_one_policy(tmp_path: Path) -> None:
     drive(tmp_path / "a" / "c.mcap", CANDIDATE, [True])
     with pytest.raises(UserError, match="must hold episodes of one policy, and holds those of cccccccccccc, dddddddd"):
         compare(tmp_path / "a", tmp_path / "a" / "c.mcap")
-    with pytest.raises(UserError, match="are of the same policy, cccccccccccc…"):
+    with pytest.raises(UserError, match=r"hold the same session, .*; name logs of two"):
         compare(tmp_path / "a" / "c.mcap", tmp_path / "a" / "c.mcap")
+
+
+def test_a_policy_may_be_compared_with_itself_driven_otherwise(tmp_path: Path) -> None:
+    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 12, deterministic=True)
+    drive(tmp_path / "c.mcap", DEPLOYED, [True] * 12, deterministic=False)
+    said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "they were not driven alike: deterministic True and False" in said
+    assert said.endswith("known after 10 pairs")
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

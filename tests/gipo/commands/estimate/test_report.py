@@ -42,7 +42,7 @@ def test_one_farther_off_by_the_last_decisions() -> None:
     assert told["observed"]
     assert not told[BEST]
     assert not told["last 16 decisions"]
-    assert "trust it the less, the farther the policies are apart" in conclusion(found, "return", ".2f", LEAST)
+    assert "trust the sign before the size" in conclusion(found, "return", ".2f", LEAST)
 
 
 def test_one_too_far_off_by_nothing() -> None:
