@@ -82,10 +82,12 @@ def _audit(options: argparse.Namespace) -> None:
     found.check()
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace) -> int:
     from robots.review.compare import compare
 
-    print(compare(options.deployed, options.candidate))
+    found = compare(_logs([options.deployed]), _logs([options.candidate]))
+    print(found.text())
+    return 0 if found.told else 1
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -123,6 +125,7 @@ def build_parser() -> Parser:
     add_run(commands.add_parser("run", help="run episodes and log them"))
     _add_spec(commands)
     _add_log_commands(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -164,13 +167,31 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     audit.add_argument("--policies", type=words, required=True, metavar="FOLDER", help="with the artifacts")
     report = about_logs("report", _report, "one HTML page that opens offline")
     report.add_argument("--out", type=words, default="report.html", metavar="FILE", help="(%(default)s)")
-    compare = commands.add_parser("compare", help="whether a candidate succeeds more often, by pairs of episodes")
-    compare.set_defaults(run=_compare)
-    compare.add_argument("deployed", type=words, metavar="DEPLOYED", help="its log, or the folder of its logs")
-    compare.add_argument("candidate", type=words, metavar="CANDIDATE", help="log or folder of who may take its place")
     export = about_logs("export", _export, "as a dataset of another format")
     export.add_argument("--format", required=True, choices=("lerobot", "minari"))
     export.add_argument("--out", type=words, required=True, metavar="FOLDER")
+
+
+COMPARE = """Whether a candidate succeeds more often than the deployed policy, from pairs of episodes that were begun
+from the same seed. The interval holds at every look: drive some pairs, compare, and stop as soon as it tells."""
+PAIRS = """examples:
+  gipo-robot run --policy deployed.onnx --episodes 10 --log deployed/
+  gipo-robot run --policy candidate.onnx --episodes 10 --log candidate/
+  gipo-robot compare deployed/ candidate/
+  and, where that is not enough, both again with --first 10, 20, …
+
+exit code 0: one is known to succeed more often; 1: not yet known
+"""
+
+
+def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
+    compare = commands.add_parser(
+        "compare", help="whether a candidate succeeds more often, by pairs of episodes", description=COMPARE,
+        epilog=PAIRS, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    compare.set_defaults(run=_compare)
+    compare.add_argument("deployed", type=words, metavar="DEPLOYED", help="its log, or the folder of its logs")
+    compare.add_argument("candidate", type=words, metavar="CANDIDATE", help="log or folder of who may take its place")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ SMALLER = {
     r"^gipo fit.*post_train_bc\.yaml": "--data.successes_only=false",  # robots of tests succeed in no 30 steps
     r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
     r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
-    r"^gipo estimate": "--episodes 2",
+    r"^gipo estimate": "--effective 2",
     r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
     r"^gipo-robot run (?!.*--robot)": "--speed 20",
     r"^gipo-robot run .*lerobot": "--set wait=false",

@@ -134,6 +134,7 @@ def _told(
         audit,
         tuple(_notes(kept, has_log_prob, audit)),
         instructions,
+        tuple(number for number, span in enumerate(spans) if not span.whole),
     )
 
 

@@ -55,6 +55,7 @@ class EpisodeRows:
         policy_id: of the policy that acted, if known.
         success: None when nobody said.
         instruction: what it was told; empty where it reads none.
+        whole: the source has all of it.
     """
 
     where: str
@@ -62,6 +63,7 @@ class EpisodeRows:
     policy_id: str | None
     success: bool | None
     instruction: str
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ class _Conversion:
         blocks.append(columns)
         self._interface = interface
         policy_id = None if behaviour is None else behaviour.policy_id
-        told = trajectory.instruction
-        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told))
+        told, whole = trajectory.instruction, trajectory.whole
+        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told, whole))
 
     def _lose_other_sizes(self, where: str, columns: dict[str, np.ndarray], seen: Interface | None) -> None:
         """Take for lost what is of another size than policies saw by: a camera failed, and the robot was stopped.

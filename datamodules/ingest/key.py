@@ -1,10 +1,12 @@
 """The key of a store, a hash of everything that its frames depend on, and the name of its folder."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 
 from datamodules.ingest.identity import function_identity
+from datamodules.ingest.metadata import Facts
 from datamodules.ingest.options import IngestOptions
 from gipo.common.transition import STORED
 
@@ -36,6 +38,7 @@ def store_key(
 
 
 def store_name(key: str) -> str:
-    """The folder of the store with this key: another one where a version keeps other fields of the same logs."""
+    """The folder of the store with this key: another one where a version keeps or says other things of the logs."""
     fields = [[field.name, field.shape, field.dtype, field.key] for field in STORED]
-    return hashlib.sha256(json.dumps([key, fields]).encode()).hexdigest()
+    said = [field.name for field in dataclasses.fields(Facts)]
+    return hashlib.sha256(json.dumps([key, fields, said]).encode()).hexdigest()

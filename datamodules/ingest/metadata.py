@@ -72,6 +72,7 @@ class Facts:
         audit: of the log-probs.
         notes: what else a reader should know, e.g. torn tails.
         instructions: that policies were given; `instruction` of a frame is the index into them, −1 where there is none.
+        parts: numbers of the episodes of which the sources have not all steps to the end.
     """
 
     key: str
@@ -87,6 +88,7 @@ class Facts:
     audit: AuditFacts
     notes: tuple[str, ...]
     instructions: tuple[str, ...] = ()
+    parts: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""

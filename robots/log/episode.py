@@ -115,6 +115,13 @@ class Episode:
         return self.event("episode_end") is not None
 
     @property
+    def whole(self) -> bool:
+        """Whether every step is logged, from the first to the last before the end that the log saw."""
+        end, steps = self.event("episode_end"), self["step"]
+        counted = bool(len(steps)) and bool((steps == np.arange(len(steps))).all())
+        return counted and end is not None and bool(end["step"] <= len(steps))
+
+    @property
     def final_observation(self) -> np.ndarray | None:
         """[O] f32 seen after the last step; None when the log ends before, or the steps in between were dropped.
 

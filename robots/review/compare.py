@@ -1,139 +1,207 @@
 """`gipo-robot compare`: whether a candidate succeeds more often than the deployed policy, from pairs of episodes.
 
-A pair is two episodes that were begun alike, with the same seed and number, so that what both share is in no interval.
-That of the difference holds at every look: one may drive some pairs, look, and stop as soon as it tells.
+A pair is two episodes that were begun alike, from the same seed, so that what both share is in no interval. That of the
+difference holds at every look: one may drive some pairs, look, and stop as soon as it tells.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gipo.common.errors import UserError
 from gipo.common.intervals import difference_with_interval, rate_with_interval
 from gipo.common.tables import pairs
-from robots.log import Episode, Log, find_logs, read_logs
+from gipo.common.transition import PERSON
+from robots.log import Episode, read_logs
 from robots.review.confidence_sequence import confidence_sequence
 
-SETTINGS = ("robot", "set", "steps", "deterministic", "instruction", "end_on_success")  # under which both are to act
-Start = tuple[int, int]  # with what it was begun, seed and number together; and which of those begun so it is
+# Of a session, under which both sides are to act.
+SETTINGS = (
+    "robot", "set", "task", "steps", "deterministic", "instruction", "operator", "operator_set", "end_on_success",
+    "end_on_label", "engage_seconds", "replan", "speed", "deadline", "max_age",
+)  # fmt: skip
+AGAIN = "begun again from a seed that was driven (go on with --first)"  # such as a copy of it, in simulation
+ABSENT = ("None", "[]", "")  # settings that say nothing, however they say it
 
 
 @dataclass(frozen=True)
+class Driven:
+    """An episode that counts.
+
+    Args:
+        success: whether it succeeded.
+        returned: its return.
+        ended_ns: when it ended, since the epoch.
+        known_ns: when how it went was known: then, or when it was labelled.
+        helped: whether a person acted in it.
+    """
+
+    success: bool
+    returned: float
+    ended_ns: int
+    known_ns: int
+    helped: bool
+
+    @classmethod
+    def of(cls, episode: Episode) -> "Driven":
+        """An episode of a log that has an outcome and an end."""
+        said = (episode.event("episode_end") or {}).get("wall_ns")
+        ended = said if type(said) is int else 0
+        known = ended if episode.label is None else max(ended, episode.label.wall_ns)
+        helped = bool((episode["source"] == PERSON).any())
+        return cls(bool(episode.success), episode.total, ended, known, helped)
+
+
+@dataclass
 class Side:
     """What one policy did.
 
     Args:
         policy_id: whose episodes these are.
-        episodes: whether they succeeded and what they returned, by how they were begun, in the order of driving.
-        sessions: names of them.
-        settings: of its sessions, in words.
-        unjudged: episodes of which nobody said whether they succeeded.
-        left_out: episodes that are discarded, or of which the log does not see the end.
+        episodes: those that count, by the seed that they were begun from.
+        sessions: of which they are.
+        settings: of the sessions, in words.
+        left: how many do not count, by the reason.
     """
 
     policy_id: str
-    episodes: dict[Start, tuple[bool, float]]
-    sessions: frozenset[str]
-    settings: dict[str, str]
-    unjudged: int
-    left_out: int
+    episodes: dict[int, Driven] = field(default_factory=dict)
+    sessions: set[str] = field(default_factory=set)
+    settings: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in SETTINGS})
+    left: dict[str, int] = field(default_factory=dict)
 
-    def text(self, starts: Sequence[Start]) -> str:
-        """The policy, and the rate of its successes on the given starts, in words."""
-        won, returned = zip(*(self.episodes[start] for start in starts), strict=True)
-        rate = rate_with_interval(sum(won), len(starts))
-        return f"{self.policy_id[:12]}…  success {rate}, mean return {sum(returned) / len(starts):.1f}"
+    def take(self, episode: Episode) -> None:
+        """Count an episode, or why it does not."""
+        seed: Any = episode.start.get("seed")
+        reasons = {
+            "of no known seed": type(seed) is not int,
+            "discarded": episode.discarded,
+            "without an end": not episode.complete or not len(episode),
+            "of unknown outcome": episode.success is None,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), None)
+        if reason is None:
+            one, before = Driven.of(episode), self.episodes.get(seed)
+            if before is None or one.ended_ns < before.ended_ns:
+                self.episodes[seed] = one
+            reason = None if before is None else AGAIN
+        if reason is not None:
+            self.left[reason] = self.left.get(reason, 0) + 1
+
+    def text(self, seeds: Sequence[int]) -> str:
+        """The policy, and the rate of its successes from the given seeds, in words."""
+        some = [self.episodes[seed] for seed in seeds]
+        rate = rate_with_interval(sum(each.success for each in some), len(some))
+        said = [f"{self.policy_id[:12]}…  success {rate}, mean return {np.mean([each.returned for each in some]):.1f}"]
+        helped, alone = sum(each.helped for each in some), len(self.episodes) - len(some)
+        said += [f"a person acted in {helped}"] * bool(helped) + [f"{alone} begun by it alone"] * bool(alone)
+        return "; ".join([*said, *(f"{count} {reason}" for reason, count in self.left.items())])
 
 
-def side(named: str | Path) -> Side:
-    """The episodes of the one policy that acted in a log, or in those of a folder.
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate against the deployed policy, from the seeds that both were begun from.
 
-    Raises:
-        UserError: when a log cannot be read, or they are of several policies, or of none.
+    Args:
+        deployed: what the deployed policy did.
+        candidate: what the candidate did.
+        seeds: of the pairs, in the order in which they became known.
+        difference: [n] success of the candidate less that of the deployed policy, of each pair.
+        looks: [n, 2] the interval of the mean difference after each pair; NaN where no mean agrees with them.
     """
-    logs = list(read_logs(find_logs([named])[0]))
-    logs.sort(key=lambda found: found[1].header.created)
-    episodes = [episode for _, log in logs for episode in log.begun]
-    names = sorted({episode.policy_id or "one that nobody names" for episode in episodes})
-    if len(names) != 1:
-        found = ", ".join(name[:12] for name in names) or "none"
-        raise UserError(f"{named} must hold episodes of one policy, and holds those of {found}; name its logs alone")
-    whole = [episode for episode in episodes if episode.complete and len(episode) and not episode.discarded]
-    judged = [episode for episode in whole if episode.success is not None]
-    return Side(
-        names[0],
-        _by_start(judged),
-        frozenset(log.header.session for _, log in logs),
-        _settings(log for _, log in logs),
-        len(whole) - len(judged),
-        len(episodes) - len(whole),
-    )
+
+    deployed: Side
+    candidate: Side
+    seeds: list[int]
+    difference: np.ndarray
+    looks: np.ndarray
+
+    def text(self) -> str:
+        """How the two did, and what may be concluded."""
+        better, worse = int((self.difference > 0).sum()), int((self.difference < 0).sum())
+        mean, known = float(self.difference.mean()), not np.isnan(self.looks[-1]).any()
+        lines = [
+            ("deployed", self.deployed.text(self.seeds)),
+            ("candidate", self.candidate.text(self.seeds)),
+            ("pairs", f"{len(self.seeds):,}: only the candidate succeeded in {better}, only the deployed in {worse}"),
+            ("difference", difference_with_interval(mean, *self.looks[-1].tolist()) if known else f"{mean:+.2f}"),
+            *(("note", note) for note in self._notes()),
+        ]
+        return f"{pairs(lines)}\n{self.conclusion}"
+
+    @property
+    def told(self) -> bool:
+        """Whether one is known to succeed more often."""
+        return bool(self.looks[-1, 0] > 0 or self.looks[-1, 1] < 0)
+
+    @property
+    def conclusion(self) -> str:
+        """What may be concluded, in a sentence."""
+        for told, word in ((self.looks[:, 0] > 0, "more"), (self.looks[:, 1] < 0, "less")):
+            if told[-1]:
+                return f"the candidate succeeds {word} often: known since the first {int(np.argmax(told)) + 1} pairs"
+        if np.isnan(self.looks[-1]).any():
+            return (
+                "no difference agrees with all pairs, which one time in twenty is chance: is the robot changing, or "
+                "the starts?"
+            )
+        return "not yet known: drive more pairs, and look again, as often as you like"
+
+    def _notes(self) -> list[str]:
+        here, there = self.deployed.settings, self.candidate.settings
+        said = [f"{name} {_words(here[name])} and {_words(there[name])}" for name in SETTINGS
+                if here[name] != there[name]]  # fmt: skip
+        notes = [f"they were not driven alike: {'; '.join(said)}"] * bool(said)
+        return notes + ["both are the same policy"] * (self.deployed.policy_id == self.candidate.policy_id)
 
 
-def _by_start(episodes: Iterable[Episode]) -> dict[Start, tuple[bool, float]]:
-    """Success and return of each episode, by how it was begun; episodes begun alike are told apart by their order."""
-    found: dict[Start, tuple[bool, float]] = {}
-    times: Counter[int] = Counter()
-    for episode in episodes:
-        seed = episode.start.get("seed")
-        begun = (seed if type(seed) is int else 0) + episode.number
-        found[begun, times[begun]] = bool(episode.success), episode.total
-        times[begun] += 1
-    return found
-
-
-def _settings(logs: Iterable[Log]) -> dict[str, str]:
-    said = [log.header.settings for log in logs]
-    return {name: ", ".join(sorted({str(each.get(name)) for each in said})) for name in SETTINGS}
-
-
-def compare(deployed: str | Path, candidate: str | Path) -> str:
-    """How the two did on the starts that both had, and what may be concluded.
+def compare(deployed: Iterable[Path], candidate: Iterable[Path]) -> Comparison:
+    """Pairs of the episodes in the logs of two policies.
 
     Raises:
         UserError: when a log cannot be read, a side is not of one policy, both have a session, or nothing is paired.
     """
-    ours, theirs = side(candidate), side(deployed)
-    if twice := sorted(ours.sessions & theirs.sessions):
-        raise UserError(f"{deployed} and {candidate} hold the same session, {twice[0]}; name logs of two")
-    starts = [start for start in ours.episodes if start in theirs.episodes]
-    if not starts:
-        raise UserError(
-            "no episode of the one was begun as one of the other, and ended with an outcome; drive both with the same "
-            "--seed and --first, and say how they went (gipo-robot label)"
-        )
-    difference = np.array([float(ours.episodes[start][0]) - theirs.episodes[start][0] for start in starts])
-    looks = confidence_sequence(difference, -1, 1)
-    lines = [("deployed", theirs.text(starts)), ("candidate", ours.text(starts))]
-    lines += [("pairs", _counted(difference, ours, theirs))]
-    lines += [("difference", difference_with_interval(float(difference.mean()), *looks[-1].tolist()))]
-    unlike = [f"{name} {theirs.settings[name]} and {ours.settings[name]}" for name in SETTINGS
-              if theirs.settings[name] != ours.settings[name]]  # fmt: skip
-    lines += [("note", f"they were not driven alike: {'; '.join(unlike)}")] * bool(unlike)
-    return f"{pairs(lines)}\n{_conclusion(looks)}"
+    sides = side("deployed", deployed), side("candidate", candidate)
+    if twice := sorted(sides[0].sessions & sides[1].sessions):
+        raise UserError(f"both sides hold the session {twice[0]}; name logs of two")
+    before, after = (each.episodes for each in sides)
+    seeds = sorted(before.keys() & after.keys(), key=lambda seed: max(before[seed].known_ns, after[seed].known_ns))
+    if not seeds:
+        raise UserError(f"nothing can be paired: {_seeds(sides[0])} deployed, {_seeds(sides[1])} of the candidate")
+    difference = np.array([float(after[seed].success) - before[seed].success for seed in seeds])
+    return Comparison(*sides, seeds, difference, confidence_sequence(difference, -1, 1))
 
 
-def _counted(difference: np.ndarray, *sides: Side) -> str:
-    """How the pairs went, and what is in none."""
-    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-    said = [f"{len(difference):,}: only the candidate succeeded in {better}, only the deployed in {worse}"]
-    alone = sum(len(each.episodes) for each in sides) - 2 * len(difference)
-    for count, what in (
-        (alone, "begun by one alone"),
-        (sum(each.unjudged for each in sides), "of unknown outcome"),
-        (sum(each.left_out for each in sides), "discarded or without an end"),
-    ):
-        said += [f"{count} episodes {what}"] * bool(count)
-    return "; ".join(said)
+def side(name: str, logs: Iterable[Path]) -> Side:
+    """The episodes of the one policy that acted in logs.
+
+    Raises:
+        UserError: when a log cannot be read, or they are of several policies, or of none.
+    """
+    found: dict[str, Side] = {}
+    for _, log in read_logs(logs):
+        for episode in log.begun:
+            who = episode.policy_id or "nobody names"
+            one = found.setdefault(who, Side(who))
+            one.sessions.add(log.header.session)
+            for setting in SETTINGS:
+                one.settings[setting].add(str(log.header.settings.get(setting)))
+            one.take(episode)
+    if len(found) != 1:
+        named = ", ".join(f"{who[:12]}…" for who in sorted(found)) or "none"
+        raise UserError(f"the {name} logs must be of one policy, and are of {named}; name its logs alone")
+    return next(iter(found.values()))
 
 
-def _conclusion(looks: np.ndarray) -> str:
-    for told, word in ((looks[:, 0] > 0, "more"), (looks[:, 1] < 0, "less")):
-        if told[-1]:
-            return f"the candidate succeeds {word} often: known after {int(np.argmax(told)) + 1} pairs"
-    if np.isnan(looks[-1, 0]):
-        return "no difference agrees with all pairs: they are not draws of one kind (is the robot changing?)"
-    return "not yet known: drive more pairs, and look again, as often as you like"
+def _words(said: set[str]) -> str:
+    return " or ".join(sorted("none" if each in ABSENT else each for each in said))
+
+
+def _seeds(one: Side) -> str:
+    """The seeds of the episodes of a side that count, and why others do not, in words."""
+    seeds = sorted(one.episodes)
+    known = f"{len(seeds)} from seeds {seeds[0]} to {seeds[-1]}" if seeds else "none counts"
+    return "; ".join([known, *(f"{count} {reason}" for reason, count in one.left.items())])

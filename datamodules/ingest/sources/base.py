@@ -42,6 +42,7 @@ class Trajectory:
         success: None when nobody said.
         native: the source is, or was made from, a robot log of ours, which names the policy of every sampled action.
         instruction: what the policy was told; empty where it reads none.
+        whole: the source has the episode from its first step to its end, without a gap.
     """
 
     columns: dict[str, np.ndarray]
@@ -49,6 +50,7 @@ class Trajectory:
     success: bool | None
     native: bool
     instruction: str = ""
+    whole: bool = True
 
     def __len__(self) -> int:
         return len(self.columns["step"])

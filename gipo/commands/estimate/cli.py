@@ -8,6 +8,7 @@ episodes there are; where it is too little, this says so.
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gipo.common.boundary import DEBUG_HELP
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 LEAST = 10.0
 EXAMPLES = f"""examples:
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
-  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --discount 0.99 --csv estimates.csv
+  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
 
-exit code 1: these logs cannot tell
+exit code 0: there is an estimate, which may be that it is either more or less; 1: these logs cannot tell
 
 {DEBUG_HELP}
 """
+# What an error of reading logs calls an option of `gipo fit`, and the option that is meant here.
+OPTIONS = {"data.ingest.policies": "--policies", "data.ingest.audit=": "--audit "}
 
 
 def build_parser() -> Parser:
@@ -41,11 +44,15 @@ def build_parser() -> Parser:
     add("policy", type=path, metavar="CHECKPOINT", help="of the policy that is asked about")
     add("logs", type=path, nargs="+", metavar="LOG", help="files or folders, as data.logs takes them")
     add("--discount", type=number(0, 1, positive=True), default=1.0, help="γ of a step, for the return (%(default)s)")
-    add("--episodes", type=number(2, 1e6), default=LEAST, metavar="N",
-        help="effective ones that an estimate needs (%(default)g)")  # fmt: skip
+    add("--effective", type=number(2, 1e6), default=LEAST, metavar="N",
+        help="effective episodes that an estimate needs (%(default)g); of fewer, intervals are too narrow"
+        )  # fmt: skip
     add("--policies", type=path, action="append", metavar="FOLDER",
-        help="of artifacts or checkpoints that acted, for the audit; repeatable (the folders of the logs)")  # fmt: skip
-    add("--csv", type=path, metavar="FILE", help="write every estimate there, too")
+        help="of the artifacts that acted, or checkpoints that were served, for the audit; repeatable (where logs are, "
+        "and the folders above)")  # fmt: skip
+    add("--audit", type=number(0, 1), default=0.05, metavar="SHARE",
+        help="of the steps, whose log-probs are recomputed; 0 trusts the logs (%(default)s)")  # fmt: skip
+    add("--out", type=path, metavar="FILE", help="write every estimate there, too, as CSV")
     return parser
 
 
@@ -53,65 +60,82 @@ def main(args: Sequence[str]) -> int:
     """Print the estimates; 1 where the logs cannot tell.
 
     Raises:
-        UserError: when the policy or the logs cannot be read, do not fit each other, or hold too few whole episodes.
+        UserError: when the policy or the logs cannot be read, or do not fit each other, or the file not be written.
     """
     options = build_parser().parse_args(args)
-    if options.csv is not None:
-        refuse_to_replace(options.csv, ".csv")
+    if options.out is not None:
+        refuse_to_replace(options.out, ".csv")
+        if not options.out.resolve().parent.is_dir():
+            raise UserError(f"--out {options.out}: there is no such folder")
     if options.policy.suffix == ".onnx":
         raise UserError(
             f"{options.policy} is an artifact; name the checkpoint that it was exported from (gipo lineage)"
         )
     with lean_imports():
-        from gipo.commands.estimate import report
-    found = _found(options)
-    records, told = [], True
-    for measure, rows, explained, form in found:
-        print(f"\n{report.text(rows, measure, form)}\n\n{report.conclusion(rows, measure, form, options.episodes)}")
-        print(f"(the baseline explains {max(0.0, explained):.0%} of what followed a decision)")
-        records += [row.record(measure) for row in rows]
-        told = told and report.answer(rows) is not None
-    if options.csv is not None:
-        try:
-            write_table(records, options.csv)
-        except OSError as error:
-            raise UserError(f"cannot write {options.csv}: {error.strerror or error}") from error
-        print(f"\nwritten {options.csv}")
-    return 0 if told else 1
+        from gipo.commands.estimate.report import Measure
+    known = _read(options)
+    if len(known) < options.effective:
+        print(f"these logs cannot tell: an estimate needs {options.effective:g} effective episodes (--effective)")
+        return 1
+    kinds = _kinds(known)
+    episodes = known.episodes(*(reward for reward, _ in kinds.values()))
+    measures = [
+        Measure(name, found, explained, options.effective, most)
+        for (name, (_, most)), (found, explained) in zip(kinds.items(), episodes, strict=True)
+    ]
+    for measure in measures:
+        print(f"\n{measure.text()}")
+    if options.out is not None:
+        _write([row.record(measure.name) for measure in measures for row in measure.rows], options.out)
+    return 0 if all(measure.answer for measure in measures) else 1
 
 
-def _found(options: Any) -> list[tuple[str, list[Any], float, str]]:
-    """What is estimated, its rows, how much the baseline explains, and the form of its figures."""
+def _write(records: list[dict[str, object]], out: Path) -> None:
+    try:
+        write_table(records, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    print(f"\nwritten {out}")
+
+
+def _read(options: Any) -> "Logged":
+    """The episodes of the logs, with the policy's log-ratios; what they are is told on the terminal."""
     from datamodules.ingest import IngestOptions
     from datamodules.replay.logs import Logs
     from datamodules.replay.values import log_ratios
     from gipo.checkpoints import load_checkpoint, policy_from
-    from gipo.commands.estimate import report
     from gipo.commands.estimate.episodes import logged
 
     policy = policy_from(load_checkpoint(options.policy))
     folders = [str(each) for each in options.policies] if options.policies else None
-    logs = Logs([str(each) for each in options.logs], IngestOptions(policies=folders), None, seed=0)
+    ingest = IngestOptions(policies=folders, audit=options.audit)
+    logs = Logs([str(each) for each in options.logs], ingest, None, seed=0)
+    try:
+        store = logs.store
+    except UserError as error:
+        raise UserError(_in_these_options(str(error))) from error
+    if not store.facts.has_log_prob:
+        raise UserError("the logs do not hold log-probs of who acted, without which nothing can be estimated")
+    if policy.latent_dtype != store.frames["latent"].dtype:
+        raise UserError(f"the logs are of another kind of policy than the {type(policy).__name__} of {options.policy}")
     frames = logs.frames(policy, needs_behaviour=True)
-    known = logged(logs.store.frames, frames, log_ratios(policy, frames, logs.seen), options.discount)
-    print(_said(known, logs.store.facts.policies, int(policy.version)))
-    if len(known) < options.episodes:
-        need = f"an estimate needs {options.episodes:g} effective ones (--episodes)"
-        raise UserError(f"{len(known)} whole episodes are too few: {need}")
-    measures = _measures(known)
-    episodes = known.episodes(*(reward for reward, _ in measures.values()))
-    return [
-        (name, report.rows(found, options.episodes), explained, form)
-        for (name, (_, form)), (found, explained) in zip(measures.items(), episodes, strict=True)
-    ]
+    known = logged(store, frames, log_ratios(policy, frames, logs.seen), options.discount)
+    print(_said(known, store.facts.policies, int(policy.version)))
+    return known
 
 
-def _measures(known: "Logged") -> dict[str, tuple["Array", str]]:
-    """The rewards of whatever can be estimated, by name, and the form of its figures."""
-    found = {"return": (known.reward, ".1f")} if known.reward.any() else {}
+def _in_these_options(text: str) -> str:
+    for theirs, ours in OPTIONS.items():
+        text = text.replace(theirs, ours)
+    return text
+
+
+def _kinds(known: "Logged") -> dict[str, tuple["Array", float | None]]:
+    """The rewards of whatever can be estimated, by name, and the most that an episode can have where the least is 0."""
+    found: dict[str, tuple[Array, float | None]] = {"return": (known.reward, None)} if known.reward.any() else {}
     unknown = int((known.success < 0).sum())
     if not unknown:
-        found["success"] = known.outcome, ".2f"
+        found["success"] = known.outcome, 1.0
     elif unknown < len(known):
         missing = f"nobody said of {unknown} episodes how they went (gipo-robot label)"
         print(f"gipo: note: success is not estimated: {missing}", file=sys.stderr)
@@ -124,13 +148,16 @@ def _measures(known: "Logged") -> dict[str, tuple["Array", str]]:
 
 def _said(known: "Logged", names: Sequence[str], version: int) -> str:
     """What the estimates rest on."""
-    acted = f"{len(names)} policies" if len(names) > 1 else f"policy {names[0][:12]}" if names else "nobody knows whom"
+    acted = f"{len(names)} policies" if len(names) > 1 else f"policy {names[0][:12]}…" if names else "nobody knows whom"
+    decisions = len(known.log_ratio)
     lines = [
-        f"{len(known):,} episodes of {len(known.log_ratio):,} decisions by {acted}; this policy is version {version}",
-        f"KL of a decision, of those that acted against this one: {known.kl:.3g} nats",
+        f"{len(known):,} episodes of {decisions:,} decisions by {acted}; this policy is version {version}",
+        f"KL of a decision, of those that acted against this one: about {known.kl:.2g} nats",
     ]
+    if known.sampled < decisions:
+        lines.append(f"{decisions - known.sampled:,} decisions were not sampled, and are taken to be made so again")
     if known.persons:
-        lines.append(f"in {known.persons:,} of them a person acted, too, and is taken to act so beside this policy")
-    if known.broken:
-        lines.append(f"left out: {known.broken:,} episodes of which the logs have not all steps")
+        lines.append(f"in {known.persons:,} episodes a person acted, too, and is taken to act so beside this policy")
+    if known.parts:
+        lines.append(f"left out: {known.parts:,} episodes that the logs have only in part")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from datamodules.ingest import Store
 from gipo.commands.estimate.baseline import fitted
 from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
@@ -25,9 +26,10 @@ class Logged:
         row: [M] which episode.
         column: [M] which decision of it.
         success: [n] of the episodes, 1 or 0; −1 where nobody said.
+        sampled: decisions that a policy sampled, which alone have a ratio.
         persons: episodes in which a person acted.
-        broken: episodes that are left out, because the logs have not all of their steps.
-        kl: mean over decisions of −x, nats: KL(μ‖π).
+        parts: episodes that are left out, because the logs have them only in part.
+        kl: mean over the sampled decisions of −x, nats, at least 0: an estimate of KL(μ‖π).
     """
 
     log_ratio: Array
@@ -36,8 +38,9 @@ class Logged:
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     success: NDArray[np.int64]
+    sampled: int
     persons: int
-    broken: int
+    parts: int
     kl: float
 
     def __len__(self) -> int:
@@ -65,50 +68,57 @@ class Logged:
         return found
 
 
-def logged(steps: TensorDictBase, frames: TensorDictBase, log_ratio: Tensor, discount: float) -> Logged:
+def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: float) -> Logged:
     """What the logs say, of the episodes that they have from beginning to end.
 
     Args:
-        steps: [S] steps as the store has them.
-        frames: [M] transitions of them that a policy learns from: the same, or decisions on chunks.
+        store: of the logs.
+        frames: [M] transitions of it that a policy learns from: its steps, or decisions on chunks.
         log_ratio: x [M, D] or [M, H, D] of the policy that is asked about, nats.
         discount: γ, of a step.
 
     Raises:
-        UserError: when no episode is whole, or a log-ratio is no number.
+        UserError: when no episode is whole, nobody sampled a decision, or a log-ratio is no number.
     """
-    whole = _whole(steps["episode"], steps["step"])
-    kept = torch.isin(frames["episode"], whole)
+    kept = torch.isin(frames["episode"], _whole(store, frames))
     if not kept.any():
-        raise UserError("the logs have no episode from its first step on without a gap; nothing can be estimated")
-    frames, x = frames[kept], log_ratio[kept].double()
-    valid = frames["valid"]
-    x = torch.where(valid.unsqueeze(-1), x, 0.0).flatten(1).sum(1)
+        raise UserError("the logs have no episode from its first step to its end; nothing can be estimated")
+    frames, valid = frames[kept], frames["valid"][kept]
+    x = torch.where(valid.unsqueeze(-1), log_ratio[kept].double(), 0.0).flatten(1).sum(1)
     if x.isnan().any():
         raise UserError("a log-ratio is no number: the policy's weights, or the logged log-probs, are damaged")
+    sampled, persons = (each.view(len(x), -1).any(1) for each in (valid, frames["source"] == PERSON))
+    if not sampled.any():
+        raise UserError("no decision in these logs was sampled by a policy; every policy would seem to do as well")
     _, row, sizes = frames["episode"].unique_consecutive(return_inverse=True, return_counts=True)
-    column = torch.cat([torch.arange(size) for size in sizes.tolist()])
-    first = sizes.cumsum(0) - sizes
-    chosen = valid.flatten(1).any(1) if valid.ndim > 1 else valid
-    people = (frames["source"] == PERSON).flatten(1).any(1) if valid.ndim > 1 else frames["source"] == PERSON
+    column = places(sizes)
     return Logged(
         log_ratio=x.clamp(-LARGEST, LARGEST).numpy(),
         reward=_discounted(frames, column, discount).numpy(),
         seen=_seen(frames).double().numpy(),
         row=row.numpy(),
         column=column.numpy(),
-        success=frames["success"][first].long().numpy(),
-        persons=len(row[people].unique()),
-        broken=len(steps["episode"].unique()) - len(sizes),
-        kl=float(-x[chosen].mean()) if chosen.any() else 0.0,
+        success=frames["success"][sizes.cumsum(0) - sizes].long().numpy(),
+        sampled=int(sampled.sum()),
+        persons=len(row[persons].unique()),
+        parts=store.facts.episodes - len(sizes),
+        kl=max(0.0, float(-x[sampled].mean())),
     )
 
 
-def _whole(episode: Tensor, step: Tensor) -> Tensor:
-    """The numbers of the episodes that begin with step 0 and have no gap, of steps [S] one after another."""
-    names, sizes = episode.unique_consecutive(return_counts=True)
-    place = torch.cat([torch.arange(size) for size in sizes.tolist()])
-    return names[~torch.isin(names, episode[step != place])]
+def places(sizes: Tensor) -> Tensor:
+    """0, 1, … of each of groups of these sizes [n], one after another."""
+    return torch.cat([torch.arange(size) for size in sizes.tolist()])
+
+
+def _whole(store: Store, frames: TensorDictBase) -> Tensor:
+    """The numbers of the episodes that the source has to the end, and of which every step is in `frames`."""
+    episode = store.frames["episode"]
+    names, steps = episode.unique_consecutive(return_counts=True)
+    taken = frames["executed"].sum(1) if "executed" in frames.keys() else torch.ones(len(frames), dtype=torch.int64)
+    found = torch.zeros(int(names.max()) + 1, dtype=torch.int64).index_add(0, frames["episode"].long(), taken)
+    parts = torch.tensor(store.facts.parts, dtype=names.dtype)
+    return names[(found[names.long()] == steps) & ~torch.isin(names, parts)]
 
 
 def _discounted(frames: TensorDictBase, column: Tensor, discount: float) -> Tensor:

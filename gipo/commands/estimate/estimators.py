@@ -130,16 +130,20 @@ def window(log_ratio: Array, count: int | None = None) -> tuple[Array, Array]:
 
 
 def estimate(means: list[Mean]) -> OffPolicyEstimate:
-    """The estimate with its interval: θ ± t·s, s² = (n − 1)/n·Σ_i (θ₋ᵢ − θ̄)², θ₋ᵢ without episode i."""
+    """The estimate with its interval: θ ± t·s, s² = (n − 1)/n·Σ_i (θ₋ᵢ − θ̄)², θ₋ᵢ without episode i.
+
+    Student's t has as many degrees of freedom as there are effective episodes, less one. Where these are few, and
+    weights so unlike, the interval is too narrow all the same.
+    """
     count = len(means[0].value)
     found = [_left_out(each) for each in means]
     middle, without = float(sum(whole for whole, _ in found)), np.sum([each for _, each in found], 0)
     spread = math.sqrt((count - 1) / count * ((without - without.mean()) ** 2).sum())
-    half = float(student.ppf((1 + LEVEL) / 2, count - 1)) * spread if count > 1 else math.inf
+    effective = min(effective_episodes(each.log_weight) for each in means)
+    # Of one episode, nothing is known of the spread.
+    half = float(student.ppf((1 + LEVEL) / 2, effective - 1)) * spread if effective > 1 else math.inf
     half = math.inf if math.isnan(half) else half
-    return OffPolicyEstimate(
-        middle, middle - half, middle + half, min(effective_episodes(each.log_weight) for each in means)
-    )
+    return OffPolicyEstimate(middle, middle - half, middle + half, effective)
 
 
 def _left_out(mean: Mean) -> tuple[float, Array]:

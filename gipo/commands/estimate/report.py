@@ -1,9 +1,11 @@
 """What the estimates of one figure, the return or the success, come to: a table, and what may be concluded."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+
+import numpy as np
 
 from gipo.commands.estimate.estimators import (
     LoggedEpisodes,
@@ -21,7 +23,10 @@ from gipo.common.tables import table
 
 WINDOWS = (64, 16, 4, 1)  # decisions
 ROUNDING = 1e-6  # of a number of episodes
+FOUR_OF_FIVE = ((1.96 + 0.84) / 1.96) ** 2  # times the episodes at which an interval just reaches 0, in half of cases
+MANY = 1_000_000  # episodes, that nobody drives
 ALL: dict[str, Callable[[LoggedEpisodes], list[Mean]]] = {
+    "observed": observed,
     "importance sampling": importance_sampling,
     "importance sampling, weighted": partial(importance_sampling, weighted=True),
     "per decision": per_decision,
@@ -49,13 +54,6 @@ class Row:
     told: bool
     answers: bool
 
-    def cells(self, form: str) -> tuple[str, str, str, str]:
-        """The row of a table, with figures in a form such as `.2f`: no interval where it rests on too little."""
-        if not self.told:
-            return self.estimator, f"{self.whole.middle:{form}}", "–", f"{self.whole.episodes:.1f}"
-        interval, difference = with_interval(*self.whole[:3], form), with_interval(*self.difference[:3], f"+{form}")
-        return self.estimator, interval, difference, f"{self.whole.episodes:.1f}"
-
     def record(self, measure: str) -> dict[str, object]:
         """The row of a file."""
         difference = {f"difference_{name}": value for name, value in self.difference._asdict().items()}
@@ -64,77 +62,101 @@ class Row:
         return {"measure": measure, **kept, **self.whole._asdict(), **difference}
 
 
-def rows(episodes: LoggedEpisodes, least: float) -> list[Row]:
-    """Every estimate: those that know all decisions, and those of the last ones, from most to fewest.
+class Measure:
+    """Every estimate of one figure: those that know all decisions, and those of the last ones, from most to fewest.
 
     Args:
+        name: what is estimated, e.g. `success`.
         episodes: of the logs.
+        explained: share of the variance of what follows a decision that the baseline explains.
         least: effective episodes that an estimate must rest on.
+        most: the largest figure that there is, where the least is 0; None where there are no bounds.
     """
-    decisions = episodes.log_ratio.shape[1]
-    windows = {BEST: None} | {_named(last): last for last in WINDOWS if last < decisions}
-    found = [_row("observed", observed(episodes), episodes, least, False)]
-    found += [_row(name, estimator(episodes), episodes, least, False) for name, estimator in ALL.items()]
-    return found + [_row(name, advantages(episodes, last), episodes, least, True) for name, last in windows.items()]
+
+    def __init__(self, name: str, episodes: LoggedEpisodes, explained: float, least: float, most: float | None = None):
+        self.name, self._explained, self._least = name, explained, least
+        self._limits = (-math.inf, math.inf) if most is None else (0.0, most)
+        self._count, decisions = episodes.log_ratio.shape
+        spread = float(np.ptp(returned := episodes.to_go[:, 0]))
+        self.varies = spread > 0
+        self._form = _form(spread if self.varies else float(abs(returned[0])))
+        windows = {BEST: None} | {_named(last): last for last in WINDOWS if last < decisions}
+        self.rows = [self._row(name, estimator(episodes), episodes) for name, estimator in ALL.items()]
+        self.rows += [self._row(name, advantages(episodes, last), episodes, True) for name, last in windows.items()]
+
+    def _row(self, name: str, means: list[Mean], episodes: LoggedEpisodes, answers: bool = False) -> Row:
+        whole = estimate(means)
+        told = self.varies and whole.episodes >= self._least - ROUNDING and math.isfinite(whole.high)
+        return Row(name, whole, estimate(less_observed(means, episodes)), told, answers)
+
+    @property
+    def answer(self) -> Row | None:
+        """The estimate to go by: of those that rest on enough episodes, the one that knows most decisions."""
+        return next((row for row in self.rows if row.answers and row.told), None)
+
+    def text(self) -> str:
+        """The table for a terminal, without figures that rest on too little, and what may be concluded."""
+        head = (self.name, "of this policy", "less what was observed", "effective episodes")
+        low, high = self._limits
+        rows = [
+            (row.estimator, *self._cells(row.told, row.whole, row.difference, low, high), f"{row.whole.episodes:.1f}")
+            for row in self.rows
+        ]
+        known = f"(the baseline explains {max(0.0, self._explained):.0%} of what followed a decision)"
+        return f"{table(head, rows)}\n{known}\n\n{self.conclusion()}"
+
+    def _cells(
+        self, told: bool, whole: OffPolicyEstimate, difference: OffPolicyEstimate, low: float, high: float
+    ) -> tuple[str, str]:
+        if not told:
+            return "–", "–"
+        return self._shown(whole, low, high), self._shown(difference, low - high, high - low, "+")
+
+    def _shown(self, found: OffPolicyEstimate, low: float, high: float, sign: str = "") -> str:
+        """A figure with its interval, within what is possible, and no zero below zero."""
+        middle, left, right = (round(min(max(part, low), high), self._form) + 0.0 for part in found[:3])
+        return with_interval(middle, left, right, f"{sign}.{self._form}f")
+
+    def conclusion(self) -> str:
+        """What may be concluded, in a sentence or two."""
+        if not self.varies:
+            return f"{self.name}: these logs cannot tell: it was the same in every episode, whatever the policies did"
+        row = self.answer
+        if row is None:
+            most = max(each.whole.episodes for each in self.rows if each.answers)
+            return (
+                f"{self.name}: these logs cannot tell: of {self._count:,} episodes {most:.1f} effective ones are left "
+                f"at most, of {self._least:g} that an estimate needs. Log more, by a policy nearer to this one"
+            )
+        low, high = self._limits
+        shown = self._shown(row.difference, low - high, high - low, "+")
+        by = "all decisions" if row.estimator == BEST else f"the {row.estimator}"
+        return f"{self.name}: {shown} against the policies that acted, by {by}: {self._verdict(row)}"
+
+    def _verdict(self, row: Row) -> str:
+        _, low, high, _ = row.difference
+        if float(f"{low:.{self._form}f}") == float(f"{high:.{self._form}f}") == 0:
+            return "no difference"
+        partial_knowledge = row.estimator != BEST
+        if low > 0 or high < 0:
+            better = "more" if low > 0 else "less"
+            caution = ". That earlier decisions lead elsewhere is not in it: trust the sign before the size"
+            return f"{better} than they had{caution * partial_knowledge}"
+        return f"it may be either more or less{'' if partial_knowledge else self._needed(row)}"
+
+    def _needed(self, row: Row) -> str:
+        """How many episodes would tell, were the difference what it seems to be: intervals narrow with √n."""
+        half, middle = row.difference.high - row.difference.middle, abs(row.difference.middle)
+        more = self._count * (half / middle) ** 2 * FOUR_OF_FIVE if middle else math.inf
+        if more > MANY:
+            return f"; were it so little, more than {MANY:,} such episodes would be needed to tell"
+        return f"; were it so much, some {math.ceil(more / 10) * 10:,} such episodes would tell in four of five cases"
 
 
 def _named(last: int) -> str:
     return "last decision" if last == 1 else f"last {last} decisions"
 
 
-def _row(name: str, means: list[Mean], episodes: LoggedEpisodes, least: float, answers: bool) -> Row:
-    whole = estimate(means)
-    told = whole.episodes >= least - ROUNDING and math.isfinite(whole.high)
-    return Row(name, whole, estimate(less_observed(means, episodes)), told, answers)
-
-
-def answer(found: Sequence[Row]) -> Row | None:
-    """The estimate to go by: of those that rest on enough episodes, the one that knows most decisions."""
-    return next((row for row in found if row.answers and row.told), None)
-
-
-def text(found: Sequence[Row], measure: str, unit: str) -> str:
-    """The table of `rows`, for a terminal.
-
-    Args:
-        found: of `rows`.
-        measure: what is estimated, e.g. `success`.
-        unit: form of its figures, e.g. `.2f`.
-    """
-    head = (measure, "of this policy", "less what was observed", "effective episodes")
-    return table(head, [row.cells(unit) for row in found])
-
-
-def conclusion(found: Sequence[Row], measure: str, form: str, least: float) -> str:
-    """What may be concluded, in a sentence or two."""
-    row = answer(found)
-    if row is None:
-        most = max(each.whole.episodes for each in found if each.answers)
-        return (
-            f"{measure}: these logs cannot tell. The policy is so far from those that acted that {most:.1f} effective "
-            f"episodes are left at most, of {least:g} that an estimate needs: log more, by a policy nearer to it"
-        )
-    said = with_interval(*row.difference[:3], f"+{form}")
-    by = "all decisions" if row.estimator == BEST else f"the {row.estimator}"
-    known = f"{measure}: {said} against the policies that acted, by {by}"
-    if float(f"{row.difference.middle:{form}}") == 0:
-        return f"{known}: no difference that such figures show{_caution(row)}"
-    if row.difference.low > 0 or row.difference.high < 0:
-        better = "more" if row.difference.low > 0 else "less"
-        return f"{known}: {better} than they had{_caution(row)}"
-    return f"{known}: it may be either more or less{_needed(row, found)}{_caution(row)}"
-
-
-def _needed(row: Row, found: Sequence[Row]) -> str:
-    """How many episodes would tell, were the difference what it seems to be: the interval narrows with √n."""
-    half, middle = row.difference.high - row.difference.middle, abs(row.difference.middle)
-    count = found[0].whole.episodes  # of what was observed: all of them
-    if (more := count * (half / middle) ** 2) > 1e6:
-        return ""
-    return f"; were it so much, some {math.ceil(more / 10) * 10:,} such episodes would tell"
-
-
-def _caution(row: Row) -> str:
-    if row.estimator == BEST:
-        return ""
-    return ". That earlier decisions lead elsewhere is not in it: trust the sign before the size"
+def _form(scale: float) -> int:
+    """Digits behind the point at which figures of this scale have three that count."""
+    return min(9, max(0, 2 - math.floor(math.log10(scale)))) if scale > 0 else 2

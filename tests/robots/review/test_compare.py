@@ -9,10 +9,11 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.cli import main
-from robots.log import LogWriter, Session, append_label
-from robots.review.compare import compare
+from robots.log import LogWriter, Session, append_label, find_logs, read_log
+from robots.review import compare as review
 from tests.robots.builders import make_spec, step_row
 
+HEAD = "deployed    dddddddddddd…  success 0.00 [0.00, 0.16], mean return 2.0"
 DEPLOYED, CANDIDATE = "d" * 64, "c" * 64
 
 
@@ -23,14 +24,16 @@ def drive(
     seed: int = 0,
     first: int = 0,
     ended: bool = True,
+    helped: bool = False,
     **settings: Any,
 ) -> Path:
     """A log of episodes of one step, with these outcomes."""
     path.parent.mkdir(exist_ok=True)
     writer = LogWriter(path, Session(make_spec().to_json(), {}, {"robot": "sim", "seed": seed, **settings}))
     for number, success in enumerate(outcomes, first):
-        writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed})
-        writer.step(dataclasses.replace(step_row(0, 5, 3), episode=number, step=0, reward=2.0))
+        writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number})
+        source = "person" if helped else "policy"
+        writer.step(dataclasses.replace(step_row(1, 5, 3), episode=number, step=0, reward=2.0, source=source))
         if success is not None:
             writer.event("outcome", "", number, 1, {"success": success})
         if ended:
@@ -39,14 +42,21 @@ def drive(
     return path
 
 
+def compare(deployed: Path, candidate: Path) -> str:
+    """What the command prints."""
+    return review.compare(*(find_logs([each])[0] for each in (deployed, candidate))).text()
+
+
 def test_a_candidate_that_is_better(tmp_path: Path) -> None:
     drive(tmp_path / "a" / "d.mcap", DEPLOYED, [False] * 20)
     drive(tmp_path / "b" / "c.mcap", CANDIDATE, [True] * 20)
     said = compare(tmp_path / "a", tmp_path / "b")
-    assert "deployed    dddddddddddd…  success 0.00 [0.00, 0.16], mean return 2.0" in said
+    assert said.startswith(HEAD)
     assert "pairs       20: only the candidate succeeded in 20, only the deployed in 0\n" in said
-    assert said.endswith("the candidate succeeds more often: known after 10 pairs")
-    assert compare(tmp_path / "b", tmp_path / "a").endswith("the candidate succeeds less often: known after 10 pairs")
+    assert said.endswith("the candidate succeeds more often: known since the first 10 pairs")
+    assert compare(tmp_path / "b", tmp_path / "a").endswith(
+        "the candidate succeeds less often: known since the first 10 pairs"
+    )
 
 
 def test_few_pairs_say_to_go_on(tmp_path: Path) -> None:
@@ -61,13 +71,15 @@ def test_what_was_told_stays_told(tmp_path: Path) -> None:
     """That later pairs are worse does not take back what the first have shown."""
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 20 + [True] * 5)
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 20 + [False] * 5)
-    assert "known after 10 pairs" in compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "known since the first 10 pairs" in compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
 
 
 def test_pairs_that_cannot_be_of_one_kind_are_told(tmp_path: Path) -> None:
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 40 + [True] * 160)
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 40 + [False] * 160)
-    assert compare(tmp_path / "d.mcap", tmp_path / "c.mcap").endswith("(is the robot changing?)")
+    said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert said.endswith("or the starts?")
+    assert "difference  -0.60\n" in said
 
 
 def test_only_what_was_begun_alike_is_a_pair(tmp_path: Path) -> None:
@@ -75,10 +87,9 @@ def test_only_what_was_begun_alike_is_a_pair(tmp_path: Path) -> None:
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 5, seed=10)
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 4, seed=13)
     said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
-    assert (
-        "pairs       2: only the candidate succeeded in 2, only the deployed in 0; 5 episodes begun by one alone"
-        in said
-    )
+    assert "mean return 2.0; 3 begun by it alone\n" in said
+    assert "mean return 2.0; 2 begun by it alone\n" in said
+    assert "pairs       2: only the candidate succeeded in 2, only the deployed in 0\n" in said
 
 
 def test_sessions_of_a_folder_go_on_where_the_others_ended(tmp_path: Path) -> None:
@@ -88,32 +99,62 @@ def test_sessions_of_a_folder_go_on_where_the_others_ended(tmp_path: Path) -> No
     assert "pairs       4:" in compare(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_start_that_was_driven_twice_is_two_pairs(tmp_path: Path) -> None:
-    for session in range(2):
-        drive(tmp_path / "a" / f"{session}.mcap", DEPLOYED, [False, bool(session)])
-    drive(tmp_path / "b" / "c.mcap", CANDIDATE, [True, True])
-    assert "pairs       2: only the candidate succeeded in 2" in compare(tmp_path / "a", tmp_path / "b")
-    drive(tmp_path / "b" / "e.mcap", CANDIDATE, [True, True])
-    assert "pairs       4: only the candidate succeeded in 3" in compare(tmp_path / "a", tmp_path / "b")
+def test_a_start_that_was_driven_again_counts_once_as_it_was_first(tmp_path: Path) -> None:
+    """In simulation it is a copy: repeated often enough, two pairs would seem to tell."""
+    for session in range(6):
+        drive(tmp_path / "a" / f"{9 - session}.mcap", DEPLOYED, [bool(session), False])
+        drive(tmp_path / "b" / f"{session}.mcap", CANDIDATE, [True, True])
+    said = compare(tmp_path / "a", tmp_path / "b")
+    assert "pairs       2: only the candidate succeeded in 2, only the deployed in 0" in said
+    assert said.count("10 begun again from a seed that was driven (go on with --first)") == 2
+    assert said.endswith("as often as you like")
+
+
+def test_pairs_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> None:
+    """So that what one looks at later goes on from what one has looked at, whichever side is driven later."""
+    drive(tmp_path / "b" / "0.mcap", CANDIDATE, [False] * 12 + [True] * 12)
+    drive(tmp_path / "a" / "1.mcap", DEPLOYED, [False] * 12, first=12)
+    assert compare(tmp_path / "a", tmp_path / "b").endswith("more often: known since the first 10 pairs")
+    drive(tmp_path / "a" / "0.mcap", DEPLOYED, [True] * 12)
+    found = review.compare(*(find_logs([tmp_path / each])[0] for each in "ab"))
+    assert found.seeds == [*range(12, 24), *range(12)]
+    assert (found.looks[11:, 0] > 0).all() or found.conclusion.endswith("or the starts?")
+
+
+def test_what_is_labelled_later_is_known_later(tmp_path: Path) -> None:
+    deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
+    candidate = drive(tmp_path / "c.mcap", CANDIDATE, [None, True, True])
+    append_label(candidate, read_log(candidate).header.session, 0, True, None, None)
+    assert review.compare([deployed], [candidate]).seeds == [1, 2, 0]
+
+
+def test_what_a_person_helped_with_is_told(tmp_path: Path) -> None:
+    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
+    drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3, helped=True, operator="keyboard")
+    said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "mean return 2.0; a person acted in 3\n" in said
+    assert "they were not driven alike: operator none and keyboard\n" in said
 
 
 def test_a_label_is_the_last_word_and_what_is_discarded_counts_nowhere(tmp_path: Path) -> None:
     deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False, False, None])
     log = drive(tmp_path / "c.mcap", CANDIDATE, [False, True, True])
-    from robots.log import read_log
-
     session = read_log(log).header.session
     append_label(log, session, 0, True, None, None)
     append_label(log, session, 1, None, None, True)
     said = compare(deployed, log)
     assert "pairs       1: only the candidate succeeded in 1" in said
-    assert "1 episodes of unknown outcome; 1 episodes discarded or without an end" in said
+    assert "mean return 2.0; 1 begun by it alone; 1 of unknown outcome\n" in said
+    assert "mean return 2.0; 1 begun by it alone; 1 discarded\n" in said
 
 
 def test_episodes_whose_end_the_log_does_not_see_are_left_out(tmp_path: Path) -> None:
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3, ended=False)
-    with pytest.raises(UserError, match="no episode of the one was begun as one of the other"):
+    with pytest.raises(
+        UserError,
+        match="nothing can be paired: 3 from seeds 0 to 2 deployed, none counts; 3 without",
+    ):
         compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
 
 
@@ -127,9 +168,9 @@ def test_sessions_that_were_not_driven_alike_are_named(tmp_path: Path) -> None:
 def test_each_side_is_of_one_policy(tmp_path: Path) -> None:
     drive(tmp_path / "a" / "d.mcap", DEPLOYED, [False])
     drive(tmp_path / "a" / "c.mcap", CANDIDATE, [True])
-    with pytest.raises(UserError, match="must hold episodes of one policy, and holds those of cccccccccccc, dddddddd"):
+    with pytest.raises(UserError, match="deployed logs must be of one policy, and are of cccccccccccc…, dddddddddddd…"):
         compare(tmp_path / "a", tmp_path / "a" / "c.mcap")
-    with pytest.raises(UserError, match=r"hold the same session, .*; name logs of two"):
+    with pytest.raises(UserError, match=r"both sides hold the session .*; name logs of two"):
         compare(tmp_path / "a" / "c.mcap", tmp_path / "a" / "c.mcap")
 
 
@@ -137,14 +178,20 @@ def test_a_policy_may_be_compared_with_itself_driven_otherwise(tmp_path: Path) -
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 12, deterministic=True)
     drive(tmp_path / "c.mcap", DEPLOYED, [True] * 12, deterministic=False)
     said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "note        both are the same policy\n" in said
     assert "they were not driven alike: deterministic True and False" in said
-    assert said.endswith("known after 10 pairs")
+    assert said.endswith("known since the first 10 pairs")
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3)
-    assert main(["compare", str(deployed), str(candidate)]) == 0
+    assert main(["compare", str(deployed), str(candidate)]) == 1
     assert "candidate   cccccccccccc…" in capsys.readouterr().out
+    drive(tmp_path / "a" / "d.mcap", DEPLOYED, [False] * 20)
+    drive(tmp_path / "b" / "c.mcap", CANDIDATE, [True] * 20)
+    (tmp_path / "b" / "other.mcap").write_bytes(b"nothing of ours")
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "note: left out: " in capsys.readouterr().err
     assert main(["compare", str(deployed), str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err

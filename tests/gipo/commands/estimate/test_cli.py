@@ -1,8 +1,10 @@
 """`gipo estimate` as it is typed, on real logs of a small robot whose rewards depend on what it does."""
 
+import contextlib
 import csv
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from gipo.cli import main
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from robots.log import Step
-from tests.offline import SENSORS, D, Robot, make_policy, make_robot, save
+from tests.offline import SENSORS, D, Robot, make_policy, make_robot, save, write_demonstrations
 
 Capture = pytest.CaptureFixture[str]
 EPISODES, STEPS = 60, 8
@@ -69,7 +71,7 @@ def estimated(folder: Path, *args: str) -> int:
 
 def test_it_finds_what_another_policy_would_return(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "estimates.csv"
-    assert estimated(folder, str(folder / "near.ckpt"), "--csv", str(out), "--policies", str(folder / "robot")) == 0
+    assert estimated(folder, str(folder / "near.ckpt"), "--out", str(out), "--policies", str(folder / "robot")) == 0
     printed = capsys.readouterr().out
     assert f"{EPISODES} episodes of {EPISODES * STEPS} decisions by policy " in printed
     assert "this policy is version 7" in printed
@@ -95,16 +97,20 @@ def test_success_is_estimated_where_it_is_known_of_every_episode(folder: Path, c
 
 def test_a_policy_far_from_those_that_acted_is_code_1(folder: Path, capsys: Capture) -> None:
     assert estimated(folder, str(folder / "far.ckpt")) == 1
-    assert "return: these logs cannot tell." in capsys.readouterr().out
+    assert "return: these logs cannot tell:" in capsys.readouterr().out
+
+
+def test_too_few_episodes_cannot_tell(folder: Path, capsys: Capture) -> None:
+    assert estimated(folder, str(folder / "near.ckpt"), "--effective", "100000") == 1
+    assert "these logs cannot tell: an estimate needs 100000 effective episodes" in capsys.readouterr().out
 
 
 def test_the_policy_that_acted_returns_what_it_returned(folder: Path, capsys: Capture) -> None:
     assert estimated(folder, str(folder / "robot" / "policy.ckpt")) == 0
     printed = capsys.readouterr().out
-    (kl,) = re.findall(r"KL of a decision, of those that acted against this one: (\S+) nats", printed)
-    assert abs(float(kl)) < 1e-6
-    assert "return: +0.0 [" in printed.replace("-0.0", "+0.0")
-    assert "no difference that such figures show" in printed
+    (kl,) = re.findall(r"KL of a decision, of those that acted against this one: about (\S+) nats", printed)
+    assert 0 <= float(kl) < 1e-6
+    assert "return: +0.00 [+0.00, +0.00] against the policies that acted, by all decisions: no difference" in printed
 
 
 def test_a_gaussian_too(tmp_path: Path, capsys: Capture) -> None:
@@ -123,11 +129,10 @@ def test_a_gaussian_too(tmp_path: Path, capsys: Capture) -> None:
     [
         (["robot/policy.onnx"], "is an artifact; name the checkpoint that it was exported from (gipo lineage)"),
         (["nowhere.ckpt"], "nowhere.ckpt"),
-        (["near.ckpt", "--episodes", "1e5"], "60 whole episodes are too few: an estimate needs 100000 effective ones"),
-        (["near.ckpt", "--episodes", "1"], "no number from 2 to"),
+        (["near.ckpt", "--effective", "1"], "no number from 2 to"),
         (["near.ckpt", "--discount", "0"], "no number above 0"),
-        (["near.ckpt", "--csv", "near.ckpt"], "is not replaced by a .csv"),
-        (["near.ckpt", "--csv", "no/such/folder.csv"], "no/such/folder.csv"),
+        (["near.ckpt", "--out", "near.ckpt"], "is not replaced by a .csv"),
+        (["near.ckpt", "--out", "no/such/folder.csv"], "--out no/such/folder.csv: there is no such folder"),
         (["near.ckpt", "--policies", "nowhere"], "nowhere"),
         (["near.ckpt", "--discont", "1"], "the nearest: --discount"),
     ],
@@ -152,6 +157,43 @@ def test_logs_of_another_robot_are_refused(folder: Path, tmp_path: Path, capsys:
     assert "the logs are of another robot than the policy" in capsys.readouterr().err
 
 
+def test_a_policy_of_another_kind_is_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    save(make_policy(GaussianPolicy), tmp_path / "gaussian.ckpt")
+    assert estimated(folder, str(tmp_path / "gaussian.ckpt")) == 2
+    assert "the logs are of another kind of policy than the GaussianPolicy of" in capsys.readouterr().err
+
+
+def test_logs_that_hold_no_log_probs_are_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = write_demonstrations(tmp_path / "data", lambda seen: seen[:, :D])
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", str(folder / "near.ckpt"), str(data)])
+    assert "do not hold log-probs of who acted" in capsys.readouterr().err
+
+
+def test_logs_whose_artifact_is_elsewhere_name_our_options(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    log = shutil.copy(folder / "robot" / "a.mcap", tmp_path / "a.mcap")
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", str(folder / "near.ckpt"), str(log)])
+    assert "in --policies, or trust the source with --audit 0" in capsys.readouterr().err
+    main(["estimate", str(folder / "near.ckpt"), str(log), "--audit", "0"])
+
+
+def test_episodes_of_which_the_log_does_not_have_the_end_are_left_out(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    def cut(episode: int, rows: list[Step]) -> None:
+        judged(episode, rows)
+        if episode % 2:
+            del rows[-3:]
+
+    log = Robot(folder / "robot").log(tmp_path / "cut.mcap", (STEPS,) * 30, 0, cut)
+    with contextlib.suppress(SystemExit):
+        main(["estimate", str(folder / "near.ckpt"), str(log), "--policies", str(folder / "robot")])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"15 episodes of {15 * STEPS} decisions by policy ")
+    assert "left out: 15 episodes that the logs have only in part" in printed
+
+
 def test_logs_without_outcome_or_reward_have_nothing_to_estimate(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     def idle(episode: int, rows: list[Step]) -> None:
         rows[:] = [dataclasses.replace(row, reward=0.0) for row in rows]
@@ -168,4 +210,4 @@ def test_help_teaches(capsys: Capture) -> None:
     assert not ended.value.code
     printed = capsys.readouterr().out
     assert "gipo estimate runs/logs-0/checkpoints/last.ckpt logs/" in printed
-    assert np.all([name in printed for name in ("--discount", "--episodes", "--policies", "--csv", "exit code 1")])
+    assert np.all([name in printed for name in ("--discount", "--effective", "--policies", "--out", "exit code 0")])

@@ -1,6 +1,7 @@
 """Steps and decisions of logs in rows and columns: what is kept, what counts, and by how much."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,13 @@ def steps(lengths: list[int], **changed: Any) -> TensorDict:
     return TensorDict(found | changed, [count])
 
 
+def store(frames: TensorDict, parts: tuple[int, ...] = ()) -> Any:
+    """What is asked of a store: its steps, how many episodes, and of which it has only parts."""
+    return SimpleNamespace(frames=frames, facts=SimpleNamespace(episodes=len(frames["episode"].unique()), parts=parts))
+
+
 def of(frames: TensorDict, x: torch.Tensor, discount: float = 1.0) -> Logged:
-    return logged(frames, frames, x, discount)
+    return logged(store(frames), frames, x, discount)
 
 
 def test_episodes_of_different_lengths_are_padded_with_nothing() -> None:
@@ -42,8 +48,9 @@ def test_episodes_of_different_lengths_are_padded_with_nothing() -> None:
     assert episodes.log_ratio == pytest.approx(np.array([[0.3, 0.5, 1.0], [-1.0, 0.5, 0.0]]))
     assert episodes.reward.tolist() == [[1, 0.5, 0.25], [1, 0.5, 0]]
     assert episodes.to_go.tolist() == [[1.75, 0.75, 0.25], [1.5, 0.5, 0]]
-    assert found.kl == pytest.approx(-(0.3 + 0.5 + 1.0 - 1.0 + 0.5) / 5)
-    assert (len(found), found.persons, found.broken) == (2, 0, 0)
+    assert found.kl == 0  # whose estimate is below
+    assert found.sampled == 5
+    assert (len(found), found.persons, found.parts) == (2, 0, 0)
 
 
 def test_kinds_of_reward_do_not_mix() -> None:
@@ -66,26 +73,37 @@ def test_what_the_policy_did_not_choose_has_ratio_one() -> None:
     frames["valid"][1] = False
     frames["valid"][2] = False
     frames["source"][2] = PERSON
-    found = of(frames, torch.tensor([[0.5], [math.nan], [-math.inf], [0.25]]))
-    assert found.log_ratio.tolist() == [0.5, 0, 0, 0.25]
-    assert found.kl == pytest.approx(-0.375)
-    assert found.persons == 1
+    found = of(frames, torch.tensor([[-0.5], [math.nan], [-math.inf], [-0.25]]))
+    assert found.log_ratio.tolist() == [-0.5, 0, 0, -0.25]
+    assert found.kl == pytest.approx(0.375)
+    assert (found.sampled, found.persons) == (2, 1)
 
 
-def test_episodes_with_gaps_are_left_out() -> None:
+def test_episodes_that_the_source_has_in_part_are_left_out() -> None:
     frames = steps([3, 2, 2, 1])
-    frames["step"] = torch.tensor([0, 1, 3, 0, 1, 1, 2, 0])  # a step is missing, and the first of another episode
-    found = of(frames, torch.arange(8.0).unsqueeze(-1))
-    assert (len(found), found.broken) == (2, 2)
+    found = logged(store(frames, parts=(0, 2)), frames, torch.arange(8.0).unsqueeze(-1), 1.0)
+    assert (len(found), found.parts) == (2, 2)
     assert found.log_ratio.tolist() == [3, 4, 7]
     assert found.success.tolist() == [1, 1]
 
 
+def test_an_episode_with_steps_that_are_in_no_decision_is_left_out() -> None:
+    frames = steps([3, 2, 2])
+    found = logged(store(frames), frames[torch.tensor([0, 2, 3, 4, 5, 6])], torch.zeros(6, 1), 1.0)
+    assert (len(found), found.parts) == (2, 1)
+
+
 def test_no_whole_episode_is_refused() -> None:
     frames = steps([2])
-    frames["step"] += 5
-    with pytest.raises(UserError, match="no episode from its first step on without a gap"):
-        of(frames, torch.zeros(2, 1))
+    with pytest.raises(UserError, match="no episode from its first step to its end"):
+        logged(store(frames, parts=(0,)), frames, torch.zeros(2, 1), 1.0)
+
+
+def test_what_nobody_sampled_says_nothing_of_another_policy() -> None:
+    frames = steps([2, 2])
+    frames["valid"][:] = False
+    with pytest.raises(UserError, match="no decision in these logs was sampled"):
+        of(frames, torch.zeros(4, 1))
 
 
 def test_a_log_ratio_that_is_no_number_is_refused() -> None:
@@ -116,7 +134,7 @@ def test_decisions_on_chunks_are_joint_and_their_steps_are_discounted_one_by_one
         [2],
     )
     x = torch.tensor([[[0.1], [0.2], [9.0]], [[0.3], [0.4], [9.0]]])
-    found = logged(whole, frames, x, discount=0.5)
+    found = logged(store(whole), frames, x, discount=0.5)
     assert found.log_ratio == pytest.approx(np.array([0.3, 0.7]))
     assert found.reward.tolist() == [1 + 2 / 2 + 3 / 4, 4 / 8 + 5 / 16]
     assert found.seen.shape == (2, 4)

@@ -59,8 +59,9 @@ def rows() -> list[tuple[str, ...]]:
             "all decisions" if by == "doubly robust, weighted" else by,
             f"{float(measures['return']['episodes']):.0f}",
         ]
-        for name, form in (("return", "+.0f"), ("success", "+.2f")):
-            estimate = [float(measures[name][f"difference_{part}"]) for part in ("middle", "low", "high")]
+        for name, form, most in (("return", "+.0f", math.inf), ("success", "+.2f", 1.0)):
+            raw = (float(measures[name][f"difference_{part}"]) for part in ("middle", "low", "high"))
+            estimate = [min(max(part, -most), most) for part in raw]
             cells += [
                 with_interval(*estimate, form),
                 with_interval(*paired(real[key][name], real["", "0"][name]), form),
