@@ -365,3 +365,23 @@ def test_the_space_of_a_file_that_is_mapped_is_taken_before_it_is_written(tmp_pa
     store_module.reserve(file)
     assert file.stat().st_blocks * 512 >= 1 << 20
     assert file.stat().st_size == 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("ended", "cut", "parts"),
+    [
+        (True, slice(0, 0), ()),
+        (False, slice(0, 0), ()),  # stopped amid a command, whose outcome nobody saw
+        (None, slice(0, 0), (0, 1, 2)),  # torn: the log does not say that they ended
+        (True, slice(-3, None), (0, 1, 2)),  # the last steps were dropped
+        (True, slice(0, 2), (0, 1, 2)),  # the first
+    ],
+)
+def test_episodes_of_which_a_log_has_only_parts_are_named(
+    tmp_path: Path, token: OnnxPolicy, ended: bool | None, cut: slice, parts: tuple[int, ...]
+) -> None:
+    def change(episode: int, rows: list[Step]) -> None:
+        del rows[cut]
+
+    log = write_log(tmp_path / "a.mcap", [token], change=change, ended=ended)
+    assert ingest([log], IngestOptions(audit=0, cache=tmp_path / "cache")).facts.parts == parts
