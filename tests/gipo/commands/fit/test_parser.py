@@ -226,9 +226,9 @@ def test_a_mistake_in_a_configuration(content: bytes, refused: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ([], "no command is named; there are fit, validate, test, lineage (gipo --help)"),
+        ([], "no command is named; there are fit, validate, test, estimate, lineage (gipo --help)"),
         (["fti"], "there is no command 'fti'; the nearest: fit"),
-        (["--config=x.yaml"], "no command is named; there are fit, validate, test, lineage (gipo --help)"),
+        (["--config=x.yaml"], "no command is named; there are fit, validate, test, estimate, lineage (gipo --help)"),
         (["fit", "--config="], "--config (empty) cannot be read: Is a directory"),
         (["fit", "--config", "."], "--config . cannot be read: Is a directory"),
         (["fit", "--config"], "argument -c/--config: expected one argument"),
