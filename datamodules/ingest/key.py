@@ -13,6 +13,8 @@ from gipo.common.transition import STORED
 TOLERANCE = IngestOptions.video_tolerance  # at which keys are those from before there was a choice
 FORMAT = 2  # raised when a store of this version would hold other values in the same fields
 
+SAID = 2  # raised when a store would say other things of itself by the same names; checkpoints do not know it
+
 
 def store_key(
     contents: Iterable[tuple[str, Mapping[str, str]]], options: IngestOptions, artifacts: Iterable[str]
@@ -41,4 +43,4 @@ def store_name(key: str) -> str:
     """The folder of the store with this key: another one where a version keeps or says other things of the logs."""
     fields = [[field.name, field.shape, field.dtype, field.key] for field in STORED]
     said = [field.name for field in dataclasses.fields(Facts)]
-    return hashlib.sha256(json.dumps([key, fields, said]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([key, fields, said, SAID]).encode()).hexdigest()

@@ -179,10 +179,11 @@ class Logs:
         """Transitions as the store has them, of successes alone where no others are to be learned from."""
         return successful(self.store.frames) if self._successes_only else self.store.frames
 
-    def frames(self, policy: Policy, needs_behaviour: bool) -> TensorDictBase:
+    def frames(self, policy: Policy, needs_behaviour: bool, critic: bool = True) -> TensorDictBase:
         """All transitions [M] for `policy` to learn from, with latents, and log-probs where its objective reads them.
 
-        Of a policy that sees they are decisions, whose observations `seen` makes what it takes.
+        Of a policy that sees they are decisions, whose observations `seen` makes what it takes. Where its `critic`
+        is not asked, the logs need not hold what only that sees.
 
         Raises:
             UserError: when they cannot be had, or are of another robot than the policy is for.
@@ -190,7 +191,7 @@ class Logs:
         if self._frames is None:
             self.refuse_unlike(policy.spaces)
             self.refuse_out_of_bounds(policy.spaces)
-            self._refuse_hidden(policy)
+            self._refuse_hidden(policy, critic)
             store = self._decided(policy.spaces) if isinstance(policy.spaces, VLASpaces) else self.store
             completed = complete(store, policy, self._behaviour, needs_behaviour, self._seed)
             kept = worth_keeping(completed, policy)
@@ -220,9 +221,9 @@ class Logs:
                 "them, data.action_low and data.action_high"
             )
 
-    def _refuse_hidden(self, policy: Policy) -> None:
-        """Refuse a critic that is to see what the logs do not hold."""
-        if policy.privileged_size not in (0, self.privileged_size):
+    def _refuse_hidden(self, policy: Policy, critic: bool) -> None:
+        """Refuse a critic, if it is asked, that is to see what the logs do not hold."""
+        if critic and policy.privileged_size not in (0, self.privileged_size):
             raise UserError(
                 f"the critic sees {policy.privileged_size} privileged numbers, and the logs hold "
                 f"{self.privileged_size or 'none'}, as a real robot does not know them; use model.critic=observation"

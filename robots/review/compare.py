@@ -4,6 +4,8 @@ A pair is two episodes that were begun alike, from the same seed, so that what b
 difference holds at every look: one may drive some pairs, look, and stop as soon as it tells.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +22,8 @@ from robots.review.confidence_sequence import confidence_sequence
 
 # Of a session, under which both sides are to act.
 SETTINGS = (
-    "robot", "set", "task", "steps", "deterministic", "instruction", "operator", "operator_set", "end_on_success",
-    "end_on_label", "engage_seconds", "replan", "speed", "deadline", "max_age",
+    "robot", "spec", "camera", "set", "task", "steps", "deterministic", "instruction", "operator", "operator_set",
+    "end_on_success", "end_on_label", "engage_seconds", "replan", "speed", "deadline", "max_age",
 )  # fmt: skip
 AGAIN = "begun again from a seed that was driven (go on with --first)"  # such as a copy of it, in simulation
 ABSENT = ("None", "[]", "")  # settings that say nothing, however they say it
@@ -50,7 +52,8 @@ class Driven:
         """An episode of a log that has an outcome and an end."""
         said = (episode.event("episode_end") or {}).get("wall_ns")
         ended = said if type(said) is int else 0
-        known = ended if episode.label is None else max(ended, episode.label.wall_ns)
+        label = episode.label
+        known = ended if label is None or label.success is None else max(ended, label.wall_ns)
         helped = bool((episode["source"] == PERSON).any())
         return cls(bool(episode.success), episode.total, ended, known, helped)
 
@@ -187,13 +190,21 @@ def side(name: str, logs: Iterable[Path]) -> Side:
             who = episode.policy_id or "nobody names"
             one = found.setdefault(who, Side(who))
             one.sessions.add(log.header.session)
+            # What an episode says of itself is nearer to it than what its session was asked for.
+            said = {"spec": _spec(log.header.robot)} | log.header.settings | episode.start
             for setting in SETTINGS:
-                one.settings[setting].add(str(log.header.settings.get(setting)))
+                one.settings[setting].add(str(said.get(setting)))
             one.take(episode)
     if len(found) != 1:
         named = ", ".join(f"{who[:12]}…" for who in sorted(found)) or "none"
         raise UserError(f"the {name} logs must be of one policy, and are of {named}; name its logs alone")
     return next(iter(found.values()))
+
+
+def _spec(robot: dict[str, Any]) -> str:
+    """The name and the rate of a robot, and the beginning of a hash of all that its spec says."""
+    digest = hashlib.sha256(json.dumps(robot, sort_keys=True).encode()).hexdigest()
+    return f"{robot.get('name')}, {robot.get('control_rate_hz')} Hz, {digest[:6]}"
 
 
 def _words(said: set[str]) -> str:

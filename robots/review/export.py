@@ -32,6 +32,7 @@ class Segment:
         episode: number within the session; segments of one episode share it.
         task: what was to be done: the instruction that the policy acted on, else the task of the session.
         last: whether no later segment of its episode follows, so that the episode's outcome is said once.
+        whole: whether the log has every step of the episode.
     """
 
     columns: dict[str, np.ndarray]
@@ -41,6 +42,7 @@ class Segment:
     episode: int
     task: str = NO_TASK
     last: bool = True
+    whole: bool = True
 
 
 def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
@@ -92,7 +94,8 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment], list[st
                 columns = {name: values[index] for name, values in pieces.items()}
                 if len(columns["step"]):
                     who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
-                    found.append(Segment(columns, *who, _task(log.header, episode), last=index == len(ends)))
+                    last, task = index == len(ends), _task(log.header, episode)
+                    found.append(Segment(columns, *who, task, last, episode.whole))
     if header is None or not found:
         raise UserError("the logs hold no complete step; there is nothing to export")
     return header, found, notes
@@ -142,8 +145,9 @@ def write_provenance(path: Path, header: Header, segments: list[Segment]) -> Non
     """Write what the format itself has no place for, so that a dataset says as much as the logs it was made from.
 
     One JSON object: `format`, `robot` (its spec), `manifests` (policy_id → manifest), and `episodes`, one for each of
-    the dataset's: `session`, `episode`, `policy_id`, `success`, `task`, and `final_observation`, which follows its last
-    step. Formats before 2 had no `task`, and their Minari infos stood one row too early.
+    the dataset's: `session`, `episode`, `policy_id`, `success`, `task`, whether the log has all of it (`whole`, which
+    is missing in older ones), and `final_observation`, which follows its last step. Formats before 2 had no `task`, and
+    their Minari infos stood one row too early.
     """
     episodes = [
         {
@@ -152,6 +156,7 @@ def write_provenance(path: Path, header: Header, segments: list[Segment]) -> Non
             "policy_id": each.policy_id or None,
             "success": each.success,
             "task": each.task,
+            "whole": each.whole,
             "final_observation": each.columns["next_observation"][-1].tolist(),
         }
         for each in segments

@@ -27,6 +27,7 @@ class Origin:
         policy_id: of the policy that acted, if known.
         success: None when nobody said.
         final_observation: [O] f32, after the last step.
+        whole: the log had every step of the episode, as far as is known.
     """
 
     session: str
@@ -34,6 +35,7 @@ class Origin:
     policy_id: str | None
     success: bool | None
     final_observation: np.ndarray
+    whole: bool = True
 
     @property
     def key(self) -> tuple[str, int]:
@@ -94,11 +96,12 @@ def read_provenance(path: Path) -> Provenance | None:
 
 
 def _origin(raw: dict[str, Any]) -> Origin:
-    policy_id, success = raw["policy_id"], raw["success"]
-    known = isinstance(raw["session"], str) and type(raw["episode"]) is int
+    policy_id, success, whole = raw["policy_id"], raw["success"], raw.get("whole", True)
+    known = isinstance(raw["session"], str) and type(raw["episode"]) is int and type(whole) is bool
     if not known or not isinstance(policy_id, str | None) or not isinstance(success, bool | None):
         raise TypeError("an episode of unknown form")
-    return Origin(raw["session"], raw["episode"], policy_id, success, np.array(raw["final_observation"], np.float32))
+    last = np.array(raw["final_observation"], np.float32)
+    return Origin(raw["session"], raw["episode"], policy_id, success, last, whole)
 
 
 def concatenated(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -108,4 +111,6 @@ def concatenated(pieces: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarra
 
 def joined(origin: Origin, pieces: Sequence[dict[str, np.ndarray]]) -> Trajectory:
     """The episode that was exported as these segments."""
-    return Trajectory(concatenated(pieces), origin.policy_id, origin.success, native=True)
+    columns = concatenated(pieces)
+    whole = origin.whole and np.array_equal(columns["step"], np.arange(len(columns["step"])))
+    return Trajectory(columns, origin.policy_id, origin.success, native=True, whole=bool(whole))

@@ -19,20 +19,26 @@ from gipo.common.parsing import Parser, number, path
 from gipo.common.tables import write_table
 
 if TYPE_CHECKING:
+    from datamodules.ingest import Store
     from gipo.commands.estimate.episodes import Logged
     from gipo.commands.estimate.estimators import Array
+    from gipo.policies import Policy
 
 LEAST = 10.0
 EXAMPLES = f"""examples:
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
 
-exit code 0: there is an estimate, which may be that it is either more or less; 1: these logs cannot tell
+exit code 0: there is an estimate, which may be that it is either more or less; 1: these logs can tell nothing
 
 {DEBUG_HELP}
 """
 # What an error of reading logs calls an option of `gipo fit`, and the option that is meant here.
-OPTIONS = {"data.ingest.policies": "--policies", "data.ingest.audit=": "--audit "}
+OPTIONS = {
+    "data.ingest.policies": "--policies",
+    "data.ingest.audit=": "--audit ",
+    "the policy to be trained": "the policy",
+}
 
 
 def build_parser() -> Parser:
@@ -87,7 +93,7 @@ def main(args: Sequence[str]) -> int:
         print(f"\n{measure.text()}")
     if options.out is not None:
         _write([row.record(measure.name) for measure in measures for row in measure.rows], options.out)
-    return 0 if all(measure.answer for measure in measures) else 1
+    return 0 if any(measure.answer for measure in measures) else 1
 
 
 def _write(records: list[dict[str, object]], out: Path) -> None:
@@ -112,16 +118,27 @@ def _read(options: Any) -> "Logged":
     logs = Logs([str(each) for each in options.logs], ingest, None, seed=0)
     try:
         store = logs.store
+        _refuse_other_kind(store, policy, options.policy)
+        frames = logs.frames(policy, needs_behaviour=True, critic=False)
     except UserError as error:
         raise UserError(_in_these_options(str(error))) from error
-    if not store.facts.has_log_prob:
-        raise UserError("the logs do not hold log-probs of who acted, without which nothing can be estimated")
-    if policy.latent_dtype != store.frames["latent"].dtype:
-        raise UserError(f"the logs are of another kind of policy than the {type(policy).__name__} of {options.policy}")
-    frames = logs.frames(policy, needs_behaviour=True)
     known = logged(store, frames, log_ratios(policy, frames, logs.seen), options.discount)
     print(_said(known, store.facts.policies, int(policy.version)))
     return known
+
+
+def _refuse_other_kind(store: "Store", policy: "Policy", path: Path) -> None:
+    """Refuse logs of which a policy cannot say how likely it would have been to act so."""
+    if not store.facts.has_log_prob:
+        raise UserError("the logs do not hold log-probs of who acted, without which nothing can be estimated")
+    interface, here = store.facts.interface, type(policy).__name__
+    count = interface.parameters_per_dimension
+    if policy.latent_dtype != store.frames["latent"].dtype or count not in (None, policy.parameters_per_dimension):
+        acted = f"{interface.family or 'another'} policies of {count} parameters a dimension"
+        raise UserError(
+            f"the logs are of {acted}, and {path} holds a {here} of {policy.parameters_per_dimension}: its ratio to "
+            "them is of other choices"
+        )
 
 
 def _in_these_options(text: str) -> str:
@@ -158,6 +175,8 @@ def _said(known: "Logged", names: Sequence[str], version: int) -> str:
         lines.append(f"{decisions - known.sampled:,} decisions were not sampled, and are taken to be made so again")
     if known.persons:
         lines.append(f"in {known.persons:,} episodes a person acted, too, and is taken to act so beside this policy")
+    if known.unsampled:
+        lines.append(f"left out: {known.unsampled:,} episodes in which no policy sampled")
     if known.parts:
         lines.append(f"left out: {known.parts:,} episodes that the logs have only in part")
     return "\n".join(lines)

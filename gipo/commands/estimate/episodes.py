@@ -14,6 +14,8 @@ from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
 from gipo.common.transition import PERSON
 
+CELLS = 40_000_000  # rows times columns: some 6 GB
+
 
 @dataclass(frozen=True)
 class Logged:
@@ -27,9 +29,10 @@ class Logged:
         column: [M] which decision of it.
         success: [n] of the episodes, 1 or 0; −1 where nobody said.
         sampled: decisions that a policy sampled, which alone have a ratio.
+        unsampled: episodes that are left out, because nobody sampled a decision in them.
         persons: episodes in which a person acted.
         parts: episodes that are left out, because the logs have them only in part.
-        kl: mean over the sampled decisions of −x, nats, at least 0: an estimate of KL(μ‖π).
+        kl: mean over the sampled decisions of eˣ − 1 − x, nats, x at most 5: an estimate of KL(μ‖π).
     """
 
     log_ratio: Array
@@ -39,6 +42,7 @@ class Logged:
     column: NDArray[np.int64]
     success: NDArray[np.int64]
     sampled: int
+    unsampled: int
     persons: int
     parts: int
     kl: float
@@ -78,20 +82,21 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
         discount: γ, of a step.
 
     Raises:
-        UserError: when no episode is whole, nobody sampled a decision, or a log-ratio is no number.
+        UserError: when no episode is whole, nobody sampled a decision, a log-ratio is no number, or episodes are so
+            many and one so long that rows and columns of them would not fit into memory.
     """
-    kept = torch.isin(frames["episode"], _whole(store, frames))
-    if not kept.any():
-        raise UserError("the logs have no episode from its first step to its end; nothing can be estimated")
-    frames, valid = frames[kept], frames["valid"][kept]
-    x = torch.where(valid.unsqueeze(-1), log_ratio[kept].double(), 0.0).flatten(1).sum(1)
+    valid = frames["valid"].view(len(frames), -1).any(1)
+    whole = _whole(store, frames)
+    told = _sampled(whole, frames["episode"][valid])
+    kept = torch.isin(frames["episode"], told)
+    frames, sampled, x = frames[kept], valid[kept], log_ratio[kept].double()
+    x = torch.where(frames["valid"].unsqueeze(-1), x, 0.0).flatten(1).sum(1)
     if x.isnan().any():
         raise UserError("a log-ratio is no number: the policy's weights, or the logged log-probs, are damaged")
-    sampled, persons = (each.view(len(x), -1).any(1) for each in (valid, frames["source"] == PERSON))
-    if not sampled.any():
-        raise UserError("no decision in these logs was sampled by a policy; every policy would seem to do as well")
+    persons = (frames["source"] == PERSON).view(len(x), -1).any(1)
     _, row, sizes = frames["episode"].unique_consecutive(return_inverse=True, return_counts=True)
     column = places(sizes)
+    _refuse_too_large(len(sizes), int(sizes.max()))
     return Logged(
         log_ratio=x.clamp(-LARGEST, LARGEST).numpy(),
         reward=_discounted(frames, column, discount).numpy(),
@@ -100,10 +105,34 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
         column=column.numpy(),
         success=frames["success"][sizes.cumsum(0) - sizes].long().numpy(),
         sampled=int(sampled.sum()),
+        unsampled=len(whole) - len(told),
         persons=len(row[persons].unique()),
-        parts=store.facts.episodes - len(sizes),
-        kl=max(0.0, float(-x[sampled].mean())),
+        parts=store.facts.episodes - len(whole),
+        kl=_kl(x[sampled]),
     )
+
+
+def _sampled(whole: Tensor, sampled: Tensor) -> Tensor:
+    """Select of the numbers of whole episodes those in which a policy `sampled` a decision."""
+    if not len(whole):
+        raise UserError("the logs have no episode from its first step to its end; nothing can be estimated")
+    told = whole[torch.isin(whole, sampled)]
+    if not len(told):
+        raise UserError("no decision in these logs was sampled by a policy; every policy would seem to do as well")
+    return told
+
+
+def _refuse_too_large(episodes: int, longest: int) -> None:
+    if episodes * longest > CELLS:
+        raise UserError(
+            f"{episodes:,} episodes, the longest of {longest:,} decisions, are more than {CELLS:,} cells; "
+            "leave the longest ones out (gipo-robot label --discard), or name fewer logs"
+        )
+
+
+def _kl(x: Tensor) -> float:
+    x = x.clamp(max=5)
+    return float((x.exp() - 1 - x).mean())
 
 
 def places(sizes: Tensor) -> Tensor:

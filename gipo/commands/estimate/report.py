@@ -23,6 +23,7 @@ from gipo.common.tables import table
 
 WINDOWS = (64, 16, 4, 1)  # decisions
 ROUNDING = 1e-6  # of a number of episodes
+RATIO_ROUNDING = 1e-5  # of what returns spread: differences by the rounding of log-probs
 FOUR_OF_FIVE = ((1.96 + 0.84) / 1.96) ** 2  # times the episodes at which an interval just reaches 0, in half of cases
 MANY = 1_000_000  # episodes, that nobody drives
 ALL: dict[str, Callable[[LoggedEpisodes], list[Mean]]] = {
@@ -79,7 +80,7 @@ class Measure:
         self._count, decisions = episodes.log_ratio.shape
         spread = float(np.ptp(returned := episodes.to_go[:, 0]))
         self.varies = spread > 0
-        self._form = _form(spread if self.varies else float(abs(returned[0])))
+        self._scale = spread if self.varies else float(abs(returned[0]))
         windows = {BEST: None} | {_named(last): last for last in WINDOWS if last < decisions}
         self.rows = [self._row(name, estimator(episodes), episodes) for name, estimator in ALL.items()]
         self.rows += [self._row(name, advantages(episodes, last), episodes, True) for name, last in windows.items()]
@@ -114,8 +115,11 @@ class Measure:
 
     def _shown(self, found: OffPolicyEstimate, low: float, high: float, sign: str = "") -> str:
         """A figure with its interval, within what is possible, and no zero below zero."""
-        middle, left, right = (round(min(max(part, low), high), self._form) + 0.0 for part in found[:3])
-        return with_interval(middle, left, right, f"{sign}.{self._form}f")
+        form = _form(self._scale)
+        # A figure that shows as nothing has no sign.
+        parts = (min(max(part, low), high) for part in found[:3])
+        middle, left, right = (part if float(f"{part:{form}}") else 0.0 for part in parts)
+        return with_interval(middle, left, right, f"{sign}{form}")
 
     def conclusion(self) -> str:
         """What may be concluded, in a sentence or two."""
@@ -135,7 +139,7 @@ class Measure:
 
     def _verdict(self, row: Row) -> str:
         _, low, high, _ = row.difference
-        if float(f"{low:.{self._form}f}") == float(f"{high:.{self._form}f}") == 0:
+        if max(abs(low), abs(high)) <= RATIO_ROUNDING * self._scale:
             return "no difference"
         partial_knowledge = row.estimator != BEST
         if low > 0 or high < 0:
@@ -157,6 +161,8 @@ def _named(last: int) -> str:
     return "last decision" if last == 1 else f"last {last} decisions"
 
 
-def _form(scale: float) -> int:
-    """Digits behind the point at which figures of this scale have three that count."""
-    return min(9, max(0, 2 - math.floor(math.log10(scale)))) if scale > 0 else 2
+def _form(scale: float) -> str:
+    """The form of figures of this scale, in which three digits count."""
+    if not 1e-4 < scale < 1e9:
+        return ".2e"
+    return f".{max(0, 2 - math.floor(math.log10(scale)))}f"

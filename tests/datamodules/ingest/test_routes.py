@@ -16,7 +16,7 @@ from datamodules.ingest import Facts, Interface
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.common.transition import EXPORTED, STORE
-from robots.log import LogWriter, Session, append_label, read_log
+from robots.log import LogWriter, Session, Step, append_label, read_log
 from robots.review.export import export
 from tests.datamodules.ingest.builders import BINS, assert_equal_frames, drop, rows_of, store_of, write_log
 from tests.robots.builders import make_spec
@@ -283,3 +283,17 @@ def test_exports_of_any_log_read_back_as_the_log(
             np.testing.assert_array_equal(anybodys[key], direct.frames[key], err_msg=key)
         for key in ("reward", "terminated", "truncated"):
             np.testing.assert_array_equal(anybodys["next", key], direct.frames["next", key], err_msg=key)
+
+
+@pytest.mark.parametrize("kind", ["lerobot", "minari"])
+def test_an_export_says_of_which_episodes_the_log_had_only_parts(
+    token: OnnxPolicy, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    def cut(episode: int, rows: list[Step]) -> None:
+        if episode == 1:
+            del rows[-3:]
+
+    log = write_log(tmp_path / "a.mcap", [token], (8, 8, 8), change=cut)
+    export([log], kind, tmp_path / kind)
+    for source in (log, tmp_path / kind):
+        assert store_of(source, cache=tmp_path / "cache", policies=folder).facts.parts == (1,)

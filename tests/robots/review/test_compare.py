@@ -1,6 +1,7 @@
 """Candidate against deployed: which episodes are a pair, what is in none, and what is concluded of them."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from gipo.common.errors import UserError
 from robots.cli import main
 from robots.log import LogWriter, Session, append_label, find_logs, read_log
 from robots.review import compare as review
+from robots.spec import RobotSpec
 from tests.robots.builders import make_spec, step_row
 
 HEAD = "deployed    dddddddddddd…  success 0.00 [0.00, 0.16], mean return 2.0"
@@ -25,11 +27,12 @@ def drive(
     first: int = 0,
     ended: bool = True,
     helped: bool = False,
+    spec: RobotSpec | None = None,
     **settings: Any,
 ) -> Path:
     """A log of episodes of one step, with these outcomes."""
     path.parent.mkdir(exist_ok=True)
-    writer = LogWriter(path, Session(make_spec().to_json(), {}, {"robot": "sim", "seed": seed, **settings}))
+    writer = LogWriter(path, Session((spec or make_spec()).to_json(), {}, {"robot": "sim", "seed": seed, **settings}))
     for number, success in enumerate(outcomes, first):
         writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number})
         source = "person" if helped else "policy"
@@ -126,6 +129,20 @@ def test_what_is_labelled_later_is_known_later(tmp_path: Path) -> None:
     candidate = drive(tmp_path / "c.mcap", CANDIDATE, [None, True, True])
     append_label(candidate, read_log(candidate).header.session, 0, True, None, None)
     assert review.compare([deployed], [candidate]).seeds == [1, 2, 0]
+
+
+def test_a_label_that_says_nothing_of_success_changes_no_order(tmp_path: Path) -> None:
+    deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
+    candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3)
+    append_label(candidate, read_log(candidate).header.session, 0, None, 1.0, None)
+    assert review.compare([deployed], [candidate]).seeds == [0, 1, 2]
+
+
+def test_another_robot_is_told(tmp_path: Path) -> None:
+    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
+    drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3, spec=make_spec(name="another", control_rate_hz=20.0))
+    said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert re.search(r"not driven alike: spec fake, 80.0 Hz, \w{6} and another, 20.0 Hz, \w{6}\n", said)
 
 
 def test_what_a_person_helped_with_is_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from gipo.cli import main
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from robots.log import Step
-from tests.offline import SENSORS, D, Robot, make_policy, make_robot, save, write_demonstrations
+from tests.offline import SENSORS, SPACES, D, Robot, make_policy, make_robot, save, write_demonstrations
 
 Capture = pytest.CaptureFixture[str]
 EPISODES, STEPS = 60, 8
@@ -160,7 +160,18 @@ def test_logs_of_another_robot_are_refused(folder: Path, tmp_path: Path, capsys:
 def test_a_policy_of_another_kind_is_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     save(make_policy(GaussianPolicy), tmp_path / "gaussian.ckpt")
     assert estimated(folder, str(tmp_path / "gaussian.ckpt")) == 2
-    assert "the logs are of another kind of policy than the GaussianPolicy of" in capsys.readouterr().err
+    assert "gaussian.ckpt holds a GaussianPolicy of 2: its ratio to them is of other" in capsys.readouterr().err
+    torch.manual_seed(0)
+    save(TokenPolicy(SPACES, bins=11), tmp_path / "bins.ckpt")
+    assert estimated(folder, str(tmp_path / "bins.ckpt")) == 2
+    assert "the logs are of token policies of 8 parameters a dimension, and" in capsys.readouterr().err
+
+
+def test_a_critic_that_saw_more_than_the_logs_hold_is_not_asked(folder: Path, tmp_path: Path) -> None:
+    policy = make_policy()
+    policy.see_privileged(5)
+    save(policy, tmp_path / "privileged.ckpt")
+    assert estimated(folder, str(tmp_path / "privileged.ckpt")) == 0
 
 
 def test_logs_that_hold_no_log_probs_are_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:

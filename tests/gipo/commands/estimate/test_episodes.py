@@ -48,7 +48,8 @@ def test_episodes_of_different_lengths_are_padded_with_nothing() -> None:
     assert episodes.log_ratio == pytest.approx(np.array([[0.3, 0.5, 1.0], [-1.0, 0.5, 0.0]]))
     assert episodes.reward.tolist() == [[1, 0.5, 0.25], [1, 0.5, 0]]
     assert episodes.to_go.tolist() == [[1.75, 0.75, 0.25], [1.5, 0.5, 0]]
-    assert found.kl == 0  # whose estimate is below
+    x = np.array([0.3, 0.5, 1.0, -1.0, 0.5])
+    assert found.kl == pytest.approx((np.exp(x) - 1 - x).mean())
     assert found.sampled == 5
     assert (len(found), found.persons, found.parts) == (2, 0, 0)
 
@@ -75,7 +76,7 @@ def test_what_the_policy_did_not_choose_has_ratio_one() -> None:
     frames["source"][2] = PERSON
     found = of(frames, torch.tensor([[-0.5], [math.nan], [-math.inf], [-0.25]]))
     assert found.log_ratio.tolist() == [-0.5, 0, 0, -0.25]
-    assert found.kl == pytest.approx(0.375)
+    assert found.kl == pytest.approx((math.exp(-0.5) - 0.5 + math.exp(-0.25) - 0.75) / 2)
     assert (found.sampled, found.persons) == (2, 1)
 
 
@@ -97,6 +98,23 @@ def test_no_whole_episode_is_refused() -> None:
     frames = steps([2])
     with pytest.raises(UserError, match="no episode from its first step to its end"):
         logged(store(frames, parts=(0,)), frames, torch.zeros(2, 1), 1.0)
+
+
+def test_episodes_in_which_nobody_sampled_are_left_out() -> None:
+    """They have a weight of 1 whatever the policy is, and would be taken for as many that tell of it."""
+    frames = steps([2, 2, 2])
+    frames["valid"][2:4] = False
+    found = of(frames, torch.arange(6.0).unsqueeze(-1))
+    assert (len(found), found.unsampled, found.parts) == (2, 1, 0)
+    assert found.log_ratio.tolist() == [0, 1, 4, 5]
+    assert found.success.tolist() == [0, 0]
+
+
+def test_more_cells_than_memory_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gipo.commands.estimate.episodes.CELLS", 5)
+    of(steps([2, 1]), torch.zeros(3, 1))
+    with pytest.raises(UserError, match=r"2 episodes, the longest of 3 decisions, are more than 5 cells"):
+        of(steps([3, 1]), torch.zeros(4, 1))
 
 
 def test_what_nobody_sampled_says_nothing_of_another_policy() -> None:

@@ -108,7 +108,7 @@ def test_a_small_middle_with_a_wide_interval_is_no_sameness() -> None:
 
 def test_figures_have_the_digits_of_their_scale() -> None:
     found = episodes(0.05, shift=1.0)
-    for factor in (1e-4, 1.0, 1e5):
+    for factor in (1e-12, 1e-4, 1.0, 1e5, 1e12):
         measure = of(found._replace(reward=factor * found.reward))
         row = answered(measure)
         shown = float(measure.conclusion().split()[1])
