@@ -87,7 +87,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     found = compare(_logs([options.deployed]), _logs([options.candidate]))
     print(found.text())
-    return 0 if found.told else 1
+    return 0 if found.told else boundary.EXIT_NOT_KNOWN
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -174,13 +174,13 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 COMPARE = """Whether a candidate succeeds more often than the deployed policy, from pairs of episodes that were begun
 from the same seed. The interval holds at every look: drive some pairs, compare, and stop as soon as it tells."""
-PAIRS = """examples:
+PAIRS = f"""examples:
   gipo-robot run --policy deployed.onnx --episodes 10 --log deployed/
   gipo-robot run --policy candidate.onnx --episodes 10 --log candidate/
   gipo-robot compare deployed/ candidate/
   and, where that is not enough, both again with --first 10, 20, …
 
-exit code 0: one is known to succeed more often; 1: not yet known
+exit code 0: one is known to succeed more often; {boundary.EXIT_NOT_KNOWN}: not yet known
 """
 
 

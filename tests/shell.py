@@ -15,6 +15,7 @@ import gipo.cli
 import gipo.commands.demos
 import gipo.commands.studies.cli
 import robots.cli
+from gipo.common.boundary import EXIT_NOT_KNOWN
 
 ENTRIES: dict[str, Callable[[Sequence[str]], object]] = {
     "gipo": gipo.cli.main,
@@ -23,9 +24,6 @@ ENTRIES: dict[str, Callable[[Sequence[str]], object]] = {
     "gipo-robot": robots.cli.main,
     "gipo-study": gipo.commands.studies.cli.main,
 }
-
-
-ANSWERS = ("gipo estimate", "gipo-robot compare")  # commands that answer with a code of 1 where nothing is known yet
 
 
 class CommandFailed(AssertionError):
@@ -49,7 +47,7 @@ def type_line(line: str, appended: str = "") -> str:
     """Run a line in the working folder, with options appended; what it printed.
 
     Raises:
-        CommandFailed: when it ends with another code than 0, or than that of an answer.
+        CommandFailed: when it ends with another code than 0, or than that of a question whose answer is not known yet.
     """
     (program, *arguments), output = words(f"{line} {appended}" if ">" not in line else line)
     said = io.StringIO()
@@ -57,7 +55,7 @@ def type_line(line: str, appended: str = "") -> str:
         code = _run(program, arguments)
     if output is not None:
         Path(output).write_text(said.getvalue())
-    if code not in (0, None) and not (code == 1 and line.startswith(ANSWERS)):
+    if code not in (0, None, EXIT_NOT_KNOWN):
         raise CommandFailed(f"`{line}` ended with {code}; run with {appended!r}:\n{said.getvalue()[-2000:]}")
     return said.getvalue()
 

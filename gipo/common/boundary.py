@@ -3,6 +3,7 @@
 | what ended the command | printed | exit |
 |---|---|---|
 | nothing | | what it returned, else 0 |
+| nothing, and what it was asked is not known yet | that | 3 |
 | `UserError`, or an error that can be translated into one | `gipo: error: …` | 2 |
 | Ctrl-C that nothing else made use of | `gipo: interrupted` | 130 |
 | a reader of its output that has gone (`| head`) | | 0 |
@@ -21,7 +22,7 @@ from gipo.common.faults import TRANSLATORS, Translator, of_a_users_class
 from gipo.common.terminal import any_character, give_up, one_line, reader_has_gone, reopen_closed, tell
 from gipo.common.working_folder import refuse_shadows, searched_last
 
-EXIT_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 128 + 2
+EXIT_FAULT, EXIT_BAD_INPUT, EXIT_NOT_KNOWN, EXIT_INTERRUPTED = 1, 2, 3, 128 + 2
 DEBUG_HELP = "--debug, or GIPO_DEBUG=1, shows the traceback of an error"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gipo.common.boundary import DEBUG_HELP
+from gipo.common.boundary import DEBUG_HELP, EXIT_NOT_KNOWN
 from gipo.common.errors import UserError
 from gipo.common.files import refuse_to_replace
 from gipo.common.interpreter import lean_imports
@@ -29,7 +29,7 @@ EXAMPLES = f"""examples:
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
 
-exit code 0: there is an estimate, which may be that it is either more or less; 1: these logs can tell nothing
+exit code 0: there is an estimate, which may be that it is either more or less; {EXIT_NOT_KNOWN}: these logs can tell nothing
 
 {DEBUG_HELP}
 """
@@ -63,7 +63,7 @@ def build_parser() -> Parser:
 
 
 def main(args: Sequence[str]) -> int:
-    """Print the estimates; 1 where the logs cannot tell.
+    """Print the estimates; `EXIT_NOT_KNOWN` where the logs cannot tell.
 
     Raises:
         UserError: when the policy or the logs cannot be read, or do not fit each other, or the file not be written.
@@ -82,7 +82,7 @@ def main(args: Sequence[str]) -> int:
     known = _read(options)
     if len(known) < options.effective:
         print(f"these logs cannot tell: an estimate needs {options.effective:g} effective episodes (--effective)")
-        return 1
+        return EXIT_NOT_KNOWN
     kinds = _kinds(known)
     episodes = known.episodes(*(reward for reward, _ in kinds.values()))
     measures = [
@@ -93,7 +93,7 @@ def main(args: Sequence[str]) -> int:
         print(f"\n{measure.text()}")
     if options.out is not None:
         _write([row.record(measure.name) for measure in measures for row in measure.rows], options.out)
-    return 0 if any(measure.answer for measure in measures) else 1
+    return 0 if any(measure.answer for measure in measures) else EXIT_NOT_KNOWN
 
 
 def _write(records: list[dict[str, object]], out: Path) -> None:

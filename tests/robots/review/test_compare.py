@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.common.errors import UserError
 from robots.cli import main
 from robots.log import LogWriter, Session, append_label, find_logs, read_log
@@ -203,7 +204,7 @@ def test_a_policy_may_be_compared_with_itself_driven_otherwise(tmp_path: Path) -
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3)
-    assert main(["compare", str(deployed), str(candidate)]) == 1
+    assert main(["compare", str(deployed), str(candidate)]) == EXIT_NOT_KNOWN
     assert "candidate   cccccccccccc…" in capsys.readouterr().out
     drive(tmp_path / "a" / "d.mcap", DEPLOYED, [False] * 20)
     drive(tmp_path / "b" / "c.mcap", CANDIDATE, [True] * 20)

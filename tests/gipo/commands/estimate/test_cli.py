@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gipo.cli import main
+from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from robots.log import Step
 from tests.offline import SENSORS, SPACES, D, Robot, make_policy, make_robot, save, write_demonstrations
@@ -95,13 +96,13 @@ def test_success_is_estimated_where_it_is_known_of_every_episode(folder: Path, c
     assert "success:" not in told.out
 
 
-def test_a_policy_far_from_those_that_acted_is_code_1(folder: Path, capsys: Capture) -> None:
-    assert estimated(folder, str(folder / "far.ckpt")) == 1
+def test_a_policy_far_from_those_that_acted_has_a_code_of_its_own(folder: Path, capsys: Capture) -> None:
+    assert estimated(folder, str(folder / "far.ckpt")) == EXIT_NOT_KNOWN
     assert "return: these logs cannot tell:" in capsys.readouterr().out
 
 
 def test_too_few_episodes_cannot_tell(folder: Path, capsys: Capture) -> None:
-    assert estimated(folder, str(folder / "near.ckpt"), "--effective", "100000") == 1
+    assert estimated(folder, str(folder / "near.ckpt"), "--effective", "100000") == EXIT_NOT_KNOWN
     assert "these logs cannot tell: an estimate needs 100000 effective episodes" in capsys.readouterr().out
 
 
