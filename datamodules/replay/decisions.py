@@ -54,7 +54,7 @@ def decisions_of(frames: TensorDictBase, chunk: int, recorded: bool = True) -> t
     steps = torch.where(executed, first[:, None] + torch.arange(chunk), first[:, None])
     found = {name: _of_steps(frames, name, steps, executed) for name in OF_A_STEP if name in frames.keys()}
     found |= {name: frames[name][first] for name in OF_A_DECISION}
-    found |= {"executed": executed, "step": _numbers(found["episode"])}
+    found |= {"executed": executed, "step": places(found["episode"])}
     terminated = frames["next", "terminated"][after - 1]
     words = frames["instruction"][first]
     following = {
@@ -120,8 +120,8 @@ def _windows(frames: TensorDictBase, chunk: int) -> list[_Span]:
     return found
 
 
-def _numbers(episode: torch.Tensor) -> torch.Tensor:
-    """The number of each decision [N] within its episode, which lie one after another."""
+def places(episode: torch.Tensor) -> torch.Tensor:
+    """The number of each row [N] within its episode, whose rows lie one after another."""
     _, sizes = episode.unique_consecutive(return_counts=True)
     return torch.cat([torch.arange(size) for size in sizes.tolist()])
 

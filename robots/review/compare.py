@@ -171,7 +171,8 @@ def compare(deployed: Iterable[Path], candidate: Iterable[Path]) -> Comparison:
     if twice := sorted(sides[0].sessions & sides[1].sessions):
         raise UserError(f"both sides hold the session {twice[0]}; name logs of two")
     before, after = (each.episodes for each in sides)
-    seeds = sorted(before.keys() & after.keys(), key=lambda seed: max(before[seed].known_ns, after[seed].known_ns))
+    known = {seed: max(before[seed].known_ns, after[seed].known_ns) for seed in before.keys() & after.keys()}
+    seeds = sorted(known, key=lambda seed: (known[seed], seed))
     if not seeds:
         raise UserError(f"nothing can be paired: {_seeds(sides[0])} deployed, {_seeds(sides[1])} of the candidate")
     difference = np.array([float(after[seed].success) - before[seed].success for seed in seeds])
@@ -186,12 +187,13 @@ def side(name: str, logs: Iterable[Path]) -> Side:
     """
     found: dict[str, Side] = {}
     for _, log in read_logs(logs):
+        session = {"spec": _spec(log.header.robot)} | log.header.settings
         for episode in log.begun:
             who = episode.policy_id or "nobody names"
             one = found.setdefault(who, Side(who))
             one.sessions.add(log.header.session)
             # What an episode says of itself is nearer to it than what its session was asked for.
-            said = {"spec": _spec(log.header.robot)} | log.header.settings | episode.start
+            said = session | episode.start
             for setting in SETTINGS:
                 one.settings[setting].add(str(said.get(setting)))
             one.take(episode)

@@ -29,7 +29,7 @@ EXAMPLES = f"""examples:
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
   gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
 
-exit code 0: there is an estimate, which may be that it is either more or less; {EXIT_NOT_KNOWN}: these logs can tell nothing
+exit code 0: there is an estimate, be it that it is either more or less; {EXIT_NOT_KNOWN}: these logs can tell nothing
 
 {DEBUG_HELP}
 """

@@ -9,6 +9,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from datamodules.ingest import Store
+from datamodules.replay.decisions import places
 from gipo.commands.estimate.baseline import fitted
 from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
@@ -95,7 +96,7 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
         raise UserError("a log-ratio is no number: the policy's weights, or the logged log-probs, are damaged")
     persons = (frames["source"] == PERSON).view(len(x), -1).any(1)
     _, row, sizes = frames["episode"].unique_consecutive(return_inverse=True, return_counts=True)
-    column = places(sizes)
+    column = places(frames["episode"])
     _refuse_too_large(len(sizes), int(sizes.max()))
     return Logged(
         log_ratio=x.clamp(-LARGEST, LARGEST).numpy(),
@@ -133,11 +134,6 @@ def _refuse_too_large(episodes: int, longest: int) -> None:
 def _kl(x: Tensor) -> float:
     x = x.clamp(max=5)
     return float((x.exp() - 1 - x).mean())
-
-
-def places(sizes: Tensor) -> Tensor:
-    """0, 1, … of each of groups of these sizes [n], one after another."""
-    return torch.cat([torch.arange(size) for size in sizes.tolist()])
 
 
 def _whole(store: Store, frames: TensorDictBase) -> Tensor:

@@ -98,28 +98,23 @@ class Measure:
     def text(self) -> str:
         """The table for a terminal, without figures that rest on too little, and what may be concluded."""
         head = (self.name, "of this policy", "less what was observed", "effective episodes")
-        low, high = self._limits
         rows = [
-            (row.estimator, *self._cells(row.told, row.whole, row.difference, low, high), f"{row.whole.episodes:.1f}")
+            (
+                row.estimator,
+                *((self._shown(row.whole), self._change(row)) if row.told else ("–", "–")),
+                f"{row.whole.episodes:.1f}",
+            )
             for row in self.rows
         ]
         known = f"(the baseline explains {max(0.0, self._explained):.0%} of what followed a decision)"
         return f"{table(head, rows)}\n{known}\n\n{self.conclusion()}"
 
-    def _cells(
-        self, told: bool, whole: OffPolicyEstimate, difference: OffPolicyEstimate, low: float, high: float
-    ) -> tuple[str, str]:
-        if not told:
-            return "–", "–"
-        return self._shown(whole, low, high), self._shown(difference, low - high, high - low, "+")
+    def _change(self, row: Row) -> str:
+        low, high = self._limits
+        return _within(row.difference, low - high, high - low, f"+{_form(self._scale)}")
 
-    def _shown(self, found: OffPolicyEstimate, low: float, high: float, sign: str = "") -> str:
-        """A figure with its interval, within what is possible, and no zero below zero."""
-        form = _form(self._scale)
-        # A figure that shows as nothing has no sign.
-        parts = (min(max(part, low), high) for part in found[:3])
-        middle, left, right = (part if float(f"{part:{form}}") else 0.0 for part in parts)
-        return with_interval(middle, left, right, f"{sign}{form}")
+    def _shown(self, found: OffPolicyEstimate) -> str:
+        return _within(found, *self._limits, _form(self._scale))
 
     def conclusion(self) -> str:
         """What may be concluded, in a sentence or two."""
@@ -132,10 +127,8 @@ class Measure:
                 f"{self.name}: these logs cannot tell: of {self._count:,} episodes {most:.1f} effective ones are left "
                 f"at most, of {self._least:g} that an estimate needs. Log more, by a policy nearer to this one"
             )
-        low, high = self._limits
-        shown = self._shown(row.difference, low - high, high - low, "+")
         by = "all decisions" if row.estimator == BEST else f"the {row.estimator}"
-        return f"{self.name}: {shown} against the policies that acted, by {by}: {self._verdict(row)}"
+        return f"{self.name}: {self._change(row)} against the policies that acted, by {by}: {self._verdict(row)}"
 
     def _verdict(self, row: Row) -> str:
         _, low, high, _ = row.difference
@@ -155,6 +148,13 @@ class Measure:
         if more > MANY:
             return f"; were it so little, more than {MANY:,} such episodes would be needed to tell"
         return f"; were it so much, some {math.ceil(more / 10) * 10:,} such episodes would tell in four of five cases"
+
+
+def _within(found: OffPolicyEstimate, low: float, high: float, form: str) -> str:
+    """A figure with its interval, within what is possible; one that shows as nothing has no sign of its own."""
+    parts = (min(max(part, low), high) for part in found[:3])
+    middle, left, right = (part if float(f"{part:{form}}") else 0.0 for part in parts)
+    return with_interval(middle, left, right, form)
 
 
 def _named(last: int) -> str:
