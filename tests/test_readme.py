@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from gipo.commands import demos
+from gipo.commands.estimate import cli as estimate
 from gipo.commands.studies.cli import build_parser
 from gipo.commands.studies.pipeline.processes import Commands
 from tests import shell
@@ -93,6 +94,8 @@ def parse(line: str) -> None:
         build_parser(arguments[0]).parse_args(arguments)
     elif program == "gipo-demos":
         demos.build_parser().parse_args(arguments)
+    elif program == "gipo" and arguments[0] == "estimate":
+        estimate.build_parser().parse_args(arguments[1:])
     elif program in ("gipo-deploy", "gipo-robot"):
         parses(line)
     elif program == "gipo":

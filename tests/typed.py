@@ -102,6 +102,7 @@ LONG = (
     r"^gipo-study loop",  # eight commands: its own test runs them in one process, and looks at what comes out
     r"runs/seeing|seeing\.onnx|seen/",  # a loop of its own: tests/test_sight.py goes through it
     r"runs/two|two\.onnx|two/",  # the same of two cameras: tests/test_two_cameras.py
+    r"studies/estimates",  # minutes of a robot; the commands are typed above, on smaller logs
     r"workers=2$",  # starts worker processes, as the asynchronous line does, which is typed
 )
 CONTEXT = {  # what the text around an option names before it
