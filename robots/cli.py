@@ -85,9 +85,9 @@ def _audit(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> int:
     from robots.review.compare import compare
 
-    found = compare(_logs([options.deployed]), _logs([options.candidate]))
+    found = compare(*(_logs([each]) for each in (options.deployed, options.candidate) if each is not None))
     print(found.text())
-    return 0 if found.told else boundary.EXIT_NOT_KNOWN
+    return 0 if found.paired.told else boundary.EXIT_NOT_KNOWN
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -175,10 +175,14 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
 COMPARE = """Whether a candidate succeeds more often than the deployed policy, from pairs of episodes that were begun
 from the same seed. The interval holds at every look: drive some pairs, compare, and stop as soon as it tells."""
 PAIRS = f"""examples:
+  gipo-robot run --policy deployed.onnx --candidate candidate.onnx --episodes 10 --log pairs/
+  gipo-robot compare pairs/                      both drove each start, in turns
+
   gipo-robot run --policy deployed.onnx --episodes 10 --log deployed/
   gipo-robot run --policy candidate.onnx --episodes 10 --log candidate/
-  gipo-robot compare deployed/ candidate/
-  and, where that is not enough, both again with --first 10, 20, …
+  gipo-robot compare deployed/ candidate/        one after the other
+
+  and, where that is not enough, the next pairs with --first 10, 20, …
 
 exit code 0: one is known to succeed more often; {boundary.EXIT_NOT_KNOWN}: not yet known
 """
@@ -190,8 +194,16 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=PAIRS, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     compare.set_defaults(run=_compare)
-    compare.add_argument("deployed", type=words, metavar="DEPLOYED", help="its log, or the folder of its logs")
-    compare.add_argument("candidate", type=words, metavar="CANDIDATE", help="log or folder of who may take its place")
+    compare.add_argument(
+        "deployed", type=words, metavar="DEPLOYED", help="log, or folder of logs, of the policy in place, or of both"
+    )
+    compare.add_argument(
+        "candidate",
+        type=words,
+        nargs="?",
+        metavar="CANDIDATE",
+        help="of who may take its place; left out where the two drove in turns",
+    )
 
 
 if __name__ == "__main__":

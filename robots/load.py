@@ -19,6 +19,11 @@ from robots.settings.annotations import arguments, parameters
 from robots.settings.assignments import parse_settings
 
 
+def is_server(name: str) -> bool:
+    """Whether the name of a policy is the address of a server, and no file's."""
+    return is_address(name) and not Path(name).exists()
+
+
 def load_policy(name: str, token: str | None = None, require_id: str | None = None) -> ActingPolicy:
     """The policy that a command line names, verified.
 
@@ -30,12 +35,12 @@ def load_policy(name: str, token: str | None = None, require_id: str | None = No
     Raises:
         UserError: when it cannot be had.
     """
-    if not is_address(name) or Path(name).exists():
+    if not is_server(name):
         if token is not None:
-            raise UserError(f"--token is for a server, host:port; --policy {name} is a file")
+            raise UserError(f"--token is for a server, host:port; {name} is a file")
         return OnnxPolicy.load(name, require_id)
     if token is None:
-        raise UserError(f"--policy {name} is a server: give the secret shared with it as --token FILE")
+        raise UserError(f"{name} is a server: give the secret shared with it as --token FILE")
     return ServedPolicy(name, read_token(token), require_id)
 
 

@@ -32,11 +32,11 @@ class _End(Exception):
 
 
 class ControlLoop:
-    """Runs episodes of one policy on one robot.
+    """Runs episodes on one robot.
 
     Args:
         robot: connected.
-        policy: whose manifest equals the robot's spec.
+        policy: that acts first, whose manifest equals the robot's spec.
         log: of the session.
         options: how to run.
         clock: that paces the loop and ages observations.
@@ -89,17 +89,20 @@ class ControlLoop:
         return self._running and self.latch.state == STOPPED
 
     @undisturbed()  # until the robot is stopped: garbage of a long episode takes its time
-    def run(self, episode: int, seed: int) -> Result:
+    def run(self, episode: int, seed: int, policy: ActingPolicy | None = None) -> Result:
         """Run one episode; whatever goes wrong ends in a latched stop and a result, not in an exception.
 
         Args:
             episode: number within the session.
             seed: chooses what the robot lets be chosen, and with the number every noise draw:
                 `numpy.random.default_rng([seed, episode])`, one draw of [D] a step, or of [H·D] a chunk.
+            policy: that acts from now on; None for who acted last.
 
         Raises:
             SessionOver: when the session was closed before it began.
         """
+        if policy is not None and policy is not self.policy:
+            self.policy, self._decider = policy, Decider(policy, self.options)
         self._entered(State.PREPARING)
         record = Recorder(self.log, self.spec, self.options, episode, self._listeners)
         self.record, self._section, self._running, reason = record, "prepare", True, ""

@@ -41,6 +41,7 @@ class Recorder:
         self, log: LogWriter, spec: RobotSpec, options: Options, episode: int, listeners: tuple[Listener, ...] = ()
     ):
         self.episode, self.step, self.overruns = episode, 0, 0
+        self.policy_id, self.seed = "", 0  # who acts, and what the episode was begun from
         self.success: bool | None = None  # what the robot reports
         self.verdict: bool | None = None  # what a person said of it, which counts
         self.discarded = False  # by a person
@@ -58,6 +59,7 @@ class Recorder:
 
     def start(self, policy: ActingPolicy, seed: int) -> None:
         """Log the start of the episode: who acts, and where its noise comes from."""
+        self.policy_id, self.seed = policy.policy_id, seed
         vision = policy.manifest.vision
         cameras = self._options.cameras(() if vision is None else vision.cameras)
         data = {
@@ -197,4 +199,7 @@ class Recorder:
         if final is not None and final.privileged is not None:
             data["final_privileged"] = final.privileged.astype(np.float32).tolist()
         self.event("episode_end", reason, data)
-        return Result(self.episode, self.step, self.total, success, reason, stopped, timing, self.discarded)
+        return Result(
+            self.episode, self.step, self.total, success, reason, stopped, timing, self.discarded, self.policy_id,
+            self.seed,
+        )  # fmt: skip

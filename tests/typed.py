@@ -30,6 +30,8 @@ SMALLER = {
     r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
     r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
     r"^gipo estimate": "--effective 2",
+    # The best and the last checkpoint of one iteration are the same policy.
+    r"^gipo-deploy export .*--out other\.onnx": "--quantize dynamic",
     r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
     r"^gipo-robot run (?!.*--robot)": "--speed 20",
     r"^gipo-robot run .*lerobot": "--set wait=false",

@@ -86,6 +86,14 @@ class Header:
     settings: dict[str, Any]
     manifests: dict[str, str]
 
+    @property
+    def turns(self) -> tuple[str, str] | None:
+        """The ids of the deployed policy and of the candidate that drive in turns; None where one policy drives."""
+        match self.settings.get("turns"):
+            case [str(deployed), str(candidate)]:
+                return deployed, candidate
+        return None
+
     def of_robot(self, key: str) -> Any:
         """What the robot's spec says under a key.
 

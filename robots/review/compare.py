@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from gipo.common.errors import UserError
-from gipo.common.intervals import difference_with_interval, rate_with_interval
+from gipo.common.intervals import rate_with_interval
 from gipo.common.tables import pairs
 from gipo.common.transition import PERSON
 from robots.log import Episode, read_logs
-from robots.review.confidence_sequence import confidence_sequence
+from robots.review.paired import Paired
 
 # Of a session, under which both sides are to act.
 SETTINGS = (
@@ -112,46 +112,23 @@ class Comparison:
         deployed: what the deployed policy did.
         candidate: what the candidate did.
         seeds: of the pairs, in the order in which they became known.
-        difference: [n] success of the candidate less that of the deployed policy, of each pair.
-        looks: [n, 2] the interval of the mean difference after each pair; NaN where no mean agrees with them.
+        paired: how the two differ in each of them.
     """
 
     deployed: Side
     candidate: Side
     seeds: list[int]
-    difference: np.ndarray
-    looks: np.ndarray
+    paired: Paired
 
     def text(self) -> str:
         """How the two did, and what may be concluded."""
-        better, worse = int((self.difference > 0).sum()), int((self.difference < 0).sum())
-        mean, known = float(self.difference.mean()), not np.isnan(self.looks[-1]).any()
         lines = [
             ("deployed", self.deployed.text(self.seeds)),
             ("candidate", self.candidate.text(self.seeds)),
-            ("pairs", f"{len(self.seeds):,}: only the candidate succeeded in {better}, only the deployed in {worse}"),
-            ("difference", difference_with_interval(mean, *self.looks[-1].tolist()) if known else f"{mean:+.2f}"),
+            *self.paired.rows,
             *(("note", note) for note in self._notes()),
         ]
-        return f"{pairs(lines)}\n{self.conclusion}"
-
-    @property
-    def told(self) -> bool:
-        """Whether one is known to succeed more often."""
-        return bool(self.looks[-1, 0] > 0 or self.looks[-1, 1] < 0)
-
-    @property
-    def conclusion(self) -> str:
-        """What may be concluded, in a sentence."""
-        for told, word in ((self.looks[:, 0] > 0, "more"), (self.looks[:, 1] < 0, "less")):
-            if told[-1]:
-                return f"the candidate succeeds {word} often: known since the first {int(np.argmax(told)) + 1} pairs"
-        if np.isnan(self.looks[-1]).any():
-            return (
-                "no difference agrees with all pairs, which one time in twenty is chance: is the robot changing, or "
-                "the starts?"
-            )
-        return "not yet known: drive more pairs, and look again, as often as you like"
+        return f"{pairs(lines)}\n{self.paired.conclusion}"
 
     def _notes(self) -> list[str]:
         here, there = self.deployed.settings, self.candidate.settings
@@ -161,14 +138,18 @@ class Comparison:
         return notes + ["both are the same policy"] * (self.deployed.policy_id == self.candidate.policy_id)
 
 
-def compare(deployed: Iterable[Path], candidate: Iterable[Path]) -> Comparison:
+def compare(deployed: Iterable[Path], candidate: Iterable[Path] | None = None) -> Comparison:
     """Pairs of the episodes in the logs of two policies.
+
+    Args:
+        deployed: logs of the one.
+        candidate: logs of the other; None where the two drove in turns, in the sessions of `deployed`.
 
     Raises:
         UserError: when a log cannot be read, a side is not of one policy, both have a session, or nothing is paired.
     """
-    sides = side("deployed", deployed), side("candidate", candidate)
-    if twice := sorted(sides[0].sessions & sides[1].sessions):
+    sides = in_turns(deployed) if candidate is None else (side("deployed", deployed), side("candidate", candidate))
+    if candidate is not None and (twice := sorted(sides[0].sessions & sides[1].sessions)):
         raise UserError(f"both sides hold the session {twice[0]}; name logs of two")
     before, after = (each.episodes for each in sides)
     known = {seed: max(before[seed].known_ns, after[seed].known_ns) for seed in before.keys() & after.keys()}
@@ -176,7 +157,7 @@ def compare(deployed: Iterable[Path], candidate: Iterable[Path]) -> Comparison:
     if not seeds:
         raise UserError(f"nothing can be paired: {_seeds(sides[0])} deployed, {_seeds(sides[1])} of the candidate")
     difference = np.array([float(after[seed].success) - before[seed].success for seed in seeds])
-    return Comparison(*sides, seeds, difference, confidence_sequence(difference, -1, 1))
+    return Comparison(*sides, seeds, Paired.of(difference))
 
 
 def side(name: str, logs: Iterable[Path]) -> Side:
@@ -185,8 +166,35 @@ def side(name: str, logs: Iterable[Path]) -> Side:
     Raises:
         UserError: when a log cannot be read, or they are of several policies, or of none.
     """
+    found, _ = _read(logs)
+    if len(found) != 1:
+        raise UserError(f"the {name} logs must be of one policy, and are of {_named(found)}; name its logs alone")
+    return next(iter(found.values()))
+
+
+def in_turns(logs: Iterable[Path]) -> tuple[Side, Side]:
+    """The episodes of the deployed policy and of the candidate, in sessions in which they drove in turns.
+
+    Raises:
+        UserError: when a log cannot be read, is of no such session, or they are of other policies, too.
+    """
+    found, turns = _read(logs)
+    if alone := [log for log, each in turns.items() if each is None]:
+        raise UserError(f"no two policies drive in turns in {alone[0]}; name the logs of each of the two")
+    together = sorted(set(filter(None, turns.values())))
+    if len(together) != 1 or not found.keys() <= set(together[0]):
+        named = _named({*found, *(each for two in together for each in two)})
+        raise UserError(f"the logs must be of one policy and one candidate, and are of {named}; name theirs alone")
+    deployed, candidate = (found.get(each, Side(each)) for each in together[0])
+    return deployed, candidate
+
+
+def _read(logs: Iterable[Path]) -> tuple[dict[str, Side], dict[str | Path, tuple[str, str] | None]]:
+    """What each policy did, by its id; and of each log the two that drive in turns, deployed and candidate, if any."""
     found: dict[str, Side] = {}
-    for _, log in read_logs(logs):
+    turns: dict[str | Path, tuple[str, str] | None] = {}
+    for path, log in read_logs(logs):
+        turns[path] = log.header.turns
         session = {"spec": _spec(log.header.robot)} | log.header.settings
         for episode in log.begun:
             who = episode.policy_id or "nobody names"
@@ -197,10 +205,11 @@ def side(name: str, logs: Iterable[Path]) -> Side:
             for setting in SETTINGS:
                 one.settings[setting].add(str(said.get(setting)))
             one.take(episode)
-    if len(found) != 1:
-        named = ", ".join(f"{who[:12]}…" for who in sorted(found)) or "none"
-        raise UserError(f"the {name} logs must be of one policy, and are of {named}; name its logs alone")
-    return next(iter(found.values()))
+    return found, turns
+
+
+def _named(policies: Iterable[str]) -> str:
+    return ", ".join(f"{who[:12]}…" for who in sorted(policies)) or "none"
 
 
 def _spec(robot: dict[str, Any]) -> str:

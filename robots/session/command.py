@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.manifest import Manifest
 from gipo.common import terminal
 from gipo.common.errors import UserError
@@ -72,6 +73,15 @@ def _who_acts(run: Parser) -> None:
         "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
     )
     run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
+    run.add_argument(
+        "--candidate", type=words, metavar="POLICY",
+        help="drives in turns with it: each start twice, once by each, and who is first alternates; gipo-robot compare "
+        "reads the log",
+    )  # fmt: skip
+    run.add_argument(
+        "--until-told", action="store_true",
+        help="no more of them than until one is known to succeed more often, 95 %% sure at whatever pair that comes",
+    )  # fmt: skip
 
 
 def _who_helps(run: Parser) -> None:
@@ -102,7 +112,7 @@ def _how_episodes_run(run: Parser) -> None:
         kind = whole(int(low), int(high)) if isinstance(getattr(Options, key), int) else number(low, high)
         run.add_argument(option, type=kind, default=default, metavar=unit, help=text)
 
-    run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="(%(default)s)")
+    run.add_argument("--episodes", type=whole(1, 10**6), default=10, metavar="N", help="of each policy (%(default)s)")
     run.add_argument(
         "--first", type=whole(0, 10**6), default=0, metavar="N",
         help="number of the first episode, where another session runs those before it (%(default)s)",
@@ -139,21 +149,19 @@ def _how_episodes_run(run: Parser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
     from deploy.runtime.serving.client import ServedPolicy
-    from robots.load import load_policy, load_robot
+    from robots.load import load_robot
     from robots.session.prompt import ask_reset
     from robots.session.runner import Runner
     from robots.session.viewer import viewer
 
     with ExitStack() as stack:
-        policy = load_policy(options.policy, options.token, options.require_id)
-        if isinstance(policy, ServedPolicy):
-            stack.callback(policy.close)  # whatever else cannot be loaded
+        policy, *others = policies = _acting(options, stack)
         shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
         robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
         settings = _settings(options, getattr(robot, "simulated", False))
-        if isinstance(policy, ServedPolicy):
+        for served in (each for each in policies if isinstance(each, ServedPolicy)):
             # A little earlier than the watchdog, which does not know what is wrong.
-            policy.answer_within(0.9 * settings.deadline * robot.spec.period_ns / 1e9)
+            served.answer_within(0.9 * settings.deadline * robot.spec.period_ns / 1e9)
         record = {"robot": options.robot, "set": options.set, "seed": options.seed, "task": policy.manifest.task}
         operator = _operator(options, robot.spec, policy.manifest)
         if operator is not None:
@@ -161,9 +169,9 @@ def _run(options: argparse.Namespace) -> int:
             stack.callback(_release, operator)
         listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
         runner = Runner(
-            robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator
+            robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator, *others
         )
-        report = runner.run(options.episodes, options.seed, options.first)
+        report = runner.run(options.episodes, options.seed, options.first, options.until_told)
     life = report.life
     try:
         print(report.table() + "\n" if options.table and report.results else "", end="")
@@ -175,6 +183,23 @@ def _run(options: argparse.Namespace) -> int:
     if life.signals:
         terminal.tell(f"gipo-robot: ended by {life.ended_by}; the robot is stopped and the log whole")
     return life.exit_code
+
+
+def _acting(options: argparse.Namespace, stack: ExitStack) -> list[ActingPolicy]:
+    """The policy, and the candidate where there is one; servers are left when the stack is."""
+    from deploy.runtime.serving.client import ServedPolicy
+    from robots.load import is_server, load_policy
+
+    if options.until_told and options.candidate is None:
+        raise UserError("--until-told is of two policies that drive in turns; name the other one with --candidate")
+    found: list[ActingPolicy] = []
+    names = [options.policy, *filter(None, [options.candidate])]
+    for name in names:
+        shared = is_server(name) or not any(map(is_server, names))  # a file among them needs no secret
+        found.append(load_policy(name, options.token if shared else None, options.require_id))
+        if isinstance(found[-1], ServedPolicy):
+            stack.callback(found[-1].close)  # whatever else cannot be loaded
+    return found
 
 
 def _operator(options: argparse.Namespace, spec: RobotSpec, manifest: Manifest) -> Operator | None:

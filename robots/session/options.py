@@ -89,6 +89,8 @@ class Result:
         stopped: the robot is latched; a person must reset it.
         success: what a person said while it ran, else the robot's outcome sensor; None where neither did.
         discarded: a person said while it ran that nothing is to be learned from it: it counts nowhere.
+        policy_id: of the policy that acted.
+        seed: from which it was begun.
     """
 
     episode: int
@@ -99,3 +101,5 @@ class Result:
     stopped: bool
     timing: TimingSummary
     discarded: bool = False
+    policy_id: str = ""
+    seed: int = 0

@@ -1,4 +1,4 @@
-"""A session: some episodes of one policy on one robot, with its log, its status line and a person's right to end it.
+"""A session: episodes of one policy, or of two in turns, with a log, a status line and a person's right to end it.
 
     log opened → robot connected → prepared → engaged → stopped → closed → log sealed
 
@@ -30,6 +30,7 @@ from robots.session.lifecycle import LifeCycle, SessionOver, State, signals
 from robots.session.options import Options, Result
 from robots.session.shadow import ShadowPolicy, check_comparable
 from robots.session.summary import Report, live_line
+from robots.session.turns import Start, Turns
 
 POLL_SECONDS = 0.05
 RETURN_SECONDS = 1.0  # a driver may take to return from what a stop has ended
@@ -50,6 +51,7 @@ class Runner:
         options: how to run an episode; `quit` is taken over.
         folder: where the log goes.
         shadow: a policy to score what `policy` does.
+        candidate: a policy that drives in turns with `policy`.
         settings: how the session was asked for, for the log.
         reset: asked with the reason after a stop, and with what says that the question was withdrawn; True when a
             person looked and says go on.
@@ -75,37 +77,40 @@ class Runner:
         listeners: tuple[Callable[[Step], None], ...] = (),
         status: TextIO | None = None,
         operator: Operator | None = None,
+        candidate: ActingPolicy | None = None,
     ):
         check_robot(robot, "the robot")
-        robot.spec.check(policy.manifest)
+        self._turns = Turns(policy, candidate)
         if shadow is not None:
+            if candidate is not None:
+                raise UserError("a shadow looks on at one policy; leave --shadow or --candidate out")
             robot.spec.check(shadow.manifest)
             check_comparable(shadow, policy)
-        Decider(policy, options)  # refuses what does not fit
-        if operator is not None:
-            _ = policy.latents  # likewise
+        for each in self._turns.policies:
+            _check_actor(each, robot, options, operator)
         self.results: list[Result] = []
         self.life = LifeCycle()
-        self._robot, self._policy, self._candidate, self._reset = robot, policy, shadow, reset
+        self._robot, self._policy, self._looks_on, self._reset = robot, policy, shadow, reset
         self._listeners, self._status, self._operator = listeners, status, operator
         self._options = replace(options, quit=lambda: self.life.ended_by)
-        known = [policy] if shadow is None else [policy, shadow]
+        known = [*self._turns.policies, *filter(None, [shadow])]
         plain = {key: value for key, value in vars(options).items() if isinstance(value, int | float | str)}
         self._session = Session(
             robot.spec.to_json(),
             {each.policy_id: each.manifest.to_json() for each in known},
-            {**plain, **(settings or {})},
+            {**plain, **(settings or {}), **({"turns": self._turns.ids} if candidate else {})},
         )
         self._path = log_path(folder, robot.spec.name, self._session)
         self._called = False  # the driver, for the first time
 
-    def run(self, episodes: int, seed: int, first: int = 0) -> Report:
-        """Run up to `episodes` episodes; episode e is prepared with seed + e.
+    def run(self, episodes: int, seed: int, first: int = 0, until_told: bool = False) -> Report:
+        """Run up to `episodes` episodes; episode e is prepared with seed + e. Of two policies each runs as many.
 
         Args:
             episodes: how many.
             seed: of goals and noise.
             first: number of the first one, where another session runs those before it.
+            until_told: of two policies, no more than until one is known to succeed more often.
 
         Raises:
             UserError: when the log cannot be created; the robot is not connected then.
@@ -113,20 +118,23 @@ class Runner:
         with signals(self.life.heard) as listen:
             self._open()
             numbers = range(first, first + episodes)
-            control = threading.Thread(target=self._control, args=(numbers, seed), name="control", daemon=True)
+            control = threading.Thread(
+                target=self._control, args=(numbers, seed, until_told), name="control", daemon=True
+            )
             control.start()
             try:
-                self._watch(control, numbers.stop, listen)
+                self._watch(control, numbers.stop * len(self._turns.policies), listen)
             finally:
                 self._end(control)
         shadow = None if self._shadow is None else self._shadow.summary()
-        return Report(self.log.path, self.results, self.log.statistics, shadow, self.life, self._options.speed)
+        log, speed = self.log, self._options.speed
+        return Report(log.path, self.results, log.statistics, shadow, self.life, self._turns, speed)
 
     def _open(self) -> None:
         self.log = LogWriter(self._path, self._session, video=self._options.video)
         self._line = Background(self._overwrite, LINES)
         sampled = not self._options.deterministic
-        self._shadow = None if self._candidate is None else ShadowPolicy(self._candidate, self.log, sampled)
+        self._shadow = None if self._looks_on is None else ShadowPolicy(self._looks_on, self.log, sampled)
         listeners = self._listeners
         if self._shadow is not None:
             listeners = (*listeners, self._shadow.worker)
@@ -135,12 +143,13 @@ class Runner:
             operator=self._operator,
         )  # fmt: skip
 
-    def _control(self, episodes: range, seed: int) -> None:
+    def _control(self, numbers: range, seed: int, until_told: bool) -> None:
         """What the control thread does. Nothing that happens here is lost: it ends in `life`."""
         try:
             self._connect()
-            for episode in episodes:
-                if self.life.must_end or not self._episode(episode, seed + episode):
+            for start in self._turns.starts(numbers, seed):
+                told = until_told and self._turns.paired(self.results).told
+                if told or self.life.must_end or not self._episode(start):
                     return
         except SessionOver:
             pass  # the thread that closed it says why
@@ -164,9 +173,9 @@ class Runner:
             self._robot.close()  # it came after all, when it was closed already
             raise
 
-    def _episode(self, episode: int, seed: int) -> bool:
+    def _episode(self, start: Start) -> bool:
         """Run one; True when there may be another."""
-        result = self._loop.run(episode, seed)
+        result, episode = self._loop.run(*start), start.episode
         self.results.append(result)
         if not result.stopped:
             self.life.enter(State.CONNECTED)
@@ -235,11 +244,13 @@ class Runner:
         if self.life.state is not State.ENGAGED or record is None:  # at a prompt it would stand in the way
             return
         seconds = (time.monotonic_ns() - record.timing.started_ns) / 1e9
+        mine = [result for result in self.results if result.policy_id == record.policy_id]
         line = live_line(
             record.episode, episodes, record.step, self._options.steps, record.step / max(seconds, 1e-3),
-            record.overruns if self._options.speed == 1 else None, self.results, self.log.statistics.dropped,
+            record.overruns if self._options.speed == 1 else None, mine, self.log.statistics.dropped,
         )  # fmt: skip
-        self._say(f"PERSON  {line}" if record.source == "person" else line)
+        who = ["PERSON"] * (record.source == "person") + self._turns.roles(record.policy_id)
+        self._say("  ".join([*who, line]))
 
     def _say(self, line: str) -> None:
         """Overwrite the status line of a terminal, without waiting for it; an empty `line` erases it."""
@@ -253,6 +264,14 @@ class Runner:
             room = (os.get_terminal_size(terminal_number).columns or DEFAULT_COLUMNS) - 1
             # Past its buffer, whose lock a write that waits for ever would hold at the end of the process.
             os.write(terminal_number, f"\r{line:<{room}.{room}}{'' if line else chr(13)}".encode())
+
+
+def _check_actor(policy: ActingPolicy, robot: Robot, options: Options, operator: Operator | None) -> None:
+    """Refuse a policy that cannot act on the robot as the options say."""
+    robot.spec.check(policy.manifest)
+    Decider(policy, options)  # refuses what does not fit
+    if operator is not None:
+        _ = policy.latents  # likewise
 
 
 def _mind_output() -> None:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gipo.common.intervals import rate_with_interval
-from gipo.common.tables import outcome, table
+from gipo.common.tables import outcome, pairs, table
 from gipo.common.terminal import one_line
 from robots.divergence import Divergence
 from robots.log import Statistics
 from robots.session.lifecycle import LifeCycle
 from robots.session.options import Result
+from robots.session.turns import Turns
 
 ORDINARY = ("steps", "success", "terminated")  # reasons for which an episode is meant to end
 
@@ -24,6 +25,7 @@ class Report:
         statistics: of the log.
         shadow: how far the policy that looked on would have acted otherwise; None without one.
         life: how the session came to its end.
+        turns: whose the episodes are.
         speed: of the clock; only at 1 does the time that a tick took mean anything.
     """
 
@@ -32,13 +34,12 @@ class Report:
     statistics: Statistics
     shadow: Divergence | None
     life: LifeCycle
+    turns: Turns
     speed: float = 1.0
 
     def text(self) -> str:
         """A line of what came out, one of where it is logged; others only where there is something to say."""
-        pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
-        lines = [", ".join([self._success(), *self._mean_return(), *pace] if self.results else
-                           ["no episode was run"])]  # fmt: skip
+        lines = self._went() if self.results else ["no episode was run"]
         lines += [f"episode {each.episode} ended by {one_line(each.reason)}" for each in self.results
                   if each.reason not in ORDINARY]  # fmt: skip
         if self.shadow is not None:
@@ -49,7 +50,7 @@ class Report:
 
     def table(self) -> str:
         """A row for each episode."""
-        head = ["episode", "steps", "return", "outcome", "rate Hz", "ended by"]
+        head = ["episode", *(["policy"] if self.turns.ids else []), "steps", "return", "outcome", "rate Hz", "ended by"]
         paced = self.speed == 1
         if paced:
             head[-1:] = ["over budget", "skipped", "worst ms", "ended by"]
@@ -58,21 +59,21 @@ class Report:
             t = result.timing
             pace = (t.over_budget, t.skipped, f"{t.worst_ms:.2f}") if paced else ()
             said = outcome(result.success) + ", discarded" * result.discarded
-            rows.append((result.episode, result.steps, f"{result.total_reward:.1f}", said, f"{t.rate_hz:.1f}", *pace,
-                         result.reason))  # fmt: skip
+            rows.append((
+                result.episode, *self.turns.roles(result.policy_id), result.steps, f"{result.total_reward:.1f}", said,
+                f"{t.rate_hz:.1f}", *pace, result.reason,
+            ))  # fmt: skip
         return table(head, rows)
 
-    def _success(self) -> str:
-        known, kept = outcomes(self.results), sum(not result.discarded for result in self.results)
-        count = f"{kept} episode{'s' * (kept != 1)}"
-        count += f" and {len(self.results) - kept} discarded" if kept < len(self.results) else ""
-        if not known:
-            return f"{count}, outcome unknown (say it with gipo-robot label)"
-        return f"success {rate_with_interval(sum(known), len(known))} of {count}"
-
-    def _mean_return(self) -> list[str]:
-        kept = [result.total_reward for result in self.results if not result.discarded]
-        return [f"mean return {sum(kept) / len(kept):.1f}"] if kept else []
+    def _went(self) -> list[str]:
+        """How the episodes went: of one policy in one line, of two in a line each, and how they compare."""
+        pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
+        if not self.turns.ids:
+            return [", ".join([_went(self.results), *pace])]
+        sides = [(self.turns.roles(who)[0], f"{who[:12]}…  {_went([r for r in self.results if r.policy_id == who])}")
+                 for who in self.turns.ids]  # fmt: skip
+        paired = self.turns.paired(self.results)
+        return [*pairs([*sides, *paired.rows]).splitlines(), paired.conclusion, *pace]
 
     def _pace(self) -> str:
         timings = [result.timing for result in self.results]
@@ -82,6 +83,17 @@ class Report:
             f"{ticks / max(seconds, 1e-9):.1f} Hz, {over:,} of {ticks:,} ticks over budget, "
             f"worst {max(t.worst_ms for t in timings):.2f} ms"
         )
+
+
+def _went(results: list[Result]) -> str:
+    known, kept = outcomes(results), [result.total_reward for result in results if not result.discarded]
+    count = f"{len(kept)} episode{'s' * (len(kept) != 1)}"
+    count += f" and {len(results) - len(kept)} discarded" if len(kept) < len(results) else ""
+    success = (
+        f"success {rate_with_interval(sum(known), len(known))} of {count}"
+        if known else f"{count}, outcome unknown (say it with gipo-robot label)"
+    )  # fmt: skip
+    return ", ".join([success, *([f"mean return {sum(kept) / len(kept):.1f}"] if kept else [])])
 
 
 def outcomes(results: list[Result]) -> list[bool]:

@@ -144,10 +144,11 @@ def read_log(path: Path, name: str) -> list[LineageNode]:
     opening = read_opening(path)
     header = opening.header
     manifests = {policy: _manifest(text) for policy, text in header.manifests.items()}
-    acting = opening.policy_id or (next(iter(manifests)) if len(manifests) == 1 else None)
-    origins = () if acting is None else (_ancestor(Kind.ARTIFACT, acting, How.RECORDED),)
+    first = opening.policy_id or (next(iter(manifests)) if len(manifests) == 1 else None)
+    acting = header.turns or tuple(filter(None, [first]))
+    origins = tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in acting)
     robot, created = header.robot.get("name"), header.created.replace("T", " ")[:16]
-    beside = [f"shadow {policy[:12]}" for policy in manifests if acting is not None and policy != acting]
+    beside = [f"shadow {policy[:12]}" for policy in manifests if acting and policy not in acting]
     facts = (created, str(robot or ""), *beside)
     shown = tuple(map(printable, filter(None, facts)))
     log = LineageNode(Key(Kind.LOG, printable(header.session)), (name,), shown, origins)

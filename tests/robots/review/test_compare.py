@@ -120,12 +120,12 @@ def test_pairs_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> N
     drive(tmp_path / "b" / "0.mcap", CANDIDATE, [False] * 12 + [True] * 12)
     drive(tmp_path / "a" / "1.mcap", DEPLOYED, [False] * 12, first=12)
     before = review.compare(*(find_logs([tmp_path / each])[0] for each in "ab"))
-    assert before.conclusion.endswith("more often: known since the first 10 pairs")
+    assert before.paired.conclusion.endswith("more often: known since the first 10 pairs")
     drive(tmp_path / "a" / "0.mcap", DEPLOYED, [True] * 12)
     found = review.compare(*(find_logs([tmp_path / each])[0] for each in "ab"))
     assert found.seeds == [*range(12, 24), *range(12)]
-    assert np.array_equal(found.looks[:12], before.looks)
-    assert found.conclusion == before.conclusion
+    assert np.array_equal(found.paired.looks[:12], before.paired.looks)
+    assert found.paired.conclusion == before.paired.conclusion
 
 
 def test_what_is_labelled_later_is_known_later(tmp_path: Path) -> None:
@@ -202,6 +202,21 @@ def test_a_policy_may_be_compared_with_itself_driven_otherwise(tmp_path: Path) -
     assert "note        both are the same policy\n" in said
     assert "they were not driven alike: deterministic True and False" in said
     assert said.endswith("known since the first 10 pairs")
+
+
+def test_two_that_drove_in_turns_are_in_one_log(tmp_path: Path) -> None:
+    log = drive(tmp_path / "a.mcap", DEPLOYED, [False], turns=[DEPLOYED, CANDIDATE])
+    with pytest.raises(UserError, match="nothing can be paired: 1 from seeds 0 to 0 deployed, none counts of the"):
+        review.compare([log])
+    alone = drive(tmp_path / "b.mcap", CANDIDATE, [True], turns="nonsense")
+    with pytest.raises(UserError, match=r"no two policies drive in turns in .*b.mcap; name the logs of each"):
+        review.compare([log, alone])
+    other = drive(tmp_path / "c.mcap", CANDIDATE, [True], turns=[CANDIDATE, DEPLOYED])
+    with pytest.raises(UserError, match="of one policy and one candidate, and are of cccccccccccc…, dddddddddddd…"):
+        review.compare([log, other])
+    third = drive(tmp_path / "d.mcap", "e" * 64, [True], turns=[DEPLOYED, CANDIDATE])
+    with pytest.raises(UserError, match="and are of cccccccccccc…, dddddddddddd…, eeeeeeeeeeee…; name theirs alone"):
+        review.compare([log, third])
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from robots.log import Statistics
 from robots.session.lifecycle import LifeCycle
 from robots.session.options import Result
 from robots.session.summary import Report, live_line
+from robots.session.turns import Turns
 from robots.timing import TimingSummary
 
 TIMING = TimingSummary(500, 80.0, 3, 0, 1, 14.2, 0.1, 1.0, 2.0, 0.2, {}, {})
@@ -21,7 +23,9 @@ def episode(number: int, success: bool | None, reason: str = "steps", **timing: 
 
 
 def report(*results: Result, speed: float = 1.0, **changes: Any) -> Report:
-    given = {"statistics": Statistics(1000, 0, 0), "shadow": None, "life": LifeCycle(), **changes}
+    alone: Any = SimpleNamespace(policy_id="")
+    known = {"statistics": Statistics(1000, 0, 0), "shadow": None, "life": LifeCycle(), "turns": Turns(alone)}
+    given: dict[str, Any] = {**known, **changes}
     return Report(Path("logs/a.mcap"), list(results), speed=speed, **given)
 
 

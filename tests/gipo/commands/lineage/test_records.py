@@ -90,6 +90,17 @@ def test_a_log_names_who_acted_not_who_looked_on(made: Chain) -> None:
     assert known[artifact(ids["first"])] == (Ancestor(checkpoint(ids["sim"]), How.EXPORTED),)
 
 
+def test_a_log_of_two_that_drove_in_turns_names_both(tmp_path: Path) -> None:
+    two = ["d" * 64, "c" * 64]
+    session = Session(make_spec().to_json(), dict.fromkeys(two, "{}"), {"turns": two})
+    writer = LogWriter(tmp_path / "a.mcap", session)
+    writer.event("episode_start", "", 0, 0, {"policy_id": two[0], "seed": 0})
+    writer.close()
+    first, *_ = read_log(tmp_path / "a.mcap", "a.mcap")
+    assert first.origins == tuple(Ancestor(artifact(each), How.RECORDED) for each in two)
+    assert first.facts[1:] == ("fake",)
+
+
 def rewritten(path: Path, **recorded: Any) -> Path:
     """The checkpoint with other entries; None removes one. Its id is computed anew unless it is given."""
     loaded = load_checkpoint(path)
