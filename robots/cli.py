@@ -90,6 +90,29 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if found.paired.told else boundary.EXIT_NOT_KNOWN
 
 
+def _promote(options: argparse.Namespace) -> int:
+    from robots.review.compare import compare
+    from robots.review.promote import NotKnown, promote
+
+    if options.pairs and len(options.pairs) > 2:
+        raise UserError(f"--pairs takes one log of both, or one of each, not {len(options.pairs)}")
+    pairs = compare(*(_logs([each]) for each in options.pairs)) if options.pairs else None
+    if pairs is not None:
+        print(pairs.text())
+    try:
+        print(promote(Path(options.candidate), Path(options.to), options.because, pairs))
+    except NotKnown as error:
+        print(f"gipo-robot: {error}", file=sys.stderr)
+        return boundary.EXIT_NOT_KNOWN
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from robots.review.promote import rollback
+
+    print(rollback(Path(options.folder), options.because))
+
+
 def _report(options: argparse.Namespace) -> None:
     from robots.review.report import write_report
 
@@ -126,6 +149,7 @@ def build_parser() -> Parser:
     _add_spec(commands)
     _add_log_commands(commands)
     _add_compare(commands)
+    _add_promote(commands)
     return parser
 
 
@@ -204,6 +228,42 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="CANDIDATE",
         help="of who may take its place; left out where the two drove in turns",
     )
+
+
+PROMOTE = """Put a candidate into FOLDER, whose policy.onnx a robot runs, and say why in its promotions.jsonl. Pairs
+must tell that it succeeds more often than the policy in place, or a person says why it is promoted all the same."""
+PLACE = f"""examples:
+  gipo-robot promote policy.onnx --to deployed/                       the first one
+  gipo-robot run --policy deployed/policy.onnx --candidate other.onnx --log pairs/
+  gipo-robot promote other.onnx --to deployed/ --pairs pairs/
+  gipo-robot rollback deployed/
+
+exit code 0: it is in place; {boundary.EXIT_NOT_KNOWN}: the pairs do not tell yet, and nothing was changed
+"""
+
+
+def _add_promote(commands: "argparse._SubParsersAction[Parser]") -> None:
+    promote = commands.add_parser(
+        "promote", help="put a policy into place, by pairs that tell or a person's word", description=PROMOTE,
+        epilog=PLACE, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    promote.set_defaults(run=_promote)
+    promote.add_argument("candidate", type=words, metavar="CANDIDATE", help="its artifact")
+    promote.add_argument(
+        "--to", type=words, required=True, metavar="FOLDER", help="the place, made where there is none"
+    )
+    promote.add_argument(
+        "--pairs",
+        type=words,
+        nargs="+",
+        metavar="LOG",
+        help="of both policies, driven in turns, or one of each, as of compare",
+    )
+    rollback = commands.add_parser("rollback", help="put the policy back that was in place before")
+    rollback.set_defaults(run=_rollback)
+    rollback.add_argument("folder", type=words, metavar="FOLDER", help="the place")
+    for parser in (promote, rollback):
+        parser.add_argument("--because", default="", metavar="TEXT", help="why, for those who read it later")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def parse_option(text: str) -> None:
 def all_help(found: list[str] = []) -> list[str]:  # noqa: B006 - asked once
     """What every command says of its options."""
     if not found:
-        robot = ("run", "verify", "label", "audit", "report", "export", "spec")
+        robot = ("run", "verify", "label", "audit", "report", "export", "spec", "promote")
         deploy = ("export", "info", "check")
         asked = ["gipo fit", *(f"gipo-robot {name}" for name in robot), *(f"gipo-deploy {name}" for name in deploy)]
         asked += [*(f"gipo-study {name}" for name in ("staleness", "loop", "fifty")), "gipo-demos"]

@@ -208,7 +208,10 @@ NOT_TYPED: dict[str, tuple[str, Callable[[str], None]]] = {
     r"^(cmake|build/cpp)": ("needs ONNX Runtime's headers; the C++ test builds and runs it where they are", builds),
     r"^(ray|torchrun) ": ("a cluster of several machines; the tests of Ray start one themselves", nothing),
     r"^(ssh-keygen|gpg|apt-get) ": ("another program, named for what it is good for", nothing),
-    r"^gipo-robot compare DEPLOYED": ("two policies are needed; it is typed on the page that it links to", parses),
+    r"^gipo-robot (compare DEPLOYED|promote CANDIDATE)": (
+        "two policies are needed; it is typed on the page that it links to",
+        parses,
+    ),
     r"^gipo test … ": ("the option is parsed; the command is that of the chapter on training", nothing),
 }
 

@@ -46,22 +46,35 @@ def difference(first: OnnxPolicy, second: OnnxPolicy, observations: np.ndarray) 
         UserError: when the two cannot be compared.
     """
     a, b = first.manifest, second.manifest
-    same = (
-        "family", "parameters_per_dimension", "observation_names", "observation_units", "action_names", "action_units",
-        "action_low", "action_high", "vision",
-    )  # fmt: skip
-    for key in same:
-        if getattr(a, key) != getattr(b, key):
-            raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
-    if not alike(a.control_rate_hz, b.control_rate_hz):
-        raise UserError(
-            f"one artifact decides at {a.control_rate_hz:g} Hz, the other at {b.control_rate_hz:g} Hz: the same action "
-            "is another motion"
-        )
+    _check_equal(a, b, ("family", "parameters_per_dimension", "vision"))
+    check_same_robot(a, b)
     if (one := _way(a)) != (other := _way(b)):
         raise UserError(f"one policy makes actions of latents by {one}, the other by {other}: no KL compares them")
     noise = first.noise((len(observations),), np.random.default_rng(1))  # not that of `typical_observations`
     return shift(a.family, first.evaluate(observations, noise), second.evaluate(observations, noise))
+
+
+def check_same_robot(first: Manifest, second: Manifest) -> None:
+    """Refuse two policies of which a robot can run one alone.
+
+    Raises:
+        UserError: naming where they differ.
+    """
+    _check_equal(
+        first, second,
+        ("observation_names", "observation_units", "action_names", "action_units", "action_low", "action_high"),
+    )  # fmt: skip
+    if not alike(first.control_rate_hz, second.control_rate_hz):
+        raise UserError(
+            f"one artifact decides at {first.control_rate_hz:g} Hz, the other at {second.control_rate_hz:g} Hz: the "
+            "same action is another motion"
+        )
+
+
+def _check_equal(first: Manifest, second: Manifest, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        if getattr(first, key) != getattr(second, key):
+            raise UserError(f"the artifacts differ in manifest.{key}; they are not policies for one robot")
 
 
 def _way(manifest: Manifest) -> str:

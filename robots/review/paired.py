@@ -34,7 +34,7 @@ class Paired:
             return [("pairs", "none of which both outcomes are known")]
         better, worse = int((self.difference > 0).sum()), int((self.difference < 0).sum())
         mean, (low, high) = float(self.difference.mean()), self.looks[-1].tolist()
-        said = f"{mean:+.2f}" if np.isnan(low) else difference_with_interval(mean, low, high)
+        said = f"{mean:+.2f}" if self.contradictory else difference_with_interval(mean, low, high)
         count = f"{len(self.difference):,}: only the candidate succeeded in {better}, only the deployed in {worse}"
         return [("pairs", count), ("difference", said)]
 
@@ -44,6 +44,16 @@ class Paired:
         return bool(len(self.looks) and (self.looks[-1, 0] > 0 or self.looks[-1, 1] < 0))
 
     @property
+    def better(self) -> bool:
+        """Whether the candidate is known to succeed more often."""
+        return self.told and bool(self.looks[-1, 0] > 0)
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether no difference agrees with all pairs."""
+        return bool(len(self.looks) and np.isnan(self.looks[-1]).any())
+
+    @property
     def conclusion(self) -> str:
         """What may be concluded, in a sentence."""
         if not len(self.looks):
@@ -51,7 +61,7 @@ class Paired:
         for told, word in ((self.looks[:, 0] > 0, "more"), (self.looks[:, 1] < 0, "less")):
             if told[-1]:
                 return f"the candidate succeeds {word} often: known since the first {int(np.argmax(told)) + 1} pairs"
-        if np.isnan(self.looks[-1]).any():
+        if self.contradictory:
             return (
                 "no difference agrees with all pairs, which one time in twenty is chance: is the robot changing, or "
                 "the starts?"

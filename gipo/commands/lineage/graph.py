@@ -30,7 +30,8 @@ def _merge(key: Key, found: list[LineageNode]) -> LineageNode:
         origins.setdefault((origin.key, origin.how), origin)
     files = tuple(file for record in found for file in record.files)
     facts = next((record.facts for record in found if record.facts), ())
-    return LineageNode(key, files, facts, tuple(origins.values()))
+    placed = tuple(each for record in found for each in record.placed)
+    return LineageNode(key, files, facts, tuple(origins.values()), placed)
 
 
 def children(graph: Mapping[Key, LineageNode]) -> dict[Key, list[LineageNode]]:

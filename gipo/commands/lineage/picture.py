@@ -41,7 +41,7 @@ class Box:
             names = [node.files[0].rpartition("/")[2] if node.files else node.key.short for node in self.nodes]
             return f"{len(self.nodes)} {kind}s", _without_middle(names[0]), _without_middle(f"to {names[-1]}")
         files = ", ".join(first.files) or "not in this folder"
-        return first.key.title, _without_middle(files), _without_end(", ".join(first.facts))
+        return first.key.title, _without_middle(files), _without_end(", ".join([*first.placed, *first.facts]))
 
 
 def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:

@@ -11,6 +11,7 @@ from deploy.runtime.check import check_file
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
 from robots.log import folders_below, read_opening
+from robots.review.promotions import HISTORY, placements, read_history
 
 
 class Kind(Enum):
@@ -72,12 +73,14 @@ class LineageNode:
         files: that hold it, relative to the folder; none where it is only mentioned.
         facts: a few words each.
         origins: what it came from, the most telling first; it hangs below the first in the tree.
+        placed: what became of it in each folder that it was promoted into.
     """
 
     key: Key
     files: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()
     origins: tuple[Ancestor, ...] = ()
+    placed: tuple[str, ...] = ()
 
 
 def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
@@ -94,7 +97,7 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     records: list[LineageNode] = []
     unreadable = []
     for path in sorted(each for inner in folders_below(folder) for each in inner.iterdir()):
-        read = READERS.get(path.suffix)
+        read = READERS.get(path.name, READERS.get(path.suffix))
         inside = path.relative_to(folder)
         if read is None or any(part.startswith(".") for part in inside.parts) or not path.is_file():
             continue
@@ -155,10 +158,21 @@ def read_log(path: Path, name: str) -> list[LineageNode]:
     return [log, *(known for policy, manifest in manifests.items() for known in _artifact(policy, (), manifest))]
 
 
+def read_promotions(path: Path, name: str) -> list[LineageNode]:
+    """What became of the artifacts that were promoted into a folder."""
+    found = placements(read_history(path)).items()
+    place = name.rpartition("/")[0]
+    return [
+        LineageNode(Key(Kind.ARTIFACT, policy), placed=(printable(f"{place}{': ' * bool(place)}{said}"),))
+        for policy, said in found
+    ]
+
+
 READERS: dict[str, Callable[[Path, str], list[LineageNode]]] = {
     ".ckpt": read_checkpoint,
     ".onnx": read_artifact,
     ".mcap": read_log,
+    HISTORY: read_promotions,
 }
 
 

@@ -18,11 +18,12 @@ def text(graph: Mapping[Key, LineageNode], unreadable: Iterable[tuple[str, str]]
 
 
 def describe(node: LineageNode, below_first: bool = True) -> str:
-    """Kind, id, files, facts, and the origins that its place below the first of them does not show."""
+    """Kind, id, files, facts, where it is in place, and origins that its place below the first does not show."""
     files = ", ".join(node.files) or "(not in this folder)"
     shown = node.origins[:1] if below_first and node.origins[0].how is not How.LEARNED else ()
     origins = [origin for origin in node.origins if origin not in shown]
-    return " · ".join([f"{node.key.title}  {files}", *filter(None, [", ".join(node.facts)]), *_origins(origins)])
+    facts = filter(None, [", ".join(node.facts)])
+    return " · ".join([f"{node.key.title}  {files}", *facts, *node.placed, *_origins(origins)])
 
 
 def lacking(graph: Mapping[Key, LineageNode]) -> list[LineageNode]:

@@ -33,7 +33,7 @@ def drive(
     **settings: Any,
 ) -> Path:
     """A log of episodes of one step, with these outcomes."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = LogWriter(path, Session((spec or make_spec()).to_json(), {}, {"robot": "sim", "seed": seed, **settings}))
     for number, success in enumerate(outcomes, first):
         writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number})

@@ -11,6 +11,7 @@ import torch
 
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.checkpoints import load_checkpoint
+from gipo.commands.lineage.graph import build
 from gipo.commands.lineage.records import (
     Ancestor,
     How,
@@ -23,8 +24,10 @@ from gipo.commands.lineage.records import (
     read_log,
     scan,
 )
+from gipo.commands.lineage.text import text
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
+from robots.review.promotions import Change, write_line
 from tests.robots.builders import make_spec, step_row
 from tests.robots.strangers import write_of_schema, write_rosbag
 
@@ -99,6 +102,22 @@ def test_a_log_of_two_that_drove_in_turns_names_both(tmp_path: Path) -> None:
     first, *_ = read_log(tmp_path / "a.mcap", "a.mcap")
     assert first.origins == tuple(Ancestor(artifact(each), How.RECORDED) for each in two)
     assert first.facts[1:] == ("fake",)
+
+
+def test_what_became_of_a_promoted_artifact(tmp_path: Path) -> None:
+    (tmp_path / "deployed").mkdir()
+    history = [Change("a" * 64, False, 0), Change("b" * 64, False, 60 * 10**9, "fast\x1b[2J")]
+    (tmp_path / "deployed" / "promotions.jsonl").write_text("".join(map(write_line, history)))
+    records, unreadable = scan(tmp_path)
+    graph = build([LineageNode(artifact("b" * 64), ("p.onnx",), ("version 3",)), *records])
+    assert (graph[artifact("a" * 64)].placed, unreadable) == (("deployed: replaced 1970-01-01 00:01",), [])
+    assert text(graph).splitlines()[0] == (
+        "artifact bbbbbbbbbbbb  p.onnx · version 3 · deployed: in place since 1970-01-01 00:01 (fast?[2J)"
+    )
+    (tmp_path / "deployed" / "promotions.jsonl").write_text("nonsense")
+    ((name, reason),) = scan(tmp_path)[1]
+    assert name == "deployed/promotions.jsonl"
+    assert reason.startswith("line 1 is no change of a policy in place")
 
 
 def rewritten(path: Path, **recorded: Any) -> Path:

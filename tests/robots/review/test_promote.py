@@ -1,0 +1,252 @@
+"""Which policy a robot is to run: what may replace it, the way back, and that no end of a command loses either."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.runtime.identity import file_id
+from gipo.common.boundary import EXIT_NOT_KNOWN
+from gipo.common.errors import UserError
+from robots.cli import main
+from robots.review.compare import compare
+from robots.review.promote import NotKnown, promote, rollback
+from robots.review.promotions import read_history
+from tests.robots.artifacts import changed
+from tests.robots.review.test_compare import drive
+
+Policies = dict[str, Path]
+
+
+def in_place(folder: Path) -> str:
+    """The id of the policy that a robot would run, which the history names last."""
+    found = file_id(folder / "policy.onnx")
+    assert read_history(folder / "promotions.jsonl")[-1].policy_id == found
+    return found
+
+
+def drawn(folder: Path, ids: Sequence[str], better: Sequence[bool], worse: Sequence[bool]) -> Path:
+    """A log in which two drove in turns, with these outcomes of the candidate and of the policy in place."""
+    one = drive(folder / "one" / "a.mcap", ids[0], worse, turns=list(ids))
+    drive(folder / "one" / "b.mcap", ids[1], better, turns=list(ids))
+    return one.parent
+
+
+def test_there_and_back(policies: Policies, tmp_path: Path) -> None:
+    token, newer, gaussian = (file_id(policies[name]) for name in ("token", "newer", "gaussian"))
+    place = tmp_path / "arm" / "deployed"
+    assert promote(policies["token"], place) == (
+        f"in place: {token[:12]}… (version 7); run it with --policy {place / 'policy.onnx'}"
+    )
+    said = promote(policies["newer"], place, "a new gripper")
+    assert f"in place: {newer[:12]}… (version 8), after {token[:12]}…; " in said
+    promote(policies["gaussian"], place, "a trial")
+    assert in_place(place) == gaussian
+    assert f"in place: {newer[:12]}… (version 8), after {gaussian[:12]}…; " in rollback(place, "it shook")
+    rollback(place)
+    assert in_place(place) == token
+    with pytest.raises(UserError, match=f"no policy was in place in .*deployed before {token[:12]}"):
+        rollback(place)
+    assert [(each.back, each.because) for each in read_history(place / "promotions.jsonl")] == [
+        (False, ""), (False, "a new gripper"), (False, "a trial"), (True, "it shook"), (True, ""),
+    ]  # fmt: skip
+
+
+def test_pairs_promote_the_candidate_that_is_known_to_be_better(policies: Policies, tmp_path: Path) -> None:
+    ids = [file_id(policies[name]) for name in ("token", "newer")]
+    promote(policies["token"], tmp_path / "d")
+    logs = drawn(tmp_path, ids, [True] * 20, [False] * 20)
+    found = compare(sorted(logs.iterdir()))
+    promote(policies["newer"], tmp_path / "d", pairs=found)
+    kept = read_history(tmp_path / "d" / "promotions.jsonl")[-1].pairs
+    assert kept is not None
+    assert (kept.count, kept.difference, kept.high) == (20, 1.0, 1.0)
+    assert (kept.low, sorted(kept.sessions)) == (
+        found.paired.looks[-1, 0],
+        sorted(found.deployed.sessions | found.candidate.sessions),
+    )
+
+
+def test_pairs_that_do_not_tell_promote_nobody(policies: Policies, tmp_path: Path) -> None:
+    ids = [file_id(policies[name]) for name in ("token", "newer")]
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    before = (place / "promotions.jsonl").read_bytes()
+    few = compare(sorted(drawn(tmp_path / "few", ids, [True] * 3, [False] * 3).iterdir()))
+    with pytest.raises(NotKnown, match=r"not yet known: .* not promoted without --because TEXT"):
+        promote(policies["newer"], place, pairs=few)
+    worse = compare(sorted(drawn(tmp_path / "worse", ids, [False] * 20, [True] * 20).iterdir()))
+    with pytest.raises(UserError, match=r"the candidate succeeds less often: .* not promoted without --because"):
+        promote(policies["newer"], place, pairs=worse)
+    assert (place / "promotions.jsonl").read_bytes() == before
+    assert in_place(place) == ids[0]
+    promote(policies["newer"], place, "the old gripper is gone", few)
+    assert str(read_history(place / "promotions.jsonl")[-1].pairs).startswith("3 pairs: +1.00 [")
+
+
+def test_pairs_of_others_are_no_evidence(policies: Policies, tmp_path: Path) -> None:
+    ids = [file_id(policies[name]) for name in ("token", "newer")]
+    found = compare(sorted(drawn(tmp_path, ids, [True] * 20, [False] * 20).iterdir()))
+    with pytest.raises(UserError, match=r"no policy is in place in .* leave --pairs out"):
+        promote(policies["newer"], tmp_path / "d", pairs=found)
+    promote(policies["newer"], tmp_path / "d")
+    one, other = (f"{each[:12]}…" for each in ids)
+    words = f"the pairs are of {one} and {other}, in place and candidate are {other} and {one}"
+    with pytest.raises(UserError, match=words):
+        promote(policies["token"], tmp_path / "d", "why not", found)
+
+
+def test_what_may_not_follow(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    with pytest.raises(UserError, match="is in place already"):
+        promote(policies["token"], place, "again")
+    with pytest.raises(UserError, match="name the log of pairs which tell that the candidate is better"):
+        promote(policies["newer"], place)
+    with pytest.raises(UserError, match=r"differ in manifest.observation_names; they are not policies for one robot"):
+        promote(policies["numbered"], place, "why not")
+    slower = changed(policies["newer"], tmp_path / "slower.onnx", control_rate_hz=40.0)
+    with pytest.raises(UserError, match="at 80 Hz, the other at 40 Hz"):
+        promote(slower, place, "why not")
+    torn = tmp_path / "torn.onnx"
+    torn.write_bytes(policies["newer"].read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"torn.onnx: "):
+        promote(torn, place, "why not")
+    assert in_place(place) == file_id(policies["token"])
+
+
+def test_a_policy_that_nobody_promoted_is_not_written_over(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    place.mkdir()
+    (place / "policy.onnx").write_bytes(policies["newer"].read_bytes())
+    for folder_has_history in (False, True):
+        with pytest.raises(UserError, match=r"policy.onnx was never promoted .* move it away"):
+            promote(policies["token"], place, "why not")
+        assert file_id(place / "policy.onnx") == file_id(policies["newer"])
+        if not folder_has_history:
+            promote(policies["token"], tmp_path / "e")
+            os.rename(tmp_path / "e" / "promotions.jsonl", place / "promotions.jsonl")
+
+
+def test_a_kept_artifact_that_was_damaged_is_not_put_back(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    promote(policies["newer"], place, "a trial")
+    kept = place / "policies" / f"{file_id(policies['token'])[:12]}.onnx"
+    kept.write_bytes(policies["gaussian"].read_bytes())
+    with pytest.raises(UserError, match="which is not the one required"):
+        rollback(place)
+    assert in_place(place) == file_id(policies["newer"])
+
+
+def test_a_folder_that_is_no_place(tmp_path: Path, policies: Policies) -> None:
+    with pytest.raises(UserError, match=r"it has no promotions.jsonl; name what was given to promote --to"):
+        rollback(tmp_path)
+    (tmp_path / "promotions.jsonl").write_text("")
+    with pytest.raises(UserError, match="is empty"):
+        rollback(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot change .*file"):
+        promote(policies["token"], tmp_path / "file")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gipo.common import files
+from robots.review import promote
+number, calls = int(sys.argv[1]), [0]
+def fatal(whole):
+    def write(*arguments):
+        calls[0] += 1
+        if calls[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(*arguments)
+    return write
+promote.write_bytes, promote.write_text = fatal(promote.write_bytes), fatal(promote.write_text)
+promote.promote(Path(sys.argv[2]), Path(sys.argv[3]), "a trial")
+"""
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_a_kill_at_any_write_is_made_good_by_the_next_command(policies: Policies, tmp_path: Path, write: int) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    command = [sys.executable, "-c", KILLED, str(write), str(policies["newer"]), str(place)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    known = read_history(place / "promotions.jsonl")[-1].policy_id
+    assert known == file_id(policies["newer" if write == 3 else "token"])
+    promote(policies["gaussian"], place, "after the kill")
+    rollback(place)
+    assert in_place(place) == known
+
+
+FULL = """
+import resource, sys
+from robots.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # room for the history, and for no artifact
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_without_room_leaves_what_was_in_place(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    promote(policies["newer"], place, "so that it is kept")
+    rollback(place)
+    before = (place / "promotions.jsonl").read_bytes()
+    command = [
+        sys.executable,
+        "-c",
+        FULL,
+        "promote",
+        str(policies["newer"]),
+        "--to",
+        str(place),
+        "--because",
+        "a trial",
+    ]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (
+        2, f"gipo-robot: error: cannot write {place / 'policy.onnx'}: File too large\n"
+    )  # fmt: skip
+    assert (place / "promotions.jsonl").read_bytes() == before
+    assert in_place(place) == file_id(policies["token"])
+
+
+def test_two_at_once_follow_each_other(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    commands = [
+        [sys.executable, "-m", "robots.cli", "promote", str(policies[name]), "--to", str(place), "--because", "race"]
+        for name in ("newer", "gaussian")
+    ]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for command in commands]
+    assert [(process.communicate(), process.returncode)[1] for process in running] == [0, 0]
+    assert len(read_history(place / "promotions.jsonl")) == 3
+    rollback(place)
+    rollback(place)
+    assert in_place(place) == file_id(policies["token"])
+
+
+def test_from_the_command_line(policies: Policies, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [file_id(policies[name]) for name in ("token", "newer")]
+    place = str(tmp_path / "d")
+    few = str(drawn(tmp_path / "few", ids, [True] * 3, [False] * 3))
+    many = drawn(tmp_path / "many", ids, [True] * 20, [False] * 20)
+    assert main(["promote", str(policies["token"]), "--to", place]) == 0
+    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", few]) == EXIT_NOT_KNOWN
+    assert "not yet known" in capsys.readouterr().err
+    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", *[str(many)] * 3]) == 2
+    assert "--pairs takes one log of both, or one of each, not 3" in capsys.readouterr().err
+    assert (
+        main(["promote", str(policies["newer"]), "--to", place, "--pairs", str(many / "a.mcap"), str(many / "b.mcap")])
+        == 0
+    )
+    assert "known since the first 10 pairs\nin place: " in capsys.readouterr().out
+    assert main(["rollback", place, "--because", "it shook"]) == 0
+    assert in_place(Path(place)) == ids[0]
