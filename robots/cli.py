@@ -5,12 +5,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gipo.common import boundary
 from gipo.common.errors import UserError
 from gipo.common.files import refuse_to_replace
 from gipo.common.parsing import Parser, number, whole, words
 from robots.session.command import add_run, add_setting
+
+if TYPE_CHECKING:
+    from robots.review.compare import Comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,20 +87,26 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from robots.review.compare import compare
-
-    found = compare(*(_logs([each]) for each in (options.deployed, options.candidate) if each is not None))
+    found = _compared(options.logs)
     print(found.text())
     return 0 if found.paired.told else boundary.EXIT_NOT_KNOWN
 
 
-def _promote(options: argparse.Namespace) -> int:
+def _compared(named: Sequence[str]) -> "Comparison":
+    """Pairs of two that drove in turns, in all of these logs; or one after the other, in the first and the second."""
+    from robots.log import read_opening
     from robots.review.compare import compare
+
+    logs = [_logs([each]) for each in named]
+    if len(logs) != 2 or all(read_opening(log).header.turns for each in logs for log in each):
+        return compare([log for each in logs for log in each])
+    return compare(*logs)
+
+
+def _promote(options: argparse.Namespace) -> int:
     from robots.review.promote import NotKnown, promote
 
-    if options.pairs and len(options.pairs) > 2:
-        raise UserError(f"--pairs takes one log of both, or one of each, not {len(options.pairs)}")
-    pairs = compare(*(_logs([each]) for each in options.pairs)) if options.pairs else None
+    pairs = _compared(options.pairs) if options.pairs else None
     if pairs is not None:
         print(pairs.text())
     try:
@@ -196,6 +206,10 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument("--out", type=words, required=True, metavar="FOLDER")
 
 
+LOGS_OF_PAIRS = (
+    "log, or folder of logs, of sessions in which the two drove in turns; or two, of the policy in place and of the "
+    "candidate"
+)
 COMPARE = """Whether a candidate succeeds more often than the deployed policy, from pairs of episodes that were begun
 from the same seed. The interval holds at every look: drive some pairs, compare, and stop as soon as it tells."""
 PAIRS = f"""examples:
@@ -218,25 +232,16 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
         epilog=PAIRS, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     compare.set_defaults(run=_compare)
-    compare.add_argument(
-        "deployed", type=words, metavar="DEPLOYED", help="log, or folder of logs, of the policy in place, or of both"
-    )
-    compare.add_argument(
-        "candidate",
-        type=words,
-        nargs="?",
-        metavar="CANDIDATE",
-        help="of who may take its place; left out where the two drove in turns",
-    )
+    compare.add_argument("logs", type=words, nargs="+", metavar="LOG", help=LOGS_OF_PAIRS)
 
 
 PROMOTE = """Put a candidate into FOLDER, whose policy.onnx a robot runs, and say why in its promotions.jsonl. Pairs
 must tell that it succeeds more often than the policy in place, or a person says why it is promoted all the same."""
 PLACE = f"""examples:
-  gipo-robot promote policy.onnx --to deployed/                       the first one
-  gipo-robot run --policy deployed/policy.onnx --candidate other.onnx --log pairs/
-  gipo-robot promote other.onnx --to deployed/ --pairs pairs/
-  gipo-robot rollback deployed/
+  gipo-robot promote policy.onnx --to arm/                            the first one
+  gipo-robot run --policy arm/policy.onnx --candidate other.onnx --log pairs/
+  gipo-robot promote other.onnx --to arm/ --pairs pairs/
+  gipo-robot rollback arm/
 
 exit code 0: it is in place; {boundary.EXIT_NOT_KNOWN}: the pairs do not tell yet, and nothing was changed
 """
@@ -252,13 +257,7 @@ def _add_promote(commands: "argparse._SubParsersAction[Parser]") -> None:
     promote.add_argument(
         "--to", type=words, required=True, metavar="FOLDER", help="the place, made where there is none"
     )
-    promote.add_argument(
-        "--pairs",
-        type=words,
-        nargs="+",
-        metavar="LOG",
-        help="of both policies, driven in turns, or one of each, as of compare",
-    )
+    promote.add_argument("--pairs", type=words, nargs="+", metavar="LOG", help=LOGS_OF_PAIRS)
     rollback = commands.add_parser("rollback", help="put the policy back that was in place before")
     rollback.set_defaults(run=_rollback)
     rollback.add_argument("folder", type=words, metavar="FOLDER", help="the place")

@@ -47,6 +47,7 @@ class Recorder:
         self.discarded = False  # by a person
         self.interrupted = False  # by a person, who ended it before its own end
         self.source = "policy"  # who chose the last command
+        self.helped = False  # by a person who acted
         self.total = 0.0  # return so far, what a person gave included
         self.raw: Any = None  # what was refused last, for the reason of a stop
         self.last: Observation | None = None
@@ -125,6 +126,7 @@ class Recorder:
             raise UserError(f"the driver reports nonsense: {fault}")
         decision = choice.decision
         self.source = "hold" if "engage" in changed else choice.source
+        self.helped |= self.source == "person"
         self._pending = Step(
             episode=self.episode,
             step=self.step,
@@ -201,5 +203,5 @@ class Recorder:
         self.event("episode_end", reason, data)
         return Result(
             self.episode, self.step, self.total, success, reason, stopped, timing, self.discarded, self.policy_id,
-            self.seed,
+            self.seed, self.helped,
         )  # fmt: skip

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ class PairsSaid:
         difference: how much more often it succeeded.
         low: lower end of the interval of the difference.
         high: its upper end.
+        doubts: why it may be a difference of something else than the two policies.
     """
 
     sessions: tuple[str, ...]
@@ -36,15 +38,17 @@ class PairsSaid:
     difference: float
     low: float
     high: float
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        numbers = all(type(each) is float for each in (self.difference, self.low, self.high))
-        texts = all(isinstance(each, str) for each in self.sessions)
+        numbers = all(type(each) is float and math.isfinite(each) for each in (self.difference, self.low, self.high))
+        texts = all(isinstance(each, str) for each in (*self.sessions, *self.doubts))
         if not (type(self.count) is int and numbers and texts):
             raise ValueError("pairs of other types than those of a promotion")
 
     def __str__(self) -> str:
-        return f"{self.count:,} pairs: {difference_with_interval(self.difference, self.low, self.high)}"
+        said = f"{self.count:,} pairs: {difference_with_interval(self.difference, self.low, self.high)}"
+        return "; ".join([said, *self.doubts])
 
 
 @dataclass(frozen=True)
@@ -140,5 +144,5 @@ def _parse(line: str) -> Change:
     raw: Any = json.loads(line)
     pairs = raw["pairs"]
     if pairs is not None:
-        pairs = PairsSaid(**{**pairs, "sessions": tuple(pairs["sessions"])})
+        pairs = PairsSaid(**{**pairs, "sessions": tuple(pairs["sessions"]), "doubts": tuple(pairs["doubts"])})
     return Change(**{**raw, "pairs": pairs})

@@ -70,7 +70,10 @@ def _who_acts(run: Parser) -> None:
         "--token", type=words, metavar="FILE", help="secret shared with the server; gipo-deploy token writes it"
     )
     run.add_argument(
-        "--require-id", type=words, metavar="ID", help="policy id the artifact must have, or a file that lists them"
+        "--require-id",
+        type=words,
+        metavar="ID",
+        help="policy id the artifact must have, or a file that lists those of several",
     )
     run.add_argument("--shadow", type=words, metavar="FILE", help="artifact that scores what the policy does")
     run.add_argument(
@@ -199,6 +202,9 @@ def _acting(options: argparse.Namespace, stack: ExitStack) -> list[ActingPolicy]
         found.append(load_policy(name, options.token if shared else None, options.require_id))
         if isinstance(found[-1], ServedPolicy):
             stack.callback(found[-1].close)  # whatever else cannot be loaded
+    tasks = dict.fromkeys(each.manifest.task for each in found)
+    if len(tasks) > 1:
+        terminal.tell(f"gipo-robot: note: the two were trained for other tasks: {' and '.join(map(str, tasks))}")
     return found
 
 

@@ -91,6 +91,7 @@ class Result:
         discarded: a person said while it ran that nothing is to be learned from it: it counts nowhere.
         policy_id: of the policy that acted.
         seed: from which it was begun.
+        helped: a person acted in it.
     """
 
     episode: int
@@ -103,3 +104,4 @@ class Result:
     discarded: bool = False
     policy_id: str = ""
     seed: int = 0
+    helped: bool = False

@@ -87,7 +87,10 @@ class Runner:
             robot.spec.check(shadow.manifest)
             check_comparable(shadow, policy)
         for each in self._turns.policies:
-            _check_actor(each, robot, options, operator)
+            try:
+                _check_actor(each, robot, options, operator)
+            except UserError as error:
+                raise UserError(": ".join([*self._turns.roles(each.policy_id), str(error)])) from error
         self.results: list[Result] = []
         self.life = LifeCycle()
         self._robot, self._policy, self._looks_on, self._reset = robot, policy, shadow, reset

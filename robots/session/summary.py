@@ -93,7 +93,9 @@ def _went(results: list[Result]) -> str:
         f"success {rate_with_interval(sum(known), len(known))} of {count}"
         if known else f"{count}, outcome unknown (say it with gipo-robot label)"
     )  # fmt: skip
-    return ", ".join([success, *([f"mean return {sum(kept) / len(kept):.1f}"] if kept else [])])
+    helped = sum(result.helped for result in results)
+    mean = [f"mean return {sum(kept) / len(kept):.1f}"] if kept else []
+    return ", ".join([success, *mean, *([f"a person acted in {helped}"] if helped else [])])
 
 
 def outcomes(results: list[Result]) -> list[bool]:

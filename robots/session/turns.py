@@ -62,10 +62,10 @@ class Turns:
                 yield Start(count * number + place, seed + number, policy)
 
     def paired(self, results: Sequence[Result]) -> Paired:
-        """The pairs of which both episodes count, in the order in which they were driven."""
+        """The pairs of which both episodes count (`robots.review.sides`), in the order in which they were driven."""
         deployed, candidate = self.ids
         known = {(each.seed, each.policy_id): bool(each.success) for each in results
-                 if each.success is not None and not each.discarded}  # fmt: skip
+                 if each.success is not None and not each.discarded and each.steps}  # fmt: skip
         seeds = dict.fromkeys(each.seed for each in results)
         both = [seed for seed in seeds if (seed, deployed) in known and (seed, candidate) in known]
         return Paired.of(np.array([float(known[seed, candidate]) - known[seed, deployed] for seed in both]))

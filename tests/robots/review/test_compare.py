@@ -14,6 +14,7 @@ from gipo.common.errors import UserError
 from robots.cli import main
 from robots.log import LogWriter, Session, append_label, find_logs, read_log
 from robots.review import compare as review
+from robots.review.sides import AGAIN
 from robots.spec import RobotSpec
 from tests.robots.builders import make_spec, step_row
 
@@ -45,6 +46,11 @@ def drive(
             writer.event("episode_end", "steps", number, 1, {})
     writer.close()
     return path
+
+
+def seeds(found: review.Comparison) -> list[int]:
+    """Of the pairs, in their order."""
+    return [seed for _, seed in found.starts]
 
 
 def compare(deployed: Path, candidate: Path) -> str:
@@ -123,7 +129,7 @@ def test_pairs_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> N
     assert before.paired.conclusion.endswith("more often: known since the first 10 pairs")
     drive(tmp_path / "a" / "0.mcap", DEPLOYED, [True] * 12)
     found = review.compare(*(find_logs([tmp_path / each])[0] for each in "ab"))
-    assert found.seeds == [*range(12, 24), *range(12)]
+    assert seeds(found) == [*range(12, 24), *range(12)]
     assert np.array_equal(found.paired.looks[:12], before.paired.looks)
     assert found.paired.conclusion == before.paired.conclusion
 
@@ -132,14 +138,14 @@ def test_what_is_labelled_later_is_known_later(tmp_path: Path) -> None:
     deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     candidate = drive(tmp_path / "c.mcap", CANDIDATE, [None, True, True])
     append_label(candidate, read_log(candidate).header.session, 0, True, None, None)
-    assert review.compare([deployed], [candidate]).seeds == [1, 2, 0]
+    assert seeds(review.compare([deployed], [candidate])) == [1, 2, 0]
 
 
 def test_a_label_that_says_nothing_of_success_changes_no_order(tmp_path: Path) -> None:
     deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3)
     append_label(candidate, read_log(candidate).header.session, 0, None, 1.0, None)
-    assert review.compare([deployed], [candidate]).seeds == [0, 1, 2]
+    assert seeds(review.compare([deployed], [candidate])) == [0, 1, 2]
 
 
 def test_another_robot_is_told(tmp_path: Path) -> None:
@@ -153,7 +159,7 @@ def test_what_a_person_helped_with_is_told(tmp_path: Path) -> None:
     drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3, helped=True, operator="keyboard")
     said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
-    assert "mean return 2.0; a person acted in 3\n" in said
+    assert "note        a person acted in 0 episodes of the deployed policy, 3 of the candidate\n" in said
     assert "they were not driven alike: operator none and keyboard\n" in said
 
 
@@ -209,14 +215,65 @@ def test_two_that_drove_in_turns_are_in_one_log(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing can be paired: 1 from seeds 0 to 0 deployed, none counts of the"):
         review.compare([log])
     alone = drive(tmp_path / "b.mcap", CANDIDATE, [True], turns="nonsense")
-    with pytest.raises(UserError, match=r"no two policies drive in turns in .*b.mcap; name the logs of each"):
+    with pytest.raises(UserError, match=r"no two policies drive in turns in .*b.mcap; name one log or folder of the"):
         review.compare([log, alone])
+    with pytest.raises(UserError, match=r"of cccccccccccc…, dddddddddddd…; two drove in turns in .*a.mcap: name such"):
+        review.compare([log, alone], [log])
     other = drive(tmp_path / "c.mcap", CANDIDATE, [True], turns=[CANDIDATE, DEPLOYED])
     with pytest.raises(UserError, match="of one policy and one candidate, and are of cccccccccccc…, dddddddddddd…"):
         review.compare([log, other])
     third = drive(tmp_path / "d.mcap", "e" * 64, [True], turns=[DEPLOYED, CANDIDATE])
     with pytest.raises(UserError, match="and are of cccccccccccc…, dddddddddddd…, eeeeeeeeeeee…; name theirs alone"):
         review.compare([log, third])
+
+
+def in_turns(path: Path, outcomes: Sequence[tuple[str, int, bool]], **settings: Any) -> Path:
+    """A log of episodes of one step of two that drove in turns: who, from which seed, and how it went."""
+    told = {"robot": "sim", "turns": [DEPLOYED, CANDIDATE], **settings}
+    writer = LogWriter(path, Session(make_spec().to_json(), {}, told))
+    for number, (policy, seed, success) in enumerate(outcomes):
+        writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed})
+        writer.step(dataclasses.replace(step_row(1, 5, 3), episode=number, step=0, reward=2.0))
+        writer.event("outcome", "", number, 1, {"success": success})
+        writer.event("episode_end", "steps", number, 1, {})
+    writer.close()
+    return path
+
+
+def test_in_turns_a_pair_is_of_one_session(tmp_path: Path) -> None:
+    """What was cut in the middle of a pair is half of one, whatever another session drove from that seed."""
+    cut = in_turns(tmp_path / "a.mcap", [(DEPLOYED, 0, True)], steps=160)
+    whole = [(DEPLOYED, 0, False), (CANDIDATE, 0, True), (CANDIDATE, 1, False), (DEPLOYED, 1, False)]
+    again = in_turns(tmp_path / "b.mcap", whole, steps=20)
+    found = review.compare([cut, again])
+    assert (seeds(found), found.paired.difference.tolist(), found.doubts) == ([0, 1], [1.0, 0.0], [])
+    assert "1 begun by it alone" in found.deployed.text(found.starts)
+
+
+def test_in_turns_a_pair_that_was_driven_again_counts_once_as_it_was_first(tmp_path: Path) -> None:
+    first = in_turns(tmp_path / "b.mcap", [(DEPLOYED, 0, False), (CANDIDATE, 0, True)])
+    again = in_turns(tmp_path / "a.mcap", [(DEPLOYED, 0, True), (CANDIDATE, 0, False)])
+    found = review.compare([again, first])
+    assert found.paired.difference.tolist() == [1.0]
+    assert found.candidate.left == found.deployed.left == {AGAIN: 1}
+
+
+def test_only_the_settings_of_pairs_are_compared(tmp_path: Path) -> None:
+    deployed = [drive(tmp_path / "d.mcap", DEPLOYED, [False] * 2, steps=5)]
+    deployed.append(drive(tmp_path / "e.mcap", DEPLOYED, [False], seed=90, steps=9))
+    candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 2, steps=5)
+    assert review.compare(deployed, [candidate]).doubts == []
+    swapped = drive(tmp_path / "f.mcap", CANDIDATE, [True], seed=90, steps=5)
+    assert review.compare(deployed, [candidate, swapped]).doubts == ["they were not driven alike: steps 9 and 5"]
+
+
+def test_logs_of_two_in_turns_may_be_named_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = [
+        in_turns(tmp_path / f"{seed}.mcap", [(DEPLOYED, seed, False), (CANDIDATE, seed, True)]) for seed in range(3)
+    ]
+    for count in (2, 3):
+        assert main(["compare", *map(str, logs[:count])]) == EXIT_NOT_KNOWN
+        assert f"pairs       {count}: only the candidate succeeded in {count}" in capsys.readouterr().out
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,24 @@
 """Which policy a robot is to run: what may replace it, the way back, and that no end of a command loses either."""
 
-import os
+import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from deploy.runtime.check import check_file
 from deploy.runtime.identity import file_id
 from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.common.errors import UserError
 from robots.cli import main
 from robots.review.compare import compare
+from robots.review.paired import Paired
 from robots.review.promote import NotKnown, promote, rollback
 from robots.review.promotions import read_history
 from tests.robots.artifacts import changed
@@ -29,11 +34,10 @@ def in_place(folder: Path) -> str:
     return found
 
 
-def drawn(folder: Path, ids: Sequence[str], better: Sequence[bool], worse: Sequence[bool]) -> Path:
-    """A log in which two drove in turns, with these outcomes of the candidate and of the policy in place."""
-    one = drive(folder / "one" / "a.mcap", ids[0], worse, turns=list(ids))
-    drive(folder / "one" / "b.mcap", ids[1], better, turns=list(ids))
-    return one.parent
+def driven(folder: Path, ids: Sequence[str], better: Sequence[bool], worse: Sequence[bool], **candidate: Any) -> Any:
+    """What pairs say in which the candidate, and the policy in place, had these outcomes."""
+    one = drive(folder / "a.mcap", ids[0], worse)
+    return compare([one], [drive(folder / "b.mcap", ids[1], better, **candidate)])
 
 
 def test_there_and_back(policies: Policies, tmp_path: Path) -> None:
@@ -59,8 +63,7 @@ def test_there_and_back(policies: Policies, tmp_path: Path) -> None:
 def test_pairs_promote_the_candidate_that_is_known_to_be_better(policies: Policies, tmp_path: Path) -> None:
     ids = [file_id(policies[name]) for name in ("token", "newer")]
     promote(policies["token"], tmp_path / "d")
-    logs = drawn(tmp_path, ids, [True] * 20, [False] * 20)
-    found = compare(sorted(logs.iterdir()))
+    found = driven(tmp_path, ids, [True] * 20, [False] * 20)
     promote(policies["newer"], tmp_path / "d", pairs=found)
     kept = read_history(tmp_path / "d" / "promotions.jsonl")[-1].pairs
     assert kept is not None
@@ -76,10 +79,10 @@ def test_pairs_that_do_not_tell_promote_nobody(policies: Policies, tmp_path: Pat
     place = tmp_path / "d"
     promote(policies["token"], place)
     before = (place / "promotions.jsonl").read_bytes()
-    few = compare(sorted(drawn(tmp_path / "few", ids, [True] * 3, [False] * 3).iterdir()))
+    few = driven(tmp_path / "few", ids, [True] * 3, [False] * 3)
     with pytest.raises(NotKnown, match=r"not yet known: .* not promoted without --because TEXT"):
         promote(policies["newer"], place, pairs=few)
-    worse = compare(sorted(drawn(tmp_path / "worse", ids, [False] * 20, [True] * 20).iterdir()))
+    worse = driven(tmp_path / "worse", ids, [False] * 20, [True] * 20)
     with pytest.raises(UserError, match=r"the candidate succeeds less often: .* not promoted without --because"):
         promote(policies["newer"], place, pairs=worse)
     assert (place / "promotions.jsonl").read_bytes() == before
@@ -88,9 +91,30 @@ def test_pairs_that_do_not_tell_promote_nobody(policies: Policies, tmp_path: Pat
     assert str(read_history(place / "promotions.jsonl")[-1].pairs).startswith("3 pairs: +1.00 [")
 
 
+def test_pairs_that_may_say_something_else_promote_nobody(policies: Policies, tmp_path: Path) -> None:
+    ids = [file_id(policies[name]) for name in ("token", "newer")]
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    outcomes = [True] * 20, [False] * 20
+    unlike = driven(tmp_path / "unlike", ids, *outcomes, steps=300)
+    with pytest.raises(UserError, match="they were not driven alike: steps none and 300; it is not promoted without"):
+        promote(policies["newer"], place, pairs=unlike)
+    helped = driven(tmp_path / "helped", ids, *outcomes, helped=True)
+    with pytest.raises(UserError, match="a person acted in 0 episodes of the deployed policy, 20 of the candidate; it"):
+        promote(policies["newer"], place, pairs=helped)
+    nonsense = dataclasses.replace(helped, paired=Paired(np.ones(1), np.full((1, 2), np.nan)))
+    with pytest.raises(UserError, match="no difference agrees with all pairs"):
+        promote(policies["newer"], place, "why not", nonsense)
+    assert in_place(place) == ids[0]
+    promote(policies["newer"], place, "the operator only cleared the table", helped)
+    kept = read_history(place / "promotions.jsonl")[-1].pairs
+    assert kept is not None
+    assert kept.doubts == tuple(helped.doubts)
+
+
 def test_pairs_of_others_are_no_evidence(policies: Policies, tmp_path: Path) -> None:
     ids = [file_id(policies[name]) for name in ("token", "newer")]
-    found = compare(sorted(drawn(tmp_path, ids, [True] * 20, [False] * 20).iterdir()))
+    found = driven(tmp_path, ids, [True] * 20, [False] * 20)
     with pytest.raises(UserError, match=r"no policy is in place in .* leave --pairs out"):
         promote(policies["newer"], tmp_path / "d", pairs=found)
     promote(policies["newer"], tmp_path / "d")
@@ -112,6 +136,11 @@ def test_what_may_not_follow(policies: Policies, tmp_path: Path) -> None:
     slower = changed(policies["newer"], tmp_path / "slower.onnx", control_rate_hz=40.0)
     with pytest.raises(UserError, match="at 80 Hz, the other at 40 Hz"):
         promote(slower, place, "why not")
+    golden = check_file(policies["newer"]).manifest.golden
+    other = dataclasses.replace(golden, log_prob=tuple(tuple(each - 1 for each in row) for row in golden.log_prob))
+    edited = changed(policies["newer"], tmp_path / "edited.onnx", golden=other)
+    with pytest.raises(UserError, match=r"edited.onnx: golden vector 0"):
+        promote(edited, place, "why not")
     torn = tmp_path / "torn.onnx"
     torn.write_bytes(policies["newer"].read_bytes()[:-9])
     with pytest.raises(UserError, match=r"torn.onnx: "):
@@ -122,14 +151,50 @@ def test_what_may_not_follow(policies: Policies, tmp_path: Path) -> None:
 def test_a_policy_that_nobody_promoted_is_not_written_over(policies: Policies, tmp_path: Path) -> None:
     place = tmp_path / "d"
     place.mkdir()
-    (place / "policy.onnx").write_bytes(policies["newer"].read_bytes())
-    for folder_has_history in (False, True):
-        with pytest.raises(UserError, match=r"policy.onnx was never promoted .* move it away"):
-            promote(policies["token"], place, "why not")
-        assert file_id(place / "policy.onnx") == file_id(policies["newer"])
-        if not folder_has_history:
-            promote(policies["token"], tmp_path / "e")
-            os.rename(tmp_path / "e" / "promotions.jsonl", place / "promotions.jsonl")
+    there = place / "policy.onnx"
+    there.write_bytes(policies["newer"].read_bytes())
+    with pytest.raises(UserError, match=r"policy.onnx was put there by hand, or is damaged .* move it away"):
+        promote(policies["token"], place, "why not")
+    there.unlink()
+    promote(policies["token"], place)
+    there.write_bytes(policies["newer"].read_bytes())
+    with pytest.raises(UserError, match=r"policy.onnx was put there by hand"):
+        promote(policies["gaussian"], place, "why not")
+    assert file_id(there) == file_id(policies["newer"])
+    said = rollback(place)
+    aside = place / f"found-{file_id(policies['newer'])[:12]}.onnx"
+    assert said.endswith(f"what was there, {file_id(policies['newer'])[:12]}…, is {aside}")
+    assert (in_place(place), file_id(aside)) == (file_id(policies["token"]), file_id(policies["newer"]))
+
+
+def test_what_was_undone_by_hand_stays_so_until_a_command_is_told(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    for name in ("token", "newer", "gaussian"):
+        promote(policies[name], place, "a trial")
+    for name, after in (("newer", "newer"), ("token", "gaussian")):
+        shutil.copy(policies[name], place / "policy.onnx")
+        with pytest.raises(UserError, match="a change was cut short, or undone by hand; gipo-robot rollback makes"):
+            promote(policies["numbered"], place, "why not")
+        assert file_id(place / "policy.onnx") == file_id(policies[name])
+        rollback(place)
+        assert in_place(place) == file_id(policies[after])
+        if after == "newer":
+            promote(policies["gaussian"], place, "once more")
+    assert len(read_history(place / "promotions.jsonl")) == 5
+
+
+def test_neither_way_needs_what_it_leaves_behind(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    for name in ("token", "newer"):
+        promote(policies[name], place, "a trial")
+    newer = file_id(policies["newer"])
+    (place / "policies" / f"{newer[:12]}.onnx").unlink()
+    promote(policies["gaussian"], place, "its copy is gone")
+    (place / "policy.onnx").unlink()
+    (place / "policies" / f"{file_id(policies['gaussian'])[:12]}.onnx").write_bytes(b"torn")
+    shutil.copy(policies["newer"], place / "policies" / f"{newer[:12]}.onnx")
+    rollback(place)
+    assert in_place(place) == newer
 
 
 def test_a_kept_artifact_that_was_damaged_is_not_put_back(policies: Policies, tmp_path: Path) -> None:
@@ -149,6 +214,17 @@ def test_a_folder_that_is_no_place(tmp_path: Path, policies: Policies) -> None:
     (tmp_path / "promotions.jsonl").write_text("")
     with pytest.raises(UserError, match="is empty"):
         rollback(tmp_path)
+    with pytest.raises(UserError, match=r"no policy is in place in .*nowhere/deep that pairs could be of"):
+        promote(
+            policies["token"],
+            tmp_path / "nowhere" / "deep",
+            pairs=driven(tmp_path, ["a" * 64, "b" * 64], [True], [True]),
+        )
+    assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "first" / "policy.onnx").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"policy.onnx is no file"):
+        promote(policies["token"], tmp_path / "first")
+    assert [each.name for each in (tmp_path / "first").iterdir()] == ["policy.onnx"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot change .*file"):
         promote(policies["token"], tmp_path / "file")
@@ -157,6 +233,7 @@ def test_a_folder_that_is_no_place(tmp_path: Path, policies: Policies) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from gipo.common import files
 from robots.review import promote
 number, calls = int(sys.argv[1]), [0]
@@ -178,11 +255,15 @@ def test_a_kill_at_any_write_is_made_good_by_the_next_command(policies: Policies
     promote(policies["token"], place)
     command = [sys.executable, "-c", KILLED, str(write), str(policies["newer"]), str(place)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    known = read_history(place / "promotions.jsonl")[-1].policy_id
-    assert known == file_id(policies["newer" if write == 3 else "token"])
+    assert file_id(place / "policy.onnx") == file_id(policies["token"])
+    if write == 3:
+        with pytest.raises(UserError, match="a change was cut short"):
+            promote(policies["gaussian"], place, "after the kill")
+        rollback(place)
+    assert in_place(place) == file_id(policies["token"])
     promote(policies["gaussian"], place, "after the kill")
     rollback(place)
-    assert in_place(place) == known
+    assert in_place(place) == file_id(policies["token"])
 
 
 FULL = """
@@ -233,20 +314,22 @@ def test_two_at_once_follow_each_other(policies: Policies, tmp_path: Path) -> No
     assert in_place(place) == file_id(policies["token"])
 
 
+def logs(folder: Path) -> list[str]:
+    return [str(folder / name) for name in ("a.mcap", "b.mcap")]
+
+
 def test_from_the_command_line(policies: Policies, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = [file_id(policies[name]) for name in ("token", "newer")]
     place = str(tmp_path / "d")
-    few = str(drawn(tmp_path / "few", ids, [True] * 3, [False] * 3))
-    many = drawn(tmp_path / "many", ids, [True] * 20, [False] * 20)
+    few, many = tmp_path / "few", tmp_path / "many"
+    for folder, count in ((few, 3), (many, 20)):
+        driven(folder, ids, [True] * count, [False] * count)
     assert main(["promote", str(policies["token"]), "--to", place]) == 0
-    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", few]) == EXIT_NOT_KNOWN
+    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", *logs(few)]) == EXIT_NOT_KNOWN
     assert "not yet known" in capsys.readouterr().err
-    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", *[str(many)] * 3]) == 2
-    assert "--pairs takes one log of both, or one of each, not 3" in capsys.readouterr().err
-    assert (
-        main(["promote", str(policies["newer"]), "--to", place, "--pairs", str(many / "a.mcap"), str(many / "b.mcap")])
-        == 0
-    )
+    assert main(["promote", str(policies["newer"]), "--to", place, "--because", "  "]) == 2
+    assert "is in place; name the log of pairs" in capsys.readouterr().err
+    assert main(["promote", str(policies["newer"]), "--to", place, "--pairs", *logs(many)]) == 0
     assert "known since the first 10 pairs\nin place: " in capsys.readouterr().out
     assert main(["rollback", place, "--because", "it shook"]) == 0
     assert in_place(Path(place)) == ids[0]

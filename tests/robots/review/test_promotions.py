@@ -56,6 +56,7 @@ GOOD = write_line(Change(A, False, 5, "", PAIRS))
         "", "nothing", "[]", "{}", "[" * 100_000, GOOD.replace(A, "a" * 63), GOOD.replace(A, "../" * 21 + "x"),
         GOOD.replace("5,", "-5,", 1), GOOD.replace('"wall_ns": 5', '"wall_ns": 99999999999999999999'),
         GOOD.replace("false", "0"), GOOD.replace("21", '"21"'), GOOD.replace("0.25", "null"),
+        GOOD.replace("0.25", "NaN"), GOOD.replace("0.75", "Infinity"), GOOD.replace('"doubts": []', '"doubts": [1]'),
         GOOD.replace('["one"]', "[1]"), GOOD.replace('"because"', '"why"'), write_line(Change(B, True, 5)),
     ],
 )  # fmt: skip

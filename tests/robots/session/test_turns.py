@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.runtime.layout import Vision
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.cli import main
@@ -18,16 +19,33 @@ from robots.session.turns import Turns
 from robots.timing import TimingSummary
 from tests.robots.builders import make_spec
 from tests.robots.fakes import FakeRobot
+from tests.robots.people.people import FakeOperator
 from tests.robots.session_process import Wave
 
 DEPLOYED, CANDIDATE = "d" * 64, "c" * 64
 TIMING = TimingSummary(5, 80.0, 0, 0, 0, 1.0, 0.1, 1.0, 2.0, 0.2, {}, {})
 
 
+class Still(Wave):
+    """Always asks for the same, so that a log tells who acted."""
+
+    def __init__(self, identity: str, level: float):
+        super().__init__(make_spec())
+        self.policy_id, self.level, self.refused = identity, level, False
+
+    def act(self, observation: np.ndarray, rng: np.random.Generator, deterministic: bool = False) -> Any:
+        found = super().act(observation, rng, deterministic)
+        found.action = found.latent = np.full(3, self.level, np.float32)
+        return found
+
+    @property
+    def latents(self) -> None:
+        if self.refused:
+            raise UserError("it makes its actions in a way of its own")
+
+
 def policy(identity: str) -> Any:
-    found: Any = Wave(make_spec())
-    found.policy_id = identity
-    return found
+    return Still(identity, 0.25 if identity == CANDIDATE else 0.75)
 
 
 class Judge(FakeRobot):
@@ -80,6 +98,7 @@ def test_only_pairs_of_known_outcomes_count() -> None:
         result(4, 9, "d", True), result(5, 9, "c", False),  # −1
         result(6, 10, "c", True, discarded=True), result(7, 10, "d", False),
         result(8, 11, "d", True), result(9, 11, "c", True),  # 0
+        replace(result(13, 13, "c", True), steps=0), result(14, 13, "d", False),  # in its goal before it began
         result(10, 12, "c", True),  # the session was ended
     ]  # fmt: skip
     np.testing.assert_array_equal(turns.paired(driven).difference, [1.0, -1.0, 0.0])
@@ -95,12 +114,11 @@ def test_a_session_logs_whose_each_episode_is_and_compare_reads_it(tmp_path: Pat
     begun = [(each.number, each.start["seed"], each.policy_id) for each in log.begun]
     d, c = DEPLOYED, CANDIDATE
     assert begun == [(0, 40, d), (1, 40, c), (2, 41, c), (3, 41, d), (4, 42, d), (5, 42, c)]
-    assert [each.start["noise"] for each in log.begun][1] == "numpy.random.default_rng([40, 1])"
-    np.testing.assert_array_equal(
-        log.begun[1]["action"][0], np.random.default_rng([40, 1]).uniform(0, 1, 3).astype("f")
-    )
+    asked = [each["action"][0].tolist() for each in log.begun]
+    assert asked == [[0.25] * 3 if each.policy_id == CANDIDATE else [0.75] * 3 for each in log.begun]
+    assert log.begun[1].start["noise"] == "numpy.random.default_rng([40, 1])"
     found = compare([report.path])
-    assert (found.seeds, found.paired.difference.tolist()) == ([40, 41, 42], [1.0, 1.0, 1.0])
+    assert ([seed for _, seed in found.starts], found.paired.difference.tolist()) == ([40, 41, 42], [1.0, 1.0, 1.0])
     lines = report.text().splitlines()
     assert lines[:4] == [
         "deployed    dddddddddddd…  success 0.00 [0.00, 0.56] of 3 episodes, mean return 2.0",
@@ -129,15 +147,21 @@ def test_no_more_than_until_it_tells(tmp_path: Path) -> None:
 
 def test_another_session_goes_on_with_the_next_pairs(tmp_path: Path) -> None:
     paths = [session(Judge([False, True, True, False]), tmp_path, 2, first=first).path for first in (0, 2)]
-    assert compare(paths).seeds == [40, 41, 42, 43]
+    assert [seed for _, seed in compare(paths).starts] == [40, 41, 42, 43]
 
 
 def test_what_a_candidate_must_fit(tmp_path: Path) -> None:
     options, robot = Options(steps=3), FakeRobot()
-    other = policy(CANDIDATE)
+    other, sees, refused = policy(CANDIDATE), policy(CANDIDATE), policy(CANDIDATE)
     other.manifest.action_names = ("a", "b", "c")
-    with pytest.raises(UserError, match="action_names"):
+    with pytest.raises(UserError, match=r"^candidate: the policy was made for another robot than 'fake': action_names"):
         Runner(robot, policy(DEPLOYED), options, tmp_path, candidate=other)
+    sees.manifest.vision = Vision((3, 8, 8), 16, 4)
+    with pytest.raises(UserError, match=r"^candidate: the policy acts on an instruction"):
+        Runner(robot, policy(DEPLOYED), options, tmp_path, candidate=sees)
+    refused.refused, person = True, FakeOperator()
+    with pytest.raises(UserError, match=r"^candidate: it makes its actions in a way of its own"):
+        Runner(robot, policy(DEPLOYED), options, tmp_path, candidate=refused, operator=person)
     with pytest.raises(UserError, match="leave --shadow or --candidate out"):
         Runner(robot, policy(DEPLOYED), options, tmp_path, candidate=policy(CANDIDATE), shadow=policy(CANDIDATE))
     assert list(tmp_path.iterdir()) == []
@@ -146,10 +170,3 @@ def test_what_a_candidate_must_fit(tmp_path: Path) -> None:
 def test_until_told_is_of_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--policy", "policy.onnx", "--until-told"]) == 2
     assert "name the other one with --candidate" in capsys.readouterr().err
-
-
-def test_results_of_one_policy_are_told_from_the_others() -> None:
-    turns = Turns(policy("d"), policy("c"))
-    assert (turns.roles("d"), turns.roles("c"), turns.roles("x")) == (["deployed"], ["candidate"], [])
-    alone = replace(result(0, 7, "d", True), policy_id="d")
-    assert not turns.paired([alone]).told
