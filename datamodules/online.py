@@ -40,7 +40,7 @@ from datamodules.replay.behaviour import BehaviourOptions
 from datamodules.replay.logs import LOGS_SHARE, MIN_ESS, Logs, refuse_idle
 from datamodules.replay.mixed import LoggedShare
 from datamodules.replay.observation_moments import look_around
-from datamodules.replay.ring import Replay, check_replay, refuse_bad_buffer, worth_keeping
+from datamodules.replay.ring import Replay, check_replay, how_valued, refuse_bad_buffer, worth_keeping
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.distributed import ranks
@@ -76,7 +76,7 @@ class OnlineDataModule(PolicyDataModule):
             are always recomputed.
         refresh_every: iterations between two recomputations.
         estimator: advantage estimator, `datamodules.advantages.GAE` or `.VTrace`.
-        sampler: TorchRL sampler; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
+        sampler: of what was collected; uniform when null. `torchrl.data.StalenessAwareSampler` prefers fresh data.
         reward_scale: factor on rewards where advantages are computed.
         freeze_moments: keep the moments of observations of `model.init_from`: what varied little there is blown up.
         store_params: keep the behaviour policy's distribution parameters (half precision), for an exact KL.
@@ -198,7 +198,7 @@ class OnlineDataModule(PolicyDataModule):
         if self._restored or self._replay is None or not self._source.frames:
             return self._restored
         self._source.at_boundary = self._source.at_boundary or self._noticed
-        own = {
+        return of_all_ranks({
             "task": self.task.name,
             "simulator": self.task.simulator,
             "iteration": self.iteration,
@@ -206,8 +206,7 @@ class OnlineDataModule(PolicyDataModule):
             "replay": self._replay.state_dict(),
             "logs": None if self._logged is None else self._logged.state_dict(),
             **self._source.state_dict(),
-        }
-        return of_all_ranks(own)
+        })  # fmt: skip
 
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on.
@@ -218,9 +217,10 @@ class OnlineDataModule(PolicyDataModule):
         if missing := [name for name in STATE if name not in state_dict]:
             raise UserError(f"the checkpoint has no training state to resume from: {', '.join(missing)} missing")
         self.check_task(state_dict)
-        self._source.check(state_dict, self.frames_per_iteration)
+        self._source.check(state_dict, self.frames_per_iteration, self.learners)
         self.check_as_many(state_dict)
-        check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler)
+        valued = how_valued(self.estimator, self.reward_scale) if self.advantages == "stored" else None
+        check_replay(state_dict["replay"], self.part("capacity"), self.store_params, self._device, self.sampler, valued)
         self.check_logs((state_dict.get("logs") or {}).get("key"))
 
     def restore(self, state_dict: dict[str, Any]) -> None:

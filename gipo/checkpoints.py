@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from torch.optim import Optimizer
 from gipo.common.checkpoint_head import CheckpointHead, check_is_file, unreadable
 from gipo.common.errors import UserError
 from gipo.policies import Policy, build
+
+# Of torch's optimizers, what has the shape of the parameter that it moves.
+MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum")
 
 
 def checkpoint_id(checkpoint: dict[str, Any]) -> str:
@@ -77,6 +81,15 @@ def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
         raise UserError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
 
 
+def refuse_other_frozen(found: Collection[str] | None, wanted: Collection[str]) -> None:
+    """Raise a UserError when a checkpoint, unless it does not say, holds other parts still than `wanted`."""
+    if found is not None and set(found) != set(wanted):
+        raise UserError(
+            f"the checkpoint is of a run with model.frozen={[*found]}, this one has {[*wanted]}; resume with the same, "
+            "or start a new run with --model.init_from"
+        )
+
+
 def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
     """Refuse the state of an optimizer that does not keep what this one, still without a state, asks for.
 
@@ -85,13 +98,19 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
     """
     asked = set(optimizer.param_groups[0])
     moved, moves = (
-        sum(len(group["params"]) for group in groups) for groups in (state["param_groups"], optimizer.param_groups)
+        [each for group in groups for each in group["params"]]
+        for groups in (state["param_groups"], optimizer.param_groups)
     )
-    if moved != moves:
+    advice = "model.frozen names other parts; resume with those of the run, or start a new run with --model.init_from"
+    if len(moved) != len(moves):
         raise UserError(
-            f"the checkpoint's optimizer moves {moved} parameters, and that of this run {moves}: model.frozen names "
-            "other parts; resume with those of the run, or start a new run with --model.init_from"
+            f"the checkpoint's optimizer moves {len(moved)} parameters, and that of this run {len(moves)}: {advice}"
         )
+    for key, parameter in zip(moved, moves, strict=True):
+        kept = state["state"].get(key, {})
+        shapes = {tuple(kept[name].shape) for name in MOMENTS if isinstance(kept.get(name), torch.Tensor)}
+        if shapes - {tuple(parameter.shape)}:
+            raise UserError(f"the checkpoint's optimizer moves parameters of other shapes: {advice}")
     optimizer.load_state_dict({"state": {}, "param_groups": state["param_groups"]})
     missing = asked - set(optimizer.param_groups[0])
     if missing:

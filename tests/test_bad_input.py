@@ -314,7 +314,7 @@ CHANGED = {
     ),
     "another part of the network": (
         {"model__frozen": "[actor.0]", "data__total_frames": 96},
-        "optimizer moves 6 parameters, and that of this run 4: model.frozen names other parts; resume with those",
+        "is of a run with model.frozen=[], this one has ['actor.0']; resume with the same, or start a new run",
     ),
     "less capacity": ({"data__capacity": 32}, "replay holds 64 transitions, data.capacity is 32; raise it"),
     "another task": ({"data__task": "Brief-v0"}, "was trained on 'Tiny-v0', data.task is 'Brief-v0'"),

@@ -196,3 +196,59 @@ def test_a_finished_run_resumed_changes_nothing(tiny: Args, tmp_path: Path) -> N
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert run(tiny("run", ckpt_path=last), tmp_path / "run") == done
     assert (tmp_path / "run" / "curves.csv").read_text().count("\n") == 5
+
+
+def test_the_best_of_the_last_iteration_is_remembered(tiny: Args, tmp_path: Path) -> None:
+    """With an evaluation in every iteration, the one that is saved is among those that the best is best of."""
+    main(tiny(trainer__check_val_every_n_epoch=1, data__total_frames=64, data__task="Tiny-v0"))
+    folder = tmp_path / "run"
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    (best,) = [state for name, state in saved.items() if name.startswith("BestCheckpoint")]
+    with open(folder / "curves.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["val/return"]) for row in rows] == [True, True]
+    assert float(best["current_score"]) == pytest.approx(float(rows[-1]["val/return"]))
+    assert float(best["best_model_score"]) == pytest.approx(max(float(row["val/return"]) for row in rows))
+
+
+def test_an_optimizer_goes_on_with_the_options_of_the_new_run(tiny: Args, tmp_path: Path) -> None:
+    main(tiny(data__total_frames=64))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    options = {"model__optimizer__weight_decay": 0.5, "model__optimizer__betas": "[0.5,0.6]", "model__value_lr": 0.125}
+    main(tiny(ckpt_path=last, data__total_frames=96, model__optimizer="torch.optim.AdamW", **options))
+    for state in torch.load(last, weights_only=True)["optimizer_states"]:
+        (group,) = state["param_groups"]
+        assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.5, 0.6))
+    assert group["initial_lr"] == 0.125
+
+
+def test_a_sampler_goes_on_with_the_options_of_the_new_run(tiny: Args, tmp_path: Path) -> None:
+    aware = {"data__sampler": "torchrl.data.replay_buffers.StalenessAwareSampler"}
+    main(tiny(**aware, data__total_frames=96, data__sampler__max_staleness=5))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    main(tiny(**aware, ckpt_path=last, data__total_frames=128, data__sampler__max_staleness=1))
+    saved = torch.load(last, weights_only=True)["OnlineDataModule"]["replay"]["buffer"]["_sampler"]
+    assert (int(saved["max_staleness"]), int(saved["consumer_version"])) == (1, 3)
+
+
+def test_stored_advantages_are_of_one_scale(tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = {"data__advantages": "stored", "data__total_frames": 64}
+    main(tiny(**stored))
+    resumed = {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", **stored | {"data__total_frames": 96}}
+    for changed in ({"data__reward_scale": 10}, {"data__estimator": "GAE", "data__estimator__lam": 0.5}):
+        with pytest.raises(SystemExit):
+            main(tiny("other", **resumed, **changed))
+        said = capsys.readouterr().err
+        assert "with data.advantages=stored those of the checkpoint stay, which were computed by" in said
+        assert "resume with the data.estimator and data.reward_scale of the run" in said
+    main(tiny("other", **resumed | {"data__advantages": "recompute"}, data__reward_scale=10))
+
+
+def test_workers_that_go_on_must_share_an_iteration_evenly(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(tiny(data__total_frames=32, data__collector__workers=2, data__collector__num_envs=4))
+    resumed = {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", "data__total_frames": 64}
+    with pytest.raises(SystemExit):
+        main(tiny("other", **resumed, data__collector__workers="null", data__collector__num_envs=32))
+    assert "data.frames_per_iteration=32 must be a multiple of the 64 simulators" in capsys.readouterr().err

@@ -106,9 +106,10 @@ class RolloutSource:
             "generators": generator_states(),
         }
 
-    @staticmethod
-    def check(state: dict[str, Any], frames_per_iteration: int) -> None:
+    def check(self, state: dict[str, Any], frames_per_iteration: int, learners: int = 1) -> None:
         """Refuse the state of a run with longer or shorter iterations, by which both its length and its ages count.
+
+        And where the workers of that run, which go on unless the options say how many, cannot share its iterations.
 
         Raises:
             UserError: saying with which option the run goes on.
@@ -120,6 +121,8 @@ class RolloutSource:
                 f"resume with --data.frames_per_iteration={had}, or begin a new run from its policy by "
                 "--model.init_from=CHECKPOINT"
             )
+        if self.options.workers is None:
+            replace(self.options, workers=state.get("workers", 0)).refuse_uneven(frames_per_iteration, learners)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`: the next segment to begin is of new episodes."""

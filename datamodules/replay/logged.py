@@ -9,7 +9,7 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
 from datamodules.replay.people_share import PeopleShare
-from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw, uniform_unless
+from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw, uniform_unless, with_own_options
 from datamodules.replay.values import Seen, as_kept, value_frames
 from gipo.common.errors import UserError
 from gipo.policies import Policy
@@ -93,5 +93,5 @@ class LogReplay:
             )
         for key in ("advantage", "value_target"):
             self._learner_frames[key].copy_(state[key])
-        self.buffer.sampler.load_state_dict(state["sampler"])
+        self.buffer.sampler.load_state_dict(with_own_options(state["sampler"], self.buffer.sampler))
         self._generator.set_state(state["generator"])

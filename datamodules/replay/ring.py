@@ -1,5 +1,6 @@
 """Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
@@ -104,7 +105,8 @@ class Replay:
         frames = self.buffer[:] if len(self) else TensorDict()
         # A view of some rows would be saved with all the others.
         frames = frames.clone() if len(self) < capacity else frames
-        return {"capacity": capacity, "frames": frames.state_dict(), "buffer": state}
+        valued = how_valued(self.estimator, self.reward_scale)
+        return {"capacity": capacity, "frames": frames.state_dict(), "buffer": state, "valued": valued}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, which `check_replay` accepts; another capacity is filled from the oldest frame on."""
@@ -119,7 +121,15 @@ class Replay:
         fresh = self.buffer.state_dict()
         kept = ("_storage", "_writer") if moved else ("_storage",)
         generator = (state["buffer"]["_rng"][0].cpu(), str(self.device))  # of several devices of a kind, this one
-        self.buffer.load_state_dict(state["buffer"] | {name: fresh[name] for name in kept} | {"_rng": generator})
+        kept_or_new = {name: fresh[name] for name in kept} | {"_rng": generator}
+        sampler = with_own_options(state["buffer"]["_sampler"], self.sampler)
+        self.buffer.load_state_dict(state["buffer"] | kept_or_new | {"_sampler": sampler})
+
+
+def how_valued(estimator: Estimator, reward_scale: float) -> dict[str, Any]:
+    """What advantages depend on, beside the critic: the estimator and its numbers, and the scale of rewards."""
+    numbers = {name: value for name, value in vars(estimator).items() if isinstance(value, int | float)}
+    return {"estimator": type(estimator).__name__, **numbers, "reward_scale": reward_scale}
 
 
 def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
@@ -192,6 +202,7 @@ def check_replay(
     store_params: bool,
     device: torch.device | None = None,
     sampler: Sampler | None = None,
+    valued: dict[str, Any] | None = None,
 ) -> None:
     """Raise a UserError when a buffer of these options cannot take up the `Replay.state_dict`.
 
@@ -201,6 +212,7 @@ def check_replay(
         store_params: whether its frames hold the behaviour policy's distribution.
         device: where it is, where that is known.
         sampler: of the buffer; uniform unless given.
+        valued: how its advantages are computed, where those that are there stay.
     """
     sampled_on = torch.device(state["buffer"]["_rng"][1]).type
     if device is not None and device.type != sampled_on:
@@ -209,6 +221,11 @@ def check_replay(
             "resume with the data.replay_device and the trainer.accelerator of the run"
         )
     check_sampler(state["buffer"]["_sampler"], sampler)
+    if valued is not None and (had := state.get("valued", valued)) != valued:
+        raise UserError(
+            f"with data.advantages=stored those of the checkpoint stay, which were computed by {had}, and this run's "
+            f"would be by {valued}; resume with the data.estimator and data.reward_scale of the run"
+        )
     if _count(state) > capacity:
         raise UserError(
             f"the checkpoint's replay holds {_count(state)} transitions, data.capacity is {capacity}; raise it"
@@ -243,6 +260,12 @@ def check_sampler(state: dict[str, Any], sampler: Sampler | None) -> None:
             "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
             "from its policy with --model.init_from"
         )
+
+
+def with_own_options(state: dict[str, Any], sampler: Sampler) -> dict[str, Any]:
+    """The state of another sampler of the same class, with what the constructor of this one was given."""
+    options = inspect.signature(type(sampler).__init__).parameters
+    return state | {name: value for name, value in sampler.state_dict().items() if name.lstrip("_") in options}
 
 
 def _count(state: dict[str, Any]) -> int:

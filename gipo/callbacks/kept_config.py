@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gipo.callbacks.run_folder import shown
 from gipo.common.checkpoint_head import note
 from gipo.common.files import remove_partials, whole_file
 
+VERSION = f"# gipo {version('gipo')}"  # the first line of a file
 LENGTHS = {"data.total_frames", "data.iterations", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}
 
 
@@ -36,7 +38,7 @@ class KeepConfig(SaveConfigCallback):
             remove_partials(folder)
             path = folder / self.config_filename
             with whole_file(path) as partial:
-                partial.write_text(self._text, encoding="utf-8")
+                partial.write_text(f"{VERSION}\n{self._text}", encoding="utf-8")
                 beside = path if resumed is None else Path(resumed).absolute().parents[1] / path.name
                 _tell_changes(path if path.exists() else beside, partial, keep=path.exists())
 
@@ -51,7 +53,10 @@ class KeepConfig(SaveConfigCallback):
 
 def _tell_changes(old: Path, new: Path, keep: bool) -> None:
     """Say what a run has otherwise than it had; `keep` the old file under a name of its own if there is anything."""
-    changed = [*differences(_read(old), _read(new))]
+    before, after = _read(old), _read(new)
+    changed = [*differences(before, after, whole=_first_line(old) == _first_line(new))]
+    if all(isinstance(each.get("model"), dict) and each["model"].get("kl_target") for each in (before, after)):
+        changed = [line for line in changed if not line.startswith("model.kl_coef:")]  # which goes on from where it was
     if not changed:
         return
     kept = next(name for name in _numbered(old) if not name.exists()) if keep else old
@@ -62,17 +67,18 @@ def _tell_changes(old: Path, new: Path, keep: bool) -> None:
     print(f"gipo: note: the run {line}", file=sys.stderr)
 
 
-def differences(before: Any, after: Any, name: str = "") -> Iterator[str]:
-    """`name: before → after` of the options of two configurations that both have and that say how a run learns.
+def differences(before: Any, after: Any, name: str = "", whole: bool = False) -> Iterator[str]:
+    """`name: before → after` of the options of two configurations that say how a run learns.
 
-    One that only one of them has is of another version, or of a class that the other does not name.
+    An option that only one of them has is null in the other where they are `whole`, of the same version; else it may
+    be of another version, and is passed over, as is an option of a class that the other does not name.
     """
     both = isinstance(before, dict) and isinstance(after, dict)
     if both and before.get("class_path") == after.get("class_path"):
-        for key in before:
+        for key in {**before, **after}:
             inner = name if key == "init_args" else f"{name}.{key}".lstrip(".")
-            if key in after and inner not in LENGTHS:
-                yield from differences(before[key], after[key], inner)
+            if inner not in LENGTHS and (whole or (key in before and key in after)):
+                yield from differences(before.get(key), after.get(key), inner, whole)
     elif before != after:
         yield f"{name}: {_said(before)} → {_said(after)}"
 
@@ -89,6 +95,13 @@ def _read(path: Path) -> Any:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, ValueError):
+        return ""
 
 
 def _numbered(path: Path) -> Iterator[Path]:

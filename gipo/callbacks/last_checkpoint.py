@@ -200,7 +200,11 @@ class BestCheckpoint(PatientCheckpoint):
     """
 
     def __init__(self) -> None:
-        super().__init__(filename="best", monitor="val/success", mode="max", enable_version_counter=False)
+        # After each evaluation, and before the end of its iteration, where `last.ckpt` keeps what was best so far.
+        super().__init__(
+            filename="best", monitor="val/success", mode="max", save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )  # fmt: skip
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch `val/return` where the task knows no success."""

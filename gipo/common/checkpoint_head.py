@@ -55,6 +55,7 @@ class CheckpointHead:
         init_from: id of the checkpoint that the run started from; written by the learner.
         precision: of the updates, as `trainer.precision`; by the learner. Older checkpoints do not say.
         id: SHA-256 of the policy, hex, by which what is made from it names it; written with the file.
+        frozen: parts of the network that did not learn; by the learner. None in older checkpoints, which do not say.
         config_hash: SHA-256 of the configuration of the run, hex; written by the callback that keeps that.
         task: what it was trained on; by the data module, as all that follows.
         simulator: what simulated it, `python` or `envpool`; none before there was a choice.
@@ -70,6 +71,7 @@ class CheckpointHead:
     init_from: str | None = None
     precision: str | None = None
     id: str | None = None
+    frozen: tuple[str, ...] | None = None
     config_hash: str | None = None
     task: str | None = None
     simulator: str | None = None
@@ -103,6 +105,7 @@ class CheckpointHead:
         return cls(
             policy=_typed(entries, "policy", dict, path),
             **{name: _typed(entries, name, str, path) for name in texts},
+            frozen=None if (frozen := _typed(entries, "frozen", list, path)) is None else tuple(map(str, frozen)),
             frames=_typed(entries, "frames", int, path),
             interface=_typed(entries, "interface", dict, path),
             logs=tuple(_learned(each, path) for each in _typed(entries, "logs", list, path) or ()),

@@ -9,10 +9,15 @@ from tensordict import TensorDictBase
 from torch import nn
 from torch.optim import Optimizer
 
-from gipo.checkpoints import load_checkpoint, policy_from, refuse_other_optimizer, refuse_other_policy
+from gipo.checkpoints import (
+    load_checkpoint,
+    policy_from,
+    refuse_other_frozen,
+    refuse_other_optimizer,
+    refuse_other_policy,
+)
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.common.errors import UserError
-from gipo.distributed import ranks
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
@@ -156,7 +161,9 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the policy is made of, so that it can be rebuilt without this configuration, and how it learned."""
-        said = self._ancestry | self._data.provenance() | {"precision": self.trainer.precision}
+        said = (
+            self._ancestry | self._data.provenance() | {"precision": self.trainer.precision, "frozen": [*self.frozen]}
+        )
         note(checkpoint, format=CHECKPOINT_FORMAT, policy=self.policy.description(), **said)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -164,16 +171,17 @@ class PolicyModule(LightningModule):
         head, wanted = CheckpointHead.of(checkpoint), self.policy.description()
         if head.policy != wanted:  # a checkpoint from before there was an option says nothing of it
             refuse_other_policy(build(head.policy).description(), wanted)
-        if self.trainer.state.fn == "fit" and ranks.count() == 1:
+        if self.trainer.state.fn == "fit":
             self.check_optimizers(checkpoint)
         self._remember(head.init_from, head)
 
     def check_optimizers(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume a checkpoint of one learner whose optimizers are others, or move other parameters.
+        """Refuse to resume a checkpoint whose optimizers are others, or move other parameters.
 
         Raises:
             UserError: naming the option.
         """
+        refuse_other_frozen(CheckpointHead.of(checkpoint).frozen, self.frozen)
         parts = (self.policy.actor_parameters(), self.policy.critic_parameters())
         for state, parameters in zip(checkpoint.get("optimizer_states") or (), parts, strict=False):
             refuse_other_optimizer(state, self.optimizer_factory(parameters))

@@ -22,6 +22,7 @@ from gipo.policies import PolicyFactory
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
 MAX_SKIPS_IN_A_ROW = 10
+KERNELS = ("foreach", "fused", "capturable", "differentiable")  # options of an optimizer that change no update
 CLIP_MARGIN = 1e-6  # which torch adds to a norm before it compares it with the limit
 
 
@@ -66,30 +67,35 @@ class UpdatingModule(PolicyModule):
         self.policy_lr, self.value_lr = rates
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm
         self.critic_warmup = critic_warmup
+        self._asked: list[list[dict[str, Any]]] = []  # of each optimizer's groups, the options they were made with
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
 
     def configure_optimizers(self) -> Any:
         """One optimizer and one schedule for the policy, one of each for the critic."""
         optimizers, schedules = [], []
+        self._asked = []
         for parameters, (rate, factor) in zip(
             (self.policy.actor_parameters(), self.policy.critic_parameters()), self._rates, strict=True
         ):
             optimizer = self.optimizer_factory(parameters)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            self._asked.append([
+                {key: value for key, value in group.items() if key not in ("params", *KERNELS)}
+                for group in optimizer.param_groups
+            ])  # fmt: skip
             optimizers.append(optimizer)
             schedules.append(LambdaLR(optimizer, factor))
         return optimizers, schedules
 
     def on_train_start(self) -> None:
-        """Take the learning rates from the options, also where a checkpoint remembers others."""
+        """Take learning rates and all else of the optimizers from the options, also where a checkpoint has others."""
         schedules: Any = self.lr_schedulers()
-        for schedule, (rate, factor) in zip(schedules, self._rates, strict=True):
+        for schedule, (rate, factor), given in zip(schedules, self._rates, self._asked, strict=True):
             schedule.base_lrs = [rate] * len(schedule.base_lrs)
-            for group in schedule.optimizer.param_groups:
-                group["initial_lr"] = rate
-                group["lr"] = rate * factor(schedule.last_epoch)
+            for group, options in zip(schedule.optimizer.param_groups, given, strict=True):
+                group.update(options, initial_lr=rate, lr=rate * factor(schedule.last_epoch))
 
     def step_schedules(self, warming_up: bool) -> None:
         """An iteration is done; while the critic warms up, those of the policy have not begun."""

@@ -200,8 +200,7 @@ class GipoCLI(LightningCLI):
         if checkpoint is not None:
             state = checkpoint.get(type(self.datamodule).__qualname__, {})
             self.datamodule.check(state)
-            if self.trainer.world_size == 1:  # those of several learners may be sharded
-                self.model.check_optimizers(checkpoint)
+            self.model.check_optimizers(checkpoint)
             refuse_a_later_iteration(state["iteration"], self.trainer.max_epochs)
             if self.datamodule.logs is not None:
                 learnable(self.model, self.datamodule)

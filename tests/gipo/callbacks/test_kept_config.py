@@ -37,6 +37,30 @@ def test_what_two_configurations_have_otherwise(before: Any, after: Any, said: l
     assert [*differences(before, after)] == said
 
 
+def test_what_one_file_of_the_same_version_has_not_is_null() -> None:
+    before = {"model": {"kl_target": 0.02, "objective": GIPO}, "data": {"total_frames": 64}}
+    after = {"model": {"objective": GIPO | {"init_args": {**GIPO["init_args"], "age": 0.5}}}, "data": {"iterations": 2}}
+    assert [*differences(before, after, whole=True)] == [
+        "model.kl_target: 0.02 → None", "model.objective.age: None → 0.5",
+    ]  # fmt: skip
+    assert [*differences(before, after)] == []
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_an_anchor_whose_weight_moves_goes_on_and_one_that_is_left_out_is_told(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(tiny(**SHORT, model__kl_target=0.02, model__kl_coef=1))
+    assert (tmp_path / "run" / "config.yaml").read_text().startswith("# gipo ")
+    capsys.readouterr()
+    resume = {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", **SHORT}
+    main(tiny(**resume | {"data__total_frames": 96}, model__kl_target=0.02, model__kl_coef=50))
+    assert "goes on with other options" not in capsys.readouterr().err
+    main(tiny(**resume | {"data__total_frames": 128}, model__kl_coef=50, data__collector__max_steps=3))
+    said = capsys.readouterr().err
+    assert "config-1.yaml has: model.kl_target: 0.02 → None; data.collector.max_steps: None → 3" in said
+
+
 @pytest.mark.usefixtures("no_plot")
 def test_a_run_that_goes_on_with_other_options_says_so_and_keeps_the_old_ones(
     tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]

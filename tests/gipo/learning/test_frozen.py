@@ -39,6 +39,22 @@ def test_what_is_frozen_stays_and_all_else_learns_also_when_resumed(tiny: Args, 
     assert {name for name in first if not name.startswith("encoder.")} == moved
 
 
+def test_other_parts_of_as_many_parameters_are_refused_whatever_the_checkpoint_says_of_them(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(tiny(**SHARED, model__frozen="[encoder.0]"))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    resumed = {**SHARED, "ckpt_path": last, "data__total_frames": 96, "model__frozen": "[encoder.2]"}
+    assert "is of a run with model.frozen=['encoder.0'], this one has ['encoder.2']" in refused(tiny(**resumed), capsys)
+    older = torch.load(last, weights_only=True)
+    del older["gipo"]["frozen"]
+    torch.save(older, last)
+    assert "optimizer moves parameters of other shapes: model.frozen names other parts" in refused(
+        tiny(**resumed), capsys
+    )
+    main(tiny(**resumed | {"model__frozen": "[encoder.0]"}))
+
+
 @pytest.mark.parametrize(
     ("frozen", "said"),
     [
