@@ -1,5 +1,7 @@
 """The store: frames in memory-mapped files, and what they say of themselves."""
 
+import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +51,34 @@ def load_store(path: Path) -> Store:
     """
     try:
         facts = Facts.from_json((path / FACTS).read_text(encoding="utf-8"))
+        _refuse_cut(path / FRAMES)
         frames = TensorDict.load_memmap(path / FRAMES, allow_pickle=False)
         if len(frames) != facts.steps or (facts.has_log_prob and "log_prob" not in frames.keys()):
             raise ValueError(f"{len(frames)} frames of {facts.steps}")
         folders = sorted((path / PICTURES).glob("*"))
         album = Album(folders) if folders else None
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise UserError(f"the store {path} is damaged ({type(error).__name__} {error}); delete it") from error
     return Store(path, frames, facts, album)
+
+
+def _refuse_cut(folder: Path) -> None:
+    """Refuse a file that is not as long as its numbers: whoever may write to it would have it filled with zeros.
+
+    Raises:
+        OSError: when one is missing.
+        ValueError: when one is of another length.
+    """
+    for name, said in json.loads((folder / "meta.json").read_text(encoding="utf-8")).items():
+        if not isinstance(said, dict):
+            continue
+        if "shape" not in said:
+            _refuse_cut(folder / name)
+            continue
+        size = math.prod(said["shape"]) * getattr(torch, said["dtype"].removeprefix("torch.")).itemsize
+        there = (folder / f"{name}.memmap").stat().st_size if size else 0
+        if there != size:
+            raise ValueError(f"{name}.memmap has {there:,} bytes of {size:,}")
 
 
 def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> TensorDict:

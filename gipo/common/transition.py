@@ -36,7 +36,7 @@ LOG, STORE, REPLAY, BATCH = Place
 EVERYWHERE = LOG | STORE | REPLAY | BATCH
 DERIVED = "derived"
 SOURCES = ("policy", "person", "hold")  # who may have chosen an action; their places are the numbers in columns
-PERSON = SOURCES.index("person")
+POLICY, PERSON, HOLD = map(SOURCES.index, SOURCES)
 NOBODY_SAID = -1
 
 

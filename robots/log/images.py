@@ -129,6 +129,8 @@ def image_row(data: bytes) -> dict[str, Any]:
         row = {"episode": -1, "step": -1, **orjson.loads(data)}
         if not all(type(row[name]) is int for name in ("episode", "step")):
             raise TypeError("its place is none")
+        if not isinstance(row.get("frame_id", ""), str):
+            raise TypeError("its frame_id is no name of a camera")
     except (ValueError, TypeError) as error:
         raise UserError(f"an image that no log of gipo-robot holds: {error}") from error
     return row

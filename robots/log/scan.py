@@ -107,6 +107,8 @@ class Scanner:
         whole = ends_whole(self._file, self._size)
         if fault.status == TORN and whole:
             return DAMAGED, str(fault)  # nothing was cut off, something inside is wrong
+        if fault.status == TORN and fault.frame and block_behind(self._file, self._offset + _HEAD.size, record=True):
+            return DAMAGED, f"{fault}; and the log goes on behind it"
         if fault.status != DAMAGED:
             return fault.status, str(fault)
         if (zeros := zeros_from(self._file, self._size)) < self._end:
@@ -226,7 +228,7 @@ def _cut(opcode: int, length: int, left: int) -> _Fault:
     """A record that reaches beyond the file: cut by a kill, unless that cannot be."""
     if length > MAX_RECORD or opcode not in _DATA_SECTION:
         return _Fault(DAMAGED, f"a record of kind {opcode} claims {length} bytes, {left} are left", frame=True)
-    return _Fault(TORN, f"the last record needs {length + _HEAD.size} bytes, {left} are there")
+    return _Fault(TORN, f"the last record needs {length + _HEAD.size} bytes, {left} are there", frame=True)
 
 
 def _decompress(data: memoryview, size: int) -> bytes:

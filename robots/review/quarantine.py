@@ -59,8 +59,13 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
             target.unlink(missing_ok=True)
         reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
         raise UserError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
-    for path in files:
-        path.unlink()
+    for number, path in enumerate(files):
+        try:
+            path.unlink()
+        except OSError as error:
+            for target in targets[number:]:
+                target.unlink()
+            raise UserError(f"{path} cannot be moved: {error.strerror or error}; it stays where it is") from error
     return targets
 
 

@@ -13,7 +13,7 @@ from datamodules.replay.decisions import places
 from gipo.commands.estimate.baseline import fitted
 from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
-from gipo.common.transition import PERSON
+from gipo.common.transition import HOLD, PERSON, POLICY
 
 CELLS = 40_000_000  # rows times columns: some 6 GB
 
@@ -88,7 +88,7 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
     """
     valid = frames["valid"].view(len(frames), -1).any(1)
     whole = _whole(store, frames)
-    told = _sampled(whole, frames["episode"][valid])
+    told = _told(whole, frames, valid)
     kept = torch.isin(frames["episode"], told)
     frames, sampled, x = frames[kept], valid[kept], log_ratio[kept].double()
     x = torch.where(frames["valid"].unsqueeze(-1), x, 0.0).flatten(1).sum(1)
@@ -113,14 +113,20 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
     )
 
 
-def _sampled(whole: Tensor, sampled: Tensor) -> Tensor:
-    """Select of the numbers of whole episodes those in which a policy `sampled` a decision."""
+def _told(whole: Tensor, frames: TensorDictBase, sampled: Tensor) -> Tensor:
+    """Select of the numbers of whole episodes those that say something: a policy was to sample in them.
+
+    One that ended while control was being handed over is among them: which do so hangs on how they went.
+    """
     if not len(whole):
         raise UserError("the logs have no episode from its first step to its end; nothing can be estimated")
-    told = whole[torch.isin(whole, sampled)]
-    if not len(told):
+    steps = len(frames)
+    asked = ((frames["source"] == POLICY) & ~frames["valid"]).view(steps, -1).any(1)  # for its most likely action
+    handed = (frames["source"] == HOLD).view(steps, -1).any(1)
+    some, likeliest, cut = (frames["episode"][rows] for rows in (sampled, asked, handed))
+    if not torch.isin(whole, some).any():
         raise UserError("no decision in these logs was sampled by a policy; every policy would seem to do as well")
-    return told
+    return whole[torch.isin(whole, some) | (torch.isin(whole, cut) & ~torch.isin(whole, likeliest))]
 
 
 def _refuse_too_large(episodes: int, longest: int) -> None:

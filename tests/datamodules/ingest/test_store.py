@@ -302,6 +302,28 @@ def test_what_another_process_uses_is_not_removed(token: OnnxPolicy, folder: Pat
     holder.communicate(b"\n")
 
 
+def test_a_file_that_was_cut_is_refused_and_not_filled_with_zeros(
+    token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    """As root, whom no mode holds back, a map of it would be as long as it was, and zeros a log-prob of none."""
+    log = write_log(tmp_path / "a.mcap", [token])
+    store = store_of(log, cache=tmp_path / "cache", policies=folder)
+    files = sorted((store.path / "frames").rglob("*.memmap"))
+    assert {"log_prob.memmap", "reward.memmap"} < {file.name for file in files}
+    for file in files:
+        whole = file.read_bytes()
+        file.chmod(0o644)
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match=rf"the store .* is damaged \(ValueError {file.stem}.memmap has"):
+            load_store(store.path)
+        assert file.stat().st_size == len(whole) // 2
+        file.unlink()
+        with pytest.raises(UserError, match=r"the store .* is damaged \(FileNotFoundError"):
+            load_store(store.path)
+        file.write_bytes(whole)
+    assert len(load_store(store.path).frames) == len(store.frames)
+
+
 def test_a_store_that_is_spoilt_is_refused(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
     log = write_log(tmp_path / "a.mcap", [token])
     store = store_of(log, cache=tmp_path / "cache", policies=folder)

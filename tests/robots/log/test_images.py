@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gipo.common.errors import UserError
 from robots.log import Image, pixels_of
-from robots.log.images import check_images, compressed_image, encoding_of, png
+from robots.log.images import check_images, compressed_image, encoding_of, image_row, png
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,9 @@ def test_files_of_images_are_known_by_how_they_begin() -> None:
 )
 def test_what_is_no_image_is_named(images: Any, said: str) -> None:
     assert re.search(said, check_images(images))
+
+
+@pytest.mark.parametrize("row", [b"[]", b"7", b'{"episode": "0"}', b'{"frame_id": ["front"]}', b'{"frame_id": null}'])
+def test_what_is_no_row_of_an_image_is_refused(row: bytes) -> None:
+    with pytest.raises(UserError, match="an image that no log of gipo-robot holds: "):
+        image_row(row)

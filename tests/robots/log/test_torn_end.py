@@ -57,6 +57,23 @@ def test_zeros_from_anywhere_on_are_a_cut_there(many_blocks: Path) -> None:
             assert assert_prefix(read_log(many_blocks)) == wanted, cut
 
 
+def test_a_length_that_reaches_beyond_the_end_is_damage_where_the_log_goes_on(many_blocks: Path) -> None:
+    """One wrong bit in it would hide everything behind it; in the last record it is what a kill leaves."""
+    whole = many_blocks.read_bytes()
+    blocks = [at for at in starts(whole)[:-1] if whole[at] == 6]
+    torn = whole[: blocks[-1] + 300]
+    for block in blocks[1:]:
+        spoilt = bytearray(torn)
+        spoilt[block + 4] ^= 1  # 16 MiB more
+        many_blocks.write_bytes(spoilt)
+        found = verify(many_blocks)
+        last = block == blocks[-1]
+        assert (found.status, found.valid) == (TORN if last else DAMAGED, block)
+        assert found.reason.endswith("the log goes on behind it") != last
+    many_blocks.write_bytes(torn)
+    assert verify(many_blocks).status == TORN
+
+
 def test_zeros_in_the_middle_are_damage(many_blocks: Path) -> None:
     whole = many_blocks.read_bytes()
     blocks = [at for at in starts(whole)[:-1] if whole[at] == 6]

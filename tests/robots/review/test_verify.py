@@ -188,6 +188,28 @@ def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypat
     assert not labels_path(log).exists()
 
 
+def test_what_cannot_leave_its_folder_stays_whole_and_the_rest_is_still_checked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.parent == folder and self.suffix in (".mcap", ".jsonl"):
+            raise OSError(errno.EROFS, "Read-only file system")
+        own(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    log = folder / "damaged.mcap"
+    assert main(["verify", str(folder), "--quarantine", str(tmp_path / "aside")]) == 2
+    out, err = capsys.readouterr()
+    assert "damaged.mcap cannot be moved: Read-only file system; it stays where it is" in err
+    assert "not sound" in err
+    assert "sealed" in out.split("damaged.mcap")[1]
+    assert [each.name for each in (tmp_path / "aside").iterdir()] == [SET_ASIDE]
+    assert log.exists()
+    assert labels_path(log).exists()
+
+
 @pytest.mark.parametrize("as_far_as_it_came", [os.link, shutil.copy, lambda _, target: target.touch()])
 def test_a_kill_in_between_is_made_good_by_the_next_call(
     as_far_as_it_came: Callable[[Path, Path], None], folder: Path, tmp_path: Path

@@ -11,9 +11,7 @@ from tensordict import TensorDict
 
 from gipo.commands.estimate.episodes import Logged, logged
 from gipo.common.errors import UserError
-from gipo.common.transition import PERSON, SOURCES
-
-POLICY = SOURCES.index("policy")
+from gipo.common.transition import HOLD, PERSON, POLICY
 
 
 def steps(lengths: list[int], **changed: Any) -> TensorDict:
@@ -108,6 +106,17 @@ def test_episodes_in_which_nobody_sampled_are_left_out() -> None:
     assert (len(found), found.unsampled, found.parts) == (2, 1, 0)
     assert found.log_ratio.tolist() == [0, 1, 4, 5]
     assert found.success.tolist() == [0, 0]
+
+
+def test_an_episode_that_ended_while_control_was_handed_over_counts() -> None:
+    """To leave it out for that would leave out those that end early, which are often those that succeed."""
+    frames = steps([2, 2, 2, 2])
+    frames["valid"][2:] = False
+    frames["source"][2:4] = HOLD
+    frames["source"][6:8] = torch.tensor([HOLD, POLICY])  # handed over, and then the most likely action
+    found = of(frames, torch.arange(8.0).unsqueeze(-1))
+    assert (len(found), found.unsampled, found.sampled) == (2, 2, 2)
+    assert found.log_ratio.tolist() == [0, 1, 0, 0]
 
 
 def test_more_cells_than_memory_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
