@@ -270,5 +270,7 @@ def _by_pillow(data: bytes, form: str) -> Iterator[Any]:
         if image.width * image.height > MAX_PIXELS:
             raise UserError(f"an image of {image.width:,} × {image.height:,} pixels is no camera's")
         yield image
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # whose words name an object in memory
+        raise UserError(f"an image cannot be decoded: it is no {form}") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"an image cannot be decoded: {first_line(error)}") from error

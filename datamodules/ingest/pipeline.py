@@ -53,7 +53,9 @@ def ingest(
                     plan.make(folder, target, progress)
         return replace(load_store(target), left_out=tuple(plan.left_out))
     except OSError as error:
-        raise UserError(f"cannot ingest: {error.filename or 'the cache'}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot ingest: {error.filename or options.cache or 'the cache'}: {error.strerror or error}"
+        ) from error
 
 
 class Plan:

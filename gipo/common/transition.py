@@ -123,12 +123,14 @@ class Field:
                 raise ValueError(f"{self.name} {unknown.pop()!r:.40} is none of {', '.join(self.choices)}")
             values = list(map(self.choices.index, values))
         if not self.shape:
-            return np.array(values, self.type_for(whole=True, logged=True))
+            with np.errstate(over="ignore"):
+                return np.array(values, self.type_for(whole=True, logged=True))
         width = len(values[0])
         if set(map(len, values)) != {width}:
             raise ValueError("rows of unequal length")
         kind = self.type_for(whole=type(values[0][0]) is int, logged=True)
-        return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused by who checks it
+            return np.fromiter(chain.from_iterable(values), kind, width * len(values)).reshape(len(values), width)
 
     def typed(self, values: np.ndarray) -> np.ndarray:
         """Values [T, …] in the type of the field; what does not fit into a float becomes infinite."""

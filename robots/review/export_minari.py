@@ -2,9 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from robots.log import Header
 from robots.review.export import PROVENANCE, Segment, write_provenance
 
 INFOS = "infos/"
+HDF5, HDF5_EPISODE = 1.1, 64 << 10  # what it needs beyond the numbers: a share of them, and bytes an episode
 FIELDS = {field.minari: field for field in EXPORTED if field.minari}  # by Minari's names
 
 
@@ -31,6 +33,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         columns["observations"] = np.concatenate([columns["observations"], segment.columns["next_observation"][-1:]])
         buffers.append(EpisodeBuffer(id=index, infos=infos, **columns))
     out.mkdir(parents=True, exist_ok=True)
+    _refuse_full(out, buffers)
     tasks = list(dict.fromkeys(segment.task for segment in segments))
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
@@ -47,6 +50,25 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         )
         dataset.storage.update_episode_metadata([{"task": segment.task} for segment in segments])
     write_provenance(out / "gipo" / f"{robot}-v0" / "data" / PROVENANCE, header, segments)
+
+
+def _refuse_full(folder: Path, buffers: Sequence[Any]) -> None:
+    """Refuse what has no room: HDF5 that cannot write tells so by a crash of the process.
+
+    Raises:
+        OSError: when there is no room.
+    """
+    columns = (
+        column for each in buffers for column in (each.observations, each.actions, each.rewards, *each.infos.values())
+    )
+    size = sum(np.asarray(column).nbytes for column in columns)
+    room = folder / ".room"
+    try:
+        with open(room, "wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, int(HDF5 * size) + HDF5_EPISODE * (len(buffers) + 1))
+    finally:
+        room.unlink(missing_ok=True)
 
 
 def _infos(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ import errno
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +257,22 @@ def test_a_reward_that_is_no_number_is_refused_before_anything_is_written(tmp_pa
         segments([writer.path])
     assert main(["export", str(writer.path), "--format", "lerobot", "--out", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kibibytes", [4, 64])
+def test_hdf5_without_room_is_one_line_and_leaves_nothing(session: Path, tmp_path: Path, kibibytes: int) -> None:
+    """Where it finds out itself it ends the process."""
+    pytest.importorskip("minari")
+    out = tmp_path / "minari"
+    code = (
+        f"import resource, sys; from robots.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, "
+        f"({kibibytes} << 10,) * 2); sys.exit(main(['export', {str(session)!r}, '--format', 'minari', '--out', "
+        f"{str(out)!r}]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    said = f"gipo-robot: error: cannot write {out}: File too large"
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (2, said)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["lerobot", "minari"])
