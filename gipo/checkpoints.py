@@ -1,6 +1,7 @@
 """What is in a checkpoint, read without running code, and without Lightning: an export starts in half the time."""
 
 import hashlib
+import inspect
 import json
 import os
 import zipfile
@@ -8,13 +9,15 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from gipo.common.checkpoint_head import CheckpointHead, check_is_file, unreadable
 from gipo.common.errors import UserError
 from gipo.policies import Policy, build
 
 # Of torch's optimizers, what has the shape of the parameter that it moves.
+KERNELS = ("foreach", "fused", "capturable", "differentiable")  # options of an optimizer that change no update
+NEEDS = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg", "momentum": "momentum_buffer"}  # option → its state
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum")
 
 
@@ -83,11 +86,16 @@ def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 def refuse_other_frozen(found: Collection[str] | None, wanted: Collection[str]) -> None:
     """Raise a UserError when a checkpoint, unless it does not say, holds other parts still than `wanted`."""
-    if found is not None and set(found) != set(wanted):
+    if found is not None and _outermost(found) != _outermost(wanted):
         raise UserError(
             f"the checkpoint is of a run with model.frozen={[*found]}, this one has {[*wanted]}; resume with the same, "
             "or start a new run with --model.init_from"
         )
+
+
+def _outermost(names: Collection[str]) -> set[str]:
+    """The names of parts without those of parts within them."""
+    return {name for name in names if not any(name.startswith(f"{other}.") for other in names)}
 
 
 def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
@@ -106,6 +114,7 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
         raise UserError(
             f"the checkpoint's optimizer moves {len(moved)} parameters, and that of this run {len(moves)}: {advice}"
         )
+    _refuse_new_state(state, optimizer)
     for key, parameter in zip(moved, moves, strict=True):
         kept = state["state"].get(key, {})
         shapes = {tuple(kept[name].shape) for name in MOMENTS if isinstance(kept.get(name), torch.Tensor)}
@@ -118,6 +127,28 @@ def refuse_other_optimizer(state: dict[str, Any], optimizer: Optimizer) -> None:
             f"the checkpoint is of another optimizer than model.optimizer, {type(optimizer).__name__}: it has no "
             f"{', '.join(sorted(missing))}; resume with that one, or start a new run with --model.init_from"
         )
+
+
+def _refuse_new_state(state: dict[str, Any], optimizer: Optimizer) -> None:
+    """Refuse options that need a state which the steps of the checkpoint did not keep."""
+    had, asked = state["param_groups"][0], optimizer.param_groups[0]
+    for option, name in NEEDS.items():
+        new = asked.get(option) and option in had and not had[option]
+        if (
+            new
+            and any(kept and name not in kept for kept in state["state"].values())
+            and not isinstance(optimizer, SGD)
+        ):
+            raise UserError(
+                f"the checkpoint's optimizer kept nothing that model.optimizer.{option}={asked[option]} could go on "
+                "from; leave it out, or start a new run with --model.init_from"
+            )
+
+
+def options_of(optimizer: Optimizer) -> set[str]:
+    """The names of what its constructors take and what changes its updates; all else in its groups is its own."""
+    made = [vars(kind)["__init__"] for kind in type(optimizer).__mro__ if "__init__" in vars(kind)]
+    return {name for each in made for name in inspect.signature(each).parameters} - {"params", *KERNELS}
 
 
 def _policy_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

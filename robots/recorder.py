@@ -77,6 +77,7 @@ class Recorder:
 
     def event(self, kind: str, reason: str = "", data: dict[str, Any] | None = None) -> None:
         """Log an event at the present step."""
+        self.helped |= kind == "takeover"  # which may end the episode before the person's first step
         self._log.event(kind, reason, self.episode, self.step, data)
 
     def stopped(self, reason: str) -> None:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -220,6 +221,38 @@ def test_an_optimizer_goes_on_with_the_options_of_the_new_run(tiny: Args, tmp_pa
         (group,) = state["param_groups"]
         assert (group["weight_decay"], tuple(group["betas"])) == (0.5, (0.5, 0.6))
     assert group["initial_lr"] == 0.125
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a number of its own beside its options, as optimizers do that need no schedule."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, decay: float = 0.0):
+        super().__init__(params, lr)
+        self.param_groups[0] |= {"k": 0, "decay": decay}
+
+    def step(self, closure: Any = None) -> Any:
+        self.param_groups[0]["k"] += 1
+        return super().step(closure)
+
+
+def test_what_an_optimizer_counts_goes_on(tiny: Args, tmp_path: Path) -> None:
+    own = {"model__optimizer": "tests.test_resume.Counting"}
+    main(tiny(**own, data__total_frames=64, model__optimizer__decay=0.5))
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    main(tiny(**own, ckpt_path=last, data__total_frames=128, model__optimizer__decay=0.25))
+    groups = [state["param_groups"][0] for state in torch.load(last, weights_only=True)["optimizer_states"]]
+    assert [(group["k"], group["decay"]) for group in groups] == [(8, 0.25), (8, 0.25)]  # 4 iterations of 2 rounds
+
+
+def test_an_option_that_needs_what_no_step_has_kept_is_refused(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(tiny(data__total_frames=64, model__optimizer="torch.optim.Adam"))
+    resumed = {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", "data__total_frames": 96}
+    with pytest.raises(SystemExit):
+        main(tiny("other", **resumed, model__optimizer="torch.optim.Adam", model__optimizer__amsgrad="true"))
+    assert "kept nothing that model.optimizer.amsgrad=True could go on from" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_sampler_goes_on_with_the_options_of_the_new_run(tiny: Args, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gipo.checkpoints import options_of
 from gipo.common.errors import UserError
 from gipo.distributed.sharding import whole
 from gipo.learning.critic import CriticSees
@@ -22,7 +23,6 @@ from gipo.policies import PolicyFactory
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
 MAX_SKIPS_IN_A_ROW = 10
-KERNELS = ("foreach", "fused", "capturable", "differentiable")  # options of an optimizer that change no update
 CLIP_MARGIN = 1e-6  # which torch adds to a norm before it compares it with the limit
 
 
@@ -81,16 +81,16 @@ class UpdatingModule(PolicyModule):
             optimizer = self.optimizer_factory(parameters)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            options = options_of(optimizer)
             self._asked.append([
-                {key: value for key, value in group.items() if key not in ("params", *KERNELS)}
-                for group in optimizer.param_groups
+                {key: value for key, value in group.items() if key in options} for group in optimizer.param_groups
             ])  # fmt: skip
             optimizers.append(optimizer)
             schedules.append(LambdaLR(optimizer, factor))
         return optimizers, schedules
 
     def on_train_start(self) -> None:
-        """Take learning rates and all else of the optimizers from the options, also where a checkpoint has others."""
+        """Take rates and options of the optimizers from this run, also where a checkpoint remembers others."""
         schedules: Any = self.lr_schedulers()
         for schedule, (rate, factor), given in zip(schedules, self._rates, self._asked, strict=True):
             schedule.base_lrs = [rate] * len(schedule.base_lrs)

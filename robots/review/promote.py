@@ -5,7 +5,7 @@ keeps every artifact that was ever in it. A command that ends without success ch
 two, the next one says that they do not agree.
 """
 
-import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +16,7 @@ from deploy.runtime.compare import check_same_robot
 from deploy.runtime.identity import file_id
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from gipo.common.files import locked, write_bytes, write_text
+from gipo.common.files import locked, whole_file, write_bytes, write_text
 from robots.review.compare import Comparison
 from robots.review.promotions import HISTORY, Change, PairsSaid, read_history, standing, write_line
 
@@ -46,6 +46,9 @@ def promote(candidate: Path, folder: Path, because: str = "", pairs: Comparison 
         raise UserError(f"no policy is in place in {folder} that pairs could be of; leave --pairs out")
     with _changing(folder) as (history, found):
         held = standing(history)
+        if held and found is None and artifact.policy_id == held[-1]:
+            write_bytes(artifact.data, folder / POLICY)
+            return _told(folder, artifact, [])
         if found is not None and found not in {change.policy_id for change in history}:
             raise UserError(
                 f"{folder / POLICY} was put there by hand, or is damaged ({found[:12]}…); move it away, and promote it "
@@ -58,6 +61,8 @@ def promote(candidate: Path, folder: Path, because: str = "", pairs: Comparison 
                     "short, or undone by hand; gipo-robot rollback makes them agree"
                 )
             _check_follows(artifact, folder, held[-1], because, pairs)
+        elif pairs is not None:
+            raise UserError(f"no policy is in place in {folder} that pairs could be of; leave --pairs out")
         _put(folder, artifact, history, Change(artifact.policy_id, False, time.time_ns(), because, _said(pairs)))
     return _told(folder, artifact, held[-1:])
 
@@ -65,8 +70,8 @@ def promote(candidate: Path, folder: Path, because: str = "", pairs: Comparison 
 def rollback(folder: Path, because: str = "") -> str:
     """Put the policy back that was in place before the one that is, and say so in words.
 
-    Where a robot runs what was never promoted, or what was before the last two, the last promoted is put back; a file
-    that is nowhere else is kept beside it.
+    Where a robot runs what was never promoted, or what was before the last two, or nothing, the last promoted is put
+    back; a file that is nowhere else is kept beside it.
 
     Raises:
         UserError: when none was, its artifact is damaged, or the place cannot be read or written.
@@ -75,8 +80,8 @@ def rollback(folder: Path, because: str = "") -> str:
         raise UserError(f"{folder} is no place of a policy, it has no {HISTORY}; name what was given to promote --to")
     with _changing(folder) as (history, found):
         held = standing(history)
-        if held and found is not None and found not in held[-2:]:
-            return _put_back(folder, found, held)
+        if held and (found not in held[-2:] if found else _is(_kept(folder, held[-1]), held[-1])):
+            return _put_back(folder, found, held[-1])
         if len(held) < 2:
             raise UserError(
                 f"no policy was in place in {folder} before {held[-1][:12]}…" if held else f"{folder} is empty"
@@ -136,7 +141,7 @@ def _put(folder: Path, artifact: Artifact, history: list[Change], change: Change
     """Write a change; where what a robot runs cannot be replaced, the history stays as it was."""
     lines = [*map(write_line, [*history, change])]
     kept = _kept(folder, artifact.policy_id)
-    if not (kept.is_file() and file_id(kept) == artifact.policy_id):
+    if not _is(kept, artifact.policy_id):
         write_bytes(artifact.data, kept)
     write_text("".join(lines), folder / HISTORY)
     try:
@@ -150,15 +155,23 @@ def _put(folder: Path, artifact: Artifact, history: list[Change], change: Change
         raise
 
 
-def _put_back(folder: Path, found: str, held: list[str]) -> str:
+def _put_back(folder: Path, found: str | None, held: str) -> str:
     """Have a robot run what the history says, in place of what it does not."""
-    artifact = _armed(_kept(folder, held[-1]), held[-1])
-    there, kept = folder / POLICY, _kept(folder, found)
-    aside = kept if kept.is_file() and file_id(kept) == found else there.with_name(f"found-{found[:12]}.onnx")
-    if aside != kept:
-        os.replace(there, aside)
+    artifact = _armed(_kept(folder, held), held)
+    there, said = folder / POLICY, ""
+    if found is not None:
+        aside = _kept(folder, found)
+        if not _is(aside, found):
+            aside = there.with_name(f"found-{found[:12]}.onnx")
+            with whole_file(aside) as copy:
+                shutil.copyfile(there, copy)
+        said = f"; what was there, {found[:12]}…, is {aside}"
     write_bytes(artifact.data, there)
-    return f"{_told(folder, artifact, [])}; what was there, {found[:12]}…, is {aside}"
+    return _told(folder, artifact, []) + said
+
+
+def _is(path: Path, policy_id: str) -> bool:
+    return path.is_file() and file_id(path) == policy_id
 
 
 def _kept(folder: Path, policy_id: str) -> Path:

@@ -52,7 +52,7 @@ class Driven:
         known = ended if label is None or label.success is None else max(ended, label.wall_ns)
         # What an episode says of itself is nearer to it than what its session was asked for.
         settings = tuple(str((session | episode.start).get(name)) for name in SETTINGS)
-        helped = bool((episode["source"] == PERSON).any())
+        helped = bool((episode["source"] == PERSON).any()) or episode.event("takeover") is not None
         return cls(bool(episode.success), episode.total, ended, known, helped, settings)
 
 

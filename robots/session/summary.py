@@ -69,8 +69,8 @@ class Report:
         """How the episodes went: of one policy in one line, of two in a line each, and how they compare."""
         pace = [self._pace()] if self.speed == 1 and any(each.timing.ticks for each in self.results) else []
         if not self.turns.ids:
-            return [", ".join([_went(self.results), *pace])]
-        sides = [(self.turns.roles(who)[0], f"{who[:12]}…  {_went([r for r in self.results if r.policy_id == who])}")
+            return [", ".join([_how(self.results), *pace])]
+        sides = [(self.turns.roles(who)[0], f"{who[:12]}…  {_how([r for r in self.results if r.policy_id == who])}")
                  for who in self.turns.ids]  # fmt: skip
         paired = self.turns.paired(self.results)
         return [*pairs([*sides, *paired.rows]).splitlines(), paired.conclusion, *pace]
@@ -85,7 +85,8 @@ class Report:
         )
 
 
-def _went(results: list[Result]) -> str:
+def _how(results: list[Result]) -> str:
+    """Success, mean return, and in how many episodes a person acted, in words."""
     known, kept = outcomes(results), [result.total_reward for result in results if not result.discarded]
     count = f"{len(kept)} episode{'s' * (len(kept) != 1)}"
     count += f" and {len(results) - len(kept)} discarded" if len(kept) < len(results) else ""

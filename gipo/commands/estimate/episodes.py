@@ -13,7 +13,7 @@ from datamodules.replay.decisions import places
 from gipo.commands.estimate.baseline import fitted
 from gipo.commands.estimate.estimators import LARGEST, Array, LoggedEpisodes
 from gipo.common.errors import UserError
-from gipo.common.transition import HOLD, PERSON, POLICY
+from gipo.common.transition import HOLD, PERSON
 
 CELLS = 40_000_000  # rows times columns: some 6 GB
 
@@ -30,7 +30,7 @@ class Logged:
         column: [M] which decision of it.
         success: [n] of the episodes, 1 or 0; −1 where nobody said.
         sampled: decisions that a policy sampled, which alone have a ratio.
-        unsampled: episodes that are left out, because nobody sampled a decision in them.
+        unsampled: episodes that are left out, because no policy sampled in them, nor was to when they ended.
         persons: episodes in which a person acted.
         parts: episodes that are left out, because the logs have them only in part.
         kl: mean over the sampled decisions of eˣ − 1 − x, nats, x at most 5: an estimate of KL(μ‖π).
@@ -114,19 +114,18 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
 
 
 def _told(whole: Tensor, frames: TensorDictBase, sampled: Tensor) -> Tensor:
-    """Select of the numbers of whole episodes those that say something: a policy was to sample in them.
+    """Select of the numbers of whole episodes those in which a policy sampled, or was to when they ended.
 
-    One that ended while control was being handed over is among them: which do so hangs on how they went.
+    That is while control was being handed to it: which episodes end there hangs on how they go.
     """
     if not len(whole):
         raise UserError("the logs have no episode from its first step to its end; nothing can be estimated")
     steps = len(frames)
-    asked = ((frames["source"] == POLICY) & ~frames["valid"]).view(steps, -1).any(1)  # for its most likely action
-    handed = (frames["source"] == HOLD).view(steps, -1).any(1)
-    some, likeliest, cut = (frames["episode"][rows] for rows in (sampled, asked, handed))
+    handed = (frames["source"] == HOLD).view(steps, -1).all(1)
+    some, others = frames["episode"][sampled], frames["episode"][~handed]
     if not torch.isin(whole, some).any():
         raise UserError("no decision in these logs was sampled by a policy; every policy would seem to do as well")
-    return whole[torch.isin(whole, some) | (torch.isin(whole, cut) & ~torch.isin(whole, likeliest))]
+    return whole[torch.isin(whole, some) | ~torch.isin(whole, others)]
 
 
 def _refuse_too_large(episodes: int, longest: int) -> None:

@@ -47,6 +47,8 @@ def _mentioned(graph: Mapping[Key, LineageNode], missing: LineageNode) -> str:
     """Say, in words, who names something that lies in no file of the folder."""
     by = [node for node in graph.values() if any(origin.key == missing.key for origin in node.origins)]
     names = [node.files[0] if node.files else node.key.title for node in by]
+    if not names and missing.placed:
+        return "named by a promotion"
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return f"named by {', '.join(names[:MANY])}{more}" if names else "named by a log that carries its manifest"
 

@@ -53,6 +53,11 @@ def test_other_parts_of_as_many_parameters_are_refused_whatever_the_checkpoint_s
         tiny(**resumed), capsys
     )
     main(tiny(**resumed | {"model__frozen": "[encoder.0]"}))
+    again = resumed | {"data__total_frames": 128}
+    assert "model.frozen=['encoder.0'], this one has ['encoder']" in refused(
+        tiny(**again | {"model__frozen": "[encoder]"}), capsys
+    )
+    main(tiny(**again | {"model__frozen": "[encoder.0,encoder.0.weight]"}))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,12 +214,10 @@ def test_a_folder_that_is_no_place(tmp_path: Path, policies: Policies) -> None:
     (tmp_path / "promotions.jsonl").write_text("")
     with pytest.raises(UserError, match="is empty"):
         rollback(tmp_path)
-    with pytest.raises(UserError, match=r"no policy is in place in .*nowhere/deep that pairs could be of"):
-        promote(
-            policies["token"],
-            tmp_path / "nowhere" / "deep",
-            pairs=driven(tmp_path, ["a" * 64, "b" * 64], [True], [True]),
-        )
+    pairs = driven(tmp_path, ["a" * 64, "b" * 64], [True], [True])
+    for place in (tmp_path, tmp_path / "nowhere" / "deep"):
+        with pytest.raises(UserError, match=f"no policy is in place in {place} that pairs could be of"):
+            promote(policies["token"], place, pairs=pairs)
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "first" / "policy.onnx").mkdir(parents=True)
     with pytest.raises(UserError, match=r"policy.onnx is no file"):
@@ -297,6 +295,29 @@ def test_a_disk_without_room_leaves_what_was_in_place(policies: Policies, tmp_pa
     )  # fmt: skip
     assert (place / "promotions.jsonl").read_bytes() == before
     assert in_place(place) == file_id(policies["token"])
+
+
+def test_a_roll_back_without_room_leaves_what_was_found(policies: Policies, tmp_path: Path) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    shutil.copy(policies["newer"], place / "policy.onnx")
+    ended = subprocess.run([sys.executable, "-c", FULL, "rollback", str(place)], check=False, capture_output=True)
+    assert ended.returncode == 2
+    assert file_id(place / "policy.onnx") == file_id(policies["newer"])
+    assert sorted(each.name for each in place.iterdir()) == ["policies", "policy.onnx", "promotions.jsonl"]
+
+
+@pytest.mark.parametrize("again", [lambda place, policy: promote(policy, place), lambda place, _: rollback(place)])
+def test_a_place_that_has_lost_its_policy_gets_it_again(
+    again: Callable[[Path, Path], str], policies: Policies, tmp_path: Path
+) -> None:
+    place = tmp_path / "d"
+    promote(policies["token"], place)
+    promote(policies["newer"], place, "a trial")
+    (place / "policy.onnx").unlink()
+    again(place, policies["newer"])
+    assert in_place(place) == file_id(policies["newer"])
+    assert len(read_history(place / "promotions.jsonl")) == 2
 
 
 def test_two_at_once_follow_each_other(policies: Policies, tmp_path: Path) -> None:

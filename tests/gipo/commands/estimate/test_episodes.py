@@ -110,12 +110,13 @@ def test_episodes_in_which_nobody_sampled_are_left_out() -> None:
 
 def test_an_episode_that_ended_while_control_was_handed_over_counts() -> None:
     """To leave it out for that would leave out those that end early, which are often those that succeed."""
-    frames = steps([2, 2, 2, 2])
+    frames = steps([2, 2, 2, 2, 2])
     frames["valid"][2:] = False
     frames["source"][2:4] = HOLD
     frames["source"][6:8] = torch.tensor([HOLD, POLICY])  # handed over, and then the most likely action
-    found = of(frames, torch.arange(8.0).unsqueeze(-1))
-    assert (len(found), found.unsampled, found.sampled) == (2, 2, 2)
+    frames["source"][8:] = torch.tensor([HOLD, PERSON])  # a demonstration
+    found = of(frames, torch.arange(10.0).unsqueeze(-1))
+    assert (len(found), found.unsampled, found.sampled) == (2, 3, 2)
     assert found.log_ratio.tolist() == [0, 1, 0, 0]
 
 
