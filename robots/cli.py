@@ -226,11 +226,17 @@ exit code 0: one is known to succeed more often; {boundary.EXIT_NOT_KNOWN}: not 
 """
 
 
+def _with_examples(
+    commands: "argparse._SubParsersAction[Parser]", name: str, said: str, description: str, examples: str
+) -> Parser:
+    """The parser of a command whose help ends with examples, line by line."""
+    form = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=said, description=description, epilog=examples, formatter_class=form)
+
+
 def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
-    compare = commands.add_parser(
-        "compare", help="whether a candidate succeeds more often, by pairs of episodes", description=COMPARE,
-        epilog=PAIRS, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    said = "whether a candidate succeeds more often, by pairs of episodes"
+    compare = _with_examples(commands, "compare", said, COMPARE, PAIRS)
     compare.set_defaults(run=_compare)
     compare.add_argument("logs", type=words, nargs="+", metavar="LOG", help=LOGS_OF_PAIRS)
 
@@ -248,10 +254,8 @@ exit code 0: it is in place; {boundary.EXIT_NOT_KNOWN}: the pairs do not tell ye
 
 
 def _add_promote(commands: "argparse._SubParsersAction[Parser]") -> None:
-    promote = commands.add_parser(
-        "promote", help="put a policy into place, by pairs that tell or a person's word", description=PROMOTE,
-        epilog=PLACE, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    said = "put a policy into place, by pairs that tell or a person's word"
+    promote = _with_examples(commands, "promote", said, PROMOTE, PLACE)
     promote.set_defaults(run=_promote)
     promote.add_argument("candidate", type=words, metavar="CANDIDATE", help="its artifact")
     promote.add_argument(

@@ -13,7 +13,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.tables import pairs
 from robots.review.paired import Paired
-from robots.review.sides import AGAIN, SETTINGS, Side, Start, read_sides
+from robots.review.sides import AGAIN, SETTINGS, Side, Beginning, read_sides
 
 ABSENT = ("None", "[]", "")  # settings that say nothing, however they say it
 
@@ -31,7 +31,7 @@ class Comparison:
 
     deployed: Side
     candidate: Side
-    starts: list[Start]
+    starts: list[Beginning]
     paired: Paired
 
     def text(self) -> str:
@@ -82,7 +82,7 @@ def compare(deployed: Iterable[Path], candidate: Iterable[Path] | None = None) -
         raise UserError(f"both sides hold the session {twice[0]}; name logs of two")
     before, after = (each.episodes for each in sides)
     known = {start: max(before[start].known_ns, after[start].known_ns) for start in before.keys() & after.keys()}
-    starts: dict[int, Start] = {}
+    starts: dict[int, Beginning] = {}
     for start in sorted(known, key=lambda start: (known[start], start[1])):
         if starts.setdefault(start[1], start) != start:  # another session has driven it, too
             for each in sides:

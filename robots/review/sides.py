@@ -20,7 +20,7 @@ SETTINGS = (
 )  # fmt: skip
 AGAIN = "begun again from a seed that was driven (go on with --first)"  # such as a copy of it, in simulation
 
-Start = tuple[str, int]  # the session where the two of a pair must be of one, else empty; and the seed
+Beginning = tuple[str, int]  # the session where the two of a pair must be of one, else empty; and the seed
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Side:
     """
 
     policy_id: str
-    episodes: dict[Start, Driven] = field(default_factory=dict)
+    episodes: dict[Beginning, Driven] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
     left: dict[str, int] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class Side:
         """Count an episode that does not count."""
         self.left[reason] = self.left.get(reason, 0) + 1
 
-    def text(self, starts: Sequence[Start]) -> str:
+    def text(self, starts: Sequence[Beginning]) -> str:
         """The policy, and the rate of its successes from the given starts, in words."""
         some = [self.episodes[start] for start in starts]
         rate = rate_with_interval(sum(each.success for each in some), len(some))
