@@ -13,7 +13,7 @@ import numpy as np
 from gipo.common.errors import UserError
 from gipo.common.tables import pairs
 from robots.review.paired import Paired
-from robots.review.sides import AGAIN, SETTINGS, Side, Beginning, read_sides
+from robots.review.sides import AGAIN, SETTINGS, Beginning, Side, read_sides
 
 ABSENT = ("None", "[]", "")  # settings that say nothing, however they say it
 
