@@ -1,4 +1,4 @@
-"""What the page of the staleness study says, against the runs beside it, and what of its plan can be run as written."""
+"""What the page of the registered study says, against its runs, and what of its plan can be run as written."""
 
 import argparse
 import csv
@@ -21,7 +21,7 @@ from gipo.commands.studies.recipe.candidates import TASKS
 from gipo.commands.studies.staleness import RECIPE, Run, read_run
 from tests.needs import needs_sim
 
-PAGE = Path(__file__).parents[4] / "docs" / "staleness.md"
+PAGE = Path(__file__).parents[4] / "docs" / "every-age.md"
 
 
 def table(path: Path) -> list[dict[str, str]]:
