@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from gipo.callbacks.plots import pyplot, save_figure
+from gipo.callbacks.plots import draw_intervals, pyplot, save_figure
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import (
     Array,
@@ -46,6 +48,7 @@ MECHANISMS = {  # tables of the text: figures, and how they are written
 }
 NORMALISED = "normalised return"
 THRESHOLDS = np.linspace(0, 1, 51)
+BANDS = 4  # so many objectives can be told apart where their intervals lie over each other
 INTERVALS = "95 % intervals over runs (t, with the stratified bootstrap's deviation)"
 
 
@@ -147,15 +150,15 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
     ages, names = distinct(table, "age"), distinct(table, "objective")
     cells = {(row["age"], row["objective"]): row for row in table}
 
-    def by_age(corner: str, shown: Mapping[tuple[int, str], str]) -> str:
-        measured = {age: _age([cells[age, name] for name in names]) for age in ages}
-        rows = [(f"buffer of {age}", measured[age], *(shown[age, name] for name in names)) for age in ages]
-        return markdown((corner, "age, mean (p95)", *names), rows)
+    def by_objective(corner: str, shown: Mapping[tuple[int, str], str]) -> str:
+        rows = [(name, *(shown[age, name] for age in ages)) for name in names]
+        measured = [f"buffer of {age}: age {_age([cells[age, name] for name in names])}" for age in ages]
+        return markdown((corner, *measured), rows)
 
     lines = [
         f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
         f"{INTERVALS}; returns are normalised between the worst and the best run of their task. What is said of the "
-        "samples is a plain mean. Age: policy versions between acting and learning, measured."
+        "samples is a plain mean. Age: policy versions between acting and learning, as measured, mean (95 %)."
     ]
     for score in (score for score in (NORMALISED, *SCORES) if score in table[0]):
         form = ".0f" if score == "return" else ".2f"
@@ -163,12 +166,12 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
             cell: with_interval(row[score], row[f"{score} low"], row[f"{score} high"], form)
             for cell, row in cells.items()
         }
-        lines += ["", by_age(score, intervals)]
+        lines += ["", by_objective(score, intervals)]
     for words, figures in MECHANISMS.items():
         shown = {
             cell: " / ".join(f"{row[name]:{form}}" for name, form in figures.items()) for cell, row in cells.items()
         }
-        lines += ["", words, "", by_age("", shown)]
+        lines += ["", words, "", by_objective("", shown)]
     lines.append("")
     return "\n".join([*lines, *(_verdict(age, names, cells, compared) for age in ages)])
 
@@ -189,47 +192,53 @@ def _verdict(age: int, names: Sequence[str], cells: Mapping[tuple[int, str], Row
 
 
 def plot_staleness(table: Sequence[Row], path: Path) -> None:
-    """Final scores, and what becomes of the samples, against the measured age; one line an objective."""
+    """Final scores, and what becomes of the samples, by age; the objectives stand beside each other at every age."""
     panels = [name for name in (NORMALISED, "success") if name in table[0]] + list(SHARES)
+    ages, names = distinct(table, "age"), distinct(table, "objective")
+    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in ages]
     figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.8), layout="constrained")
-    ticks = [np.mean([row["age_mean"] for row in table if row["age"] == age]) for age in distinct(table, "age")]
     for axes, panel in zip(grid, panels, strict=True):
-        for name in distinct(table, "objective"):
-            found = sorted((row for row in table if row["objective"] == name), key=lambda row: float(row["age_mean"]))
-            x, y = ([row[column] for row in found] for column in ("age_mean", panel))
-            (line,) = axes.plot(x, y, marker="o", label=name)
-            if f"{panel} low" in table[0]:
-                low, high = ([row[f"{panel} {side}"] for row in found] for side in ("low", "high"))
-                axes.fill_between(x, low, high, alpha=0.15, color=line.get_color())
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks])
-        axes.set_xticks([], minor=True)
+        low, high = (each if each in table[0] else panel for each in (f"{panel} low", f"{panel} high"))
+        lines = {
+            name: [
+                {"middle": row[panel], "low": row[low], "high": row[high]} for row in table if row["objective"] == name
+            ]
+            for name in names
+        }
+        draw_intervals(axes, lines, "middle")
+        axes.set_xticks(range(len(ages)), [f"{tick:.1f}" for tick in ticks])
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("mean age of a sample [policy versions]")
         axes.set_ylabel(SHARES.get(panel, f"final {panel} (IQM)"))
-        axes.grid(alpha=0.3)
-    grid[0].legend(fontsize="small")
+    _legend(figure, grid)
     save_figure(figure, path)
 
 
 def plot_profiles(table: Sequence[Row], path: Path) -> None:
     """Performance profiles, one panel an age."""
-    ages = distinct(table, "age")
+    ages, names = distinct(table, "age"), distinct(table, "objective")
     figure, grid = plt.subplots(
         1, len(ages), figsize=(3.8 * len(ages), 3.6), layout="constrained", sharey=True, squeeze=False
     )
     for axes, age in zip(grid[0], ages, strict=True):
-        for name in distinct(table, "objective"):
+        for name in names:
             found = [row for row in table if (row["age"], row["objective"]) == (age, name)]
             x, y, low, high = ([row[key] for row in found] for key in ("threshold", "share", "low", "high"))
             (line,) = axes.step(x, y, where="post", label=name)
-            axes.fill_between(x, low, high, step="post", alpha=0.12, color=line.get_color())
+            if len(names) <= BANDS:
+                axes.fill_between(x, low, high, step="post", alpha=0.12, color=line.get_color())
         axes.set_title(f"buffer of {age}", fontsize="medium")
         axes.set_xlabel(f"{NORMALISED} τ")
         axes.grid(alpha=0.3)
     grid[0][0].set_ylabel("share of runs above τ")
-    grid[0][0].legend(fontsize="small")
+    _legend(figure, grid[0])
     save_figure(figure, path)
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """The names of the objectives below the panels, of which they would hide some."""
+    names = panels[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=len(panels), fontsize="small")
 
 
 def _age(rows: Sequence[Row]) -> str:
