@@ -26,7 +26,8 @@ class ASPO(Objective):
     """Asymmetric importance sampling: where A > 0 the ratio is inverted, elsewhere PPO-Clip (arXiv 2510.06062).
 
     A plain −A/ρ would push a good action's probability down, because d(1/ρ)/dx = −1/ρ. So the inverse stands outside
-    of the gradient: −A·(r/sg r)/sg r with r = min(ρ, 1+ε), and −A·sg(c)·log π where 1/ρ > c.
+    of the gradient: −A·(r/sg r)/sg r with r = min(ρ, 1+ε), and −A·sg(c)·log π where 1/ρ > c. Its authors' released
+    code keeps −A·sg(c)·log π where A < 0 and ρ > c as well, where PPO's dual clip, as here, has no gradient.
 
     Args:
         clip: ε; the paper has .2 at low and .4 at high entropy.
@@ -68,15 +69,16 @@ class ASPO(Objective):
 class DecoupledPPO(ContextObjective):
     """PPO-Clip around a proximal policy one version back, −sg(π_prox/μ)·min(uA, clip(u, 1±ε)·A) (arXiv 2110.00641).
 
-    u = π/π_prox. Its log-prob is not computed but interpolated (arXiv 2505.24298, and the page on it of its public
-    trainer): log π_prox = log μ + α·x with α = (k − 1)/k from the age k in versions, and α = 0 for fresh data. Then
-    u = exp(x/k), and the gradient is that of ρ·A wherever |x| is within k times PPO's clip: a trust region that is as
-    wide as its data are old, in nats. The interpolation was made for ages of a few versions.
+    u = π/π_prox. That paper, and arXiv 2505.24298, compute π_prox; here it is interpolated, as the latter's public
+    trainer AReaL can (`loglinear`; arXiv 2512.06547): log π_prox = log μ + α·x with α = (k − 1)/k from the age k in
+    versions, and α = 0 for fresh data. Then u = exp(x/k), and the gradient is that of ρ·A wherever |x| is within k
+    times PPO's clip: a trust region that is as wide as its data are old, in nats. The trainer advises caution beyond
+    ten versions: of a policy that drifts at random, by √k, this clip cuts ever less, and one around π_prox as much.
 
     Args:
         clip: ε.
         behaviour_cap: elements with π_prox/μ above it have no gradient; 5 in the configurations of the public trainer,
-            None for no cap.
+            None for no cap. (The authors of arXiv 2110.00641 clamp π/μ at 100 and keep its gradient.)
         log_ratio_bound: upper bound on x where ρ = exp(x) is taken, nats: of bad actions that became likelier.
     """
 
@@ -126,8 +128,8 @@ class DPPO(ContextObjective):
 
     −sg(min(ρ, C))·A·log π where not masked (arXiv 2602.04879). Ratios say little of rare tokens: from .001 to .01 is
     ρ = 10 and a change of .009. A policy over many bins has mostly rare tokens, of which this masks few. δ and C are
-    those of public implementations (δ = .2 in rllm; .05 for binary KL; C = 20 in verl); the paper's own could not be
-    verified.
+    those of public implementations (δ = .2 in rllm, .15 in verl; .05 for binary KL; C = 20 in verl); the paper's own
+    could not be verified.
 
     Args:
         delta: δ, of what `change` measures.

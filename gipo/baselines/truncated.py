@@ -59,7 +59,7 @@ class TIS(CISPO):
 class MIS(Objective):
     """Masked importance sampling: −ρ·A where l ≤ ρ ≤ c, and no gradient elsewhere, whatever the sign of A.
 
-    From public trainers (slime, verl, ms-swift), which mask by [.5, 2]; no paper was found that prints other bounds.
+    From public trainers: slime and verl mask by [.5, 2], ms-swift above 2 alone; no paper was found with other bounds.
 
     Args:
         ratio_max: c ≥ 1.
