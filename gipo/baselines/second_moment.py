@@ -17,9 +17,9 @@ class M2PO(ContextObjective):
     Candidates are where the step leads further away from μ: A > 0 and x > 0, or A < 0 and x < 0. Of these, those with
     the largest x² are masked until the mean of x² over the candidates that are left is at most τ. All else has w = 1.
 
-    This is Algorithm 1 as its authors' repository shows it. The code beside it clips instead, at the t at which the mean
-    of min(x², t²) over the candidates is τ: tighter at the same τ, their .04 cutting where some .015 to .02 does here.
-    AReaL takes candidates and others alike. The paper samples no batch twice.
+    This is Algorithm 1 as its authors' repository shows it. The code beside it clips instead, at the t at which the
+    mean of min(x², t²) over the candidates is τ: tighter at the same τ, their .04 cutting where some .015 to .02 does
+    here. AReaL takes candidates and others alike. The paper samples no batch twice.
 
     Args:
         tau: τ, nats²; .04 in the paper.
