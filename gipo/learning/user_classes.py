@@ -1,6 +1,8 @@
 """What a policy or network of somebody's own must be able to do, found out before a run learns anything with it."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from gipo.policy import Policy, build, class_path
 from gipo.vla.observations import VLASpaces
 
 PARTS = ("encoder", "actor", "critic")
+ROWS = 2  # observations that it is tried with
 
 
 def refuse_unusable(policy: Policy) -> None:
@@ -26,15 +29,43 @@ def refuse_unusable(policy: Policy) -> None:
     for part in PARTS:
         if not isinstance(getattr(network, part, None), nn.Module):
             raise UserError(f"{class_path(network)} has no module `{part}`; a network has {', '.join(PARTS)}")
+    _refuse_unlearned(policy)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        _refuse_unlike(policy)
+        again = _made_again(policy)
         _refuse_bad_outputs(policy)
+        _refuse_other_parameters(policy)
+        _refuse_unlike(policy, again)
 
 
-def _refuse_unlike(policy: Policy) -> None:
-    """Refuse classes whose `config()` does not make the same again."""
-    names = " and ".join(class_path(each) for each in (policy, policy.network) if not is_ours(each))
-    fix = f"config() of {names} must return the arguments that its constructor was given"
+def _theirs(policy: Policy) -> str:
+    """Which classes of a policy are somebody's own."""
+    return " and ".join(class_path(each) for each in (policy, policy.network) if not is_ours(each))
+
+
+def _refuse_unlearned(policy: Policy) -> None:
+    """Refuse parameters that no optimizer would have, and those that both would."""
+    actor, critic = ({id(each) for each in some} for some in (policy.actor_parameters(), policy.critic_parameters()))
+    for name, parameter in policy.named_parameters():
+        learned = (id(parameter) in actor) + (id(parameter) in critic)
+        if learned == 2:
+            raise UserError(
+                f"{name} of {_theirs(policy)} is learned by the actor and by the critic, whose losses would move it in "
+                "turns; what they share is the `encoder`, which the policy's loss alone moves"
+            )
+        if parameter.requires_grad and not learned:
+            raise UserError(
+                f"nothing learns {name} of {_theirs(policy)}: it must be a part of `encoder`, `actor` or `critic`, or "
+                "be among what actor_parameters() of the policy returns"
+            )
+
+
+def _how_to_mend(policy: Policy) -> str:
+    return f"config() of {_theirs(policy)} must return the arguments that its constructor was given"
+
+
+def _made_again(policy: Policy) -> Policy:
+    """The policy that a checkpoint would be loaded into: what `config()` makes."""
+    fix = _how_to_mend(policy)
     try:
         again = build(policy.description())
     except (UserError, NotImplementedError) as error:
@@ -42,35 +73,75 @@ def _refuse_unlike(policy: Policy) -> None:
     shapes, wanted = ({name: value.shape for name, value in each.state_dict().items()} for each in (again, policy))
     if shapes != wanted or again.network.config() != policy.network.config():
         raise UserError(f"a checkpoint could not be loaded: what is made by config() is another policy; {fix}")
+    again.load_state_dict(policy.state_dict())
+    return again.to(policy.action_low.device)
+
+
+def _refuse_unlike(policy: Policy, again: Policy) -> None:
+    """Refuse a policy that acts otherwise than the one that `config()` makes, with the same weights."""
+    observation, _ = _observation(policy)
+    noise, found = policy.noise((ROWS,)), []
+    for each in (policy, again):
+        params = _params(each, observation)
+        latent = each.sample(params, noise)
+        found.append((params, latent.float(), each.log_prob(params, latent), each.to_env(latent)))
+    if not all(map(_alike, *found)):
+        raise UserError(
+            "a checkpoint would hold another policy: with the same weights, what is made by config() acts otherwise; "
+            f"{_how_to_mend(policy)}, all of them"
+        )
 
 
 def _refuse_bad_outputs(policy: Policy) -> None:
-    """Refuse outputs of another shape, and those that differ between training and acting, as with dropout."""
+    """Refuse outputs of another shape than was asked for."""
     path, (observation, what) = class_path(policy.network), _observation(policy)
     try:
-        learning, acting = (_outputs(policy, observation, training) for training in (True, False))
+        with _left_as_it_was(policy, training=True):
+            features = policy.features(observation)
+            outputs = policy.network.actor(features), policy.network.critic(features)
     except Exception as error:  # whatever a class of somebody's own raises
         raise UserError(f"{path} cannot be run on {what}: {described(error)}") from error
     *chunk, dimensions = policy.spaces.decision
     actions, values = math.prod(chunk) * dimensions, math.prod(chunk)
     wanted = ("actor", actions * policy.outputs_per_dimension), ("critic", values * policy.value_scale.outputs)
-    for (part, count), found in zip(wanted, learning, strict=True):
-        if found.shape != (2, count):
-            raise UserError(f"the {part} of {path} gives {[*found.shape]} for {what}, not [2, {count}]")
-    if not torch.allclose(learning[0], acting[0], atol=1e-5):
+    for (part, count), found in zip(wanted, outputs, strict=True):
+        if found.shape != (ROWS, count):
+            raise UserError(f"the {part} of {path} gives {[*found.shape]} for {what}, not [{ROWS}, {count}]")
+
+
+def _refuse_other_parameters(policy: Policy) -> None:
+    """Refuse parameters that are no function of the observation alone."""
+    observation, what = _observation(policy)
+    whose = f"the actor of {class_path(policy.network)}" if is_ours(policy) else class_path(policy)
+    try:
+        acting, again, learning = (_params(policy, observation, training) for training in (False, False, True))
+        alone = torch.cat([_params(policy, row) for row in _rows(observation)])
+    except Exception as error:  # whatever a class of somebody's own raises
+        raise UserError(f"{whose} cannot be run on {what}: {described(error)}") from error
+    if not _alike(acting, again):
         raise UserError(
-            f"the actor of {path} gives other parameters in training than in acting, as with dropout or batch "
-            "normalisation: fresh data would have log-ratios; leave such modules out, or take LayerNorm"
+            f"{whose} gives other parameters when it is asked for the same observation twice: a policy is a function "
+            "of its observation and keeps no state; put what went before into the observation"
+        )
+    if not _alike(acting, learning):
+        raise UserError(
+            f"{whose} gives other parameters in training than in acting, as with dropout or batch normalisation: "
+            "fresh data would have log-ratios; leave such modules out, or take LayerNorm"
+        )
+    if not torch.allclose(alone, acting, rtol=1e-3, atol=1e-4):  # sums of a batch may be rounded otherwise
+        raise UserError(
+            f"{whose} gives an observation other parameters alone than beside another one, as with a recurrent layer "
+            "that reads the batch as a sequence: a batch is of observations that have nothing to do with each other"
         )
 
 
 def _observation(policy: Policy) -> tuple[Any, str]:
-    """Two observations, of which no two numbers are equal, and what they are called."""
+    """Observations, of which no two numbers are equal, and what they are called."""
     device, spaces = policy.action_low.device, policy.spaces
     if not isinstance(spaces, VLASpaces):
-        shape = (2, spaces.observation_size)
+        shape = (ROWS, spaces.observation_size)
         return torch.randn(shape, device=device), f"observations {[*shape]}"
-    blank = {name: value.expand(2, *value.shape[1:]).to(device) for name, value in spaces.blank().items()}
+    blank = {name: value.expand(ROWS, *value.shape[1:]).to(device) for name, value in spaces.blank().items()}
     seen = {
         "image": torch.randint_like(blank["image"], 256),
         "state": torch.randn_like(blank["state"]),
@@ -79,13 +150,30 @@ def _observation(policy: Policy) -> tuple[Any, str]:
     return seen, f"images {[*seen['image'].shape]} and states {[*seen['state'].shape]}"
 
 
-def _outputs(policy: Policy, observation: Any, training: bool) -> tuple[Tensor, Tensor]:
-    """What actor and critic give for N observations; the policy is left as it was."""
+def _rows(observation: Any) -> list[Any]:
+    """Each observation as a batch of its own."""
+    if isinstance(observation, Tensor):
+        return list(observation.split(1))
+    return [{name: value[row : row + 1] for name, value in observation.items()} for row in range(ROWS)]
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> bool:
+    return torch.allclose(ours, theirs, atol=1e-5, equal_nan=True)
+
+
+def _params(policy: Policy, observation: Any, training: bool = False) -> Tensor:
+    """Distribution parameters [N, …, D, P] in training or in acting."""
+    with _left_as_it_was(policy, training):
+        return policy.params(observation)
+
+
+@contextmanager
+def _left_as_it_was(policy: Policy, training: bool) -> Iterator[None]:
+    """Within, the policy is in training or not; after, it is what it was."""
     before, kept = policy.training, {name: value.clone() for name, value in policy.state_dict().items()}
     policy.train(training)
     try:
-        features = policy.features(observation)
-        return policy.network.actor(features), policy.network.critic(features)
+        yield
     finally:
         policy.train(before)
         policy.load_state_dict(kept)

@@ -80,6 +80,68 @@ class Normalises(Plain):
         self.actor = nn.Sequential(nn.BatchNorm1d(inputs), self.actor)
 
 
+class Leaky(Plain):
+    """Leaves out of `config()` what no shape tells."""
+
+    def __init__(self, inputs: int, outputs: int, slope: float = 0.01):
+        super().__init__(inputs, outputs)
+        self.actor = nn.Sequential(nn.Linear(inputs, 8), nn.LeakyReLU(slope), nn.Linear(8, outputs))
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+class Shares(Forgetful):
+    """Actor and critic have a layer in common that is not the encoder."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        trunk = nn.Linear(inputs, 8)
+        self.actor = nn.Sequential(trunk, nn.Linear(8, outputs))
+        self.critic = nn.Sequential(trunk, nn.Linear(8, 1))
+
+
+class FourthPart(Forgetful):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+class Sequence(nn.Module):
+    """A recurrent layer that takes a batch [N, O] for a sequence."""
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.layer = nn.GRU(inputs, 8)
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layer(observation)[0]
+        return found
+
+
+class Recurrent(Forgetful):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.encoder = Sequence(inputs)
+        self.actor, self.critic = nn.Linear(8, outputs), nn.Linear(8, 1)
+
+
+class Counts(nn.Module):
+    """A state that is no buffer."""
+
+    calls = 0
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return observation + self.calls
+
+
+class Stateful(Forgetful):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.encoder = Counts()
+
+
 class Sees(nn.Module):
     """Pixels and state in a line, through `between`."""
 
@@ -163,8 +225,87 @@ def test_one_that_is_whole_passes_and_draws_nothing_of_the_runs_noise() -> None:
         (OtherInput, r"OtherInput cannot be run on observations \[2, 3\]: RuntimeError"),
         (Forgets, r"the actor of \S+Forgets gives other parameters in training than in acting, as with dropout"),
         (Normalises, r"the actor of \S+Normalises gives other parameters in training than in acting, as with dropout"),
+        (
+            lambda i, o: Leaky(i, o, 0.9),
+            r"with the same weights, what is made by config\(\) acts otherwise; config\(\) of \S+Leaky must return",
+        ),
+        (Shares, r"network.actor.0.weight of \S+Shares is learned by the actor and by the critic"),
+        (FourthPart, r"nothing learns network.scale of \S+FourthPart: it must be a part of `encoder`"),
+        (Recurrent, r"the actor of \S+Recurrent gives an observation other parameters alone than beside another one"),
+        (Stateful, r"the actor of \S+Stateful gives other parameters when it is asked for the same observation twice"),
     ],
 )
 def test_what_it_lacks_is_said(network: Callable[..., ActorCritic], says: str) -> None:
     with pytest.raises(UserError, match=says):
         refuse_unusable(policy(network))
+
+
+class Sharp(TokenPolicy):
+    """A policy of a user's own with an option that `config()` leaves out."""
+
+    def __init__(self, spaces: Spaces, temperature: float = 1.0, **options: Any):
+        super().__init__(spaces, **options)
+        self.temperature = temperature
+
+    def _constrain(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs / self.temperature
+
+
+class SharpAndKept(Sharp):
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"temperature": self.temperature}
+
+
+class OwnParameter(TokenPolicy):
+    def __init__(self, spaces: Spaces, **options: Any):
+        super().__init__(spaces, **options)
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def _constrain(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs / self.log_temperature.exp()
+
+
+class OwnAndLearned(OwnParameter):
+    def actor_parameters(self) -> list[nn.Parameter]:
+        return [*super().actor_parameters(), self.log_temperature]
+
+
+class Shifts(TokenPolicy):
+    """Its parameters are the same when it is made again, and its actions are not."""
+
+    def __init__(self, spaces: Spaces, shift: float = 0.0, **options: Any):
+        super().__init__(spaces, **options)
+        self.shift = shift
+
+    def to_env(self, latent: torch.Tensor) -> torch.Tensor:
+        return super().to_env(latent) + self.shift
+
+
+class DropsLogits(TokenPolicy):
+    def __init__(self, spaces: Spaces, **options: Any):
+        super().__init__(spaces, **options)
+        self.drop = nn.Dropout(0.5)
+
+    def _constrain(self, outputs: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.drop(outputs)
+        return found
+
+
+@pytest.mark.parametrize("made", [SharpAndKept(SPACES, temperature=0.1, bins=4), OwnAndLearned(SPACES, bins=4)])
+def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
+    refuse_unusable(made)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (Sharp(SPACES, temperature=0.1, bins=4), r"acts otherwise; config\(\) of \S+Sharp must return"),
+        (Shifts(SPACES, shift=0.5, bins=4), r"acts otherwise; config\(\) of \S+Shifts must return"),
+        (OwnParameter(SPACES, bins=4), r"nothing learns log_temperature of \S+OwnParameter: .*actor_parameters\(\)"),
+        (DropsLogits(SPACES, bins=4), r"^\S+DropsLogits gives other parameters in training than in acting"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_policy_keeps_to_itself_is_said(made: TokenPolicy, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        refuse_unusable(made)
