@@ -113,8 +113,8 @@ def test_what_is_said_in_words_follows_from_the_rows(rows: dict[str, list[Row]])
     assert f"{sum(by_run.values()) / 3600:.1f} processor hours of training" in text
     ends = f"higher on {better}, level on {level} ({zero} of them at 0), lower on {len(mine) - better - level}"
     assert (
-        f"three seeds each: {two(mine.mean())}, and {two(other.mean())} by Stable-Baselines3's PPO at one setting, not "
-        f"tuned: {short(higher)} over tasks; {ends}" in (DOCS.parent / "README.md").read_text()
+        f"three seeds each: {two(mine.mean())}, against {two(other.mean())} for Stable-Baselines3's PPO at one "
+        f"setting, not tuned: {short(higher)} over tasks; {ends}" in (DOCS.parent / "README.md").read_text()
     )
     evidence = f"three seeds each: {two(mine.mean())}, by SB3's PPO {two(other.mean())}, {short(higher)} over tasks"
     assert evidence in (DOCS / "evidence.md").read_text()

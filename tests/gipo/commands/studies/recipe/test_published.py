@@ -38,7 +38,7 @@ def short(gain: Array) -> str:
         ("docs/recipe.md", "Over tasks the winner adds {final} to the success at the end, and {area} to the area"),
         ("docs/recipe.md", "at the end it is higher on {higher} of the twelve, level on {level} and lower on {lower}"),
         ("docs/evidence.md", "any-step success .67 → .77, difference {final} (interval over the twelve tasks)"),
-        ("README.md", ".67 with the one before, difference {final} over tasks"),
+        ("README.md", ".67 with the previous recipe, difference {final} over tasks"),
     ],
 )
 def test_what_the_winner_adds(page: str, sentence: str) -> None:
