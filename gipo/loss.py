@@ -1,18 +1,28 @@
 """GIPO as a TorchRL loss module, for training scripts of your own."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase, is_tensor_collection
+from tensordict import NestedKey, TensorDict, TensorDictBase, is_tensor_collection
 from tensordict.nn import dispatch
 from torch import Tensor
 from torch.distributions import Categorical
 from torchrl.objectives import PPOLoss
 
 from gipo.common.errors import UserError
-from gipo.learning.diagnostics import SUPPRESSED, effective_sample_size
-from gipo.objective import Elements, Objective, Terms, blanked, masked_mean, masked_terms, remembered, since
+from gipo.learning.diagnostics import loss_metrics
+from gipo.objective import (
+    Elements,
+    Objective,
+    Terms,
+    blanked,
+    first_memory,
+    masked_terms,
+    remembered,
+    since,
+)
 from gipo.objectives import GIPO, k3
 
 
@@ -38,8 +48,9 @@ class GIPOLoss(PPOLoss):
         actor_network: policy operator, as for `PPOLoss`.
         critic_network: value operator, as for `PPOLoss`.
         objective: the policy objective; not one that needs the behaviour entropy. One that needs the age of the data
-            finds it in the entry `age` [*B] or [*B, 1], in policy versions. What it remembers is the buffer
-            `objective_memory`, which `forward` brings up to date while training.
+            finds it in the entry `age` (`set_keys`) [*B] or [*B, 1], in policy versions, or one for all that the
+            leading dimensions of *B hold: [B] of trajectories [B, T], or of the agents [B, n]. What it remembers is the
+            buffer `objective_memory`, which `forward` brings up to date while training.
         kl_coeff: weight of the anchor KL(μ‖π), estimated by eˣ − 1 − x, in `loss_kl`. On stale data GIPO needs one
             (`gipo.module` has .1); 0 leaves it out.
         options: every other keyword of `PPOLoss`. With `delay_actor` or `max_importance_ratio` the objective acts on
@@ -50,6 +61,13 @@ class GIPOLoss(PPOLoss):
         UserError: the objective is none or needs what is not known here, or so does the anchor.
     """
 
+    @dataclass
+    class _AcceptedKeys(PPOLoss._AcceptedKeys):
+        """Those of `PPOLoss`, and where the age of the data is."""
+
+        age: NestedKey = "age"
+
+    default_keys = _AcceptedKeys
     _in_keys: list[Any]
     _out_keys: list[str] | None
     objective_memory: Tensor | None
@@ -85,8 +103,7 @@ class GIPOLoss(PPOLoss):
             )
         self.objective = objective  # which says what the entries of a batch are
         super().__init__(actor_network, critic_network, **options)
-        memory = objective.memory()
-        self.register_buffer("objective_memory", None if memory is None else memory.to(self.entropy_coeff.device))
+        self.register_buffer("objective_memory", first_memory(objective, self.entropy_coeff.device))
         self.kl_coeff = kl_coeff
 
     def _apply(self, fn: Any) -> "GIPOLoss":
@@ -119,7 +136,7 @@ class GIPOLoss(PPOLoss):
     def _set_in_keys(self) -> None:
         super()._set_in_keys()
         if "age" in self.objective.needs:
-            self._in_keys = [*self._in_keys, "age"]
+            self._in_keys = [*self._in_keys, self.tensor_keys.age]
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -146,7 +163,7 @@ class GIPOLoss(PPOLoss):
         terms = self._terms(Elements(x, advantage, used, age, log_prob=log_prob), batch)
 
         loss = terms.loss * torch.where(used, left, 0.0).exp()
-        metrics = self._metrics(x.detach(), left, terms, used)
+        metrics = loss_metrics(x.detach(), left, terms, used)
         out = TensorDict({"loss_objective": loss.unsqueeze(-1), **metrics, "masked": (kept & ~used).sum()})
         if self.kl_coeff:
             whole = x + left if self.delay_actor else x  # log π/μ: a cap on x alone leaves it what it is
@@ -187,11 +204,18 @@ class GIPOLoss(PPOLoss):
         """The age [*B, 1] of the data in policy versions, where the objective reads it."""
         if "age" not in self.objective.needs:
             return None
-        age = tensordict.get("age", None)
+        key, name = self.tensor_keys.age, type(self.objective).__name__
+        age = tensordict.get(key, None)
         if age is None:
-            name = type(self.objective).__name__
-            raise UserError(f"{name} needs the age of the data in policy versions: put it into the batch, `age` [*B]")
-        return age.reshape((*batch, 1))
+            raise UserError(f"{name} needs the age of the data in policy versions: put it into the batch, {key!r} [*B]")
+        known = age if age.shape == batch[: age.ndim] else age.squeeze(-1)
+        if known.shape != batch[: known.ndim]:
+            raise UserError(
+                f"{key!r} has shape {tuple(age.shape)} beside advantages of the batch {tuple(batch)}: it needs that "
+                "shape, or its leading dimensions"
+            )
+        # one age for all that the leading dimensions hold: a trajectory, the agents
+        return known.reshape((*known.shape, *(1,) * (len(batch) - known.ndim + 1))).expand((*batch, 1))
 
     def _kept(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
         """Bool, as `like`: False where a mask of the batch leaves an element out, as `_reduce_loss` would."""
@@ -272,16 +296,3 @@ class GIPOLoss(PPOLoss):
         # 'none' keeps the shape of the batch: what is left out stays there, with no gradient
         mask = None if used is None or self.reduction == "none" else used.unsqueeze(-1)
         return self._reduce_loss(loss, tensordict, mask=mask).squeeze(-1)
-
-    @staticmethod
-    def _metrics(x: Tensor, left: Tensor, terms: Terms, used: Tensor) -> dict[str, Tensor]:
-        rho, count = torch.where(used, x + left, 0.0).exp(), used.sum().clamp(min=1)
-        return {
-            "weight": masked_mean(terms.weight, used),
-            "clip_fraction": masked_mean((terms.weight < SUPPRESSED).to(rho.dtype), used),
-            # (Σu)²/(n·Σu²) over the n elements used
-            "ESS": effective_sample_size(torch.where(used, terms.contribution, 0.0)) * used.numel() / count,
-            "kl_approx": masked_mean(-x, used),
-            "max_ratio": torch.where(used, rho, 0.0).max(),
-            "mean_ratio": masked_mean(rho, used),
-        }

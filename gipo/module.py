@@ -21,7 +21,7 @@ from gipo.learning.metrics import Iteration, beside
 from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
-from gipo.objective import NEEDED
+from gipo.objective import NEEDED, first_memory
 from gipo.objectives import Objective, k3
 from gipo.policies import PolicyFactory
 
@@ -110,7 +110,7 @@ class GIPOModule(UpdatingModule):
         super().__init__(policy, init_from, critic, optimizer, (policy_lr, value_lr), lr_warmup, lr_final,
                          max_grad_norm, critic_warmup, value_scale, frozen or (), recompute)  # fmt: skip
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
-        self.register_buffer("objective_memory", objective.memory())
+        self.register_buffer("objective_memory", first_memory(objective))
         self.kl_coef, self.anchor, self.kl_exact = kl_coef, Anchor(kl_coef, kl_target), kl_exact
         self.value_coef, self.cuda_graphs, self.reuse, self.actor_every = value_coef, cuda_graphs, reuse, actor_every
         self.normalise_advantages, self.human_coef, self.micro_batch = normalise_advantages, human_coef, micro_batch

@@ -122,11 +122,13 @@ def policy_loss(
         valid: [N] bool; False where the policy did not choose the action.
         entropy: behaviour entropy H(μ)/log V [N, D]; only for an objective that needs it.
         age: k [N], versions; NaN where unknown, for an objective that reads ages only where not `valid`.
-        known: further fields of `Elements`.
+        known: further fields of `Elements`; without `memory` it is that before the first batch.
 
     Raises:
         UserError: the objective needs what nobody knows here.
     """
+    if known.get("memory") is None:
+        known["memory"] = first_memory(objective, log_ratio.device)
     log_ratio, advantage = log_ratio.float(), advantage.float().unsqueeze(-1)
     used = torch.isfinite(log_ratio) & torch.isfinite(advantage)
     if valid is not None:
@@ -146,6 +148,22 @@ def since(age: Tensor | None, like: Tensor) -> Tensor | None:
     return None if age is None else age.to(like.dtype).nan_to_num(0.0, 0.0).clamp(min=0)
 
 
+def _path(objective: Objective) -> str:
+    return f"{type(objective).__module__}.{type(objective).__qualname__}"
+
+
+def first_memory(objective: Objective, device: torch.device | None = None) -> Tensor | None:
+    """What an objective remembers before its first batch [M]; None where it remembers nothing.
+
+    Raises:
+        UserError: its `memory` gives no tensor.
+    """
+    found = objective.memory()
+    if found is None or isinstance(found, Tensor):
+        return None if found is None else found.to(device)
+    raise UserError(f"{_path(objective)}.memory must return a tensor, such as torch.zeros(1), or None; got {found!r}")
+
+
 def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tensor | None:
     """What an objective remembers of a batch, all that later versions than the learner's did aside.
 
@@ -161,10 +179,13 @@ def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tens
     """
     found = objective.remember(seen if age is None else seen._replace(used=seen.used & (age >= 0)))
     memory = seen.memory
-    if found is None or (isinstance(found, Tensor) and memory is not None and found.shape == memory.shape):
-        return found
-    path = f"{type(objective).__module__}.{type(objective).__qualname__}"
-    raise UserError(f"{path}.remember must return a tensor of the shape of memory(), or None where it has none")
+    if found is None:
+        return None
+    if isinstance(found, Tensor) and memory is not None and found.shape == memory.shape:
+        return found.detach()  # what is remembered of x must not lead back into the batch it was of
+    raise UserError(
+        f"{_path(objective)}.remember must return a tensor of the shape of memory(), or None where it has none"
+    )
 
 
 def blanked(seen: Elements) -> Elements:
@@ -184,7 +205,7 @@ def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
         UserError: it needs what is not known, gives terms of another shape than x, a loss without gradient, or figures
             that are no scalars.
     """
-    path = f"{type(objective).__module__}.{type(objective).__qualname__}"
+    path = _path(objective)
     for name in sorted(objective.needs):
         if name not in NEEDED:
             raise UserError(f"{path}.needs names {name!r}; an objective may need {', '.join(NEEDED)}")

@@ -27,6 +27,7 @@ from gipo.objective import (
     PolicyLoss,
     Terms,
     blanked,
+    first_memory,
     masked_mean,
     masked_terms,
     policy_loss,
@@ -254,9 +255,14 @@ class ContextObjective(Objective):
     """An objective that sees more of an element than its log-ratio and advantage."""
 
     def __call__(self, log_ratio: Tensor, advantage: Tensor, **known: Any) -> Terms:
-        """Terms per element of a batch of which every element counts; `known` are further fields of `Elements`."""
-        used = torch.ones_like(log_ratio, dtype=torch.bool)
-        return masked_terms(self, Elements(log_ratio, advantage, **({"used": used} | known)))[0]
+        """Terms per element of a batch of which every element counts; `known` are further fields of `Elements`.
+
+        Without `memory` it is that before the first batch.
+        """
+        assumed = {
+            "used": torch.ones_like(log_ratio, dtype=torch.bool), "memory": first_memory(self, log_ratio.device)
+        }  # fmt: skip
+        return masked_terms(self, Elements(log_ratio, advantage, **(assumed | known)))[0]
 
     @abstractmethod
     def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:

@@ -6,7 +6,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from gipo.objectives import ppo_dead
+from gipo.objectives import Terms, masked_mean, ppo_dead
 
 FRESH, OLD = 2, 10  # policy versions: "fresh" samples are at most 2 behind, "old" ones at least 10
 SUPPRESSED = 1e-3  # weights and contributions below this do not move the policy
@@ -114,3 +114,24 @@ def mean_interval(x: Tensor) -> tuple[float, float, float]:
     # x̄ ± t·s/√N
     half = float(stdtrit(runs - 1, 0.975)) * float(x.std(correction=1)) / math.sqrt(runs)
     return mean, mean - half, mean + half
+
+
+def loss_metrics(x: Tensor, left: Tensor, terms: Terms, used: Tensor) -> dict[str, Tensor]:
+    """What `gipo.loss.GIPOLoss` says of a batch, scalars.
+
+    Args:
+        x: log-ratio that the objective acts on [N, D] or [N], nats, without a gradient.
+        left: what is left of the behaviour log-ratio beside it, of that shape.
+        terms: what the objective says.
+        used: elements that entered the loss.
+    """
+    rho, count = torch.where(used, x + left, 0.0).exp(), used.sum().clamp(min=1)
+    return {
+        "weight": masked_mean(terms.weight, used),
+        "clip_fraction": masked_mean((terms.weight < SUPPRESSED).to(rho.dtype), used),
+        # (Σu)²/(n·Σu²) over the n elements used
+        "ESS": effective_sample_size(torch.where(used, terms.contribution, 0.0)) * used.numel() / count,
+        "kl_approx": masked_mean(-x, used),
+        "max_ratio": torch.where(used, rho, 0.0).max(),
+        "mean_ratio": masked_mean(rho, used),
+    }

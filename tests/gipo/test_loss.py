@@ -251,6 +251,36 @@ def test_what_an_objective_remembers_is_part_of_the_loss_module() -> None:
     assert "objective_memory" not in GIPOLoss(actor(), critic()).state_dict()
 
 
+def test_one_age_holds_for_a_whole_trajectory_and_for_all_agents() -> None:
+    ages = torch.arange(16) % 9
+    data = TensorDict(dict(batch(actor()).reshape(16, 4).items()), batch_size=[16])
+
+    def found(age: Tensor) -> Tensor:
+        loss = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO(sigma_age=0.3))
+        weight: Tensor = loss(data.clone().set("age", age))["weight"]
+        return weight
+
+    wanted = found(ages.unsqueeze(-1).expand(16, 4))
+    assert wanted != found(ages.flip(0).unsqueeze(-1).expand(16, 4))
+    for age in (ages, ages.unsqueeze(-1), ages.view(16, 1, 1).expand(16, 4, 1)):
+        torch.testing.assert_close(found(age), wanted)
+    with pytest.raises(UserError, match=r"'age' has shape \(16, 2\) beside advantages of the batch \(16, 4\)"):
+        found(ages.unsqueeze(-1).expand(16, 2))
+
+
+def test_the_age_may_stand_under_another_key() -> None:
+    data = batch(actor())
+    loss = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO(sigma_age=0.3))
+    loss.set_keys(age=("agents", "versions"))
+    assert ("agents", "versions") in loss.in_keys
+    with pytest.raises(UserError, match=r"put it into the batch, \('agents', 'versions'\) \[\*B\]"):
+        loss(data.clone())
+    wanted = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO(sigma_age=0.3))
+    ages = torch.arange(BATCH) % 9
+    there = loss(data.clone().set(("agents", "versions"), ages))
+    torch.testing.assert_close(there["weight"], wanted(data.clone().set("age", ages))["weight"])
+
+
 def test_what_an_objective_remembers_keeps_its_precision() -> None:
     """Squares of ages that are large are not told apart in float32."""
     loss = GIPOLoss(actor(), critic(), objective=AgeAwareGIPO())
