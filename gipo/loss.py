@@ -63,7 +63,7 @@ class GIPOLoss(PPOLoss):
 
     @dataclass
     class _AcceptedKeys(PPOLoss._AcceptedKeys):
-        """Those of `PPOLoss`, and where the age of the data is."""
+        """Keys of `PPOLoss`, and that of the age of the data."""
 
         age: NestedKey = "age"
 

@@ -84,7 +84,7 @@ class GIPOModule(UpdatingModule):
         critic: CriticSees | None = None,
         critic_warmup: int = 0,
         frozen: list[str] | None = None,
-        objective: Objective = AgeAwareGIPO(outward_only=True),  # noqa: B008 - frozen
+        objective: Objective = AgeAwareGIPO(outward_only=True, sigma_fresh=0.1),  # noqa: B008 - frozen
         kl_coef: float = 0.1,
         kl_target: float | None = None,
         kl_estimator: Callable = k3,

@@ -169,7 +169,7 @@ def _params(policy: Policy, observation: Any, training: bool = False) -> Tensor:
 
 @contextmanager
 def _left_as_it_was(policy: Policy, training: bool) -> Iterator[None]:
-    """Within, the policy is in training or not; after, it is what it was."""
+    """The policy is in training or not within, and after it what it was before."""
     before, kept = policy.training, {name: value.clone() for name, value in policy.state_dict().items()}
     policy.train(training)
     try:

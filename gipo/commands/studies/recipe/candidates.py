@@ -7,6 +7,7 @@ TASKS = [
     "plate-slide-v3", "faucet-open-v3", "handle-pull-v3", "peg-insert-side-v3", "push-v3", "sweep-into-v3",
 ]  # fmt: skip
 
+BY_AGE = ("model.objective=gipo.adaptive.AgeAwareGIPO", "model.objective.sigma_fresh=0.3")  # the default of then
 Factors = Mapping[str, Mapping[str, tuple[str, ...]]]  # factor → level → options; the first level is the default
 
 # Options are given in the order of factors: a policy's class before its options. Updates are named by rounds x batch,
@@ -63,8 +64,8 @@ FACTORS: Factors = {
         "PPO 0.2": ("model.objective=PPOClip",),
         "PPO 0.5": ("model.objective=PPOClip", "model.objective.clip=0.5"),
         "SAPO": ("model.objective=SAPO",),
-        "age": ("model.objective=gipo.adaptive.AgeAwareGIPO", "model.objective.outward_only=false"),
-        "age, outward": ("model.objective=gipo.adaptive.AgeAwareGIPO", "model.objective.outward_only=true"),
+        "age": (*BY_AGE, "model.objective.outward_only=false"),
+        "age, outward": (*BY_AGE, "model.objective.outward_only=true"),
     },
     "kl": {
         "0.1": (),

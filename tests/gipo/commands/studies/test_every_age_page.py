@@ -111,9 +111,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_confirmation_goes_on_from_the_runs_that_have_ended(kept: Path) -> None:
-    """Each is of a command of the plan, made with its options, and is read; what it says, nobody looks at yet."""
+    """Each is of a command of the plan, made with its options, and is read."""
     there = {path.parent for path in kept.rglob(f"{FIT}.done.json")}
-    assert f"{len(there)} of its 1 380 runs have ended" in PAGE.read_text()
+    assert f"{len(there):,} of its 1 380 runs have ended".replace(",", " ") in PAGE.read_text()
     assert there == {path.parent for path in kept.rglob("curves.csv")}
     for line in PAGE.read_text().splitlines():
         if found := re.match(r"gipo-study staleness --out studies/(claim\S*) ", line):

@@ -1,0 +1,172 @@
+"""What the page says that came out of the registered study, made again from its runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gipo.commands.studies import staleness, staleness_figures
+from gipo.commands.studies.run_tables import distinct, read_runs
+from gipo.common.intervals import with_interval
+from gipo.common.tables import markdown
+from tests.pages import ROOT
+
+Row = dict[str, Any]
+PAGE = (ROOT / "docs" / "every-age.md").read_text()
+CANDIDATE = "AgeAwareGIPO:outward_only=true,sigma_fresh=0.1"
+NAMES = {  # as the page calls them
+    CANDIDATE: "the candidate", "GIPO": "GIPO, σ = 1", "PPOClip": "PPO-Clip, ε = .2",
+    "SAPO:tau_pos=0.5,tau_neg=0.5": "SAPO, τ = .5", "M2PO:tau=0.01": "M2PO, τ = .01", "VESPO": "VESPO",
+    "DecoupledPPO:clip=0.05": "decoupled PPO, ε = .05", "NoClip": "No-Clip",
+}  # fmt: skip
+OBJECTIVES = {name.partition(",")[0]: objective for objective, name in NAMES.items()}
+DEVELOPED_ON = ("button-press-topdown-v3", "coffee-button-v3")
+AGES, MARGIN, EVEN = (1, 16, 128), -0.05, 0.5
+CHANCE, DIFFERENCE = ("probability", "low", "high"), ("difference", "difference low", "difference high")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    """Every run of the first command, and no other."""
+    found = read_runs(ROOT / "docs" / "data" / "claim.csv", staleness.COLUMNS)
+    assert {(row["age"], row["objective"]) for row in found} == {(age, name) for age in AGES for name in NAMES}
+    cells = {(row["task"], row["age"], row["objective"], row["seed"]) for row in found}
+    assert len(cells) == len(found) == 15 * 3 * 3 * 8
+    return found
+
+
+def short(text: str) -> str:
+    return text.replace("0.", ".").replace("-", "−")
+
+
+def compared(rows: list[Row], first: str = CANDIDATE) -> dict[tuple[int, str], Row]:
+    """By age and other objective, how an objective compares with it."""
+    ordered = sorted(rows, key=lambda row: row["objective"] != first)
+    return {(row["age"], row["other"]): row for row in staleness_figures.improvements(ordered)}
+
+
+def figure(row: Row, names: tuple[str, str, str], form: str = ".2f") -> str:
+    middle, low, high = (row[name] for name in names)
+    return short(with_interval(middle, low, high, form))
+
+
+def verdicts(rows: list[Row]) -> list[tuple[str, str, str]]:
+    """The seven registered conditions: what is said, the figure, and whether it holds."""
+    of = compared(rows)
+    fresh = of[1, "PPOClip"]
+    held = {True: "yes", False: "no"}
+    found = [("1: not worse than PPO-Clip", figure(fresh, DIFFERENCE, "+.2f"), held[fresh[DIFFERENCE[1]] > MARGIN])]
+    for age in (16, 128):
+        for name in ("PPO-Clip", "SAPO", "M2PO"):
+            row = of[age, OBJECTIVES[name]]
+            found.append((f"{age}: better than {name}", figure(row, CHANCE), held[row["low"] > EVEN]))
+    return found
+
+
+def test_each_condition_is_reported_whether_it_holds_or_not(rows: list[Row]) -> None:
+    without = [row for row in rows if row["task"] not in DEVELOPED_ON]
+    table = [(*one, *other[1:]) for one, other in zip(verdicts(rows), verdicts(without), strict=True)]
+    head = ("with a buffer of", "all fifteen tasks", "holds", "without the two developed on", "holds")
+    assert markdown(head, table) in PAGE
+    count = [sum(row[column] == "yes" for row in table) for column in (2, 4)]
+    words = ("None", "One", "Two", "Three", "Four", "Five", "Six", "Seven")
+    assert f"{words[count[0]]} of the seven conditions hold, and {words[count[1]].lower()} without" in PAGE
+
+
+def by_age(rows: list[Row], corner: str, written: Callable[[Row], str], more: dict[str, Row] | None = None) -> str:
+    """A row for each objective, a column for each age; `mean` and `worst` of `more` behind them."""
+    cells = {(row["age"], row["objective"]): row for row in staleness_figures.summarise(rows)}
+    columns = ("mean", "worst") if more else ()
+    shown = []
+    for name, called in NAMES.items():
+        behind = [f"{more[name][key]:.3f}" for key in columns] if more else []
+        shown.append((called, *(written(cells[age, name]) for age in AGES), *behind))
+    return markdown((corner, *(f"buffer of {age}" for age in AGES), *columns), shown)
+
+
+def test_returns_success_and_what_becomes_of_the_samples(rows: list[Row]) -> None:
+    settings = {row["objective"]: row for row in staleness_figures.settings(staleness_figures.summarise(rows))}
+
+    def score(name: str) -> Callable[[Row], str]:
+        return lambda row: short(with_interval(row[name], row[f"{name} low"], row[f"{name} high"]))
+
+    def mechanism(row: Row) -> str:
+        figures = (f"{row[name]:.2f}" for name in ("ppo_dead", "suppressed", "ess"))
+        return short(", ".join([*figures, f"{row['kl']:.3f}", f"{row['log_ratio_p95']:.2f}"]))
+
+    assert by_age(rows, "normalised return", score("normalised return"), settings) in PAGE
+    assert by_age(rows, "any-step success", score("success")) in PAGE
+    assert by_age(rows, "dead to PPO's clip, w < .001, effective share, KL, 95 % of abs. log ρ", mechanism) in PAGE
+
+
+def test_the_default_has_the_best_worst_case(rows: list[Row]) -> None:
+    worst = {row["objective"]: row["worst"] for row in staleness_figures.settings(staleness_figures.summarise(rows))}
+    assert max(worst, key=lambda name: worst[name]) == CANDIDATE
+    from gipo.adaptive import AgeAwareGIPO
+    from gipo.module import GIPOModule
+
+    assert GIPOModule().objective == AgeAwareGIPO(outward_only=True, sigma_fresh=0.1)
+
+
+def test_how_the_others_compare(rows: list[Row]) -> None:
+    gipo, of = compared(rows, "GIPO"), compared(rows)
+    decoupled = compared(rows, OBJECTIVES["decoupled PPO"])
+    for said in (
+        f"than PPO-Clip with probability {figure(gipo[1, 'PPOClip'], CHANCE)} (buffer of 1), "
+        f"{figure(gipo[16, 'PPOClip'], CHANCE)} (16) and {figure(gipo[128, 'PPOClip'], CHANCE)} (128)",
+        f"their interquartile means differ by {figure(gipo[1, 'PPOClip'], DIFFERENCE, '+.2f')}, "
+        f"{figure(gipo[16, 'PPOClip'], DIFFERENCE, '+.2f')} and {figure(gipo[128, 'PPOClip'], DIFFERENCE, '+.2f')}",
+        f"than SAPO with probability {figure(gipo[128, OBJECTIVES['SAPO']], CHANCE)} at 128",
+        f"than GIPO by {figure(of[1, 'GIPO'], DIFFERENCE, '+.2f')} on fresh data and by "
+        f"{figure(of[128, 'GIPO'], DIFFERENCE, '+.2f')} at 128",
+        f"than the candidate by {figure(decoupled[128, CANDIDATE], DIFFERENCE, '+.2f')} at 128, and by "
+        f"{figure(decoupled[16, CANDIDATE], DIFFERENCE, '+.2f')} at 16",
+    ):
+        assert said in PAGE, said
+
+
+def test_what_a_trust_region_is_worth_at_each_age(rows: list[Row]) -> None:
+    table = {(row["age"], row["objective"]): row for row in staleness_figures.summarise(rows)}
+
+    def of(age: int, name: str, column: str = "normalised return") -> float:
+        return float(table[age, OBJECTIVES[name]][column])
+
+    def said(*values: float) -> tuple[str, ...]:
+        return tuple(short(f"{value:.2f}") for value in values)
+
+    narrow = said(*(of(1, name, "log_ratio_p95") for name in ("the candidate", "decoupled PPO")))
+    assert "within {} and {}, return most".format(*narrow) in PAGE
+    level = sorted(value for name in OBJECTIVES if (value := of(16, name)) > 0.55)
+    assert len(level) == 6
+    behind = said(of(16, "SAPO"), of(16, "No-Clip"))
+    assert "Six of the eight return {} to {}, with".format(*said(level[0], level[-1])) in PAGE
+    assert "are behind with {} and {}.".format(*behind) in PAGE
+    wide = [said(*(of(128, name, column) for name in ("GIPO", "decoupled PPO")))
+            for column in ("kl", "normalised return")]  # fmt: skip
+    assert "to a KL of {} and {} from those that acted, and return {} and {};".format(*wide[0], *wide[1]) in PAGE
+    held = sorted(of(128, name) for name in OBJECTIVES if of(128, name, "kl") < 0.04)
+    assert len(held) == 4
+    assert "the four that hold it within .04 return {} to {}.".format(*said(held[0], held[-1])) in PAGE
+    assert "go further and return {} and {}.".format(*said(of(128, "SAPO"), of(128, "No-Clip"))) in PAGE
+    assert min(of(128, name, "kl") for name in ("SAPO", "No-Clip")) > of(128, "decoupled PPO", "kl")
+    settings = {row["objective"]: row for row in staleness_figures.settings(list(table.values()))}
+    best = max(settings.values(), key=lambda row: float(row["mean"]))
+    assert best["objective"] == OBJECTIVES["decoupled PPO"]
+    assert short(f"has the best mean**: {best['mean']:.3f}, and {best['worst']:.3f} at its worst") in PAGE
+    assert short(f"Its {settings[CANDIDATE]['worst']:.3f} and decoupled PPO's {best['worst']:.3f} are no diff") in PAGE
+
+
+def test_success_is_rare_and_says_less(rows: list[Row]) -> None:
+    def mean(age: int, name: str) -> str:
+        found = [row["success"] for row in rows if (row["age"], row["objective"]) == (age, name)]
+        return f"{np.mean(found):.2f}"[1:]
+
+    best = {
+        task: max(float(row["success"]) for row in staleness_figures.by_task(rows) if row["task"] == task)
+        for task in distinct(rows, "task")
+    }
+    hard = [task for task, success in best.items() if success < 0.25]
+    assert f"on {len(hard)} of the fifteen tasks no objective's mean success comes to .25 at any age" in PAGE
+    ends = [f"GIPO {mean(128, 'GIPO')}, PPO-Clip {mean(128, 'PPOClip')}"]
+    assert f"mean success with a buffer of 128 is level ({ends[0]})" in PAGE
