@@ -100,7 +100,8 @@ def _single(task: str) -> EnvBase:
         raise UserError(f"gymnasium cannot make task {task!r}: {error}") from error
     for name, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not (isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1):
-            raise UserError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box")
+            way = "; register it within gymnasium.wrappers.FlattenObservation" if name == "observation" else ""
+            raise UserError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box{way}")
     if not np.isfinite([env.action_space.low, env.action_space.high]).all():
         raise UserError(f"the actions of task {task!r} are not bounded: {env.action_space}; give them finite bounds")
     if env.observation_space.dtype != np.float32:

@@ -14,7 +14,9 @@ Every environment has batch size [N] and, beside TorchRL's own keys,
 Truncation and termination stay apart: a time limit sets `truncated` alone.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -27,6 +29,7 @@ from datamodules.envs.seeding import seed_env
 from gipo.common.errors import UserError
 from gipo.policies import Spaces
 
+INTERFACE = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
 UNBOUNDED = torch.finfo(torch.float32).max  # what TorchRL writes for a bound that there is not
 
 
@@ -65,9 +68,9 @@ class Simulation(ABC):
     @property
     @abstractmethod
     def interface(self) -> dict[str, Any] | None:
-        """Names, units and rate of observations and actions, where they have true ones; None is allowed.
+        """Names, units and rate of observations and actions, by INTERFACE, where they have true ones; None is allowed.
 
-        Without one an export needs `--rate`, and its names are `observation.0` …, of unspecified unit.
+        What it leaves out an export fills in: `--rate`, and names `observation.0` … of unspecified unit.
         """
 
 
@@ -111,13 +114,13 @@ def spaces_of(env: EnvBase) -> Spaces:
     return Spaces(env.observation_spec["observation"].shape[-1], tuple(low.tolist()), tuple(high.tolist()))
 
 
-def refuse_bad_environment(env: EnvBase, name: str) -> None:
+def refuse_bad_environment(env: EnvBase, task: Simulation) -> None:
     """Refuse an environment of anybody's task that is not what this module says.
 
     Raises:
         UserError: naming the task and the key.
     """
-    of = f"the environment of {name}"
+    of = f"the environment of {task.name}"
     if len(env.batch_size) != 1:
         raise UserError(f"{of} has the batch size {[*env.batch_size]}; it must be [N], of N simulators")
     for key, what in (("observation", "[N, O] f32"), ("step", "[N, 1] int64, decisions since the episode began")):
@@ -136,6 +139,28 @@ def refuse_bad_environment(env: EnvBase, name: str) -> None:
     for key in ("terminated", "truncated"):
         if key not in env.full_done_spec.keys():
             raise UserError(f"{of} has no {key}, [N, 1] bool; torchrl.envs.StepCounter(max_steps=…) says `truncated`")
+    _refuse_bad_interface(task.interface, task.spaces(env), f"the interface of {task.name}")
+
+
+def _refuse_bad_interface(said: Any, spaces: Any, of: str) -> None:
+    """Refuse what no artifact could state: an export, and the robot, would after all the training."""
+    if said is None:
+        return
+    if not isinstance(said, Mapping) or (strange := sorted(map(str, set(said) - set(INTERFACE)))):
+        what = f"has {', '.join(strange)}" if isinstance(said, Mapping) else f"is {said!r}"
+        raise UserError(f"{of} {what}; it is None, or a dict of {', '.join(INTERFACE)}")
+    rate = said.get("control_rate_hz")
+    if rate is not None and not (type(rate) in (int, float) and 0 < rate < math.inf):
+        raise UserError(f"{of} says control_rate_hz={rate!r}; it must be a number above 0, Hz")
+    for key in INTERFACE[:4]:
+        size = spaces.observation_size if key.startswith("observation") else len(spaces.action_low)
+        words = said.get(key)
+        if words is None:
+            continue
+        if not isinstance(words, (list, tuple)) or len(words) != size or not all(isinstance(one, str) for one in words):
+            raise UserError(f"{of} says {key}={words!r}; it must be a list of {size} texts, one for each number")
+        if key.endswith("names") and len(set(words)) < size:
+            raise UserError(f"{of} says {key}={words!r}; no name may stand twice")
 
 
 def _names(env: EnvBase) -> list[str]:

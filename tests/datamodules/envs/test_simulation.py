@@ -1,6 +1,7 @@
 """Tasks whose training episodes are truncated earlier."""
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
 from gipo.common.errors import UserError
-from gipo.policies import TokenPolicy
+from gipo.policies import Spaces, TokenPolicy
 
 TASK = simulation("reach-v3")
 ENVS, STEPS, LIMIT = 3, 20, 7
@@ -114,7 +115,51 @@ def counted(env: EnvBase) -> EnvBase:
 )
 def test_an_environment_that_is_not_what_one_has_to_be_is_refused_by_what_it_lacks(env: EnvBase, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        refuse_bad_environment(env, "mine")
+        refuse_bad_environment(env, Mine())
+
+
+class Mine(Simulation):
+    """A task of a user's own, whose interface is to be looked at."""
+
+    name, horizon = "mine", 3
+
+    def __init__(self, interface: Any = None):
+        self._interface = interface
+
+    @property
+    def interface(self) -> Any:
+        return self._interface
+
+    def make(self, num_envs: int, seed: int) -> EnvBase:
+        raise NotImplementedError
+
+    def spaces(self, env: EnvBase) -> Spaces:
+        return spaces_of(env)
+
+
+NAMED = {"observation_names": ["x"], "observation_units": ["m"], "action_names": ("v",), "action_units": ["m/s"]}
+
+
+@pytest.mark.parametrize("said", [None, {}, {"control_rate_hz": 20}, NAMED, NAMED | {"control_rate_hz": 0.5}])
+def test_an_interface_may_leave_out_what_an_export_fills_in(said: Any) -> None:
+    refuse_bad_environment(counted(Still()), Mine(said))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"names": ["x"], "rate": 50}, "the interface of mine has names, rate; it is None, or a dict of observation_"),
+        ("x", "the interface of mine is 'x'; it is None, or a dict of"),
+        ({"control_rate_hz": "fast"}, "says control_rate_hz='fast'; it must be a number above 0, Hz"),
+        ({"control_rate_hz": 0}, "says control_rate_hz=0; it must"),
+        ({"observation_names": 3}, "says observation_names=3; it must be a list of 1 texts, one for each number"),
+        ({"observation_names": "x"}, "says observation_names='x'; it must be a list of 1 texts"),
+        ({"action_units": ["m", "m"]}, r"says action_units=\['m', 'm'\]; it must be a list of 1 texts"),
+    ],
+)
+def test_an_interface_that_no_artifact_could_state_is_refused_before_the_training(said: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refuse_bad_environment(counted(Still()), Mine(said))
 
 
 def test_a_limit_that_is_none_is_refused() -> None:
