@@ -15,11 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.checkpoints import options_of
 from gipo.common.errors import UserError
+from gipo.common.faults import is_ours
 from gipo.distributed.sharding import whole
 from gipo.learning.critic import CriticSees
 from gipo.learning.policy_module import PolicyModule
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.policies import PolicyFactory
+from gipo.policy import class_path
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
 MAX_SKIPS_IN_A_ROW = 10
@@ -182,8 +184,15 @@ class UpdatingModule(PolicyModule):
             raise UserError(
                 f"{MAX_SKIPS_IN_A_ROW} updates of the {who} in a row had a non-finite gradient "
                 f"at policy version {int(self.policy.version)}; lower model.policy_lr and model.value_lr, or look for "
-                "extreme rewards"
+                f"extreme rewards{self._suspect()}"
             )
+
+    def _suspect(self) -> str:
+        """An objective of somebody's own, whose gradient may be what is not finite."""
+        objective = getattr(self, "objective", None)
+        if objective is None or is_ours(objective):
+            return ""
+        return f", or at the gradient of {class_path(objective)}: with fresh data every log_ratio is 0"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 import random
 import threading
 import time
@@ -218,7 +219,9 @@ def test_numbers_of_another_unit_are_no_command_that_was_sent(run: Run, sent: li
 def test_a_reason_that_is_no_utf_8_reaches_the_log(run: Run) -> None:
     result, log = run(FakeRobot(faults={3: die(OSError("no port at /dev/\udcff"))}))
     assert result.stopped
-    assert log.episodes[0].event("stop")["reason"] == "observe failed: OSError: no port at /dev/\\udcff"
+    said, _, place = log.episodes[0].event("stop")["reason"].partition(" in ")
+    assert said == "observe failed: OSError: no port at /dev/\\udcff"
+    assert re.fullmatch(r"fail \(\S+fakes\.py:\d+\)", place)  # the driver's own line
     assert log.integrity.status == "sealed"
 
 
