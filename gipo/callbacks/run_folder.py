@@ -3,6 +3,7 @@
 import fcntl
 import itertools
 import os
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from gipo.common.errors import UserError
 from gipo.common.reading import read_text
 
 IN_USE, CONFIG, CHECKPOINTS = ".in_use", "config.yaml", "checkpoints"
+CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 PATHS = (("data", "logs"), ("data", "ingest.policies"), ("data", "ingest.cache"), ("model", "init_from"))  # of options
 
 
@@ -142,7 +144,9 @@ def beginning_of(config: Any) -> str:
     task = config.data.get("task")
     if task is None:
         return "logs"
-    return task.replace("/", "-") if isinstance(task, str) else task.class_path.rpartition(".")[2]
+    if not isinstance(task, str):
+        task = task.class_path
+    return (task.rpartition(".")[2] if CLASS_PATH.fullmatch(task) else task).replace("/", "-")
 
 
 def choose(named: str | None, checkpoint: str | None, configs: Sequence[str]) -> Path | None:

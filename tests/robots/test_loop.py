@@ -2,8 +2,8 @@
 
 import gc
 import math
-import re
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -285,7 +285,8 @@ def _taken(there: set[str], info: Mapping[str, Any], cameras: tuple[str, ...]) -
             "next.truncated where that is wrong"
         )
     if "reward" not in there:
-        yield "it has no next.reward; every reward is 0 unless data.ingest.reward gives another"
+        near = " (reward is no name that LeRobot gives)" if "reward" in info["features"] else ""
+        yield f"it has no next.reward{near}; every reward is 0 unless data.ingest.reward gives another"
     if int(info.get("total_tasks") or 1) > 1 and not cameras:
         yield f"it holds {info['total_tasks']} tasks; a policy of states alone is not told which"
     known = {*FOREIGN.values(), *OPTIONAL.values(), *OURS.values(), *FRAME.values(), SAID, *cameras}

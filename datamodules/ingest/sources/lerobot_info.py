@@ -39,7 +39,10 @@ def read_info(dataset: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no description of a LeRobot dataset: {type(error).__name__} {error}") from error
     for name in (STATE, ACTION):
         if name not in features:
-            raise UserError(f"{path} has no feature {name}, only {', '.join(sorted(features))}; learning needs it")
+            raise UserError(
+                f"{path} has no feature {name}, only {', '.join(sorted(features))}; learning needs it. Where it has "
+                "another name, rename it as LeRobot does, here and in the columns of the Parquet files"
+            )
     return info
 
 

@@ -202,6 +202,10 @@ def test_what_is_not_read_or_not_said_is_told(tmp_path: Path) -> None:
     notes = "\n".join(store_of(tmp_path / "d", cache=tmp_path / "cache").facts.notes)
     assert "not read: is_last, observation.images.top" in notes
     assert "it has no next.reward; every reward is 0" in notes
+    info["features"]["reward"] = {"dtype": "float32", "shape": [1], "names": None}
+    path.write_text(json.dumps(info))
+    renamed = "\n".join(store_of(tmp_path / "d", cache=tmp_path / "other").facts.notes)
+    assert "it has no next.reward (reward is no name that LeRobot gives); every reward is 0" in renamed
     assert "it holds 2 tasks; a policy of states alone is not told which" in notes
     assert "next.done" not in notes
 

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
-from gipo.callbacks.run_folder import IN_USE, RunFolder, absolute, choose, folder_of
+from gipo.callbacks.run_folder import IN_USE, RunFolder, absolute, beginning_of, choose, folder_of
 from gipo.cli import main
 from gipo.common.errors import UserError
 from tests.test_bad_input import refused
@@ -202,3 +203,14 @@ def test_a_working_folder_that_cannot_hold_runs_is_told_with_the_way_out(tmp_pat
     with pytest.raises(UserError, match=r"runs cannot hold a run: .*; name another --trainer\.default_root_dir"):
         RunFolder.numbered(tmp_path / "runs", "reach-v3")
     assert (tmp_path / "runs").is_file()
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        (None, "logs"), ("reach-v3", "reach-v3"), ("ALE/Pong-v5", "ALE-Pong-v5"), ("mine:My.Task-v0", "mine:My.Task-v0"),
+        ("my_sim.Line", "Line"), (SimpleNamespace(class_path="my_sim.Line"), "Line"),
+    ],
+)  # fmt: skip
+def test_a_run_is_named_by_its_task_however_the_task_is_given(task: object, name: str) -> None:
+    assert beginning_of(SimpleNamespace(data={"task": task})) == name
