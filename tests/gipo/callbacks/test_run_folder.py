@@ -208,7 +208,7 @@ def test_a_working_folder_that_cannot_hold_runs_is_told_with_the_way_out(tmp_pat
 @pytest.mark.parametrize(
     ("task", "name"),
     [
-        (None, "logs"), ("reach-v3", "reach-v3"), ("ALE/Pong-v5", "ALE-Pong-v5"), ("mine:My.Task-v0", "mine:My.Task-v0"),
+        (None, "logs"), ("reach-v3", "reach-v3"), ("ALE/Pong-v5", "ALE-Pong-v5"), ("my:My.Task-v0", "my:My.Task-v0"),
         ("my_sim.Line", "Line"), (SimpleNamespace(class_path="my_sim.Line"), "Line"),
     ],
 )  # fmt: skip
