@@ -327,19 +327,16 @@ def test_ten_in_a_row_end_the_run_even_when_the_other_head_is_fine(head: str) ->
         fit([data], normalise_advantages=False)
 
 
-@dataclass(frozen=True)
-class Rooted(Objective):
-    """A loss whose gradient is 0·∞ at every x."""
-
-    def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
-        one = torch.ones_like(log_ratio)
-        return Terms((log_ratio * 0).sqrt() * advantage, one, one)
-
-
 def test_an_objective_of_somebodys_own_is_named_where_its_gradient_may_be_the_reason() -> None:
-    data = batches(1, rounds=MAX_SKIPS_IN_A_ROW)[0]
-    with pytest.raises(UserError, match=r"extreme rewards, or at the gradient of \S+\.Rooted: with fresh data every"):
-        fit([data], objective=Rooted())
+    class Rooted(Objective):
+        """A loss whose gradient is 0·∞ at every x."""
+
+        def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
+            one = torch.ones_like(log_ratio)
+            return Terms((log_ratio * 0).sqrt() * advantage, one, one)
+
+    with pytest.raises(UserError, match=r"extreme rewards, or at the gradient of \S+Rooted: with fresh data every"):
+        fit(batches(1, rounds=MAX_SKIPS_IN_A_ROW), objective=Rooted())
 
 
 def test_nine_in_a_row_do_not() -> None:

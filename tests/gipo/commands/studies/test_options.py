@@ -4,12 +4,14 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from gipo.cli import main as gipo
 from gipo.commands.studies import cli
+from gipo.commands.studies.fifty.entrants import OURS
 from gipo.commands.studies.options import objective_flags
 from gipo.commands.studies.recipe.candidates import FACTORS
 
@@ -70,13 +72,26 @@ def test_a_task_that_a_study_cannot_be_of_is_refused_before_anything_is_trained(
     assert task.partition("reach")[0] not in capsys.readouterr().out
 
 
-def outward_only(options: Sequence[str]) -> bool:
-    """Whether the objective of `gipo fit` with these options damps only what leads further away."""
+def objective(options: Sequence[str]) -> dict[str, Any]:
+    """Options of the objective of `gipo fit` with these options."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), pytest.raises(SystemExit, match="0"):
         gipo(["fit", *options, "--print_config"])
-    found: bool = yaml.safe_load(said.getvalue())["model"]["objective"]["init_args"]["outward_only"]
+    found: dict[str, Any] = yaml.safe_load(said.getvalue())["model"]["objective"]["init_args"]
     return found
+
+
+def outward_only(options: Sequence[str]) -> bool:
+    """Whether it damps only what leads further away."""
+    found: bool = objective(options)["outward_only"]
+    return found
+
+
+def test_the_fifty_and_the_race_have_the_objective_that_was_raced_whatever_the_default_has_become() -> None:
+    for options in (OURS["AgeAwareGIPO"], FACTORS["objective"]["age, outward"]):
+        found = objective([f"--{each}" for each in options])
+        assert (found["sigma_fresh"], found["outward_only"]) == (0.3, True)
+    assert objective([])["sigma_fresh"] == 0.1
 
 
 def test_an_objective_has_the_options_that_are_given_and_no_others_of_the_recipe() -> None:
