@@ -153,6 +153,12 @@ def test_what_a_trust_region_is_worth_at_each_age(rows: list[Row]) -> None:
     assert "the four that hold it within .04 return {} to {}.".format(*said(held[0], held[-1])) in PAGE
     assert "go further and return {} and {}.".format(*said(of(128, "SAPO"), of(128, "No-Clip"))) in PAGE
     assert min(of(128, name, "kl") for name in ("SAPO", "No-Clip")) > of(128, "decoupled PPO", "kl")
+    assert all(of(16, name) > of(1, name) for name in OBJECTIVES)
+    older = {name for name in OBJECTIVES if round(of(128, name), 2) >= round(of(16, name), 2)}
+    assert older == {"GIPO", "decoupled PPO"}
+    assert "(PPO-Clip {} against {})".format(*said(of(16, "PPO-Clip"), of(1, "PPO-Clip"))) in PAGE
+    kept = (*said(of(128, "GIPO"), of(16, "GIPO")), *said(of(128, "decoupled PPO")))
+    assert "GIPO ({} against {}) and decoupled PPO ({} both).".format(*kept) in PAGE
     settings = {row["objective"]: row for row in staleness_figures.settings(list(table.values()))}
     best = max(settings.values(), key=lambda row: float(row["mean"]))
     assert best["objective"] == OBJECTIVES["decoupled PPO"]
