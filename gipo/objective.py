@@ -160,7 +160,7 @@ def first_memory(objective: Objective, device: torch.device | None = None) -> Te
     """
     found = objective.memory()
     if found is None or isinstance(found, Tensor):
-        return None if found is None else found.to(device)
+        return None if found is None else found.detach().clone().to(device)
     raise UserError(f"{_path(objective)}.memory must return a tensor, such as torch.zeros(1), or None; got {found!r}")
 
 

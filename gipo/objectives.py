@@ -259,10 +259,10 @@ class ContextObjective(Objective):
 
         Without `memory` it is that before the first batch.
         """
-        assumed = {
-            "used": torch.ones_like(log_ratio, dtype=torch.bool), "memory": first_memory(self, log_ratio.device)
-        }  # fmt: skip
-        return masked_terms(self, Elements(log_ratio, advantage, **(assumed | known)))[0]
+        known = {"used": torch.ones_like(log_ratio, dtype=torch.bool)} | known
+        if known.get("memory") is None:
+            known["memory"] = first_memory(self, log_ratio.device)
+        return masked_terms(self, Elements(log_ratio, advantage, **known))[0]
 
     @abstractmethod
     def on_batch(self, seen: Elements) -> tuple[Terms, Figures]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from deploy.runtime.acting import ActingPolicy
 from gipo.common.errors import UserError
-from gipo.common.faults import place_of
+from gipo.common.faults import line_of
 from robots import safety
 from robots.base import Observation, Robot
 from robots.decider import Choice, Decider
@@ -118,7 +118,7 @@ class ControlLoop:
         except UserError as error:
             self.latch.stop(str(error))
         except BaseException as error:  # drivers and policies raise anything, and some exit
-            self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}{place_of(error)}")
+            self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}{line_of(error)}")
             if isinstance(error, KeyboardInterrupt):
                 raise
         finally:

@@ -72,20 +72,26 @@ def of_a_users_class(error: BaseException) -> str | None:
 def described(error: BaseException) -> str:
     """`KeyError in move (arm.py:4): 'joint'`: kind, place and words of an error raised by code that is not ours.
 
-    The place is that of `place_of`.
-    """
-    return f"{type(error).__name__}{place_of(error)}: {error}"
-
-
-def place_of(error: BaseException) -> str:
-    """` in move (arm.py:4)`, where code that is not ours raised an error; nothing where none did.
-
-    It is the user's own line where there is one, else that in the library, never the interpreter's.
+    The place is the user's own line where there is one, else that in the library, never the interpreter's.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
     of_libraries = [each for each in frames if _beside_metadata(each.filename) or _is_users(each.filename)]
     frames = [frame for frame in frames if _is_users(frame.filename)] or of_libraries
-    return f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    place = f" in {frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{place}: {error}"
+
+
+def line_of(error: BaseException) -> str:
+    """` in move (arm.py:4)`, the user's own line that raised an error; nothing where there is none.
+
+    No file is looked at, so that a control loop can say it while it stops.
+    """
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    theirs = [
+        (code, line) for code, line in frames
+        if not code.co_filename.startswith((*OURS, *INSTALLED)) and "site-packages" not in code.co_filename
+    ]  # fmt: skip
+    return f" in {theirs[-1][0].co_name} ({theirs[-1][0].co_filename}:{theirs[-1][1]})" if theirs else ""
 
 
 def _installed(file: str) -> bool:

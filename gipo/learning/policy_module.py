@@ -21,7 +21,7 @@ from gipo.common.errors import UserError
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
-from gipo.learning.user_classes import refuse_unusable
+from gipo.learning.user_classes import refuse_unlearned, refuse_unusable
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
@@ -98,6 +98,7 @@ class PolicyModule(LightningModule):
         if self.recompute:
             policy.network.recompute()
         freeze(policy, self.frozen)
+        refuse_unlearned(policy)
         return policy
 
     def _new(self, spaces: Spaces, privileged: int) -> Policy:

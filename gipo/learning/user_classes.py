@@ -29,7 +29,6 @@ def refuse_unusable(policy: Policy) -> None:
     for part in PARTS:
         if not isinstance(getattr(network, part, None), nn.Module):
             raise UserError(f"{class_path(network)} has no module `{part}`; a network has {', '.join(PARTS)}")
-    _refuse_unlearned(policy)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         again = _made_again(policy)
         _refuse_bad_outputs(policy)
@@ -42,17 +41,25 @@ def _theirs(policy: Policy) -> str:
     return " and ".join(class_path(each) for each in (policy, policy.network) if not is_ours(each))
 
 
-def _refuse_unlearned(policy: Policy) -> None:
-    """Refuse parameters that no optimizer would have, and those that both would."""
+def refuse_unlearned(policy: Policy) -> None:
+    """Refuse parameters that no optimizer would have, and those that both would; what is frozen nobody learns.
+
+    Raises:
+        UserError: naming the parameter.
+    """
+    if is_ours(policy) and is_ours(policy.network):
+        return
     actor, critic = ({id(each) for each in some} for some in (policy.actor_parameters(), policy.critic_parameters()))
     for name, parameter in policy.named_parameters():
+        if not parameter.requires_grad:
+            continue
         learned = (id(parameter) in actor) + (id(parameter) in critic)
         if learned == 2:
             raise UserError(
                 f"{name} of {_theirs(policy)} is learned by the actor and by the critic, whose losses would move it in "
                 "turns; what they share is the `encoder`, which the policy's loss alone moves"
             )
-        if parameter.requires_grad and not learned:
+        if not learned:
             raise UserError(
                 f"nothing learns {name} of {_theirs(policy)}: it must be a part of `encoder`, `actor` or `critic`, or "
                 "be among what actor_parameters() of the policy returns"
@@ -78,18 +85,31 @@ def _made_again(policy: Policy) -> Policy:
 
 
 def _refuse_unlike(policy: Policy, again: Policy) -> None:
-    """Refuse a policy that acts otherwise than the one that `config()` makes, with the same weights."""
-    observation, _ = _observation(policy)
-    noise, found = policy.noise((ROWS,)), []
-    for each in (policy, again):
-        params = _params(each, observation)
-        latent = each.sample(params, noise)
-        found.append((params, latent.float(), each.log_prob(params, latent), each.to_env(latent)))
-    if not all(map(_alike, *found)):
+    """Refuse a policy that acts or values otherwise than the one that `config()` makes, with the same weights."""
+    observation, what = _observation(policy)
+    noise = policy.noise((ROWS,))
+    try:
+        ours, twice, theirs = (_behaviour(each, observation, noise) for each in (policy, policy, again))
+    except Exception as error:  # whatever a class of somebody's own raises
+        raise UserError(f"{_theirs(policy)} cannot be run on {what}: {described(error)}") from error
+    if not all(map(_alike, ours, twice)):
+        raise UserError(
+            f"{_theirs(policy)} samples otherwise with the same noise: sample() is a function of the parameters and of "
+            "the noise that it is given, so that every sample can be replayed"
+        )
+    if not all(map(_alike, ours, theirs)):
         raise UserError(
             "a checkpoint would hold another policy: with the same weights, what is made by config() acts otherwise; "
             f"{_how_to_mend(policy)}, all of them"
         )
+
+
+def _behaviour(policy: Policy, observation: Any, noise: Tensor) -> tuple[Tensor, ...]:
+    """Parameters, values, and what is sampled: latent, log-prob, and action as a fraction of the bounds."""
+    params, values = _acting(policy, observation)
+    latent = policy.sample(params, noise)
+    action = (policy.to_env(latent) - policy.action_low) / (policy.action_high - policy.action_low)
+    return params, values, latent.float(), policy.log_prob(params, latent), action
 
 
 def _refuse_bad_outputs(policy: Policy) -> None:
@@ -110,29 +130,34 @@ def _refuse_bad_outputs(policy: Policy) -> None:
 
 
 def _refuse_other_parameters(policy: Policy) -> None:
-    """Refuse parameters that are no function of the observation alone."""
+    """Refuse parameters and values that are no function of the observation alone."""
     observation, what = _observation(policy)
     whose = f"the actor of {class_path(policy.network)}" if is_ours(policy) else class_path(policy)
     try:
-        acting, again, learning = (_params(policy, observation, training) for training in (False, False, True))
-        alone = torch.cat([_params(policy, row) for row in _rows(observation)])
+        acting, again = (_acting(policy, observation) for _ in range(2))
+        with _left_as_it_was(policy, training=True):
+            learning = policy.params(observation)
+        alone = [torch.cat(rows) for rows in zip(*(_acting(policy, row) for row in _rows(observation)), strict=True)]
     except Exception as error:  # whatever a class of somebody's own raises
         raise UserError(f"{whose} cannot be run on {what}: {described(error)}") from error
-    if not _alike(acting, again):
+    if acting[0].isnan().any():
+        raise UserError(f"{whose} gives parameters that are not a number, for {what} of a standard normal")
+    if not all(map(_alike, acting, again)):
         raise UserError(
             f"{whose} gives other parameters when it is asked for the same observation twice: a policy is a function "
             "of its observation and keeps no state; put what went before into the observation"
         )
-    if not _alike(acting, learning):
+    if not _alike(acting[0], learning):
         raise UserError(
             f"{whose} gives other parameters in training than in acting, as with dropout or batch normalisation: "
             "fresh data would have log-ratios; leave such modules out, or take LayerNorm"
         )
-    if not torch.allclose(alone, acting, rtol=1e-3, atol=1e-4):  # sums of a batch may be rounded otherwise
-        raise UserError(
-            f"{whose} gives an observation other parameters alone than beside another one, as with a recurrent layer "
-            "that reads the batch as a sequence: a batch is of observations that have nothing to do with each other"
-        )
+    for part, one, both in zip((whose, f"the critic of {class_path(policy.network)}"), alone, acting, strict=True):
+        if not torch.allclose(one, both, rtol=1e-3, atol=1e-4, equal_nan=True):  # sums may be rounded otherwise
+            raise UserError(
+                f"{part} gives an observation other figures alone than beside another one, as with a recurrent layer "
+                "that reads the batch as a sequence: a batch is of observations that have nothing to do with each other"
+            )
 
 
 def _observation(policy: Policy) -> tuple[Any, str]:
@@ -161,10 +186,11 @@ def _alike(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, atol=1e-5, equal_nan=True)
 
 
-def _params(policy: Policy, observation: Any, training: bool = False) -> Tensor:
-    """Distribution parameters [N, …, D, P] in training or in acting."""
-    with _left_as_it_was(policy, training):
-        return policy.params(observation)
+def _acting(policy: Policy, observation: Any) -> tuple[Tensor, Tensor]:
+    """Distribution parameters [N, …, D, P] and what the critic gives [N, …], both as in acting."""
+    with _left_as_it_was(policy, training=False):
+        features = policy.features(observation)
+        return policy.params_of(features), policy.network.critic(features)
 
 
 @contextmanager

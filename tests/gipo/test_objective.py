@@ -55,3 +55,12 @@ def test_a_memory_that_is_no_tensor_is_refused_by_name(start: Any) -> None:
     for use in (lambda made: GIPOModule(objective=made), lambda made: made(X, A), lambda made: policy_loss(made, X, A)):
         with pytest.raises(UserError, match=r"test_objective\.Drifting\.memory must return a tensor.*or None; got"):
             use(Drifting(start))
+
+
+def test_what_one_run_remembers_is_not_where_the_next_one_begins() -> None:
+    start = torch.zeros(1)
+    memory = GIPOModule(objective=Drifting(start)).objective_memory
+    assert memory is not None
+    memory += 1
+    assert start.tolist() == [0.0]
+    assert Drifting()(X, A, memory=None).weight.tolist() == [[0.5, 0.5]]

@@ -150,8 +150,12 @@ def test_an_interface_may_leave_out_what_an_export_fills_in(said: Any) -> None:
     [
         ({"names": ["x"], "rate": 50}, "the interface of mine has names, rate; it is None, or a dict of observation_"),
         ("x", "the interface of mine is 'x'; it is None, or a dict of"),
-        ({"control_rate_hz": "fast"}, "says control_rate_hz='fast'; it must be a number above 0, Hz"),
+        (
+            {"control_rate_hz": "fast"},
+            "says control_rate_hz='fast'; it must be a plain float above 0, at most",
+        ),
         ({"control_rate_hz": 0}, "says control_rate_hz=0; it must"),
+        ({"control_rate_hz": 2e5}, "says control_rate_hz=200000.0; it must"),
         ({"observation_names": 3}, "says observation_names=3; it must be a list of 1 texts, one for each number"),
         ({"observation_names": "x"}, "says observation_names='x'; it must be a list of 1 texts"),
         ({"action_units": ["m", "m"]}, r"says action_units=\['m', 'm'\]; it must be a list of 1 texts"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gipo.common.errors import UserError
-from gipo.learning.user_classes import refuse_unusable
+from gipo.learning.user_classes import refuse_unlearned, refuse_unusable
 from gipo.networks import ActorCritic
 from gipo.policies import Spaces, TokenPolicy
 from gipo.vla.observations import VLASpaces
@@ -89,6 +89,38 @@ class Leaky(Plain):
 
     def config(self) -> dict[str, Any]:
         return {}
+
+
+class LeakyCritic(Forgetful):
+    def __init__(self, inputs: int, outputs: int, slope: float = 0.01):
+        super().__init__(inputs, outputs)
+        self.critic = nn.Sequential(nn.Linear(inputs, 8), nn.LeakyReLU(slope), nn.Linear(8, 1))
+
+
+class Centred(nn.Module):
+    """Each row less the mean of all."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation - observation.mean(0)
+
+
+class MixingCritic(Forgetful):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.critic = nn.Sequential(Centred(), nn.Linear(inputs, 1))
+
+
+class Roots(nn.Module):
+    """Not a number for any observation."""
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return (-1 - observation.abs()).sqrt()
+
+
+class NotANumber(Forgetful):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.actor = nn.Sequential(Roots(), nn.Linear(inputs, outputs))
 
 
 class Shares(Forgetful):
@@ -229,9 +261,10 @@ def test_one_that_is_whole_passes_and_draws_nothing_of_the_runs_noise() -> None:
             lambda i, o: Leaky(i, o, 0.9),
             r"with the same weights, what is made by config\(\) acts otherwise; config\(\) of \S+Leaky must return",
         ),
-        (Shares, r"network.actor.0.weight of \S+Shares is learned by the actor and by the critic"),
-        (FourthPart, r"nothing learns network.scale of \S+FourthPart: it must be a part of `encoder`"),
-        (Recurrent, r"the actor of \S+Recurrent gives an observation other parameters alone than beside another one"),
+        (lambda i, o: LeakyCritic(i, o, 0.9), r"what is made by config\(\) acts otherwise; config\(\) of \S+LeakyCrit"),
+        (MixingCritic, r"the critic of \S+MixingCritic gives an observation other figures alone than beside another"),
+        (NotANumber, r"the actor of \S+NotANumber gives parameters that are not a number"),
+        (Recurrent, r"the actor of \S+Recurrent gives an observation other figures alone than beside another one"),
         (Stateful, r"the actor of \S+Stateful gives other parameters when it is asked for the same observation twice"),
     ],
 )
@@ -281,6 +314,11 @@ class Shifts(TokenPolicy):
         return super().to_env(latent) + self.shift
 
 
+class OwnNoise(TokenPolicy):
+    def sample(self, params: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return super().sample(params, torch.rand_like(noise))
+
+
 class DropsLogits(TokenPolicy):
     def __init__(self, spaces: Spaces, **options: Any):
         super().__init__(spaces, **options)
@@ -294,6 +332,7 @@ class DropsLogits(TokenPolicy):
 @pytest.mark.parametrize("made", [SharpAndKept(SPACES, temperature=0.1, bins=4), OwnAndLearned(SPACES, bins=4)])
 def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
     refuse_unusable(made)
+    refuse_unlearned(made)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +340,7 @@ def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
     [
         (Sharp(SPACES, temperature=0.1, bins=4), r"acts otherwise; config\(\) of \S+Sharp must return"),
         (Shifts(SPACES, shift=0.5, bins=4), r"acts otherwise; config\(\) of \S+Shifts must return"),
-        (OwnParameter(SPACES, bins=4), r"nothing learns log_temperature of \S+OwnParameter: .*actor_parameters\(\)"),
+        (OwnNoise(SPACES, bins=4), r"OwnNoise samples otherwise with the same noise: sample\(\) is a function of"),
         (DropsLogits(SPACES, bins=4), r"^\S+DropsLogits gives other parameters in training than in acting"),
     ],
     ids=lambda value: type(value).__name__,
@@ -309,3 +348,21 @@ def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
 def test_what_a_policy_keeps_to_itself_is_said(made: TokenPolicy, says: str) -> None:
     with pytest.raises(UserError, match=says):
         refuse_unusable(made)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (policy(Shares), r"network.actor.0.weight of \S+Shares is learned by the actor and by the critic"),
+        (policy(FourthPart), r"nothing learns network.scale of \S+FourthPart: it must be a part of `encoder`"),
+        (OwnParameter(SPACES, bins=4), r"nothing learns log_temperature of \S+OwnParameter: .*actor_parameters\(\)"),
+    ],
+    ids=["shared", "of no part", "of the policy"],
+)
+def test_what_nobody_or_everybody_learns_is_said_unless_it_is_frozen(made: TokenPolicy, says: str) -> None:
+    refuse_unusable(made)
+    with pytest.raises(UserError, match=says):
+        refuse_unlearned(made)
+    for parameter in made.parameters():
+        parameter.requires_grad_(False)
+    refuse_unlearned(made)
