@@ -139,20 +139,28 @@ def test_what_a_trust_region_is_worth_at_each_age(rows: list[Row]) -> None:
         return tuple(short(f"{value:.2f}") for value in values)
 
     narrow = said(*(of(1, name, "log_ratio_p95") for name in ("the candidate", "decoupled PPO")))
-    assert "within {} and {}, return most".format(*narrow) in PAGE
-    level = sorted(value for name in OBJECTIVES if (value := of(16, name)) > 0.55)
-    assert len(level) == 6
-    behind = said(of(16, "SAPO"), of(16, "No-Clip"))
-    assert "Six of the eight return {} to {}, with".format(*said(level[0], level[-1])) in PAGE
-    assert "are behind with {} and {}.".format(*behind) in PAGE
+    assert "within {} and {}, return most; than PPO-Clip".format(*narrow) in PAGE
+    fresh = [compared(rows, OBJECTIVES[name])[1, "PPOClip"] for name in ("the candidate", "decoupled PPO")]
+    assert all(row["low"] < EVEN < row["high"] for row in fresh)
+    assert "with probability {} and {}, which is no difference".format(*(figure(row, CHANCE) for row in fresh)) in PAGE
+    level = sorted(of(16, name) for name in OBJECTIVES if name not in ("SAPO", "No-Clip"))
+    assert of(16, "GIPO") == level[0] > max(of(16, "SAPO"), of(16, "No-Clip"))
+    assert "Six of the eight return {} to {}. GIPO is the last".format(*said(level[0], level[-1])) in PAGE
+    assert "SAPO returns {} and No-Clip {}.".format(*said(of(16, "SAPO"), of(16, "No-Clip"))) in PAGE
+    versus = compared(rows, "GIPO")
+    ahead = [versus[16, OBJECTIVES[name]] for name in ("the candidate", "PPO-Clip", "M2PO", "VESPO")]
+    assert max(row["high"] for row in ahead) < EVEN
+    more = sorted(1 - row["probability"] for row in ahead)
+    assert "with probability {} to {}, by intervals above one half".format(*said(more[0], more[-1])) in PAGE
+    assert f"it is no better, {figure(versus[16, OBJECTIVES['SAPO']], CHANCE)}." in PAGE
     wide = [said(*(of(128, name, column) for name in ("GIPO", "decoupled PPO")))
             for column in ("kl", "normalised return")]  # fmt: skip
     assert "to a KL of {} and {} from those that acted, and return {} and {};".format(*wide[0], *wide[1]) in PAGE
     held = sorted(of(128, name) for name in OBJECTIVES if of(128, name, "kl") < 0.04)
     assert len(held) == 4
     assert "the four that hold it within .04 return {} to {}.".format(*said(held[0], held[-1])) in PAGE
-    assert "go further and return {} and {}.".format(*said(of(128, "SAPO"), of(128, "No-Clip"))) in PAGE
-    assert min(of(128, name, "kl") for name in ("SAPO", "No-Clip")) > of(128, "decoupled PPO", "kl")
+    far = (*said(of(128, "SAPO", "kl"), of(128, "SAPO")), *said(of(128, "No-Clip", "kl"), of(128, "No-Clip")))
+    assert "SAPO goes as far, {}, and returns {}, No-Clip further, {}, and returns {}.".format(*far) in PAGE
     assert all(of(16, name) > of(1, name) for name in OBJECTIVES)
     older = {name for name in OBJECTIVES if round(of(128, name), 2) >= round(of(16, name), 2)}
     assert older == {"GIPO", "decoupled PPO"}
@@ -160,6 +168,7 @@ def test_what_a_trust_region_is_worth_at_each_age(rows: list[Row]) -> None:
     kept = (*said(of(128, "GIPO"), of(16, "GIPO")), *said(of(128, "decoupled PPO")))
     assert "GIPO ({} against {}) and decoupled PPO ({} both).".format(*kept) in PAGE
     settings = {row["objective"]: row for row in staleness_figures.settings(list(table.values()))}
+    assert all(of(1, name) == min(of(age, name) for age in AGES) for name in OBJECTIVES)  # the worst age of each
     best = max(settings.values(), key=lambda row: float(row["mean"]))
     assert best["objective"] == OBJECTIVES["decoupled PPO"]
     assert short(f"has the best mean**: {best['mean']:.3f}, and {best['worst']:.3f} at its worst") in PAGE
@@ -175,17 +184,21 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
     ours, decoupled, ppo, gipo = (
         [of(age, name) for age in AGES] for name in ("the candidate", "decoupled PPO", "PPO-Clip", "GIPO")
     )
-    fresh = f"| {ours[0]} and {decoupled[0]} of what is to be had; PPO-Clip {ppo[0]}, and GIPO at σ = 1 {gipo[0]} ("
-    assert fresh in CHOICE
+    assert f"| {ours[0]} and {decoupled[0]} between a task's worst and best run; PPO-Clip {ppo[0]}, from" in CHOICE
+    assert f"from which no interval parts them, and GIPO at σ = 1 {gipo[0]} (" in CHOICE
     assert f"| {gipo[2]} and {decoupled[2]}; the default {ours[2]}, PPO-Clip {ppo[2]} (" in CHOICE
-    assert "six of eight objectives return .60 to .68; No-Clip .30 and SAPO .53 do not" in CHOICE  # as on the page
+    middle = {name: table[16, objective]["normalised return"] for name, objective in OBJECTIVES.items()}
+    five = sorted(middle[name] for name in ("the candidate", "PPO-Clip", "M2PO", "VESPO", "decoupled PPO"))
+    figures = (five[0], five[-1], *(middle[name] for name in ("GIPO", "SAPO", "No-Clip")))
+    said = "they return {:.2f} to {:.2f}; GIPO at σ = 1 {:.2f}, SAPO {:.2f}, No-Clip {:.2f} ("
+    assert short(said.format(*figures)) in CHOICE
     kl, ess = f"{table[128, CANDIDATE]['kl']:.2f}", f"{table[128, 'NoClip']['ess']:.2f}"
     assert short(f"it held the policy within a KL of {kl}.") in CHOICE
     assert short(f"the effective sample size is {ess}.") in CHOICE
     versus = compared(rows, "GIPO")
     for age, rival in ((128, "PPO-Clip"), (128, "SAPO"), (16, "PPO-Clip"), (1, "PPO-Clip")):
         assert figure(versus[age, OBJECTIVES[rival]], CHANCE) in README
-    assert f"{ours[0]}, where PPO-Clip returned {ppo[0]}" in README
+    assert f"not worse than PPO-Clip, {figure(compared(rows)[1, 'PPOClip'], DIFFERENCE, '+.2f')};" in README
 
 
 def test_success_is_rare_and_says_less(rows: list[Row]) -> None:
@@ -199,5 +212,9 @@ def test_success_is_rare_and_says_less(rows: list[Row]) -> None:
     }
     hard = [task for task, success in best.items() if success < 0.25]
     assert f"on {len(hard)} of the fifteen tasks no objective's mean success comes to .25 at any age" in PAGE
-    ends = [f"GIPO {mean(128, 'GIPO')}, PPO-Clip {mean(128, 'PPOClip')}"]
-    assert f"mean success with a buffer of 128 is level ({ends[0]})" in PAGE
+    assert f"ahead of GIPO with 16 iterations (mean {mean(16, 'PPOClip')} against {mean(16, 'GIPO')})" in PAGE
+    rest = sorted(mean(128, name) for name in NAMES if name != "NoClip")
+    level = (
+        f"level (GIPO {mean(128, 'GIPO')}, PPO-Clip {mean(128, 'PPOClip')}; all but No-Clip, {mean(128, 'NoClip')}, "
+    )
+    assert f"mean success with a buffer of 128 is {level}between {rest[0]} and {rest[-1]})" in PAGE
