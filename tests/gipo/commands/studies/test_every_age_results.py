@@ -190,8 +190,8 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
     middle = {name: table[16, objective]["normalised return"] for name, objective in OBJECTIVES.items()}
     five = sorted(middle[name] for name in ("the candidate", "PPO-Clip", "M2PO", "VESPO", "decoupled PPO"))
     figures = (five[0], five[-1], *(middle[name] for name in ("GIPO", "SAPO", "No-Clip")))
-    said = "they return {:.2f} to {:.2f}; GIPO at σ = 1 {:.2f}, SAPO {:.2f}, No-Clip {:.2f} ("
-    assert short(said.format(*figures)) in CHOICE
+    said = "they return {} to {}; GIPO at σ = 1 {}, SAPO {}, No-Clip {} ("
+    assert said.format(*(short(f"{value:.2f}") for value in figures)) in CHOICE
     kl, ess = f"{table[128, CANDIDATE]['kl']:.2f}", f"{table[128, 'NoClip']['ess']:.2f}"
     assert short(f"it held the policy within a KL of {kl}.") in CHOICE
     assert short(f"the effective sample size is {ess}.") in CHOICE
