@@ -97,7 +97,7 @@ LONG = (
     r"backend=ray|strategy=ddp",  # start clusters and learners: tests of their own
     r"libero|runs/cloned|runs/improved",  # minutes of simulation
     r"^gipo-study posttrain",  # 20 000 steps of training at the least
-    r"--out studies/(development|claim)",  # days of training: their options are parsed where the study is tested
+    r"--out studies/(development|claim|widths)",  # days of training: their options are parsed where the study is tested
     r"^gipo-study demonstrations",  # three commands: its own test makes them, in the campaign
     r"^gipo-study people",  # twenty commands
     r"^gipo-study fifty",  # a test of 50 episodes: its own test runs it with one

@@ -201,6 +201,21 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
     assert f"not worse than PPO-Clip, {figure(compared(rows)[1, 'PPOClip'], DIFFERENCE, '+.2f')};" in README
 
 
+def test_a_width_that_is_given_was_tried_afterwards(rows: list[Row]) -> None:
+    tried = read_runs(ROOT / "docs" / "data" / "claim_widths.csv", staleness.COLUMNS)
+    given, both = distinct(tried, "objective")
+    assert (given, both) == (f"{CANDIDATE},sigma_age=0.1", "AgeAwareGIPO:sigma_fresh=0.1")
+    assert len(tried) == 5 * 3 * 2
+    tasks = distinct(tried, "task")
+    every = tried + [row for row in rows if row["age"] == 128 and row["task"] in tasks]
+    of_given, of_both = (compared(every, name) for name in (given, both))
+    assert f"more than the candidate by {figure(of_given[128, CANDIDATE], DIFFERENCE, '+.2f')}, and lets" in PAGE
+    assert f"less than GIPO, by {figure(of_given[128, 'GIPO'], DIFFERENCE, '+.2f')}." in PAGE
+    assert f"nothing that shows: {figure(of_both[128, CANDIDATE], DIFFERENCE, '+.2f')}." in PAGE
+    kl = {row["objective"]: row["kl"] for row in staleness_figures.summarise(every)}
+    assert short(f"a KL of {kl[given]:.2f}, not {kl[CANDIDATE]:.2f}.") in PAGE
+
+
 def test_success_is_rare_and_says_less(rows: list[Row]) -> None:
     def mean(age: int, name: str) -> str:
         found = [row["success"] for row in rows if (row["age"], row["objective"]) == (age, name)]
