@@ -15,9 +15,9 @@ from gipo.common.checkpoint_head import CheckpointHead, check_is_file, unreadabl
 from gipo.common.errors import UserError
 from gipo.policies import Policy, build
 
-# Of torch's optimizers, what has the shape of the parameter that it moves.
 KERNELS = ("foreach", "fused", "capturable", "differentiable")  # options of an optimizer that change no update
 NEEDS = {"amsgrad": "max_exp_avg_sq", "centered": "grad_avg", "momentum": "momentum_buffer"}  # option → its state
+# Of torch's optimizers, what has the shape of the parameter that it moves.
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum")
 
 
