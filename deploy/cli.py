@@ -26,6 +26,7 @@ from gipo.common.parsing import Parser, number, whole, words
 from gipo.common.reading import read_bytes
 from gipo.common.signals import Listener
 from gipo.common.tables import pairs
+from gipo.common.transition import MAX_CONTROL_RATE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,7 +169,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
     )
-    rate = number(0, 100_000, positive=True)
+    rate = number(0, MAX_CONTROL_RATE, positive=True)
     parser.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
     parser.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
     parser.set_defaults(run=_export)
@@ -184,7 +185,7 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
     )  # fmt: skip
     serve.add_argument("--require-id", type=words, metavar="ID", help="policy id it must have, or a file of ids")
     serve.add_argument("--threads", type=whole(1, 256), metavar="N", help="of ONNX Runtime, for an artifact (1)")
-    rate = number(0, 100_000, positive=True)
+    rate = number(0, MAX_CONTROL_RATE, positive=True)
     serve.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
     serve.add_argument(
         "--device", type=words, metavar="NAME",

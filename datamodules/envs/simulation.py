@@ -26,10 +26,10 @@ from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.envs.seeding import seed_env
 from gipo.common.errors import UserError
+from gipo.common.transition import MAX_CONTROL_RATE
 from gipo.policies import Spaces
 
 INTERFACE = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
-MAX_RATE = 100_000  # Hz, of an artifact
 UNBOUNDED = torch.finfo(torch.float32).max  # what TorchRL writes for a bound that there is not
 
 
@@ -150,8 +150,10 @@ def _refuse_bad_interface(said: Any, spaces: Any, of: str) -> None:
         what = f"has {', '.join(strange)}" if isinstance(said, Mapping) else f"is {said!r}"
         raise UserError(f"{of} {what}; it is None, or a dict of {', '.join(INTERFACE)}")
     rate = said.get("control_rate_hz")
-    if rate is not None and not (type(rate) in (int, float) and 0 < rate <= MAX_RATE):
-        raise UserError(f"{of} says control_rate_hz={rate!r}; it must be a plain float above 0, at most {MAX_RATE}, Hz")
+    if rate is not None and not (type(rate) in (int, float) and 0 < rate <= MAX_CONTROL_RATE):
+        raise UserError(
+            f"{of} says control_rate_hz={rate!r}; it must be a plain float above 0, at most {MAX_CONTROL_RATE}, Hz"
+        )
     for key in INTERFACE[:4]:
         size = spaces.observation_size if key.startswith("observation") else len(spaces.action_low)
         words = said.get(key)

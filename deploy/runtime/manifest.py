@@ -22,6 +22,7 @@ from deploy.runtime.validation import (
     tuples,
 )
 from gipo.common.errors import UserError
+from gipo.common.transition import MAX_CONTROL_RATE
 
 SCHEMA = 5  # raised when a manifest of this version cannot be read by older code
 
@@ -148,8 +149,8 @@ class Manifest:
             check_names(key, getattr(self, f"{key}_names"), getattr(self, f"{key}_units"))
         check_bounds("action", self.action_names, self.action_low, self.action_high)
         rate, parameters = self.control_rate_hz, self.parameters_per_dimension
-        good = is_number(rate) and 0 < rate <= 100_000
-        require(good, "control_rate_hz", rate, "above 0 and at most 100000; export with --rate")
+        good = is_number(rate) and 0 < rate <= MAX_CONTROL_RATE
+        require(good, "control_rate_hz", rate, f"above 0 and at most {MAX_CONTROL_RATE}; export with --rate")
         check_whole("parameters_per_dimension", parameters, 2)
         good = self.family != "gaussian" or parameters == 2
         require(good, "parameters_per_dimension", parameters, "2 for a gaussian: mean and log-std")

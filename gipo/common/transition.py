@@ -37,6 +37,7 @@ EVERYWHERE = LOG | STORE | REPLAY | BATCH
 DERIVED = "derived"
 SOURCES = ("policy", "person", "hold")  # who may have chosen an action; their places are the numbers in columns
 POLICY, PERSON, HOLD = map(SOURCES.index, SOURCES)
+MAX_CONTROL_RATE = 100_000  # Hz, of a policy
 NOBODY_SAID = -1
 
 

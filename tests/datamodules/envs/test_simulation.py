@@ -10,10 +10,12 @@ from torchrl.data import Bounded, Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.collect.rollouts import Collection, InProcessRollouts
-from datamodules.envs.simulation import Shortened, Simulation, refuse_bad_environment, spaces_of
+from datamodules.envs.simulation import INTERFACE, Shortened, Simulation, refuse_bad_environment, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.options import CollectorOptions
 from datamodules.vla import ToyVLA
+from deploy.export.description import interface_of
+from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
 
@@ -142,7 +144,13 @@ NAMED = {"observation_names": ["x"], "observation_units": ["m"], "action_names":
 
 @pytest.mark.parametrize("said", [None, {}, {"control_rate_hz": 20}, NAMED, NAMED | {"control_rate_hz": 0.5}])
 def test_an_interface_may_leave_out_what_an_export_fills_in(said: Any) -> None:
-    refuse_bad_environment(counted(Still()), Mine(said))
+    env, rate = counted(Still()), (said or {}).get("control_rate_hz")
+    refuse_bad_environment(env, Mine(said))
+    asked = 20.0 if rate is None else None
+    made = interface_of(CheckpointHead(policy={}, interface=said), TokenPolicy(spaces_of(env)), asked)
+    assert made["control_rate_hz"] == (asked or rate)
+    assert [len(made[key]) for key in INTERFACE[:4]] == [1] * 4
+    assert made["action_names"] == (("v",) if said and "action_names" in said else ("action.0",))
 
 
 @pytest.mark.parametrize(
