@@ -11,7 +11,7 @@ from torch import nn
 from gipo.common.errors import UserError
 from gipo.learning.user_classes import refuse_unlearned, refuse_unusable
 from gipo.networks import ActorCritic
-from gipo.policies import Spaces, TokenPolicy
+from gipo.policies import Spaces, TokenPolicy, build
 from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLATokenPolicy
 
@@ -331,8 +331,15 @@ class DropsLogits(TokenPolicy):
 
 @pytest.mark.parametrize("made", [SharpAndKept(SPACES, temperature=0.1, bins=4), OwnAndLearned(SPACES, bins=4)])
 def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
+    state = {name: value.clone() for name, value in made.state_dict().items()}
     refuse_unusable(made)
     refuse_unlearned(made)
+    assert made.training
+    assert all(torch.equal(value, state[name]) for name, value in made.state_dict().items())
+    again = build(made.description())
+    again.load_state_dict(state)
+    observation = torch.randn(5, 3)
+    torch.testing.assert_close(again.params(observation), made.params(observation), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
