@@ -34,7 +34,8 @@ AXES = {"frames": "environment steps", "iterations": "iterations"}
 def plot_curves(rows: Rows, path: Path, title: str, axis: str = "frames") -> None:
     """Success, return, age of the data, and how much of it still moves the policy, against one of AXES."""
     plt = pyplot()
-    figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    figure, ((success, reward), (age, mechanism)) = plt.subplots(2, 2, figsize=(11, 7))
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.925, bottom=0.075, wspace=0.19, hspace=0.23)  # drawn once
     figure.suptitle(title)
     evaluated = [row for row in rows if "val/success_low" in row]
     if evaluated:
