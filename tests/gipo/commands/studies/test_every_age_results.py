@@ -1,8 +1,6 @@
 """What the page says that came out of the registered study, made again from its runs."""
 
-import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,47 +9,28 @@ from gipo.commands.studies import staleness, staleness_figures
 from gipo.commands.studies.run_tables import distinct, read_runs
 from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
+from tests.every_age import CANDIDATE, CHANCE, DATA, DIFFERENCE, NAMES, OBJECTIVES, PAGE, RETURN, Row, figure, short
 from tests.pages import ROOT
 
-Row = dict[str, Any]
-PAGE = (ROOT / "docs" / "every-age.md").read_text()
 CHOICE, README = ((ROOT / name).read_text() for name in ("docs/objectives.md", "README.md"))
-CANDIDATE = "AgeAwareGIPO:outward_only=true,sigma_fresh=0.1"
-NAMES = {  # as the page calls them
-    CANDIDATE: "the candidate", "GIPO": "GIPO, σ = 1", "PPOClip": "PPO-Clip, ε = .2",
-    "SAPO:tau_pos=0.5,tau_neg=0.5": "SAPO, τ = .5", "M2PO:tau=0.01": "M2PO, τ = .01", "VESPO": "VESPO",
-    "DecoupledPPO:clip=0.05": "decoupled PPO, ε = .05", "NoClip": "No-Clip",
-}  # fmt: skip
-OBJECTIVES = {name.partition(",")[0]: objective for objective, name in NAMES.items()}
 DEVELOPED_ON = ("button-press-topdown-v3", "coffee-button-v3")
 AGES, MARGIN, EVEN = (1, 16, 128), -0.05, 0.5
-CHANCE, DIFFERENCE = ("probability", "low", "high"), ("difference", "difference low", "difference high")
-RETURN = ("normalised return", "normalised return low", "normalised return high")
 
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """Every run of the first command, and no other."""
-    found = read_runs(ROOT / "docs" / "data" / "claim.csv", staleness.COLUMNS)
+    found = read_runs(DATA / "claim.csv", staleness.COLUMNS)
     assert {(row["age"], row["objective"]) for row in found} == {(age, name) for age in AGES for name in NAMES}
     cells = {(row["task"], row["age"], row["objective"], row["seed"]) for row in found}
     assert len(cells) == len(found) == 15 * 3 * 3 * 8
     return found
 
 
-def short(text: str) -> str:
-    return re.sub(r"\b0\.", ".", text).replace("-", "−")
-
-
 def compared(rows: list[Row], first: str = CANDIDATE) -> dict[tuple[int, str], Row]:
     """By age and other objective, how an objective compares with it."""
     ordered = sorted(rows, key=lambda row: row["objective"] != first)
     return {(row["age"], row["other"]): row for row in staleness_figures.improvements(ordered)}
-
-
-def figure(row: Row, names: tuple[str, str, str], form: str = ".2f") -> str:
-    middle, low, high = (row[name] for name in names)
-    return short(with_interval(middle, low, high, form))
 
 
 def verdicts(rows: list[Row]) -> list[tuple[str, str, str]]:
@@ -202,7 +181,7 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
 
 
 def test_a_width_that_is_given_was_tried_afterwards(rows: list[Row]) -> None:
-    tried = read_runs(ROOT / "docs" / "data" / "claim_widths.csv", staleness.COLUMNS)
+    tried = read_runs(DATA / "claim_widths.csv", staleness.COLUMNS)
     given, both = distinct(tried, "objective")
     assert (given, both) == (f"{CANDIDATE},sigma_age=0.1", "AgeAwareGIPO:sigma_fresh=0.1")
     assert len(tried) == 5 * 3 * 2
