@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,7 @@ class Side:
         """The policy, and the rate of its successes from the given starts, in words."""
         some = [self.episodes[start] for start in starts]
         rate = rate_with_interval(sum(each.success for each in some), len(some))
-        said = [f"{self.policy_id[:12]}…  success {rate}, mean return {np.mean([each.returned for each in some]):.1f}"]
+        said = [f"{self.policy_id[:12]}…  success {rate}, {_mean_return([each.returned for each in some])}"]
         alone = len(self.episodes) - len(some)
         said += [f"{alone} begun by it alone"] * bool(alone)
         return "; ".join([*said, *(f"{count} {reason}" for reason, count in self.left.items())])
@@ -131,6 +132,15 @@ def read_sides(logs: Iterable[Path], together: bool) -> tuple[dict[str, Side], d
             one.sessions.add(log.header.session)
             one.take(episode, log.header.session if together else "", session)
     return found, turns
+
+
+def _mean_return(returns: Sequence[float]) -> str:
+    """Of those that are numbers, in words; a robot may log a reward that is none."""
+    known = [each for each in returns if math.isfinite(each)]
+    if len(known) == len(returns):
+        return f"mean return {np.mean(known):.1f}"
+    mean = f"{np.mean(known):.1f}" if known else "unknown"
+    return f"mean return {mean} ({len(returns) - len(known)} of {len(returns)} have a reward that is not finite)"
 
 
 def _spec(robot: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Candidate against deployed: which episodes are a pair, what is in none, and what is concluded of them."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def drive(
     ended: bool = True,
     helped: bool = False,
     spec: RobotSpec | None = None,
+    reward: float = 2.0,
     **settings: Any,
 ) -> Path:
     """A log of episodes of one step, with these outcomes."""
@@ -39,7 +41,7 @@ def drive(
     for number, success in enumerate(outcomes, first):
         writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number})
         source = "person" if helped else "policy"
-        writer.step(dataclasses.replace(step_row(1, 5, 3), episode=number, step=0, reward=2.0, source=source))
+        writer.step(dataclasses.replace(step_row(1, 5, 3), episode=number, step=0, reward=reward, source=source))
         if success is not None:
             writer.event("outcome", "", number, 1, {"success": success})
         if ended:
@@ -68,6 +70,15 @@ def test_a_candidate_that_is_better(tmp_path: Path) -> None:
     assert compare(tmp_path / "b", tmp_path / "a").endswith(
         "the candidate succeeds less often: known since the first 10 pairs"
     )
+
+
+def test_a_reward_that_is_no_number_is_in_no_mean(tmp_path: Path) -> None:
+    drive(tmp_path / "a" / "1.mcap", DEPLOYED, [True] * 3)
+    drive(tmp_path / "a" / "2.mcap", DEPLOYED, [True], seed=3, reward=math.nan)
+    drive(tmp_path / "b" / "c.mcap", CANDIDATE, [True] * 4, reward=math.inf)
+    said = compare(tmp_path / "a", tmp_path / "b")
+    assert "], mean return 2.0 (1 of 4 have a reward that is not finite)\n" in said
+    assert "], mean return unknown (4 of 4 have a reward that is not finite)\n" in said
 
 
 def test_few_pairs_say_to_go_on(tmp_path: Path) -> None:
