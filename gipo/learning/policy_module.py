@@ -21,7 +21,7 @@ from gipo.common.errors import UserError
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
-from gipo.learning.user_classes import refuse_unlearned, refuse_unusable
+from gipo.learning.user_classes import refuse_unlearned, refuse_unusable, refuse_unusable_scale
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
@@ -107,8 +107,14 @@ class PolicyModule(LightningModule):
         if self.critic_sees == "privileged":
             policy.see_privileged(privileged_or_refuse(privileged))
         if self.value_scale_factory is not None:
-            policy.scale_values(self.value_scale_factory(), learned=False)
+            policy.scale_values(self._value_scale(self.value_scale_factory), learned=False)
         return policy
+
+    @staticmethod
+    def _value_scale(factory: ValueScaleFactory) -> ValueScale:
+        scale = factory()
+        refuse_unusable_scale(scale)
+        return scale
 
     def _built(self, spaces: Spaces, resumed: dict[str, Any] | None, privileged: int) -> Policy:
         found = resumed
@@ -138,7 +144,7 @@ class PolicyModule(LightningModule):
         """Give a policy to start from the value scale that is asked for, unless it has one, which must be that."""
         if self.value_scale_factory is None:
             return
-        scale, found = self.value_scale_factory(), policy.value_scale
+        scale, found = self._value_scale(self.value_scale_factory), policy.value_scale
         if type(found) is ValueScale and not resumed:
             policy.scale_values(scale, learned=True)
         elif (class_path(found), found.config()) != (class_path(scale), scale.config()):

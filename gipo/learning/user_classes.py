@@ -1,4 +1,4 @@
-"""What a policy or network of somebody's own must be able to do, found out before a run learns anything with it."""
+"""What a class of somebody's own must be able to do, found out before a run learns anything with it."""
 
 import math
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gipo.common.errors import UserError
 from gipo.common.faults import described, is_ours
+from gipo.learning.value_scale import ValueScale
 from gipo.policy import Policy, build, class_path
 from gipo.vla.observations import VLASpaces
 
@@ -34,6 +35,34 @@ def refuse_unusable(policy: Policy) -> None:
         _refuse_bad_outputs(policy)
         _refuse_other_parameters(policy)
         _refuse_unlike(policy, again)
+
+
+def refuse_unusable_scale(scale: ValueScale) -> None:
+    """Refuse a value scale that could not be learned with, or not be made again from its checkpoint; ours are tested.
+
+    Raises:
+        UserError: naming the class, and what it lacks.
+    """
+    if is_ours(scale):
+        return
+    path = class_path(scale)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        seen = torch.randn(ROWS, scale.outputs), torch.randn(ROWS)
+        try:
+            ours = scale.decode(seen[0]), scale.loss(*seen)
+            again = type(scale)(**scale.config())
+            again.load_state_dict(scale.state_dict())
+            theirs = again.decode(seen[0]), again.loss(*seen)
+        except Exception as error:  # whatever a class of somebody's own raises
+            raise UserError(f"{path} cannot be made again by its config(), or used: {described(error)}") from error
+    for name, found in zip(("decode", "loss"), ours, strict=True):
+        if found.shape != (ROWS,):
+            raise UserError(f"{name}() of {path} gives {[*found.shape]} for outputs {[*seen[0].shape]}, not [{ROWS}]")
+    if not all(map(_alike, ours, theirs)):
+        raise UserError(
+            f"a checkpoint would hold another scale than {path}: what is made by its config() gives other values; "
+            "config() must return the arguments that its constructor was given, all of them"
+        )
 
 
 def _theirs(policy: Policy) -> str:

@@ -135,7 +135,7 @@ def read_sides(logs: Iterable[Path], together: bool) -> tuple[dict[str, Side], d
 
 
 def _mean_return(returns: Sequence[float]) -> str:
-    """Of those that are numbers, in words; a robot may log a reward that is none."""
+    """The mean of those returns that are numbers, in words; a robot may log a reward that is none."""
     known = [each for each in returns if math.isfinite(each)]
     if len(known) == len(returns):
         return f"mean return {np.mean(known):.1f}"

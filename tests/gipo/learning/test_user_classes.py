@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from gipo.common.errors import UserError
-from gipo.learning.user_classes import refuse_unlearned, refuse_unusable
+from gipo.learning.user_classes import refuse_unlearned, refuse_unusable, refuse_unusable_scale
+from gipo.learning.value_scale import ValueScale
+from gipo.module import GIPOModule
 from gipo.networks import ActorCritic
 from gipo.policies import Spaces, TokenPolicy, build
 from gipo.vla.observations import VLASpaces
@@ -373,3 +375,60 @@ def test_what_nobody_or_everybody_learns_is_said_unless_it_is_frozen(made: Token
     for parameter in made.parameters():
         parameter.requires_grad_(False)
     refuse_unlearned(made)
+
+
+class Scaled(ValueScale):
+    """Values in units of `unit`."""
+
+    def __init__(self, unit: float = 10.0):
+        super().__init__()
+        self.unit = unit
+
+    def config(self) -> dict[str, Any]:
+        return {"unit": self.unit}
+
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        return self.unit * super().decode(outputs)
+
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return super().loss(outputs, target / self.unit)
+
+
+class ForgetsItsUnit(Scaled):
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+class OtherName(Scaled):
+    def config(self) -> dict[str, Any]:
+        return {"scale": self.unit}
+
+
+class KeepsTheLast(Scaled):
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        return self.unit * outputs
+
+
+def test_a_value_scale_of_ones_own_is_learned_with() -> None:
+    state = torch.get_rng_state()
+    refuse_unusable_scale(Scaled(3.0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        (ForgetsItsUnit(3.0), r"another scale than .*ForgetsItsUnit: .* config\(\) must return the arguments"),
+        (OtherName(), r"OtherName cannot be made again by its config\(\), or used: .*scale"),
+        (KeepsTheLast(), r"decode\(\) of .*KeepsTheLast gives \[2, 1\] for outputs \[2, 1\], not \[2\]"),
+    ],
+)
+def test_a_value_scale_that_could_not_be_used_is_refused(scale: ValueScale, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        refuse_unusable_scale(scale)
+
+
+def test_a_run_tries_the_value_scale_that_it_is_given() -> None:
+    assert GIPOModule(value_scale=lambda: Scaled(3.0)).build_policy(SPACES).value_scale.config() == {"unit": 3.0}
+    with pytest.raises(UserError, match="another scale than"):
+        GIPOModule(value_scale=lambda: ForgetsItsUnit(3.0)).build_policy(SPACES)
