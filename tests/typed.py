@@ -76,6 +76,7 @@ PLACEHOLDERS = {
     r"^gipo-deploy export … ": "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out int8.onnx ",
     r"\bID\b": "0" * 64, r"\bFILE\b": "file", r"--reward x": "--reward 1",
     r"--model\.objective=$": "--model.objective=GIPO", r"--model\.policy=$": "--model.policy=TokenPolicy",
+    r"--model\.value_scale=$": "--model.value_scale=PopArt",
     # one episode is labelled, not those of every log
     r"^(gipo-robot (?:label|info)) logs/\*\.mcap": r"\1 logs/*sim*.mcap",
 }  # fmt: skip
