@@ -45,19 +45,24 @@ def refuse_unusable_scale(scale: ValueScale) -> None:
     """
     if is_ours(scale):
         return
-    path = class_path(scale)
+    path, count = class_path(scale), scale.outputs
+    if type(count) is not int or count < 1:
+        raise UserError(f"{path}.outputs must be how many outputs the critic has for a value, got {count!r}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        seen = torch.randn(ROWS, scale.outputs), torch.randn(ROWS)
+        outputs, target = torch.randn(ROWS, count), torch.randn(ROWS)
         try:
-            ours = scale.decode(seen[0]), scale.loss(*seen)
+            ours = scale.decode(outputs), scale.loss(outputs, target)
+        except Exception as error:  # whatever a class of somebody's own raises
+            raise UserError(f"{path} cannot be used on outputs {[ROWS, count]}: {described(error)}") from error
+        for name, found in zip(("decode", "loss"), ours, strict=True):
+            if _shape(found) != [ROWS]:
+                raise UserError(f"{name}() of {path} gives {_shape(found)} for outputs {[ROWS, count]}, not [{ROWS}]")
+        try:
             again = type(scale)(**scale.config())
             again.load_state_dict(scale.state_dict())
-            theirs = again.decode(seen[0]), again.loss(*seen)
-        except Exception as error:  # whatever a class of somebody's own raises
-            raise UserError(f"{path} cannot be made again by its config(), or used: {described(error)}") from error
-    for name, found in zip(("decode", "loss"), ours, strict=True):
-        if found.shape != (ROWS,):
-            raise UserError(f"{name}() of {path} gives {[*found.shape]} for outputs {[*seen[0].shape]}, not [{ROWS}]")
+            theirs = again.decode(outputs), again.loss(outputs, target)
+        except Exception as error:
+            raise UserError(f"{path} cannot be made again by its config(): {described(error)}") from error
     if not all(map(_alike, ours, theirs)):
         raise UserError(
             f"a checkpoint would hold another scale than {path}: what is made by its config() gives other values; "
@@ -154,8 +159,8 @@ def _refuse_bad_outputs(policy: Policy) -> None:
     actions, values = math.prod(chunk) * dimensions, math.prod(chunk)
     wanted = ("actor", actions * policy.outputs_per_dimension), ("critic", values * policy.value_scale.outputs)
     for (part, count), found in zip(wanted, outputs, strict=True):
-        if found.shape != (ROWS, count):
-            raise UserError(f"the {part} of {path} gives {[*found.shape]} for {what}, not [{ROWS}, {count}]")
+        if _shape(found) != [ROWS, count]:
+            raise UserError(f"the {part} of {path} gives {_shape(found)} for {what}, not [{ROWS}, {count}]")
 
 
 def _refuse_other_parameters(policy: Policy) -> None:
@@ -209,6 +214,11 @@ def _rows(observation: Any) -> list[Any]:
     if isinstance(observation, Tensor):
         return list(observation.split(1))
     return [{name: value[row : row + 1] for name, value in observation.items()} for row in range(ROWS)]
+
+
+def _shape(found: Any) -> list[int] | str:
+    """That of a tensor; of anything else, what it is."""
+    return list(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
 
 
 def _alike(ours: Tensor, theirs: Tensor) -> bool:

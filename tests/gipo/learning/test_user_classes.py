@@ -10,7 +10,7 @@ from torch import nn
 
 from gipo.common.errors import UserError
 from gipo.learning.user_classes import refuse_unlearned, refuse_unusable, refuse_unusable_scale
-from gipo.learning.value_scale import ValueScale
+from gipo.learning.value_scale import PopArt, SymlogTwoHot, ValueScale
 from gipo.module import GIPOModule
 from gipo.networks import ActorCritic
 from gipo.policies import Spaces, TokenPolicy, build
@@ -63,6 +63,14 @@ class WideActor(Plain):
 class TwoValues(Plain):
     def __init__(self, inputs: int, outputs: int, width: int = 8):
         super().__init__(inputs, outputs, width, values=2)
+
+
+class GivesATuple(Plain):
+    """An LSTM gives what it remembers beside its outputs."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 8):
+        super().__init__(inputs, outputs, width)
+        self.actor = nn.LSTM(inputs, outputs)
 
 
 class OtherInput(Plain):
@@ -254,6 +262,7 @@ def test_one_that_is_whole_passes_and_draws_nothing_of_the_runs_noise() -> None:
         (lambda i, o: Forgetful(i, o, 5), r"what is made by config\(\) is another policy; config\(\) of \S+Forgetful"),
         (NoConfig, r"NoConfig must return its constructor arguments; config\(\) of"),
         (NoCritic, r"NoCritic has no module `critic`; a network has encoder, actor, critic"),
+        (GivesATuple, r"the actor of \S+GivesATuple gives a tuple for observations \[2, 3\], not \[2, 8\]"),
         (WideActor, r"the actor of \S+WideActor gives \[2, 9\] for observations \[2, 3\], not \[2, 8\]"),
         (TwoValues, r"the critic of \S+TwoValues gives \[2, 2\] for observations \[2, 3\], not \[2, 1\]"),
         (OtherInput, r"OtherInput cannot be run on observations \[2, 3\]: RuntimeError"),
@@ -409,9 +418,32 @@ class KeepsTheLast(Scaled):
         return self.unit * outputs
 
 
+class GivesANumber(Scaled):
+    def decode(self, outputs: torch.Tensor) -> torch.Tensor:
+        return 1.0  # type: ignore[return-value]
+
+
+class CountsInWords(Scaled):
+    outputs = "three"  # type: ignore[assignment]
+
+
+class Breaks(Scaled):
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return target * (1 // 0)
+
+
+class OwnPopArt(PopArt):
+    pass
+
+
+class OwnBins(SymlogTwoHot):
+    pass
+
+
 def test_a_value_scale_of_ones_own_is_learned_with() -> None:
     state = torch.get_rng_state()
-    refuse_unusable_scale(Scaled(3.0))
+    for scale in (Scaled(3.0), OwnPopArt(), OwnBins(bins=7)):
+        refuse_unusable_scale(scale)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -419,7 +451,10 @@ def test_a_value_scale_of_ones_own_is_learned_with() -> None:
     ("scale", "said"),
     [
         (ForgetsItsUnit(3.0), r"another scale than .*ForgetsItsUnit: .* config\(\) must return the arguments"),
-        (OtherName(), r"OtherName cannot be made again by its config\(\), or used: .*scale"),
+        (OtherName(), r"OtherName cannot be made again by its config\(\): .*scale"),
+        (GivesANumber(), r"decode\(\) of .*GivesANumber gives a float for outputs \[2, 1\], not \[2\]"),
+        (CountsInWords(), r"CountsInWords\.outputs must be how many outputs .*, got 'three'"),
+        (Breaks(), r"Breaks cannot be used on outputs \[2, 1\]: ZeroDivisionError in loss"),
         (KeepsTheLast(), r"decode\(\) of .*KeepsTheLast gives \[2, 1\] for outputs \[2, 1\], not \[2\]"),
     ],
 )
