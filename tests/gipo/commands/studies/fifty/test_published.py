@@ -1,6 +1,7 @@
 """The runs that are published: rows and text are what the study makes of what every run left behind."""
 
 import csv
+import json
 import re
 import tarfile
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from gipo.commands.studies.fifty.entrants import DEFAULT, Entry
 from gipo.commands.studies.fifty.record import read_result
 from gipo.commands.studies.fifty.tables import GOOD, Row, report, row_of, scores, summary
+from gipo.commands.studies.pipeline.forks import FIT
+from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import Array, improvement_interval, paired_interval
 from gipo.common.intervals import with_interval
@@ -52,6 +55,16 @@ def test_every_run_that_was_made_is_told(kept: Path) -> None:
     told = {Entry(row["entrant"], row["task"], int(row["seed"])).folder for table in TABLES for row in published(table)}
     assert told == {path.parent.relative_to(kept) for path in kept.glob("*/*/result.json")}
     assert f"Of 600 runs {len(told)} have been made" in (DOCS / "fifty.md").read_text()
+
+
+def test_the_study_goes_on_from_what_is_kept(kept: Path) -> None:
+    """Every run of ours has its configuration, and all are of one version, or the study would refuse them."""
+    version, ours = OneVersion(), sorted(kept.glob(f"*/*/{FIT}.done.json"))
+    for done in ours:
+        version.add(done.parent, json.loads(done.read_text()))
+    told = {Entry(row["entrant"], row["task"], int(row["seed"])).folder for table in TABLES for row in published(table)
+            if row["entrant"] != THEIRS}  # fmt: skip
+    assert {done.parent.relative_to(kept) for done in ours} == told
 
 
 @pytest.mark.parametrize("table", TABLES)
