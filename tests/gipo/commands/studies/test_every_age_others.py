@@ -1,4 +1,4 @@
-"""What the page says of the study's other commands: advantages or the anchor otherwise, made again from their runs."""
+"""What the page says of the study's other commands: another estimator, advantages or anchor, made from their runs."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from gipo.commands.studies import staleness, staleness_figures
 from gipo.commands.studies.run_tables import distinct, read_runs
 from gipo.commands.studies.statistics import (
     Array,
+    Interval,
     improvement_interval,
     iqm_difference_interval,
     iqm_interval,
@@ -15,10 +16,16 @@ from gipo.common.tables import markdown
 from tests.every_age import DATA, NAMES, OBJECTIVES, PAGE, Row, short
 from tests.pages import ROOT
 
-CHOICE, README = ((ROOT / name).read_text() for name in ("docs/objectives.md", "README.md"))
+CHOICE, LIMITS, README = ((ROOT / name).read_text() for name in ("docs/objectives.md", "docs/limits.md", "README.md"))
 FIRST = "as registered"
-OTHERS = {"stored advantages": ("claim_stored.csv", (128,)), "no anchor": ("claim_free.csv", (16, 128))}
-FOUR = [OBJECTIVES[name] for name in ("the candidate", "GIPO", "PPO-Clip", "SAPO")]
+OTHERS = {
+    "V-trace": ("claim_vtrace.csv", (16, 128)),
+    "stored advantages": ("claim_stored.csv", (128,)),
+    "no anchor": ("claim_free.csv", (16, 128)),
+}
+FOUR_NAMES = ("the candidate", "GIPO", "PPO-Clip", "SAPO")
+FOUR = [OBJECTIVES[name] for name in FOUR_NAMES]
+COMMANDS = (FIRST, *OTHERS)
 Cells = dict[tuple[int, str, str], Array]  # by age, command and objective: scores [tasks, seeds]
 
 
@@ -57,6 +64,11 @@ def more(ours: Array, theirs: Array) -> str:
     return short(with_interval(*iqm_difference_interval(ours, theirs), "+.2f"))
 
 
+def change(returns: Cells, age: int, command: str, name: str) -> Interval:
+    """How another command changes what an objective, by the page's name of it, returns."""
+    return iqm_difference_interval(*(returns[age, each, OBJECTIVES[name]] for each in (command, FIRST)))
+
+
 def likelier(ours: Array, theirs: Array) -> str:
     return short(with_interval(*improvement_interval(ours, theirs)))
 
@@ -68,18 +80,52 @@ def test_returns_of_every_command(returns: Cells, age: int) -> None:
     assert markdown((f"buffer of {age}", *commands), table) in PAGE
 
 
-def test_stored_advantages_take_gipos_lead(rows: list[Row], returns: Cells) -> None:
+def test_gipos_lead_is_there_as_registered_alone(returns: Cells) -> None:
+    gipo, ppo = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip"))
+    chances = {each: improvement_interval(returns[128, each, gipo], returns[128, each, ppo]) for each in COMMANDS}
+    assert [name for name, (_, low, _) in chances.items() if low > 0.5] == [FIRST]
+    first, vtrace, stored, free = (short(with_interval(*chances[each])) for each in COMMANDS)
+    assert (
+        f"more than one of PPO-Clip with probability {first} as registered, {vtrace} by V-trace, {free} without the "
+        f"anchor and {stored} with stored advantages."
+    ) in PAGE
+    assert f"by V-trace it is level, {vtrace}" in README
+    assert f"{stored} is the probability that a run of it returns more than one of PPO-Clip" in README
+
+
+def test_by_v_trace_gipo_alone_loses(rows: list[Row], returns: Cells) -> None:
+    kl, vtrace = divergences(rows), "V-trace"
+    changes = {(age, name): change(returns, age, vtrace, name) for age in (16, 128) for name in FOUR_NAMES}
+    assert [cell for cell, (_, low, high) in changes.items() if low > 0 or high < 0] == [(128, "GIPO")]
+    said = {cell: short(with_interval(*found, "+.2f")) for cell, found in changes.items()}
+    assert f"its return changed by {said[128, 'GIPO']} there" in CHOICE
+    assert f"returns less by it, by {said[128, 'GIPO']} at 128" in LIMITS
+    moved = [kl[128, f"{command}|GIPO"] for command in (FIRST, vtrace)]
+    assert (
+        f"{said[128, 'GIPO']}, where its policy goes as far as before (a KL of {moved[0]} and {moved[1]}); with 16 its "
+        f"change is {said[16, 'GIPO']}. The change of the candidate is {said[16, 'the candidate']} (16) and "
+        f"{said[128, 'the candidate']} (128)"
+    ) in PAGE
+    candidate, gipo, ppo = (OBJECTIVES[name] for name in ("the candidate", "GIPO", "PPO-Clip"))
+    ahead = {
+        (age, other): likelier(returns[age, vtrace, candidate], returns[age, vtrace, other])
+        for age in (16, 128) for other in (gipo, ppo)
+    }  # fmt: skip
+    assert (
+        f"more than GIPO with probability {ahead[16, gipo]} (16) and {ahead[128, gipo]} (128), and than PPO-Clip with "
+        f"{ahead[128, ppo]} at 128; with 16 these two are level, {ahead[16, ppo]}."
+    ) in PAGE
+
+
+def test_stored_advantages_take_most(rows: list[Row], returns: Cells) -> None:
     there = {name: returns[128, FIRST, name] for name in FOUR}
     stored = {name: returns[128, "stored advantages", name] for name in FOUR}
     lost = [more(stored[name], there[name]) for name in FOUR]
     assert "PPO-Clip by {2}, SAPO by {3}, the candidate by {0} and GIPO by {1}.".format(*lost) in PAGE
-    gipo, ppo = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip"))
-    said = (likelier(there[gipo], there[ppo]), likelier(stored[gipo], stored[ppo]))
-    assert "more than PPO-Clip with probability {} with recomputed ones, and {} with stored ones".format(*said) in PAGE
     kl = divergences(rows)
+    gipo, ppo = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip"))
     moved = [kl[128, f"{command}|{name}"] for name in (gipo, ppo) for command in (FIRST, "stored advantages")]
     assert "from a KL of {} to {}; PPO-Clip's stays at {} and {}".format(*moved) in PAGE
-    assert f"{said[1]} is the probability that a run of it returns more than one of PPO-Clip" in README
 
 
 def divergences(rows: list[Row]) -> dict[tuple[int, str], str]:
@@ -97,28 +143,18 @@ def test_without_the_anchor_wide_weights_lose_and_narrow_ones_do_not(rows: list[
     assert markdown(("without the anchor", *ages), table) in PAGE
     wide = [float(kl[age, f"{free}|{OBJECTIVES[name]}"]) for age in (16, 128) for name in ("GIPO", "SAPO")]
     assert short(f"their KL grows to {min(wide):.2f} and more.") in PAGE
-    candidate, gipo, ppo = (OBJECTIVES[name] for name in ("the candidate", "GIPO", "PPO-Clip"))
+    candidate, gipo = (OBJECTIVES[name] for name in ("the candidate", "GIPO"))
     ahead = [likelier(returns[age, free, candidate], returns[age, free, gipo]) for age in (16, 128)]
     assert "more than GIPO with probability {} (16) and {} (128)".format(*ahead) in PAGE
-    level = likelier(returns[128, free, gipo], returns[128, free, ppo])
-    assert f"than PPO-Clip with probability {level} with a buffer of 128, where it was" in PAGE
     assert f"{more(returns[128, free, gipo], returns[128, FIRST, gipo])} with a buffer of 128" in CHOICE
 
 
 def test_what_is_said_to_be_lost_is_by_its_interval(returns: Cells) -> None:
-    def change(age: int, command: str, name: str) -> tuple[float, float]:
-        both = (returns[age, each, OBJECTIVES[name]] for each in (command, FIRST))
-        return iqm_difference_interval(*both)[1:]
-
-    assert all(change(128, "stored advantages", name)[1] < 0 for name in ("the candidate", "GIPO", "PPO-Clip", "SAPO"))
-    lost = {(age, name) for age in (16, 128) for name in OBJECTIVES if (age, "no anchor", OBJECTIVES[name]) in returns
-            and change(age, "no anchor", name)[1] < 0}  # fmt: skip
-    assert lost == {(128, "GIPO"), (16, "SAPO"), (128, "SAPO")}
-    low, high = change(16, "no anchor", "GIPO")
-    assert low < 0 <= round(high, 2) == 0  # "GIPO's interval with 16 iterations ends at 0"
-    gipo, ppo, candidate = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip", "the candidate"))
-    stored = (returns[128, "stored advantages", name] for name in (gipo, ppo))
-    assert improvement_interval(*stored)[2] < 0.5  # "GIPO's lead goes with it", and more
-    for ours, theirs in ((candidate, gipo), (gipo, ppo)):
-        low, high = improvement_interval(returns[128, "no anchor", ours], returns[128, "no anchor", theirs])[1:]
-        assert low < 0.5 < high  # "is not behind", "no longer surely ahead"
+    lost = {
+        (command, age): {name for name in FOUR_NAMES if change(returns, age, command, name)[2] < 0}
+        for command, (_, ages) in OTHERS.items() for age in ages
+    }  # fmt: skip
+    assert lost == {
+        ("V-trace", 16): set(), ("V-trace", 128): {"GIPO"}, ("stored advantages", 128): {*FOUR_NAMES},
+        ("no anchor", 16): {"GIPO", "SAPO"}, ("no anchor", 128): {"GIPO", "SAPO"},
+    }  # fmt: skip

@@ -2,13 +2,9 @@
 
 import argparse
 import csv
-import json
-import math
 import random
 import re
 import shlex
-import tarfile
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,10 +12,7 @@ import yaml
 
 from gipo.commands.studies import cli, staleness
 from gipo.commands.studies.options import _find
-from gipo.commands.studies.pipeline.forks import FIT
-from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.commands.studies.recipe.candidates import TASKS
-from gipo.commands.studies.staleness import RECIPE, Run, read_run
 from tests.needs import needs_sim
 
 PAGE = Path(__file__).parents[4] / "docs" / "every-age.md"
@@ -100,38 +93,3 @@ def test_what_is_frozen_is_the_best_of_each_class(tmp_path: Path) -> None:
     line = next(line for line in PAGE.read_text().splitlines() if "--out studies/claim " in line)
     words = shlex.split(line)
     assert set(words[words.index("--objectives") + 1 :]) == best
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the confirming runs that have ended left behind."""
-    folder = tmp_path_factory.mktemp("claim")
-    with tarfile.open(PAGE.parent / "data" / "claim_runs.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder
-
-
-def test_the_confirmation_goes_on_from_the_runs_that_have_ended(kept: Path) -> None:
-    """Each is of a command of the plan, made with its options and set as the others are, and is read."""
-    there = {path.parent for path in kept.rglob(f"{FIT}.done.json")}
-    assert f"{len(there)} of their 300 runs have ended" in PAGE.read_text()
-    assert there == {path.parent for path in kept.rglob("curves.csv")}
-    for line in PAGE.read_text().splitlines():
-        if found := re.match(r"gipo-study staleness --out studies/(claim-\S*) ", line):
-            there -= ended(kept / found[1], line)
-    assert not there
-
-
-def ended(folder: Path, line: str) -> set[Path]:
-    """Folders of those runs of a command that have ended."""
-    plan = plan_of(line)
-    planned = [Run(*cell) for cell in product(plan.tasks, plan.ages, plan.objectives, plan.seeds)]
-    found = {one: folder / one.folder for one in planned if (folder / one.folder).exists()}
-    version = OneVersion()
-    for one, run in found.items():
-        options = one.options(plan.frames, plan.frames_per_iteration, plan.episodes)
-        words = [*options, *(f"--{option}" for option in (*RECIPE, *plan.train))]
-        assert json.loads((run / f"{FIT}.done.json").read_text()) == words
-        version.add(run, words)
-        assert math.isfinite(read_run(one, run)["return"])
-    return set(found.values())
