@@ -1,5 +1,7 @@
 """One thread per test, Ctrl-C heard, a cache of the tests' own, and runs of `gipo fit` small enough to be many."""
 
+import functools
+import gc
 import importlib.util
 import os
 import re
@@ -30,6 +32,11 @@ if TRAINS:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected never becomes garbage: it is not looked through again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -70,6 +77,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry() -> Iterator[None]:
+    """Every export makes torch's registry of operators anew, a quarter of its time; none of ours adds to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("onnxscript"):
+            from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+            patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture

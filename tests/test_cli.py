@@ -35,6 +35,8 @@ def shrunk(config: str, folder: Path, iterations: int) -> list[str]:
     """Arguments that run `iterations` iterations of a shipped configuration on a small problem."""
     shipped = yaml.safe_load(shipped_configs()[config].read_text())
     simulators = min(4, shipped.get("data", {}).get("collector", {}).get("num_envs", 4))
+    if config == "libero.yaml":
+        simulators = 1  # each loads a scene of its own
     frames = simulators * 4
     small = {
         "config": config,

@@ -1,5 +1,6 @@
 """What the page says of the study's other commands: another estimator, advantages or anchor, made from their runs."""
 
+import numpy as np
 import pytest
 
 from gipo.commands.studies import staleness, staleness_figures
@@ -17,15 +18,12 @@ from tests.every_age import DATA, NAMES, OBJECTIVES, PAGE, Row, short
 from tests.pages import ROOT
 
 CHOICE, LIMITS, README = ((ROOT / name).read_text() for name in ("docs/objectives.md", "docs/limits.md", "README.md"))
-FIRST = "as registered"
+FIRST, VTRACE, STORED, FREE = "as registered", "V-trace", "stored advantages", "no anchor"
 OTHERS = {
-    "V-trace": ("claim_vtrace.csv", (16, 128)),
-    "stored advantages": ("claim_stored.csv", (128,)),
-    "no anchor": ("claim_free.csv", (16, 128)),
-}
-FOUR_NAMES = ("the candidate", "GIPO", "PPO-Clip", "SAPO")
-FOUR = [OBJECTIVES[name] for name in FOUR_NAMES]
-COMMANDS = (FIRST, *OTHERS)
+    VTRACE: ("claim_vtrace.csv", (16, 128)), STORED: ("claim_stored.csv", (128,)), FREE: ("claim_free.csv", (16, 128)),
+}  # fmt: skip
+CANDIDATE, GIPO, PPO, SAPO = FOUR = [OBJECTIVES[name] for name in ("the candidate", "GIPO", "PPO-Clip", "SAPO")]
+SUCCESS = "success"
 Cells = dict[tuple[int, str, str], Array]  # by age, command and objective: scores [tasks, seeds]
 
 
@@ -42,7 +40,7 @@ def rows() -> list[Row]:
         found += [{**row, "objective": f"{command}|{row['objective']}"} for row in of]
     tasks = distinct(found, "task")
     assert len(tasks) == 5
-    like = [row for row in first if row["task"] in tasks and row["age"] in (16, 128) and row["objective"] in FOUR]
+    like = [row for row in first if row["task"] in tasks and row["objective"] in FOUR]
     return [{**row, "objective": f"{FIRST}|{row['objective']}"} for row in like] + found
 
 
@@ -56,21 +54,35 @@ def returns(rows: list[Row]) -> Cells:
     return of(rows)
 
 
+def less(cells: Cells, task: int) -> Cells:
+    """All tasks but one."""
+    return {cell: np.delete(values, task, 0) for cell, values in cells.items()}
+
+
 def middle(values: Array) -> str:
     return short(with_interval(*iqm_interval(values)))
 
 
-def more(ours: Array, theirs: Array) -> str:
-    return short(with_interval(*iqm_difference_interval(ours, theirs), "+.2f"))
+def signed(interval: Interval) -> str:
+    return short(with_interval(*interval, "+.2f"))
 
 
-def change(returns: Cells, age: int, command: str, name: str) -> Interval:
-    """How another command changes what an objective, by the page's name of it, returns."""
-    return iqm_difference_interval(*(returns[age, each, OBJECTIVES[name]] for each in (command, FIRST)))
+def change(cells: Cells, age: int, command: str, name: str) -> Interval:
+    """How another command changes what an objective returns."""
+    return iqm_difference_interval(*(cells[age, each, name] for each in (command, FIRST)))
 
 
-def likelier(ours: Array, theirs: Array) -> str:
-    return short(with_interval(*improvement_interval(ours, theirs)))
+def over(cells: Cells, age: int, command: str, ours: str, theirs: str) -> Interval:
+    """The probability that a run of ours returns more than one of theirs."""
+    return improvement_interval(cells[age, command, ours], cells[age, command, theirs])
+
+
+def likelier(cells: Cells, age: int, command: str, ours: str, theirs: str) -> str:
+    return short(with_interval(*over(cells, age, command, ours, theirs)))
+
+
+def divergences(rows: list[Row]) -> dict[tuple[int, str], str]:
+    return {(row["age"], row["objective"]): short(f"{row['kl']:.2f}") for row in staleness_figures.summarise(rows)}
 
 
 @pytest.mark.parametrize("age", [16, 128])
@@ -80,81 +92,115 @@ def test_returns_of_every_command(returns: Cells, age: int) -> None:
     assert markdown((f"buffer of {age}", *commands), table) in PAGE
 
 
-def test_gipos_lead_is_there_as_registered_alone(returns: Cells) -> None:
-    gipo, ppo = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip"))
-    chances = {each: improvement_interval(returns[128, each, gipo], returns[128, each, ppo]) for each in COMMANDS}
+def test_gipos_lead_over_ppo_clip_is_shown_as_registered_alone(returns: Cells) -> None:
+    chances = {each: over(returns, 128, each, GIPO, PPO) for each in (FIRST, *OTHERS)}
     assert [name for name, (_, low, _) in chances.items() if low > 0.5] == [FIRST]
-    first, vtrace, stored, free = (short(with_interval(*chances[each])) for each in COMMANDS)
+    first, vtrace, stored, free = (short(with_interval(*each)) for each in chances.values())
     assert (
-        f"more than one of PPO-Clip with probability {first} as registered, {vtrace} by V-trace, {free} without the "
+        f"A run of it returns more with probability {first} as registered, {vtrace} by V-trace, {free} without the "
         f"anchor and {stored} with stored advantages."
     ) in PAGE
-    assert f"by V-trace it is level, {vtrace}" in README
     assert f"{stored} is the probability that a run of it returns more than one of PPO-Clip" in README
+    assert f"by V-trace no lead is shown, {vtrace}" in README
+    assert f"more than one of PPO-Clip with probability {stored}" in CHOICE
+    behind = {each: over(returns, 16, each, GIPO, PPO) for each in (FIRST, VTRACE, FREE)}
+    assert [name for name, (_, _, high) in behind.items() if high < 0.5] == [VTRACE, FREE]
+    first, vtrace, free = (short(with_interval(*each)) for each in behind.values())
+    assert f"by V-trace, {vtrace}, and without the anchor, {free}; as registered they are not parted, {first}." in PAGE
+    lead = iqm_difference_interval(returns[128, FREE, GIPO], returns[128, FREE, SAPO])
+    assert lead[1] > 0
+    assert f"Over SAPO a lead is left without the anchor, {signed(lead)}." in PAGE
 
 
-def test_by_v_trace_gipo_alone_loses(rows: list[Row], returns: Cells) -> None:
-    kl, vtrace = divergences(rows), "V-trace"
-    changes = {(age, name): change(returns, age, vtrace, name) for age in (16, 128) for name in FOUR_NAMES}
-    assert [cell for cell, (_, low, high) in changes.items() if low > 0 or high < 0] == [(128, "GIPO")]
-    said = {cell: short(with_interval(*found, "+.2f")) for cell, found in changes.items()}
-    assert f"its return changed by {said[128, 'GIPO']} there" in CHOICE
-    assert f"returns less by it, by {said[128, 'GIPO']} at 128" in LIMITS
-    moved = [kl[128, f"{command}|GIPO"] for command in (FIRST, vtrace)]
+def test_by_v_trace_gipo_alone_is_shown_to_lose(rows: list[Row], returns: Cells) -> None:
+    changes = {(age, name): change(returns, age, VTRACE, name) for age in (16, 128) for name in FOUR}
+    assert [cell for cell, (_, low, high) in changes.items() if low > 0 or high < 0] == [(128, GIPO)]
+    said = {cell: signed(found) for cell, found in changes.items()}
+    assert f"its return changed by {said[128, GIPO]}" in CHOICE
+    assert f"by it, by {said[128, GIPO]}; with 16, and for" in LIMITS
+    kl, tasks = divergences(rows), distinct(rows, "task")
+    before, after = (kl[128, f"{command}|GIPO"] for command in (FIRST, VTRACE))
+    without = {
+        task: signed(change(less(returns, tasks.index(f"{task}-v3")), 128, VTRACE, GIPO))
+        for task in ("hand-insert", "pick-place")
+    }
     assert (
-        f"{said[128, 'GIPO']}, where its policy goes as far as before (a KL of {moved[0]} and {moved[1]}); with 16 its "
-        f"change is {said[16, 'GIPO']}. The change of the candidate is {said[16, 'the candidate']} (16) and "
-        f"{said[128, 'the candidate']} (128)"
+        f"{said[128, GIPO]}, where its policy goes as far as before (a KL of {before} and {after}). Most of it is of "
+        f"two tasks: without hand-insert it is {without['hand-insert']}, without pick-place {without['pick-place']}. "
+        f"With 16 its change is {said[16, GIPO]}."
     ) in PAGE
-    candidate, gipo, ppo = (OBJECTIVES[name] for name in ("the candidate", "GIPO", "PPO-Clip"))
-    ahead = {
-        (age, other): likelier(returns[age, vtrace, candidate], returns[age, vtrace, other])
-        for age in (16, 128) for other in (gipo, ppo)
-    }  # fmt: skip
+    assert f"of the candidate it is {said[16, CANDIDATE]} (16) and {said[128, CANDIDATE]} (128)" in PAGE
+
+
+def test_by_v_trace_gipo_is_no_longer_ahead_of_the_candidate(returns: Cells) -> None:
+    lead = iqm_difference_interval(returns[128, FIRST, GIPO], returns[128, FIRST, CANDIDATE])
+    ahead = {(age, other): over(returns, age, VTRACE, CANDIDATE, other) for age in (16, 128) for other in (GIPO, PPO)}
+    assert lead[1] > 0
+    assert {cell for cell, (_, low, _) in ahead.items() if low > 0.5} == {(16, GIPO), (128, PPO)}
+    said = {cell: short(with_interval(*found)) for cell, found in ahead.items()}
     assert (
-        f"more than GIPO with probability {ahead[16, gipo]} (16) and {ahead[128, gipo]} (128), and than PPO-Clip with "
-        f"{ahead[128, ppo]} at 128; with 16 these two are level, {ahead[16, ppo]}."
+        f"As registered it led at 128 by {signed(lead)}; by V-trace the candidate returns more than GIPO with "
+        f"probability {said[128, GIPO]} there, and {said[16, GIPO]} with 16. Over PPO-Clip the candidate has "
+        f"{said[128, PPO]} at 128, where it had {likelier(returns, 128, FIRST, CANDIDATE, PPO)}, and {said[16, PPO]} "
+        "with 16."
     ) in PAGE
 
 
-def test_stored_advantages_take_most(rows: list[Row], returns: Cells) -> None:
-    there = {name: returns[128, FIRST, name] for name in FOUR}
-    stored = {name: returns[128, "stored advantages", name] for name in FOUR}
-    lost = [more(stored[name], there[name]) for name in FOUR]
-    assert "PPO-Clip by {2}, SAPO by {3}, the candidate by {0} and GIPO by {1}.".format(*lost) in PAGE
+def test_stored_advantages_leave_no_more_than_fresh_data_give(rows: list[Row], returns: Cells) -> None:
+    lost = {name: change(returns, 128, STORED, name) for name in FOUR}
+    fresh = {
+        name: iqm_difference_interval(returns[128, STORED, name], returns[1, FIRST, name]) for name in FOUR
+    }  # of the same tasks and seeds
+    assert all(high < 0 for _, _, high in lost.values())
+    assert [name for name, (_, low, high) in fresh.items() if low > 0 or high < 0] == [CANDIDATE]
+    assert fresh[CANDIDATE][2] < 0
+    assert (
+        "PPO-Clip loses {2}, SAPO {3}, the candidate {0} and GIPO {1}. Beside fresh data (a buffer of 1, the first "
+        "command, the same tasks) that is {4} for the candidate and {5}, {6} and {7} for GIPO, PPO-Clip and SAPO."
+    ).format(*map(signed, (*lost.values(), *fresh.values()))) in PAGE
     kl = divergences(rows)
-    gipo, ppo = (OBJECTIVES[name] for name in ("GIPO", "PPO-Clip"))
-    moved = [kl[128, f"{command}|{name}"] for name in (gipo, ppo) for command in (FIRST, "stored advantages")]
-    assert "from a KL of {} to {}; PPO-Clip's stays at {} and {}".format(*moved) in PAGE
+    moved = [kl[128, f"{command}|{name}"] for name in (GIPO, SAPO, CANDIDATE) for command in (FIRST, STORED)]
+    assert "from a KL of {} to {}, SAPO's from {} to {}, the candidate's from {} to {}".format(*moved) in PAGE
 
 
-def divergences(rows: list[Row]) -> dict[tuple[int, str], str]:
-    return {(row["age"], row["objective"]): short(f"{row['kl']:.2f}") for row in staleness_figures.summarise(rows)}
-
-
-def test_without_the_anchor_wide_weights_lose_and_narrow_ones_do_not(rows: list[Row], returns: Cells) -> None:
-    kl, free = divergences(rows), "no anchor"
-    table = []
+def test_without_the_anchor_gipo_and_sapo_lose(rows: list[Row], returns: Cells) -> None:
+    kl, table = divergences(rows), []
     for name in FOUR:
-        change = {age: more(returns[age, free, name], returns[age, FIRST, name]) for age in (16, 128)}
-        moved = {age: " → ".join(kl[age, f"{each}|{name}"] for each in (FIRST, free)) for age in (16, 128)}
-        table.append((NAMES[name], change[16], moved[16], change[128], moved[128]))
+        changed = {age: signed(change(returns, age, FREE, name)) for age in (16, 128)}
+        moved = {age: " → ".join(kl[age, f"{each}|{name}"] for each in (FIRST, FREE)) for age in (16, 128)}
+        table.append((NAMES[name], changed[16], moved[16], changed[128], moved[128]))
     ages = [column for age in (16, 128) for column in (f"buffer of {age}: change of return", "KL")]
     assert markdown(("without the anchor", *ages), table) in PAGE
-    wide = [float(kl[age, f"{free}|{OBJECTIVES[name]}"]) for age in (16, 128) for name in ("GIPO", "SAPO")]
-    assert short(f"their KL grows to {min(wide):.2f} and more.") in PAGE
-    candidate, gipo = (OBJECTIVES[name] for name in ("the candidate", "GIPO"))
-    ahead = [likelier(returns[age, free, candidate], returns[age, free, gipo]) for age in (16, 128)]
-    assert "more than GIPO with probability {} (16) and {} (128)".format(*ahead) in PAGE
-    assert f"{more(returns[128, free, gipo], returns[128, FIRST, gipo])} with a buffer of 128" in CHOICE
+    for age in (16, 128):
+        assert [change(returns, age, FREE, name)[2] < 0 for name in FOUR] == [False, True, False, True]
+    wide = [float(kl[age, f"{FREE}|{name}"]) for age in (16, 128) for name in (GIPO, SAPO)]
+    assert short(f"their KL grows to {min(wide):.2f} and more") in PAGE
+    ahead = [likelier(returns, age, FREE, CANDIDATE, GIPO) for age in (16, 128)]
+    assert "more than GIPO with probability {} with 16; with 128 they are not parted, {}".format(*ahead) in PAGE
+    gipo, sapo = ([signed(change(returns, age, FREE, name)) for age in (16, 128)] for name in (GIPO, SAPO))
+    assert f"GIPO by {gipo[0]} and {gipo[1]}, SAPO by {sapo[0]} and {sapo[1]}" in CHOICE
 
 
-def test_what_is_said_to_be_lost_is_by_its_interval(returns: Cells) -> None:
-    lost = {
-        (command, age): {name for name in FOUR_NAMES if change(returns, age, command, name)[2] < 0}
-        for command, (_, ages) in OTHERS.items() for age in ages
-    }  # fmt: skip
-    assert lost == {
-        ("V-trace", 16): set(), ("V-trace", 128): {"GIPO"}, ("stored advantages", 128): {*FOUR_NAMES},
-        ("no anchor", 16): {"GIPO", "SAPO"}, ("no anchor", 128): {"GIPO", "SAPO"},
-    }  # fmt: skip
+def test_in_success_none_is_parted(rows: list[Row]) -> None:
+    success, three = of(rows, SUCCESS), (CANDIDATE, GIPO, PPO)
+    others = [(age, each) for each, (_, ages) in OTHERS.items() for age in ages]
+    for age, command in ((16, FIRST), (128, FIRST), *others):
+        for place, ours in enumerate(three):
+            for theirs in three[place + 1 :]:
+                low, high = over(success, age, command, ours, theirs)[1:]
+                assert low <= 0.5 <= high, (age, command, ours, theirs)
+    ended = [row for row in rows if row["age"] > 1]
+    of_one = sum(row["success"] for row in ended if row["task"] == "handle-press-v3")
+    assert f"{of_one / sum(row['success'] for row in ended):.0%} of it is of handle-press".replace("%", " %") in PAGE
+
+
+def test_what_stays_whichever_task_is_left_out(rows: list[Row], returns: Cells) -> None:
+    shown = set()
+    for task in range(len(distinct(rows, "task"))):
+        left = less(returns, task)
+        found = {f"{each} {age}" for each, (_, ages) in OTHERS.items() for age in ages
+                 if all(change(left, age, each, name)[2] < 0 for name in FOUR)}  # fmt: skip
+        if over(left, 128, FIRST, GIPO, PPO)[1] > 0.5:
+            found.add("lead")
+        shown = shown & found if task else found
+    assert shown == {f"{STORED} 128", "lead"}  # "alone stay shown whichever task is left out"
