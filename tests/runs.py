@@ -1,5 +1,6 @@
 """Tiny runs of the command line, in this process or in one that may be killed, and what a killed study leaves."""
 
+import importlib
 import multiprocessing
 import os
 import re
@@ -42,12 +43,16 @@ def cli_args(folder: Path, command: str = "fit", **options: object) -> list[str]
 
 
 class Process:
-    """`gipo` with these arguments in a session of its own, both output streams in `log`, `environ` added to its own."""
+    """A command with these arguments in a session of its own, both output streams in `log`, `environ` added to its own.
 
-    def __init__(self, args: list[str], log: Path, environ: dict[str, str] | None = None):
+    Args:
+        module: of the command; its `main` is called.
+    """
+
+    def __init__(self, args: list[str], log: Path, environ: dict[str, str] | None = None, module: str = "gipo.cli"):
         self.log = log
         log.touch()
-        self.process = CONTEXT.Process(target=_gipo, args=(args, str(log), environ or {}))
+        self.process = CONTEXT.Process(target=_command, args=(module, args, str(log), environ or {}))
         self.process.start()
         assert self.process.pid is not None
         self.pid: int = self.process.pid
@@ -144,19 +149,18 @@ def outlives(study: Callable[[Path], None], folder: Path, started: Path) -> bool
     return True
 
 
-def _gipo(args: list[str], log: str, environ: dict[str, str]) -> None:
+def _command(module: str, args: list[str], log: str, environ: dict[str, str]) -> None:
     os.setsid()
     os.environ |= environ
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server that forked us ignores it
-    from gipo.cli import main
     from tests.tiny_env import register
 
     register()
     try:
-        main(args)
+        importlib.import_module(module).main(args)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

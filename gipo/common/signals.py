@@ -1,6 +1,7 @@
 """Signals that end a run in good order: training hears them at the end of an iteration, all else ends at once."""
 
 import signal
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -17,13 +18,14 @@ class Ended(SystemExit):
 
 
 class Listener:
-    """Hears Ctrl-C, SIGTERM and SIGHUP while it is entered.
+    """Hears signals while it is entered: Ctrl-C, SIGTERM and SIGHUP, or those of them that are given.
 
     Where work is `patient`, it looks at `heard` by itself, at a place where nothing is lost; elsewhere a signal raises
     `Ended`, and so does the same signal given again. What was ignored stays ignored, such as SIGHUP under nohup.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterable[int] = tuple(NAMES)) -> None:
+        self._numbers = tuple(numbers)
         self.heard: int | None = None
         self.patient = False
         self._before: dict[int, Any] = {}
@@ -43,7 +45,7 @@ class Listener:
 
     def install(self) -> None:
         """Take the signals over, also from a library that took them over meanwhile."""
-        for number in NAMES:
+        for number in self._numbers:
             handler = signal.getsignal(number)
             if handler in (signal.SIG_IGN, self._hear):
                 continue

@@ -4,13 +4,15 @@ import argparse
 import ast
 import importlib
 import importlib.util
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gipo.common import boundary
+from gipo.common import boundary, signals
 from gipo.common.errors import UserError
 from gipo.common.parsing import Parser, path
+from gipo.common.terminal import tell
 
 # A study's docstring is its help: the first line says what it is, the rest what it writes.
 STUDIES: dict[str, str] = {
@@ -54,8 +56,10 @@ def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point of `gipo-study`. Exit codes: 0 done, 2 bad input, 130 interrupted; see `gipo.common.boundary`."""
-    code = boundary.run("gipo-study", _run, args)
+    """Entry point of `gipo-study`. Exit codes: 0 done, 2 bad input, 128 + n ended by signal n; see `boundary`."""
+    # Ctrl-C at a terminal is heard by all that a study started too; of these it has to tell them.
+    with signals.Listener((signal.SIGTERM, signal.SIGHUP)):
+        code = boundary.run("gipo-study", _run, args)
     if code:
         sys.exit(code)
 
@@ -69,7 +73,11 @@ def _run(args: Sequence[str]) -> None:
     except OSError as error:
         raise UserError(f"--out {options.out} is no folder that can be written to: {error}") from error
     study = importlib.import_module(STUDIES[options.study])
-    study.run(options)
+    try:
+        study.run(options)
+    except signals.Ended as ended:
+        tell(f"gipo-study: ended by {signals.name(ended.number)}; the same command goes on from here")
+        raise
     print(study.files(options) if hasattr(study, "files") else names(options.out))
 
 

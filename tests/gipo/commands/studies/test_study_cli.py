@@ -1,6 +1,7 @@
 """`gipo-study`: help that teaches, bad input in one line, files where they were asked for."""
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import tomllib
 
 from gipo.commands.studies import cli
+from tests.runs import Process, within
 
 ROOT = Path(__file__).parents[4]
 Capture = pytest.CaptureFixture[str]
@@ -107,3 +109,18 @@ def test_a_study_without_torch_says_what_to_install() -> None:
     assert done.returncode == 2
     way_out = "pip install '.[train]' in a clone of gipo"
     assert done.stderr == f"gipo-study: error: torch is not installed; this command needs it: {way_out}\n"
+
+
+@pytest.mark.parametrize(("number", "called"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")])
+def test_a_study_that_is_told_to_end_ends_what_it_started(number: int, called: str, tmp_path: Path) -> None:
+    """A service manager tells the study alone; a robot that it drives must not go on without it."""
+    args = ["loop", "--out", str(tmp_path / "out"), "--frames", "1000", "--processes", "1"]
+    study = Process(args, tmp_path / "log.txt", module=cli.__name__)
+    try:
+        study.wait_for(lambda: (tmp_path / "out" / "seed-22" / "train").exists() and len(study.family()) > 1, 60)
+        study.signal(number)
+        assert study.wait(60) == 128 + number
+        assert within(10, lambda: not study.family())
+        assert f"gipo-study: ended by {called}; the same command goes on from here" in study.output
+    finally:
+        study.kill_all()
