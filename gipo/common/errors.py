@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -14,6 +15,12 @@ GipoError = ArtifactError = RobotError = LogError = UserError  # its names in ve
 def first_line(error: BaseException) -> str:
     """What an error says, without what a library puts below it; its kind where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def of_the_system(error: OSError, folder: Path) -> str:
+    """What the system says of a failure in a folder; that a file has the place of one, which it calls "File exists"."""
+    taken = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
+    return str(error.strerror or error) if taken is None else f"{taken} is a file; name a folder"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, of_the_system
 
 PARTIAL = ".partial"
 DEAR = (".mcap", ".jsonl", ".ckpt", ".onnx", ".hdf5")  # suffixes of what a command reads, and nobody can make again
@@ -118,7 +118,7 @@ def write_bytes(data: bytes, path: PathLike) -> None:
         with whole_file(target) as partial:
             partial.write_bytes(data)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {of_the_system(error, target.parent)}") from error
 
 
 def write_text(text: str, path: PathLike) -> None:

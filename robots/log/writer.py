@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, of_the_system
 from gipo.common.files import sync
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
 from robots.log.encoding import Encoders
@@ -84,7 +84,7 @@ class LogWriter:
             self._begin()
         except OSError as error:
             self._end_video()
-            raise UserError(f"cannot create the log {self.path}: {error.strerror or error}") from error
+            raise UserError(f"cannot create the log {self.path}: {of_the_system(error, self.path.parent)}") from error
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         known = hasattr(time, "pthread_getcpuclockid")

@@ -16,6 +16,7 @@ from robots.review.paired import Paired
 from robots.review.sides import AGAIN, SETTINGS, Beginning, Side, read_sides
 
 ABSENT = ("None", "[]", "")  # settings that say nothing, however they say it
+CHANGING = "the mean of all pairs is outside of its interval: is the robot changing, or the starts?"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Comparison:
     Args:
         deployed: what the deployed policy did.
         candidate: what the candidate did.
-        starts: of the pairs, in the order in which they became known.
+        starts: of the pairs, in the order in which they were driven: one that hung on how they went, as the order in
+            which a person labels them may, would tell a difference where there is none.
         paired: how the two differ in each of them.
     """
 
@@ -60,7 +62,7 @@ class Comparison:
             doubts.append(
                 f"a person acted in {helped[0]} episodes of the deployed policy, {helped[1]} of the candidate"
             )
-        return doubts
+        return doubts + [CHANGING] * self.paired.changing
 
     def _same(self) -> list[str]:
         return ["both are the same policy"] * (self.deployed.policy_id == self.candidate.policy_id)
@@ -81,9 +83,9 @@ def compare(deployed: Iterable[Path], candidate: Iterable[Path] | None = None) -
     if candidate is not None and (twice := sorted(sides[0].sessions & sides[1].sessions)):
         raise UserError(f"both sides hold the session {twice[0]}; name logs of two")
     before, after = (each.episodes for each in sides)
-    known = {start: max(before[start].known_ns, after[start].known_ns) for start in before.keys() & after.keys()}
+    driven = {start: max(before[start].ended_ns, after[start].ended_ns) for start in before.keys() & after.keys()}
     starts: dict[int, Beginning] = {}
-    for start in sorted(known, key=lambda start: (known[start], start[1])):
+    for start in sorted(driven, key=lambda start: (driven[start], start[1])):
         if starts.setdefault(start[1], start) != start:  # another session has driven it, too
             for each in sides:
                 del each.episodes[start]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, of_the_system
 from gipo.common.files import PARTIAL, whole_folder
 from gipo.common.transition import COLUMNS
 from robots.log import Episode, Header, Log, read_logs
@@ -54,14 +54,14 @@ def export(logs: Iterable[str | Path], kind: str, out: str | Path) -> str:
     """
     header, found, notes = segments(logs)
     target = Path(out)
-    if target.exists() and any(not each.name.endswith(PARTIAL) for each in target.iterdir()):
-        raise UserError(f"{out} exists and is not empty; name another folder")
     try:
+        if target.exists() and any(not each.name.endswith(PARTIAL) for each in target.iterdir()):
+            raise UserError(f"{out} exists and is not empty; name another folder")
         writer = importlib.import_module(FORMATS[kind])
         with whole_folder(target) as partial:
             writer.write(partial, header, found)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {out}: {of_the_system(error, target)}") from error
     episodes, steps = sum(each.last for each in found), sum(len(each.columns["step"]) for each in found)
     pieces = f" in {len(found)} pieces, as steps between them were not logged" if len(found) > episodes else ""
     return "\n".join([f"written {out}: {episodes} episodes{pieces}, {steps:,} steps", *notes])

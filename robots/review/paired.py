@@ -12,7 +12,7 @@ NOT_YET = "not yet known: drive more pairs, and look again, as often as you like
 
 @dataclass(frozen=True)
 class Paired:
-    """Pairs in the order in which they became known.
+    """Pairs in the order in which they were driven.
 
     Args:
         difference: [n] success of the candidate less that of the deployed policy: −1, 0 or 1.
@@ -47,6 +47,14 @@ class Paired:
     def better(self) -> bool:
         """Whether the candidate is known to succeed more often."""
         return self.told and bool(self.looks[-1, 0] > 0)
+
+    @property
+    def changing(self) -> bool:
+        """Whether what the first pairs have ruled out is what all of them have in the mean."""
+        if not len(self.looks) or self.contradictory:
+            return False
+        low, high = self.looks[-1]
+        return not low <= self.difference.mean() <= high
 
     @property
     def contradictory(self) -> bool:

@@ -15,12 +15,12 @@ from deploy.runtime.check import Artifact, check_file, naming
 from deploy.runtime.compare import check_same_robot
 from deploy.runtime.identity import file_id
 from deploy.runtime.policy import OnnxPolicy
-from gipo.common.errors import UserError
+from gipo.common.errors import UserError, of_the_system
 from gipo.common.files import locked, whole_file, write_bytes, write_text
 from robots.review.compare import Comparison
-from robots.review.promotions import HISTORY, Change, PairsSaid, read_history, standing, write_line
+from robots.review.promotions import HISTORY, POLICY, Change, PairsSaid, read_history, standing, write_line
 
-POLICY, KEPT = "policy.onnx", "policies"
+KEPT = "policies"
 
 
 class NotKnown(UserError):
@@ -103,7 +103,7 @@ def _changing(folder: Path) -> Iterator[tuple[list[Change], str | None]]:
             found = file_id(there) if there.exists() else None
             yield read_history(path) if path.exists() else [], found
     except OSError as error:
-        raise UserError(f"cannot change {folder}: {error.strerror or error}") from error
+        raise UserError(f"cannot change {folder}: {of_the_system(error, folder)}") from error
 
 
 def _check_follows(artifact: Artifact, folder: Path, held: str, because: str, pairs: Comparison | None) -> None:

@@ -17,6 +17,7 @@ from gipo.common.intervals import difference_with_interval
 from gipo.common.reading import read_text
 
 HISTORY = "promotions.jsonl"
+POLICY = "policy.onnx"  # the one in place, beside it
 LATEST_NS = 1 << 62  # a moment that a calendar still knows
 
 

@@ -32,7 +32,6 @@ class Driven:
         success: whether it succeeded.
         returned: its return.
         ended_ns: when it ended, since the epoch.
-        known_ns: when how it went was known: then, or when it was labelled.
         helped: whether a person acted in it.
         settings: each of SETTINGS, in words.
     """
@@ -40,7 +39,6 @@ class Driven:
     success: bool
     returned: float
     ended_ns: int
-    known_ns: int
     helped: bool
     settings: tuple[str, ...]
 
@@ -49,12 +47,10 @@ class Driven:
         """An episode of a log that has an outcome and an end, and what its session was asked for."""
         end = (episode.event("episode_end") or {}).get("wall_ns")
         ended = end if type(end) is int else 0
-        label = episode.label
-        known = ended if label is None or label.success is None else max(ended, label.wall_ns)
         # What an episode says of itself is nearer to it than what its session was asked for.
         settings = tuple(str((session | episode.start).get(name)) for name in SETTINGS)
         helped = bool((episode["source"] == PERSON).any()) or episode.event("takeover") is not None
-        return cls(bool(episode.success), episode.total, ended, known, helped, settings)
+        return cls(bool(episode.success), episode.total, ended, helped, settings)
 
 
 @dataclass

@@ -88,7 +88,9 @@ class Report:
 def _how(results: list[Result]) -> str:
     """Success, mean return, and in how many episodes a person acted, in words."""
     known, kept = outcomes(results), [result.total_reward for result in results if not result.discarded]
-    count = f"{len(kept)} episode{'s' * (len(kept) != 1)}"
+    told = len(known) or len(kept)
+    count = f"{told} episode{'s' * (told != 1)}"
+    count += f", {len(kept) - told} of unknown outcome" if told < len(kept) else ""
     count += f" and {len(results) - len(kept)} discarded" if len(kept) < len(results) else ""
     success = (
         f"success {rate_with_interval(sum(known), len(known))} of {count}"

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deploy.runtime.check import check_file
+from deploy.runtime.identity import file_id
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
 from robots.log import folders_below, read_opening
-from robots.review.promotions import HISTORY, placements, read_history
+from robots.review.promotions import HISTORY, POLICY, placements, read_history, standing
 
 
 class Kind(Enum):
@@ -160,11 +161,18 @@ def read_log(path: Path, name: str) -> list[LineageNode]:
 
 def read_promotions(path: Path, name: str) -> list[LineageNode]:
     """What became of the artifacts that were promoted into a folder."""
-    found = placements(read_history(path)).items()
+    history = read_history(path)
+    found = placements(history)
+    if history:
+        held, there = standing(history)[-1], path.parent / POLICY
+        identity = file_id(there) if there.is_file() else None
+        if identity != held:
+            other = f"is {identity[:12]}…" if identity else "is not there"
+            found[held] += f"; but its {POLICY} {other}"
     place = name.rpartition("/")[0]
     return [
         LineageNode(Key(Kind.ARTIFACT, policy), placed=(printable(f"{place}{': ' * bool(place)}{said}"),))
-        for policy, said in found
+        for policy, said in found.items()
     ]
 
 

@@ -132,7 +132,7 @@ def test_a_start_that_was_driven_again_counts_once_as_it_was_first(tmp_path: Pat
     assert said.endswith("as often as you like")
 
 
-def test_pairs_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> None:
+def test_pairs_come_in_the_order_in_which_they_were_driven(tmp_path: Path) -> None:
     """So that what one looks at later goes on from what one has looked at, whichever side is driven later."""
     drive(tmp_path / "b" / "0.mcap", CANDIDATE, [False] * 12 + [True] * 12)
     drive(tmp_path / "a" / "1.mcap", DEPLOYED, [False] * 12, first=12)
@@ -145,18 +145,35 @@ def test_pairs_come_in_the_order_in_which_they_became_known(tmp_path: Path) -> N
     assert found.paired.conclusion == before.paired.conclusion
 
 
-def test_what_is_labelled_later_is_known_later(tmp_path: Path) -> None:
-    deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
-    candidate = drive(tmp_path / "c.mcap", CANDIDATE, [None, True, True])
-    append_label(candidate, read_log(candidate).header.session, 0, True, None, None)
-    assert seeds(review.compare([deployed], [candidate])) == [1, 2, 0]
+def test_no_order_of_labels_makes_a_difference(tmp_path: Path) -> None:
+    """Who labels all successes first, and then all failures, finds what one finds who labels as they were driven."""
+    episodes = range(40)
+    sides = {DEPLOYED: {n: n % 2 == 0 for n in episodes}, CANDIDATE: {n: n // 2 % 2 == 0 for n in episodes}}
+    texts = []
+    for name, key in (("driven", lambda n, _: n), ("sorted", lambda n, success: (not success, n))):
+        logs = []
+        for policy, outcomes in sides.items():
+            logs.append(drive(tmp_path / name / f"{policy}.mcap", policy, [None] * len(episodes)))
+            session = read_log(logs[-1]).header.session
+            for number in sorted(episodes, key=lambda n, of=outcomes, by=key: by(n, of[n])):  # type: ignore[misc]
+                append_label(logs[-1], session, number, outcomes[number], None, None)
+        append_label(logs[-1], session, 0, None, -1.0, None)  # and one that says nothing of success
+        found = review.compare(*([log] for log in logs))
+        assert seeds(found) == [*episodes]
+        texts.append([*found.paired.rows, ("", found.paired.conclusion)])
+    assert texts[0] == texts[1]
+    assert ("pairs", "40: only the candidate succeeded in 10, only the deployed in 10") in texts[0]
+    assert texts[0][-1][1].startswith("not yet known")
 
 
-def test_a_label_that_says_nothing_of_success_changes_no_order(tmp_path: Path) -> None:
-    deployed = drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
-    candidate = drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3)
-    append_label(candidate, read_log(candidate).header.session, 0, None, 1.0, None)
-    assert seeds(review.compare([deployed], [candidate])) == [0, 1, 2]
+def test_a_mean_outside_of_its_interval_is_told(tmp_path: Path) -> None:
+    """The candidate is ahead in the first pairs, and as far behind in those after them: they are not of one kind."""
+    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 12 + [True] * 12)
+    drive(tmp_path / "c.mcap", CANDIDATE, [True] * 12 + [False] * 12)
+    found = review.compare([tmp_path / "d.mcap"], [tmp_path / "c.mcap"])
+    assert found.paired.changing
+    assert review.CHANGING in found.doubts
+    assert f"note        {review.CHANGING}\n" in found.text()
 
 
 def test_another_robot_is_told(tmp_path: Path) -> None:

@@ -259,6 +259,15 @@ def test_a_reward_that_is_no_number_is_refused_before_anything_is_written(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_stays(session: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        assert main(["export", str(session), "--format", "lerobot", "--out", str(out)]) == 2
+        said = f"gipo-robot: error: cannot write {out}: {tmp_path / 'file'} is a file; name a folder\n"
+        assert capsys.readouterr().err.endswith(said)
+    assert (tmp_path / "file").read_text() == "somebody's"
+
+
 def test_hdf5_without_room_is_one_line_and_leaves_nothing(session: Path, tmp_path: Path) -> None:
     """Where it finds out itself it ends the process."""
     pytest.importorskip("minari")

@@ -224,7 +224,7 @@ def test_a_folder_that_is_no_place(tmp_path: Path, policies: Policies) -> None:
         promote(policies["token"], tmp_path / "first")
     assert [each.name for each in (tmp_path / "first").iterdir()] == ["policy.onnx"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot change .*file"):
+    with pytest.raises(UserError, match=r"cannot change .*/file: \S*/file is a file; name a folder"):
         promote(policies["token"], tmp_path / "file")
 
 

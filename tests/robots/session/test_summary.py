@@ -61,6 +61,14 @@ def test_what_a_person_discarded_counts_nowhere() -> None:
     assert "success 1/1" in live_line(2, 3, 5, 500, 80.0, 0, two, 0)
 
 
+def test_the_rate_is_of_the_outcomes_that_are_known() -> None:
+    said = report(episode(0, True), episode(1, None), episode(2, None), speed=20.0).text()
+    assert said.startswith("success 1.00 [0.21, 1.00] of 1 episode, 2 of unknown outcome, mean return 10.0\n")
+    discarded = replace(episode(3, False), discarded=True)
+    said = report(episode(0, True), episode(1, True), episode(2, None), discarded, speed=20.0).text()
+    assert said.startswith("success 1.00 [0.34, 1.00] of 2 episodes, 1 of unknown outcome and 1 discarded, mean return")
+
+
 def test_what_went_wrong_is_said() -> None:
     text = report(
         episode(0, None, "terminated"), episode(1, None, "SIGINT"), statistics=Statistics(900, 90, 10),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from deploy.runtime.identity import policy_id
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.lineage.graph import build
@@ -22,6 +23,7 @@ from gipo.commands.lineage.records import (
     read_artifact,
     read_checkpoint,
     read_log,
+    read_promotions,
     scan,
 )
 from gipo.commands.lineage.text import text
@@ -112,8 +114,15 @@ def test_what_became_of_a_promoted_artifact(tmp_path: Path) -> None:
     graph = build([LineageNode(artifact("b" * 64), ("p.onnx",), ("version 3",)), *records])
     assert (graph[artifact("a" * 64)].placed, unreadable) == (("deployed: replaced 1970-01-01 00:01",), [])
     assert text(graph).splitlines()[0] == (
-        "artifact bbbbbbbbbbbb  p.onnx · version 3 · deployed: in place since 1970-01-01 00:01 (fast?[2J)"
+        "artifact bbbbbbbbbbbb  p.onnx · version 3 · deployed: in place since 1970-01-01 00:01 (fast?[2J); "
+        "but its policy.onnx is not there"
     )
+    for data, said in ((b"held", ""), (b"another", f"; but its policy.onnx is {policy_id(b'another')[:12]}…")):
+        (tmp_path / "deployed" / "policy.onnx").write_bytes(data)
+        (tmp_path / "deployed" / "promotions.jsonl").write_text(write_line(Change(policy_id(b"held"), False, 0)))
+        (record,) = read_promotions(tmp_path / "deployed" / "promotions.jsonl", "deployed/promotions.jsonl")
+        assert record.placed == (f"deployed: in place since 1970-01-01 00:00{said}",)
+    (tmp_path / "deployed" / "policy.onnx").unlink()
     (tmp_path / "deployed" / "promotions.jsonl").write_text("nonsense")
     ((name, reason),) = scan(tmp_path)[1]
     assert name == "deployed/promotions.jsonl"
