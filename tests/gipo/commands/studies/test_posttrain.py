@@ -164,7 +164,12 @@ CALLED = {
     "age-aware, outward only": "AgeAwareGIPO:outward_only=true",
 }  # fmt: skip
 SEEDS = (22, 64, 99, 234, 360)
-PUBLISHED = ["posttrain", "posttrain_free", "posttrain_late"]  # in the order of their tables on the page
+PUBLISHED = [
+    "posttrain",
+    "posttrain_free",
+    "posttrain_late",
+    "posttrain_coffee",
+]  # in the order of their tables on the page
 DOCS = ROOT / "docs"
 
 
@@ -273,3 +278,21 @@ def test_what_the_page_says_of_the_other_gap() -> None:
     assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (6, 6, 5)
     text = (DOCS / "evidence.md").read_text()
     assert "logs of three checkpoints back cost all of them in the mean, five by an interval without 0 (AWR's" in text
+
+
+def test_what_the_page_says_of_the_second_task() -> None:
+    text, rows = (DOCS / "evidence.md").read_text(), published("posttrain_coffee")
+    more = {
+        name: posttrain.paired_gains(rows, "GIPO", name)[-1] for name in ("PPOClip", "AWR", "IQL", "FilteredBC", "SAPO")
+    }
+    assert {name for name, (_, low, _) in more.items() if low > 0} == {"PPOClip", "AWR", "IQL"}
+    ppo, awr, iql = (short(more[name]) for name in ("PPOClip", "AWR", "IQL"))
+    assert f"than PPO-Clip, AWR and IQL here too**, by {ppo}, {awr} and {iql};" in text
+    assert all(gain <= 0 for gain, *_ in posttrain.paired_gains(rows, "GIPO", "SAPO"))  # "as much as GIPO or more"
+    ends = [short((more[name][0],) * 3).partition(" ")[0] for name in ("AWR", "PPOClip")]
+    assert "on a second task than PPO-Clip, AWR and IQL by {} to {}".format(*ends) in text
+    table = posttrain.summarise(rows)
+    assert [(row["back"], row["objective"]) for row in table if row["low"] > 0] == [(1, "SAPO")]
+    lost = {(row["back"], row["objective"]) for row in table if row["high"] < 0}
+    both = {(back, name) for back in (2, 3) for name in ("PPOClip", "AWR")}
+    assert lost == both | {(2, "FilteredBC"), (2, "IQL")}
