@@ -34,6 +34,11 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole commands, which take longest, come first: no core is left to wait for the last of them."""
+    items.sort(key=lambda item: (item.path.parent != Path(__file__).parent, item.path.stem != "test_readme"))
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected never becomes garbage: it is not looked through again and again."""
     gc.freeze()

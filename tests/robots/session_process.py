@@ -219,10 +219,9 @@ def run(folder: str, at: str, event: str, number: int = 0, stdin: str = "nobody"
     settings = [f"calls={folder}/calls", f"at={at}", f"event={event}", f"number={number}"]
     command = ["run", "--robot", f"{__name__}:Arm", "--policy", "p.onnx", "--log", "disk", "--deadman", "pedal"]
     command += ["--episodes", str(EPISODES), "--steps", str(80 if event == "disk" else STEPS), "--engage", "0"]
-    periods = (
-        ["--deadline", "40", "--max-age", "100"] if event == "hangs" else ["--deadline", "800", "--max-age", "800"]
-    )
-    code = cli.main([*command, *periods, *(f"--set={each}" for each in settings)])
+    deadline, age = ("40", "100") if event == "hangs" else ("800", "800")  # periods
+    command += ["--deadline", deadline, "--max-age", age]
+    code = cli.main([*command, *(f"--set={each}" for each in settings)])
     sys.stdout.flush()
     sys.stderr.flush()
     time.sleep(0.1 if os.isatty(2) else 0.0)  # for what reads the terminal
