@@ -169,6 +169,7 @@ PUBLISHED = [
     "posttrain_free",
     "posttrain_late",
     "posttrain_coffee",
+    "posttrain_coffee_free",
 ]  # in the order of their tables on the page
 DOCS = ROOT / "docs"
 
@@ -221,6 +222,15 @@ def test_the_tables_of_the_page_are_made_of_the_runs_beside_it() -> None:
             assert cells == [expected(rows, each, first) for each in objectives], (name, first)
 
 
+def without_anchor(free: list[dict[str, Any]], anchored: list[dict[str, Any]], name: str) -> Interval:
+    """What leaving the anchor out adds to an objective's gains: mean over ages, in pairs of one seed."""
+    gains = [
+        np.array([[row["gain"] for row in rows if (row["seed"], row["objective"]) == (seed, name)] for seed in SEEDS])
+        for rows in (free, anchored)
+    ]
+    return paired_interval((gains[0] - gains[1]).mean(1))
+
+
 def test_what_the_page_says_between_its_tables_is_made_of_them_too() -> None:
     text = (DOCS / "evidence.md").read_text()
     both, outward = "AgeAwareGIPO:outward_only=false", "AgeAwareGIPO:outward_only=true"
@@ -236,15 +246,7 @@ def test_what_the_page_says_between_its_tables_is_made_of_them_too() -> None:
     assert f"GIPO gained {of_old} more there, and {mean} over all three ages" in text
     assert f"GIPO gained {of_old} more (mean over 2 and 3" in readme
     assert f"over all three ages {mean}" in readme
-    changes = []
-    for name in ("GIPO", "SAPO"):
-        gains = [
-            np.array(
-                [[row["gain"] for row in rows if (row["seed"], row["objective"]) == (seed, name)] for seed in SEEDS]
-            )
-            for rows in (free, anchored)
-        ]
-        changes.append(short(paired_interval((gains[0] - gains[1]).mean(1))))
+    changes = [short(without_anchor(free, anchored, name)) for name in ("GIPO", "SAPO")]
     assert f"plus {changes[0].lstrip('+')} and {changes[1]} (mean over ages" in text
 
 
@@ -296,3 +298,33 @@ def test_what_the_page_says_of_the_second_task() -> None:
     lost = {(row["back"], row["objective"]) for row in table if row["high"] < 0}
     both = {(back, name) for back in (2, 3) for name in ("PPOClip", "AWR")}
     assert lost == both | {(2, "FilteredBC"), (2, "IQL")}
+
+
+def test_what_the_page_says_of_the_second_task_without_the_anchor() -> None:
+    text, readme = (DOCS / "evidence.md").read_text(), (ROOT / "README.md").read_text()
+    free, anchored = published("posttrain_coffee_free"), published("posttrain_coffee")
+    old = [row for row in free if row["back"] > 1]
+    more = {name: posttrain.paired_gains(old, name, "PPOClip")[-1] for name in ("GIPO", "SAPO")}
+    assert all(low > 0 for _, low, _ in more.values())
+    assert f"GIPO by {short(more['GIPO'])} (mean over 2 and 3 back" in text
+    for page in (text, readme):
+        assert f"on a second task {short(more['GIPO'])} more from" in page
+    table = {(row["back"], row["objective"]): row for row in posttrain.summarise(free)}
+    assert table[2, "GIPO"]["low"] > 0
+    assert all(table[3, name]["low"] <= 0 for name in ("GIPO", "SAPO"))
+    assert all(table[back, "PPOClip"]["high"] < 0 for back in (2, 3))
+    gipo, sapo = (short(without_anchor(free, anchored, name)) for name in ("GIPO", "SAPO"))
+    assert f"Leaving the anchor out is worth {gipo} to GIPO and {sapo} to SAPO" in text
+
+
+def test_what_to_choose_for_logs_says_the_second_task_too() -> None:
+    choice = (DOCS / "objectives.md").read_text()
+
+    def gains(name: str, *cells: tuple[int, str]) -> list[str]:
+        table = {(row["back"], row["objective"]): row for row in posttrain.summarise(published(name))}
+        return [short((table[cell]["gain"], table[cell]["low"], table[cell]["high"])) for cell in cells]
+
+    new = gains("posttrain_coffee", (1, "GIPO"), (1, "SAPO"), (1, "PPOClip"))
+    assert "on a second task {}, {} and {} ([logs]".format(*new) in choice
+    old = gains("posttrain_coffee_free", (2, "GIPO"), (3, "GIPO"), (2, "PPOClip"), (3, "PPOClip"))
+    assert "on a second task GIPO {} and {}, PPO-Clip {} and {} ([logs]".format(*old) in choice
