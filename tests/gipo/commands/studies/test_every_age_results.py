@@ -7,6 +7,7 @@ import pytest
 
 from gipo.commands.studies import staleness, staleness_figures
 from gipo.commands.studies.run_tables import distinct, read_runs
+from gipo.commands.studies.statistics import iqm_difference_interval
 from gipo.common.intervals import with_interval
 from gipo.common.tables import markdown
 from tests.every_age import CANDIDATE, CHANCE, DATA, DIFFERENCE, NAMES, OBJECTIVES, PAGE, RETURN, Row, figure, short
@@ -212,3 +213,13 @@ def test_success_is_rare_and_says_less(rows: list[Row]) -> None:
         f"level (GIPO {mean(128, 'GIPO')}, PPO-Clip {mean(128, 'PPOClip')}; all but No-Clip, {mean(128, 'NoClip')}, "
     )
     assert f"mean success with a buffer of 128 is {level}between {rest[0]} and {rest[-1]})" in PAGE
+
+
+def test_nothing_at_128_is_shown_to_return_more_than_the_best_at_16(rows: list[Row]) -> None:
+    returns = staleness_figures.scores(rows)[staleness_figures.NORMALISED]
+    best = returns[16, OBJECTIVES["decoupled PPO"]]
+    for name in NAMES:
+        mean, low, _ = iqm_difference_interval(returns[128, name], best)
+        assert low < 0, name
+        assert mean < 0.01, name
+    assert "nothing at 128 is shown to return more" in PAGE
