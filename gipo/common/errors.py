@@ -1,6 +1,7 @@
 """The errors that a user can mend: the command line prints them as one line and exits with code 2."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def first_line(error: BaseException) -> str:
 
 def of_the_system(error: OSError, folder: Path) -> str:
     """What the system says of a failure in a folder; that a file has the place of one, which it calls "File exists"."""
-    taken = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
+    # os.path answers False where Path raises: on the way through a folder that may not be searched
+    taken = next((each for each in (folder, *folder.parents) if os.path.exists(each) and not os.path.isdir(each)), None)
     return str(error.strerror or error) if taken is None else f"{taken} is a file; name a folder"
 
 

@@ -160,6 +160,7 @@ def test_no_order_of_labels_makes_a_difference(tmp_path: Path) -> None:
         append_label(logs[-1], session, 0, None, -1.0, None)  # and one that says nothing of success
         found = review.compare(*([log] for log in logs))
         assert seeds(found) == [*episodes]
+        assert not found.paired.changing
         texts.append([*found.paired.rows, ("", found.paired.conclusion)])
     assert texts[0] == texts[1]
     assert ("pairs", "40: only the candidate succeeded in 10, only the deployed in 10") in texts[0]
