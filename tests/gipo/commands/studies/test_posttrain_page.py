@@ -181,5 +181,6 @@ def test_what_to_choose_for_logs_says_the_second_task_too() -> None:
 
     new = gains("posttrain_coffee", (1, "GIPO"), (1, "SAPO"), (1, "PPOClip"))
     assert "on a second task {}, {} and {} ([logs]".format(*new) in choice
+    assert "on a second task SAPO {1}, GIPO {0})".format(*new) in (ROOT / "README.md").read_text()
     old = gains("posttrain_coffee_free", (2, "GIPO"), (3, "GIPO"), (2, "PPOClip"), (3, "PPOClip"))
     assert "on a second task GIPO {} and {}, PPO-Clip {} and {} ([logs]".format(*old) in choice
