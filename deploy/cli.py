@@ -17,7 +17,9 @@ from deploy import bench, report
 from deploy.runtime import compare
 from deploy.runtime.acting import ActingPolicy
 from deploy.runtime.check import MAX_BYTES, check_file
+from deploy.runtime.identity import file_id
 from deploy.runtime.layout import Layout
+from deploy.runtime.place import refuse_place
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -43,8 +45,10 @@ def _export(options: argparse.Namespace) -> None:
     from deploy.export.artifact import export
 
     refuse_to_replace(options.out, ".onnx")
+    refuse_place(options.out)
+    before = file_id(options.out) if Path(options.out).is_file() else None
     done = export(options.checkpoint, options.out, options.rate, options.quantize)
-    print(report.exported(done, options.out))
+    print(report.exported(done, options.out, before))
 
 
 def _check(options: argparse.Namespace) -> None:

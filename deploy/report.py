@@ -30,12 +30,19 @@ def info(artifact: Artifact) -> str:
     return "\n\n".join(parts)
 
 
-def exported(done: "Exported", path: PathLike) -> str:
-    """What an export wrote to `path`, how far torch and ONNX Runtime are apart, and what int8 changed."""
+def exported(done: "Exported", path: PathLike, before: str | None = None) -> str:
+    """What an export wrote to `path`, how far torch and ONNX Runtime are apart, and what int8 changed.
+
+    Args:
+        done: the export.
+        path: of its file.
+        before: id of the file that was there.
+    """
     found = done.parity
     rows = [
         ("written", f"{path}, {done.size / 2**20:.2f} MiB"),
         ("policy id", done.policy_id),
+        *[("in place of", f"{before}, which was there")] * (before not in (None, done.policy_id)),
         ("parity", f"{found.observations} observations through torch and ONNX Runtime"),
         ("|Δ action|", f"{found.action:.1e}"),
         ("|Δ log-prob|", f"{found.log_prob:.1e} nats"),

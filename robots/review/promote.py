@@ -14,11 +14,12 @@ from pathlib import Path
 from deploy.runtime.check import Artifact, check_file, naming
 from deploy.runtime.compare import check_same_robot
 from deploy.runtime.identity import file_id
+from deploy.runtime.place import HISTORY, POLICY
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError, of_the_system
 from gipo.common.files import locked, whole_file, write_bytes, write_text
 from robots.review.compare import Comparison
-from robots.review.promotions import HISTORY, POLICY, Change, PairsSaid, read_history, standing, write_line
+from robots.review.promotions import Change, PairsSaid, read_history, standing, write_line
 
 KEPT = "policies"
 

@@ -12,12 +12,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from deploy.runtime.place import POLICY
 from gipo.common.errors import UserError
 from gipo.common.intervals import difference_with_interval
 from gipo.common.reading import read_text
 
-HISTORY = "promotions.jsonl"
-POLICY = "policy.onnx"  # the one in place, beside it
 LATEST_NS = 1 << 62  # a moment that a calendar still knows
 
 
@@ -94,7 +93,10 @@ def read_history(path: Path) -> list[Change]:
             found.append(_parse(line))
             standing(found)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is no change of a policy in place: {error}") from error
+            raise UserError(
+                f"{path}: line {number} is no change of a policy in place: {error}; repair it, or move the file and "
+                f"{POLICY} away: promote begins a new history then, and policies/ keeps what was in place"
+            ) from error
     return found
 
 

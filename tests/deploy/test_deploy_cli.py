@@ -14,6 +14,7 @@ import pytest
 from deploy.bench import eager_decision
 from deploy.cli import main
 from deploy.runtime.compare import MOST, difference, rows_that_fit
+from deploy.runtime.identity import policy_id
 from deploy.runtime.layout import Layout, Vision
 from gipo.common.errors import UserError
 from tests.deploy.forge import golden
@@ -212,6 +213,32 @@ def test_export_replaces_no_checkpoint(small, tmp_path, capsys):
     assert code == 2
     assert "mine.ckpt is there, and a .ckpt file is not replaced by a .onnx; name another" in err
     assert checkpoint.read_bytes() == before
+
+
+@needs_torch
+def test_export_says_which_policy_it_replaced(small, tmp_path, capsys):
+    out = tmp_path / "p.onnx"
+    out.write_bytes(b"another")
+    for said in (f"in place of       {policy_id(b'another')}, which was there", None):
+        code, printed, err = run(capsys, "export", small["checkpoint"], "--out", out, "--rate", 50)
+        assert (code, err) == (0, "")
+        assert said in printed if said else "in place of" not in printed
+
+
+def test_export_writes_no_policy_past_the_history_of_its_place(small, tmp_path, capsys):
+    place = tmp_path / "arm"
+    place.mkdir()
+    (place / "promotions.jsonl").touch()
+    (place / "policy.onnx").write_bytes(before := b"promoted")
+    (tmp_path / "link").symlink_to(place / "policy.onnx")
+    for out in (place / "policy.onnx", tmp_path / "link"):
+        code, _, err = run(capsys, "export", small["checkpoint"], "--out", out, "--rate", 50)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"--out {out} is what a robot runs, by promotions.jsonl beside it; name another file, and put it" in err
+        assert f"gipo-robot promote FILE --to {place}\n" in err
+        assert (place / "policy.onnx").read_bytes() == before
+    (place / "policy.onnx").unlink()  # nor where it is missing, which rollback mends
+    assert run(capsys, "export", small["checkpoint"], "--out", place / "policy.onnx", "--rate", 50)[0] == 2
 
 
 def test_check_judges_the_whole_file_though_nobody_reads(small, tmp_path):

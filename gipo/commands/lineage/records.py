@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from deploy.runtime.check import check_file
 from deploy.runtime.identity import file_id
+from deploy.runtime.place import HISTORY, POLICY
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
 from robots.log import folders_below, read_opening
-from robots.review.promotions import HISTORY, POLICY, placements, read_history, standing
+from robots.review.promotions import placements, read_history, standing
 
 
 class Kind(Enum):

@@ -167,6 +167,21 @@ def test_a_policy_that_nobody_promoted_is_not_written_over(policies: Policies, t
     assert (in_place(place), file_id(aside)) == (file_id(policies["token"]), file_id(policies["newer"]))
 
 
+def test_a_damaged_history_is_left_as_its_message_says(policies: Policies, tmp_path: Path) -> None:
+    first, second = policies["token"], policies["newer"]
+    place = tmp_path / "arm"
+    promote(first, place)
+    (place / "promotions.jsonl").write_text("cut")
+    for command in (lambda: promote(second, place, "by hand"), lambda: rollback(place)):
+        with pytest.raises(UserError, match=r"line 1 is no change.*move the file and policy.onnx away"):
+            command()
+    for name in ("promotions.jsonl", "policy.onnx"):
+        (place / name).rename(tmp_path / name)
+    promote(second, place)
+    assert in_place(place) == file_id(second)
+    assert len(list((place / "policies").iterdir())) == 2
+
+
 def test_what_was_undone_by_hand_stays_so_until_a_command_is_told(policies: Policies, tmp_path: Path) -> None:
     place = tmp_path / "d"
     for name in ("token", "newer", "gaussian"):

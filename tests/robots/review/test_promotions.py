@@ -63,5 +63,7 @@ GOOD = write_line(Change(A, False, 5, "", PAIRS))
 def test_a_line_that_is_no_change_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "promotions.jsonl"
     path.write_text(GOOD + line.rstrip("\n") + "\n")
-    with pytest.raises(UserError, match=r"promotions.jsonl: line 2 is no change of a policy in place: "):
+    with pytest.raises(UserError, match=r"promotions.jsonl: line 2 is no change of a policy in place: ") as told:
         read_history(path)
+    assert str(told.value).endswith("repair it, or move the file and policy.onnx away: promote begins a new history "
+                                    "then, and policies/ keeps what was in place")  # fmt: skip
