@@ -1,11 +1,16 @@
 """Signals that end a run in good order: training hears them at the end of an iteration, all else ends at once."""
 
 import signal
+import threading
+import time
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+
+
+POLL_SECONDS = 0.05
 
 
 class Ended(SystemExit):
@@ -15,6 +20,13 @@ class Ended(SystemExit):
         super().__init__(128 + number)
         self.number = number
         self.told = False  # whether the user was told
+
+
+def join(thread: threading.Thread, seconds: float) -> None:
+    """Wait for a thread in pieces: a signal that comes as the main thread falls asleep is heard only when it wakes."""
+    end = time.monotonic() + seconds
+    while thread.is_alive() and (left := end - time.monotonic()) > 0:
+        thread.join(min(left, POLL_SECONDS))
 
 
 class Listener:

@@ -1,13 +1,11 @@
 """Calls of a driver that may never return: each in a thread of its own, waited for as long as it may take."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
+from gipo.common.signals import join
 from robots.drivers.contract import carry_out
-
-POLL_SECONDS = 0.05
 
 
 class Call:
@@ -33,10 +31,7 @@ class Call:
 
     def wait(self, seconds: float) -> str:
         """What went wrong within `seconds`: an exception, or that it has not returned; empty when nothing did."""
-        end = time.monotonic() + seconds
-        # In pieces, as a signal that comes while the main thread falls asleep is heard when it wakes.
-        while self.running and (left := end - time.monotonic()) > 0:
-            self._thread.join(min(left, POLL_SECONDS))
+        join(self._thread, seconds)
         return f"it takes more than {seconds:g} s" if self.running else self._fault
 
     def _run(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

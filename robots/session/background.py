@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
+from gipo.common.signals import join
+
 Item = TypeVar("Item")
 
 
@@ -37,7 +39,7 @@ class Background(Generic[Item]):
         end = time.monotonic() + timeout
         with suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
-            self._thread.join(max(0.0, end - time.monotonic()))
+            join(self._thread, end - time.monotonic())
         if self._thread.is_alive():
             self.dropped += self._queue.qsize()
             self.error = self.error or f"it takes more than {timeout:g} s"

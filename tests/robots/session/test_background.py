@@ -12,6 +12,7 @@ from gipo.common.errors import UserError
 from robots.session.background import Background
 from robots.session.viewer import viewer
 from tests.robots.builders import make_spec, step_row
+from tests.unwoken import unwoken
 
 
 def test_items_are_handled_in_order_and_close_waits_for_them() -> None:
@@ -46,6 +47,14 @@ def test_what_fails_is_kept_and_counted() -> None:
     work.close()
     assert work.error == "ValueError: no window"
     assert work.dropped == 5
+
+
+def test_a_signal_that_wakes_nobody_is_heard_while_work_is_waited_for() -> None:
+    with unwoken() as deliver:
+        work: Background[int] = Background(lambda _: deliver())
+        work(0)
+        work.close()
+    assert work.error == ""
 
 
 def test_work_that_exits_is_kept_too() -> None:

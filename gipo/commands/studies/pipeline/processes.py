@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -22,6 +22,7 @@ from gipo.common.tables import write_table
 TAIL = 15  # lines of a failed command that are repeated
 PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C, and again when it is told
 TERMINAL = 2  # the descriptor of standard error
+POLL_SECONDS = 0.5  # until a signal is heard that came just as the main thread fell asleep
 GIVEN_UP = 3  # failures of runs, when none was made
 BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
 
@@ -146,7 +147,7 @@ def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
     pending = set(futures)
     for each in futures:
         while not each.done():
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
             for one in done:
                 one.result()
         yield each.result()
@@ -183,7 +184,7 @@ def made(futures: Sequence["Future[Result]"]) -> tuple[list[Result], list[UserEr
         UserError: the third failure, at once, where nothing was made before it: what was given to all is wrong then.
     """
     results, failed = dict[Future[Result], Result](), list[UserError]()
-    for one in as_completed(futures):
+    for one in _as_they_end(futures):
         error = one.exception()
         if isinstance(error, OtherVersion) or not isinstance(error, UserError):
             results[one] = one.result()  # which raises what is not one run's
@@ -193,6 +194,13 @@ def made(futures: Sequence["Future[Result]"]) -> tuple[list[Result], list[UserEr
             raise error
         tqdm.write(f"gipo: a run failed, the others go on: {error}", file=sys.stderr)
     return [results[one] for one in futures if one in results], failed
+
+
+def _as_they_end(futures: Iterable["Future[Result]"]) -> Iterator["Future[Result]"]:
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        yield from done
 
 
 def _environment(bars: bool) -> dict[str, str]:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gipo.commands.studies.pipeline import processes as module
 from gipo.commands.studies.pipeline.processes import Commands, all_made, in_order, side_by_side
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
+from tests.unwoken import unwoken
 
 
 @pytest.fixture
@@ -123,6 +124,12 @@ def test_results_come_in_order_and_the_first_error_at_once() -> None:
     failed.set_exception(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         list(in_order([never, failed]))
+
+
+@pytest.mark.parametrize("waiting", [all_made, lambda futures: list(in_order(futures))])
+def test_a_signal_that_wakes_nobody_is_heard_while_runs_are_waited_for(waiting: Callable[..., Any]) -> None:
+    with unwoken() as deliver, ThreadPoolExecutor(1) as pool:
+        assert waiting([pool.submit(deliver)]) == [None]
 
 
 def ended(*found: int | Exception) -> list[Future[int]]:
