@@ -192,6 +192,8 @@ def gate(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A command [D] float64 within every limit, and what was reduced: `bounds`, `engage`, `rate`, `acceleration`.
 
+    After a driver sent what lies outside of the bounds, commands lead back into them, and lie outside until they have.
+
     Args:
         spec: of the robot.
         limits: of the spec.
@@ -223,7 +225,9 @@ def gate(
     if (smooth != rated).any():
         changed.append("acceleration")
     untouched = smooth == step
-    command = np.where(untouched, wanted, np.clip(state.command + smooth, limits.low, limits.high))
+    # From outside of the bounds, where a driver was pushed to, the way back keeps to rate and acceleration too.
+    low, high = np.minimum(limits.low, state.command), np.maximum(limits.high, state.command)
+    command = np.where(untouched, wanted, np.clip(state.command + smooth, low, high))
     if not np.isfinite(command).all():  # cannot be, by all of the above; and must not be
         raise UserError(f"the gate itself gives {command.tolist()}")
     return command, tuple(changed)

@@ -241,6 +241,55 @@ def test_what_a_driver_corrects_is_no_velocity() -> None:
     assert places[-1] == pytest.approx(20)
 
 
+@pytest.mark.parametrize("push", [24.0, 30.0, 60.0, -60.0])
+def test_an_arm_that_is_pushed_beyond_a_bound_comes_back_within_its_limits(push: float) -> None:
+    """A follower that caps how far its goal lies from the arm, at 95 of 100; a person leans on it at tick 15."""
+    spec = make_spec(
+        action_names=("joint",), action_units=("deg",), action_low=(-100.0,), action_high=(100.0,),
+        action_rate=(30.0,), action_acceleration=(90.0,), action_hold=("measured",), control_rate_hz=30.0,
+    )  # fmt: skip
+    goal = math.copysign(95.0, push)
+    limits, arm = Limits.of(spec), np.array([goal])
+    state = start(spec, arm)
+    commands, before = [], []
+    for tick in range(300):
+        arm = arm + push * (tick == 15)
+        command, _ = gate(spec, limits, state, np.array([goal], np.float32), arm, 1.0)
+        commands.append(float(command[0]))
+        before.append(float(state.command[0]))
+        arm = np.clip(command, arm - 20, arm + 20)
+        state = advance(state, command, arm)
+    steps = np.array(commands) - before
+    assert np.abs(steps).max() <= limits.rate[0] + 1e-9
+    assert np.abs(np.diff(steps)).max() <= limits.acceleration[0] + 1e-9
+    outside = np.abs(before) > 100
+    assert outside.any() == (abs(push) > 25)
+    assert (np.abs(commands) <= np.maximum(np.abs(before), 100)).all()  # never farther out than it was pushed
+    assert commands[-1] == pytest.approx(goal)
+    braking = limits.rate[0] ** 2 / (2 * limits.acceleration[0])
+    assert (np.array(commands) * np.sign(push)).min() >= 95 - braking  # no farther past its goal than braking takes
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    ticks=st.lists(st.tuples(st.floats(-1, 1), st.none() | st.floats(-1.9, 1.9)), min_size=1, max_size=60),
+    rate=st.floats(0.01, 1e4),
+    acceleration=st.floats(0.01, 1e6),
+)
+def test_whatever_a_driver_sends_the_next_command_is_within_rate(
+    ticks: list[tuple[float, float | None]], rate: float, acceleration: float
+) -> None:
+    """Targets, and where a driver says it went in place of the command: no step is longer, none leads farther out."""
+    spec = replace(SPEC, action_rate=(rate,) * 3, action_acceleration=(acceleration,) * 3)
+    limits, state = Limits.of(spec), start(spec, None)
+    for target, sent in ticks:
+        command, _ = gate(spec, limits, state, np.array([target, -target, 0.5]), HOLD, 1.0)
+        assert (np.abs(command - state.command) <= limits.rate * (1 + 1e-9) + 1e-12).all()
+        assert (command >= np.minimum(limits.low, state.command)).all()
+        assert (command <= np.maximum(limits.high, state.command)).all()
+        state = advance(state, command, command if sent is None else np.array([sent, -sent, 0.5]))
+
+
 PERIOD = 12_500_000
 
 
