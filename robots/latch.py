@@ -65,7 +65,7 @@ class Latch:
         """
         with self._lock:
             self.check()
-            self._state, self._resting = ENGAGED, False
+            self._state, self._resting, self._overtaken = ENGAGED, False, False
 
     def check(self) -> None:
         """Refuse to go on after a stop.

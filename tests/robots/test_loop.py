@@ -527,6 +527,53 @@ def test_a_command_that_arrives_after_its_stop_is_stopped_too() -> None:
     assert not latch.failure
 
 
+class GivenUpLate:
+    """A lock whose wait ends just as it becomes free: who waited goes on as without it, after who had it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.given_up, self.free = threading.Event(), threading.Event()
+
+    def acquire(self, timeout: float) -> bool:
+        held = self._lock.acquire(timeout=timeout)
+        if not held:
+            self.given_up.set()
+            assert self.free.wait(5)
+        return held
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_reset_leaves_nothing_of_a_stop_that_gave_up_waiting_as_the_command_was_sent() -> None:
+    robot = FakeRobot()
+    latch = Latch(robot, 0.01)
+    latch.engage()
+    latch._sending = lock = GivenUpLate()  # type: ignore[assignment]
+    stopping = threading.Thread(target=latch.stop, args=("now",))
+    with latch.permission():
+        stopping.start()
+        assert lock.given_up.wait(5)
+        robot.act(np.zeros(3))
+    lock.free.set()
+    stopping.join()
+    assert [kind for _, kind, _ in robot.bus] == ["act", "stop"]
+    latch.reset()
+    latch.begin()
+    robot.prepare(1)
+    latch.engage()
+    for _ in range(3):
+        with latch.permission():
+            robot.act(np.zeros(3))
+    assert len(robot.stops) == 1
+
+
 def test_a_stop_still_on_its_way_is_told_again_after_the_command_that_overtook_it() -> None:
     robot = FakeRobot()
     stops: list[str] = []
