@@ -181,6 +181,7 @@ class Watchdog:
         self._latch, self._poll, self._guards = latch, poll, dict(guards or {})
         self._deadlines = {section: round(seconds * 1e9) for section, seconds in deadlines.items()}
         self._current: tuple[str, int] | None = None
+        self.overdue = ""  # the section for which the robot is stopped, if for one
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
@@ -196,6 +197,7 @@ class Watchdog:
         self._current = (section, now)
         if self._latch.state == STOPPED:
             raise UserError(self._latch.reason)
+        self.overdue = ""
 
     def rest(self) -> None:
         """Note that the loop is at rest, and nothing is to be watched."""
@@ -228,4 +230,6 @@ class Watchdog:
         allowed = self._deadlines[section]
         if now - since > allowed and self._current is current:
             taken = (now - since) / 1e6
+            if self._latch.state != STOPPED:
+                self.overdue = section
             self._latch.stop(f"{section} takes {taken:.1f} ms so far, more than {allowed / 1e6:.1f} ms")

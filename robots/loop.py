@@ -25,8 +25,6 @@ from robots.session.lifecycle import State
 from robots.session.options import Options, Result
 from robots.timing import Clock, Pacer, undisturbed
 
-RELEASED = "the deadman was released"
-
 
 class _End(Exception):
     """An ordinary reason to end the episode."""
@@ -116,9 +114,9 @@ class ControlLoop:
             reason = str(end)
             self.latch.rest(reason)
         except UserError as error:
-            self.latch.stop(str(error))
+            self._fail(record, str(error))
         except BaseException as error:  # drivers and policies raise anything, and some exit
-            self.latch.stop(f"{self._section} failed: {type(error).__name__}: {error}{line_of(error)}")
+            self._fail(record, f"{self._section} failed: {type(error).__name__}: {error}{line_of(error)}")
             if isinstance(error, KeyboardInterrupt):
                 raise
         finally:
@@ -127,8 +125,13 @@ class ControlLoop:
             self._running = False
         self._listen(record)
         stopped = self.latch.state == STOPPED
-        record.interrupted |= stopped and bool(self.options.quit())  # by a second signal, before the first was read
         return record.finish(self.latch.reason if stopped else reason, stopped)
+
+    def _fail(self, record: Recorder, reason: str) -> None:
+        """Stop the robot, unless it is; only what is the policy's doing is a failure of the policy."""
+        where = self._watchdog.overdue if self.latch.state == STOPPED else self._section
+        record.interrupted |= where not in ("policy", "gate")
+        self.latch.stop(reason)
 
     def _prepare(self, record: Recorder, seed: int) -> None:
         """Bring the robot to its start, guarded; nothing moves, homing included, when nothing may."""
@@ -168,7 +171,6 @@ class ControlLoop:
                 self._ask_people(record)
                 turn = self._turn(observation, record)
             with self._timed("policy"):
-                record.raw = turn.action
                 values = observation.values.astype(np.float32)
                 choice = self._choose(turn, observation, values, rng)
                 record.raw = choice.decision.action
@@ -210,10 +212,8 @@ class ControlLoop:
         return "steps" if record.step >= self.options.steps else ""
 
     def _ask_people(self, record: Recorder) -> None:
-        record.interrupted = True  # until every question below has let it go on
-        if reason := self._unsafe():
-            record.interrupted = reason == RELEASED
-            raise UserError(reason)
+        safety.refuse(self._unsafe())
+        record.interrupted = True  # until the questions below have let it go on
         if self.options.takeover():
             record.event("takeover", "a person took over")
             raise _End("takeover")
@@ -231,12 +231,15 @@ class ControlLoop:
     def _unsafe(self) -> str:
         """Why the robot may not move, whatever it is doing."""
         if not self.options.deadman():
-            return RELEASED
+            return "the deadman was released"
         return "" if self.log.error is None else f"the log failed: {self.log.error}"
 
     def _turn(self, observation: Observation, record: Recorder) -> Turn:
         """Whose turn it is; where that passes from one to the other, the log says so, and what a person says."""
         turn = self._takeover.next(observation, record.step)
+        record.raw = turn.action
+        if turn.action is not None:
+            safety.refuse(safety.check_numbers("the person's action", turn.action, self.spec.action_names))
         verdict = self._listen(record)
         if verdict and self.options.end_on_label:
             raise _End(f"{verdict} (a person)")
@@ -252,11 +255,8 @@ class ControlLoop:
         decision, chunk_step = self._decider.next(observation, values, rng)
         if turn.action is None:
             return Choice(decision, chunk_step, since=turn.since)
-        names = self.spec.action_names
-        if fault := safety.check_numbers("the person's action", turn.action, names):
-            raise UserError(fault)
-        if fault := safety.check_numbers("action", decision.action, names):  # nobody sends it, yet it is logged
-            raise UserError(fault)
+        # Nobody sends it, yet it is logged.
+        safety.refuse(safety.check_numbers("action", decision.action, self.spec.action_names))
         judged = self.policy.judged(decision, turn.action)
         return Choice(judged, chunk_step, turn.who, decision.action, turn.since)
 
@@ -272,9 +272,7 @@ class ControlLoop:
         fault = safety.check_numbers("log-prob", decision.log_prob, self.spec.action_names)
         fault = fault or safety.check_latent(decision.latent, self.spec.action_size)
         # A policy that took its time acts on the past.
-        fault = fault or self._stale(observation.time_ns, observation.time_ns)
-        if fault:
-            raise UserError(fault)
+        safety.refuse(fault or self._stale(observation.time_ns, observation.time_ns))
         hold = safety.held_by(self.spec, observation.hold)
         if step == choice.since:
             self._handed_over = hold
@@ -291,8 +289,8 @@ class ControlLoop:
     @contextmanager
     def _timed(self, section: str) -> Iterator[None]:
         assert self.record is not None
+        self._watchdog.enter(section)  # which may find that the one before took too long
         self._section = section
-        self._watchdog.enter(section)
         began, cpu = self._clock.now_ns(), time.thread_time_ns()
         yield
         if section in SECTIONS:

@@ -45,7 +45,7 @@ class Recorder:
         self.success: bool | None = None  # what the robot reports
         self.verdict: bool | None = None  # what a person said of it, which counts
         self.discarded = False  # by a person
-        self.interrupted = False  # by a person, who ended it before its own end
+        self.interrupted = False  # before its own end, by a person or by what went wrong beside the policy
         self.source = "policy"  # who chose the last command
         self.helped = False  # by a person who acted
         self.total = 0.0  # return so far, what a person gave included

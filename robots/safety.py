@@ -51,6 +51,12 @@ class Motion:
     velocity: np.ndarray
 
 
+def refuse(fault: str) -> None:
+    """Raise a fault that was found as a `UserError`; nothing, where none was."""
+    if fault:
+        raise UserError(fault)
+
+
 def check_numbers(what: str, values: Any, names: tuple[str, ...]) -> str:
     """Why `values` is not a finite float vector with one entry per name; empty when it is."""
     if not isinstance(values, np.ndarray) or isinstance(values, MaskedArray):  # what is masked was not measured
@@ -159,8 +165,7 @@ def kept_by(spec: RobotSpec, begun: np.ndarray, hold: np.ndarray) -> np.ndarray:
     Raises:
         UserError: when that is nothing that could.
     """
-    if fault := check_numbers("hold", hold, spec.action_names):
-        raise UserError(fault)
+    refuse(check_numbers("hold", hold, spec.action_names))
     return np.where([each == MEASURED for each in spec.action_hold], begun, hold)
 
 
@@ -206,15 +211,13 @@ def gate(
         UserError: why the robot must stop, and nothing may be sent.
     """
     fault = check_numbers("action", target, spec.action_names)
-    if fault := fault or _far_outside("action", target, limits.low, limits.high, spec.action_names):
-        raise UserError(fault)
+    refuse(fault or _far_outside("action", target, limits.low, limits.high, spec.action_names))
     changed = []
     wanted = np.clip(target.astype(float), limits.low, limits.high)
     if (wanted.astype(np.float32) != target.astype(np.float32)).any():  # a bound of .1 is float32's, to a policy
         changed.append("bounds")
     if engaged < 1:
-        if fault := check_numbers("hold", hold, spec.action_names):
-            raise UserError(fault)
+        refuse(check_numbers("hold", hold, spec.action_names))
         changed.append("engage")
         wanted = np.clip(hold + engaged * (wanted - hold), limits.low, limits.high)
     step = wanted - state.command
@@ -224,10 +227,8 @@ def gate(
     smooth = _accelerate(limits, state, rated)
     if (smooth != rated).any():
         changed.append("acceleration")
-    untouched = smooth == step
-    # From outside of the bounds, where a driver was pushed to, the way back keeps to rate and acceleration too.
     low, high = np.minimum(limits.low, state.command), np.maximum(limits.high, state.command)
-    command = np.where(untouched, wanted, np.clip(state.command + smooth, low, high))
+    command = np.where(smooth == step, wanted, np.clip(state.command + smooth, low, high))
     if not np.isfinite(command).all():  # cannot be, by all of the above; and must not be
         raise UserError(f"the gate itself gives {command.tolist()}")
     return command, tuple(changed)

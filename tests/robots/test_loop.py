@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -489,6 +490,57 @@ def test_an_episode_that_a_person_interrupts_is_no_failure(run: Run, option: str
     assert result.success == (True if success else None if option else False)
     said = [event["data"]["success"] for event in log.events if event["kind"] == "outcome"]
     assert said == ([] if result.success is None else [result.success])
+
+
+def late() -> None:
+    time.sleep(0.15)
+
+
+BESIDE_THE_POLICY: dict[str, Any] = {
+    "unplugged": {"faults": {FAULT_TICK: die(OSError(5, "device disconnected"))}},
+    "no reading": {"faults": {FAULT_TICK: observations(np.full(5, math.nan))}},
+    "a frozen camera": {"faults": {FAULT_TICK: lambda robot: replace(robot.reading(), time_ns=1)}},
+    "no bus": {"act_faults": {FAULT_TICK: die(OSError("no bus"))}},
+    "a slow bus": {"act_faults": {FAULT_TICK: hang(0.15)}},
+}
+OF_THE_POLICY: dict[str, Callable[[], Any]] = {
+    "no number": lambda: np.full(3, math.nan, np.float32),
+    "far outside": lambda: np.full(3, 99, np.float32),
+    "an exception": die,
+    "late": lambda: late() or np.zeros(3, np.float32),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE_THE_POLICY)
+def test_what_goes_wrong_beside_the_policy_is_no_failure_of_it(run: Run, case: str) -> None:
+    result, log = run(Failing(**BESIDE_THE_POLICY[case]), deadline=8.0)
+    assert result.stopped
+    assert 0 < result.steps <= FAULT_TICK + 1
+    assert (result.success, log.episodes[0].success) == (None, None), result.reason
+    assert not any(event["kind"] == "outcome" for event in log.events)
+
+
+@pytest.mark.parametrize("case", OF_THE_POLICY)
+def test_what_the_policy_is_stopped_for_is_its_failure(run: Run, case: str) -> None:
+    result, log = run(Failing(), FakePolicy(say={FAULT_TICK: OF_THE_POLICY[case]}), deadline=8.0)
+    assert (result.stopped, result.steps) == (True, FAULT_TICK)
+    assert (result.success, log.episodes[0].success) == (False, False), result.reason
+
+
+def test_a_disk_that_fails_is_no_failure_of_the_policy(tmp_path: Path) -> None:
+    robot, looks = Failing(), iter(range(1000))
+    writer = LogWriter(tmp_path / "a.mcap", Session(robot.spec.to_json()))
+
+    def deadman() -> bool:
+        writer.error = "OSError: no space" if next(looks) > FAULT_TICK else None
+        return True
+
+    loop = ControlLoop(robot, FakePolicy(3), writer, Options(steps=30, engage_seconds=0.05, deadman=deadman, **PATIENT))
+    result = loop.run(0, seed=5)
+    loop.close()
+    with pytest.raises(UserError, match="is incomplete"):
+        writer.close()
+    assert (result.stopped, result.success, result.reason) == (True, None, "the log failed: OSError: no space")
 
 
 def test_a_stop_that_comes_before_the_signal_was_read_is_a_persons_too(run: Run) -> None:
