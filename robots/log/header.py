@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mcap.records import Metadata
 
 from deploy.runtime.validation import is_file_name, is_finite, is_printable
@@ -103,6 +104,24 @@ class Header:
         if key not in self.robot:
             raise UserError(f"the log's robot spec has no {key}")
         return self.robot[key]
+
+    def check_rows(self, where: str, columns: Mapping[str, np.ndarray]) -> None:
+        """Refuse rows of another robot than the spec's, by their sizes; a spec need not say them.
+
+        Args:
+            where: they are, for the message.
+            columns: `observation` [T, O] and `action` [T, D], and others.
+
+        Raises:
+            UserError: naming both sizes.
+        """
+        for kind in ("observation", "action"):
+            named = next((self.robot[key] for end in _ENTRIES if (key := f"{kind}_{end}") in self.robot), None)
+            if named is not None and columns[kind].shape[1:] != (len(named),):
+                found = list(columns[kind].shape[1:])
+                raise UserError(
+                    f"{where}: an {kind} has shape {found}, and the log's robot spec has {len(named)} of {kind}s"
+                )
 
 
 class NewerSchema(UserError):

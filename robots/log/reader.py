@@ -58,6 +58,8 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
     header, integrity = header_of(path, scanner, salvage), scanner.integrity
     labels, unreadable = read_labels(path, header.session)
     log = Log(header, collector.episodes(labels), collector.events, integrity, stepless=collector.stepless(labels))
+    for episode in log.episodes:
+        header.check_rows(f"{path}: episode {episode.number}", episode.columns)
     log.unused_labels = unused_labels(labels, unreadable, {episode.number for episode in log.begun})
     return log
 

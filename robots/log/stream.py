@@ -64,4 +64,6 @@ class LogStream:
             if episode.number in seen:
                 raise UserError(f"{self.path}: episode {episode.number} goes on after a later one began")
             seen.add(episode.number)
+            if self.header is not None:
+                self.header.check_rows(f"{self.path}: episode {episode.number}", episode.columns)
             yield episode

@@ -13,6 +13,8 @@ from robots.review.chunks import Decisions, decisions, started
 from robots.review.findings import Audit
 from robots.session.options import RANGES
 
+DRAWN = 1024  # decisions whose noise is drawn at once
+
 
 def policies_in(folder: str | Path) -> tuple[dict[str, OnnxPolicy], list[str]]:
     """Every artifact in a folder by its policy_id, and why others were left out that are called so.
@@ -130,10 +132,14 @@ def check_steps(where: str, episode: Episode) -> None:
         UserError: naming the number.
     """
     most = int(RANGES["steps"][1])
-    decided = [event["data"]["decisions"] for event in episode.events if event["kind"] == "handback"]
-    number = max(int(episode["step"].max()), *decided, 0)
+    returns = [event for event in episode.events if event["kind"] == "handback"]
+    number = max(int(episode["step"].max()), *(event["step"] for event in returns), 0)
     if number > most:
         raise UserError(f"{where}: it has a step {number:,}; no episode of gipo-robot is longer than {most:,}")
+    for event in returns:
+        step, decided = event["step"], event["data"]["decisions"]
+        if not 0 <= decided <= step:
+            raise UserError(f"{where}: it has {decided:,} decisions before step {step:,}; there is at most one a step")
 
 
 def log_prob_difference(policy: ActingPolicy, rows: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -176,8 +182,18 @@ def _action_again(
     numbers = _number(episode, episode["step"], length)
     if numbers.min() < 0:
         return None
-    noise = policy.noise((int(numbers.max()) + 1,), np.random.default_rng([seed, episode.number]))
-    return policy.evaluate(seen, noise[_number(episode, steps, length)])["action"]
+    noise = _drawn(policy, np.random.default_rng([seed, episode.number]), _number(episode, steps, length))
+    return policy.evaluate(seen, noise)["action"]
+
+
+def _drawn(policy: OnnxPolicy, rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
+    """The noise [N, K] of the decisions `numbers` [N]; all before the last are drawn, and no more of them are held."""
+    wanted, places = np.unique(numbers, return_inverse=True)
+    kept = []
+    for first in range(0, int(wanted[-1]) + 1, DRAWN):
+        noise = policy.noise((DRAWN,), rng)
+        kept.append(noise[wanted[(first <= wanted) & (wanted < first + DRAWN)] - first])
+    return np.concatenate(kept)[places]
 
 
 def _number(episode: Episode, steps: np.ndarray, length: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.runtime.validation import is_finite
 from gipo.common.files import write_text
 from gipo.common.intervals import wilson_interval
 from robots.divergence import shadows
@@ -225,8 +226,8 @@ def _period_ms(log: Log) -> float:
 
 def _speed(log: Log) -> float:
     """How many times faster than real time a session ran."""
-    speed = log.header.settings.get("speed")
-    return speed if isinstance(speed, int | float) and speed > 0 else 1.0
+    speed: Any = log.header.settings.get("speed")
+    return float(speed) if is_finite(speed) and speed > 0 else 1.0
 
 
 def _joined(log: Log, name: str) -> np.ndarray:

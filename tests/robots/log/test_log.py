@@ -1,5 +1,6 @@
 """What is written is read back to the last bit; a kill costs at most a second; damage is found and never believed."""
 
+import json
 import os
 import random
 import resource
@@ -22,6 +23,7 @@ from robots.log import (
     SEALED,
     TORN,
     Image,
+    LogStream,
     LogWriter,
     Session,
     Shadow,
@@ -33,7 +35,7 @@ from robots.log import (
 )
 from robots.log.container import BLOCK_TARGET, add_message
 from robots.log.images import png
-from tests.robots.builders import EPISODE, assert_prefix, step_row
+from tests.robots.builders import EPISODE, assert_prefix, make_spec, step_row
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[3]
@@ -458,6 +460,26 @@ def test_a_step_of_another_form_is_refused(tmp_path: Path, name: str, value: obj
     writer.close()
     with pytest.raises(UserError, match="episode 0, from step 0: a row that no log of gipo-robot holds"):
         read_log(writer.path)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "said"),
+    [
+        (5, 4, r"an action has shape \[4\], and .* has 3 of actions"),
+        (6, 3, r"an observation has shape \[6\], and .* 5"),
+    ],
+)
+def test_steps_of_another_robot_than_the_logs_are_refused(
+    tmp_path: Path, observation: int, action: int, said: str
+) -> None:
+    for number, spec in enumerate((make_spec().to_json(), json.dumps({"name": "theirs"}))):
+        writer = LogWriter(tmp_path / f"{number}.mcap", Session(spec))
+        writer.step(step_row(0, observation, action))
+        writer.close()
+    for read in (read_log, lambda path: list(LogStream(path))):
+        with pytest.raises(UserError, match=rf"0\.mcap: episode 0: {said}"):
+            read(tmp_path / "0.mcap")
+        assert read(tmp_path / "1.mcap")
 
 
 @pytest.mark.parametrize("final", ["x", [1.0], [[1.0] * 39], [None] * 39, {}])

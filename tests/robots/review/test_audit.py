@@ -84,6 +84,52 @@ def test_a_step_that_no_session_makes_draws_no_noise(policies: dict[str, Path], 
         audited(tmp_path / "a.mcap", policy, False, {"seed": SEED}, first=10**13)
 
 
+@pytest.mark.parametrize(
+    ("step", "decisions", "said"),
+    [
+        (2**63, 1, "it has a step 9,223,372,036,854,775,808; no episode"),
+        (0, 10**7, "it has 10,000,000 decisions before step 0; there is at most one a step"),
+        (3, -1, "it has -1 decisions before step 3"),
+    ],
+)
+def test_a_handback_that_no_session_makes_draws_no_noise(
+    policies: dict[str, Path], tmp_path: Path, step: int, decisions: int, said: str
+) -> None:
+    policy, writer = OnnxPolicy.load(policies["token"]), LogWriter(tmp_path / "a.mcap", Session("{}"))
+    writer.event("episode_start", "", 0, 0, {"policy_id": policy.policy_id, "seed": SEED})
+    writer.event("handback", "", 0, step, {"decisions": decisions})
+    row = step_row(0, policy.manifest.observation_size, policy.manifest.action_size)
+    row.policy_version = policy.manifest.policy_version
+    writer.step(row)
+    writer.close()
+    with pytest.raises(UserError, match=rf"a\.mcap, episode 0: {said}"):
+        audit([writer.path], {policy.policy_id: policy})
+
+
+@pytest.mark.parametrize("kind", ["token", "gaussian"])
+def test_steps_far_into_an_episode_are_drawn_as_the_session_drew_them(
+    policies: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """What is drawn in pieces, of which not all is kept, is what is drawn step by step."""
+    policy, writer = OnnxPolicy.load(policies[kind]), LogWriter(tmp_path / "a.mcap", Session("{}"))
+    rng = np.random.default_rng([SEED, 0])
+    writer.event("episode_start", "", 0, 0, {"policy_id": policy.policy_id, "seed": SEED})
+    for index in range(3000):
+        row = step_row(0, policy.manifest.observation_size, policy.manifest.action_size)
+        row.step = index
+        if index not in (0, 1023, 1024, 2999):
+            policy.noise((), rng)
+            continue
+        decision = policy.act(row.observation, rng)
+        row.latent, row.log_prob, row.action = decision.latent, decision.log_prob, decision.action
+        row.policy_version, row.source, row.proposed_action = policy.manifest.policy_version, "policy", None
+        writer.step(row)
+    writer.close()
+    found = audit([writer.path], {policy.policy_id: policy})
+    found.check()
+    assert found.unreplayed == 0
+
+
 def test_only_what_was_drawn_by_nobody_knows_which_seed_is_left_out(policies: dict[str, Path], tmp_path: Path) -> None:
     policy = OnnxPolicy.load(policies["token"])
     assert audited(tmp_path / "a.mcap", policy, True, {}).unreplayed == 0

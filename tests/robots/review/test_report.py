@@ -213,6 +213,15 @@ def test_an_episode_without_a_step_counts_and_is_labelled(judged: Path, capsys: 
     assert not stream.unused_labels
 
 
+def test_a_speed_that_is_no_number_of_a_clock_is_passed_over(tmp_path: Path) -> None:
+    for name, speed in (("a", 10**400), ("b", 1)):
+        writer = LogWriter(tmp_path / f"{name}.mcap", Session(make_spec().to_json(), settings={"speed": speed}))
+        writer.step(step_row(0, 5, 3))
+        writer.close()
+        write_report([writer.path], tmp_path / f"{name}.html")
+    assert (tmp_path / "a.html").read_text().count("<svg") == (tmp_path / "b.html").read_text().count("<svg") > 0
+
+
 def test_a_session_without_steps(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
     writer.close()
