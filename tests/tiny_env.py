@@ -55,6 +55,22 @@ class Brief(TinyEnv):
         return observation, reward, bool(action[0] > 0.6), False, {}
 
 
+class ResetDraws(TinyEnv):
+    """Begins anywhere, by the process's own generator of numbers."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position = np.random.uniform(-1, 1, 2).astype(np.float32)  # noqa: NPY002 (as many do)
+        return self._observation(), {}
+
+
+class StepDraws(TinyEnv):
+    """Is pushed about, by the process's own generator of numbers."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return super().step(action + np.random.normal(0, 0.1, 2))  # noqa: NPY002 (as many do)
+
+
 def register() -> None:
     """Make the ids known; safe to call twice."""
     breaks = {"bad_step": 8}  # the seventh of a run: one is taken when it is made
@@ -65,3 +81,5 @@ def register() -> None:
     if "Endless-v0" not in gymnasium.registry:
         gymnasium.register("Endless-v0", Endless)
         gymnasium.register("Brief-v0", Brief, max_episode_steps=12)
+        gymnasium.register("ResetDraws-v0", ResetDraws, max_episode_steps=4)
+        gymnasium.register("StepDraws-v0", StepDraws, max_episode_steps=4)

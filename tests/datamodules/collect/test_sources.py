@@ -1,5 +1,6 @@
 """Which source of transitions is started, and with what."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from datamodules.collect import sources
 from datamodules.collect.actor import acting, acts_on_device
 from datamodules.collect.episode_returns import EpisodeTracker
-from datamodules.collect.random_state import generator_states
+from datamodules.collect.random_state import generator_states, seed_generators
 from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Shortened, Simulation
 from datamodules.envs.tasks import simulation
@@ -16,6 +17,7 @@ from datamodules.options import CollectorOptions, EvaluationOptions, RayOptions
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import TokenPolicy
+from tests import tiny_env
 
 TASK = simulation("Pendulum-v1")
 SHORT = Shortened(TASK, 9)
@@ -152,6 +154,35 @@ def test_what_a_resumed_run_had_not_finished_is_no_part_of_its_new_episodes(monk
     source.act_by(policy, 1)
     assert source.episodes.state_dict()["unfinished"] == []
     source.close()
+
+
+@pytest.mark.parametrize("where", ["Reset", "Step"])
+def test_simulators_that_draw_from_the_process_go_on_as_they_would_have(where: str) -> None:
+    """From numpy's own generator, as many environments do: a checkpoint holds it."""
+    tiny_env.register()
+    task = simulation(f"{where}Draws-v0")
+    policy = TokenPolicy(task.spaces(task.make(1, 0)), network=lambda i, o: SeparateNetworks(i, o, hidden=(8,)))
+
+    def source() -> sources.RolloutSource:
+        return sources.RolloutSource(CollectorOptions(num_envs=2, workers=0), task, EvaluationOptions())
+
+    seed_generators(5)
+    first, second = source(), source()
+    first.start(8, policy, False, 1, 0)
+    first.act_by(policy, 11)
+    first.count(first.collect())
+    first.at_boundary = True
+    state = copy.deepcopy(first.state_dict())
+    first.act_by(policy, 22)
+    went_on = [first.collect().clone() for _ in range(2)]
+    first.close()
+    seed_generators(99)  # another process
+    second.load_state_dict(state)
+    second.start(8, policy, False, 1, 1)
+    second.act_by(policy, 22)
+    for segment in went_on:
+        assert torch.equal(second.collect()["observation"], segment["observation"])
+    second.close()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
