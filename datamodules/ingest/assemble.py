@@ -1,13 +1,14 @@
 """Makes one store from the blocks of all sources."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from tensordict import TensorDict
 
-from datamodules.ingest.columns import mapped
+from datamodules.ingest.columns import Columns, Layout
 from datamodules.ingest.convert import Converted, EpisodeRows
 from datamodules.ingest.interface import Interface, common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
@@ -57,7 +58,7 @@ class _Kept:
     """The columns of a source with their rewards, and the episodes that go into the store."""
 
     part: Part
-    columns: dict[str, np.ndarray]
+    columns: Columns
     spans: list[tuple[int, EpisodeRows]]  # first row in the blocks
     skipped: list[tuple[str, str]]
 
@@ -83,33 +84,46 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     filled = [each for each in kept if each.spans]
     if not filled:
         raise UserError(_nothing_left(kept))
+    filled = _with_what_nobody_chose(filled)
     for names in (POLICY, PRIVILEGED):
-        _drop_half(filled, names)
+        filled = _without_half(filled, names)
     _check_types(filled)
     spans = [span for each in filled for _, span in each.spans]
     policies = tuple(dict.fromkeys(span.policy_id for span in spans if span.policy_id is not None))
-    frames = allocate(folder / FRAMES, filled[0].columns, sum(each.steps for each in filled))
+    frames = allocate(folder / FRAMES, filled[0].columns.layout, sum(each.steps for each in filled))
     instructions = tuple(dict.fromkeys(span.instruction for span in spans if span.instruction))
     bases = _move_pictures(folder / PICTURES, filled)
     _fill(frames, filled, policies, instructions, bases)
-    facts = _told(key, interface, kept, (policies, instructions), options)
+    facts = _told(key, interface, kept, "log_prob" in filled[0].columns, (policies, instructions), options)
     (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
     for path in folder.rglob("*.memmap"):
         path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
 
 
-def _drop_half(filled: list[_Kept], names: set[str]) -> None:
-    """Drop columns that not all sources have."""
-    if not all(names <= set(each.columns) for each in filled):
-        for each in filled:
-            for name in names & set(each.columns):
-                del each.columns[name]
+def _with_what_nobody_chose(filled: list[_Kept]) -> list[_Kept]:
+    """Zeros for `latent` and `log_prob` of sources in which no policy decided, as those of a person's steps are."""
+    chosen: Layout = {}
+    for each in filled:
+        chosen |= {name: each.columns.layout[name] for name in POLICY & set(each.columns)}
+    return [
+        each if set(each.columns) >= POLICY or each.columns["valid"].any()
+        else replace(each, columns=each.columns.having(chosen))
+        for each in filled
+    ]  # fmt: skip
+
+
+def _without_half(filled: list[_Kept], names: set[str]) -> list[_Kept]:
+    """The sources without those of the columns `names`, where not all of them have them."""
+    if all(names <= set(each.columns) for each in filled):
+        return filled
+    return [replace(each, columns=each.columns.without(names)) for each in filled]
 
 
 def _told(
     key: str,
     interface: Interface,
     kept: list[_Kept],
+    has_log_prob: bool,
     names: tuple[tuple[str, ...], tuple[str, ...]],
     options: IngestOptions,
 ) -> Facts:
@@ -117,7 +131,6 @@ def _told(
     policies, instructions = names
     filled = [each for each in kept if each.spans]
     spans = [span for each in filled for _, span in each.spans]
-    has_log_prob = all("log_prob" in each.columns for each in filled)
     audit = _audited([each.part for each in kept], options.audit)
     judged = [span.success for span in spans if span.success is not None]
     return Facts(
@@ -143,8 +156,8 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
     found, spans, skipped = part.converted, [], list(part.converted.skipped)
     rows = sum(span.rows for span in found.spans)
     if not rows:
-        return _Kept(part, {}, [], skipped)
-    columns = mapped(part.folder, found.layout, rows)
+        return _Kept(part, Columns(part.folder, {}, 0), [], skipped)
+    columns = dict(Columns(part.folder, found.layout, rows))
     given = np.memmap(part.folder / "reward.given", np.float32, "w+", shape=(rows,))
     reserve(part.folder / "reward.given")
     start = 0
@@ -158,7 +171,9 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
                 raise UserError(f"{span.where}: {error}") from error
             skipped.append((span.where, str(error)))
         start = episode.stop
-    return _Kept(part, {**columns, "reward": given}, spans, skipped)
+    os.replace(part.folder / "reward.given", part.folder / "reward")
+    layout = {**found.layout, "reward": (given.dtype.str, [])}
+    return _Kept(part, Columns(part.folder, layout, rows), spans, skipped)
 
 
 def _reward(columns: dict[str, np.ndarray], span: EpisodeRows, options: IngestOptions) -> np.ndarray:
@@ -189,8 +204,8 @@ def _check_types(filled: list[_Kept]) -> None:
                 f"of {first.part.of.path} and {each.part.of.path} one says on which steps its policy decided at once, "
                 "the other does not; ingest them apart"
             )
-        for name, values in each.columns.items():
-            here, there = (f"{one.dtype} {list(one.shape[1:])}" for one in (first.columns[name], values))
+        for name, form in each.columns.layout.items():
+            here, there = (f"{np.dtype(kind)} {shape}" for kind, shape in (first.columns.layout[name], form))
             if here != there:
                 raise UserError(
                     f"{first.part.of.path} and {each.part.of.path} do not fit together: {name} is {here} against "
@@ -214,8 +229,9 @@ def _fill(
     views = {field.name: frames[field.path].numpy() for field in fields}
     number = start = 0
     for base, each in zip(bases, filled, strict=False):
-        for name in PICTURE & set(each.columns):
-            each.columns[name] = np.where(each.columns[name] < 0, -1, each.columns[name] + base)
+        columns = dict(each.columns)
+        for name in PICTURE & set(columns):
+            columns[name] = np.where(columns[name] < 0, -1, columns[name] + base)
         for first, span in each.spans:
             rows, taken = slice(start, start + span.rows), slice(first, first + span.rows)
             policy = -1 if span.policy_id is None else policies.index(span.policy_id)
@@ -223,7 +239,7 @@ def _fill(
             told = instructions.index(span.instruction) if span.instruction else -1
             whole = {"episode": number, "policy": policy, "success": success, "instruction": told}
             for name, view in views.items():
-                view[rows] = whole[name] if name in whole else each.columns[name][taken]
+                view[rows] = whole[name] if name in whole else columns[name][taken]
             number, start = number + 1, rows.stop
 
 

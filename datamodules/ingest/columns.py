@@ -1,6 +1,6 @@
 """Columns on their way into a store: one raw file a column, appended to episode by episode."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,9 +45,40 @@ class BlockWriter:
         self.rows += len(next(iter(columns.values())))
 
 
-def mapped(folder: Path, layout: Layout, rows: int) -> dict[str, np.ndarray]:
-    """The columns [rows, …], mapped from the files and read-only."""
-    return {
-        name: np.asarray(np.memmap(folder / name, np.dtype(kind), "r", shape=(rows, *shape)))
-        for name, (kind, shape) in layout.items()
-    }
+class Columns(Mapping[str, np.ndarray]):
+    """Columns [rows, …] in the files of a folder: each is mapped when it is asked for, read-only, and while it is held.
+
+    A map costs a descriptor, of which a process has few: not all columns of all sources can be mapped at once.
+
+    Args:
+        folder: of the files.
+        layout: of the columns.
+        rows: of each.
+        zeros: which of them have no file and are zero throughout.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, rows: int, zeros: frozenset[str] = frozenset()):
+        self.layout, self.rows = layout, rows
+        self._folder, self._zeros = folder, zeros
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        kind, row = self.layout[name]
+        shape = (self.rows, *row)
+        if name in self._zeros:
+            return np.broadcast_to(np.zeros((), np.dtype(kind)), shape)
+        return np.asarray(np.memmap(self._folder / name, np.dtype(kind), "r", shape=shape))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layout)
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def having(self, layout: Layout) -> "Columns":
+        """These columns, and those of another layout that are not among them, which are zero."""
+        return Columns(self._folder, {**layout, **self.layout}, self.rows, self._zeros | (set(layout) - set(self)))
+
+    def without(self, names: Collection[str]) -> "Columns":
+        """These columns, less those that are named."""
+        kept = {name: each for name, each in self.layout.items() if name not in names}
+        return Columns(self._folder, kept, self.rows, self._zeros)

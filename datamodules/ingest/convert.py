@@ -18,6 +18,7 @@ from deploy.runtime.manifest import Manifest
 from gipo.common.arrays.camera_images import each_shape
 from gipo.common.errors import UserError
 from gipo.common.extras import install
+from gipo.common.faults import described
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,12 @@ def convert(job: Job) -> Converted:
     """
     try:
         return _Conversion(job).run()
+    except (UserError, OSError, MemoryError):
+        raise
     except ModuleNotFoundError as error:  # of what reads datasets
         raise UserError(f"{job.path}: reading it needs {error.name}: {install('export')}") from error
+    except Exception as error:  # as a damaged file has a library raise
+        raise UserError(f"{job.path}: {described(error)}") from error
 
 
 class _Conversion:

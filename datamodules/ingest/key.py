@@ -12,7 +12,7 @@ from gipo.common.transition import STORED
 
 TOLERANCE = IngestOptions.video_tolerance  # at which keys are those from before there was a choice
 FORMAT = 2  # raised when a store of this version would hold other values in the same fields
-SAID = 2  # raised when a store would say other things of itself by the same names; checkpoints do not know it
+SAID = 3  # raised when a store would say other things of itself by the same names; checkpoints do not know it
 
 
 def store_key(

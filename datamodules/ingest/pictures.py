@@ -45,7 +45,6 @@ class Album:
     def __init__(self, sources: Sequence[Path], limit: int = CACHE_BYTES):
         self._limit, self._used = limit, 0
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._files: list[BinaryIO] = []
         tables = [np.load(folder / TABLE) for folder in sources]
         self._starts = np.cumsum([0, *(len(table) for table in tables)])  # first block of each source
         self._blocks = np.concatenate([np.zeros(0, BLOCK), *tables])
@@ -94,10 +93,15 @@ class Album:
         return pixels
 
     def _read(self, source: int, begin: int, end: int) -> bytes:
-        """Bytes of a source; read and not mapped, so that what was read once is not resident for ever."""
-        if not self._files:
-            self._files = [open(path, "rb", buffering=0) for path in self._paths]  # noqa: SIM115 (closed with the album)
-        data = os.pread(self._files[source].fileno(), end - begin, begin)
+        """Bytes of a source; read and not mapped, so that what was read once is not resident for ever.
+
+        Its file is opened for it: a process may hold few open at once, and there may be one of every log.
+        """
+        try:
+            with open(self._paths[source], "rb", buffering=0) as file:
+                data = os.pread(file.fileno(), end - begin, begin)
+        except OSError as error:
+            raise UserError(f"cannot read {self._paths[source]}: {error.strerror}") from error
         if len(data) != end - begin:
             raise UserError(f"{self._paths[source]} is cut short; delete the store that it is in")
         return data

@@ -105,11 +105,19 @@ class Plan:
         ]
         with _bar(blocks, progress) as tick:
             converted = run_jobs(jobs, self._options.workers or self._usual_workers(), tick)
-        self._hashes.check_unchanged(path for each in self._sources for path in each.files)
+        self._check_unchanged()
         (folder / "store").mkdir()
         parts = [Part(*each) for each in zip(self._sources, blocks, converted, strict=True)]
         assemble(folder / "store", self.key, parts, self._options)
         publish(folder / "store", target)
+
+    def _check_unchanged(self) -> None:
+        """Refuse sources that are no longer what the key was made of: a file was written to, has come or has gone."""
+        self._hashes.check_unchanged(path for each in self._sources for path in each.files)
+        for each in self._sources:
+            if other := set(each.source.files().values()) ^ set(each.files):
+                names = ", ".join(sorted(map(str, other)))
+                raise UserError(f"{each.path} changed while it was read ({names}); ingest it again")
 
     def _usual_workers(self) -> int:
         """How many read, unless told: one a core; one in all with a served checkpoint, whose model each would load."""

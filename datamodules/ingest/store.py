@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
+from datamodules.ingest.columns import Layout
 from datamodules.ingest.metadata import Facts
 from datamodules.ingest.pictures import Album
 from gipo.common.errors import UserError
@@ -81,8 +82,8 @@ def _refuse_cut(folder: Path) -> None:
             raise ValueError(f"{name}.memmap has {there:,} bytes of {size:,}")
 
 
-def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> TensorDict:
-    """Frames [steps] on disk, in the types of the columns of one source, to be filled.
+def allocate(folder: Path, layout: Layout, steps: int) -> TensorDict:
+    """Frames [steps] on disk, in the layout of the columns of one source, to be filled.
 
     Raises:
         OSError: when there is no room for them.
@@ -91,9 +92,9 @@ def allocate(folder: Path, columns: dict[str, np.ndarray], steps: int) -> Tensor
     for field in STORED:
         if field.whole_episode:
             example[field.path] = torch.from_numpy(np.zeros(1, field.dtype))
-        elif field.name in columns:
-            values = columns[field.name]
-            example[field.path] = torch.from_numpy(np.zeros((1, *values.shape[1:]), values.dtype))
+        elif field.name in layout:
+            kind, shape = layout[field.name]
+            example[field.path] = torch.from_numpy(np.zeros((1, *shape), np.dtype(kind)))
     frames = example.expand(steps).memmap_like(str(folder))
     for file in folder.rglob("*.memmap"):
         reserve(file)

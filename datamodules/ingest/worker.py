@@ -28,7 +28,7 @@ def main() -> None:
             answer: object = convert(job)
         except UserError as error:
             answer = error
-        except Exception as error:  # as a damaged file has a library raise; it is no end of this process
+        except (OSError, MemoryError) as error:  # which is no end of this process
             advice = "; use fewer workers" if isinstance(error, MemoryError) else ""
             answer = UserError(f"{job.path}: {described(error)}{advice}")
         pickle.dump(answer, answers)

@@ -82,6 +82,8 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
             "the logs hold no behaviour log-probs, and who decided on chunks by images is not modelled; clone them "
             f"{CLONE}"
         )
+    if not frames["valid"].any():
+        raise UserError(f"no policy decided in any step of the logs, which ratios are of; clone who did {CLONE}")
     if options is None:
         raise UserError(
             "the logs hold no behaviour log-probs, which ratios, the anchor and V-trace need; set "

@@ -41,6 +41,8 @@ def recorded(task: LiberoTask, path: Path) -> Iterator[Demonstration]:
                 _place(simulator, _text(group.attrs["model_file"]))
                 observations = np.stack([simulator.observe(state) for state in states])
                 yield _succeeding(observations, actions[:-1].clip(-1, 1))
+    except UserError:
+        raise
     except (OSError, KeyError, ValueError, ElementTree.ParseError) as error:
         raise UserError(f"{path} is no file of LIBERO demonstrations, or cut short: {error}") from error
 

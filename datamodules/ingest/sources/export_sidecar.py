@@ -89,7 +89,7 @@ def read_provenance(path: Path) -> Provenance | None:
         manifests = {str(name): str(text) for name, text in raw["manifests"].items()}
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__} {error}); export it again") from error
     sessions = tuple(dict.fromkeys(origin.session for origin in origins))
     return Provenance(path, raw["format"], Description(interface, sessions, manifests), origins)

@@ -52,6 +52,8 @@ class Videos:
         path = str(info.get("video_path", "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"))
         try:
             self._places = {number: self._place(path, row) for number, row in self._rows()}
+        except UserError:
+            raise
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{dataset} does not say where its episodes are in the videos: {error!r}") from error
         self._looked_at: set[Path] = set()  # of which a block was decoded

@@ -100,7 +100,7 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
             raise UserError(f"its {theirs} are {what}")
         try:
             found[ours] = np.asarray(values[()])
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, MemoryError) as error:  # a damaged shape may ask for any amount
             raise UserError(
                 f"its {theirs} are damaged or cut short: {first_line(error)}; copy the dataset again"
             ) from error
@@ -123,7 +123,10 @@ def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False
 
 
 def _there(group: "h5py.Group", wanted: dict[str, str]) -> dict[str, str]:
-    return {ours: theirs for ours, theirs in wanted.items() if theirs in group}
+    try:
+        return {ours: theirs for ours, theirs in wanted.items() if theirs in group}
+    except (OSError, RuntimeError, KeyError) as error:
+        raise UserError(f"it is damaged or cut short: {first_line(error)}; copy the dataset again") from error
 
 
 def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:
@@ -134,8 +137,8 @@ def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: 
 def _foreign(group: "h5py.Group") -> Trajectory:
     """Somebody's steps: valid, of an unknown policy; the end is a truncation unless it terminated."""
     there = without_half(_there(group, OPTIONAL))
-    if judged := next((name for name in OUTCOME if name in group), None):
-        there["success"] = judged
+    if judged := _there(group, {name: name for name in OUTCOME}):
+        there["success"] = next(iter(judged))
     columns = _read(group, REQUIRED | there)
     length = len(columns["reward"])
     success = flags("success", columns.pop("success"), length) if "success" in columns else None
@@ -162,5 +165,5 @@ def _refuse_outside(group: "h5py.Group", path: Path) -> None:
         found = group[name]
         if isinstance(found, h5py.Group):
             _refuse_outside(found, path)
-        elif found.external or found.is_virtual:
+        elif isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
             raise UserError(f"{path}: the data of {found.name} stand in another file; copy them into this one")

@@ -111,6 +111,22 @@ def write_log(
     return path
 
 
+def write_persons(path: Path, steps: Sequence[int] = (5, 5, 5)) -> Path:
+    """A log of a person who drove without a policy, one episode for each number of steps."""
+    spec = make_spec()
+    writer, nothing = LogWriter(path, Session(spec.to_json())), np.zeros(spec.action_size)
+    for episode, count in enumerate(steps):
+        writer.event("episode_start", "", episode, 0, {})
+        for t in range(count):
+            seen = np.full(spec.observation_size, episode, np.float32)
+            action = np.full(spec.action_size, t / 10, np.float32)
+            writer.step(Step(episode, t, t, t, seen, nothing, action, action.astype(float), nothing, 0, valid=False,
+                             truncated=t == count - 1, source="person"))  # fmt: skip
+        writer.event("episode_end", "steps", episode, count, {"final_observation": [0.0] * spec.observation_size})
+    writer.close()
+    return path
+
+
 def drop(path: Path, policy: ActingPolicy, declared: bool) -> Path:
     """A log of one episode of 12 steps that lacks steps 4 to 6, and says so or does not."""
     writer = LogWriter(path, Session(make_spec().to_json(), {policy.policy_id: policy.manifest.to_json()}))

@@ -2,16 +2,18 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.review.export import export
-from tests.datamodules.ingest.builders import store_of, write_log
+from tests.datamodules.ingest.builders import store_of, write_log, write_persons
 
 RATE, LENGTHS = 80, (5, 7, 4)
 
@@ -206,6 +208,32 @@ def test_minari_whose_data_stand_in_another_file_is_refused(
         store_of(tmp_path / "root", cache=tmp_path / "cache")
 
 
+def test_a_type_with_a_name_is_no_data_of_a_minari_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_minari(tmp_path / "root", monkeypatch, terminated=False)
+    import h5py
+
+    (data,) = (tmp_path / "root").rglob("main_data.hdf5")
+    with h5py.File(data, "a") as file:
+        file["types/position"] = np.dtype("f4")
+    assert store_of(tmp_path / "root", cache=tmp_path / "cache").facts.steps == 16
+
+
+@pytest.mark.parametrize("mutations", [20, pytest.param(600, marks=pytest.mark.campaign)])
+def test_a_damaged_minari_file_is_one_line_where_it_is_the_only_source(
+    mutations: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_minari(tmp_path / "root", monkeypatch, terminated=False)
+    (data,) = (tmp_path / "root").rglob("main_data.hdf5")
+    whole, rng = data.read_bytes(), np.random.default_rng(0)
+    for _ in range(mutations):
+        spoilt = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 5)):
+            spoilt[place] = rng.integers(0, 256)
+        data.write_bytes(bytes(spoilt))
+        with suppress(UserError):
+            store_of(tmp_path / "root", cache=tmp_path / "cache", workers=1)
+
+
 def test_a_mix_with_sources_that_say_less(
     token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +248,25 @@ def test_a_mix_with_sources_that_say_less(
     assert sorted(set(store.frames["policy"].tolist())) == [-1, 0]
     write_minari(tmp_path / "root", monkeypatch, terminated=False)
     assert store_of(log, tmp_path / "root", cache=tmp_path / "cache", policies=folder).facts.steps == 36 + 16
+
+
+def test_a_log_of_a_person_alone_leaves_the_others_their_log_probs(
+    token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    log, person = write_log(tmp_path / "a.mcap", [token]), write_persons(tmp_path / "person.mcap")
+    alone = store_of(log, cache=tmp_path / "cache", policies=folder)
+    for sources in ((log, person), (person, log)):
+        store = store_of(*sources, cache=tmp_path / "cache", policies=folder)
+        assert store.facts.has_log_prob
+        assert not any("log-probs" in note for note in store.facts.notes)
+        theirs = torch.zeros(51, dtype=torch.bool)
+        theirs[:15] = sources[0] is person
+        theirs[-15:] = sources[1] is person
+        for name in ("latent", "log_prob"):
+            assert torch.equal(store.frames[name][~theirs], alone.frames[name])
+            assert not store.frames[name][theirs].any()
+        assert not store.frames["valid"][theirs].any()
+    assert not store_of(person, cache=tmp_path / "cache", policies=folder).facts.has_log_prob
 
 
 def test_an_export_without_its_provenance_names_no_policy(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:

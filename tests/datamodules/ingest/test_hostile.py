@@ -339,6 +339,10 @@ def test_a_provenance_that_is_spoilt(key: str, lerobot: Path, folder: Path, tmp_
         path.write_text(json.dumps(spoilt))
         with pytest.raises(UserError, match=r"gipo\.json .*export it again"):
             store_of(lerobot, cache=tmp_path, policies=folder)
+    beyond = [{**each, "final_observation": [10**400]} for each in whole["episodes"]]
+    path.write_text(json.dumps({**whole, "episodes": beyond}))
+    with pytest.raises(UserError, match=r"gipo\.json is damaged \(OverflowError"):
+        store_of(lerobot, cache=tmp_path, policies=folder)
     path.write_text(json.dumps({**whole, "episodes": whole["episodes"][:-1]}))
     with pytest.raises(UserError, match="tells of 2 episodes, the dataset has 3"):
         store_of(lerobot, cache=tmp_path, policies=folder)

@@ -9,6 +9,7 @@ import pytest
 
 from datamodules.ingest.convert import Job
 from datamodules.ingest.pool import _Workers, run_jobs
+from datamodules.ingest.sources.mcap import McapSource
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
 from tests.robots.builders import make_spec, step_row
@@ -44,6 +45,17 @@ def test_any_error_names_its_source_and_the_process_goes_on(tmp_path: Path) -> N
         assert [span.rows for span in ask(good).spans] == [2]
     with pytest.raises(UserError, match=r"bad\.mcap: FileNotFoundError"):
         run_jobs([good, bad], 2, lambda: None)
+
+
+def test_what_a_library_raises_is_one_line_of_the_only_source_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("attempting I/O in temporary file space")
+
+    monkeypatch.setattr(McapSource, "episodes", fail)
+    with pytest.raises(UserError, match=r"a\.mcap: RuntimeError .*: attempting I/O"):
+        run_jobs([job(tmp_path / "a.mcap")], 1, lambda: None)
 
 
 def test_a_process_that_ends_is_told_of_what_it_read_and_of_nothing_else(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from datamodules.ingest import store as store_module
 from datamodules.ingest.hashes import SETTLED_NS, Hashes
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
-from robots.log import LogWriter, Session, Step
-from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log
+from robots.log import LogWriter, Session, Step, append_label, labels_path, read_header
+from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log, write_persons
 from tests.robots.builders import make_spec
 
 ROOT = Path(__file__).parents[3]
@@ -130,6 +130,28 @@ def test_a_source_that_changes_meanwhile_is_refused(
     with pytest.raises(UserError, match=r"a\.mcap changed while it was read"):
         store_of(path, cache=tmp_path / "cache", policies=folder)
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
+
+
+def test_a_first_label_that_comes_meanwhile_is_refused(
+    token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store would be known as that of the log without labels, and say what they say."""
+    path = write_log(tmp_path / "a.mcap", [token])
+    run = build_module.run_jobs
+    header = read_header(path)
+    assert header is not None
+
+    def labelled(*arguments: object) -> object:
+        append_label(path, header.session, 0, True, 5.0)
+        return run(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(build_module, "run_jobs", labelled)
+        with pytest.raises(UserError, match=r"a\.mcap changed while it was read \(.*a\.labels\.jsonl\); ingest it"):
+            store_of(path, cache=tmp_path / "cache", policies=folder)
+    assert store_of(path, cache=tmp_path / "cache", policies=folder).frames["success"][0] == 1
+    labels_path(path).unlink()
+    assert store_of(path, cache=tmp_path / "cache", policies=folder).frames["success"][0] != 1
 
 
 def test_an_error_in_a_worker_leaves_nothing(logs: list[Path], folder: Path, tmp_path: Path) -> None:
@@ -376,6 +398,20 @@ def test_memory_stays_far_below_the_size_of_the_log(tmp_path: Path) -> None:
     store = load_store(tmp_path / "store")
     assert store.facts.steps == 90 * (steps - 1)  # the log names no final observations
     assert sum(path.stat().st_size for path in store.path.rglob("*.memmap")) > 2 * allowed
+
+
+def test_descriptors_do_not_grow_with_the_number_of_logs(tmp_path: Path) -> None:
+    """Months of sessions are as many files, and a process may often open no more than 1,024."""
+    for number in range(30):
+        write_persons(tmp_path / "logs" / f"{number}.mcap", steps=(3,))
+
+    def limited() -> None:
+        opened = max(map(int, os.listdir("/proc/self/fd"))) + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 60,) * 2)
+        ingest(tmp_path / "logs", IngestOptions(cache=tmp_path / "cache", workers=1), progress=False)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(limited), 0)[1]) == 0
+    assert store_of(tmp_path / "logs", cache=tmp_path / "cache").facts.steps == 90
 
 
 def test_the_space_of_a_file_that_is_mapped_is_taken_before_it_is_written(tmp_path: Path) -> None:

@@ -171,6 +171,16 @@ def test_a_latent_that_a_person_overruled_need_not_fit() -> None:
     complete(stored(frames), make(TokenPolicy), None, True, 0)
 
 
+def test_a_persons_logs_alone_have_no_behaviour_policy() -> None:
+    frames = frames_of(make(TokenPolicy))
+    frames["valid"] = torch.zeros(len(frames), dtype=torch.bool)
+    for options in (None, BehaviourOptions()):
+        with pytest.raises(
+            UserError, match=r"no policy decided in any step of the logs, .*; clone who did with --model"
+        ):
+            complete(stored(frames), make(TokenPolicy), options, needs_behaviour=True, seed=0)
+
+
 def test_without_log_probs_there_must_be_a_model() -> None:
     with pytest.raises(UserError, match=r"no behaviour log-probs.*data\.behaviour\.epochs.*BehaviourCloning"):
         complete(stored(frames_of(make(TokenPolicy))), make(TokenPolicy), None, True, 0)

@@ -207,6 +207,14 @@ def test_what_is_missing_is_named(missing: int, changes: dict[str, Any], said: s
         store_of(write_dataset(tmp_path / "set", missing, **changes), tmp_path)
 
 
+def test_metadata_that_cannot_be_read_are_named_alone(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "set")
+    (path,) = (dataset / "meta" / "episodes").rglob("*.parquet")
+    path.write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=rf"^{path} cannot be read: "):
+        store_of(dataset, tmp_path)
+
+
 def test_an_unknown_camera_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"no videos of a camera 'wrist'; .*may name: {CAMERA}"):
         store_of(write_dataset(tmp_path / "set"), tmp_path, "wrist")
