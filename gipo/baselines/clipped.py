@@ -135,18 +135,15 @@ class DPPO(ContextObjective):
         delta: δ, of what `change` measures.
         change: of log π and log μ: `gipo.baselines.probability_change` or `gipo.baselines.binary_kl`.
         ratio_max: C ≥ 1.
-        log_ratio_bound: the weight min(ρ, C)/ρ is reported as at x = −`log_ratio_bound` where x is less, nats.
     """
 
     delta: float = 0.2
     change: Callable = probability_change  # bare, because jsonargparse reads Callable[..., Tensor] as a class to build
     ratio_max: float = 20.0
-    log_ratio_bound: float = 5.0
     needs: ClassVar[frozenset[str]] = frozenset({"log_prob"})
 
     def __post_init__(self) -> None:
         require_positive(self, "delta")
-        require_bound(self.log_ratio_bound)
         if not 1 <= self.ratio_max <= LARGEST:
             raise UserError(f"DPPO.ratio_max must lie in [1, {LARGEST:g}], got {self.ratio_max}")
 
@@ -159,5 +156,5 @@ class DPPO(ContextObjective):
         log_u = x.clamp(max=math.log(self.ratio_max))
         contribution = torch.where(cut, 0.0, log_u.exp())
         loss = -with_slope(log_u.exp(), contribution, seen.log_ratio) * seen.advantage
-        weight = torch.where(cut, 0.0, (log_u - x.clamp(min=-self.log_ratio_bound)).exp())
+        weight = torch.where(cut, 0.0, (log_u - x).exp())
         return Terms(loss, weight, contribution), {}

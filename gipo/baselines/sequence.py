@@ -40,8 +40,8 @@ def sequence_mean(values: Tensor, seen: Elements, chunk: bool) -> Tensor:
 
 
 def reported_weight(contribution: Tensor, log_ratio: Tensor, bound: float) -> Tensor:
-    """w = u/ρ of contributions that do not hold ρ of the element itself, at x = −`bound` where x is less."""
-    return contribution * (-log_ratio.detach().clamp(min=-bound)).exp()
+    """w = u/ρ of contributions in which the element's own ρ is one of many, at most exp(2·`bound`)."""
+    return (contribution.log() - log_ratio.detach()).clamp(max=2 * bound).exp()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class VESPO(ContextObjective):
         k_neg: k elsewhere.
         lambda_neg: λ elsewhere.
         chunk: the sequence is a whole chunk of actions, not a step of it.
-        log_ratio_bound: the weight φ/ρ is reported as at x = −`log_ratio_bound` where x is less, nats.
+        log_ratio_bound: the weight φ/ρ is reported as at most exp(2·`log_ratio_bound`).
     """
 
     k_pos: float = 2.0

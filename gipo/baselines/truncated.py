@@ -38,9 +38,10 @@ class CISPO(Objective):
     def __call__(self, log_ratio: Tensor, advantage: Tensor) -> Terms:
         """Loss and trust weight per element."""
         low = math.log(self.ratio_min) if self.ratio_min else -math.inf
-        log_u = log_ratio.detach().clamp(low, math.log(self.ratio_max))
-        contribution = log_u.exp()
-        weight = (log_u - log_ratio.detach().clamp(min=-self.log_ratio_bound)).exp()
+        high = math.log(self.ratio_max)
+        contribution = log_ratio.detach().clamp(low, high).exp()
+        x = log_ratio.detach().clamp(min=-self.log_ratio_bound)
+        weight = (x.clamp(low, high) - x).exp()
         return Terms(-attach_gradient(contribution, log_ratio) * advantage, weight, contribution)
 
 

@@ -202,10 +202,9 @@ def refuse_unsupported(rows: Sequence[VersionRow], min_ess: float, names: Sequen
     raise UserError(
         f"the effective sample size of these logs is {found:.3g} of their samples, below data.min_ess = {min_ess:g}; "
         f"worst is {_version(worst)} of policy {_name(worst, names)}: {worst.ess:.3g}, with a 95 % quantile of "
-        f"|log-ratio| of {worst.log_ratio_abs_p95:.3g} nats. Raise model.objective.sigma "
-        "(AgeAwareGIPO: sigma_max), leave these logs out, add newer ones, or lower --data.min_ess; if the version is "
-        "recent, check that the logged log-probs are its own "
-        "(gipo-robot audit)"
+        f"|log-ratio| of {worst.log_ratio_abs_p95:.3g} nats. Leave these logs out, add newer ones, try another "
+        "--model.objective (the table is of the one at hand), or lower --data.min_ess; if the version is "
+        "recent, check that the logged log-probs are its own (gipo-robot audit)"
     )
 
 

@@ -197,7 +197,7 @@ class SymlogTwoHot(ValueScale):
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Values symexp(Σ p_k·b_k) of logits."""
-        return symexp(outputs.softmax(-1) @ self.support)
+        return symexp((outputs.softmax(-1) * self.support).sum(-1))  # a product of matrices would be of ten bits
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of two-hot targets; those beyond the bins count as the outermost."""

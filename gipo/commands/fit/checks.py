@@ -148,6 +148,17 @@ def settle_simulator(data: Any, head: CheckpointHead | None) -> None:
         )
 
 
+def less_memory(config: Any) -> str:
+    """What a run of this configuration may need less memory with, of the options that it has."""
+    data = config.data.get("init_args", config.data)
+    there = {
+        "model.micro_batch (a batch is added up in parts)": True,
+        "data.capacity": "capacity" in data,
+        "data.collector.num_envs": "collector" in data,
+    }
+    return f"it needs less with a smaller {' or '.join(name for name, has in there.items() if has)}"
+
+
 def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, device: torch.device) -> None:
     """Say what the logs can teach this policy, and keep it as `staleness.csv`; refuse them when it is too little.
 

@@ -31,6 +31,7 @@ from gipo.commands.fit.arguments import data_module, with_implied_classes, with_
 from gipo.commands.fit.checks import (
     bound_as_the_policy,
     learnable,
+    less_memory,
     notes_on_learning,
     refuse_a_later_iteration,
     refuse_another_task,
@@ -177,9 +178,7 @@ class GipoCLI(LightningCLI):
             raise UserError(f"something that the run called ended it by sys.exit({error.code!r})") from error
         except Exception as error:
             if isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error):
-                raise UserError(
-                    "memory ran out; a smaller data.capacity, data.batch or data.collector.num_envs needs less"
-                ) from error
+                raise UserError(f"memory ran out; {less_memory(self.config[subcommand])}") from error
             if (line := at_fault(error, self.config_init[subcommand].trainer)) is not None:
                 raise UserError(line) from error
             raise

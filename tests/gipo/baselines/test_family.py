@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gipo.baselines import ASPO, CISPO, ESPO, entropy_groups, group_mean
+from gipo.baselines import ASPO, CISPO, DPPO, ESPO, GMPO, GSPO, TIS, VESPO, entropy_groups, group_mean
 from gipo.common.errors import UserError
+from gipo.objective import Elements, masked_terms
 from gipo.objectives import NoClip, Objective, PPOClip, Terms, policy_loss
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
@@ -75,9 +76,23 @@ def test_gradient_is_minus_contribution_times_advantage(objective: Objective) ->
         inside = x >= -5
         ratio = torch.where(inside, terms.weight.double() * x.double().exp(), 0.0).clamp(max=math.exp(5))
         torch.testing.assert_close(torch.where(inside, terms.contribution, 0.0), ratio.float(), atol=1e-30, rtol=1e-5)
+        assert (terms.weight[~inside] - terms.weight[inside][0]).abs().max() <= 1e-5 * terms.weight[inside][0]
         assert (terms.contribution >= 0).all()
         assert not terms.weight.requires_grad
         assert not terms.contribution.requires_grad
+
+
+KEEPING = [CISPO(), TIS(), DPPO(), GSPO(0.9, 0.9), GMPO(), VESPO(), NoClip(), PPOClip()]
+
+
+@pytest.mark.parametrize("objective", KEEPING, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("x", [-12.0, -8.0, -5.0, -1.0, 0.5])
+def test_the_weight_of_one_dimension_is_what_is_left_of_its_ratio(objective: Objective, x: float) -> None:
+    """However unlikely an action has become: a sample that moves the policy fully is none that is held back."""
+    log_ratio = torch.tensor([[x]])
+    seen = Elements(log_ratio, torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), log_prob=log_ratio - 3.5)
+    terms, _ = masked_terms(objective, seen)
+    assert terms.weight.item() == pytest.approx(terms.contribution.item() / math.exp(x), rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", RATIO_ONLY.values(), ids=RATIO_ONLY)

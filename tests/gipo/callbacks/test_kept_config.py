@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gipo.callbacks.kept_config import differences
+from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
 
 Args = Callable[..., list[str]]
@@ -90,6 +91,24 @@ def test_a_run_that_goes_on_with_other_options_says_so_and_keeps_the_old_ones(
     assert now["model"]["objective"]["class_path"].endswith("AgeAwareGIPO")
     main(tiny(**resume, **SHORT | {"data__total_frames": 160, "model__kl_coef": 0.25}))
     assert "config-2.yaml has: model.kl_coef: 0.1 → 0.25" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_what_a_run_has_from_its_checkpoint_is_not_said_to_be_changed(
+    tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(tiny("first", **SHORT))
+    began = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    main(tiny(**SHORT, model__init_from=began, model__value_scale="PopArt"))
+    resume = {"ckpt_path": tmp_path / "run" / "checkpoints" / "last.ckpt", **SHORT | {"data__total_frames": 96}}
+    capsys.readouterr()
+    main(tiny(**resume, model__init_from=tmp_path / "gone.ckpt", model__policy__observation_floor=0.5))
+    said = capsys.readouterr().err
+    assert "goes on with other options" not in said
+    line = next(line for line in said.splitlines() if "the checkpoint's stays" in line)
+    assert line.endswith(f"model.policy.observation_floor: 0.01 → 0.5; model.init_from: {began} → {tmp_path}/gone.ckpt")
+    resumed = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert policy_from(resumed).normaliser.floor.max() <= 0.011  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("no_plot")

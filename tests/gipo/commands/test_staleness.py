@@ -117,7 +117,7 @@ def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() ->
         refuse_unsupported(rows, 0.9, ["a" * 64, "b" * 64])
     for words in (
         f"is {share:.3g} of their samples", "below data.min_ess = 0.9", "version 8 of policy bbbbbbbbbbbb…",
-        f"{7.5**2 / 85:.3g}", "1.39 nats", "model.objective.sigma", "newer ones", "--data.min_ess",
+        f"{7.5**2 / 85:.3g}", "1.39 nats", "another --model.objective", "newer ones", "--data.min_ess",
         "gipo-robot audit",
     ):  # fmt: skip
         assert words in str(refused.value)

@@ -58,6 +58,14 @@ def test_a_two_hot_target_is_decoded_as_what_it_was() -> None:
     assert (int(low), float(share)) == (11, pytest.approx(0.4, abs=1e-5))
 
 
+def test_values_are_decoded_as_they_are_where_products_of_matrices_are_of_ten_bits() -> None:
+    scale = SymlogTwoHot()
+    outputs = torch.randn(50, 101, generator=torch.Generator().manual_seed(0)) * 3
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scale.decode(outputs)
+    torch.testing.assert_close(found, scale.decode(outputs), atol=0, rtol=1e-6)
+
+
 def test_an_expectile_is_where_what_is_above_and_below_balance() -> None:
     scale = Expectile(tau=0.7)
     torch.testing.assert_close(

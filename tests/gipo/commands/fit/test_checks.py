@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import Namespace
 
 from gipo.commands.fit import checks
 from gipo.module import GIPOModule
@@ -39,3 +40,11 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
 def test_persons_to_imitate_are_missed_where_there_are_no_logs(coef: float, logs: str | None, told: bool) -> None:
     notes = checks.notes_on_learning(GIPOModule(human_coef=coef), SimpleNamespace(logs=logs), 10, resumed=False)
     assert notes == ["model.human_coef=2 is for what persons did in logs, and there are no logs"] * told
+
+
+def test_what_needs_less_memory_is_named_of_the_options_that_a_run_has() -> None:
+    collects = Namespace(data=Namespace(capacity=None, collector=Namespace(num_envs=16), batch=64))
+    parts = "model.micro_batch (a batch is added up in parts)"
+    assert checks.less_memory(collects).endswith(f"a smaller {parts} or data.capacity or data.collector.num_envs")
+    learns = Namespace(data=Namespace(class_path="OfflineDataModule", init_args=Namespace(batch=64, logs=["a"])))
+    assert checks.less_memory(learns).endswith(f"a smaller {parts}")
