@@ -66,16 +66,16 @@ class RolloutSource:
         """Act by `policy` from the next segment that is begun; at a boundary in new episodes, which `seed` decides."""
         assert self.rollouts is not None
         if self.at_boundary:
-            resumed = self._generators is not None
-            if self._generators is not None:
-                restore_generators(self._generators)  # of which a simulator's reset may draw
+            resumed, self._generators = self._generators, None
+            if resumed is not None:
+                restore_generators(resumed)  # from which a simulator's reset may draw
             # What a resumed run had not finished is never finished, even where its simulators cannot be restarted.
-            cut = self.rollouts.restart(seed) or resumed
+            cut = self.rollouts.restart(seed) or resumed is not None
             # A segment that was begun before the boundary belongs to the episodes that are running.
             self._drop_after_next = cut and self._begun is not None
             if cut and not self._drop_after_next:
                 self.episodes.drop_unfinished()
-            self.at_boundary, self._generators = False, None
+            self.at_boundary = False
         self.rollouts.update(policy)
 
     def collect(self) -> TensorDict:

@@ -19,7 +19,7 @@ from gipo.common.checkpoint_head import note
 from gipo.common.files import remove_partials, whole_file
 
 VERSION = f"# gipo {version('gipo')}"  # the first line of a file
-CHECKPOINTS = {"model.init_from", "model.policy.observation_floor"}  # of which a run that goes on has its checkpoint's
+OF_THE_CHECKPOINT = {"model.init_from", "model.policy.observation_floor"}  # in a run that goes on
 LENGTHS = {"data.total_frames", "data.iterations", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"}
 
 
@@ -60,7 +60,7 @@ def _tell_changes(old: Path, new: Path, keep: bool) -> None:
         changed = [line for line in changed if not line.startswith("model.kl_coef:")]  # which goes on from where it was
     # Where no scale of values is asked for, the run goes on with that of its checkpoint.
     changed = [line for line in changed if not (line.startswith("model.value_scale:") and line.endswith("→ None"))]
-    if stays := [line for line in changed if line.partition(":")[0] in CHECKPOINTS]:
+    if stays := [line for line in changed if line.partition(":")[0] in OF_THE_CHECKPOINT]:
         print(f"gipo: note: the checkpoint's stays, and not what is asked for: {'; '.join(stays)}", file=sys.stderr)
     changed = [line for line in changed if line not in stays]
     if not changed:
