@@ -21,7 +21,7 @@ from gipo.commands.studies.run_tables import read_curves
 TASKS = ("reach-v3", "window-close-v3", "door-close-v3", "coffee-button-v3")
 SEEDS, BINS = (0, 1, 2), (33, 256, 65, 101)
 STEPS = 50_000
-TABLE = Path("docs/data/bins.csv")
+TABLE = Path("runs/bins.csv")  # of today's recipe; docs/data/bins.csv holds the runs of an older one
 COLUMNS = ("task", "seed", "bins", "steps", "area", "final")
 
 Run = tuple[str, int, int]  # task, seed, bins
@@ -38,6 +38,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--summary", action="store_true", help="print the means of the table, and run nothing")
     options = parser.parse_args(given)
     if not options.summary:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
         for seed, task, bins in itertools.product(options.seeds, options.tasks, options.bins):
             if (task, seed, bins) not in read(options.table, options.steps):
                 append(options.table, (task, seed, bins), options.steps)

@@ -2,7 +2,7 @@
 
 The bare loop steps as many simulators of the same task in one process, resets them when an episode is over, and does
 nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld not hastened,
-the reference of the two workers: what a user has without gipo. `in_process` has the default network,
+the reference of the two workers: what a user has without gipo, but for models without what is only seen. `in_process` has the default network,
 `in_process_authors` the authors' larger one, `native` and `native_two_threads` the default one and EnvPool's
 simulators: by processor time one core's worth of them to one of `in_process`, and by the clock what the second thread
 adds. Two workers share the same number of simulators; their figures

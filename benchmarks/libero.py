@@ -1,7 +1,9 @@
 """Environment steps per second of collection from state-only LIBERO, policy in the loop, to bare loops.
 
 `bare` steps as many simulators of the same task by random actions and does nothing else; `as_shipped` does so with
-LIBERO's own environment (robosuite's step and observations): what a user has without gipo. They take turns in one run.
+LIBERO's own environment (robosuite's step and observations): what a user has without gipo, but for one of three forward
+computations a substep, which is left out of these simulators (so that the ratio is too low by some sixth). They take
+turns in one run.
 """
 
 from collections.abc import Callable

@@ -39,14 +39,15 @@ def main() -> None:
 def keep(task: str, found: dict[str, Any]) -> None:
     """Add what was found of a task to the file, with what it makes of the task, and the versions that were compared."""
     whole = json.loads(equality.MEASURED.read_text())
+    versions = {package: metadata.version(package) for package in equality.COMPARED}
+    if "episodes" in found and versions != whole["versions"]:
+        whole = {"versions": versions, "tasks": {}}  # what was found of other versions says nothing of these
     of_task = {key: value for key, value in (whole["tasks"].get(task, {}) | found).items() if key != "differs"}
     whole["tasks"][task] = {"differs": differs(of_task)} | of_task
     whole["tasks"] = {name: whole["tasks"][name] for name in ALL_V3_ENVIRONMENTS if name in whole["tasks"]}
-    if "episodes" in found:
-        whole["versions"] = {package: metadata.version(package) for package in equality.COMPARED}
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value)}" for name, value in whole["tasks"].items())
-    versions = json.dumps(whole["versions"])
-    equality.MEASURED.write_text(f'{{"versions": {versions},\n"tasks": {{\n{lines}\n}}}}\n')
+    of = json.dumps(whole["versions"])
+    equality.MEASURED.write_text(f'{{"versions": {of},\n"tasks": {{\n{lines}\n}}}}\n')
 
 
 if __name__ == "__main__":

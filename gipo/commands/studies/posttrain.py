@@ -42,7 +42,7 @@ from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
 from gipo.commands.studies.staleness_figures import INTERVALS
-from gipo.commands.studies.statistics import Interval, improvement_interval, iqm_interval, paired_interval
+from gipo.commands.studies.statistics import Array, Interval, improvement_interval, iqm_interval, paired_interval
 from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
@@ -191,17 +191,21 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
             verdict = f"{mine} does not win; {how} gained by {', '.join(better or even)}."
         lines.append(f"- {back} back: {verdict}")
     for name in names[1:]:
-        ours, theirs = (
-            np.array([[r["gain"] for r in rows if r["objective"] == each and r["back"] == back] for back in backs])
-            for each in (mine, name)
-        )
+        ours, theirs = (mean_gains(rows, each) for each in (mine, name))
         chance = with_interval(*improvement_interval(ours, theirs))
-        lines.append(f"- Probability that {mine} gains more than {name}: {chance}.")
+        lines.append(f"- Probability that a run of {mine} gains more than one of {name}, mean over ages: {chance}.")
     header = (f"{mine}'s gain minus that of", *(f"{back} back" for back in backs), "mean")
     more = [(name, *(with_interval(*each, "+.2f") for each in paired_gains(rows, mine, name))) for name in names[1:]]
     if more:
         lines += ["", markdown(header, more), "", "Means over pairs of one seed, with Student's 95 % intervals."]
     return "\n".join(lines)
+
+
+def mean_gains(rows: Sequence[dict[str, Any]], objective: str) -> Array:
+    """Gains [1, S] of an objective, of each seed the mean over ages: those share its policy, and go together."""
+    backs = distinct(rows, "back")
+    gains = [[row["gain"] for row in rows if (row["objective"], row["back"]) == (objective, back)] for back in backs]
+    return np.array(gains).mean(0, keepdims=True).round(9)  # what differs by rounding is level
 
 
 def paired_gains(rows: Sequence[dict[str, Any]], mine: str, other: str) -> list[Interval]:

@@ -9,7 +9,7 @@ import yaml
 from gipo.common.errors import UserError
 
 Settings = dict[str, Any]  # dotted name → value
-BY_TASK = {"data.simulator"}  # what a run settles for itself, from its task
+BY_TASK = {"data.simulator"}  # what a run settles for itself, from its task and from what is installed
 IN_FLOAT32 = "--trainer.precision=32-true"  # of every run of a study: else each would go by its processor
 
 
@@ -30,15 +30,16 @@ class OneVersion:
             OtherVersion: naming the setting in which it differs from another run.
             UserError: when its configuration cannot be read.
         """
-        for name, value in settings(folder).items():
-            if name in BY_TASK:
-                continue
-            told = tuple(option for option in options if _tells(option, name))
+        found = settings(folder)
+        task = tuple(f"{name}={value}" for name, value in found.items() if f"{name}.".startswith("data.task."))
+        for name, value in found.items():
+            told = tuple(option for option in options if _tells(option, name)) + task * (name in BY_TASK)
             before, other = self._first.setdefault((name, *told), (value, folder))
             if before != value:
+                where = "where other simulators are installed" if name in BY_TASK else "by another version"
                 raise OtherVersion(
                     f"{folder} has {name} {value}, {other} has {before}, and no option of the study says so: one of "
-                    "them was made by another version; delete what the older one made, or name another --out"
+                    f"them was made {where}; delete what the older one made, or name another --out"
                 )
 
 

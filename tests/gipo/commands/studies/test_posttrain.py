@@ -46,9 +46,9 @@ def test_the_report_says_where_the_first_does_not_win() -> None:
     assert "| 1 back | +0.30 [" in text
     assert "- 1 back: GIPO gains most." in text
     assert "- 3 back: GIPO does not win; more gained by PPOClip." in text
-    # 1 back: 25 pairs, of which .1 loses to .2 .3 and ties with two .1s, .2 loses to .3 and ties with .2, .3 ties
-    wins = (1 + 2 * 0.5) + (3 + 0.5) + (4 + 0.5) + 5 + 5
-    assert f"Probability that GIPO gains more than PPOClip: {wins / 50:.2f} [" in text
+    # means over ages: .05 .1 .2 .25 .5 against .1 .15 .15 .2 .25, 25 pairs
+    wins = 0 + 0.5 + (3 + 0.5) + (4 + 0.5) + 5
+    assert f"a run of GIPO gains more than one of PPOClip, mean over ages: {wins / 25:.2f} [" in text
 
 
 def test_pairs_of_one_seed_by_hand() -> None:
@@ -68,7 +68,7 @@ def test_a_tie_is_no_win() -> None:
         found = rows({(1, "GIPO"): ours, (1, "SAPO"): theirs})
         text = posttrain.report(posttrain.summarise(found), found)
         assert "- 1 back: GIPO does not win; as much gained by SAPO." in text
-        assert "GIPO gains more than SAPO: 0.50 [" in text
+        assert "gains more than one of SAPO, mean over ages: 0.50 [" in text
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
@@ -147,4 +147,4 @@ def test_the_comparison_runs_end_to_end(tmp_path: Path, capsys: pytest.CaptureFi
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "posttrain.csv", "posttrain.png", "posttrain.md", "runs.csv",
     }  # fmt: skip
-    assert "Probability that GIPO gains more than PPOClip" in capsys.readouterr().out
+    assert "Probability that a run of GIPO gains more than one of PPOClip" in capsys.readouterr().out

@@ -55,12 +55,7 @@ def expected(rows: list[dict[str, Any]], name: str, first: str) -> str:
         return ""
     if first.startswith("GIPO's gain"):
         return typeset(posttrain.paired_gains(rows, "GIPO", name)[-1])
-    ours, theirs = (
-        np.array(
-            [[row["gain"] for row in rows if (row["back"], row["objective"]) == (back, each)] for back in (1, 2, 3)]
-        )
-        for each in ("GIPO", name)
-    )
+    ours, theirs = (posttrain.mean_gains(rows, each) for each in ("GIPO", name))
     return with_interval(*improvement_interval(ours, theirs))
 
 

@@ -40,9 +40,23 @@ def test_what_options_say_may_differ(tmp_path: Path) -> None:
     version.add(made(tmp_path / "a"), [])
     version.add(made(tmp_path / "b", rounds=16), ["--data.rounds=16"])
     version.add(made(tmp_path / "c", rounds=8), ["--config=other.yaml"])
-    version.add(made(tmp_path / "d", simulator="envpool"), [])  # which a run takes by its task
-    version.add(made(tmp_path / "e", simulator="python"), [])
+    version.add(
+        made(tmp_path / "d", simulator="envpool", task="reach-v3"), ["--data.task=reach-v3"]
+    )  # which a run takes by its task
+    version.add(made(tmp_path / "e", simulator="python", task="push-v3"), ["--data.task=push-v3"])
     version.add(made(tmp_path / "f", added=True), [])  # a newer version has more settings
+
+
+@pytest.mark.parametrize("said", [[], ["--data.task=reach-v3"]])
+def test_one_task_in_two_simulators_is_found(said: list[str], tmp_path: Path) -> None:
+    """As where EnvPool was installed between two runs: equal seeds draw other goals in the two."""
+    version = OneVersion()
+    version.add(made(tmp_path / "a", simulator="python", task="reach-v3"), said)
+    version.add(made(tmp_path / "b", simulator="envpool", task="reach-v3"), [*said, "--data.simulator=envpool"])
+    with pytest.raises(
+        OtherVersion, match=r"/c has data.simulator envpool, .*/a has python, .*simulators are installed"
+    ):
+        version.add(made(tmp_path / "c", simulator="envpool", task="reach-v3"), said)
 
 
 def test_the_same_words_must_mean_the_same(tmp_path: Path) -> None:
