@@ -1,12 +1,12 @@
 """Environment steps per second of the collectors, policy in the loop, to a bare loop of random actions.
 
 The bare loop steps as many simulators of the same task in one process, resets them when an episode is over, and does
-nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld not hastened,
-the reference of the two workers: what a user has without gipo, but for models without what is only seen. `in_process` has the default network,
-`in_process_authors` the authors' larger one, `native` and `native_two_threads` the default one and EnvPool's
-simulators: by processor time one core's worth of them to one of `in_process`, and by the clock what the second thread
-adds. Two workers share the same number of simulators; their figures
-mean something only where two cores are idle, so read them beside `load_average_before`.
+nothing else; it takes turns with every collector in one run. `as_shipped` is the same loop over MetaWorld not
+hastened, the reference of the two workers: what a user has without gipo, but for models without what is only seen.
+`in_process` has the default network, `in_process_authors` the authors' larger one, `native` and `native_two_threads`
+the default one and EnvPool's simulators: by processor time one core's worth of them to one of `in_process`, and by the
+clock what the second thread adds. Two workers share the same number of simulators; their figures mean something only
+where two cores are idle, so read them beside `load_average_before`.
 """
 
 import time

@@ -5,6 +5,7 @@ One JSON object a line, answered by one: {"look": true}, {"place": SEED, "task":
 """
 
 import json
+import os
 import socket
 import socketserver
 import threading
@@ -18,7 +19,18 @@ from examples.so101.scene import TASKS, layout
 from examples.so101.world import World
 from gipo.common.errors import UserError
 
+LONGEST = 107  # bytes of the path of a Unix socket
 KNOWN = {"look", "place", "task", "hot", "cool", "power", "unplug", "faults"}
+
+
+def refuse_long(path: Path) -> None:
+    """Refuse a path that no Unix socket can have.
+
+    Raises:
+        UserError: naming it.
+    """
+    if (length := len(os.fsencode(path))) > LONGEST:
+        raise UserError(f"{path} has {length} bytes, and a socket's path at most {LONGEST}; name a shorter folder")
 
 
 class DeskServer(socketserver.ThreadingUnixStreamServer):
@@ -33,6 +45,7 @@ class DeskServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
 
     def __init__(self, path: Path, world: World, port: Port):
+        refuse_long(path)
         path.unlink(missing_ok=True)
         self.world, self.port = world, port
         super().__init__(str(path), _Visitor)

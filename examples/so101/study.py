@@ -28,6 +28,7 @@ import numpy as np
 
 from examples.so101.emulator import NAME
 from examples.so101.scene import TASKS
+from examples.so101.server import refuse_long
 from examples.so101.world import Gap, parse_gap
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.forks import Forks
@@ -150,6 +151,8 @@ def run(options: argparse.Namespace) -> None:
     refuse_settled(options, "train", ("seed_everything",))
     refuse_settled(options, "post", (*POST_TRAINED, "data.ingest.reward"))
     gap, commands = parse_gap(options.gap), ForkedCommands()  # what is wrong with it is told before anything is trained
+    for seed in options.seeds:
+        refuse_long(arm_of(options, seed) / "scene")
     with side_by_side(commands, options.processes) as pool:
         rows = list(pool.map(lambda seed: run_seed(options, gap, seed, commands), options.seeds))
     write_table(rows, options.out / "so101.csv")
@@ -158,16 +161,21 @@ def run(options: argparse.Namespace) -> None:
     print(text)
 
 
+def arm_of(options: argparse.Namespace, seed: int) -> Path:
+    """The folder of the emulated arm of a seed."""
+    return Path(options.out / f"seed-{seed}" / "arm")
+
+
 def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Commands) -> dict[str, Any]:
     """All stages of a seed; its row."""
     folder = options.out / f"seed-{seed}"
-    stages = DeskStages(asdict(gap), commands=commands, task=options.task, arm=folder / "arm")
+    stages = DeskStages(asdict(gap), commands=commands, task=options.task, arm=arm_of(options, seed))
     begin = [f"--config={FOLDER / options.task}.yaml", f"--seed_everything={seed}", "--data.collector.workers=0"]
     checkpoint = stages.fit(folder / "train", [*begin, *(f"--{each}" for each in options.train)]) / "last.ckpt"
     policies, logs = folder / "policies", folder / "logs"
     helps = ["--operator-set", "help=true", "--operator-set", f"patience={options.patience}"]
     deployed = stages.export(checkpoint, policies / "deployed.onnx")
-    with emulated(folder / "arm", gap, options.realtime):
+    with emulated(arm_of(options, seed), gap, options.realtime):
         before = stages.drive(deployed, folder / "before", options.episodes, COMPARED)
         stages.drive(deployed, logs, options.logged, LOGGED, helps)
     stages.audit([logs, folder / "before"], policies, folder)
@@ -175,7 +183,7 @@ def run_seed(options: argparse.Namespace, gap: Gap, seed: int, commands: Command
     more = [reward, "--model.human_coef=1", *(f"--{each}" for each in options.post)]
     learned = stages.post_train(folder / "post", [logs], checkpoint, policies, seed, more)
     after_policy = stages.export(learned, folder / "learned.onnx")
-    with emulated(folder / "arm", gap, options.realtime):
+    with emulated(arm_of(options, seed), gap, options.realtime):
         after = stages.drive(after_policy, folder / "after", options.episodes, COMPARED)
     late = sum(len(stops(driven)) for driven in (folder / "before", logs, folder / "after"))
     return {"seed": seed, "before": before.rate, "after": after.rate, **_of_logs(logs), "late": late}

@@ -170,8 +170,7 @@ class LeRobotRobot:
             UserError: when it fails, naming the motors that may still have torque.
         """
         self._stopped = True
-        relax = getattr(getattr(self.device, "config", None), "disable_torque_on_disconnect", True)
-        lerobot_bus.let_go(self.device, relax)
+        lerobot_bus.let_go(self.device)
 
     def _hold_again(self) -> None:
         """Hold a device that was stopped meanwhile: what was sent then may have come after the command that holds."""
@@ -218,9 +217,16 @@ def _uncalibrated(device: Any) -> str:
 
 
 def _check_hold(spec: RobotSpec, readings: set[str]) -> None:
+    read = dict(zip(spec.observation_names, spec.observation_units, strict=True))
+    told = dict(zip(spec.action_names, spec.action_units, strict=True))
     for name in spec.measured_hold:
         if name not in readings:
             raise UserError(f"the spec holds {name!r} where it is measured, and the device does not measure it")
+        if read[name] != told[name]:
+            raise UserError(
+                f"the spec holds {name!r} where it is measured, in {read[name]}, and commands it in {told[name]}: a "
+                "stop would send the one for the other; the two must have one unit"
+            )
     for name, hold in zip(spec.action_names, spec.action_hold, strict=True):
         # LeRobot's own convention. Sent as a stop, a number would move it there.
         if name.endswith(".pos") and hold != MEASURED:

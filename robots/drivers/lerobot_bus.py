@@ -109,18 +109,19 @@ def connect(device: Any) -> None:
                 raise
 
 
-def release(device: Any, relax: bool = True) -> list[str]:
+def release(device: Any, always: bool = True) -> list[str]:
     """Switch off the torque of every motor that answers, and close all ports; the motors that may still have torque.
 
     LeRobot's own `disconnect` ends at the first motor that does not answer, and does nothing without a camera.
 
     Args:
         device: connected, or as far as it came.
-        relax: whether torque is to be switched off at all.
+        always: switch torque off also of an arm whose configuration keeps it.
     """
     left = []
-    for name, bus in [(name, arm.bus) for name, arm in arms(device).items() if arm.bus.is_connected]:
-        for motor in bus.motors if relax else ():
+    for name, arm in [(name, arm) for name, arm in arms(device).items() if arm.bus.is_connected]:
+        bus = arm.bus
+        for motor in bus.motors if always or _relaxes(arm) else ():
             try:
                 bus.disable_torque(motor, num_retry=RETRIES)
             except Exception:
@@ -136,21 +137,29 @@ def release(device: Any, relax: bool = True) -> list[str]:
     return left
 
 
-def let_go(device: Any, relax: bool = True) -> None:
+def _relaxes(arm: Any) -> bool:
+    """Whether an arm is to be without torque when it is let go, as LeRobot's default is; each of two says it itself."""
+    return bool(getattr(getattr(arm, "config", None), "disable_torque_on_disconnect", True))
+
+
+def let_go(device: Any) -> None:
     """Disconnect; by force where the device's own way fails, or a part of it is gone and the bus still there.
 
     Raises:
         UserError: when it fails, naming the motors that may still have torque.
     """
-    try:
-        if getattr(device, "is_connected", True):
+    failed: Exception | None = None
+    if getattr(device, "is_connected", True):
+        try:
             device.disconnect()
-        else:
-            release(device, relax)
-    except Exception as error:
-        left = release(device, relax)
-        torque = f"; torque may still be on at {', '.join(left)}" if left else ""
-        raise UserError(f"{explained(error, device)}{torque}") from error
+            return
+        except Exception as error:
+            failed = error
+    left = release(device, always=False)
+    said = [] if failed is None else [explained(failed, device)]
+    said += [f"torque may still be on at {', '.join(left)}"] * bool(left)
+    if said:
+        raise UserError("; ".join(said)) from failed
 
 
 def explained(error: BaseException, device: Any) -> str:

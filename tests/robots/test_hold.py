@@ -107,6 +107,9 @@ def test_a_hold_that_would_move_the_robot_is_refused() -> None:
     readings = ("y.vel", "lift.pos")
     with pytest.raises(UserError, match=r"'x.vel' where it is measured, and the device does not measure it"):
         LeRobotRobot(Base(readings), base_spec(("measured", "measured"), readings))
+    other = replace(base_spec((0.0, "measured")), observation_units=("m/s", "rad"))
+    with pytest.raises(UserError, match=r"holds 'lift.pos' where it is measured, in rad, .* one unit"):
+        LeRobotRobot(Base(), other)
 
 
 def test_the_hold_is_said_by_the_spec() -> None:

@@ -32,7 +32,7 @@ from examples.so101.scene import (  # noqa: E402
     lead,
     reach_reward,
 )
-from examples.so101.server import Visitor  # noqa: E402
+from examples.so101.server import DeskServer, Visitor  # noqa: E402
 from examples.so101.world import MIDDLE, Gap, JointMotor, World  # noqa: E402
 from gipo.common.errors import UserError  # noqa: E402
 from robots.base import Observation  # noqa: E402
@@ -236,6 +236,12 @@ def test_the_desk_does_what_it_is_asked(arm: Emulator) -> None:
     visitor.ask(unplug=True)
     assert not (arm.folder / "port").exists()
     visitor.close()
+
+
+def test_a_folder_that_is_too_deep_for_a_socket_is_named(arm: Emulator, tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100) / "scene"
+    with pytest.raises(UserError, match=rf"^{deep} has {len(str(deep))} bytes, .* at most 107; name a shorter folder$"):
+        DeskServer(deep, arm.world, arm.port)
 
 
 def test_who_asks_where_no_desk_is_or_is_any_more_is_told_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What comes out of the whole loop on the emulated arm, and the hands that teach it."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -151,6 +152,15 @@ def test_a_gap_that_cannot_be_is_told_before_anything_is_trained(
         (["--post", "model.init_from=a.ckpt"], "--post model.init_from=a.ckpt: the study itself sets model.init_from"),
     ],
 )
+def test_a_folder_that_is_too_deep_for_the_desk_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / ("x" * 100)
+    assert study(["--task", "reach", "--out", str(out)]) == 2
+    assert re.search(rf"{out}/seed-\d+/arm/scene has \d+ bytes", capsys.readouterr().err)
+    assert not out.exists()
+
+
 def test_what_would_count_a_run_twice_or_make_seeds_the_same_is_told_before_anything_is_trained(
     given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
-from robots.drivers.lerobot_bus import ATTEMPTS, connect, explained, release
+from robots.drivers.lerobot_bus import ATTEMPTS, connect, explained, let_go, release
 from robots.drivers.lerobot_devices import normalised
 from tests.robots.builders import make_spec
 
@@ -86,6 +87,45 @@ def test_of_two_arms_each_has_units_of_its_own(pair: SimpleNamespace) -> None:
 
 def test_a_motor_of_two_arms_is_named_with_its_arm(pair: SimpleNamespace) -> None:
     assert release(pair) == ["left_pan", "left_lift", "right_pan", "right_lift"]
+
+
+class Answering(Bus):
+    """A bus whose motors do as they are told."""
+
+    def __init__(self, port: str):
+        super().__init__(port, "degrees")
+        self.relaxed: list[str] = []
+
+    def disable_torque(self, motor: str, num_retry: int = 0) -> None:
+        self.relaxed.append(motor)
+
+    def disconnect(self, disable_torque: bool) -> None:
+        self.is_connected = False
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("keeps", [(True, True), (True, False), (False, False)])
+def test_each_of_two_arms_keeps_its_torque_as_it_was_told(keeps: tuple[bool, bool], connected: bool) -> None:
+    """Also where a camera is gone, so that LeRobot's own way to disconnect fails, or does nothing."""
+
+    def disconnect() -> None:
+        raise RuntimeError("the camera's frame did not arrive")
+
+    sides = [
+        SimpleNamespace(bus=Answering(f"/dev/{n}"), config=SimpleNamespace(disable_torque_on_disconnect=not kept))
+        for n, kept in enumerate(keeps)
+    ]
+    device = SimpleNamespace(left_arm=sides[0], right_arm=sides[1], is_connected=connected, disconnect=disconnect)
+    with pytest.raises(UserError, match=r"did not arrive$") if connected else nullcontext():
+        let_go(device)
+    assert [each.bus.relaxed for each in sides] == [[] if kept else ["pan", "lift"] for kept in keeps]
+    assert not any(each.bus.is_connected for each in sides)
+
+
+def test_motors_that_do_not_answer_are_named_where_a_part_of_the_device_is_gone(pair: SimpleNamespace) -> None:
+    pair.is_connected = False
+    with pytest.raises(UserError, match=r"^torque may still be on at left_pan, left_lift, right_pan, right_lift$"):
+        let_go(pair)
 
 
 @pytest.mark.parametrize(
