@@ -33,6 +33,7 @@ class LeRobotNetworks(ActorCritic):
     """
 
     exportable, large, rows_at_once = False, True, 64
+    regresses = True  # its output is the mean itself, in units of half the bounds' range
 
     def __init__(
         self, spaces: VLASpaces, outputs: int, pretrained: str, camera: str = "image", critic_width: int = 256
@@ -60,6 +61,8 @@ class LeRobotPolicy(VLAGaussianPolicy):
         std_min: floor of the standard deviation, of half the range between the bounds.
         std_max: ceiling of the standard deviation; it starts at the geometric mean of both.
     """
+
+    squashes_mean = False
 
     def __init__(self, spaces: VLASpaces, network: VLANetworkFactory, std_min: float = 0.02, std_max: float = 0.5):
         options = {"squash": False, "std_min": std_min, "std_max": std_max, "normalise": False}
@@ -124,6 +127,7 @@ class _LeRobotEncoder(nn.Module):
 
     low: Tensor
     high: Tensor
+    as_it_came: Tensor  # what the policy of the folder, between its processors, makes of one observation
 
     def __init__(self, regressor: _Regressor, spaces: VLASpaces):
         super().__init__()
@@ -159,8 +163,10 @@ class _LeRobotEncoder(nn.Module):
             UserError: saying which.
         """
         self.eval()
+        seen = self.spaces.blank()
+        seen["state"] = torch.ones_like(seen["state"])
         try:
-            first, again = (self(self.spaces.blank()) for _ in range(2))
+            first, again = (self(seen) for _ in range(2))
         except (ValueError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"{pretrained!r} does not take these observations, or gives other actions: {error}"
@@ -169,6 +175,19 @@ class _LeRobotEncoder(nn.Module):
             raise UserError(f"{pretrained!r} predicts another chunk each time; only policies that regress have a ratio")
         if not first.requires_grad:
             raise UserError(f"no gradient reaches the weights of {pretrained!r} through its predict_action_chunk")
+        self.register_buffer("as_it_came", first.detach().clone())
+        self.register_load_state_dict_pre_hook(_refuse_another)
+
+
+def _refuse_another(module: "_LeRobotEncoder", state: dict[str, Any], prefix: str, *others: Any) -> None:
+    """Refuse weights that were learned from another policy, or between other processors, than the folder has now."""
+    *_, errors = others  # of which torch makes the message that refuses the weights
+    found = state.setdefault(f"{prefix}as_it_came", module.as_it_came)  # older checkpoints do not say
+    now = module.as_it_came
+    if found.shape != now.shape or not torch.allclose(found.to(now), now, rtol=1e-3, atol=1e-3, equal_nan=True):
+        errors.append(
+            "the LeRobot policy in its folder, with its processors, is not the one that this was trained from"
+        )
 
 
 class _Spread(nn.Module):

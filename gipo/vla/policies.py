@@ -6,6 +6,7 @@ from typing import Any
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from gipo.common.errors import UserError
 from gipo.networks import ActorCritic
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from gipo.vla.observations import VLASpaces
@@ -76,7 +77,17 @@ class VLAGaussianPolicy(VisionLanguage, GaussianPolicy):
         spaces: what the policy is built for.
         network: the body, from spaces and 2.
         options: of `GaussianPolicy`; of an observation, the state alone is standardised.
+
+    Raises:
+        UserError: the network gives the mean itself, which this policy would bound.
     """
+
+    squashes_mean = True
 
     def __init__(self, spaces: VLASpaces, *, network: VLANetworkFactory = TinyVLANetworks, **options: Any):
         super().__init__(spaces, network=network, **options)  # type: ignore[arg-type]
+        if self.squashes_mean and getattr(self.network, "regresses", False):
+            body, ours = type(self.network).__name__, type(self).__name__
+            raise UserError(
+                f"{body} regresses actions, which {ours} bounds: its policy is gipo.vla.lerobot.LeRobotPolicy"
+            )

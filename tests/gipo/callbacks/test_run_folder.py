@@ -11,8 +11,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 
-from gipo.callbacks.run_folder import IN_USE, RunFolder, absolute, beginning_of, choose, folder_of
+from gipo.callbacks.run_folder import (
+    IN_USE,
+    RunFolder,
+    absolute,
+    beginning_of,
+    choose,
+    folder_of,
+    with_absolute_paths,
+)
 from gipo.cli import main
 from gipo.common.errors import UserError
 from tests.test_bad_input import refused
@@ -166,6 +175,21 @@ def test_the_folder_of_a_user_is_known_where_no_shell_has_read_it(
     assert folder_of("~/run/checkpoints/last.ckpt") == tmp_path / "run"
     assert absolute("~/run") == str(tmp_path / "run")
     assert absolute("a~/~b") == f"{Path.cwd()}/a~/~b"
+
+
+def test_a_folder_of_a_pretrained_model_is_known_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of a hub stays one."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, known in (("mine", str(tmp_path / "mine")), ("them/theirs", "them/theirs")):
+        network = Namespace(class_path="Body", init_args=Namespace(pretrained=given))
+        policy = Namespace(class_path="Policy", init_args=Namespace(network=network, bins=3))
+        config = Namespace(data=Namespace(logs=None), model=Namespace(init_from=None, policy=policy))
+        with_absolute_paths(config)
+        assert network.init_args.pretrained == known
+    with_absolute_paths(Namespace(data=Namespace(), model=Namespace(policy="TokenPolicy")))
 
 
 def test_where_a_run_goes_on(tmp_path: Path) -> None:

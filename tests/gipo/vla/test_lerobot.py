@@ -11,6 +11,7 @@ from gipo.common.errors import UserError
 from gipo.policies import Policy, build
 from gipo.vla.lerobot import LeRobotNetworks, LeRobotPolicy
 from gipo.vla.observations import encode_instructions
+from gipo.vla.policies import VLAGaussianPolicy
 from tests.gipo.vla import fake_lerobot
 from tests.gipo.vla.builders import SPACES, observations
 
@@ -39,6 +40,36 @@ def test_the_mean_is_what_the_policy_predicts(tmp_path: Path) -> None:
     low, high = torch.tensor(SPACES.action_low), torch.tensor(SPACES.action_high)
     found = policy.to_env(policy.mode(policy.params(seen)))
     torch.testing.assert_close(found, chunk.clamp(low, high).detach())
+
+
+def test_a_policy_that_would_bound_what_it_predicts_is_refused(tmp_path: Path) -> None:
+    folder = fake_lerobot.save_policy(tmp_path / "act")
+    cases: list[dict[str, bool]] = [{}, {"squash": False, "normalise": False}]
+    for options in cases:
+        with pytest.raises(
+            UserError, match="LeRobotNetworks regresses actions, which VLAGaussianPolicy bounds: its pol"
+        ):
+            VLAGaussianPolicy(
+                SPACES, network=lambda spaces, outputs: LeRobotNetworks(spaces, outputs, str(folder), "top"), **options
+            )
+
+
+def test_a_checkpoint_is_refused_beside_another_policy_or_other_processors(tmp_path: Path) -> None:
+    """The weights are the checkpoint's, and what its processors make of them is the folder's."""
+    folder = fake_lerobot.save_policy(tmp_path / "act", scale=0.5)
+    policy = made(folder)
+    with torch.no_grad():
+        policy.network.encoder.wrapper.policy.policy.model.weight += 0.1  # it has learned
+    learned, seen = policy.state_dict(), observations(2)
+    again = made(folder)
+    again.load_state_dict(learned)
+    torch.testing.assert_close(again.params(seen), policy.params(seen), atol=0, rtol=0)
+    older = {name: value for name, value in learned.items() if not name.endswith("as_it_came")}
+    made(folder).load_state_dict(older)
+    fake_lerobot.save_policy(folder, scale=0.8)
+    other = made(folder)
+    with pytest.raises(RuntimeError, match="with its processors, is not the one that this was trained from"):
+        other.load_state_dict(learned)
 
 
 def test_it_is_shown_each_of_several_cameras_by_its_name(tmp_path: Path) -> None:
