@@ -17,7 +17,9 @@ CALLED = {
     "age-aware, both sides": "AgeAwareGIPO:outward_only=false", "age-aware GIPO": "AgeAwareGIPO:outward_only=true",
     "age-aware, both sides damped": "AgeAwareGIPO:outward_only=false",
     "age-aware, outward only": "AgeAwareGIPO:outward_only=true",
+    "decoupled PPO": "DecoupledPPO:clip=0.05",
 }  # fmt: skip
+DECOUPLED = CALLED["decoupled PPO"]
 SEEDS = (22, 64, 99, 234, 360)
 PUBLISHED = [
     "posttrain",
@@ -134,20 +136,24 @@ def test_what_the_page_says_of_the_other_gap() -> None:
 
 def test_what_the_page_says_of_the_second_task() -> None:
     text, rows = (DOCS / "evidence.md").read_text(), published("posttrain_coffee")
-    more = {
-        name: posttrain.paired_gains(rows, "GIPO", name)[-1] for name in ("PPOClip", "AWR", "IQL", "FilteredBC", "SAPO")
-    }
-    assert {name for name, (_, low, _) in more.items() if low > 0} == {"PPOClip", "AWR", "IQL"}
-    ppo, awr, iql = (short(more[name]) for name in ("PPOClip", "AWR", "IQL"))
-    assert f"than PPO-Clip, AWR and IQL here too**, by {ppo}, {awr} and {iql};" in text
+    others = {row["objective"] for row in rows} - {"GIPO"}
+    more = {name: posttrain.paired_gains(rows, "GIPO", name)[-1] for name in others}
+    behind = ("PPOClip", "M2PO", "VESPO", "AWR", "IQL")
+    both, outward = "AgeAwareGIPO:outward_only=false", "AgeAwareGIPO:outward_only=true"
+    assert {name for name, (_, low, _) in more.items() if low > 0} == {*behind, outward}
+    by = "{}, {}, {}, {} and {}".format(*(short(more[name]) for name in behind))
+    assert f"than PPO-Clip, M2PO, VESPO, AWR and IQL here too**, by {by};" in text
     assert all(gain <= 0 for gain, *_ in posttrain.paired_gains(rows, "GIPO", "SAPO"))  # "as much as GIPO or more"
+    assert {name for name, (*_, high) in more.items() if high < 0} == {DECOUPLED}
+    assert f"decoupled PPO {short(posttrain.paired_gains(rows, DECOUPLED, 'GIPO')[-1])} more, by an" in text
+    assert f"both sides** gains {short(posttrain.paired_gains(rows, both, outward)[-1])} more than the one" in text
     ends = [short((more[name][0],) * 3).partition(" ")[0] for name in ("AWR", "PPOClip")]
     assert "on a second task than PPO-Clip, AWR and IQL by {} to {}".format(*ends) in text
     table = posttrain.summarise(rows)
-    assert [(row["back"], row["objective"]) for row in table if row["low"] > 0] == [(1, "SAPO")]
+    assert {(row["back"], row["objective"]) for row in table if row["low"] > 0} == {(1, "SAPO"), (1, DECOUPLED)}
     lost = {(row["back"], row["objective"]) for row in table if row["high"] < 0}
-    both = {(back, name) for back in (2, 3) for name in ("PPOClip", "AWR")}
-    assert lost == both | {(2, "FilteredBC"), (2, "IQL")}
+    from_both = {(back, name) for back in (2, 3) for name in ("PPOClip", "M2PO", "VESPO", "AWR")}
+    assert lost == from_both | {(2, "FilteredBC"), (2, "IQL"), (2, outward)}
 
 
 def test_what_the_page_says_of_the_second_task_without_the_anchor() -> None:
