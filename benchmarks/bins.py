@@ -27,8 +27,8 @@ COLUMNS = ("task", "seed", "bins", "steps", "area", "final")
 Run = tuple[str, int, int]  # task, seed, bins
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    """Make the runs that the table lacks; or print what it says."""
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the race."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bins", description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="TASK")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="N")
@@ -36,7 +36,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="environment steps of a run (%(default)s)")
     parser.add_argument("--table", type=Path, default=TABLE, help="CSV file to append to (%(default)s)")
     parser.add_argument("--summary", action="store_true", help="print the means of the table, and run nothing")
-    options = parser.parse_args(given)
+    return parser
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Make the runs that the table lacks; or print what it says."""
+    options = build_parser().parse_args(given)
     if not options.summary:
         options.table.parent.mkdir(parents=True, exist_ok=True)
         for seed, task, bins in itertools.product(options.seeds, options.tasks, options.bins):

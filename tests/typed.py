@@ -9,7 +9,7 @@ import tomllib
 
 import deploy.cli
 import robots.cli
-from benchmarks import curves, fit
+from benchmarks import bins, curves, fit
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import __main__ as peers
 from benchmarks.simulators import transfer
@@ -43,8 +43,9 @@ SMALLER = {
         data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
         data.ingest.workers=1""",
     # Loops of its own: those that were typed before it are of 40 steps, and too few.
-    r"^gipo-study posttrain": """--loops studies/smaller --seeds 22 --back 1 --objectives GIPO --frames 20000
-        --logged 3 --episodes 2""",
+    r"^gipo-study posttrain": "--seeds 22 --back 1 --objectives GIPO --frames 20000 --logged 3 --episodes 2",
+    r"^gipo-study posttrain(?!.*--task)": "--loops studies/smaller",
+    r"^gipo-study posttrain.*--task": "--loops studies/smaller-task",
     r"^gipo-study people": """--loops studies/small --seeds 22 --frames 40 --logged 2 --episodes 2 --processes 1
         --coefs 1 --train data.frames_per_iteration=20 data.collector.num_envs=1 data.evaluation.num_envs=1
         data.rounds=1 data.batch=16 data.capacity=40 --post data.iterations=2 data.rounds=1 data.batch=16 data.min_ess=0
@@ -146,8 +147,11 @@ def measures(line: str) -> None:
     """Benchmarks that there are, and options of those that have a command of their own."""
     module, *words = shlex.split(line)[2:]
     if module in (
-        commands := {"benchmarks.curves": curves, "benchmarks.fit": fit, "benchmarks.peers": peers, TRANSFER: transfer}
-    ):
+        commands := {
+            "benchmarks.bins": bins, "benchmarks.curves": curves, "benchmarks.fit": fit, "benchmarks.peers": peers,
+            TRANSFER: transfer,
+        }
+    ):  # fmt: skip
         commands[module].build_parser().parse_args(words)
     else:
         assert set(words) <= {*BENCHMARKS, "…"}, line
