@@ -20,6 +20,7 @@ CALLED = {
     "decoupled PPO": "DecoupledPPO:clip=0.05",
 }  # fmt: skip
 DECOUPLED = CALLED["decoupled PPO"]
+LATE = "posttrain_coffee_late"
 SEEDS = (22, 64, 99, 234, 360)
 PUBLISHED = [
     "posttrain",
@@ -27,6 +28,7 @@ PUBLISHED = [
     "posttrain_late",
     "posttrain_coffee",
     "posttrain_coffee_free",
+    LATE,
 ]  # in the order of their tables on the page
 DOCS = ROOT / "docs"
 
@@ -168,9 +170,48 @@ def test_what_the_page_says_of_the_second_task_without_the_anchor() -> None:
     table = {(row["back"], row["objective"]): row for row in posttrain.summarise(free)}
     assert table[2, "GIPO"]["low"] > 0
     assert all(table[3, name]["low"] <= 0 for name in ("GIPO", "SAPO"))
-    assert all(table[back, "PPOClip"]["high"] < 0 for back in (2, 3))
+    assert {cell for cell, row in table.items() if row["low"] > 0} == {
+        (1, "SAPO"), (1, DECOUPLED), (2, "GIPO"), (2, DECOUPLED),
+    }  # fmt: skip
+    assert {cell for cell, row in table.items() if row["high"] < 0} == {(2, "PPOClip"), (3, "PPOClip")}
     gipo, sapo = (short(without_anchor(free, anchored, name)) for name in ("GIPO", "SAPO"))
     assert f"Leaving the anchor out is worth {gipo} to GIPO and {sapo} to SAPO" in text
+
+
+def test_what_the_page_says_of_the_second_task_across_the_other_gap() -> None:
+    text, readme, rows = (DOCS / "evidence.md").read_text(), (ROOT / "README.md").read_text(), published(LATE)
+    before = {row["before"] for row in rows}
+    assert (min(before), max(before)) == (0.06, 0.26)
+    table = {(row["back"], row["objective"]): row for row in posttrain.summarise(rows)}
+    named = {
+        (1, "GIPO"), (1, "SAPO"), (1, DECOUPLED), (1, "FilteredBC"), (2, "GIPO"), (2, "FilteredBC"), (3, "FilteredBC"),
+    }  # fmt: skip
+    assert {cell for cell, row in table.items() if row["low"] > 0} == named
+    assert not any(row["high"] < 0 for row in table.values())
+    more = {name: posttrain.paired_gains(rows, "GIPO", name) for _, name in table if name != "GIPO"}
+    assert {name for name, (*_, (_, low, _)) in more.items() if low > 0} == {"PPOClip", "IQL"}
+    assert not any(high < 0 for *_, (*_, high) in more.values())
+    assert f"than PPO-Clip and IQL, by {short(more['PPOClip'][-1])} and {short(more['IQL'][-1])};" in text
+    clone, gipo = (short(gain(table[3, name])) for name in ("FilteredBC", "GIPO"))
+    oldest = short(posttrain.paired_gains(rows, "FilteredBC", "GIPO")[2])
+    assert f"gains most**: {clone}, GIPO {gipo}, in pairs {oldest} more." in text
+    first = short(gain(table[1, "GIPO"]))
+    assert f"GIPO gained {first} from 1 back, and from 3 back only cloning of successes did, {clone} |" in readme
+
+
+def gain(row: dict[str, Any]) -> Interval:
+    return row["gain"], row["low"], row["high"]
+
+
+def test_what_is_said_of_logs_without_log_probs() -> None:
+    choice = (DOCS / "objectives.md").read_text()
+    names = ("posttrain_coffee", LATE, "posttrain", "posttrain_late")
+    offset, late, *first = (posttrain.paired_gains(published(name), "FilteredBC", "AWR")[-1] for name in names)
+    assert f"{short(offset)} across the offset and {short(late)} across delay and friction" in choice
+    assert "on the first, {} and {};".format(*map(short, first)) in choice
+    assert all(low < 0 < high for _, low, high in first)
+    level = [posttrain.paired_gains(published(name), "AWR", "IQL")[-1] for name in names]
+    assert all(low < 0 < high for _, low, high in level)
 
 
 def test_what_to_choose_for_logs_says_the_second_task_too() -> None:
@@ -178,7 +219,7 @@ def test_what_to_choose_for_logs_says_the_second_task_too() -> None:
 
     def gains(name: str, *cells: tuple[int, str]) -> list[str]:
         table = {(row["back"], row["objective"]): row for row in posttrain.summarise(published(name))}
-        return [short((table[cell]["gain"], table[cell]["low"], table[cell]["high"])) for cell in cells]
+        return [short(gain(table[cell])) for cell in cells]
 
     new = gains("posttrain_coffee", (1, "GIPO"), (1, "SAPO"), (1, "PPOClip"))
     assert "on a second task {}, {} and {} ([logs]".format(*new) in choice
