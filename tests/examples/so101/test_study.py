@@ -144,14 +144,6 @@ def test_a_gap_that_cannot_be_is_told_before_anything_is_trained(
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--seeds", "3", "3"], "--seeds names a value twice: 3 3"),
-        (["--train", "seed_everything=3"], "--train seed_everything=3: the study itself sets seed_everything"),
-        (["--post", "model.init_from=a.ckpt"], "--post model.init_from=a.ckpt: the study itself sets model.init_from"),
-    ],
-)
 def test_a_folder_that_is_too_deep_for_the_desk_is_told_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +153,14 @@ def test_a_folder_that_is_too_deep_for_the_desk_is_told_before_anything_is_train
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--seeds", "3", "3"], "--seeds names a value twice: 3 3"),
+        (["--train", "seed_everything=3"], "--train seed_everything=3: the study itself sets seed_everything"),
+        (["--post", "model.init_from=a.ckpt"], "--post model.init_from=a.ckpt: the study itself sets model.init_from"),
+    ],
+)
 def test_what_would_count_a_run_twice_or_make_seeds_the_same_is_told_before_anything_is_trained(
     given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
