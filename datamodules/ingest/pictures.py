@@ -274,6 +274,8 @@ def _by_pillow(data: bytes, form: str) -> Iterator[Any]:
         if image.width * image.height > MAX_PIXELS:
             raise UserError(f"an image of {image.width:,} × {image.height:,} pixels is no camera's")
         yield image
+    except UserError:
+        raise
     except UnidentifiedImageError as error:  # whose words name an object in memory
         raise UserError(f"an image cannot be decoded: it is no {form}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
