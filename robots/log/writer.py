@@ -14,6 +14,7 @@ import numpy as np
 
 from gipo.common.errors import UserError, of_the_system
 from gipo.common.files import sync
+from gipo.common.signals import join
 from robots.log.container import MAX_RECORD, add_message, open_channel, start_writer
 from robots.log.encoding import Encoders
 from robots.log.header import SESSION, Session
@@ -150,7 +151,7 @@ class LogWriter:
                 self._close_gap()
             self.event("session_end", data={"dropped": self._dropped})
             self._closing.set()
-        self._thread.join(timeout)
+        join(self._thread, timeout)
         if self._thread.is_alive():
             starting = self._video is not None and self._video.starting
             what = "another process that encodes its images does not start" if starting else "its disk does not answer"

@@ -36,6 +36,7 @@ from robots.log import (
 from robots.log.container import BLOCK_TARGET, add_message
 from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, make_spec, step_row
+from tests.unwoken import unwoken
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[3]
@@ -206,6 +207,16 @@ def test_a_failing_disk_is_reported_and_every_row_counted(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="11 rows are lost"):
         writer.close()
     assert writer.statistics == (0, 0, 11)
+
+
+def test_a_signal_that_wakes_nobody_is_heard_while_a_log_is_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    with unwoken() as deliver:
+        monkeypatch.setattr(LogWriter, "_run", lambda self: heard.append(deliver()))
+        LogWriter(tmp_path / "a.mcap", Session("{}")).close(20)
+    assert heard == [None]
 
 
 def test_a_log_is_never_overwritten(written: Write) -> None:
