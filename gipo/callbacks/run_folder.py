@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,18 +197,10 @@ def with_absolute_paths(config: Any) -> None:
             config[group][option] = [absolute(path) for path in value]
         elif value is not None:
             config[group][option] = absolute(value)
-    for part in _parts(config["model"].get("policy")):
-        found = part.get("pretrained")  # a folder, or the id of a hub
-        if isinstance(found, str) and os.path.isdir(os.path.expanduser(found)):
-            part["pretrained"] = absolute(found)
-
-
-def _parts(config: Any) -> Iterator[Any]:
-    """A configuration of classes, and all that it is made of."""
-    if hasattr(config, "get"):
-        yield config
-        for value in list((vars(config) if hasattr(config, "__dict__") else config).values()):
-            yield from _parts(value)
+    for name, value in list(config["model"].items()):  # of all its parts, by dotted names
+        # a folder, or the id of a hub
+        if name.endswith(".pretrained") and isinstance(value, str) and os.path.isdir(os.path.expanduser(value)):
+            config["model"][name] = absolute(value)
 
 
 def absolute(path: str | Path) -> str:

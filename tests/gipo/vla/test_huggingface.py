@@ -386,8 +386,10 @@ def test_unknown_statistics_are_refused(pretrained: Path) -> None:
 
 @pytest.mark.parametrize("shown", ["state", "two_images"])
 def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
-    shown: str, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shown: str, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(pretrained.parent)
+
     def args(iterations: int) -> list[str]:
         options: dict[str, object] = {
             "config": "toy_vla.yaml", "trainer.default_root_dir": tmp_path / "run", "data.total_frames": 8 * iterations,
@@ -397,7 +399,7 @@ def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
             "data.evaluation.test_episodes": 2, "checkpoint.every": 1,
             "model.policy": "gipo.vla.openvla.VocabTailPolicy", "model.policy.bins": BINS,
             "model.policy.network": "gipo.vla.huggingface.HuggingFaceNetworks",
-            "model.policy.network.pretrained": pretrained, "model.policy.network.rank": 2,
+            "model.policy.network.pretrained": pretrained.name, "model.policy.network.rank": 2,
         }  # fmt: skip
         return ["fit", *(f"--{name}={value}" for name, value in options.items())]
 
@@ -405,6 +407,7 @@ def test_it_trains_resumes_and_is_evaluated_from_the_command_line(
     main(args(2))
     main([*args(3), f"--ckpt_path={last}"])
     assert torch.load(last, weights_only=True)["OnlineDataModule"]["iteration"] == 3
+    monkeypatch.chdir(tmp_path)  # where no such folder is
     main(["test", f"--config={tmp_path / 'run' / 'config.yaml'}", f"--ckpt_path={last}"])
     assert "over 2 episodes" in capsys.readouterr().out
 
