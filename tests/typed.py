@@ -30,8 +30,6 @@ SMALLER = {
     r"^gipo fit.*(ray|ddp|Libero|libero)": "--data.collector.num_envs=1 --data.evaluation.episodes=1",
     r"^gipo test": "--data.evaluation.num_envs=1 --data.evaluation.test_episodes=1",
     r"^gipo estimate": "--effective 2",
-    # The best and the last checkpoint of one iteration are the same policy.
-    r"^gipo-deploy export .*--out other\.onnx": "--quantize dynamic",
     r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
     r"^gipo-robot run (?!.*--robot)": "--speed 20",
     r"^gipo-robot run .*lerobot": "--set wait=false",
@@ -85,10 +83,11 @@ PLACEHOLDERS = {
 RESUMED = "gipo fit"  # writes runs/reach-v3-0
 EXPORTED = "gipo-deploy export runs/reach-v3-0/checkpoints/best.ckpt --out policy.onnx"
 DRIVEN = "gipo-robot run --policy policy.onnx --episodes 10 --log logs/"
+LEARNED = "gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/reach-v3-0/checkpoints/best.ckpt"
 TRAINED = "gipo fit --config metaworld.yaml --seed_everything=SEED"  # writes it, where it comes first on a page
 BUILDS_ON = {  # what a reader of a page has typed before, from other pages
     "deploy": [RESUMED],
-    "evaluate": [RESUMED, EXPORTED, DRIVEN],
+    "evaluate": [RESUMED, EXPORTED, DRIVEN, LEARNED],
     "evidence": [TRAINED, EXPORTED],
     "people": [RESUMED, EXPORTED, DRIVEN],
     "post-train": [RESUMED, EXPORTED, DRIVEN],
