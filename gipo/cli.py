@@ -31,7 +31,7 @@ Post-train robot policies on stale data with Gaussian Importance-sampling Policy
   gipo fit --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/last.ckpt     resume
   gipo test --config runs/X/config.yaml --ckpt_path runs/X/checkpoints/best.ckpt    evaluate
   gipo fit --config post_train.yaml --data.logs=logs/ --model.init_from=runs/X/checkpoints/best.ckpt    post-train
-  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/    what it would return on the robot, before it moves
+  gipo estimate runs/logs-0/checkpoints/last.ckpt apart/   what it would return on the robot, from logs kept apart
   gipo lineage DIR                                 which policies, logs and checkpoints came from which
 
 commands:

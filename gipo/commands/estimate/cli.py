@@ -2,7 +2,7 @@
 
 Nothing moves. The logs hold the exact log-prob of every action, so that an episode counts by how much likelier this
 policy would have been to act as it went. How much that can tell depends on how far the policies are apart and how many
-episodes there are; where it is too little, this says so.
+episodes there are; where it is too little, this says so. Of logs that the policy learned from, an estimate is too good.
 """
 
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gipo.common.boundary import DEBUG_HELP, EXIT_NOT_KNOWN
+from gipo.common.checkpoint_head import CheckpointHead, LearnedLog
 from gipo.common.errors import UserError
 from gipo.common.files import refuse_to_replace
 from gipo.common.interpreter import lean_imports
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 LEAST = 10.0
 EXAMPLES = f"""examples:
-  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/
-  gipo estimate runs/logs-0/checkpoints/last.ckpt logs/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
+  gipo estimate runs/logs-0/checkpoints/last.ckpt apart/
+  gipo estimate runs/logs-0/checkpoints/last.ckpt apart/*.mcap --policies artifacts --discount 0.99 --out estimates.csv
 
 exit code 0: there is an estimate, be it that it is either more or less; {EXIT_NOT_KNOWN}: these logs can tell nothing
 
@@ -112,7 +113,7 @@ def _read(options: Any) -> "Logged":
     from gipo.checkpoints import load_checkpoint, policy_from
     from gipo.commands.estimate.episodes import logged
 
-    policy = policy_from(load_checkpoint(options.policy))
+    policy = policy_from(checkpoint := load_checkpoint(options.policy))
     folders = [str(each) for each in options.policies] if options.policies else None
     ingest = IngestOptions(policies=folders, audit=options.audit)
     logs = Logs([str(each) for each in options.logs], ingest, None, seed=0)
@@ -122,6 +123,9 @@ def _read(options: Any) -> "Logged":
         frames = logs.frames(policy, needs_behaviour=True, critic=False)
     except UserError as error:
         raise UserError(_in_these_options(str(error))) from error
+    if learned := _learned_from(CheckpointHead.of(checkpoint).logs, store):
+        why = "and estimates from that are too good; name other logs"
+        print(f"gipo: note: the policy learned from {', '.join(learned)}, {why}", file=sys.stderr)
     known = logged(store, frames, log_ratios(policy, frames, logs.seen), options.discount)
     print(_said(known, store.facts.policies, int(policy.version)))
     return known
@@ -139,6 +143,12 @@ def _refuse_other_kind(store: "Store", policy: "Policy", path: Path) -> None:
             f"the logs are of {acted}, and {path} holds a {here} of {policy.parameters_per_dimension}: its ratio to "
             "them is of other choices"
         )
+
+
+def _learned_from(learned: Sequence[LearnedLog], store: "Store") -> list[str]:
+    """The sources of a store that a policy has `learned` from: what it was fitted to, luck included, speaks for it."""
+    known = {name for log in learned for name in (log.session, log.sha256) if name is not None}
+    return [source.path for source in store.facts.sources if known & {source.sha256, *source.sessions}]
 
 
 def _in_these_options(text: str) -> str:

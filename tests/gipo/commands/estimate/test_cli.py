@@ -13,8 +13,9 @@ import torch
 
 from gipo.cli import main
 from gipo.common.boundary import EXIT_NOT_KNOWN
+from gipo.common.checkpoint_head import LearnedLog
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
-from robots.log import Step
+from robots.log import Step, read_log
 from tests.offline import SENSORS, SPACES, D, Robot, make_policy, make_robot, save, write_demonstrations
 
 Capture = pytest.CaptureFixture[str]
@@ -168,6 +169,18 @@ def test_a_policy_of_another_kind_is_refused(folder: Path, tmp_path: Path, capsy
     assert "the logs are of token policies of 8 parameters a dimension, and" in capsys.readouterr().err
 
 
+def test_logs_that_the_policy_learned_from_are_told(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    """By their session, as labels that came since change the file; what a policy was fitted to speaks for it."""
+    log = folder / "robot" / "a.mcap"
+    learned = dataclasses.asdict(LearnedLog(read_log(log).header.session, None, [], 0))
+    save(moved(make_policy(), 0.25), tmp_path / "fitted.ckpt", logs=[learned])
+    assert estimated(folder, str(tmp_path / "fitted.ckpt")) == 0
+    told = capsys.readouterr().err
+    assert f"gipo: note: the policy learned from {log}, and estimates from that are too good; name other logs" in told
+    assert estimated(folder, str(folder / "near.ckpt")) == 0
+    assert "learned from" not in capsys.readouterr().err
+
+
 def test_a_critic_that_saw_more_than_the_logs_hold_is_not_asked(folder: Path, tmp_path: Path) -> None:
     policy = make_policy()
     policy.see_privileged(5)
@@ -221,5 +234,5 @@ def test_help_teaches(capsys: Capture) -> None:
         main(["estimate", "--help"])
     assert not ended.value.code
     printed = capsys.readouterr().out
-    assert "gipo estimate runs/logs-0/checkpoints/last.ckpt logs/" in printed
+    assert "gipo estimate runs/logs-0/checkpoints/last.ckpt apart/" in printed
     assert np.all([name in printed for name in ("--discount", "--effective", "--policies", "--out", "exit code 0")])
