@@ -199,7 +199,7 @@ def test_what_the_page_says_of_the_second_task_across_the_other_gap() -> None:
     oldest = short(posttrain.paired_gains(rows, "FilteredBC", "GIPO")[2])
     assert f"gains most**: {clone}, GIPO {gipo}, in pairs {oldest} more." in text
     first = short(gain(table[1, "GIPO"]))
-    assert f"GIPO gained {first} from 1 back, and from 3 back only cloning of successes did, {clone} |" in readme
+    assert f"GIPO gained {first} from 1 back, and from 3 back only cloning of successes did, {clone}.\n" in readme
 
 
 def gain(row: dict[str, Any]) -> Interval:
