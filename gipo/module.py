@@ -107,8 +107,9 @@ class GIPOModule(UpdatingModule):
         compile: bool = False,
         cuda_graphs: bool = False,
     ):
-        super().__init__(policy, init_from, critic, optimizer, (policy_lr, value_lr), lr_warmup, lr_final,
-                         max_grad_norm, critic_warmup, value_scale, frozen or (), recompute)  # fmt: skip
+        super().__init__(policy=policy, init_from=init_from, critic=critic, critic_warmup=critic_warmup, frozen=frozen,
+                         value_scale=value_scale, lr_warmup=lr_warmup, lr_final=lr_final, max_grad_norm=max_grad_norm,
+                         policy_lr=policy_lr, value_lr=value_lr, recompute=recompute, optimizer=optimizer)  # fmt: skip
         self.objective, self.losses = objective, Losses(objective, kl_estimator, entropy_coef)
         self.register_buffer("objective_memory", first_memory(objective))
         self.kl_coef, self.anchor, self.kl_exact = kl_coef, Anchor(kl_coef, kl_target), kl_exact
@@ -265,10 +266,9 @@ class GIPOModule(UpdatingModule):
 
     def _keep_memory(self, parts: Sequence[MicroBatch]) -> None:
         """What the objective remembers of a batch is the mean over its samples."""
-        if self.objective_memory is not None:
-            found = [part.size * part.memory for part in parts if part.memory is not None]
-            if found:
-                self.objective_memory.copy_(ranks.averaged(torch.stack(found).sum(0)))
+        found = [part.size * part.memory for part in parts if part.memory is not None]
+        if self.objective_memory is not None and found:
+            self.objective_memory.copy_(ranks.averaged(torch.stack(found).sum(0)))
 
     def _behaviour_entropy(self, batch: TensorDictBase) -> Tensor | None:
         """Entropy of the policy that acted [N, D], as a share of its maximum, where the objective reads it."""
@@ -289,10 +289,8 @@ class GIPOModule(UpdatingModule):
         if self.micro_batch is not None:
             refuse_whole(self.micro_batch, self.objective)
         positive = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
-        not_negative = (
-            "kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",
-            "lr_final",
-        )  # fmt: skip
+        not_negative = ("kl_coef", "losses.entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup",
+                        "lr_final")  # fmt: skip
         for name in (*positive, *not_negative):
             value = attrgetter(name)(self)
             if not (math.isfinite(value) and value >= 0 and (value > 0 or name not in positive)):

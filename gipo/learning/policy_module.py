@@ -37,7 +37,7 @@ class PolicyModule(LightningModule):
         critic: what the critic sees; None for what that of the checkpoint does, or the observation.
         optimizer: makes an optimizer of parameters.
         value_scale: makes what the critic's outputs mean; None for that of the checkpoint, or values as they are.
-        frozen: parts of the policy's network that do not learn.
+        frozen: parts of the policy's network that do not learn; None for none.
         recompute: keep no activations for the backward pass.
     """
 
@@ -50,12 +50,13 @@ class PolicyModule(LightningModule):
         critic: CriticSees | None,
         optimizer: Callable[[list[nn.Parameter]], Optimizer],
         value_scale: ValueScaleFactory | None,
-        frozen: Sequence[str] = (),
-        recompute: bool = False,
+        frozen: Sequence[str] | None,
+        recompute: bool,
     ):
         super().__init__()
-        self.value_scale_factory, self.critic_sees, self.frozen, self.recompute = value_scale, critic, frozen, recompute
-        self.policy_factory, self.init_from, self.optimizer_factory = policy, init_from, optimizer
+        self.policy_factory, self.init_from, self.critic_sees = policy, init_from, critic
+        self.optimizer_factory, self.value_scale_factory = optimizer, value_scale
+        self.frozen, self.recompute = frozen or (), recompute
         self.interface: dict[str, Any] | None = None  # names, units and rate of the policy that the run goes on with
         self._ancestry: dict[str, Any] = {}
 

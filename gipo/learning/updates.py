@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,17 +10,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.checkpoints import options_of
 from gipo.common.errors import UserError
 from gipo.common.faults import is_ours
 from gipo.distributed.sharding import whole
-from gipo.learning.critic import CriticSees
 from gipo.learning.policy_module import PolicyModule
-from gipo.learning.value_scale import ValueScaleFactory
-from gipo.policies import PolicyFactory
 from gipo.policy import class_path
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
@@ -32,18 +28,13 @@ class UpdatingModule(PolicyModule):
     """Updates a policy and its critic, whose parameters are disjoint, from the loss of each.
 
     Args:
-        policy: as `PolicyModule`.
-        init_from: as `PolicyModule`.
-        critic: as `PolicyModule`.
-        optimizer: makes an optimizer of parameters.
-        rates: learning rate of the policy and of the critic.
+        policy_lr: learning rate of the policy.
+        value_lr: learning rate of the critic.
         lr_warmup: iterations of linear warm-up.
         lr_final: fraction of the learning rate that the cosine decay ends at.
         max_grad_norm: gradient clip, for the policy and the critic each.
         critic_warmup: first iterations in which the critic learns alone.
-        value_scale: as `PolicyModule`.
-        frozen: as `PolicyModule`.
-        recompute: as `PolicyModule`.
+        options: of `PolicyModule`.
     """
 
     skipped: Tensor
@@ -51,22 +42,18 @@ class UpdatingModule(PolicyModule):
 
     def __init__(
         self,
-        policy: PolicyFactory | None,
-        init_from: str | None,
-        critic: CriticSees | None,
-        optimizer: Callable[[list[nn.Parameter]], Optimizer],
-        rates: tuple[float, float],
+        *,
+        policy_lr: float,
+        value_lr: float,
         lr_warmup: int,
         lr_final: float,
         max_grad_norm: float,
         critic_warmup: int,
-        value_scale: ValueScaleFactory | None,
-        frozen: Sequence[str] = (),
-        recompute: bool = False,
+        **options: Any,
     ):
-        super().__init__(policy, init_from, critic, optimizer, value_scale, frozen, recompute)
+        super().__init__(**options)
         self.automatic_optimization = False
-        self.policy_lr, self.value_lr = rates
+        self.policy_lr, self.value_lr = policy_lr, value_lr
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm
         self.critic_warmup = critic_warmup
         self._asked: list[list[dict[str, Any]]] = []  # of each optimizer's groups, the options they were made with
