@@ -94,7 +94,7 @@ def assemble(folder: Path, key: str, parts: list[Part], options: IngestOptions) 
     instructions = tuple(dict.fromkeys(span.instruction for span in spans if span.instruction))
     bases = _move_pictures(folder / PICTURES, filled)
     _fill(frames, filled, policies, instructions, bases)
-    facts = _told(key, interface, kept, "log_prob" in filled[0].columns, (policies, instructions), options)
+    facts = _told(key, interface, kept, "log_prob" in filled[0].columns, policies, instructions, options.audit)
     (folder / FACTS).write_text(facts.to_json(), encoding="utf-8")
     for path in folder.rglob("*.memmap"):
         path.chmod(0o444)  # mapped read-only: what a reader writes stays a private copy
@@ -124,30 +124,29 @@ def _told(
     interface: Interface,
     kept: list[_Kept],
     has_log_prob: bool,
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-    options: IngestOptions,
+    policies: tuple[str, ...],
+    instructions: tuple[str, ...],
+    share: float,
 ) -> Facts:
-    """What the store says of itself; `names` are those of its policies and instructions."""
-    policies, instructions = names
-    filled = [each for each in kept if each.spans]
-    spans = [span for each in filled for _, span in each.spans]
-    audit = _audited([each.part for each in kept], options.audit)
+    """What the store says of itself, of whose steps this `share` was audited."""
+    spans = [span for each in kept for _, span in each.spans]
+    audit = _audited([each.part for each in kept], share)
     judged = [span.success for span in spans if span.success is not None]
     return Facts(
-        key,
-        tuple(_facts(each) for each in kept),
-        policies,
-        interface,
-        has_log_prob,
-        sum(each.steps for each in filled),
-        len(spans),
-        len(judged),
-        sum(judged),
-        tuple(skip for each in kept for skip in each.skipped),
-        audit,
-        tuple(_notes(kept, has_log_prob, audit)),
-        instructions,
-        tuple(number for number, span in enumerate(spans) if not span.whole),
+        key=key,
+        sources=tuple(map(_facts, kept)),
+        policies=policies,
+        interface=interface,
+        has_log_prob=has_log_prob,
+        steps=sum(each.steps for each in kept),
+        episodes=len(spans),
+        judged=len(judged),
+        successes=sum(judged),
+        skipped=tuple(skip for each in kept for skip in each.skipped),
+        audit=audit,
+        notes=tuple(_notes(kept, has_log_prob, audit)),
+        instructions=instructions,
+        parts=tuple(number for number, span in enumerate(spans) if not span.whole),
     )
 
 
@@ -244,9 +243,11 @@ def _fill(
 
 
 def _facts(kept: _Kept) -> SourceFacts:
-    of, steps = kept.part.of, kept.steps
-    said = of.description
-    return SourceFacts(of.path, of.source.kind, of.sha256, said.sessions, len(kept.spans), steps, said.task)
+    of = kept.part.of
+    return SourceFacts(
+        path=of.path, kind=of.source.kind, sha256=of.sha256, sessions=of.description.sessions,
+        episodes=len(kept.spans), steps=kept.steps, task=of.description.task,
+    )  # fmt: skip
 
 
 def _audited(parts: list[Part], share: float) -> AuditFacts:
@@ -254,10 +255,16 @@ def _audited(parts: list[Part], share: float) -> AuditFacts:
     largest: dict[str, float] = {}
     for each in found:
         largest |= {name: max(largest.get(name, 0.0), value) for name, value in each.largest.items()}
-    count, unlike = sum(each.from_video for each in found), sum(each.unlike for each in found)
-    drift = sum(each.drift * each.from_video for each in found) / max(1, count)
-    worst = max(each.drift_max for each in found)
-    return AuditFacts(share, sum(each.steps for each in found), largest, count, drift, worst, unlike)
+    count = sum(each.from_video for each in found)
+    return AuditFacts(
+        share=share,
+        steps=sum(each.steps for each in found),
+        largest=largest,
+        from_video=count,
+        drift=sum(each.drift * each.from_video for each in found) / max(1, count),
+        drift_max=max(each.drift_max for each in found),
+        unlike=sum(each.unlike for each in found),
+    )
 
 
 def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str]:

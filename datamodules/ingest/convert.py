@@ -133,11 +133,15 @@ class _Conversion:
         self._pictures.close()
         if self._interface is None:
             self._notes.append(f"{self._job.path} ends before it says whose log it is; nothing is in it")
-        notes = [*self._notes, *self._source.notes]
         return Converted(
-            layout, self._spans, self._interface, self._skipped, notes, self._auditor.facts(),
-            self._pictures.count,
-        )  # fmt: skip
+            layout=layout,
+            spans=self._spans,
+            interface=self._interface,
+            skipped=self._skipped,
+            notes=[*self._notes, *self._source.notes],
+            audit=self._auditor.facts(),
+            pictures=self._pictures.count,
+        )
 
     def _take(self, raw: Raw, blocks: BlockWriter) -> None:
         trajectory = raw.trajectory()
@@ -159,9 +163,16 @@ class _Conversion:
             interface = _agreed(interface, behaviour)
         blocks.append(columns)
         self._interface = interface
-        policy_id = None if behaviour is None else behaviour.policy_id
-        told, whole = trajectory.instruction, trajectory.whole
-        self._spans.append(EpisodeRows(raw.where, len(trajectory), policy_id, trajectory.success, told, whole))
+        self._spans.append(
+            EpisodeRows(
+                where=raw.where,
+                rows=len(trajectory),
+                policy_id=None if behaviour is None else behaviour.policy_id,
+                success=trajectory.success,
+                instruction=trajectory.instruction,
+                whole=trajectory.whole,
+            )
+        )
 
     def _lose_other_sizes(self, where: str, columns: dict[str, np.ndarray], seen: Interface | None) -> None:
         """Take for lost what is of another size than policies saw by: a camera failed, and the robot was stopped.

@@ -91,15 +91,16 @@ class Plan:
         blocks = [folder / f"{index:06d}" for index in range(len(self._sources))]
         for each in blocks:
             each.mkdir()
-        how = (self._options.audit, self._options.video_tolerance, self._options.bad_episodes == "skip")
         jobs = [
             Job(
-                each.path,
-                str(block),
-                self._artifacts,
-                *how,
-                sum(stamp(path).size for path in each.files),
-                self._options.cameras,
+                path=each.path,
+                folder=str(block),
+                artifacts=self._artifacts,
+                audit=self._options.audit,
+                tolerance=self._options.video_tolerance,
+                skip=self._options.bad_episodes == "skip",
+                size=sum(stamp(path).size for path in each.files),
+                cameras=self._options.cameras,
             )
             for each, block in zip(self._sources, blocks, strict=True)
         ]
