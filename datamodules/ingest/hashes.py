@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,11 +43,9 @@ class Hashes:
         self._index = folder / INDEX
         self._known: dict[str, tuple[Stamp, int, str]] = {}
         self._stamps: dict[Path, Stamp] = {}
-        try:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
             raw = json.loads(self._index.read_text(encoding="utf-8"))
             self._known = {path: (Stamp(*each), int(at), str(digest)) for path, (each, at, digest) in raw.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            self._known = {}
 
     def of(self, paths: Iterable[Path]) -> dict[Path, str]:
         """The hash of each file, from its bytes unless it was hashed before and has settled since."""

@@ -130,11 +130,11 @@ class Plan:
         if self._options.audit == 0:
             return {}
         named = {name for each in self._sources for name in each.description.manifests}
+        asked = self._options.policies is not None
         # Checkpoints are large, and many beside logs are no policy's that acted: only where they are asked for.
-        kinds = ("*.onnx",) if self._options.policies is None else ("*.onnx", "*.ckpt")
+        kinds = ("*.onnx", "*.ckpt") if asked else ("*.onnx",)
         found = (path for folder in self._folders() for kind in kinds for path in sorted(folder.glob(kind)))
         # Of what merely lies beside the logs, a file that cannot be read is nobody's business.
-        asked = self._options.policies is not None
         files = [path for path in found if path.is_file() and (asked or os.access(path, os.R_OK))]
         digests = self._hashes.of(files) if named else {}  # the policy id is the file's SHA-256
         return {digest: str(path) for path, digest in digests.items() if digest in named}
