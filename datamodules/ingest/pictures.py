@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,10 +25,21 @@ PICTURE = {"picture", "next_picture"}  # columns of their numbers; −1 where th
 DATA, TABLE = "pictures.bin", "pictures.npy"
 LOGGED = ("png", "jpeg", *CODECS)  # what a log may hold
 FORMATS = (*LOGGED, "matroska")  # of blocks; their places are the numbers in tables
-BLOCK = np.dtype([("first", "i8"), ("begin", "i8"), ("end", "i8"), ("format", "i8")])
 PNG_CHANNELS = {b"\0": 1, b"\2": 3, b"\6": 4}  # by the kind of its colours
 BLOCKS = 4  # that are kept decoded while a source is converted: one of each camera
 CACHE_BYTES = 256 << 20
+
+
+class _Block(NamedTuple):
+    """Where a block is: number of its first picture, bytes of the file from `begin` to `end`, and place in FORMATS."""
+
+    first: int
+    begin: int
+    end: int
+    format: int
+
+
+BLOCK = np.dtype([(name, "i8") for name in _Block._fields])
 
 
 class Album:
@@ -118,9 +129,9 @@ class PictureWriter:
         self.count = 0
         self._folder = folder
         self._file: BinaryIO | None = None
-        self._blocks: list[tuple[int, int, int, int]] = []
-        self._decoded: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()  # the blocks that were seen last
-        self._shapes: dict[int, tuple[int, int, int]] = {}  # of the pictures of blocks
+        self._blocks: list[_Block] = []
+        self._decoded: OrderedDict[_Block, np.ndarray] = OrderedDict()  # the blocks that were seen last
+        self._shapes: dict[int, tuple[int, int, int]] = {}  # of the pictures of blocks, by the first
 
     def add(self, data: bytes, form: str, alone: bool = True) -> int:
         """Keep a picture, which can be decoded `alone` or builds on the one before it; its number.
@@ -135,11 +146,12 @@ class PictureWriter:
     def _keep(self, data: bytes, form: str, alone: bool) -> int:
         if self._file is None:
             self._file = open(self._folder / DATA, "w+b")  # noqa: SIM115 (closed by `close`)
-        begin = self._blocks[-1][2] if self._blocks else 0
+        last = self._blocks[-1] if self._blocks else None
+        begin = 0 if last is None else last.end
         if alone:
-            self._blocks.append((self.count, begin, begin + len(data), FORMATS.index(form)))
-        elif self._blocks and FORMATS[self._blocks[-1][3]] == form:
-            self._blocks[-1] = (*self._blocks[-1][:2], begin + len(data), self._blocks[-1][3])
+            self._blocks.append(_Block(self.count, begin, begin + len(data), FORMATS.index(form)))
+        elif last is not None and FORMATS[last.format] == form:
+            self._blocks[-1] = last._replace(end=begin + len(data))
         else:
             raise UserError("a frame of a video has no key frame before it")
         self._file.write(data)
@@ -159,8 +171,7 @@ class PictureWriter:
             UserError: when it cannot be decoded, or to another number of pictures.
         """
         self.pixels(first)
-        index, (_, _, end, _) = self._block_of(first)
-        _refuse_other_count(self._decoded[index, end], count)
+        _refuse_other_count(self._decoded[self._block_of(first)], count)
 
     def pixels(self, number: int) -> np.ndarray:
         """[H, W, C] uint8 of a picture that was added, for whoever has to see it before the store is made.
@@ -168,14 +179,12 @@ class PictureWriter:
         Raises:
             UserError: when it cannot be decoded.
         """
-        assert self._file is not None
-        index, (first, begin, end, form) = self._block_of(number)
-        if (index, end) not in self._decoded:
-            self._file.flush()
-            self._decoded[index, end] = decode(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])
+        block = self._block_of(number)
+        if block not in self._decoded:
+            self._decoded[block] = decode(self._read(block), FORMATS[block.format])
             while len(self._decoded) > BLOCKS:
                 self._decoded.popitem(last=False)
-        return _at(self._decoded[index, end], number - first)
+        return _at(self._decoded[block], number - block.first)
 
     def shape(self, number: int) -> tuple[int, int, int]:
         """Height, width and channels of a picture that was added, by as little of its block as says it.
@@ -183,20 +192,22 @@ class PictureWriter:
         Raises:
             UserError: when it cannot be decoded.
         """
-        assert self._file is not None
-        index, (_, begin, end, form) = self._block_of(number)
-        if index not in self._shapes:
-            self._file.flush()
-            self._shapes[index] = _shape(os.pread(self._file.fileno(), end - begin, begin), FORMATS[form])
-        return self._shapes[index]
+        block = self._block_of(number)
+        if block.first not in self._shapes:
+            self._shapes[block.first] = _shape(self._read(block), FORMATS[block.format])
+        return self._shapes[block.first]
 
-    def _block_of(self, number: int) -> tuple[int, tuple[int, int, int, int]]:
-        index = bisect_right(self._blocks, number, key=itemgetter(0)) - 1
-        return index, self._blocks[index]
+    def _block_of(self, number: int) -> _Block:
+        return self._blocks[bisect_right(self._blocks, number, key=attrgetter("first")) - 1]
+
+    def _read(self, block: _Block) -> bytes:
+        assert self._file is not None
+        self._file.flush()
+        return os.pread(self._file.fileno(), block.end - block.begin, block.begin)
 
     def of_video(self, number: int) -> bool:
         """Whether a picture that was added is a frame of a video, which is not quite what the policy saw."""
-        return FORMATS[self._block_of(number)[1][3]] not in ("png", "jpeg")
+        return FORMATS[self._block_of(number).format] not in ("png", "jpeg")
 
     def close(self) -> None:
         """Write the table beside the pictures; nothing, where there are none."""
