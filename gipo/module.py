@@ -175,9 +175,7 @@ class GIPOModule(UpdatingModule):
         batches = batches.copy().set("observation", self.policy.standardised(batches["observation"]))
         self.policy.learn_values(batches["value_target"], batches.get("executed", batches["value_target"].isfinite()))
         with told_to_listeners(self.trainer):
-            every = zip(batches.unbind(0), *map(torch.unbind, self._samples(batches)), strict=True)
-            for batch, valid, advantage, age in every:
-                samples = Samples(valid, advantage, age, self._behaviour_entropy(batch))
+            for batch, samples in zip(batches.unbind(0), self._samples(batches), strict=True):
                 self._learn(batch, samples, iteration, warming_up)
         if not warming_up:
             self.policy.next_version()
@@ -188,8 +186,8 @@ class GIPOModule(UpdatingModule):
         figures = self.policy.value_scale.figures() | self.anchor.figures()
         self.log_dict(beside(figures | {"skipped": self.skipped.float()}, metrics))
 
-    def _samples(self, batches: TensorDictBase) -> tuple[Tensor, Tensor, Tensor]:
-        """Validity, advantage and age of all batches [rounds, N]; every step of an action chunk is one of its own."""
+    def _samples(self, batches: TensorDictBase) -> Iterator[Samples]:
+        """The samples of each batch [N]; every step of an action chunk is one of its own."""
         advantage, valid = batches["advantage"].flatten(1), batches["valid"].flatten(1)
         acted = batches["policy_version"]
         age = torch.where(acted < 0, torch.nan, self.policy.version - acted)  # −1 where nobody said which version acted
@@ -199,7 +197,8 @@ class GIPOModule(UpdatingModule):
         if self.normalise_advantages:
             mean, std = ranks.mean_and_std(advantage, valid & advantage.isfinite())
             advantage = (advantage - mean.unsqueeze(-1)) / (std.unsqueeze(-1) + 1e-8)
-        return valid, advantage, age
+        for index, batch in enumerate(batches.unbind(0)):
+            yield Samples(valid[index], advantage[index], age[index], self._behaviour_entropy(batch))
 
     def _learn(self, batch: TensorDictBase, samples: Samples, iteration: Iteration, critic_only: bool) -> None:
         """Reuse one batch [B], of which `micro_batch` transitions are computed at a time."""
