@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, is_tensor_collection
 from tensordict.nn import dispatch
+from tensordict.utils import expand_right
 from torch import Tensor
 from torch.distributions import Categorical
 from torchrl.objectives import PPOLoss
@@ -147,18 +148,17 @@ class GIPOLoss(PPOLoss):
         log_weight, dist, _, correction = self._log_weight(tensordict, adv_shape=batch)
         x = log_weight.squeeze(-1)
         self._refuse_shapes(tensordict, x, advantage)
-        # [*B, 1] against x [*B] or [*B, D]
-        advantage = advantage.reshape((*batch, *(1,) * (x.ndim - len(batch))))
         # half precision loses ratios; float64 stays
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        advantage = advantage.to(x.dtype).expand_as(x)
+        # [*B, 1] against x [*B] or [*B, D]
+        advantage = expand_right(advantage.squeeze(-1).to(x.dtype), x.shape)
         # what is left of the behaviour ratio beside x, 1 where x is all of it
         left = torch.zeros_like(x) if correction is None else correction.squeeze(-1).to(x.dtype).expand_as(x)
         age = self._age(tensordict, batch)
         kept = self._kept(tensordict, x.unsqueeze(-1)).squeeze(-1)
         used = kept & torch.isfinite(x) & torch.isfinite(advantage * left.exp())
         if age is not None:
-            used &= age.isfinite().reshape((*batch, *(1,) * (x.ndim - len(batch))))
+            used &= expand_right(age.isfinite().squeeze(-1), x.shape)
         log_prob = None if correction is not None else self._probability(tensordict, dist, x)
         terms = self._terms(Elements(x, advantage, used, age, log_prob=log_prob), batch)
 
@@ -172,13 +172,10 @@ class GIPOLoss(PPOLoss):
             out.update(self._entropy_terms(self._get_entropy(dist, adv_shape=batch)))
         if self._has_critic:
             out.update(self._critic_terms(tensordict))
-        return out.named_apply(
-            lambda name, value: (
-                self._reduced(value, tensordict, used if name in ("loss_objective", "loss_kl") else None)
-                if name.startswith("loss_")
-                else value
-            )
-        )
+        for name in [name for name in out.keys() if name.startswith("loss_")]:
+            masked = used if name in ("loss_objective", "loss_kl") else None
+            out.set(name, self._reduced(out.get(name), tensordict, masked))
+        return out
 
     def _terms(self, seen: Elements, batch: torch.Size) -> Terms:
         """What the objective says of x [*B, D] or [*B], whose one element is a sequence of its own."""
@@ -215,7 +212,7 @@ class GIPOLoss(PPOLoss):
                 "shape, or its leading dimensions"
             )
         # one age for all that the leading dimensions hold: a trajectory, the agents
-        return known.reshape((*known.shape, *(1,) * (len(batch) - known.ndim + 1))).expand((*batch, 1))
+        return expand_right(known, (*batch, 1))
 
     def _kept(self, tensordict: TensorDictBase, like: Tensor) -> Tensor:
         """Bool, as `like`: False where a mask of the batch leaves an element out, as `_reduce_loss` would."""

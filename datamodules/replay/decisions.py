@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.utils import expand_right
 
 from gipo.common.errors import UserError
 from gipo.common.transition import NOBODY_SAID
@@ -71,7 +72,7 @@ def decisions_of(frames: TensorDictBase, chunk: int, recorded: bool = True) -> t
 def _of_steps(frames: TensorDictBase, name: str, steps: torch.Tensor, executed: torch.Tensor) -> torch.Tensor:
     """A field [N, H, …] of the steps of decisions; nothing where they were not executed."""
     values, nothing = frames[name][steps], NOBODY_SAID if name == "source" else 0
-    return torch.where(executed.reshape(*executed.shape, *(1,) * (values.ndim - 2)), values, nothing).to(values.dtype)
+    return torch.where(expand_right(executed, values.shape), values, nothing).to(values.dtype)
 
 
 def _spans(frames: TensorDictBase, chunk: int) -> list[_Span]:

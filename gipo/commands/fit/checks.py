@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.utils import expand_right
 
 from datamodules.envs import metaworld
 from datamodules.offline import OfflineDataModule
@@ -181,9 +182,7 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
     x = _asked(policy, device, frames, logs.seen)
     used = frames["valid"]
     # With action chunks every step is one of its own, by the policy that decided on its chunk.
-    who, version = (
-        frames[name][(...,) + (None,) * (used.ndim - 1)].expand_as(used) for name in ("policy", "policy_version")
-    )
+    who, version = (expand_right(frames[name], used.shape) for name in ("policy", "policy_version"))
     log_prob = x + frames["log_prob"] if policy.gives_probabilities else None
     rows = staleness.staleness_report(x, used, who, version, int(policy.version), objective, log_prob)
     names = logs.store.facts.policies
