@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
+from gipo.common.faults import class_path
 
 
 class Trajectories(NamedTuple):
@@ -70,7 +71,7 @@ def estimated(estimator: Estimator, frames: Trajectories) -> Estimate:
     found, shape = estimator(frames), frames.reward.shape
     if type(estimator).__module__ == __name__:
         return found
-    path = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+    path = class_path(estimator)
     fits = isinstance(found, Estimate) and all(isinstance(part, Tensor) and part.shape == shape for part in found)
     if not fits:
         raise UserError(

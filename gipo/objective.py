@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gipo.common.errors import UserError
+from gipo.common.faults import class_path
 
 MAX_LOG_RATIO_BOUND = 40.0  # exp(2·40), a squared contribution, is still finite in float32
 SMALLEST, LARGEST = 1e-6, 1e6  # widths and temperatures that stay neither 0 nor inf in float32
@@ -148,10 +149,6 @@ def since(age: Tensor | None, like: Tensor) -> Tensor | None:
     return None if age is None else age.to(like.dtype).nan_to_num(0.0, 0.0).clamp(min=0)
 
 
-def _path(objective: Objective) -> str:
-    return f"{type(objective).__module__}.{type(objective).__qualname__}"
-
-
 def first_memory(objective: Objective, device: torch.device | None = None) -> Tensor | None:
     """What an objective remembers before its first batch [M]; None where it remembers nothing.
 
@@ -161,7 +158,9 @@ def first_memory(objective: Objective, device: torch.device | None = None) -> Te
     found = objective.memory()
     if found is None or isinstance(found, Tensor):
         return None if found is None else found.detach().clone().to(device)
-    raise UserError(f"{_path(objective)}.memory must return a tensor, such as torch.zeros(1), or None; got {found!r}")
+    raise UserError(
+        f"{class_path(objective)}.memory must return a tensor, such as torch.zeros(1), or None; got {found!r}"
+    )
 
 
 def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tensor | None:
@@ -184,7 +183,7 @@ def remembered(objective: Objective, seen: Elements, age: Tensor | None) -> Tens
     if isinstance(found, Tensor) and memory is not None and found.shape == memory.shape:
         return found.detach()  # what is remembered of x must not lead back into the batch it was of
     raise UserError(
-        f"{_path(objective)}.remember must return a tensor of the shape of memory(), or None where it has none"
+        f"{class_path(objective)}.remember must return a tensor of the shape of memory(), or None where it has none"
     )
 
 
@@ -205,7 +204,7 @@ def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
         UserError: it needs what is not known, gives terms of another shape than x, a loss without gradient, or figures
             that are no scalars.
     """
-    path = _path(objective)
+    path = class_path(objective)
     for name in sorted(objective.needs):
         if name not in NEEDED:
             raise UserError(f"{path}.needs names {name!r}; an objective may need {', '.join(NEEDED)}")

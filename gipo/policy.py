@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gipo.common.errors import UserError
+from gipo.common.faults import class_path
 from gipo.learning.critic import WithCritic
 from gipo.learning.value_scale import ValueScale
 from gipo.networks import OBSERVATION_FLOOR, ActorCritic, ObservationNormaliser
@@ -237,11 +238,6 @@ class Policy(WithCritic):
 
 
 PolicyFactory = Callable[[Spaces], Policy]
-
-
-def class_path(instance: object) -> str:
-    """Where the class of an instance is imported from."""
-    return f"{type(instance).__module__}.{type(instance).__qualname__}"
 
 
 def _named(made: Any) -> dict[str, Any]:

@@ -128,3 +128,8 @@ TRANSLATORS: tuple[Translator, ...] = (of_a_user, of_a_shadow, of_the_system, of
 def is_ours(instance: object) -> bool:
     """Whether the class of an instance is of `gipo`, and not of a user or a library."""
     return type(instance).__module__.startswith("gipo.")
+
+
+def class_path(instance: object) -> str:
+    """Where the class of an instance is imported from."""
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"

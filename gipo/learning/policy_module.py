@@ -18,6 +18,7 @@ from gipo.checkpoints import (
 )
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
 from gipo.common.errors import UserError
+from gipo.common.faults import class_path
 from gipo.distributed.sharding import shard
 from gipo.learning.critic import CriticSees
 from gipo.learning.metrics import episode_figures
@@ -25,7 +26,6 @@ from gipo.learning.user_classes import refuse_unlearned, refuse_unusable, refuse
 from gipo.learning.value_scale import ValueScale, ValueScaleFactory
 from gipo.networks import convolve_in_single
 from gipo.policies import Policy, PolicyFactory, Spaces, TokenPolicy, build
-from gipo.policy import class_path
 
 
 class PolicyModule(LightningModule):

@@ -14,10 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gipo.checkpoints import options_of
 from gipo.common.errors import UserError
-from gipo.common.faults import is_ours
+from gipo.common.faults import class_path, is_ours
 from gipo.distributed.sharding import whole
 from gipo.learning.policy_module import PolicyModule
-from gipo.policy import class_path
 
 HEADS = ("policy", "value")  # in the order of their optimizers; the critic's figures are those of the value
 MAX_SKIPS_IN_A_ROW = 10

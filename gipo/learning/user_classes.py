@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from gipo.common.errors import UserError
-from gipo.common.faults import described, is_ours
+from gipo.common.faults import class_path, described, is_ours
 from gipo.learning.value_scale import ValueScale
-from gipo.policy import Policy, build, class_path
+from gipo.policy import Policy, build
 from gipo.vla.observations import VLASpaces
 
 PARTS = ("encoder", "actor", "critic")
