@@ -50,19 +50,15 @@ def refuse_unusable_scale(scale: ValueScale) -> None:
         raise UserError(f"{path}.outputs must be how many outputs the critic has for a value, got {count!r}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         outputs, target = torch.randn(ROWS, count), torch.randn(ROWS)
-        try:
+        with _in_one_line(f"{path} cannot be used on outputs {[ROWS, count]}"):
             ours = scale.decode(outputs), scale.loss(outputs, target)
-        except Exception as error:  # whatever a class of somebody's own raises
-            raise UserError(f"{path} cannot be used on outputs {[ROWS, count]}: {described(error)}") from error
         for name, found in zip(("decode", "loss"), ours, strict=True):
             if _shape(found) != [ROWS]:
                 raise UserError(f"{name}() of {path} gives {_shape(found)} for outputs {[ROWS, count]}, not [{ROWS}]")
-        try:
+        with _in_one_line(f"{path} cannot be made again by its config()"):
             again = type(scale)(**scale.config())
             again.load_state_dict(scale.state_dict())
             theirs = again.decode(outputs), again.loss(outputs, target)
-        except Exception as error:
-            raise UserError(f"{path} cannot be made again by its config(): {described(error)}") from error
     if not all(map(_alike, ours, theirs)):
         raise UserError(
             f"a checkpoint would hold another scale than {path}: what is made by its config() gives other values; "
@@ -122,10 +118,8 @@ def _refuse_unlike(policy: Policy, again: Policy) -> None:
     """Refuse a policy that acts or values otherwise than the one that `config()` makes, with the same weights."""
     observation, what = _observation(policy)
     noise = policy.noise((ROWS,))
-    try:
+    with _in_one_line(f"{_theirs(policy)} cannot be run on {what}"):
         ours, twice, theirs = (_behaviour(each, observation, noise) for each in (policy, policy, again))
-    except Exception as error:  # whatever a class of somebody's own raises
-        raise UserError(f"{_theirs(policy)} cannot be run on {what}: {described(error)}") from error
     if not all(map(_alike, ours, twice)):
         raise UserError(
             f"{_theirs(policy)} samples otherwise with the same noise: sample() is a function of the parameters and of "
@@ -149,12 +143,9 @@ def _behaviour(policy: Policy, observation: Any, noise: Tensor) -> tuple[Tensor,
 def _refuse_bad_outputs(policy: Policy) -> None:
     """Refuse outputs of another shape than was asked for."""
     path, (observation, what) = class_path(policy.network), _observation(policy)
-    try:
-        with _left_as_it_was(policy, training=True):
-            features = policy.features(observation)
-            outputs = policy.network.actor(features), policy.network.critic(features)
-    except Exception as error:  # whatever a class of somebody's own raises
-        raise UserError(f"{path} cannot be run on {what}: {described(error)}") from error
+    with _in_one_line(f"{path} cannot be run on {what}"), _left_as_it_was(policy, training=True):
+        features = policy.features(observation)
+        outputs = policy.network.actor(features), policy.network.critic(features)
     *chunk, dimensions = policy.spaces.decision
     actions, values = math.prod(chunk) * dimensions, math.prod(chunk)
     wanted = ("actor", actions * policy.outputs_per_dimension), ("critic", values * policy.value_scale.outputs)
@@ -167,13 +158,11 @@ def _refuse_other_parameters(policy: Policy) -> None:
     """Refuse parameters and values that are no function of the observation alone."""
     observation, what = _observation(policy)
     whose = f"the actor of {class_path(policy.network)}" if is_ours(policy) else class_path(policy)
-    try:
+    with _in_one_line(f"{whose} cannot be run on {what}"):
         acting, again = (_acting(policy, observation) for _ in range(2))
         with _left_as_it_was(policy, training=True):
             learning = policy.params(observation)
         alone = [torch.cat(rows) for rows in zip(*(_acting(policy, row) for row in _rows(observation)), strict=True)]
-    except Exception as error:  # whatever a class of somebody's own raises
-        raise UserError(f"{whose} cannot be run on {what}: {described(error)}") from error
     if acting[0].isnan().any():
         raise UserError(f"{whose} gives parameters that are not a number, for {what} of a standard normal")
     if not all(map(_alike, acting, again)):
@@ -230,6 +219,15 @@ def _acting(policy: Policy, observation: Any) -> tuple[Tensor, Tensor]:
     with _left_as_it_was(policy, training=False):
         features = policy.features(observation)
         return policy.params_of(features), policy.network.critic(features)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Refuse in one line, which begins with `what`, whatever a class of somebody's own raises within."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: {described(error)}") from error
 
 
 @contextmanager
