@@ -274,8 +274,9 @@ class PolicyDataModule(LightningDataModule, ABC):
 
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
         policy = acting(self.whole_policy())
-        how = self.evaluation.deterministic, self.evaluation.max_steps, self.evaluated_task.horizon
-        found = evaluate(self.evaluation_env, policy, episodes, seed, *how, hands=self._hands)
+        found = evaluate(self.evaluation_env, policy, episodes, seed, self._hands,
+                         deterministic=self.evaluation.deterministic, max_steps=self.evaluation.max_steps,
+                         horizon=self.evaluated_task.horizon)  # fmt: skip
         # All ranks act on the same figures, also where their machines round differently.
         return ranks.of_the_first(found)
 

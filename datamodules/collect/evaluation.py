@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -58,10 +59,8 @@ def evaluate(
     policy: Policy,
     episodes: int,
     seed: int,
-    deterministic: bool = False,
-    max_steps: int | None = None,
-    horizon: int | None = None,
     hands: Hands | None = None,
+    **how: Any,
 ) -> TensorDict:
     """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
 
@@ -74,22 +73,20 @@ def evaluate(
         policy: acts.
         episodes: how many.
         seed: of all of them.
-        deterministic: act by the mode instead of sampling.
-        max_steps: decisions after which an episode is cut, where the task would let it go on.
-        horizon: decisions after which the task says that every episode has ended.
         hands: processes that take their share of the waves of N episodes.
+        how: further fields of `Evaluation`.
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
     """
-    how, width = Evaluation(seed, deterministic, max_steps, horizon), env.batch_size[0]
+    evaluation, width = Evaluation(seed, **how), env.batch_size[0]
     waves = [range(first, first + width) for first in range(0, episodes, width)]
     together = 1 + (0 if hands is None else len(hands))
     shares = [waves[index::together] for index in range(together)]
     if hands is not None:
-        hands.begin_evaluation(policy, how, shares[1:])
-    found = [how.run(env, policy, shares[0]), *([] if hands is None else hands.finish_evaluation())]
+        hands.begin_evaluation(policy, evaluation, shares[1:])
+    found = [evaluation.run(env, policy, shares[0]), *([] if hands is None else hands.finish_evaluation())]
     return torch.cat([found[index % together][index // together] for index in range(len(waves))])[:episodes]
 
 
