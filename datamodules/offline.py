@@ -177,13 +177,12 @@ class OfflineDataModule(PolicyDataModule):
         """Iteration, advantages, and the state of sampler and generators; of all learners, on the first."""
         if self._replay is None:
             return self._restored
-        own = {
+        return of_all_ranks({
             "key": self.logs.store.facts.key,
             "iteration": self.iteration,
             "replay": self._replay.state_dict(),
             "generators": generator_states(),
-        }
-        return of_all_ranks(own)
+        })  # fmt: skip
 
     def check(self, state_dict: dict[str, Any]) -> None:
         """Refuse a state from which this run cannot go on.
@@ -211,14 +210,9 @@ class OfflineDataModule(PolicyDataModule):
         if self._replay is None:
             frames = self.logs.frames(policy, self.reads_behaviour())
             self._replay = LogReplay(
-                frames,
-                self.estimator,
-                self.sampler,
-                self.reward_scale,
-                self.own_seed,
-                self.human_share,
+                frames, self.estimator, self.sampler, self.reward_scale, self.own_seed, self.human_share,
                 self.logs.seen,
-            )
+            )  # fmt: skip
             learn_moments(policy, frames["observation"])
             if self.policy.wants_privileged:
                 self.policy.learn_privileged(frames["privileged"])

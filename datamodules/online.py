@@ -197,7 +197,7 @@ class OnlineDataModule(PolicyDataModule):
         """Counters, replay and generators, also after the run. Taking it ends episodes, unless it is `unnoticed`."""
         if self._restored or self._replay is None or not self._source.frames:
             return self._restored
-        self._source.at_boundary = self._source.at_boundary or self._noticed
+        self._source.at_boundary |= self._noticed
         return of_all_ranks({
             "task": self.task.name,
             "simulator": self.task.simulator,

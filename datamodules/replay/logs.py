@@ -154,7 +154,7 @@ class Logs:
             UserError: naming what differs, of what both say.
         """
         known = {name: tuples(value) for name, value in (named or {}).items() if name in NAMES}
-        bounds, found = (spaces.action_low, spaces.action_high), self.store.facts.interface
+        low, high, found = spaces.action_low, spaces.action_high, self.store.facts.interface
         if isinstance(spaces, VLASpaces):
             known |= {"image": spaces.image, "chunk": spaces.chunk, "cameras": spaces.cameras or None}
         if isinstance(spaces, VLASpaces) != (found.image is not None):
@@ -162,9 +162,7 @@ class Logs:
             raise UserError(
                 f"the logs hold {have} that a policy decided by, and the policy to be trained takes {takes}"
             )
-        wanted = Interface(
-            spaces.observation_size, len(bounds[0]), action_low=bounds[0], action_high=bounds[1], **known
-        )
+        wanted = Interface(spaces.observation_size, len(low), action_low=low, action_high=high, **known)
         difference = wanted.difference(found)
         if difference:
             raise UserError(f"the logs are of another robot than the policy to be trained is for: its {difference}")
@@ -203,11 +201,8 @@ class Logs:
 
         What others did is held against none where bounds are known: a person may go beyond them.
         """
-        low, high, action = (
-            torch.tensor(spaces.action_low),
-            torch.tensor(spaces.action_high),
-            self.store.frames["action"],
-        )
+        low, high = torch.tensor(spaces.action_low), torch.tensor(spaces.action_high)
+        action = self.store.frames["action"]
         room = ROUNDING * (high - low)
         beyond = ((action < low - room) | (action > high + room)).any(-1)
         if self.store.facts.interface.action_low is not None:
