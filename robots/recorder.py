@@ -203,6 +203,7 @@ class Recorder:
             data["final_privileged"] = final.privileged.astype(np.float32).tolist()
         self.event("episode_end", reason, data)
         return Result(
-            self.episode, self.step, self.total, success, reason, stopped, timing, self.discarded, self.policy_id,
-            self.seed, self.helped,
+            episode=self.episode, steps=self.step, total_reward=self.total, success=success, reason=reason,
+            stopped=stopped, timing=timing, discarded=self.discarded, policy_id=self.policy_id, seed=self.seed,
+            helped=self.helped,
         )  # fmt: skip

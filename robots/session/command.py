@@ -158,7 +158,8 @@ def _run(options: argparse.Namespace) -> int:
     from robots.session.viewer import viewer
 
     with ExitStack() as stack:
-        policy, *others = policies = _acting(options, stack)
+        policies = _acting(options, stack)
+        policy, candidate = policies[0], policies[1] if len(policies) > 1 else None
         shadow = OnnxPolicy.load(options.shadow) if options.shadow else None
         robot = load_robot(options.robot, policy.manifest, options.set, options.speed)
         settings = _settings(options, getattr(robot, "simulated", False))
@@ -172,8 +173,9 @@ def _run(options: argparse.Namespace) -> int:
             stack.callback(_release, operator)
         listeners = stack.enter_context(viewer(robot.spec)) if options.view else ()
         runner = Runner(
-            robot, policy, settings, options.log, shadow, record, ask_reset, listeners, sys.stderr, operator, *others
-        )
+            robot, policy, settings, options.log, shadow=shadow, candidate=candidate, settings=record, reset=ask_reset,
+            listeners=listeners, status=sys.stderr, operator=operator,
+        )  # fmt: skip
         report = runner.run(options.episodes, options.seed, options.first, options.until_told)
     life = report.life
     try:
