@@ -15,7 +15,7 @@ from robots.decider import Choice
 from robots.log import Image, LogWriter, Step, plain
 from robots.log.episode import name_or_names
 from robots.log.images import encoding_of
-from robots.log.schema import SECTIONS
+from robots.log.schema import TIMES
 from robots.people.operator import Said
 from robots.session.options import Options, Result
 from robots.spec import RobotSpec
@@ -55,7 +55,7 @@ class Recorder:
         self._log, self._spec, self._options, self._listeners = log, spec, options, listeners
         self._limits = safety.Limits.of(spec)
         self._pending: Step | None = None
-        self._row = [0] * (2 + len(SECTIONS))
+        self._spent = dict.fromkeys(TIMES, 0)  # nanoseconds, of the tick that runs
         self._own, self._cpu, self._log_cpu = 0, time.thread_time_ns(), log.cpu_ns
 
     def start(self, policy: ActingPolicy, seed: int) -> None:
@@ -167,17 +167,17 @@ class Recorder:
 
     def spent(self, section: str, wall_ns: int, cpu_ns: int) -> None:
         """Add to the time that a section of this tick took, nanoseconds of the wall and of the processor."""
-        self._row[2 + SECTIONS.index(section)] += wall_ns
+        self._spent[section] += wall_ns
         if section in ("gate", "log"):
             self._own += cpu_ns
 
     def tick(self, late_ns: int, work_ns: int) -> None:
         """End a tick: keep how late it began and what its work took, nanoseconds."""
-        self._row[0], self._row[1] = late_ns, work_ns
+        self._spent |= {"late": late_ns, "work": work_ns}
         cpu, log_cpu = time.thread_time_ns(), self._log.cpu_ns
         logging = max(0, log_cpu - self._log_cpu)
-        self.timing.add(self._row, (cpu - self._cpu + logging, self._own + logging))
-        self._row, self._own, self._cpu, self._log_cpu = [0] * (2 + len(SECTIONS)), 0, cpu, log_cpu
+        self.timing.add(self._spent.values(), (cpu - self._cpu + logging, self._own + logging))
+        self._spent, self._own, self._cpu, self._log_cpu = dict.fromkeys(TIMES, 0), 0, cpu, log_cpu
         self.overruns += work_ns > self.timing.period_ns
         self.step += 1
 

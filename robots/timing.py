@@ -4,16 +4,15 @@ import gc
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from gipo.common.interpreter import no_garbage_collection
-from robots.log.schema import SECTIONS
-
-COLUMNS = 2 + len(SECTIONS)  # late, work, and the sections
+from robots.log.schema import SECTIONS, TIMES
 
 
 class Clock:
@@ -53,10 +52,6 @@ class Pacer:
         return late
 
 
-def _whole_numbers() -> "array[int]":
-    return array("q")
-
-
 @dataclass
 class Timing:
     """What the ticks of an episode took.
@@ -70,24 +65,24 @@ class Timing:
     period_ns: int
     started_ns: int = 0
     ended_ns: int = 0
-    _wall: "array[int]" = field(default_factory=_whole_numbers)
-    _cpu: "array[int]" = field(default_factory=_whole_numbers)
+    _wall: "array[int]" = field(default_factory=partial(array, "q"))
+    _cpu: "array[int]" = field(default_factory=partial(array, "q"))
 
-    def add(self, wall_ns: Sequence[int], cpu_ns: Sequence[int]) -> None:
-        """Keep the next tick: late, work and each of SECTIONS; and the processor's time, all of it and our own."""
+    def add(self, wall_ns: Iterable[int], cpu_ns: Iterable[int]) -> None:
+        """Keep the next tick: each of TIMES; and the processor's time, all of it and our own."""
         self._wall.extend(wall_ns)
         self._cpu.extend(cpu_ns)
 
     def last(self) -> Sequence[int]:
-        """The last tick: nanoseconds late, of work, and of each of SECTIONS."""
-        return self._wall[-COLUMNS:]
+        """The last tick: nanoseconds of each of TIMES."""
+        return self._wall[-len(TIMES) :]
 
     def summary(self) -> "TimingSummary":
         """What the pace was, over the ticks so far."""
-        rows = np.array(self._wall or [0] * COLUMNS).reshape(-1, COLUMNS)
+        rows = np.array(self._wall or [0] * len(TIMES)).reshape(-1, len(TIMES))
         late, work, sections = rows[:, 0], rows[:, 1], rows[:, 2:]
         needed, own = np.array(self._cpu or [0, 0]).reshape(-1, 2).T
-        ticks = len(self._wall) // COLUMNS
+        ticks = len(self._wall) // len(TIMES)
         seconds = max(self.ended_ns - self.started_ns, 1) / 1e9
         return TimingSummary(
             ticks=ticks,
