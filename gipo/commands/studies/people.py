@@ -13,17 +13,16 @@ seeds) and people.md. A finished run is not run again; --runs FILE makes the tab
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from gipo.commands.studies.loop import COMPARISON, LOGGED
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
-from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, in_order, under_a_bar
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
@@ -80,19 +79,9 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     if len(ways) < len(ways_to_learn([])) + len(options.coefs):
         raise UserError(f"--coefs: the tables call two of these the same: {' '.join(map(str, options.coefs))}")
     plan = list(product(options.seeds, ways))
-    with (
-        tqdm(total=len(options.seeds) + len(plan), desc="people", unit="run") as bar,
-        side_by_side(stages.commands, options.processes) as pool,
-    ):
-
-        def counted(work: Callable[..., Any], *arguments: Any) -> Any:
-            found = work(stages, options, *arguments)
-            bar.update()
-            return found
-
-        prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
-        deployed = list(in_order(prepared))
-        learned = [pool.submit(counted, learn, seed, way, ways[way]) for seed, way in plan]
+    with under_a_bar(stages.commands, options.processes, len(options.seeds) + len(plan), "people") as submit:
+        deployed = list(in_order([submit(prepare, stages, options, seed) for seed in options.seeds]))
+        learned = [submit(learn, stages, options, seed, way, ways[way]) for seed, way in plan]
         return [*deployed, *all_made(learned, options.out / "runs.csv", deployed)]
 
 

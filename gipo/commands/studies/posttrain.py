@@ -17,13 +17,12 @@ of such a runs.csv again, and runs nothing.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from gipo.callbacks.plots import draw_intervals, pyplot, save_figure
 from gipo.commands.studies.loop import COMPARISON, LOGGED
@@ -37,7 +36,7 @@ from gipo.commands.studies.options import (
     refuse_twice,
     refuse_unknown,
 )
-from gipo.commands.studies.pipeline.processes import all_made, in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import all_made, in_order, under_a_bar
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
@@ -102,19 +101,10 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.frames // 1000 - EVERY * max(options.back) < EVERY:
         raise UserError(f"--back {max(options.back)} reaches before the first checkpoint of {options.frames} frames")
     plan = list(product(options.seeds, options.back, options.objectives))
-    with (
-        tqdm(total=len(options.seeds) + len(plan), desc="post-training", unit="run") as bar,
-        side_by_side(stages.commands, options.processes) as pool,
-    ):
-
-        def counted(work: Callable[..., Any], *arguments: Any) -> Any:
-            found = work(stages, options, *arguments)
-            bar.update()
-            return found
-
-        prepared = [pool.submit(counted, prepare, seed) for seed in options.seeds]
+    with under_a_bar(stages.commands, options.processes, len(options.seeds) + len(plan), "post-training") as submit:
+        prepared = [submit(prepare, stages, options, seed) for seed in options.seeds]
         before = dict(zip(options.seeds, in_order(prepared), strict=True))
-        runs = [pool.submit(counted, post_train, *one, before[one[0]]) for one in plan]
+        runs = [submit(post_train, stages, options, *one, before[one[0]]) for one in plan]
         return all_made(runs, options.out / "runs.csv")
 
 

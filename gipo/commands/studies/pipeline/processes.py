@@ -6,11 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from tqdm import tqdm
 
@@ -140,6 +140,19 @@ def side_by_side(commands: Endable, workers: int) -> Iterator[ThreadPoolExecutor
             pool.shutdown(wait=False, cancel_futures=True)
             commands.end(PATIENCE if isinstance(error, KeyboardInterrupt) else 0.0)
             raise
+
+
+@contextmanager
+def under_a_bar(commands: Endable, workers: int, total: int, title: str) -> Iterator[Callable[..., "Future[Any]"]]:
+    """What submits a function and its arguments to a pool of `side_by_side`; a bar counts those that are done."""
+    with tqdm(total=total, desc=title, unit="run") as bar, side_by_side(commands, workers) as pool:
+
+        def counted(work: Callable[..., Any], *arguments: Any) -> Any:
+            found = work(*arguments)
+            bar.update()
+            return found
+
+        yield lambda work, *arguments: pool.submit(counted, work, *arguments)
 
 
 def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:
