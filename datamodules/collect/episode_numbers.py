@@ -1,5 +1,7 @@
 """Numbers of episodes, which go on across restarts and resumed runs, whoever collected them."""
 
+from dataclasses import dataclass
+
 import torch
 from tensordict import TensorDict
 from torch import Tensor
@@ -29,28 +31,36 @@ class EpisodeNumbers:
         return episode
 
 
-class PartNumbers:
-    """Gives numbers of the run to the episodes of one worker or actor, which counts its own."""
+@dataclass
+class RunNumbers:
+    """The numbers of a run's episodes, of which the next new one gets `next`, whichever worker or actor began it."""
 
-    def __init__(self) -> None:
+    next: int
+
+
+class PartNumbers:
+    """Gives numbers of the run to the episodes of one worker or actor, which counts its own.
+
+    Args:
+        run: numbers that it shares with the others.
+    """
+
+    def __init__(self, run: RunNumbers) -> None:
+        self._run = run
         self._known: dict[int, int] = {}  # numbers of the run by the worker's own, of episodes that may go on
 
     def begin_again(self) -> None:
         """Forget all episodes: none of them goes on."""
         self._known.clear()
 
-    def number(self, part: TensorDict, following: int) -> tuple[TensorDict, int]:
-        """The part of a segment [M] with numbers of the run, of which new episodes get `following` and on.
-
-        Returns:
-            The part, and the number that the next new episode gets.
-        """
+    def __call__(self, part: TensorDict) -> TensorDict:
+        """The part of a segment [M] with numbers of the run."""
         counted, inverse = part["episode"].unique(return_inverse=True)
         # Every simulator is in every part: an episode that is not in this one is over.
         known, self._known = self._known, {}
         for episode in counted.tolist():
             if episode not in known:
-                known[episode] = following
-                following += 1
+                known[episode] = self._run.next
+                self._run.next += 1
             self._known[episode] = known[episode]
-        return part.clone(recurse=False).set("episode", torch.tensor(list(self._known.values()))[inverse]), following
+        return part.clone(recurse=False).set("episode", torch.tensor(list(self._known.values()))[inverse])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from datamodules.collect.episode_numbers import PartNumbers
+from datamodules.collect.episode_numbers import PartNumbers, RunNumbers
 from datamodules.collect.evaluation import Evaluation, Hands
 from datamodules.collect.random_state import worker_seed
 from datamodules.collect.rollouts import Collection, Rollouts
@@ -44,14 +44,14 @@ class WorkerRollouts(Rollouts, Hands):
         evaluation: EvaluationOptions = EvaluationOptions(),  # noqa: B008 - read only
     ):
         count = options.processes()
-        self._overlap, self._evaluation, self._next_episode = options.overlap, evaluation, what.first_episode
+        self._overlap, self._evaluation, self._run = options.overlap, evaluation, RunNumbers(what.first_episode)
         self._acting = copy.deepcopy(what.policy).cpu().requires_grad_(False).share_memory()
         part = replace(what, policy=self._acting, frames=what.frames // count, first_episode=0)
         self._workers: list[WorkerProcess] = []
         for index in range(count):
             mine = replace(part, seed=worker_seed(what.seed, index))
             self._workers.append(WorkerProcess(f"worker {index}", mine, options.worker_timeout, self._workers))
-        self._numbers = [PartNumbers() for _ in range(count)]
+        self._numbers = [PartNumbers(self._run) for _ in range(count)]
         self._restart: int | None = None  # the seed of the new episodes that the next segment begins with
         self._begun = False
         self._whole: TensorDict | None = None  # the segment that was begun, once it is there
@@ -60,7 +60,7 @@ class WorkerRollouts(Rollouts, Hands):
     @property
     def next_episode(self) -> int:
         """The number that the next new episode gets."""
-        return self._next_episode
+        return self._run.next
 
     def begin(self) -> None:
         """Start on the next segment, where that is done beside the learner."""
@@ -147,7 +147,7 @@ class WorkerRollouts(Rollouts, Hands):
         if self._whole is None:
             with self._all_or_none():
                 parts = [worker.segment() for worker in self._workers]
-            numbered = [self._numbered(*each) for each in zip(self._numbers, parts, strict=True)]
+            numbered = [numbers(part) for numbers, part in zip(self._numbers, parts, strict=True)]
             self._whole = numbered[0] if len(numbered) == 1 else torch.cat(numbered)
         return self._whole
 
@@ -156,10 +156,6 @@ class WorkerRollouts(Rollouts, Hands):
             worker.dismiss()
         for worker in self._workers:
             worker.end(patience)
-
-    def _numbered(self, numbers: PartNumbers, part: TensorDict) -> TensorDict:
-        numbered, self._next_episode = numbers.number(part, self._next_episode)
-        return numbered
 
     @contextmanager
     def _all_or_none(self) -> Iterator[None]:

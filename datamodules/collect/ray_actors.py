@@ -19,7 +19,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from datamodules.collect.episode_numbers import PartNumbers
+from datamodules.collect.episode_numbers import PartNumbers, RunNumbers
 from datamodules.collect.random_state import seed_generators, worker_seed
 from datamodules.collect.ray_cluster import RayCluster
 from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
@@ -54,7 +54,7 @@ class RayRollouts(Rollouts):
         self._ahead = options.ray.max_staleness if options.asynchronous else 0
         self._count = options.processes()
         self._replaced = 0
-        self._next_episode = what.first_episode
+        self._run = RunNumbers(what.first_episode)
         self._cluster = RayCluster(options.ray.address, self._count * options.ray.cpus)
         self._ray = self._cluster.ray
         collecting = self._ray.remote(_Collecting)
@@ -63,7 +63,7 @@ class RayRollouts(Rollouts):
         self._what = self._ray.put(replace(what, frames=part, policy=copy.deepcopy(what.policy).cpu(), first_episode=0))
         self._workers: list[_Worker] = []
         try:
-            self._workers = [_Worker(index) for index in range(self._count)]
+            self._workers = [_Worker(index, PartNumbers(self._run)) for index in range(self._count)]
             for worker in self._workers:
                 self._begin(worker)
             for worker in self._workers:
@@ -76,7 +76,7 @@ class RayRollouts(Rollouts):
     @property
     def next_episode(self) -> int:
         """The number that the next new episode gets."""
-        return self._next_episode
+        return self._run.next
 
     def collect(self) -> TensorDict:
         """The next segment [M], part by part in the order of the actors.
@@ -88,7 +88,7 @@ class RayRollouts(Rollouts):
             while len(worker.requests) <= self._ahead:
                 self._ask(worker, self._weights)
         deadline = time.monotonic() + self._timeout
-        return torch.cat([self._numbered(worker, self._oldest(worker, deadline)) for worker in self._workers])
+        return torch.cat([worker.episodes(self._oldest(worker, deadline)) for worker in self._workers])
 
     def update(self, policy: Policy) -> None:
         """Send these weights, and their version, with every request from now on."""
@@ -202,11 +202,6 @@ class RayRollouts(Rollouts):
     def _seed_of(self, worker: "_Worker") -> int:
         return worker_seed(self._seed, worker.index, worker.generation)
 
-    def _numbered(self, worker: "_Worker", part: TensorDict) -> TensorDict:
-        """An actor counts its episodes from 0; here they get numbers of the run."""
-        numbered, self._next_episode = worker.episodes.number(part, self._next_episode)
-        return numbered
-
 
 class _Request(NamedTuple):
     """A part of a segment that an actor was asked for."""
@@ -219,7 +214,7 @@ class _Request(NamedTuple):
 class _Worker:
     """One place among the actors, whoever holds it."""
 
-    def __init__(self, index: int):
+    def __init__(self, index: int, episodes: PartNumbers):
         self.index = index
         self.generation = 0  # how many held it before
         self.actor: Any = None
@@ -228,7 +223,7 @@ class _Worker:
         self.restart: int | None = None  # seed of the new episodes that its next request begins with
         self.requests: deque[_Request] = deque()
         self.abandoned: list[Any] = []  # parts that nobody waits for any more, and the actor may be at
-        self.episodes = PartNumbers()
+        self.episodes = episodes
 
     @property
     def name(self) -> str:
