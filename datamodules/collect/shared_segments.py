@@ -56,18 +56,7 @@ class SharedSegments:
         size = layout.places * layout.size
         self.descriptor = _unnamed(size) if descriptor is None else descriptor
         memory = mmap.mmap(self.descriptor, size)
-        self._segments = [
-            TensorDict(
-                {
-                    key: torch.frombuffer(
-                        memory, dtype=dtype, count=math.prod(shape), offset=index * layout.size + offset
-                    ).view(shape)
-                    for key, dtype, shape, offset in layout.columns
-                },
-                batch_size=[layout.rows],
-            )
-            for index in range(layout.places)
-        ]
+        self._segments = [_segment_at(index * layout.size, memory, layout) for index in range(layout.places)]
 
     def __getitem__(self, index: int) -> TensorDict:
         """Segment `index`, in the shared memory itself."""
@@ -85,6 +74,15 @@ def layout_of(segment: TensorDict, places: int) -> SegmentLayout:
         columns.append(Column(key if isinstance(key, tuple) else (key,), value.dtype, tuple(value.shape), offset))
         offset += -(-value.nbytes // ALIGNMENT) * ALIGNMENT
     return SegmentLayout(tuple(columns), len(segment), offset, places)
+
+
+def _segment_at(start: int, memory: mmap.mmap, layout: SegmentLayout) -> TensorDict:
+    """The segment that begins at byte `start` of a memory."""
+    segment = TensorDict(batch_size=[layout.rows])
+    for key, dtype, shape, offset in layout.columns:
+        values = torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=start + offset)
+        segment[key] = values.view(shape)
+    return segment
 
 
 def _unnamed(size: int) -> int:
