@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, pairwise, takewhile
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class LeRobotSource(Dataset):
 
     def interface(self) -> Interface:
         """What the features of the dataset say, and of the camera that is asked for."""
-        found, videos = interface_of(self.path, read_info(self.path)), self._videos()
+        found, videos = interface_of(self.path, read_info(self.path)), self._videos
         if not videos:
             return found
         names = _short(each.camera for each in videos) if len(videos) > 1 else None
@@ -59,14 +59,14 @@ class LeRobotSource(Dataset):
 
     def files(self) -> dict[str, Path]:
         """Data and metadata, and the videos of the camera that is asked for, by their paths within the folder."""
-        more = [path for videos in self._videos() for path in videos.files() if path.is_file()]
+        more = [path for videos in self._videos for path in videos.files() if path.is_file()]
         return super().files() | {path.relative_to(self.path).as_posix(): path for path in more}
 
+    @cached_property
     def _videos(self) -> list[Videos]:
         if not self.cameras or (self.path / self.sidecar).is_file():
             return []
-        info = read_info(self.path)
-        return [Videos(self.path, info, camera) for camera in self.cameras]
+        return [Videos(self.path, read_info(self.path), camera) for camera in self.cameras]
 
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """Every episode; the segments that one was exported as are one again."""
@@ -88,11 +88,10 @@ class LeRobotSource(Dataset):
 
     def _foreign(self, rate: float, pictures: PictureWriter) -> Iterator[Raw]:
         there: set[str] = set()
-        videos = self._videos()
         for columns in self._recorded(*_named(read_info(self.path)["features"])):
             where = f"{self.path}, episode {int(columns['episode_index'][0])}"
             there = set(columns)
-            yield Raw(where, partial(_seen, columns, rate, videos, pictures))
+            yield Raw(where, partial(_seen, columns, rate, self._videos, pictures))
         if there:
             self.notes += [f"{self.path}: {note}" for note in _taken(there, read_info(self.path), self.cameras)]
 
