@@ -90,16 +90,16 @@ def rows_that_fit(count: int, layout: Layout) -> int:
     return max(1, min(count, MOST // layout.row_size))
 
 
-def typical_observations(policy: OnnxPolicy, count: int, seed: int = 0) -> np.ndarray:
+def typical_observations(policy: OnnxPolicy, count: int) -> np.ndarray:
     """[count, R] float32, drawn as the policy's normaliser describes them (standard normal without one).
 
     There are fewer of large images: as many as `rows_that_fit`.
     """
     normaliser, count = policy.manifest.normaliser, rows_that_fit(count, policy.manifest.layout)
-    drawn = np.random.default_rng(seed).standard_normal((count, policy.manifest.observation_size))
+    drawn = np.random.default_rng(0).standard_normal((count, policy.manifest.observation_size))
     if normaliser is not None:
         drawn = np.array(normaliser.mean) + np.array(normaliser.scale) * drawn
-    return with_vision(policy.manifest.layout, drawn.astype(np.float32), np.random.default_rng(seed))
+    return with_vision(policy.manifest.layout, drawn.astype(np.float32), np.random.default_rng(0))
 
 
 def with_vision(layout: Layout, states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
