@@ -53,14 +53,15 @@ class CheckpointPolicy(ActingPolicy):
         if file_id(checkpoint) != policy_id:
             raise UserError(f"{checkpoint} changed while it was read, as a run's last.ckpt does; give a copy of it")
         head, policy = CheckpointHead.of(loaded), policy_from(loaded)
+        large = policy.network.large
         if device is None:
-            device = "cuda" if policy.network.large and torch.cuda.is_available() else "cpu"
+            device = "cuda" if large and torch.cuda.is_available() else "cpu"
         if timeless:
             rate = (head.interface or {}).get("control_rate_hz", 1.0)
         interface = interface_of(head, policy, rate)
         try:
-            run = torch_run(policy.to(device), torch.device(device), 1 if policy.network.large else None)
-            choice = 1 if policy.network.large else 8  # every question of a large network takes its time
+            run = torch_run(policy.to(device), torch.device(device), 1 if large else None)
+            choice = 1 if large else 8  # every question of a large network takes its time
             golden = golden_vectors(policy, run, seed=1, count=GOLDEN, choice=choice)
         except (RuntimeError, AssertionError) as error:  # torch's kinds for what it was not built for
             raise UserError(f"--device {device}: {first_line(error)}") from error

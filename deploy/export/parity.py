@@ -114,12 +114,9 @@ def compare(policy: Policy, asked: Probe, found: Outputs) -> Parity:
     largest = torch.maximum(policy.action_low.abs(), policy.action_high.abs()).numpy()
     largest = np.tile(largest, layout.decision_size // layout.action_size)
     rounding = SLACK * asked.rounding
+    of_action, of_log_prob = largest * max(ACTION_TOLERANCE, rounding), max(LOG_PROB_TOLERANCE, rounding)
     worst: dict[str, float] = {}
-    for name, allowed in (
-        ("action", largest * max(ACTION_TOLERANCE, rounding)),
-        ("deterministic_action", largest * max(ACTION_TOLERANCE, rounding)),
-        ("log_prob", max(LOG_PROB_TOLERANCE, rounding)),
-    ):
+    for name, allowed in (("action", of_action), ("deterministic_action", of_action), ("log_prob", of_log_prob)):
         difference = np.abs(found[name].astype(np.float64) - wanted[name])
         if name == "deterministic_action":
             difference = np.where(asked.tied, 0.0, difference)
