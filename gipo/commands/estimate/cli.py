@@ -113,17 +113,19 @@ def _read(options: Any) -> "Logged":
     from gipo.checkpoints import load_checkpoint, policy_from
     from gipo.commands.estimate.episodes import logged
 
-    policy = policy_from(checkpoint := load_checkpoint(options.policy))
+    checkpoint = load_checkpoint(options.policy)
+    policy, head = policy_from(checkpoint), CheckpointHead.of(checkpoint, options.policy)
     folders = [str(each) for each in options.policies] if options.policies else None
     ingest = IngestOptions(policies=folders, audit=options.audit)
     logs = Logs([str(each) for each in options.logs], ingest, None, seed=0)
     try:
         store = logs.store
         _refuse_other_kind(store, policy, options.policy)
+        logs.refuse_unlike(policy.spaces, head.interface)
         frames = logs.frames(policy, needs_behaviour=True, critic=False)
     except UserError as error:
         raise UserError(_in_these_options(str(error))) from error
-    if learned := _learned_from(CheckpointHead.of(checkpoint).logs, store):
+    if learned := _learned_from(head.logs, store):
         why = "and estimates from that are too good; name other logs"
         print(f"gipo: note: the policy learned from {', '.join(learned)}, {why}", file=sys.stderr)
     known = logged(store, frames, log_ratios(policy, frames, logs.seen), options.discount)
