@@ -206,7 +206,8 @@ def learnable(model: GIPOModule, data: Any) -> TensorDictBase:
     Raises:
         UserError: when they cannot teach it anything.
     """
-    data.logs.refuse_unlike(model.policy.spaces, model.interface or data.interface)
+    for said in (model.interface, data.interface):  # of the policy that the run goes on with, and of its simulator
+        data.logs.refuse_unlike(model.policy.spaces, said)
     if data.logs.modelled:  # which takes long
         refuse_unknown_ages(data.logs.logged, model.objective)
     frames: TensorDictBase = data.logs.frames(model.policy, data.reads_behaviour(model))

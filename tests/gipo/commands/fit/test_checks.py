@@ -30,7 +30,7 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
     model: Any = SimpleNamespace(policy=policy, objective=GIPO(), kl_coef=0.0, interface={"a": "b"})
     frames = {"valid": torch.ones(1, dtype=torch.bool), "source": torch.zeros(1)}
     logs = SimpleNamespace(refuse_unlike=lambda *_: None, frames=lambda *_: frames, seen=None, modelled=False)
-    data = SimpleNamespace(logs=logs, reads_behaviour=lambda _: True)
+    data = SimpleNamespace(logs=logs, reads_behaviour=lambda _: True, interface=None)
     with pytest.raises(InterruptedError):
         checks.report_staleness(model, data, tmp_path, True, torch.device("meta"))
     assert asked == [where]
@@ -48,3 +48,16 @@ def test_what_needs_less_memory_is_named_of_the_options_that_a_run_has() -> None
     assert checks.less_memory(collects).endswith(f"a smaller {parts} or data.capacity or data.collector.num_envs")
     learns = Namespace(data=Namespace(class_path="OfflineDataModule", init_args=Namespace(batch=64, logs=["a"])))
     assert checks.less_memory(learns).endswith(f"a smaller {parts}")
+
+
+def test_logs_beside_a_simulator_are_held_against_it_and_against_the_policy_they_start_from() -> None:
+    """A batch has rows of both, which the policy could not tell apart."""
+    held: list[dict[str, str]] = []
+    logs = SimpleNamespace(
+        refuse_unlike=lambda _, said: held.append(said), modelled=False, frames=lambda *_: {"valid": torch.ones(1)}
+    )
+    model: Any = SimpleNamespace(policy=SimpleNamespace(spaces=None), interface={"of": "the checkpoint"})
+    data = SimpleNamespace(logs=logs, interface={"of": "the simulator"}, reads_behaviour=lambda _: True)
+    with pytest.raises(KeyError, match="source"):  # what comes after is not asked here
+        checks.learnable(model, data)
+    assert held == [{"of": "the checkpoint"}, {"of": "the simulator"}]
