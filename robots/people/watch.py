@@ -15,6 +15,7 @@ from robots.people.operator import Operator, Said
 POLLS = 4  # of the operator, in a control period
 IDLE_SECONDS = 0.02  # between two looks whether an episode has begun
 REST_SECONDS = 1.0  # an operator may take to give back what others need
+MAX_WORDS = 1000  # that a person says in a quarter of a period: an operator that gives more never gives None
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,8 @@ class Watched:
             if not isinstance(word, Said):
                 raise TypeError(f"a person says {word!r:.60}; it must be a robots.people.operator.Said, or None")
             words.append(word)
+            if len(words) > MAX_WORDS:
+                raise TypeError(f"a person says over {MAX_WORDS:,} words at once; its said() must give None after them")
         with self._changed:
             if self._wanted == episode:  # what comes later is of no use
                 self._words.extend(words)

@@ -158,6 +158,7 @@ WORDS = {
     "far": (lambda: Said(reward=np.float64(1e38)), "1e+38); it must be a number up to 1e+30"),
     "text as a reward": (lambda: Said(reward="two"), "reward='two'; it must be a number up to 1e+30"),
     "no word": (lambda: "success", "'success'; it must be a robots.people.operator.Said, or None"),
+    "the same for ever": (lambda: Said(reward=1.0), "over 1,000 words at once; its said() must give None after them"),
 }  # fmt: skip
 
 

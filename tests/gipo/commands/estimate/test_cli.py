@@ -159,9 +159,7 @@ def test_logs_of_another_robot_are_refused(folder: Path, tmp_path: Path, capsys:
     assert "the logs are of another robot than the policy" in capsys.readouterr().err
 
 
-def test_a_policy_that_sees_the_same_in_another_order_is_refused(
-    folder: Path, tmp_path: Path, capsys: Capture
-) -> None:
+def test_a_policy_that_sees_the_same_in_another_order_is_refused(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     """Its sizes fit, and every ratio would be of what it never saw."""
     names = [f"s{i}" for i in reversed(range(SENSORS))]
     save(make_policy(), tmp_path / "turned.ckpt", interface={"observation_names": names})
