@@ -1,6 +1,7 @@
 """One source, read, verified, audited and written as blocks of columns. Needs no torch, so that workers start fast."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.metadata import AuditFacts
 from datamodules.ingest.pictures import PICTURE, PictureWriter
-from datamodules.ingest.sources.base import Raw
+from datamodules.ingest.sources.base import Raw, Trajectory
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
 from gipo.common.arrays.camera_images import each_shape
@@ -57,6 +58,7 @@ class EpisodeRows:
         success: None when nobody said.
         instruction: what it was told; empty where it reads none.
         whole: the source has all of it.
+        drawn: digest of the noise that it was drawn from and of what came of it; empty where the noise is not said.
     """
 
     where: str
@@ -65,6 +67,27 @@ class EpisodeRows:
     success: bool | None
     instruction: str
     whole: bool
+    drawn: str = ""
+
+
+def copies_among(spans: Sequence[EpisodeRows]) -> tuple[int, ...]:
+    """The numbers of the episodes that hold what one before them holds, drawn from the same noise.
+
+    A simulated robot that is begun from the same seed drives them again, and they tell nothing new. Without the same
+    noise, episodes are alike by chance, as short ones may be, and each counts.
+    """
+    first: dict[str, int] = {}
+    return tuple(n for n, span in enumerate(spans) if span.drawn and first.setdefault(span.drawn, n) != n)
+
+
+def _drawn(trajectory: Trajectory, columns: Mapping[str, np.ndarray]) -> str:
+    """SHA-256, hex, of the noise and the columns of an episode but its pictures, which have other numbers elsewhere."""
+    if not trajectory.noise:
+        return ""
+    found = hashlib.sha256(f"{trajectory.noise} {trajectory.policy_id}".encode())
+    for name in sorted(set(columns) - PICTURE):
+        found.update(name.encode() + np.ascontiguousarray(columns[name]).tobytes())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -171,6 +194,7 @@ class _Conversion:
                 success=trajectory.success,
                 instruction=trajectory.instruction,
                 whole=trajectory.whole,
+                drawn=_drawn(trajectory, columns),
             )
         )
 

@@ -73,6 +73,7 @@ class Facts:
         notes: what else a reader should know, e.g. torn tails.
         instructions: that policies were given; `instruction` of a frame is the index into them, −1 where there is none.
         parts: numbers of the episodes of which the sources have not all steps to the end.
+        copies: numbers of the episodes that hold what one before them holds, drawn from the same noise.
     """
 
     key: str
@@ -89,6 +90,7 @@ class Facts:
     notes: tuple[str, ...]
     instructions: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
+    copies: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""

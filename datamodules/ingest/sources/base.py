@@ -43,6 +43,7 @@ class Trajectory:
         native: the source is, or was made from, a robot log of ours, which names the policy of every sampled action.
         instruction: what the policy was told; empty where it reads none.
         whole: the source has the episode from its first step to its end, without a gap.
+        noise: where what was sampled was drawn from, in words; empty where the source does not say.
     """
 
     columns: dict[str, np.ndarray]
@@ -51,6 +52,7 @@ class Trajectory:
     native: bool
     instruction: str = ""
     whole: bool = True
+    noise: str = ""
 
     def __len__(self) -> int:
         return len(self.columns["step"])

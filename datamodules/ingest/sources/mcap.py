@@ -78,8 +78,8 @@ def _trajectory(episode: Episode) -> Trajectory:
     columns = {field.name: rows[field.row] for field in COLUMNS if field.row in rows}
     if episode.policy_id is None and not columns["valid"].any():  # without a policy there is nothing that it chose
         columns = {name: values for name, values in columns.items() if name not in POLICY}
-    told, whole = episode.instruction, episode.whole
-    return Trajectory(columns, episode.policy_id, episode.success, native=True, instruction=told, whole=whole)
+    told, whole, noise = episode.instruction, episode.whole, str(episode.start.get("noise") or "")
+    return Trajectory(columns, episode.policy_id, episode.success, True, told, whole, noise)
 
 
 def _image(said: Any) -> Image | None:

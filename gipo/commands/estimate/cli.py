@@ -191,4 +191,6 @@ def _said(known: "Logged", names: Sequence[str], version: int) -> str:
         lines.append(f"left out: {known.unsampled:,} episodes in which no policy sampled")
     if known.parts:
         lines.append(f"left out: {known.parts:,} episodes that the logs have only in part")
+    if known.copies:
+        lines.append(f"left out: {known.copies:,} episodes that were driven again with the same noise")
     return "\n".join(lines)

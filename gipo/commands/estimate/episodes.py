@@ -33,6 +33,7 @@ class Logged:
         unsampled: episodes that are left out, because no policy sampled in them, nor was to when they ended.
         persons: episodes in which a person acted.
         parts: episodes that are left out, because the logs have them only in part.
+        copies: episodes that are left out, because they are another one, driven again with the same noise.
         kl: mean over the sampled decisions of eˣ − 1 − x, nats, x at most 5: an estimate of KL(μ‖π).
     """
 
@@ -46,6 +47,7 @@ class Logged:
     unsampled: int
     persons: int
     parts: int
+    copies: int
     kl: float
 
     def __len__(self) -> int:
@@ -87,7 +89,8 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
             many and one so long that rows and columns of them would not fit into memory.
     """
     valid = frames["valid"].view(len(frames), -1).any(1)
-    whole = _whole(store, frames)
+    found = _whole(store, frames)
+    whole = found[~torch.isin(found, torch.tensor(store.facts.copies, dtype=found.dtype))]
     told = _told(whole, frames, valid)
     kept = torch.isin(frames["episode"], told)
     frames, sampled, x = frames[kept], valid[kept], log_ratio[kept].double()
@@ -108,7 +111,8 @@ def logged(store: Store, frames: TensorDictBase, log_ratio: Tensor, discount: fl
         sampled=int(sampled.sum()),
         unsampled=len(whole) - len(told),
         persons=len(row[persons].unique()),
-        parts=store.facts.episodes - len(whole),
+        parts=store.facts.episodes - len(found),
+        copies=len(found) - len(whole),
         kl=_kl(x[sampled]),
     )
 

@@ -76,6 +76,7 @@ def write_log(
     policy_id: str | None = None,
     named: Sequence[ActingPolicy] | None = None,
     ended: bool | None = True,
+    noise: str = "",
 ) -> Path:
     """One episode for each number of steps, the policies in turn.
 
@@ -90,6 +91,7 @@ def write_log(
         named: policies whose manifests the log holds.
         ended: False where the last command of every episode still waited for its observation, as after a stop; None
             where the log does not say that any ended.
+        noise: where the log says that it came from, with the number of the episode behind it; empty for nowhere.
     """
     manifests = {each.policy_id: each.manifest.to_json() for each in (policies if named is None else named)}
     session = Session((spec or make_spec()).to_json(), manifests, {"task": "put it there"})
@@ -98,7 +100,8 @@ def write_log(
         policy = policies[episode % len(policies)]
         rows = rows_of(policy, episode, count, seed)
         final = np.random.default_rng([seed, episode, 1]).standard_normal(len(rows[0].observation)).astype(np.float32)
-        writer.event("episode_start", "", episode, 0, {"policy_id": policy_id or policy.policy_id})
+        start = {"policy_id": policy_id or policy.policy_id, **({"noise": f"{noise}{episode}"} if noise else {})}
+        writer.event("episode_start", "", episode, 0, start)
         change(episode, rows)
         for row in rows:
             writer.step(row)

@@ -443,3 +443,27 @@ def test_episodes_of_which_a_log_has_only_parts_are_named(
 
     log = write_log(tmp_path / "a.mcap", [token], change=change, ended=ended)
     assert ingest([log], IngestOptions(audit=0, cache=tmp_path / "cache")).facts.parts == parts
+
+
+def test_episodes_that_were_driven_again_with_the_same_noise_are_named(tmp_path: Path, token: OnnxPolicy) -> None:
+    """As by a simulated robot whose command is typed twice: they tell no more than once."""
+
+    def change(episode: int, rows: list[Step]) -> None:
+        rows[-1].reward += episode == 2  # what came of it is another
+
+    def ingested(*logs: Path) -> tuple[tuple[int, ...], list[str]]:
+        facts = ingest(logs, IngestOptions(audit=0, cache=tmp_path / "cache")).facts
+        return facts.copies, [note for note in facts.notes if "noise" in note]
+
+    first = write_log(tmp_path / "a.mcap", [token], noise="of 0 ")
+    again = write_log(tmp_path / "b.mcap", [token], noise="of 0 ", change=change)
+    append_label(again, read_header(again).session, 0, True, None)  # type: ignore[union-attr]
+    other = write_log(tmp_path / "c.mcap", [token], noise="of 1 ")
+    copies, notes = ingested(first, again, other)
+    assert copies == (3, 4)
+    assert notes == [
+        f"2 of 9 episodes are copies of others, from the same noise, such as {again}, episode 0: they count twice. "
+        "Go on with --first or another --seed"
+    ]
+    unsaid = [write_log(tmp_path / f"{name}.mcap", [token]) for name in "de"]  # by chance, as nobody says otherwise
+    assert ingested(*unsaid) == ((), [])

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from deploy.runtime.policy import OnnxPolicy
 from gipo.cli import main
 from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.common.checkpoint_head import LearnedLog
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
 from robots.log import Step, read_log
-from tests.offline import SENSORS, SPACES, D, Robot, make_policy, make_robot, save, write_demonstrations
+from tests.datamodules.ingest.builders import write_log
+from tests.offline import SENSORS, SPACES, D, Robot, arm, make_policy, make_robot, save, write_demonstrations
 
 Capture = pytest.CaptureFixture[str]
 EPISODES, STEPS = 60, 8
@@ -227,6 +229,17 @@ def test_episodes_of_which_the_log_does_not_have_the_end_are_left_out(
     printed = capsys.readouterr().out
     assert printed.startswith(f"15 episodes of {15 * STEPS} decisions by policy ")
     assert "left out: 15 episodes that the logs have only in part" in printed
+
+
+def test_a_session_that_was_run_again_tells_no_more(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    policy, said = [OnnxPolicy.load(folder / "robot" / "policy.onnx")], []
+    logs = [write_log(tmp_path / name, policy, (STEPS,) * 30, 0, arm(), judged, noise="0 ") for name in ("a", "b")]
+    for some in (logs[:1], logs):
+        main(["estimate", str(folder / "near.ckpt"), *map(str, some), "--policies", str(folder / "robot")])
+        said.append(capsys.readouterr().out)
+    left = "left out: 30 episodes that were driven again with the same noise\n"
+    assert left in said[1]
+    assert said[1].replace(left, "") == said[0]
 
 
 def test_logs_without_outcome_or_reward_have_nothing_to_estimate(folder: Path, tmp_path: Path, capsys: Capture) -> None:

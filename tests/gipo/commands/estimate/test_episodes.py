@@ -30,9 +30,10 @@ def steps(lengths: list[int], **changed: Any) -> TensorDict:
     return TensorDict(found | changed, [count])
 
 
-def store(frames: TensorDict, parts: tuple[int, ...] = ()) -> Any:
-    """What is asked of a store: its steps, how many episodes, and of which it has only parts."""
-    return SimpleNamespace(frames=frames, facts=SimpleNamespace(episodes=len(frames["episode"].unique()), parts=parts))
+def store(frames: TensorDict, parts: tuple[int, ...] = (), copies: tuple[int, ...] = ()) -> Any:
+    """What is asked of a store: its steps, how many episodes, of which it has only parts, and which are copies."""
+    facts = SimpleNamespace(episodes=len(frames["episode"].unique()), parts=parts, copies=copies)
+    return SimpleNamespace(frames=frames, facts=facts)
 
 
 def of(frames: TensorDict, x: torch.Tensor, discount: float = 1.0) -> Logged:
@@ -84,6 +85,14 @@ def test_episodes_that_the_source_has_in_part_are_left_out() -> None:
     assert (len(found), found.parts) == (2, 2)
     assert found.log_ratio.tolist() == [3, 4, 7]
     assert found.success.tolist() == [1, 1]
+
+
+def test_an_episode_counts_once_however_often_it_was_driven_again_with_the_same_noise() -> None:
+    """Intervals would shrink by what nobody saw."""
+    frames = steps([3, 2, 2, 1])
+    found = logged(store(frames, parts=(2,), copies=(1, 2)), frames, torch.arange(8.0).unsqueeze(-1), 1.0)
+    assert (len(found), found.parts, found.copies) == (2, 1, 1)
+    assert found.log_ratio.tolist() == [0, 1, 2, 7]
 
 
 def test_an_episode_with_steps_that_are_in_no_decision_is_left_out() -> None:
