@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from gipo.commands.estimate.estimators import (
     Array,
@@ -182,6 +183,14 @@ def test_hand_numbers() -> None:
     assert estimate(advantages(episodes, 1, weighted=False)).middle == pytest.approx(6.5 + (5 + 8 - 3) / 2)
 
 
+def test_weighted_doubly_robust_by_hand() -> None:
+    # G = 3, 2 | 4, 4 and V̂ = 1, 1 | 1, 2, so that A = 2, 1 | 3, 2; w = 2, 2 | ½, 3/2, after 1, 2 | 1, ½
+    ratio, reward = np.array([[2.0, 1.0], [0.5, 3.0]]), np.array([[1.0, 2.0], [0.0, 4.0]])
+    episodes = LoggedEpisodes(np.log(ratio), reward, np.array([[1.0, 1.0], [1.0, 2.0]]))
+    now, before = (2 * 2 + 0.5 * 3) / 2.5 + (2 * 1 + 1.5 * 2) / 3.5, (2 + 3) / 2 + (2 * 1 + 0.5 * 2) / 2.5
+    assert estimate(advantages(episodes)).middle == pytest.approx(3.5 + now - before)
+
+
 def test_a_window_has_the_ratios_of_the_last_decisions() -> None:
     x = np.array([[1.0, 2.0, 4.0, 8.0]])
     now, before = window(x, 2)
@@ -197,6 +206,14 @@ def test_the_interval_of_a_plain_mean_is_students() -> None:
     found = estimate([Mean(np.array([[1.0], [2.0], [6.0]]), np.zeros((3, 1)))])
     assert found.middle == pytest.approx(3)
     assert found.high - 3 == pytest.approx(4.302653 * math.sqrt(7 / 3), rel=1e-6)
+
+
+def test_the_interval_of_a_weighted_mean_is_that_of_its_jackknife() -> None:
+    # weights 1, 2, 3 of 1, 2, 6: 23/6; without each one 22/5, 19/4 and 5/3; 36/14 effective episodes
+    found = estimate([Mean(np.array([[1.0], [2.0], [6.0]]), np.log([[1.0], [2.0], [3.0]]), weighted=True)])
+    assert found.middle == pytest.approx(23 / 6)
+    spread = np.std([22 / 5, 19 / 4, 5 / 3]) * math.sqrt(2)
+    assert found.high - found.middle == pytest.approx(student.ppf(0.975, 36 / 14 - 1) * spread)
 
 
 def test_one_episode_says_nothing_of_its_spread() -> None:
@@ -216,6 +233,12 @@ def test_weights_beyond_every_number_stay_numbers(weighted: bool) -> None:
         assert math.isfinite(found.middle)
         assert found.episodes == pytest.approx(1)
         assert not weighted or found.high == math.inf  # one episode has all the weight: nothing is known without it
+
+
+def test_where_one_episode_has_all_weight_but_rounding_nothing_is_known_without_it() -> None:
+    found = estimate([Mean(np.array([[1.0], [5.0], [9.0]]), np.array([[0.0], [-23.0], [-23.0]]), weighted=True)])
+    assert found.episodes > 1
+    assert (found.low, found.high) == (-math.inf, math.inf)
 
 
 def test_effective_episodes_by_hand() -> None:
