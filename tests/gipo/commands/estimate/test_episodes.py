@@ -148,6 +148,10 @@ def test_a_log_ratio_that_is_no_number_is_refused() -> None:
         of(steps([2]), torch.tensor([[0.0], [math.nan]]))
 
 
+def test_the_kl_is_of_log_ratios_of_at_most_5_nats() -> None:
+    assert of(steps([2]), torch.tensor([[0.0], [9.0]])).kl == pytest.approx((math.exp(5) - 1 - 5) / 2)
+
+
 def test_an_action_that_the_policy_never_takes_has_no_weight() -> None:
     found = of(steps([1, 1]), torch.tensor([[-math.inf], [0.0]]))
     assert math.exp(found.log_ratio[0]) < 1e-100
@@ -176,3 +180,21 @@ def test_decisions_on_chunks_are_joint_and_their_steps_are_discounted_one_by_one
     assert found.reward.tolist() == [1 + 2 / 2 + 3 / 4, 4 / 8 + 5 / 16]
     assert found.seen.shape == (2, 4)
     assert found.persons == 1
+
+
+def test_the_steps_of_every_episodes_chunks_are_discounted_from_its_own_beginning() -> None:
+    # two episodes, of three steps in decisions of two and one, and of two steps in one decision
+    frames = TensorDict(
+        {
+            "episode": torch.tensor([0, 0, 1]),
+            "observation": torch.zeros(3, 1),
+            "valid": torch.ones(3, 2, dtype=torch.bool),
+            "executed": torch.tensor([[True, True], [True, False], [True, True]]),
+            "source": torch.full((3, 2), POLICY),
+            "success": torch.zeros(3, dtype=torch.int64),
+            "next": TensorDict({"reward": torch.tensor([[1.0, 2.0], [4.0, 99.0], [8.0, 16.0]])}, [3]),
+        },
+        [3],
+    )
+    found = logged(store(steps([3, 2])), frames, torch.zeros(3, 2, 1), discount=0.5)
+    assert found.reward.tolist() == [1 + 2 / 2, 4 / 4, 8 + 16 / 2]
