@@ -100,6 +100,10 @@ def test_a_policy_against_itself_is_no_different() -> None:
     assert of(episodes(0.0)).conclusion().endswith("by all decisions: no difference")
 
 
+def test_a_difference_far_below_what_returns_spread_is_one_where_it_is_known() -> None:
+    assert of(episodes(1e-4, shift=1.0)).conclusion().endswith("by all decisions: more than they had")
+
+
 def test_a_small_middle_with_a_wide_interval_is_no_sameness() -> None:
     found = episodes(0.3)
     measure = of(found._replace(reward=1000 * found.reward))
@@ -114,6 +118,16 @@ def test_figures_have_the_digits_of_their_scale() -> None:
         shown = float(measure.conclusion().split()[1])
         assert shown == pytest.approx(row.difference.middle, rel=0.2)
         assert measure.conclusion().endswith("more than they had")
+
+
+def test_a_share_may_fall() -> None:
+    found = episodes(0.05, shift=-1.0)
+    rewards = np.zeros_like(found.reward)
+    rewards[:, -1] = found.to_go[:, 0] > 0
+    measure = of(found._replace(reward=rewards), most=1.0)
+    row = answered(measure)
+    assert row.difference.high < 0
+    assert measure.conclusion().startswith(f"return: {row.difference.middle:+.2f} [{row.difference.low:+.2f}, ")
 
 
 def test_shares_stay_between_none_and_all() -> None:
