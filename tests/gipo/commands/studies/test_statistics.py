@@ -76,6 +76,19 @@ def test_the_interval_of_a_difference_of_means_of_one_stratum_is_welchs() -> Non
     assert iqm_difference_interval(ours * 0 + 1, theirs * 0) == (1.0, 1.0, 1.0)
 
 
+def test_the_intervals_of_two_strata_of_two_runs_by_hand() -> None:
+    # of resampled ones k ~ Bin(4, ½), of which the middle two are 0, 0, ½, 1, 1: variance 5/32, times R/(R − 1) = 2
+    scores = np.array([[0.0, 1.0], [0.0, 1.0]])
+    # t of S·(R − 1) = 2 degrees of freedom, and of 4 where two such are compared
+    assert iqm_interval(scores)[2] - 0.5 == pytest.approx(4.302653 * (5 / 16) ** 0.5, rel=0.03)
+    assert iqm_difference_interval(scores, scores)[2] == pytest.approx(2.776445 * (5 / 8) ** 0.5, rel=0.03)
+
+
+def test_the_same_scores_have_the_same_interval() -> None:
+    assert iqm_interval(OURS, draws=50) == iqm_interval(OURS, draws=50)
+    assert iqm_difference_interval(OURS, THEIRS, draws=50) == iqm_difference_interval(OURS, THEIRS, draws=50)
+
+
 def test_runs_are_resampled_within_their_stratum() -> None:
     assert iqm_interval(np.array([[0.0, 0, 0], [1, 1, 1]])) == (0.5, 0.5, 0.5)
 
