@@ -71,6 +71,17 @@ def test_the_posterior_by_hand() -> None:
     assert variance == pytest.approx(((y - x @ mean) ** 2).sum() / free, rel=1e-3)
 
 
+def test_an_effect_is_expected_to_be_a_tenth_before_any_run() -> None:
+    trials = [
+        Trial("a", seed, {"kl": kl, "lr": "1", "fixed": "only"}) for seed, kl in enumerate(("0.1", "0.1", "0", "0"))
+    ]
+    score = np.array([0.1, 0.3, 0.5, 0.9])
+    found = effects(trials, score, LEVELS)[Alternative("kl", "0")]
+    # of the task, of which nothing is expected, and of the alternative, b ~ N(0, .1²)
+    mean, error = posterior(np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]]), score, np.array([0.0, 100.0]))
+    assert (found.runs, found.mean, found.error) == (2, pytest.approx(mean[1]), pytest.approx(error[1]))
+
+
 def test_an_alternative_that_no_run_had_says_nothing() -> None:
     trials = [Trial("a", 0, {"kl": "0.1", "lr": "1", "fixed": "only"})] * 3
     assert effects(trials, [0.1, 0.2, 0.3], LEVELS) == {}
@@ -84,6 +95,8 @@ def test_the_better_half_stays_and_the_best_of_each_factor_wins() -> None:
     }
     assert better_half(found, LEVELS) == {"kl": ["0.1", "0", "0.3"], "lr": ["1"], "fixed": ["only"]}
     assert winner(found, LEVELS) == {"kl": "0.3", "lr": "1", "fixed": "only"}
+    found[Alternative("kl", "0")] = Effect(5, 0.09, 0.02)
+    assert winner(found, LEVELS)["kl"] == "0"
 
 
 def test_differences_are_of_pairs_by_hand() -> None:
