@@ -16,6 +16,7 @@ from gipo.commands.staleness import (
     OtherSteps,
     VersionRow,
     effective_share,
+    other_steps,
     refuse_unsupported,
     staleness_report,
     text,
@@ -23,6 +24,7 @@ from gipo.commands.staleness import (
     write_csv,
 )
 from gipo.common.errors import UserError
+from gipo.common.transition import HOLD, PERSON
 from gipo.learning.diagnostics import effective_sample_size
 from gipo.objectives import GIPO, NoClip, PPOClip
 
@@ -213,3 +215,9 @@ def test_a_weight_for_imitating_persons_is_named_where_no_step_is_a_persons() ->
         OtherSteps(3, -1.0, 0).text(0.5)
         == "beside them 3 of a person (-1.00 nats a dimension), imitated with weight 0.5"
     )
+
+
+def test_steps_beside_the_valid_ones_are_counted_once() -> None:
+    log_prob = torch.tensor([[-1.0], [-3.0], [-2.0], [-math.inf]])
+    valid, source = torch.tensor([True, False, False, False]), torch.tensor([0, PERSON, HOLD, PERSON])
+    assert other_steps(log_prob, valid, source) == OtherSteps(persons=2, log_prob=-3.0, others=1)
