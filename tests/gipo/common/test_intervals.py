@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gipo.common.intervals import rate_with_interval, wilson_interval, with_interval
+from gipo.common.intervals import difference_with_interval, rate_with_interval, wilson_interval, with_interval
 
 
 def test_wilson_interval_by_hand() -> None:
@@ -26,3 +26,5 @@ def test_of_nothing_nothing_is_known() -> None:
 def test_as_it_is_shown() -> None:
     assert rate_with_interval(8, 10) == "0.80 [0.49, 0.94]"  # Wilson (1927)
     assert with_interval(0.25, -0.5, 1, "+.1f") == "+0.2 [-0.5, +1.0]"
+    assert difference_with_interval(0.9, 0.5, 1.3) == "+0.90 [+0.50, +1.00]"
+    assert difference_with_interval(-0.9, -1.3, -0.5) == "-0.90 [-1.00, -0.50]"
