@@ -101,6 +101,11 @@ HAND_NUMBERS = [
     (PPOClip(), 2.0, -1.0, 2.0),
     (PPOClip(), 0.5, 1.0, -0.5),
     (PPOClip(), 0.5, -1.0, 0.8),
+    # … of which the bounds are those of ρ, not of x: log 1.21 is less than .2, and log .81 less than −.2
+    (PPOClip(), 1.21, 1.0, -1.2),
+    (PPOClip(), 1.19, 1.0, -1.19),
+    (PPOClip(), 0.79, -1.0, 0.8),
+    (PPOClip(), 0.81, -1.0, 0.81),
     # beyond c = 3 the loss of a bad action stops at −cA; a good action is not touched
     (PPOClip(dual_clip=3.0), 2.0, -1.0, 2.0),
     (PPOClip(dual_clip=3.0), 4.0, -1.0, 3.0),
@@ -199,6 +204,8 @@ def test_sapo_contribution_falls_off_whatever_the_bound() -> None:
         assert at(SAPO(log_ratio_bound=bound), 2.0).contribution == close(4 * p * (1 - p) * math.exp(2), rel=1e-4)
         assert at(SAPO(log_ratio_bound=bound), 8.0).contribution == 0
         assert at(SAPO(log_ratio_bound=bound), -8.0).contribution == close(0.786448 * math.exp(-8), rel=1e-3)
+    # 1 − sigmoid(20) is e⁻²⁰, which is 0 as a difference in float32
+    assert at(SAPO(), math.log(21)).weight == pytest.approx(4 * math.exp(-20), rel=1e-4)
 
 
 @pytest.mark.parametrize(("tau", "peak"), [(1.0, 1.575), (2.0, 1.198)])
@@ -440,6 +447,7 @@ def test_ppo_dead_is_where_ppo_has_no_gradient() -> None:
     log_ratio = torch.tensor([1.1, 1.3, 1.3, 0.9, 0.7, 0.7]).log()
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0, -1.0, 1.0])
     assert ppo_dead(log_ratio, advantage, 0.2).tolist() == [False, True, False, False, True, False]
+    assert not ppo_dead(log_ratio, torch.zeros(6), 0.2).any()
     # with ε ≥ 1 no ratio is too small
     assert not ppo_dead(torch.tensor([-1e4]), torch.tensor([-1.0]), 1.0).any()
 
