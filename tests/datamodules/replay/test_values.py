@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from datamodules.advantages import GAE, Estimator, VTrace
+from datamodules.advantages import GAE, Estimate, Estimator, Trajectories, VTrace
 from datamodules.replay.observation_moments import learn_moments
 from datamodules.replay.values import log_ratios, value_frames
 from gipo.networks import SeparateNetworks
@@ -70,6 +70,35 @@ def test_ratios_by_definition() -> None:
     assert torch.allclose(log_ratios(policy, data), expected.view(-1, D) - data["log_prob"], atol=1e-6)
 
 
+class Overhearing(Estimator):
+    """It keeps the trajectories that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Trajectories] = []
+
+    def __call__(self, frames: Trajectories) -> Estimate:
+        self.told.append(frames)
+        return Estimate(frames.reward, frames.value)
+
+
+def test_what_an_estimator_is_told_of_steps() -> None:
+    data, policy, estimator = frames(), make_policy(), Overhearing()
+    order, _ = value_frames(data, policy, estimator, 2.0, data["step"].argsort(stable=True))
+    (found,), rows = estimator.told, data[order]
+    value, after = (policy.value(seen).detach() for seen in (rows["observation"], rows["next", "observation"]))
+    ended, cut, inside = (rows["next", "terminated"], rows["next", "truncated"], ~rows["next", "done"])
+    assert torch.equal(found.reward, 2 * rows["next", "reward"])
+    assert torch.equal(found.terminated, ended)
+    assert torch.equal(found.linked, inside)
+    torch.testing.assert_close(found.value, value)
+    assert not found.next_value[ended].any()
+    torch.testing.assert_close(found.next_value[cut], after[cut])
+    torch.testing.assert_close(found.next_value[inside], value.roll(-1)[inside])
+    # of a whole action, and 1 where the policy did not choose it
+    ratio = log_ratios(policy, rows).sum(-1)
+    torch.testing.assert_close(found.log_ratio, torch.where(rows["valid"], ratio, 0.0))
+
+
 def test_moments_of_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     observation, rows = frames()["observation"], torch.tensor([5, 1, 8, 13, 2])
     policy = make_policy(normalise=True)
@@ -124,3 +153,57 @@ def test_advantages_run_along_the_executed_steps_of_chunks() -> None:
     _, single = value_frames(data, Table(), GAE(gamma=0.5, lam=0.0), 1.0)  # type: ignore[arg-type]
     # r + γ·V(next step) − V: 1 + .5·2 − 1, 1 + .5·3 − 2, 1 + .5·4 − 3, 2 − 4, 3 + .5·6 − 5, 3 + .5·7 − 6
     assert single.advantage.tolist() == [[1, 0.5, 0], [-2, 0, 0], [1, 0.5, 0]]
+
+
+def test_only_the_last_step_of_a_decision_terminates() -> None:
+    data = TensorDict(
+        {
+            "observation": torch.tensor([[5.0, 6.0, 50.0]]),
+            "executed": torch.tensor([[True, True, False]]),
+            "episode": torch.tensor([0]),
+            "step": torch.tensor([0]),
+            "next": {
+                "observation": torch.tensor([[50.0] * 3]),
+                "reward": torch.tensor([[1.0, 2.0, 99.0]]),
+                "terminated": torch.tensor([True]),
+                "truncated": torch.tensor([False]),
+                "done": torch.tensor([True]),
+            },
+        },
+        batch_size=[1],
+    )
+    _, estimate = value_frames(data, Table(), GAE(gamma=1.0, lam=1.0), 1.0)  # type: ignore[arg-type]
+    assert estimate.target.tolist() == [[1 + 2, 2, 0]]
+    assert estimate.advantage.tolist() == [[3 - 5, 2 - 6, 0]]
+
+
+class AllKnowing(Table):
+    """A critic that sees what its policy does not: values are what it observes and what is privileged, added."""
+
+    privileged_size = 1
+
+    def value(self, observation: torch.Tensor, privileged: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return (observation + privileged).squeeze(-1)
+
+
+def test_a_critic_that_sees_more_values_by_what_is_privileged() -> None:
+    data = TensorDict(
+        {
+            "observation": torch.tensor([[1.0], [2.0]]),
+            "privileged": torch.tensor([[10.0], [20.0]]),
+            "episode": torch.tensor([0, 1]),
+            "step": torch.tensor([0, 0]),
+            "next": {
+                "observation": torch.tensor([[3.0], [4.0]]),
+                "privileged": torch.tensor([[30.0], [40.0]]),
+                "reward": torch.tensor([0.0, 0.0]),
+                "terminated": torch.tensor([True, False]),
+                "truncated": torch.tensor([False, True]),
+                "done": torch.tensor([True, True]),
+            },
+        },
+        batch_size=[2],
+    )
+    _, estimate = value_frames(data, AllKnowing(), GAE(gamma=0.5, lam=0.0), 1.0)  # type: ignore[arg-type]
+    assert estimate.target.tolist() == [0, 22]
+    assert estimate.advantage.tolist() == [-11, 0]
