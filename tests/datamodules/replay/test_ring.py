@@ -6,7 +6,7 @@ from tensordict import TensorDict
 from torchrl.data.replay_buffers import PrioritizedSampler, StalenessAwareSampler
 
 from datamodules.advantages import GAE, VTrace
-from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay, completed
+from datamodules.replay.ring import LEARNER_KEYS, Replay, check_replay, completed, refuse_bad_buffer
 from gipo.common.errors import UserError
 from gipo.common.transition import BATCH, REPLAY
 from gipo.policies import Policy, Spaces, TokenPolicy
@@ -228,6 +228,12 @@ def test_non_finite_frames_are_refused_and_nothing_is_stored(
     assert len(replay) == 0
 
 
+def test_a_buffer_may_hold_one_iteration_and_no_less() -> None:
+    refuse_bad_buffer(8, 8, "recompute", GAE(), 1)
+    with pytest.raises(UserError, match=r"data\.capacity=7 cannot hold one iteration of 8 transitions"):
+        refuse_bad_buffer(7, 8, "recompute", GAE(), 1)
+
+
 def test_capacity_must_be_positive() -> None:
     with pytest.raises(UserError, match="capacity"):
         Replay(0, GAE())
@@ -248,6 +254,16 @@ def test_state_comes_back_and_sampling_goes_on(frames: int, policy: Policy) -> N
         replay.refresh(policy)
     first, second = one.sample(2, 40, 0), two.sample(2, 40, 0)
     assert all(torch.equal(first[key], second[key]) for key in LEARNER_KEYS)
+
+
+def test_a_larger_buffer_takes_up_a_full_ring_from_its_oldest_frame_on(policy: Policy) -> None:
+    small, large = Replay(8, GAE()), Replay(12, GAE())
+    for part in (range(8), range(8, 11)):
+        small.extend(episode(0, part), policy)
+    large.load_state_dict(small.state_dict())
+    assert large.buffer[:]["step"].tolist() == [*range(3, 11)]
+    large.extend(episode(0, range(11, 17)), policy)
+    assert sorted(large.buffer[:]["step"].tolist()) == [*range(5, 17)]  # the oldest have left first
 
 
 def test_the_state_of_an_empty_buffer_comes_back(policy: Policy) -> None:
