@@ -11,6 +11,7 @@ from datamodules.ingest import IngestOptions
 from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.ring import LEARNER_KEYS
+from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
 from tests.offline import Robot, make_policy
 
@@ -35,6 +36,19 @@ def test_it_goes_on_from_its_state(robot: Robot) -> None:
         assert set(again.keys()) == set(LEARNER_KEYS)
         assert all(torch.equal(batch[key], again[key]) for key in LEARNER_KEYS)
     assert not torch.equal(expected[0]["observation"], expected[1]["observation"])
+
+
+def test_what_lies_in_any_order_has_the_advantages_of_its_own_rewards(robot: Robot) -> None:
+    frames, policy = replay(robot, robot.logs[0]).frames, make_policy()
+    mixed = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(0))]
+    mixed = mixed[mixed["step"].argsort(stable=True)]  # of many episodes, each in the order of its steps
+    one = LogReplay(mixed, GAE(), reward_scale=0.5)
+    one.refresh(policy)
+    order, expected = value_frames(mixed, policy, GAE(), 0.5)
+    assert order.tolist() != sorted(order.tolist())
+    found = one.state_dict()
+    torch.testing.assert_close(found["advantage"][order], expected.advantage)
+    torch.testing.assert_close(found["value_target"][order], expected.target)
 
 
 def test_a_state_of_other_logs_is_refused(robot: Robot) -> None:
