@@ -120,3 +120,21 @@ def test_no_window_reaches_over_a_gap_or_beyond_the_images() -> None:
     assert found["executed"].sum(1).tolist() == [3, 1, 1]
     assert found["observation", "picture"][:, 0].tolist() == [0, 2, 3]
     assert left == 1
+
+
+def test_no_window_needs_an_image_behind_a_termination() -> None:
+    lost = {"terminated": {2: True}, "truncated": {2: False}, "next_picture": {2: -1}}
+    found, left = decisions_of(steps([0] * 3, **lost), H, recorded=False)
+    assert left == 0
+    assert found["executed"].sum(1).tolist() == [3, 2, 1]
+    assert found["next", "terminated"].all()
+
+
+def test_what_one_of_two_cameras_lost_is_lost() -> None:
+    both = steps([0, 1, 2, 0, 1, 2])
+    both["picture"] = both["picture"].repeat(1, 2)
+    both["next", "picture"] = both["next", "picture"].repeat(1, 2)
+    both["picture"][3, 1] = both["next", "picture"][2, 1] = -1
+    found, left = decisions_of(both, H)
+    assert found["executed"].sum(1).tolist() == [2]
+    assert left == 3 + 1
