@@ -84,6 +84,20 @@ def test_what_is_no_array_stops(target: Any) -> None:
         decide(target)
 
 
+@pytest.mark.parametrize(
+    ("dimension", "most", "beyond"), [(0, 2.0, 2.01), (0, -2.0, -2.01), (2, 1.5, 1.51), (2, -0.5, -0.51)]
+)
+def test_half_a_range_outside_of_a_bound_is_an_excess_and_more_a_fault(
+    dimension: int, most: float, beyond: float
+) -> None:
+    target = np.zeros(3)
+    target[dimension] = most
+    assert "bounds" in decide(target)[1]
+    target[dimension] = beyond
+    with pytest.raises(UserError, match="far outside"):
+        decide(target)
+
+
 def test_a_command_within_every_limit_passes_to_the_last_bit() -> None:
     target = np.array([0.001, -0.0013, 0.0], np.float32)
     command, changed = decide(target)
@@ -112,6 +126,20 @@ def test_soft_engage_blends_from_where_the_robot_stands() -> None:
     for engaged in (0.0, 0.25, 1.0):
         command, _ = gate(spec, Limits.of(spec), start(spec, hold), target, hold, engaged)
         np.testing.assert_allclose(command, hold + engaged * (target - hold))
+
+
+def test_soft_engage_blends_with_the_hold_wherever_the_last_command_was() -> None:
+    spec = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    state = Motion(np.array([0.3, 0.3, 0.3]), np.zeros(3))
+    command, _ = gate(spec, Limits.of(spec), state, np.full(3, 1.0), np.array([0.0, 0.5, 0.2]), 0.25)
+    np.testing.assert_allclose(command, [0.25, 0.625, 0.4])
+
+
+def test_a_hold_outside_of_the_bounds_is_no_command_while_engaging() -> None:
+    spec = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    hold = np.array([1.2, -1.2, 0.5])
+    command, _ = gate(spec, Limits.of(spec), start(spec, hold), np.array([1.0, -1.0, 0.5]), hold, 0.25)
+    np.testing.assert_array_equal(command, [1.0, -1.0, 0.5])
 
 
 def test_the_first_command_continues_from_where_the_robot_stands() -> None:
@@ -298,6 +326,8 @@ PERIOD = 12_500_000
     [
         (100, 50, 100, ""),
         (100, 100, 100 + PERIOD, ""),
+        (100, 100, 100 + PERIOD * 3 // 2, ""),
+        (100, 100, 101 + PERIOD * 3 // 2, "ms old"),
         (100, 100, 100 + 2 * PERIOD, "ms old"),
         (10**18, 100, 200, "future"),
         (100, 200, 300, "older than the one before"),
