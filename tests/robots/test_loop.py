@@ -99,6 +99,13 @@ def test_a_clean_episode(run: Run) -> None:
     assert (episode["timing_us"][:, 1] > 0).all()
 
 
+def test_of_what_was_most_likely_no_step_counts_as_sampled(run: Run) -> None:
+    _, log = run(FakeRobot(), deterministic=True)
+    (episode,) = log.episodes
+    assert episode["source"].tolist() == [2] * 3 + [0] * 27
+    assert not episode["valid"].any()
+
+
 class Failing(FakeRobot):
     """It says at every observation that the task is not done."""
 
