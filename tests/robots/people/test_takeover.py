@@ -417,3 +417,10 @@ def test_an_arm_does_not_sink_while_it_is_engaged(run: Run, seconds: float) -> N
     result, episode = run(sagging(), FakeOperator(), standing(200), steps=200, engage_seconds=seconds)
     assert result.reason == "steps"
     assert episode["observation"][:, 0].min() >= 49  # it sank by 3, and by 9: the further the softer
+
+
+def test_after_a_handback_the_policy_is_engaged_from_where_the_person_left_the_arm(run: Run) -> None:
+    robot = sagging()
+    run(robot, FakeOperator((range(10, 20),), lambda tick: np.full(3, 20.0)), standing(30))
+    assert robot.commands[19, 0] == 20  # it stands at 19 then, and the policy wants it at 51
+    np.testing.assert_allclose(robot.commands[20:24, 0], [19 + 32 * (tick + 1) / RAMP for tick in range(RAMP)])
