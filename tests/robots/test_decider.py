@@ -107,6 +107,21 @@ def test_a_chunk_is_gone_through_before_the_next_is_decided(
     assert episode.event("episode_start")["data"]["instruction"] == "push"
 
 
+def test_what_others_have_moved_is_decided_on_anew(policy: OnnxPolicy) -> None:
+    decider, rng = Decider(policy, Options(instruction="push", camera="front")), np.random.default_rng(0)
+    found = Observation(np.zeros(4), 1, images={"front": SeeingRobot.image(1)})
+
+    def ask() -> tuple[int, int]:
+        return decider.next(found, np.zeros(4), rng)[1], decider.decisions
+
+    decider.begin()
+    assert [ask(), ask()] == [(0, 1), (1, 1)]
+    decider.decide_anew()
+    assert [ask() for _ in range(4)] == [(0, 2), (1, 2), (2, 2), (0, 3)]
+    decider.begin()
+    assert ask() == (0, 1)
+
+
 def test_images_are_logged_beside_the_steps(policy: OnnxPolicy, tmp_path: Path) -> None:
     run(policy, tmp_path / "log.mcap")
     with open(tmp_path / "log.mcap", "rb") as file:
