@@ -10,7 +10,7 @@ import pytest
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
-from robots.review.audit import audit
+from robots.review.audit import audit, check_versions, log_prob_difference
 from robots.review.findings import Audit
 from tests.robots.builders import step_row
 
@@ -64,6 +64,26 @@ def test_actions_are_held_to_the_noise_or_to_the_most_likely_one(
     lost = audited(tmp_path / "c.mcap", policy, deterministic, seed, wrong=float("nan"))  # of every step
     with pytest.raises(UserError, match=f"{STEPS} are not those that were logged"):
         lost.check()
+
+
+@pytest.mark.parametrize("off", [0.5, -0.5])
+def test_the_difference_of_a_step_is_that_of_its_worst_dimension(policies: dict[str, Path], off: float) -> None:
+    policy, rng = OnnxPolicy.load(policies["gaussian"]), np.random.default_rng(0)
+    seen = rng.standard_normal((3, policy.manifest.observation_size)).astype(np.float32)
+    decision = policy.act(seen, rng)
+    logged = decision.log_prob.copy()
+    logged[1, 2] += off
+    found = log_prob_difference(policy, {"observation": seen, "latent": decision.latent, "log_prob": logged})
+    assert found == pytest.approx([0, 0.5, 0], abs=1e-5)
+
+
+def test_every_step_is_of_the_version_of_its_artifact(policies: dict[str, Path]) -> None:
+    policy = OnnxPolicy.load(policies["token"])
+    version = policy.manifest.policy_version
+    check_versions("a", np.full(3, version), policy)
+    for others in ([version, version + 1], [version - 1, version]):
+        with pytest.raises(UserError, match=rf"a: logged versions \[{others[0]}, {others[1]}\], the artifact is"):
+            check_versions("a", np.array(others), policy)
 
 
 def test_one_token_beside_in_a_thousand_steps_is_another_processors(policies: dict[str, Path]) -> None:
