@@ -31,6 +31,8 @@ def drive(
     first: int = 0,
     ended: bool = True,
     helped: bool = False,
+    taken: bool = False,
+    start: dict[str, Any] | None = None,
     spec: RobotSpec | None = None,
     reward: float = 2.0,
     **settings: Any,
@@ -39,9 +41,11 @@ def drive(
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = LogWriter(path, Session((spec or make_spec()).to_json(), {}, {"robot": "sim", "seed": seed, **settings}))
     for number, success in enumerate(outcomes, first):
-        writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number})
+        writer.event("episode_start", "", number, 0, {"policy_id": policy, "seed": seed + number} | (start or {}))
         source = "person" if helped else "policy"
         writer.step(dataclasses.replace(step_row(1, 5, 3), episode=number, step=0, reward=reward, source=source))
+        if taken:
+            writer.event("takeover", "a person took over", number, 1, {})
         if success is not None:
             writer.event("outcome", "", number, 1, {"success": success})
         if ended:
@@ -145,6 +149,13 @@ def test_pairs_come_in_the_order_in_which_they_were_driven(tmp_path: Path) -> No
     assert found.paired.conclusion == before.paired.conclusion
 
 
+def test_a_pair_is_there_once_the_later_of_the_two_was_driven(tmp_path: Path) -> None:
+    drive(tmp_path / "a" / "0.mcap", DEPLOYED, [False] * 4)
+    drive(tmp_path / "b" / "1.mcap", CANDIDATE, [True] * 2, first=2)
+    drive(tmp_path / "b" / "0.mcap", CANDIDATE, [True] * 2)
+    assert seeds(review.compare(*(find_logs([tmp_path / each])[0] for each in "ab"))) == [2, 3, 0, 1]
+
+
 def test_no_order_of_labels_makes_a_difference(tmp_path: Path) -> None:
     """Who labels all successes first, and then all failures, finds what one finds who labels as they were driven."""
     episodes = range(40)
@@ -190,6 +201,20 @@ def test_what_a_person_helped_with_is_told(tmp_path: Path) -> None:
     said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
     assert "note        a person acted in 0 episodes of the deployed policy, 3 of the candidate\n" in said
     assert "they were not driven alike: operator none and keyboard\n" in said
+
+
+def test_a_takeover_that_ends_an_episode_before_the_persons_first_step_is_told(tmp_path: Path) -> None:
+    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 2, taken=True)
+    drive(tmp_path / "c.mcap", CANDIDATE, [True] * 2)
+    said = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "note        a person acted in 2 episodes of the deployed policy, 0 of the candidate\n" in said
+
+
+def test_what_an_episode_says_of_itself_is_nearer_than_what_its_session_was_asked_for(tmp_path: Path) -> None:
+    for name, policy, said in (("d", DEPLOYED, True), ("c", CANDIDATE, False)):
+        drive(tmp_path / f"{name}.mcap", policy, [True] * 2, start={"deterministic": said}, deterministic=False)
+    found = compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+    assert "note        they were not driven alike: deterministic True and False\n" in found
 
 
 def test_a_label_is_the_last_word_and_what_is_discarded_counts_nowhere(tmp_path: Path) -> None:
