@@ -70,6 +70,23 @@ def refuse_another_task(trained: str | None, asked: str) -> None:
         )
 
 
+def refuse_another_order(data: Any, checkpoint: str | None) -> None:
+    """Refuse a task whose sensors or commands are those of the policy in a `checkpoint` in another order.
+
+    Raises:
+        UserError: naming both orders. Other names may mean the same things, and pass.
+    """
+    learned = None if checkpoint is None else read_head(checkpoint).interface
+    given = None if data.task is None else data.task.interface
+    for name in ("observation_names", "action_names"):
+        ours, theirs = (list((said or {}).get(name, ())) for said in (learned, given))
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            raise UserError(
+                f"{name} of the task {data.task.name} are those of {checkpoint} in another order: {theirs!r:.200} "
+                f"against {ours!r:.200}, by which its policy learned; give the task the order of the policy"
+            )
+
+
 def bound_as_the_policy(data: Any, checkpoint: str | None) -> None:
     """Have logs that say no bounds of an action take those of the policy in a `checkpoint`, if there is one."""
     if checkpoint is not None and isinstance(data, OfflineDataModule):

@@ -34,6 +34,7 @@ from gipo.commands.fit.checks import (
     less_memory,
     notes_on_learning,
     refuse_a_later_iteration,
+    refuse_another_order,
     refuse_another_task,
     report_staleness,
     settle_simulator,
@@ -189,6 +190,7 @@ class GipoCLI(LightningCLI):
         checkpoint = None if path is None else load_checkpoint(path)
         bound_as_the_policy(self.datamodule, path or self.model.init_from)
         spaces, privileged = self.datamodule.spaces, self.datamodule.privileged_size
+        refuse_another_order(self.datamodule, path or self.model.init_from)
         self.model.policy = self.model.build_policy(spaces, checkpoint, privileged)
         refuse_with_others(self.trainer)
         self.datamodule.trainer = self.trainer  # which knows how many learners there are
@@ -218,7 +220,9 @@ class GipoCLI(LightningCLI):
         checkpoint = load_checkpoint(path)
         bound_as_the_policy(self.datamodule, path)
         refuse_another_task(CheckpointHead.of(checkpoint).task, self.datamodule.evaluated_task.name)
-        self.model.policy = self.model.build_policy(self.datamodule.spaces, checkpoint)
+        spaces = self.datamodule.spaces
+        refuse_another_order(self.datamodule, path)
+        self.model.policy = self.model.build_policy(spaces, checkpoint)
 
     before_test = before_validate
 
