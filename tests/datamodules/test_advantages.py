@@ -66,10 +66,16 @@ def test_vtrace_equals_torchrl(seed: int, rho_bar: float, c_bar: float) -> None:
     assert torch.allclose(ours.advantage.view(WIDTH, TIME), expected, atol=1e-9)
 
 
-def test_vtrace_on_policy_is_gae_of_lambda_one() -> None:
+@pytest.mark.parametrize("lam", [1.0, 0.6, 0.0])
+def test_targets_of_vtrace_on_policy_are_those_of_gae(lam: float) -> None:
     frames, _ = trajectories(0)
     on_policy = frames._replace(log_ratio=torch.zeros_like(frames.log_ratio))
-    assert torch.allclose(VTrace(GAMMA)(on_policy).target, GAE(GAMMA, 1.0)(on_policy).target, atol=1e-9)
+    assert torch.allclose(VTrace(GAMMA, lam)(on_policy).target, GAE(GAMMA, lam)(on_policy).target, atol=1e-9)
+
+
+def test_vtrace_begins_with_lambda_one() -> None:
+    frames, _ = trajectories(0)
+    assert torch.equal(VTrace(GAMMA)(frames).target, VTrace(GAMMA, 1.0)(frames).target)
 
 
 def one_episode(terminated: bool) -> Trajectories:

@@ -10,11 +10,12 @@ from torch import Tensor
 from gipo.learning.diagnostics import (
     effective_sample_size,
     explained_variance,
+    loss_metrics,
     mean_interval,
     quantile,
     staleness,
 )
-from gipo.objectives import GIPO, policy_loss
+from gipo.objectives import GIPO, Terms, policy_loss
 
 torch.set_num_threads(1)
 
@@ -75,6 +76,42 @@ def test_every_number_by_hand() -> None:
         },
         rel=1e-5,
     )
+
+
+def test_ages_and_weights_are_told_apart_at_their_edges() -> None:
+    found = diagnose(
+        log_ratio=torch.tensor([1.21, 1.19, 0.79, 0.81]).log().unsqueeze(-1),
+        weight=torch.tensor([[0.0009], [0.0011], [0.009], [1.0]]),
+        contribution=torch.tensor([[0.0009], [0.0011], [0.009], [1.0]]),
+        advantage=torch.tensor([1.0, 1.0, -1.0, -1.0]),
+        age=torch.tensor([2, 3, 9, 10]),
+    )
+    for name in ("staleness/fresh_share", "staleness/old_share", "weight/suppressed", "contribution/near_zero"):
+        assert found[name] == 1 / 4
+    assert found["weight/ppo_dead"] == 2 / 4  # 1.21 of a good action, .79 of a bad one
+    assert found["ess/middle"] == pytest.approx((0.0011 + 0.009) ** 2 / (2 * (0.0011**2 + 0.009**2)))
+
+
+def test_quantiles_of_ratios_are_those_that_are_named() -> None:
+    rho = torch.arange(1, 201) / 100
+    many = {name: torch.ones(200, 1) for name in ("weight", "contribution")} | {"advantage": torch.ones(200)}
+    used = torch.ones(200, 1, dtype=torch.bool)
+    found = diagnose(log_ratio=rho.log().unsqueeze(-1), age=torch.zeros(200), used=used, **many)
+    assert found["ratio/p99"] == pytest.approx(1.98)
+    assert found["ratio/log_abs_p95"] == pytest.approx(-math.log(0.11))  # of ten ratios |log ρ| is larger: .01 to .1
+
+
+def test_metrics_of_the_loss_by_hand() -> None:
+    x, left = torch.tensor([[-LN2], [-LN4], [9.0]]), torch.tensor([[LN2], [LN2], [9.0]]) - LN4
+    weight, contribution = torch.tensor([[0.5], [0.0005], [9.0]]), torch.tensor([[1.0], [0.5], [9.0]])
+    used = torch.tensor([[True], [True], [False]])
+    found = loss_metrics(x, left, Terms(torch.zeros(3, 1), weight, contribution), used)
+    # ρ = e^(x + left) = ¼, ⅛; (1 + ½)²/(2·(1 + ¼))
+    expected = {
+        "weight": 0.50050 / 2, "clip_fraction": 1 / 2, "ESS": 0.9, "kl_approx": 1.5 * LN2, "max_ratio": 0.25,
+        "mean_ratio": 0.1875,
+    }  # fmt: skip
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(expected)
 
 
 def test_masked_elements_are_counted_and_left_out() -> None:
