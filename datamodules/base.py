@@ -12,7 +12,7 @@ from torchrl.envs import EnvBase
 from datamodules.advantages import Estimator
 from datamodules.collect.actor import acting
 from datamodules.collect.evaluation import Hands, evaluate
-from datamodules.collect.random_state import seed_of
+from datamodules.collect.random_state import seed_of, seed_of_process
 from datamodules.envs.choice import Simulator, chosen, who_simulates
 from datamodules.envs.simulation import Simulation, refuse_bad_environment
 from datamodules.options import EvaluationOptions
@@ -32,7 +32,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         task: simulator for evaluation, a name or a `Simulation` of its own; None for none.
         simulator: what simulates a task that is given by its name.
         evaluation: evaluation episodes.
-        seed: of all randomness.
+        seed: of all randomness; that of `seed_everything` when null.
     """
 
     axis: ClassVar[str]  # what `position` counts, and the x-axis of every logger
@@ -52,7 +52,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         super().__init__()
         self.task: Simulation | None = chosen(task, simulator)
         self.evaluation = evaluation
-        self.seed = 0 if seed is None else seed
+        self.seed = seed_of_process() if seed is None else seed
         self._evaluation_env: EnvBase | None = None
         self._whole_policy = WholePolicy()
         self._noticed = True  # that `state_dict` is taken

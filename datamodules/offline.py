@@ -56,7 +56,7 @@ class OfflineDataModule(PolicyDataModule):
         task: to evaluate on, as in `OnlineDataModule`; null for none.
         simulator: what simulates it, as there.
         evaluation: evaluation episodes.
-        seed: of sampling; on the command line always that of `seed_everything`.
+        seed: of sampling; that of `seed_everything` when null, as always on the command line.
     """
 
     axis = "iterations"

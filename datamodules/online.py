@@ -88,7 +88,7 @@ class OnlineDataModule(PolicyDataModule):
         min_ess: the run is refused when the effective sample size of the logs is below this share.
         ingest: how logs are checked and converted.
         behaviour: how to model who acted, for logs that hold no log-probs; they are refused without.
-        seed: of goals, noise and sampling; on the command line always that of `seed_everything`.
+        seed: of goals, noise and sampling; that of `seed_everything` when null, as always on the command line.
     """
 
     axis = "frames"

@@ -1,5 +1,6 @@
-"""Seeds of workers, and the process-wide random generators as plain data, for exact resume."""
+"""Seeds of runs and workers, and the process-wide random generators as plain data, for exact resume."""
 
+import os
 import random
 from typing import Any
 
@@ -23,6 +24,11 @@ def seed_of(*entropy: int) -> int:
     """A 32-bit seed made from other numbers; each rank gets its own."""
     key = (ranks.rank(),) if ranks.rank() else ()
     return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
+
+
+def seed_of_process() -> int:
+    """What Lightning's `seed_everything` was called with, which it says in this variable; 0 where nobody called it."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def seed_generators(seed: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer, seed_everything
 
 import datamodules.online
 from datamodules.ingest import IngestOptions
@@ -83,6 +83,16 @@ def test_the_buffer_is_where_it_was_asked_for(
     monkeypatch.setattr("datamodules.online.Replay", lambda *args: made.append(args))
     module(replay_device, root).setup("fit")
     assert torch.device(made[0][-1]) == torch.device(expected)
+
+
+def test_a_script_that_seeds_everything_seeds_what_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seeds of a script would otherwise have the goals, the noise and the batches of one."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert OnlineDataModule("Tiny-v0").seed == 0
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that what follows is undone
+    seed_everything(7)
+    assert OnlineDataModule("Tiny-v0").seed == 7
+    assert OnlineDataModule("Tiny-v0", seed=3).seed == 3
 
 
 def test_before_a_trainer_the_place_of_the_learner_is_not_known() -> None:
