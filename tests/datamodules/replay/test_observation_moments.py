@@ -7,6 +7,7 @@ from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from datamodules.replay.observation_moments import look_around
+from gipo.common.errors import UserError
 from gipo.policies import Spaces, TokenPolicy
 
 N, HORIZON = 4, 10
@@ -47,3 +48,19 @@ def test_simulators_that_rest_are_not_looked_at_while_they_do() -> None:
         assert policy.normaliser is not None
         found.append((float(policy.normaliser.count), float(policy.normaliser.mean)))
     assert found[0] == found[1] == (3 * HORIZON * N, pytest.approx((HORIZON - 1) / 2))
+
+
+class Broken(Clock):
+    """Its second simulator observes nothing from the third step on."""
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        found = super()._step(tensordict)
+        found["observation"][1, self.time[1] >= 3] = torch.nan
+        return found
+
+
+def test_what_is_no_observation_is_not_made_moments_of() -> None:
+    """They would be none from there on, and the first transition, whose log-prob is none then, had the blame."""
+    policy = TokenPolicy(Spaces(1, (-1.0,), (1.0,)), bins=3)
+    with pytest.raises(UserError, match=r"non-finite observation in simulator 1, 3 steps after .*: \[nan\]"):
+        look_around(policy, Broken(rests=False), HORIZON * N, seed=0)
