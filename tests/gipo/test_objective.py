@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gipo.common.errors import UserError
 from gipo.module import GIPOModule
+from gipo.objective import since
 from gipo.objectives import ContextObjective, Elements, Figures, Terms, masked_mean, policy_loss
 
 X, A = torch.tensor([[0.5, -0.5]]), torch.tensor([2.0])
@@ -64,3 +65,9 @@ def test_what_one_run_remembers_is_not_where_the_next_one_begins() -> None:
     memory += 1
     assert start.tolist() == [0.0]
     assert Drifting()(X, A, memory=None).weight.tolist() == [[0.5, 0.5]]
+
+
+def test_what_a_later_version_did_or_nobody_dates_is_of_age_0() -> None:
+    found = since(torch.tensor([[-3.0], [torch.nan], [0.0], [2.0]]), X)
+    assert found is not None
+    assert found.flatten().tolist() == [0, 0, 0, 2]

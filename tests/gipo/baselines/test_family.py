@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gipo.baselines import ASPO, CISPO, DPPO, ESPO, GMPO, GSPO, TIS, VESPO, entropy_groups, group_mean
+from gipo.baselines import ASPO, CISPO, DPPO, ESPO, GMPO, GSPO, MIS, TIS, VESPO, entropy_groups, group_mean
 from gipo.common.errors import UserError
 from gipo.objective import Elements, masked_terms
 from gipo.objectives import NoClip, Objective, PPOClip, Terms, policy_loss
@@ -50,11 +50,16 @@ HAND_NUMBERS = [
     (ASPO(), 0.5, 1.0, -2.0, 4.0, 2.0),
     (ASPO(), 1.1, 1.0, -1 / 1.1, 1 / 1.21, 1 / 1.1),
     (ASPO(), 2.0, 1.0, -1 / 1.2, 0.0, 0.0),
+    (ASPO(), 1.21, 1.0, -1 / 1.2, 0.0, 0.0),  # of which the logarithm is less than .2
     (ASPO(), 0.25, 2.0, -6.0, 12.0, 3.0),
     # a bad action: PPO-Clip, dual-clipped at c = 3
     (ASPO(), 0.5, -1.0, 0.8, 0.0, 0.0),
     (ASPO(), 2.0, -1.0, 2.0, 1.0, 2.0),
     (ASPO(), 4.0, -1.0, 3.0, 0.0, 0.0),
+    # its own bound on each side
+    (MIS(ratio_max=4.0, ratio_min=0.5), 0.3, 1.0, 0.0, 0.0, 0.0),
+    (MIS(ratio_max=4.0, ratio_min=0.5), 0.6, 1.0, -0.6, 1.0, 0.6),
+    (MIS(ratio_max=4.0, ratio_min=0.5), 3.0, -1.0, 3.0, 1.0, 3.0),
 ]
 
 
@@ -141,6 +146,15 @@ def test_cispo_without_truncation_is_no_clip() -> None:
 # ESPO. Dimensions 0 and 2 have low entropy, 1 and 3 high.
 ENTROPY = torch.tensor([[0.2, 0.9, 0.3, 0.8]])
 X = torch.tensor([[0.02, -0.3, 0.04, 0.1]])
+
+
+def test_the_clip_of_espo_is_of_the_ratio_and_not_of_its_logarithm() -> None:
+    # r = ρ² and ε = ½: log 1.5 < .45 < ½ is cut where A > 0, and log ½ < −.6 < −½ is not where A < 0
+    for x, advantage, loss, weight in ((0.225, 1.0, -1.5, 0.0), (-0.3, -1.0, math.exp(-0.6), math.exp(-0.3))):
+        terms, _ = graded(
+            ESPO(alpha=0.5, groups=1), torch.tensor([[x]]), torch.tensor([[advantage]]), entropy=torch.ones(1, 1)
+        )
+        assert (terms.loss.item(), terms.weight.item()) == (close(loss), close(weight))
 
 
 def test_entropy_groups_by_hand() -> None:

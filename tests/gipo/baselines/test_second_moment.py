@@ -46,3 +46,6 @@ def test_only_steps_that_lead_further_away_are_masked() -> None:
     assert found.figures["weight/masked_share"].item() == torch.tensor(0.4)
     # −ρ·A of the three that are left
     torch.testing.assert_close(found.loss, -(x[1].exp() - x[2].exp() + x[4].exp()).squeeze() / 5)
+    valid = torch.tensor([True] * 5 + [False])
+    beside = policy_loss(M2PO(), torch.cat([x, x[:1]]), torch.cat([advantage, advantage[:1]]), valid)
+    assert beside.figures == found.figures
