@@ -38,6 +38,8 @@ def test_ages_of_one_batch_have_their_own_widths() -> None:
     found = policy_loss(AgeAwareGIPO(**GIVEN), x, torch.ones(3), age=age)
     expected = [math.exp(-0.125 / (0.09 + 0.04 * k)) for k in (0, 4, 16)]
     assert found.weight.flatten().tolist() == pytest.approx(expected)
+    used = policy_loss(AgeAwareGIPO(**GIVEN), x, torch.ones(3), torch.tensor([True, True, False]), age=age)
+    assert used.figures["weight/sigma"].item() == pytest.approx((0.3 + 0.5) / 2)  # √.09 and √.25; not √.73
 
 
 @pytest.mark.parametrize("age", [0, 3, 50])
@@ -88,6 +90,8 @@ def test_large_advantages_are_damped_less() -> None:
 def test_bad_actions_have_a_width_of_their_own() -> None:
     objective = AgeAwareGIPO(**GIVEN, sigma_neg_ratio=0.5)
     assert judged(objective, [0.3], -1.0).weight.item() == pytest.approx(math.exp(-0.5 * (0.3 / 0.15) ** 2))
+    # half of the largest width, however old they are
+    assert judged(objective, [1.0], -1.0, age=1000).weight.item() == pytest.approx(math.exp(-0.5))
 
 
 def test_rare_tokens_are_damped_by_what_their_probability_changed() -> None:
@@ -121,6 +125,12 @@ def test_the_drift_is_measured() -> None:
         memory = found.memory
     assert found is not None
     assert found.figures["weight/sigma_age"].item() == pytest.approx(0.15, rel=0.03)
+
+
+def test_before_anything_was_seen_a_root_of_a_version_adds_a_tenth() -> None:
+    found = judged(AgeAwareGIPO(), [-1.0], age=7)
+    assert found.figures["weight/sigma_age"].item() == pytest.approx(0.1)
+    assert found.figures["weight/sigma"].item() == pytest.approx(0.4)  # √(.3² + 7·.1²)
 
 
 def test_where_ages_do_not_differ_the_prior_decides() -> None:
@@ -169,6 +179,9 @@ def test_outliers_count_as_far_as_the_bound_and_a_given_drift_remembers_nothing(
     found = policy_loss(AgeAwareGIPO(), torch.tensor([[0.0], [80.0]]), torch.ones(2), age=age, memory=no_moments())
     assert found.memory is not None
     assert found.memory[3].item() == pytest.approx((1 - DECAY) * 25 / 2)
+    below = policy_loss(AgeAwareGIPO(), torch.tensor([[0.0], [-80.0]]), torch.ones(2), age=age, memory=no_moments())
+    assert below.memory is not None
+    assert torch.equal(below.memory, found.memory)
     assert AgeAwareGIPO(**GIVEN).memory() is None
     assert judged(AgeAwareGIPO(**GIVEN), [0.1]).memory is None
 

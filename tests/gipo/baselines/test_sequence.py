@@ -50,6 +50,20 @@ def test_gspo_by_hand() -> None:
     assert policy_loss(objective, -X, BAD).loss.item() == pytest.approx(0.9)
 
 
+def test_gspo_has_a_clip_of_its_own_on_each_side_and_a_bound() -> None:
+    objective = GSPO(clip_low=0.1, clip_high=0.3)
+    assert contribution(objective, torch.tensor([[math.log(0.8)]]), BAD) == [0.0]
+    assert contribution(objective, torch.tensor([[math.log(1.2)]]), GOOD) == [pytest.approx(1.2)]
+    bounded = policy_loss(GSPO(log_ratio_bound=1.0), torch.tensor([[2.0]]), BAD)
+    assert (bounded.loss.item(), bounded.contribution.item()) == (pytest.approx(math.e), pytest.approx(math.e))
+
+
+def test_weights_of_a_sequence_are_reported_up_to_twice_the_bound() -> None:
+    for x, weight in ((8.0, 8.0), (12.0, 10.0)):  # s = 1, so that w = 1/ρ
+        found = policy_loss(GSPO(), torch.tensor([[-x, x]]), GOOD)
+        assert found.weight[0].log().tolist() == pytest.approx([weight, -x])
+
+
 def test_gspo_of_one_dimension_is_ppo() -> None:
     x = torch.linspace(-3, 3, 121).unsqueeze(-1)
     for sign in (GOOD, BAD):
