@@ -679,3 +679,28 @@ def test_the_command_that_imports_a_class_of_ones_own_ends_as_the_export_ends(mo
     with pytest.raises(SystemExit) as ended:
         exec(program, {})  # as `python -c` does
     assert ended.value.code == 2
+
+
+def test_the_mean_of_a_gaussian_is_bounded_softly() -> None:
+    policy = gaussian_policy(mean_max=2.0)
+    mean = policy._constrain(torch.tensor([[[1.0, 0.0], [-40.0, 0.0]]]))[..., 0]
+    assert mean.tolist() == [[pytest.approx(2 * math.tanh(0.5)), pytest.approx(-2.0)]]
+
+
+def test_an_action_beyond_its_bounds_has_the_outermost_token() -> None:
+    policy = token_policy(bins=5)
+    beyond = 10 * (policy.action_high - policy.action_low)
+    assert policy.from_env(policy.action_high + beyond).tolist() == [4] * len(beyond)
+    assert policy.from_env(policy.action_low - beyond).tolist() == [0] * len(beyond)
+
+
+def test_moments_take_effect_with_the_next_version() -> None:
+    policy = token_policy()
+    assert policy.normaliser is not None
+    seen = torch.randn(50, policy.spaces.observation_size, generator=torch.Generator().manual_seed(0)) + 3
+    before = policy.standardised(seen)
+    policy.learn_moments(seen)
+    assert torch.equal(policy.standardised(seen), before)
+    policy.next_version()
+    torch.testing.assert_close(policy.standardised(seen).mean(0), torch.zeros(seen.shape[1]), atol=1e-5, rtol=0)
+    assert int(policy.version) == 1
