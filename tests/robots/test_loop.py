@@ -363,6 +363,7 @@ def test_termination_is_no_truncation(run: Run) -> None:
     result, log = run(robot)
     assert (result.reason, result.success) == ("terminated", True)
     assert log.episodes[0]["terminated"][-1]
+    assert not log.episodes[0]["truncated"].any()
     assert not log.episodes[0].transitions()["next_truncated"].any()
     assert log.episodes[0].event("outcome")["data"] == {"success": True}
     assert log.episodes[0].success is True

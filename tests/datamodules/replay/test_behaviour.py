@@ -162,6 +162,13 @@ def test_latents_of_another_policy_are_refused_where_ratios_are_needed_and_made_
     assert frames["latent"].dtype == torch.int64  # what is stored stays as it is
 
 
+def test_latents_of_as_good_as_as_many_bins_are_of_another_policy() -> None:
+    with pytest.raises(UserError, match="another kind of policy than the TokenPolicy"):
+        complete(
+            stored(frames_of(TokenPolicy(SPACES, bins=33), logged=True)), TokenPolicy(SPACES, bins=32), None, True, 0
+        )
+
+
 def test_a_latent_that_a_person_overruled_need_not_fit() -> None:
     frames = frames_of(make(TokenPolicy), logged=True)
     frames["action"][3] = torch.tensor([0.9, 0.1])
