@@ -95,6 +95,12 @@ def one_registry() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def unseeded() -> None:
+    """What a test before this one gave to `seed_everything` is not the default seed of this one."""
+    os.environ.pop("PL_GLOBAL_SEED", None)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., list[str]]:
     """`tiny(name, **options)`: arguments of a tiny `gipo fit` in a folder of this test."""
