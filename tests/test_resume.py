@@ -104,6 +104,25 @@ def test_the_best_checkpoint_resumes_too(tiny: Args, tmp_path: Path) -> None:
     assert {name for name in whole if again[name] != whole[name]} == set()
 
 
+@pytest.mark.parametrize(("keep", "name"), [("false", "last-1.ckpt"), ("true", "version-3.ckpt")])
+def test_what_was_learned_later_is_kept_by_a_run_that_goes_on_from_its_best(
+    keep: str, name: str, tiny: Args, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"data__total_frames": 3 * FRAMES, "trainer__check_val_every_n_epoch": 2, "checkpoint__keep": keep}
+    main(tiny("run", **options))
+    folder = tmp_path / "run" / "checkpoints"
+    later = (folder / "last.ckpt").read_bytes()
+    changed = {"model__policy_lr": 1e-2, "checkpoint__keep": "false"}
+    main(tiny("run", **options | changed | {"ckpt_path": folder / "best.ckpt"}))
+    told = f"last.ckpt holds policy version 3, and this run goes on from 2; it is kept as {name}"
+    assert told in capsys.readouterr().err
+    assert (folder / name).read_bytes() == later != (folder / "last.ckpt").read_bytes()
+    names = {path.name for path in folder.iterdir()}
+    main(tiny("run", **options | changed | {"ckpt_path": folder / "last.ckpt", "data__total_frames": 4 * FRAMES}))
+    assert {path.name for path in folder.iterdir()} == names
+    assert "is kept as" not in capsys.readouterr().err
+
+
 def test_validation_does_not_touch_training(tiny: Args, tmp_path: Path) -> None:
     # Only the validated run keeps a best checkpoint, which is an episode boundary: save every iteration in both.
     without = run(tiny("without"), tmp_path / "without")

@@ -1,6 +1,7 @@
 """How a run ends: whatever ends it, `LastCheckpoint.end` writes `last.ckpt` and says what it holds."""
 
 import copy
+import itertools
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from torch import Tensor
 from gipo.callbacks.data import data_of
 from gipo.callbacks.iteration_snapshot import kept
 from gipo.callbacks.run_folder import shown
+from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
 from gipo.common.files import remove_partials, whole_file
 from gipo.common.signals import Ended, listener, name
@@ -55,13 +57,31 @@ def save_or_stay(
 
 
 class PatientCheckpoint(ModelCheckpoint):
-    """A checkpoint that cannot be written does not end the run."""
+    """A checkpoint that cannot be written does not end the run, and none takes the place of a later policy's."""
 
     unwritten: OSError | None = None  # why the newest is not on disk
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the checkpoint that is there, where it has learned more than what the run goes on from."""
+        super().on_train_start(trainer, pl_module)
+        path, version = self._path, int(data_of(trainer).policy.version)
+        found = _version(path) if trainer.is_global_zero else None
+        if found is not None and found > version:
+            kept = _kept_beside(path)
+            what = f"{shown(path)} holds policy version {found}, and this run goes on from {version}"
+            say(trainer, f"note: {what}; it is kept as {kept.name}")
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         save = super()._save_topk_checkpoint
         self.unwritten = save_or_stay(self, save, trainer, monitor_candidates, retry="saves")
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.dirpath or ".")
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{self.filename}{self.FILE_EXTENSION}"
 
 
 class LastCheckpoint(PatientCheckpoint):
@@ -174,23 +194,11 @@ class LastCheckpoint(PatientCheckpoint):
         assert self._whole is not None
         self._saved, self._copy = self._whole, None
         if self.keep and trainer.is_global_zero:
-            with whole_file(Path(filepath).with_name(f"version-{int(version)}.ckpt")) as partial:
-                try:  # another name of the same file: the next save puts a new file in the place of this one
-                    os.link(filepath, partial)
-                except OSError:  # of a file system that has no such names
-                    shutil.copyfile(filepath, partial)
+            _name_too(Path(filepath), f"version-{int(version)}.ckpt")
 
     def _can_rewind(self) -> bool:
         """Whether an iteration may be given up halfway, as the one before it is on disk or in memory."""
         return ranks.count() == 1 and (self._whole == self._saved or self._copy is not None)
-
-    @property
-    def _folder(self) -> Path:
-        return Path(self.dirpath or ".")
-
-    @property
-    def _path(self) -> Path:
-        return self._folder / "last.ckpt"
 
 
 class BestCheckpoint(PatientCheckpoint):
@@ -216,6 +224,33 @@ class BestCheckpoint(PatientCheckpoint):
         """Whether the policy just evaluated is to be kept."""
         equal = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
         return equal or super().check_monitor_top_k(trainer, current)
+
+
+def _name_too(path: Path, name: str) -> Path:
+    """Have a checkpoint under another name beside it, too: the next save puts a new file in its place."""
+    with whole_file(path.with_name(name)) as partial:
+        try:  # another name of the same file
+            os.link(path, partial)
+        except OSError:  # of a file system that has no such names
+            shutil.copyfile(path, partial)
+    return path.with_name(name)
+
+
+def _kept_beside(path: Path) -> Path:
+    """Where a checkpoint is found beside itself, whatever becomes of its own name."""
+    for other in path.parent.glob("*.ckpt"):
+        if other != path and other.samefile(path):
+            return other
+    names = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(1))
+    return _name_too(path, next(name for name in names if not path.with_name(name).exists()))
+
+
+def _version(path: Path) -> int | None:
+    """The version of the policy in a checkpoint; None where there is none that can be read."""
+    try:
+        return read_head(path).version
+    except UserError:
+        return None
 
 
 def why_it_stops(trainer: Trainer) -> str | None:
