@@ -12,7 +12,7 @@ import pytest
 from deploy.bench import eager_decision
 from deploy.export.artifact import export
 from deploy.runtime.check import check_file
-from deploy.runtime.distributions import mode
+from deploy.runtime.distributions import log_softmax, mode
 from deploy.runtime.inference import ending
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -69,6 +69,13 @@ def test_the_mode_is_what_a_log_takes(family):
     params = np.arange(8, dtype=np.float32).reshape(4, 2)
     latent = mode(family, params)
     assert orjson.loads(orjson.dumps(latent, option=orjson.OPT_SERIALIZE_NUMPY)) == latent.tolist()
+
+
+def test_log_probs_are_of_any_logits_and_in_double_precision():
+    assert log_softmax(np.array([1000.0, 0.0, -1000.0], np.float32)).tolist() == [0.0, -1000.0, -2000.0]
+    logits = np.array([0.1, 0.2, 0.7], np.float32)
+    expected = logits.astype(float) - np.log(np.exp(logits.astype(float)).sum())
+    np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-14)
 
 
 def test_long_batches_run_in_pieces(small):

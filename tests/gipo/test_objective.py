@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gipo.common.errors import UserError
 from gipo.module import GIPOModule
-from gipo.objective import since
+from gipo.objective import blanked, since
 from gipo.objectives import ContextObjective, Elements, Figures, Terms, masked_mean, policy_loss
 
 X, A = torch.tensor([[0.5, -0.5]]), torch.tensor([2.0])
@@ -71,3 +71,23 @@ def test_what_a_later_version_did_or_nobody_dates_is_of_age_0() -> None:
     found = since(torch.tensor([[-3.0], [torch.nan], [0.0], [2.0]]), X)
     assert found is not None
     assert found.flatten().tolist() == [0, 0, 0, 2]
+
+
+def test_fresh_data_are_remembered_and_what_a_later_version_did_is_not() -> None:
+    for age, memory in ((0, 0.5 + 0.25), (3, 0.5 + 0.25), (-1, 0.5)):
+        found = policy_loss(Drifting(), X, A, age=torch.tensor([age])).memory
+        assert found is not None
+        assert found.tolist() == [memory]
+
+
+def test_what_is_not_used_is_0_in_everything_that_an_objective_sees() -> None:
+    used = torch.tensor([[True, False]])
+    log_prob = torch.tensor([[-1.0, torch.nan]], requires_grad=True)
+    found = blanked(
+        Elements(torch.tensor([[0.5, torch.inf]]), torch.tensor([[2.0, torch.nan]]), used, log_prob=log_prob)
+    )
+    assert found.log_ratio.tolist() == [[0.5, 0]]
+    assert found.advantage.tolist() == [[2, 0]]
+    assert found.log_prob is not None
+    assert found.log_prob.tolist() == [[-1, 0]]
+    assert not found.log_prob.requires_grad

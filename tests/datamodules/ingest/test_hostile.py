@@ -59,6 +59,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "token below 0": (element("latent", -1), "step 5: latent is no token"),
     "action too large": (element("action", 1.001), "step 5: action is outside of its bounds"),
     "other version": (setting(policy_version=6), "step 5: policy_version is not 7"),
+    "later version": (setting(policy_version=8), "step 5: policy_version is not 7"),
     "done too early": (setting(terminated=True), "step 5: the episode is done and yet goes on"),
     "valid and a person's": (setting(source="person"), "step 5: valid, yet the policy did not choose"),
     "step repeated": (setting(step=4), "step 4 is out of order"),

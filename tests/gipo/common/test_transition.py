@@ -55,6 +55,8 @@ def test_who_chose_is_a_word_in_the_log_and_a_number_in_columns() -> None:
 def test_who_chose_is_known_where_a_version_sampled_and_nowhere_else() -> None:
     columns = {"valid": np.array([True, False, True]), "policy_version": np.array([3, 3, -1])}
     assert BY_NAME["source"].default_of(columns).tolist() == [0, -1, -1]
+    columns["policy_version"] -= 3  # a policy that has learned nothing yet is of version 0
+    assert BY_NAME["source"].default_of(columns).tolist() == [0, -1, -1]
 
 
 def test_what_follows_from_other_fields_is_no_column_of_a_source() -> None:

@@ -66,6 +66,25 @@ def test_actions_are_held_to_the_noise_or_to_the_most_likely_one(
         lost.check()
 
 
+def test_beside_a_person_the_policy_is_held_to_what_it_would_have_done(
+    policies: dict[str, Path], tmp_path: Path
+) -> None:
+    policy, writer = OnnxPolicy.load(policies["gaussian"]), LogWriter(tmp_path / "a.mcap", Session("{}"))
+    rng = np.random.default_rng([SEED, 0])
+    writer.event("episode_start", "", 0, 0, {"policy_id": policy.policy_id, "seed": SEED})
+    for index in range(STEPS):
+        row = step_row(index, policy.manifest.observation_size, policy.manifest.action_size)
+        decision = policy.act(row.observation, rng)
+        row.latent, row.log_prob, row.proposed_action = decision.latent, decision.log_prob, decision.action
+        row.action = decision.action + np.float32(0.2)
+        row.policy_version, row.valid, row.source = policy.manifest.policy_version, False, "person"
+        writer.step(row)
+    writer.close()
+    found = audit([writer.path], {policy.policy_id: policy})
+    found.check()
+    assert (found.drawn, found.off) == (STEPS, 0)
+
+
 @pytest.mark.parametrize("off", [0.5, -0.5])
 def test_the_difference_of_a_step_is_that_of_its_worst_dimension(policies: dict[str, Path], off: float) -> None:
     policy, rng = OnnxPolicy.load(policies["gaussian"]), np.random.default_rng(0)
