@@ -12,7 +12,8 @@ import pytest
 from deploy.bench import eager_decision
 from deploy.export.artifact import export
 from deploy.runtime.check import check_file
-from deploy.runtime.distributions import log_softmax, mode
+from deploy.runtime.distributions import kl, log_softmax, mode
+from deploy.runtime.golden import compare, tolerances
 from deploy.runtime.inference import ending
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -76,6 +77,23 @@ def test_log_probs_are_of_any_logits_and_in_double_precision():
     logits = np.array([0.1, 0.2, 0.7], np.float32)
     expected = logits.astype(float) - np.log(np.exp(logits.astype(float)).sum())
     np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-14)
+
+
+def test_divergences_by_hand():
+    first, second = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]])
+    assert kl("token", first, second) == pytest.approx(0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1))
+    # N(0, 1) from N(1, 2²): log 2 + (1 + 1)/(2·4) − ½
+    one, other = np.array([[0.0, 0.0]]), np.array([[1.0, np.log(2)]])
+    assert kl("gaussian", one, other) == pytest.approx(np.log(2) + 2 / 8 - 0.5)
+
+
+def test_a_golden_vector_that_is_no_number_does_not_come_out(small):
+    manifest = small["loaded"].manifest
+    outputs = {name: np.array(getattr(manifest.golden, name)) for name in tolerances(manifest)}
+    compare(manifest, outputs)
+    outputs["action"][1, 0] = np.nan
+    with pytest.raises(UserError, match=r"golden vector 1: action of .* is nan here"):
+        compare(manifest, outputs)
 
 
 def test_long_batches_run_in_pieces(small):
