@@ -1,8 +1,10 @@
 """`gipo-robot run --operator keyboard` in a process of its own, at whatever terminal its standard input is."""
 
 import sys
+from pathlib import Path
 
 from robots import cli
+from robots.base import Observation
 from tests.robots.people.people import HelpedPolicy
 from tests.robots.session_process import Arm, Wave
 
@@ -16,11 +18,16 @@ class HelpedWave(Wave):
 
 
 class Calm(Arm):
-    """The arm, with no event but those of the test."""
+    """The arm, with no event but those of the test: it raises once there is a file of the name `raises`."""
 
     def __init__(self, raises: str = ""):
-        super().__init__("/dev/null", "observe" if raises else "", "raises", 0)
-        self.at = "engaged" if raises else ""
+        super().__init__("/dev/null", "", "", 0)
+        self.raises = raises
+
+    def observe(self) -> Observation:
+        if self.raises and Path(self.raises).exists():
+            raise OSError("port is gone")
+        return super().observe()
 
 
 def run(arguments: list[str]) -> int:

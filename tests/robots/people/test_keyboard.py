@@ -316,8 +316,10 @@ def test_the_terminal_is_itself_again_after_a_signal(at_terminal: Callable[..., 
     assert session.process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
 
 
-def test_a_fault_gives_the_terminal_back(at_terminal: Callable[..., Session]) -> None:
-    session = at_terminal("--episodes", "1", "--steps", "100000", "--set", "raises=yes")
+def test_a_fault_gives_the_terminal_back(at_terminal: Callable[..., Session], tmp_path: Path) -> None:
+    raises = tmp_path / "raises"
+    session = at_terminal("--episodes", "1", "--steps", "100000", "--set", f"{raises=!s}")
+    raises.touch()
     session.until(session.is_itself_again)
     time.sleep(0.3)
     session.type(b"no\n")  # to the question whether to go on, for which the terminal is itself
