@@ -11,6 +11,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import Actor
+from datamodules.collect.non_finite import refuse_non_finite_rows
 from datamodules.envs.seeding import begin_episodes, episode_seed
 from gipo.common.errors import UserError
 from gipo.policies import Policy
@@ -138,20 +139,9 @@ def _refuse_endless(alive: Tensor, numbers: range, length: Tensor, horizon: int 
 
 
 def _refuse_non_finite(stepped: TensorDictBase, alive: Tensor, numbers: range, length: Tensor) -> None:
-    """Refuse what no simulator that works gives: a policy would act on it, and the return look like any other.
-
-    Raises:
-        UserError: naming the episode and the step.
-    """
+    """Refuse a step that is none, by its evaluation episode."""
     seen = stepped.select("observation", ("next", "observation"), ("next", "reward"))
-    for key, values in seen.items(include_nested=True, leaves_only=True):  # of a policy with cameras, images and state
-        bad = alive & ~values.isfinite().flatten(1).all(1)
-        if bad.any():
-            row, name = int(bad.nonzero()[0]), key if isinstance(key, str) else "/".join(key)
-            raise UserError(
-                f"non-finite {name} at step {int(length[row])} of evaluation episode {numbers[row]}: "
-                f"{values[row].flatten()[:8].tolist()}; mend the environment that produced it"
-            )
+    refuse_non_finite_rows(seen, alive, lambda row: f"at step {int(length[row])} of evaluation episode {numbers[row]}")
 
 
 class _NumberedActor(Actor):

@@ -1,13 +1,14 @@
 """The observation moments of a policy that has seen nothing yet: from data that was there before it, or by looking."""
 
+from functools import partial
+
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
 from datamodules.collect.actor import Actor, acting
+from datamodules.collect.non_finite import refuse_non_finite_rows
 from datamodules.envs.seeding import seed_env
-from gipo.common.errors import UserError
 from gipo.distributed import ranks
 from gipo.policies import Policy
 
@@ -50,7 +51,7 @@ def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
     actor = Actor(acting(policy), torch.Generator().manual_seed(seed))
     state, ended = env.reset(), torch.zeros(env.batch_size, dtype=torch.bool)
     for step in range(-(-frames // env.batch_size[0])):
-        _refuse_non_finite(state, step)
+        refuse_non_finite_rows(state.select("observation"), torch.ones_like(ended), partial(_before_the_first, step))
         policy.learn_moments(state["observation"].to(policy.version.device), pool=ranks.joined)
         stepped, state = env.step_and_maybe_reset(actor(state))
         ended |= stepped["next", "done"].view_as(ended)
@@ -59,14 +60,5 @@ def look_around(policy: Policy, env: EnvBase, frames: int, seed: int) -> None:
     policy.take_moments()
 
 
-def _refuse_non_finite(state: TensorDictBase, step: int) -> None:
-    """Raise a UserError that names the simulator whose observation is none, and when it was."""
-    seen = state.select("observation")
-    for key, values in seen.items(include_nested=True, leaves_only=True):  # of a policy with cameras, images and state
-        bad = ~values.isfinite().flatten(1).all(1)
-        if bad.any():
-            row, name = int(bad.nonzero()[0]), key if isinstance(key, str) else "/".join(key)
-            raise UserError(
-                f"non-finite {name} in simulator {row}, {step} steps after all began and before the first iteration: "
-                f"{values[row].flatten()[:8].tolist()}; mend the environment that produced it"
-            )
+def _before_the_first(step: int, simulator: int) -> str:
+    return f"in simulator {simulator}, {step} steps after all began and before the first iteration"
