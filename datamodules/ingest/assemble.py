@@ -132,13 +132,14 @@ def _told(
     spans = [span for each in kept for _, span in each.spans]
     audit = _audited([each.part for each in kept], share)
     judged = [span.success for span in spans if span.success is not None]
+    copies = copies_among(spans)
+    notes = [*_notes(kept, has_log_prob, audit), *_note_on_copies(copies, spans)]
     return Facts(
         key=key, sources=tuple(map(_facts, kept)), policies=policies, interface=interface, has_log_prob=has_log_prob,
         steps=sum(each.steps for each in kept), episodes=len(spans), judged=len(judged), successes=sum(judged),
         skipped=tuple(skip for each in kept for skip in each.skipped),
-        audit=audit, notes=tuple(_notes(kept, has_log_prob, audit)), instructions=instructions,
+        audit=audit, notes=tuple(notes), instructions=instructions, copies=copies,
         parts=tuple(number for number, span in enumerate(spans) if not span.whole),
-        copies=copies_among(spans),
     )  # fmt: skip
 
 
@@ -259,18 +260,19 @@ def _audited(parts: list[Part], share: float) -> AuditFacts:
     )
 
 
+def _note_on_copies(copies: tuple[int, ...], spans: list[EpisodeRows]) -> list[str]:
+    if not copies:
+        return []
+    which = f"{len(copies):,} of {len(spans):,} episodes are copies of others, from the same noise"
+    return [f"{which}, such as {spans[copies[0]].where}: they count twice. Go on with --first or another --seed"]
+
+
 def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str]:
     notes = [note for each in kept for note in each.part.converted.notes]
     if audit.from_video:
         notes.append(
             f"log-probs recomputed from videos differ by {audit.drift:.2g} nats on average, {audit.drift_max:.2g} at "
             f"most; {audit.unlike:,} of {audit.from_video:,} steps differ by more than the tolerance and have no ratio"
-        )
-    spans = [span for each in kept for _, span in each.spans]
-    if copies := copies_among(spans):
-        notes.append(
-            f"{len(copies):,} of {len(spans):,} episodes are copies of others, from the same noise, such as "
-            f"{spans[copies[0]].where}: they count twice. Go on with --first or another --seed"
         )
     known = ["privileged" in each.part.converted.layout for each in kept if each.spans]
     if any(known) and not all(known):
