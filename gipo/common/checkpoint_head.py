@@ -63,6 +63,7 @@ class CheckpointHead:
         interface: names and units of observation and action and `control_rate_hz`, where the task has true ones.
         parent: id of the artifact that acted in most steps of the logs.
         logs: that it learned from.
+        logs_before: that the policies which it was started from learned from; by the learner.
         version: of the policy, as its weights have it; where they were looked at.
     """
 
@@ -79,6 +80,7 @@ class CheckpointHead:
     interface: dict[str, Any] | None = None
     parent: str | None = None
     logs: tuple[LearnedLog, ...] = ()
+    logs_before: tuple[LearnedLog, ...] = ()
     version: int | None = None
 
     @classmethod
@@ -108,7 +110,8 @@ class CheckpointHead:
             frozen=None if (frozen := _typed(entries, "frozen", list, path)) is None else tuple(map(str, frozen)),
             frames=_typed(entries, "frames", int, path),
             interface=_typed(entries, "interface", dict, path),
-            logs=tuple(_learned(each, path) for each in _typed(entries, "logs", list, path) or ()),
+            logs=_learned_logs(entries, "logs", path),
+            logs_before=_learned_logs(entries, "logs_before", path),
             version=version,
         )
 
@@ -181,12 +184,16 @@ def _typed(entries: dict[str, Any], name: str, kind: type, path: str | os.PathLi
     return found
 
 
-def _learned(entry: Any, path: str | os.PathLike[str]) -> LearnedLog:
+def _learned_logs(entries: dict[str, Any], name: str, path: str | os.PathLike[str]) -> tuple[LearnedLog, ...]:
+    return tuple(_learned(each, name, path) for each in _typed(entries, name, list, path) or ())
+
+
+def _learned(entry: Any, name: str, path: str | os.PathLike[str]) -> LearnedLog:
     if not isinstance(entry, dict):
-        raise UserError(f"{path}: its entry 'logs' must be a list of objects")
-    session, sha256 = (_typed(entry, name, str, path) for name in ("session", "sha256"))
+        raise UserError(f"{path}: its entry {name!r} must be a list of objects")
+    session, sha256 = (_typed(entry, each, str, path) for each in ("session", "sha256"))
     if not (session or sha256):
-        raise UserError(f"{path}: its entry 'logs' lists one without a session or sha256")
+        raise UserError(f"{path}: its entry {name!r} lists one without a session or sha256")
     policies = [
         _typed({"policy_ids": each}, "policy_ids", str, path) for each in _typed(entry, "policy_ids", list, path) or ()
     ]

@@ -16,7 +16,7 @@ from gipo.checkpoints import (
     refuse_other_optimizer,
     refuse_other_policy,
 )
-from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, note
+from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, LearnedLog, note
 from gipo.common.errors import UserError
 from gipo.common.faults import class_path
 from gipo.distributed.sharding import shard
@@ -133,7 +133,7 @@ class PolicyModule(LightningModule):
         if resumed is None:
             policy = with_critic(policy, self.critic_sees or policy.critic_sees, privileged)
             head = CheckpointHead.of(found)
-            self._remember(head.id, head)
+            self._remember(head.id, head, (*head.logs_before, *head.logs))
         elif self.critic_sees not in (None, policy.critic_sees):
             raise UserError(
                 f"the checkpoint's critic sees the {policy.critic_sees}, model.critic asks for {self.critic_sees}; "
@@ -181,7 +181,7 @@ class PolicyModule(LightningModule):
             refuse_other_policy(build(head.policy).description(), wanted)
         if self.trainer.state.fn == "fit":
             self.check_optimizers(checkpoint)
-        self._remember(head.init_from, head)
+        self._remember(head.init_from, head, head.logs_before)
 
     def check_optimizers(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to resume a checkpoint whose optimizers are others, or move other parameters.
@@ -194,9 +194,9 @@ class PolicyModule(LightningModule):
         for state, parameters in zip(checkpoint.get("optimizer_states") or (), parts, strict=False):
             refuse_other_optimizer(state, self.optimizer_factory(parameters))
 
-    def _remember(self, init_from: str | None, head: CheckpointHead) -> None:
+    def _remember(self, init_from: str | None, head: CheckpointHead, logs: tuple[LearnedLog, ...]) -> None:
         """Keep for the next checkpoint what the one that was started or resumed from says of its origin."""
-        known = (("init_from", init_from), ("task", head.task))
+        known = (("init_from", init_from), ("task", head.task), ("logs_before", [*map(asdict, logs)] or None))
         self._ancestry = {key: value for key, value in known if value is not None}
         self.interface = head.interface
 

@@ -125,7 +125,7 @@ def _read(options: Any) -> "Logged":
         frames = logs.frames(policy, needs_behaviour=True, critic=False)
     except UserError as error:
         raise UserError(_in_these_options(str(error))) from error
-    if learned := _learned_from(head.logs, store):
+    if learned := _learned_from((*head.logs_before, *head.logs), store):
         why = "and estimates from that are too good; name other logs"
         print(f"gipo: note: the policy learned from {', '.join(learned)}, {why}", file=sys.stderr)
     known = logged(store, frames, log_ratios(policy, frames, logs.seen), options.discount)

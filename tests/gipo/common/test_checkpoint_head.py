@@ -62,7 +62,8 @@ def test_what_is_noted_is_what_is_read() -> None:
     [
         ({"frames": "many"}, "entry 'frames' is str, it must be a whole number"),
         ({"interface": ["x"]}, "entry 'interface' is list, it must be an object"),
-        ({"logs": [{"steps": 3}]}, "lists one without a session or sha256"),
+        ({"logs": [{"steps": 3}]}, "entry 'logs' lists one without a session or sha256"),
+        ({"logs_before": [3]}, "entry 'logs_before' must be a list of objects"),
         ({"policy": None}, "has no 'policy'"),
     ],
 )

@@ -181,11 +181,12 @@ def test_a_policy_of_another_kind_is_refused(folder: Path, tmp_path: Path, capsy
     assert "the logs are of token policies of 8 parameters a dimension, and" in capsys.readouterr().err
 
 
-def test_logs_that_the_policy_learned_from_are_told(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("entry", ["logs", "logs_before"])
+def test_logs_that_the_policy_learned_from_are_told(entry: str, folder: Path, tmp_path: Path, capsys: Capture) -> None:
     """By their session, as labels that came since change the file; what a policy was fitted to speaks for it."""
     log = folder / "robot" / "a.mcap"
     learned = dataclasses.asdict(LearnedLog(read_log(log).header.session, None, [], 0))
-    save(moved(make_policy(), 0.25), tmp_path / "fitted.ckpt", logs=[learned])
+    save(moved(make_policy(), 0.25), tmp_path / "fitted.ckpt", **{entry: [learned]})
     assert estimated(folder, str(tmp_path / "fitted.ckpt")) == 0
     told = capsys.readouterr().err
     assert f"gipo: note: the policy learned from {log}, and estimates from that are too good; name other logs" in told
