@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,12 @@ def write_report(paths: Iterable[str | Path], out: str | Path) -> None:
 def render(logs: Sequence[tuple[str, Log]]) -> str:
     """The HTML page about logs, each given with its path."""
     episodes = [episode for _, log in logs for episode in log.begun]
-    groups = _by_policy(episodes)
-    body = [f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>", _cards(logs, episodes, len(groups))]
+    once = _once(episodes)
+    groups = _by_policy(once)
+    body = [
+        f"<h1>{len(logs)} robot session{'s' if len(logs) != 1 else ''}</h1>",
+        _cards(logs, episodes, once, len(groups)),
+    ]
     if len(groups) > 1:
         body.append(_table(("policy", "success", "95 %", "commanded by"), groups))
     names = [Path(path).name for path, _ in logs]
@@ -67,6 +71,16 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
         'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>Robot sessions</title><style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
     )
+
+
+def _once(episodes: Iterable[Episode]) -> list[Episode]:
+    """The episodes but those that a simulated robot drove again with the same noise: they tell nothing new."""
+    found: dict[Hashable, Episode] = {}
+    for episode in episodes:
+        noise = episode.start.get("noise") if len(episode) else None
+        went = (episode["observation"].tobytes(), episode["action"].tobytes()) if noise else id(episode)
+        found.setdefault((str(noise), episode.policy_id, went), episode)
+    return list(found.values())
 
 
 def _by_policy(episodes: Iterable[Episode]) -> list[tuple[str, ...]]:
@@ -84,9 +98,10 @@ def _rate(known: Sequence[bool]) -> tuple[str, str]:
     return f"{sum(known)}/{len(known)}", f"{low:.2f}–{high:.2f}"
 
 
-def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode], groups: int) -> str:
-    known = [episode.success for episode in episodes if episode.success is not None and not episode.discarded]
-    discarded = sum(episode.discarded for episode in episodes)
+def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode], once: list[Episode], groups: int) -> str:
+    known = [episode.success for episode in once if episode.success is not None and not episode.discarded]
+    counts = {"discarded": sum(each.discarded for each in episodes), "driven again": len(episodes) - len(once)}
+    left = [f"{count} {reason}" for reason, count in counts.items() if count]
     # A driver that fails to stop is told to again, and each time is an event.
     stops = len(
         {(at, event["episode"]) for at, (_, log) in enumerate(logs) for event in log.events if event["kind"] == "stop"}
@@ -96,7 +111,7 @@ def _cards(logs: Sequence[tuple[str, Log]], episodes: list[Episode], groups: int
     paced = [log for _, log in logs if _speed(log) == 1]  # at another one the time of a tick is not the robot's
     cards = [
         (rate, of_what),
-        (f"{len(episodes)}", f"episodes, {discarded} discarded" if discarded else "episodes"),
+        (f"{len(episodes)}", ", ".join(["episodes", *left])),
         (f"{sum(map(len, episodes)):,}", "steps"),
         *([(f"{sum(map(_over_budget, paced)):,}", "ticks over budget")] if paced else []),
         (f"{sum(log.dropped for _, log in logs):,}", "steps not logged"),

@@ -195,6 +195,31 @@ def test_what_is_mixed_of_policies_and_persons_has_no_rate(judged: Path) -> None
     assert "ticks over budget" not in page, "at twenty times the speed, the time of a tick is not the robot's"
 
 
+def test_an_episode_that_was_driven_again_counts_once(tmp_path: Path) -> None:
+    """With the same noise and the same steps; other steps, other noise, none, or no step are episodes of their own."""
+    logs = []
+    for name, begun in {
+        "a": ((3, 0, True), (3, 1, False), (0, 2, True)),
+        "b": ((3, 0, True), (3, 3, True), (0, 2, True)),
+    }.items():
+        writer = LogWriter(tmp_path / f"{name}.mcap", Session(make_spec().to_json()))
+        for episode, (steps, noise, success) in enumerate(begun):
+            writer.event("episode_start", "", episode, data={"policy_id": "a" * 64, "noise": f"rng({noise})"})
+            for index in range(steps):
+                row = step_row(index + 1, 5, 3)
+                row.episode = episode
+                writer.step(row)
+            writer.event("said", "", episode, steps, {"success": success})
+            writer.event("episode_end", "", episode, steps)
+        writer.close()
+        logs.append((name, read_log(writer.path)))
+    page = render(logs)
+    assert "<b>4/5</b><span>success, 95 % 0.38–0.96</span>" in page
+    assert "<b>6</b><span>episodes, 1 driven again</span>" in page
+    assert "<b>2/3</b>" in render(logs[:1])
+    assert "driven again" not in render(logs[:1])
+
+
 def test_an_episode_without_a_step_counts_and_is_labelled(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = read_log(judged)
     assert [(each.number, len(each), each.success) for each in log.begun] == [
