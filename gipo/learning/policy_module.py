@@ -65,6 +65,20 @@ class PolicyModule(LightningModule):
         """The data module, which Lightning's Trainer has but does not declare."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
+    def setup(self, stage: str) -> None:
+        """Refuse of a Trainer of one's own what would learn nothing, or not in single precision.
+
+        Raises:
+            UserError: naming its option.
+        """
+        if stage == "fit" and not self.trainer.limit_train_batches:
+            raise UserError("Trainer(limit_train_batches=0): an iteration is one batch, and nothing would be learned")
+        if self.trainer.precision.endswith("-true") and self.trainer.precision != "32-true":
+            raise UserError(
+                f"Trainer(precision={self.trainer.precision!r}): weights, ratios and data are in single precision; "
+                "choose 32-true, bf16-mixed or, on a GPU, 16-mixed"
+            )
+
     def configure_model(self) -> None:
         """Build the policy for the task at hand; a strategy with a mesh of devices has it sharded."""
         if not hasattr(self, "policy"):
