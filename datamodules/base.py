@@ -11,7 +11,7 @@ from torchrl.envs import EnvBase
 
 from datamodules.advantages import Estimator
 from datamodules.collect.actor import acting
-from datamodules.collect.evaluation import Hands, evaluate
+from datamodules.collect.evaluation import Evaluation, EvaluationWorkers, evaluate
 from datamodules.collect.random_state import seed_of, seed_of_process
 from datamodules.envs.choice import Simulator, chosen, who_simulates
 from datamodules.envs.simulation import Simulation, refuse_bad_environment
@@ -268,15 +268,15 @@ class PolicyDataModule(LightningDataModule, ABC):
         return self._whole_policy(self.policy)
 
     @property
-    def _hands(self) -> Hands | None:
+    def _evaluation_workers(self) -> EvaluationWorkers | None:
         """Processes that can take a share of evaluation."""
         return None
 
     def _evaluate(self, episodes: int, seed: int) -> TensorDict:
         policy = acting(self.whole_policy())
-        found = evaluate(self.evaluation_env, policy, episodes, seed, self._hands,
-                         deterministic=self.evaluation.deterministic, max_steps=self.evaluation.max_steps,
-                         horizon=self.evaluated_task.horizon)  # fmt: skip
+        asked = self.evaluation
+        how = Evaluation(seed, asked.deterministic, asked.max_steps, self.evaluated_task.horizon)
+        found = evaluate(self.evaluation_env, policy, episodes, how, self._evaluation_workers)
         # All ranks act on the same figures, also where their machines round differently.
         return ranks.of_the_first(found)
 

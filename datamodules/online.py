@@ -28,7 +28,7 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import GAE, Estimator
 from datamodules.base import Once, PolicyDataModule, of_all_ranks
-from datamodules.collect.evaluation import Hands
+from datamodules.collect.evaluation import EvaluationWorkers
 from datamodules.collect.random_state import seed_of
 from datamodules.collect.sources import RolloutSource
 from datamodules.envs.choice import Simulator
@@ -262,8 +262,8 @@ class OnlineDataModule(PolicyDataModule):
         return torch.cat((logged.to(replay.device), collected), 1)
 
     @property
-    def _hands(self) -> Hands | None:
-        return self._source.hands
+    def _evaluation_workers(self) -> EvaluationWorkers | None:
+        return self._source.evaluation_workers
 
     def _collect(self, replay: Replay, policy: Policy, refresh_follows: bool) -> None:
         segment = self._source.collect()

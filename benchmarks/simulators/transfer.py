@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.envs.choice import Simulator, chosen
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main as gipo
@@ -57,7 +57,7 @@ def scores(checkpoint: Path, task: str, episodes: int) -> dict[str, float | list
         simulation = chosen(task, simulator)
         assert simulation is not None
         env = simulation.make_evaluation(min(10, episodes), SEED)
-        successes = int(evaluate(env, policy, episodes, SEED)["success"].sum())
+        successes = int(evaluate(env, policy, episodes, Evaluation(SEED))["success"].sum())
         env.close()
         found[simulator] = wilson_interval(successes, episodes)
     rates = {f"success_in_{name}": [round(value, 3) for value in interval] for name, interval in found.items()}

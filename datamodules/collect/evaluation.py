@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -39,7 +38,7 @@ class Evaluation:
         return [_wave(env, policy, numbers, self) for numbers in waves]
 
 
-class Hands(ABC):
+class EvaluationWorkers(ABC):
     """Processes that can run evaluation episodes beside this one, in simulators like its own."""
 
     @abstractmethod
@@ -59,9 +58,8 @@ def evaluate(
     env: EnvBase,
     policy: Policy,
     episodes: int,
-    seed: int,
-    hands: Hands | None = None,
-    **how: Any,
+    how: Evaluation,
+    workers: EvaluationWorkers | None = None,
 ) -> TensorDict:
     """Run `episodes` episodes, of which each has a start and noise of its own, whatever the policy does in the others.
 
@@ -73,21 +71,20 @@ def evaluate(
         env: batch size [N].
         policy: acts.
         episodes: how many.
-        seed: of all of them.
-        hands: processes that take their share of the waves of N episodes.
-        how: further fields of `Evaluation`.
+        how: they are run.
+        workers: processes that take their share of the waves of N episodes.
 
     Returns:
         [episodes] with `return` f32 and `length` int64, in decisions; where the task knows success, `success` (at any
         step) and `success_last` (at the last step), bool; where the task has several parts, `task` int64.
     """
-    evaluation, width = Evaluation(seed, **how), env.batch_size[0]
+    width = env.batch_size[0]
     waves = [range(first, first + width) for first in range(0, episodes, width)]
-    together = 1 + (0 if hands is None else len(hands))
+    together = 1 + (0 if workers is None else len(workers))
     shares = [waves[index::together] for index in range(together)]
-    if hands is not None:
-        hands.begin_evaluation(policy, evaluation, shares[1:])
-    found = [evaluation.run(env, policy, shares[0]), *([] if hands is None else hands.finish_evaluation())]
+    if workers is not None:
+        workers.begin_evaluation(policy, how, shares[1:])
+    found = [how.run(env, policy, shares[0]), *([] if workers is None else workers.finish_evaluation())]
     return torch.cat([found[index % together][index // together] for index in range(len(waves))])[:episodes]
 
 

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 
 from datamodules.collect.episode_numbers import PartNumbers, RunNumbers
-from datamodules.collect.evaluation import Evaluation, Hands
+from datamodules.collect.evaluation import Evaluation, EvaluationWorkers
 from datamodules.collect.random_state import worker_seed
 from datamodules.collect.rollouts import Collection, Rollouts
 from datamodules.collect.worker_process import WorkerProcess
@@ -21,7 +21,7 @@ from gipo.policies import Policy
 PATIENCE = 20.0  # seconds that a worker may take to finish what it does, at the end of a run
 
 
-class WorkerRollouts(Rollouts, Hands):
+class WorkerRollouts(Rollouts, EvaluationWorkers):
     """Worker processes, each with `num_envs` simulators, of which every segment joins a part.
 
     With `overlap` they collect while the learner learns: a segment is collected by the weights of the last `update`

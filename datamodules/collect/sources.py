@@ -8,7 +8,7 @@ from tensordict import TensorDict
 from datamodules.collect.actor import acts_on_device
 from datamodules.collect.asynchronous import AsynchronousRollouts
 from datamodules.collect.episode_returns import EpisodeTracker
-from datamodules.collect.evaluation import Hands
+from datamodules.collect.evaluation import EvaluationWorkers
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.random_state import generator_states, restore_generators
 from datamodules.collect.ray_actors import RayRollouts
@@ -58,9 +58,9 @@ class RolloutSource:
         self.rollouts = rollouts(what, replace(self.options, workers=self._workers), self.evaluation, iteration)
 
     @property
-    def hands(self) -> Hands | None:
+    def evaluation_workers(self) -> EvaluationWorkers | None:
         """Worker processes that can take a share of evaluation."""
-        return self.rollouts if isinstance(self.rollouts, Hands) else None
+        return self.rollouts if isinstance(self.rollouts, EvaluationWorkers) else None
 
     def act_by(self, policy: Policy, seed: int) -> None:
         """Act by `policy` from the next segment that is begun; at a boundary in new episodes, which `seed` decides."""

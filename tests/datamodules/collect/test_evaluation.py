@@ -9,7 +9,7 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.envs.simulation import Simulation, spaces_of
 from datamodules.envs.tasks import simulation
 from datamodules.vla import ToyVLA
@@ -29,7 +29,7 @@ def policy_for(task: Simulation, family: type[Policy] = TokenPolicy) -> Policy:
 @pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
 def test_figures_depend_on_the_seed_alone(family: type[Policy]) -> None:
     policy, env = policy_for(TASK, family), TASK.make(3, 99)
-    first, again, other = (evaluate(env, policy, 7, seed) for seed in (5, 5, 6))
+    first, again, other = (evaluate(env, policy, 7, Evaluation(seed)) for seed in (5, 5, 6))
     assert len(first) == 7
     assert torch.equal(first["return"], again["return"])
     assert not torch.equal(first["return"], other["return"])
@@ -49,12 +49,12 @@ def test_a_simulator_that_blows_up_gives_no_figures(key: str, monkeypatch: pytes
 
     monkeypatch.setattr(type(env), "step_and_maybe_reset", blown_up)
     with pytest.raises(UserError, match=rf"non-finite next/{key} at step 1 of evaluation episode 1: \[nan"):
-        evaluate(env, policy_for(TASK), 3, 5)
+        evaluate(env, policy_for(TASK), 3, Evaluation(seed=5))
 
 
 def test_what_comes_after_an_episode_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulators of those that have ended go on while others run: what they break then is nobody's."""
-    expected = evaluate(TASK.make(40, 0), policy_for(TASK), 40, 1)
+    expected = evaluate(TASK.make(40, 0), policy_for(TASK), 40, Evaluation(seed=1))
     env = TASK.make(40, 0)
     step, ended = type(env).step_and_maybe_reset, torch.zeros(40, dtype=torch.bool)
 
@@ -65,7 +65,7 @@ def test_what_comes_after_an_episode_is_none_of_it(monkeypatch: pytest.MonkeyPat
         return stepped, following
 
     monkeypatch.setattr(type(env), "step_and_maybe_reset", broken_later)
-    found = evaluate(env, policy_for(TASK), 40, 1)
+    found = evaluate(env, policy_for(TASK), 40, Evaluation(seed=1))
     assert found["length"].min() < found["length"].max()
     assert torch.equal(found["return"], expected["return"])
 
@@ -83,18 +83,18 @@ def test_a_simulator_that_begins_with_what_is_no_number_gives_no_figures(monkeyp
     policy = VLATokenPolicy(task.spaces(env), bins=8)
     monkeypatch.setattr(type(env), "reset", blown_up)
     with pytest.raises(UserError, match=r"non-finite observation/state at step 0 of evaluation episode 1: \[nan"):
-        evaluate(env, policy, 2, 5)
+        evaluate(env, policy, 2, Evaluation(seed=5))
 
 
 def test_the_mode_needs_no_noise() -> None:
     policy = policy_for(TASK)
-    one, two = (evaluate(TASK.make(2, 0), policy, 4, 5, deterministic=True) for _ in range(2))
+    one, two = (evaluate(TASK.make(2, 0), policy, 4, Evaluation(seed=5, deterministic=True)) for _ in range(2))
     assert torch.equal(one["return"], two["return"])
-    assert not torch.equal(one["return"], evaluate(TASK.make(2, 0), policy, 4, 5)["return"])
+    assert not torch.equal(one["return"], evaluate(TASK.make(2, 0), policy, 4, Evaluation(seed=5))["return"])
 
 
 def test_episodes_end_by_termination_or_the_time_limit_and_are_counted_once() -> None:
-    episodes = evaluate(TASK.make(4, 0), policy_for(TASK), 40, 1)
+    episodes = evaluate(TASK.make(4, 0), policy_for(TASK), 40, Evaluation(seed=1))
     assert episodes["length"].max() == 12
     assert episodes["length"].min() >= 1
     assert (episodes["return"] <= 0).all()
@@ -114,7 +114,7 @@ def starts(env: EnvBase, policy: Policy, episodes: int) -> list[tuple[float, ...
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(env), "reset", noting)
-        evaluate(env, policy, episodes, 5)
+        evaluate(env, policy, episodes, Evaluation(seed=5))
     assert len(found) == -(-episodes // width) * width
     return found[:episodes]
 
@@ -125,7 +125,7 @@ def test_an_episode_begins_by_its_number_whatever_a_policy_did_in_those_before()
     for parameter in other.actor_parameters():
         torch.nn.init.normal_(parameter)
     env = task.make(3, 0)
-    lengths = [evaluate(env, policy, 12, 5)["length"].tolist() for policy in (one, other)]
+    lengths = [evaluate(env, policy, 12, Evaluation(seed=5))["length"].tolist() for policy in (one, other)]
     assert lengths[0] != lengths[1]  # so that simulators are reset at different times
     found = starts(env, one, 12)
     assert found == starts(env, other, 12)
@@ -136,7 +136,7 @@ def test_an_episode_begins_by_its_number_whatever_a_policy_did_in_those_before()
 @pytest.mark.parametrize("family", [TokenPolicy, GaussianPolicy])
 def test_figures_do_not_depend_on_the_number_of_simulators(family: type[Policy]) -> None:
     policy = policy_for(TASK, family)
-    three, seven = (evaluate(TASK.make(width, 0), policy, 7, 5) for width in (3, 7))
+    three, seven = (evaluate(TASK.make(width, 0), policy, 7, Evaluation(seed=5)) for width in (3, 7))
     assert torch.equal(three["length"], seven["length"])
     assert torch.allclose(three["return"], seven["return"])
 
@@ -164,7 +164,7 @@ def starts_of_states(env: EnvBase, policy: Policy, episodes: int) -> torch.Tenso
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(env), "reset", noting)
-        evaluate(env, policy, episodes, 5)
+        evaluate(env, policy, episodes, Evaluation(seed=5))
     return torch.cat(found)
 
 
@@ -180,22 +180,23 @@ def test_the_first_goals_of_metaworld_are_those_of_its_seed() -> None:
 
 def test_an_episode_without_end_is_cut_where_it_is_asked() -> None:
     task = simulation("Endless-v0")
-    episodes = evaluate(task.make(2, 0), policy_for(task), 5, 1, max_steps=9)
+    episodes = evaluate(task.make(2, 0), policy_for(task), 5, Evaluation(seed=1, max_steps=9))
     assert episodes["length"].tolist() == [9] * 5
 
 
 def test_an_episode_that_goes_on_after_its_horizon_is_refused() -> None:
     task = simulation("Endless-v0")
     with pytest.raises(UserError, match=r"evaluation episode 0 goes on after the 9 decisions of its task's `horizon`"):
-        evaluate(task.make(2, 0), policy_for(task), 5, 1, horizon=9)
-    assert (evaluate(task.make(2, 0), policy_for(task), 2, 1, max_steps=9, horizon=9)["length"] == 9).all()
+        evaluate(task.make(2, 0), policy_for(task), 5, Evaluation(seed=1, horizon=9))
+    episodes = evaluate(task.make(2, 0), policy_for(task), 2, Evaluation(seed=1, max_steps=9, horizon=9))
+    assert (episodes["length"] == 9).all()
 
 
 def test_global_generators_and_the_policy_are_left_alone() -> None:
     policy, env = policy_for(TASK), TASK.make(2, 0)
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    evaluate(env, policy, 4, 3)
+    evaluate(env, policy, 4, Evaluation(seed=3))
     assert random.getstate() == states[0]
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[2])
@@ -204,6 +205,6 @@ def test_global_generators_and_the_policy_are_left_alone() -> None:
 
 def test_metaworld_reports_success_at_any_and_at_the_last_step() -> None:
     task = simulation("reach-v3")
-    episodes = evaluate(task.make(2, 0), policy_for(task), 2, 3)
+    episodes = evaluate(task.make(2, 0), policy_for(task), 2, Evaluation(seed=3))
     assert episodes["length"].tolist() == [500, 500]
     assert (episodes["success"] | ~episodes["success_last"]).all()  # success at the end is success at some step

@@ -20,7 +20,7 @@ from torchrl.envs import EnvBase
 
 from datamodules.collect import worker_process
 from datamodules.collect.asynchronous import AsynchronousRollouts
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.collect.processes import WorkerRollouts
 from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import Wrapped, spaces_of
@@ -176,7 +176,7 @@ def test_evaluation_with_the_help_of_workers_is_that_of_one_process() -> None:
         rollouts.begin()
         learned(policy)
         with closing(SHORT.make_evaluation(2, 4)) as env:
-            alone, together = (evaluate(env, policy, 9, seed=4, hands=hands) for hands in (None, rollouts))
+            alone, together = (evaluate(env, policy, 9, Evaluation(seed=4), workers) for workers in (None, rollouts))
         segment = rollouts.collect()  # which was begun before, by the weights before
     assert_equal(alone, together)
     assert len(alone) == 9
@@ -263,7 +263,7 @@ def test_a_worker_that_makes_simulators_for_evaluation_does_not_hang() -> None:
     with closing(WorkerRollouts(what, CollectorOptions(workers=1, worker_timeout=1.0), evaluation)) as rollouts:
         loop(rollouts, policy, 2)
         with closing(SHORT.make_evaluation(2, 4)) as env:
-            assert len(evaluate(env, policy, 9, seed=4, hands=rollouts)) == 9
+            assert len(evaluate(env, policy, 9, Evaluation(seed=4), rollouts)) == 9
 
 
 def test_a_simulator_that_cannot_be_made_says_why() -> None:

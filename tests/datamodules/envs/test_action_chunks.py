@@ -5,7 +5,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import SerialEnv
 from torchrl.envs.custom import ToyVLAEnv
 
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.envs.action_chunks import ChunkEnv
 from datamodules.envs.seeding import seed_env
 from datamodules.vla import ToyVLA
@@ -85,6 +85,6 @@ def test_a_success_that_does_not_last_is_one_and_is_told_from_one_at_the_end() -
     assert first["success"].flatten().tolist() == [True, False, True]
     assert first["success_last"].flatten().tolist() == [False, False, True]
     policy = VLATokenPolicy(TASK.spaces(env))
-    found = evaluate(env, policy, episodes=9, seed=0)
+    found = evaluate(env, policy, 9, Evaluation(seed=0))
     assert (found["success"] | ~found["success_last"]).all()
     assert (found["success"] & ~found["success_last"]).any()

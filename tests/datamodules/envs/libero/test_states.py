@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from datamodules.collect.evaluation import evaluate
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.envs.libero.script import PickAndPlace
 from datamodules.envs.libero.simulator import LiberoSimulator, units
 from datamodules.envs.libero.states import LiberoStateEnv
@@ -236,7 +236,7 @@ def test_evaluation_goes_through_tasks_and_initial_states_in_order(monkeypatch: 
     policy = TokenPolicy(spaces_of(env))
     for _ in range(2):  # the second evaluation is the first again
         begun.clear()
-        episodes = evaluate(env, policy, 4, seed=3)
+        episodes = evaluate(env, policy, 4, Evaluation(seed=3))
         assert begun == [(7, 0), (0, 0), (7, 1), (0, 1)]
         assert episodes["task"].tolist() == [0, 1, 0, 1]
         assert episodes["length"].tolist() == [2, 2, 2, 2]
