@@ -165,6 +165,8 @@ class UpdatingModule(PolicyModule):
         if self._scaler is not None:
             self._scaler.unscale_(optimizer.optimizer)
             self._scaler.update()
+            if self._scaler.get_scale() >= scale:  # it looks at gradients: their norm may overflow alone
+                self._scaler.update(scale * self._scaler.get_backoff_factor())
         if self.skipped_in_a_row[index] >= MAX_SKIPS_IN_A_ROW:
             who = "critic" if name == "value" else name
             raise UserError(
