@@ -44,3 +44,16 @@ def test_of_chunks_each_step_has_a_source() -> None:
     assert persons[:, 0].tolist() == [False, True, False, False]
     _, persons, _ = imitation(x, log_mu, torch.tensor([1, 0]), USED)  # one for a decision
     assert persons[:, 0].tolist() == [True, True, False, False]
+
+
+def test_what_the_log_ratio_was_made_with_is_given_back() -> None:
+    """A log π of −3, of which an x of −2 was left by a log μ of −1."""
+    nothing = torch.zeros(1, 1, dtype=torch.bool)
+    loss, *_ = imitation(torch.tensor([[-2.0]]), torch.tensor([[-1.0]]), torch.tensor([1]), nothing)
+    assert loss.item() == 3
+
+
+def test_where_nothing_teaches_the_loss_is_nothing() -> None:
+    loss, persons, taught = imitation(X, LOG_MU, torch.tensor([0, 2, 2, -1]), torch.zeros(4, 2, dtype=torch.bool))
+    assert loss.item() == 0
+    assert not torch.cat([persons, taught]).any()
