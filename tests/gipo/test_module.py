@@ -21,7 +21,7 @@ from gipo.common.errors import UserError
 from gipo.common.transition import SOURCES
 from gipo.learning.losses import Losses
 from gipo.learning.updates import MAX_SKIPS_IN_A_ROW
-from gipo.learning.value_scale import PopArt
+from gipo.learning.value_scale import PopArt, ValueScale
 from gipo.module import GIPOModule
 from gipo.networks import SharedEncoder
 from gipo.objectives import GIPO, Elements, Figures, Objective, Terms, masked_mean, policy_loss
@@ -546,6 +546,126 @@ def test_a_batch_of_one_cannot_be_normalised() -> None:
 
 def parameters(module: GIPOModule) -> list[Tensor]:
     return [parameter.detach() for parameter in module.policy.parameters()]
+
+
+# What the losses are given --------------------------------------------------------------------------------------------
+
+
+class KeepsBatches(Callback):
+    """Keeps what callbacks are shown of an iteration."""
+
+    def __init__(self) -> None:
+        self.batches: list[TensorDict] = []
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: TensorDict, *_: Any) -> None:
+        self.batches.append(batch)
+
+
+def test_observations_are_standardised_once_and_the_batch_stays_as_it_is() -> None:
+    moments = 5 + 3 * torch.randn(200, SIZE, generator=torch.Generator().manual_seed(3))
+
+    def normalising(spaces: Spaces) -> Policy:
+        torch.manual_seed(0)
+        policy = TokenPolicy(spaces, BINS, lambda i, o: SharedEncoder(i, o, 12, 8))
+        assert policy.normaliser is not None
+        policy.normaliser.update(moments)
+        return policy
+
+    data = batches(2)
+    given, standard = copy.deepcopy(data), copy.deepcopy(data)
+    for batch in standard:
+        batch["observation"] = normalising(SPACES).standardised(batch["observation"])
+    keeping = KeepsBatches()
+    ours = fit(data, policy=normalising, reuse=2, actor_every=2, callbacks=[keeping])
+    theirs = fit(standard, reuse=2, actor_every=2)
+    assert all(map(torch.equal, parameters(ours), parameters(theirs)))
+    assert all((one == other).all() for one, other in zip(keeping.batches, given, strict=True))
+
+
+def samples_of(advantage: Any, valid: Any, versions: Any, **options: Any) -> Any:
+    """The samples of one batch for a policy of version 16."""
+    module = GIPOModule(**options)
+    module.policy = later(SPACES)
+    given = {"advantage": torch.tensor([advantage]), "valid": torch.tensor([valid]),
+             "policy_version": torch.tensor([versions])}  # fmt: skip
+    (found,) = module._samples(TensorDict(given, batch_size=given["policy_version"].shape))
+    return found
+
+
+def test_advantages_are_standardised_over_what_is_valid_and_known() -> None:
+    found = samples_of([1.0, 3.0, math.nan, 102.0], [True, True, True, False], [16, 14, 15, -1], objective=GIPO())
+    expected = torch.tensor([-1.0, 1.0, math.nan, 100.0]) / math.sqrt(2)
+    torch.testing.assert_close(found.advantage, expected, equal_nan=True)
+    torch.testing.assert_close(found.age, torch.tensor([0.0, 2.0, 1.0, math.nan]), equal_nan=True)
+    same = samples_of([5.0] * 3, [True] * 3, [0, 16, -1], objective=AgeAwareGIPO())
+    assert same.advantage.tolist() == [0] * 3, "which all are as good as"
+    assert same.valid.tolist() == [True, True, False], "of an age that is unknown"
+    raw = samples_of([5.0, 7.0], [True] * 2, [0, 0], normalise_advantages=False)
+    assert raw.advantage.tolist() == [5.0, 7.0]
+
+
+def test_every_step_of_a_chunk_has_the_age_of_its_decision() -> None:
+    found = samples_of([[1.0, 2.0], [3.0, 4.0]], [[True, False], [True, True]], [16, 13], normalise_advantages=False)
+    assert found.advantage.tolist() == [1, 2, 3, 4]
+    assert found.valid.tolist() == [True, False, True, True]
+    assert found.age.tolist() == [0, 0, 3, 3]
+
+
+def test_what_persons_did_is_cloned_with_its_weight_and_logged_as_their_mean() -> None:
+    data = batches(1, rounds=1)
+    one = data[0][0]
+    one["advantage"][:], one["valid"][:] = 0, (torch.arange(BATCH) >= 5) & (torch.arange(BATCH) < 13)
+    data[0]["source"] = (torch.arange(BATCH) < 5).long().unsqueeze(0)
+    module = fit(
+        data, human_coef=0.5, objective=GIPO(), kl_coef=0.0, normalise_advantages=False, policy_lr=0.1,
+        max_grad_norm=1e9, optimizer=lambda parameters: torch.optim.SGD(parameters),
+    )  # fmt: skip
+    hand = shared(SPACES)
+    theirs = -hand.log_prob(hand.params(one["observation"]), one["latent"])[:5]
+    # of 5 persons' steps and 8 of the policy's, which pull nowhere
+    (0.5 * theirs.sum() / (13 * D)).backward()
+    for ours, still in zip(module.policy.actor_parameters(), hand.actor_parameters(), strict=True):
+        assert still.grad is not None
+        torch.testing.assert_close(ours, still - 0.1 * still.grad, atol=1e-7, rtol=1e-5)
+    assert float(module.trainer.callback_metrics["loss/imitation"]) == pytest.approx(float(theirs.detach().mean()))
+
+
+def test_a_scale_of_values_learns_from_targets_that_are_known_or_were_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Tensor] = []
+    monkeypatch.setattr(ValueScale, "learn", lambda self, critic, target, used: told.append(used))
+    one, chunk = batches(2, rounds=1)
+    one["value_target"][0, 0] = math.nan
+    chunk["executed"] = torch.arange(BATCH).unsqueeze(0) > 3
+    fit([one, chunk])
+    assert [(~used).nonzero().tolist() for used in told] == [[[0, 0]], [[0, n] for n in range(4)]]
+
+
+def test_what_an_update_weighs_the_critics_loss_with() -> None:
+    moved = []
+    for coef in (0.25, 0.5):
+        module = fit(batches(1, rounds=1), value_coef=coef, value_lr=0.1, max_grad_norm=1e9,
+                     optimizer=lambda parameters: torch.optim.SGD(parameters))  # fmt: skip
+        pairs = zip(module.policy.critic_parameters(), shared(SPACES).critic_parameters(), strict=True)
+        moved.append(torch.cat([(after - before).detach().flatten() for after, before in pairs]))
+    torch.testing.assert_close(2 * moved[0], moved[1], atol=1e-7, rtol=1e-4)
+
+
+POSITIVE = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
+NOT_NEGATIVE = ("kl_coef", "entropy_coef", "value_coef", "human_coef", "critic_warmup", "lr_warmup", "lr_final")
+
+
+@pytest.mark.parametrize("name", [*POSITIVE, *NOT_NEGATIVE])
+def test_options_that_make_no_sense_are_refused_by_their_names(name: str) -> None:
+    must = "be positive and finite" if name in POSITIVE else "not be negative"
+    for value in (-1, math.nan, math.inf, *[0] * (name in POSITIVE)):
+        with pytest.raises(UserError, match=rf"^model\.{name} must {must}, got {value}$"):
+            GIPOModule(**{name: value})
+    GIPOModule(**{name: int(name in POSITIVE)})
+
+
+def test_an_objective_of_probabilities_needs_a_policy_that_gives_them() -> None:
+    with pytest.raises(UserError, match=r"^model\.objective=AgeAwareGIPO needs the probability of a token"):
+        fit(batches(1), objective=AgeAwareGIPO(probability_floor=0.1), policy=GaussianPolicy)
 
 
 COMPILED = {
