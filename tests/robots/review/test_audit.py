@@ -1,7 +1,11 @@
 """The audit of a policy without vision: what its episodes say of their noise decides what their actions are held to."""
 
+import shutil
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +14,8 @@ import pytest
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from robots.log import LogWriter, Session
-from robots.review.audit import audit, check_versions, log_prob_difference
+from robots.review.audit import _drawn, _number, audit, check_steps, check_versions, log_prob_difference, policies_in
+from robots.review.chunks import Decisions
 from robots.review.findings import Audit
 from tests.robots.builders import step_row
 
@@ -252,3 +257,168 @@ def test_rows_that_are_not_the_policys_are_refused(policies: dict[str, Path], tm
 def test_decisions_that_are_counted_below_zero_are_not_drawn_again(policies: dict[str, Path], tmp_path: Path) -> None:
     found = audited(tmp_path / "a.mcap", OnnxPolicy.load(policies["token"]), False, {"seed": SEED}, first=-1)
     assert found.unreplayed == STEPS
+
+
+def test_decisions_are_counted_anew_from_each_handback() -> None:
+    """Of three ticks each; a person handed back before step 4, after two of them, and before step 9, after five."""
+    handbacks = [{"kind": "handback", "step": step, "data": {"decisions": made}} for step, made in ((4, 2), (9, 5))]
+    episode: Any = SimpleNamespace(events=[{"kind": "engage", "step": 0, "data": {}}, *handbacks])
+    steps = np.array([0, 2, 3, 4, 6, 7, 8, 9, 11, 12])
+    assert _number(episode, steps, 3).tolist() == [0, 0, 1, 2, 2, 3, 3, 5, 5, 6]
+    assert _number(episode, steps[3:], 1).tolist() == [2, 4, 5, 6, 5, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("last", "handbacks", "said"),
+    [
+        (10**7, [(10**7, 10**7), (5, 5), (0, 0), (7, 0)], ""),
+        (10**7 + 1, [], "it has a step 10,000,001; no episode of gipo-robot is longer than 10,000,000"),
+        (3, [(10**7 + 1, 1)], "it has a step 10,000,001"),
+        (3, [(2, 1), (4, 5)], "it has 5 decisions before step 4"),
+    ],
+)
+def test_there_are_at_most_as_many_decisions_as_steps(last: int, handbacks: list[tuple[int, int]], said: str) -> None:
+    events = [{"kind": "handback", "step": step, "data": {"decisions": made}} for step, made in handbacks]
+    episode: Any = type("Numbered", (dict,), {"events": events})(step=np.array([0, last]))
+    with pytest.raises(UserError, match=f"^a: {said}") if said else nullcontext():
+        check_steps("a", episode)
+
+
+class Seeing:
+    """A policy that sees, and decides on two actions of two numbers at once, which are its noise."""
+
+    policy_id = "s" * 64
+    manifest = SimpleNamespace(
+        vision="a camera", policy_version=7, action_low=(-1.0, -1.0), action_high=(1.0, 1.0),
+        layout=SimpleNamespace(decision=(2, 2), decision_size=4),
+    )  # fmt: skip
+    off = 0.0  # of the first number of a log-prob
+
+    def noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal((*shape, 4), dtype=np.float32)
+
+    def evaluate(self, seen: np.ndarray, noise: np.ndarray) -> Mapping[str, np.ndarray]:
+        return {"action": noise, "deterministic_action": noise + 5}
+
+    def log_prob_of(self, seen: np.ndarray, latent: np.ndarray) -> np.ndarray:
+        return latent + np.array([self.off, 0.0])  # of which the logs below say that it is their latent
+
+
+def test_vectors_alone_do_not_give_the_log_probs_of_a_policy_that_sees() -> None:
+    policy: Any = Seeing()
+    with pytest.raises(UserError, match="sees a camera"):
+        log_prob_difference(policy, {name: np.zeros((1, 2)) for name in ("observation", "latent", "log_prob")})
+
+
+def test_noise_is_drawn_of_any_decisions_in_any_order() -> None:
+    policy: Any = Seeing()
+    numbers = np.array([1024, 2, 0, 2, 1023])
+    all_of_it = np.random.default_rng(1).standard_normal((1025, 4), np.float32)
+    np.testing.assert_array_equal(_drawn(policy, np.random.default_rng(1), numbers), all_of_it[numbers])
+
+
+def seen_by(
+    path: Path, policy: Seeing, replan: int = 0, steps: int = 4, first: int = 0, number: int = 0, **start: Any
+) -> Path:
+    """A log of one episode in which each decision drew noise from the seed 3, and no image nor early step was kept."""
+    writer, rng = LogWriter(path, Session("{}")), np.random.default_rng([3, number])
+    drawn = rng.standard_normal((9, 4), np.float32)
+    said = {"policy_id": policy.policy_id, "instruction": "go", "camera": "c", "replan": replan, **start}
+    writer.event("episode_start", "", number, 0, said)
+    for index in range(steps):
+        row = step_row(index, 5, 2)
+        row.episode, row.step = number, first + index
+        decision, place = divmod(row.step, replan or 2)
+        row.latent = row.log_prob = np.array([index, -index], np.float32)
+        row.action, row.policy_version = drawn[decision].reshape(2, 2)[place], 7
+        row.source, row.proposed_action, row.chunk_step = "policy", None, place
+        writer.step(row)
+    writer.close()
+    return path
+
+
+def shows(monkeypatch: pytest.MonkeyPatch, chunks: Mapping[str, list[list[int]]], video: bool = False) -> None:
+    """Have a log, by its name, hold the images of these chunks, as indices of their steps."""
+
+    def found(path: Path, acted: Any) -> Any:
+        if steps := chunks.get(path.name):
+            yield Decisions(next(iter(acted)), np.zeros((len(steps), 9), np.float32), np.array(steps), video)
+
+    monkeypatch.setattr("robots.review.audit.decisions", found)
+
+
+@pytest.mark.parametrize(("number", "first"), [(0, 0), (2, 4)])
+@pytest.mark.parametrize(("replan", "chunks"), [(0, [[0, 1], [2, 3]]), (1, [[0, -1], [1, -1], [2, -1], [3, -1]])])
+def test_each_decision_of_a_chunk_is_drawn_once(
+    replan: int, chunks: list[list[int]], number: int, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: Any = Seeing()
+    log = seen_by(tmp_path / "a.mcap", policy, replan, first=first, number=number, seed=3)
+    shows(monkeypatch, {"a.mcap": chunks})
+    found = audit([log], {policy.policy_id: policy})
+    found.check()
+    assert (found.drawn, found.off, found.unseen, found.unreplayed) == (4, 0, 0, 0)
+    assert found.action == {policy.policy_id: 0}
+
+
+def test_a_step_that_was_not_seen_is_counted_and_one_without_a_seed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: Any = Seeing()
+    policy.off = 0.25
+    log = seen_by(tmp_path / "a.mcap", policy)
+    shows(monkeypatch, {"a.mcap": [[0, 1], [2, -1]]})
+    found = audit([log], {policy.policy_id: policy})
+    assert (found.unseen, found.unreplayed, found.drawn) == (1, 3, 0)
+    assert found.log_prob == {policy.policy_id: 0.25}, "the worst dimension is the difference of a step"
+
+
+@pytest.mark.parametrize(("seed", "drawn"), [(0, 4), (True, 0), (0.0, 0), ("0", 0), (None, 0)])
+def test_zero_is_a_seed_and_what_is_no_whole_number_none(
+    seed: object, drawn: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: Any = Seeing()
+    log = seen_by(tmp_path / "a.mcap", policy, seed=seed)
+    shows(monkeypatch, {"a.mcap": [[0, 1], [2, 3]]})
+    found = audit([log], {policy.policy_id: policy})
+    assert (found.drawn, found.unreplayed) == (drawn, 4 - drawn)
+
+
+def test_of_a_video_the_differences_are_kept_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy: Any = Seeing()
+    policy.off = -0.25
+    log = seen_by(tmp_path / "a.mcap", policy, seed=3)
+    shows(monkeypatch, {"a.mcap": [[0, 1], [2, -1]]}, video=True)
+    found = audit([log], {policy.policy_id: policy})
+    assert (found.drift, found.unseen, found.drawn, found.log_prob) == ([0.25] * 3, 1, 0, {})
+
+
+def test_the_first_log_of_which_nothing_was_seen_is_blind_whatever_was_missing_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy: Any = Seeing()
+    logs = [seen_by(tmp_path / f"{name}.mcap", policy, steps=steps) for name, steps in (("a", 4), ("b", 2), ("c", 2))]
+    empty = LogWriter(tmp_path / "0.mcap", Session("{}"))
+    empty.close()
+    shows(monkeypatch, {"a.mcap": [[0, 1], [2, -1]]})
+    found = audit([empty.path, *logs], {policy.policy_id: policy})
+    assert (found.blind, found.unseen) == (str(logs[1]), 1 + 2 + 2)
+    assert found.steps == {(policy.policy_id, 7): 8}
+
+
+def test_the_artifacts_of_a_folder_are_those_that_lie_in_it(policies: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "older").mkdir()
+    shutil.copy(policies["token"], tmp_path / "a.onnx")
+    shutil.copy(policies["gaussian"], tmp_path / "older" / "b.onnx")
+    for name in ("c.onnx", "d.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    found, left_out = policies_in(tmp_path)
+    token = OnnxPolicy.load(policies["token"])
+    assert {name: each.policy_id for name, each in found.items()} == {token.policy_id: token.policy_id}
+    assert [each.partition(": ")[0] for each in left_out] == [str(tmp_path / name) for name in ("c.onnx", "d.onnx")]
+    (tmp_path / "a.onnx").unlink()
+    with pytest.raises(UserError, match=rf"no artifact in {tmp_path}; .*c\.onnx: .*; .*d\.onnx: "):
+        policies_in(tmp_path)
+    for path in (tmp_path / "none", tmp_path / "c.onnx"):
+        with pytest.raises(UserError, match=f"--policies {path} is no folder"):
+            policies_in(path)
