@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 
 from gipo.common.errors import UserError
 from robots.safety import (
+    FLOAT32_MAX,
     Limits,
     Motion,
+    _brakeable,
     advance,
     check_freshness,
+    check_latent,
     check_observation,
+    check_outcome,
     check_privileged,
+    check_sent,
     gate,
+    held_by,
+    kept_by,
     start,
 )
 from robots.spec import RobotSpec
@@ -49,6 +56,65 @@ def test_what_is_privileged_is_said_throughout_and_finite(values: Any, before: A
     found = check_privileged(values, before)
     assert reason in found
     assert bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("reward", "success", "terminated", "reason"),
+    [
+        (1, None, False, ""),
+        (np.float32(0.5), np.True_, np.False_, ""),
+        (-FLOAT32_MAX, False, True, ""),
+        (3.5e38, None, False, "the reward is 3.5e+38, no finite float32"),
+        (10**400, None, False, "no finite float32"),
+        (0.0, "", False, "success is ''"),
+        (0.0, 2, False, "success is 2"),
+        (0.0, None, None, "terminated is None"),
+        (0.0, None, np.array([True, False]), "terminated is array([ True, False])"),
+    ],
+)
+def test_what_came_of_a_command_is_a_number_and_two_truths(
+    reward: Any, success: Any, terminated: Any, reason: str
+) -> None:
+    found = check_outcome(reward, success, terminated)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("latent", "reason"),
+    [
+        (np.zeros(3, np.int64), ""),
+        (np.zeros(3, np.float32), ""),
+        (np.zeros(2, np.int64), "not 3 int64 tokens or float32 numbers"),
+        (np.zeros((3, 1), np.float32), "not 3 int64 tokens"),
+        (np.zeros(3), "not 3 int64 tokens"),
+        (np.zeros(3, np.int32), "not 3 int64 tokens"),
+        ([0, 0, 0], "not 3 int64 tokens"),
+        (np.array([0, np.nan, 0], np.float32), "latent is not finite: [0.0, nan, 0.0]"),
+    ],
+)
+def test_a_latent_is_tokens_or_finite_numbers(latent: Any, reason: str) -> None:
+    found = check_latent(latent, 3)
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_what_a_driver_says_it_sent_is_a_command_of_this_robot() -> None:
+    assert check_sent(SPEC, LIMITS, np.array([2.0, -2.0, 1.5])) == ""
+    assert check_sent(SPEC, LIMITS, np.array([0.0, 0.0, 1.6])) == "sent action 'grip' is 1.6, far outside of 0 to 1"
+    assert check_sent(SPEC, LIMITS, np.array([0.0, math.nan, 0.0])) == "sent action 'y' is nan"
+
+
+def test_a_measured_position_is_held_as_it_was_and_a_number_as_it_is_said_now() -> None:
+    spec = replace(SPEC, action_hold=("measured", 0.0, "measured"))
+    begun, now = np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.6, 0.7])
+    assert kept_by(spec, begun, now).tolist() == [0.1, 0.6, 0.3]
+    with pytest.raises(UserError, match="hold 'x' is nan"):
+        kept_by(spec, begun, np.array([math.nan, 0.6, 0.7]))
+    assert held_by(spec, now) is held_by(SPEC, now) is now
+    assert held_by(SPEC, None).tolist() == [0, 0, 0]
+    with pytest.raises(UserError, match="the spec holds 'x' where it is measured"):
+        held_by(spec, None)
 
 
 def decide(target: Any, state: Motion | None = None, engaged: float = 1.0, spec: RobotSpec = SPEC) -> Any:
@@ -103,6 +169,14 @@ def test_a_command_within_every_limit_passes_to_the_last_bit() -> None:
     command, changed = decide(target)
     assert changed == ()
     np.testing.assert_array_equal(command, target.astype(float))
+    free = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
+    state = Motion(np.full(3, 0.9), np.zeros(3))  # 0.9 + (0.1 - 0.9) is 0.09999999999999998
+    assert decide(np.full(3, 0.1), state, spec=free)[0].tolist() == [0.1] * 3
+
+
+def test_what_holds_nothing_is_no_command_while_engaging() -> None:
+    with pytest.raises(UserError, match="hold 'y' is nan"):
+        gate(SPEC, LIMITS, start(SPEC, None), np.zeros(3), np.array([0.0, math.nan, 0.0]), 0.5)
 
 
 def test_each_reduction_names_itself() -> None:
@@ -176,6 +250,10 @@ def test_the_way_back_into_the_bounds_is_no_jump(outside: float, limits: dict[st
             assert abs(command[0]) <= 1
     free = replace(SPEC, action_rate=(None,) * 3, action_acceleration=(None,) * 3)
     assert start(free, np.array([1.06, 0.0, 0.5])).command.tolist() == [1.06, 0.0, 0.5]
+    with pytest.raises(UserError, match="cannot be engaged: hold 'x' is 5, far outside of -1 to 1; move it back"):
+        start(free, np.array([5.0, 0.0, 0.5]))
+    half = replace(free, action_rate=(40.0,) * 3)  # a command moves it by 40/80, and no more is needed
+    assert start(half, np.array([1.5, 0.0, 0.5])).command.tolist() == [1.5, 0.0, 0.5]
 
 
 def run_targets(spec: RobotSpec, targets: np.ndarray, ramp: int = 0) -> np.ndarray:
@@ -241,6 +319,22 @@ def test_targets_are_reached_not_only_approached() -> None:
     spec = replace(SPEC, action_rate=(2.0,) * 3, action_acceleration=(20.0,) * 3)
     commands = run_targets(spec, np.tile([1.0, -1.0, 1.0], (300, 1)))
     np.testing.assert_allclose(commands[-1], [1.0, -1.0, 1.0], atol=1e-9)
+
+
+def test_a_step_leaves_room_to_brake() -> None:
+    """0.0625 is 0.025 + 0.01875 + 0.0125 + 0.00625, and 0.04625 + 0.01625; without a limit a step takes all of it."""
+    room = np.array([0.0625, 0.0625, 3.0, 0.0, -1.0])
+    found = _brakeable(room, np.array([0.00625, 0.03, np.inf, 0.1, 0.1]))
+    assert found == pytest.approx([0.025, 0.04625, 3.0, 0.0, 0.0])
+
+
+def test_what_is_too_fast_to_stop_at_a_bound_brakes_as_hard_as_it_may() -> None:
+    """A step of 0.05 may change by 40/80² = 0.00625 a tick; from 0.0625 before the bound 0.025 would be the most."""
+    for sign in (1.0, -1.0):
+        state = Motion(np.array([0.9375 * sign, 0.0, 0.5]), np.array([0.05 * sign, 0.0, 0.0]))
+        command, changed = decide(np.array([0.96875 * sign, 0.0, 0.5]), state)
+        assert command.tolist() == pytest.approx([sign * (0.9375 + 0.04375), 0.0, 0.5])
+        assert changed == ("acceleration",)
 
 
 def test_a_driver_that_sends_something_else_is_followed() -> None:
@@ -331,7 +425,11 @@ PERIOD = 12_500_000
         (100, 100, 100 + 2 * PERIOD, "ms old"),
         (10**18, 100, 200, "future"),
         (100, 200, 300, "older than the one before"),
+        (3_000_000, 0, 1_000_000, "from 2.000 ms in the future"),
+        (5_000_000, 8_000_000, 9_000_000, "is 3.000 ms older than the one before it"),
+        (1_000_000, 0, 21_000_000, "is 20.000 ms old, more than 18.750 ms"),
         (1.5, 0, 10, "no whole number"),
+        (True, 0, 10, "no whole number"),
         (None, 0, 10, "no whole number"),
     ],
 )
@@ -349,6 +447,9 @@ def test_observations() -> None:
         bad[1] = value
         assert "'s1'" in check_observation(SPEC, LIMITS, bad)
     assert "shape" in check_observation(SPEC, LIMITS, np.zeros(3))
+    spec = replace(SPEC, observation_high=(10.0, 2.5, 10.0, 10.0, 10.0))
+    said = "observation 's1' is 2.6, no reading between -10 and 2.5"
+    assert check_observation(spec, Limits.of(spec), np.array([3.0, 2.6, 3.0, 3.0, 3.0])) == said
 
 
 @pytest.mark.parametrize("bound", [0.1, 0.3, 0.35, 90.1])
