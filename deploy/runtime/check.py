@@ -156,7 +156,7 @@ def _operators(model: Model) -> str:
         # The exporter leaves no constant expression; ONNX Runtime would compute one while loading, in any size.
         if depends.isdisjoint(filter(None, node.inputs)):  # an input that is left out has the empty name
             raise UserError(f"{node.where}, {node.operator}, does not depend on the observation or the noise")
-        depends.update(filter(None, node.outputs))
+        depends.update(node.outputs)
     return f"{len({node.operator for node in model.nodes})} kinds, no custom ones"
 
 
