@@ -10,6 +10,10 @@ from robots.base import Observation
 from robots.session.options import Options
 
 
+class Unseen(UserError):
+    """The robot does not show what its policy sees by: a fault of a camera, and none of the policy."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is to be done at a tick.
@@ -80,7 +84,7 @@ class Decider:
             rng: one draw a decision.
 
         Raises:
-            UserError: the policy needs an image that the robot does not give.
+            Unseen: the policy needs an image that the robot does not give.
         """
         deterministic = self._options.deterministic
         if self._vision is None:
@@ -103,7 +107,7 @@ class Decider:
                 named = f"the policy sees the robot's camera of that name; there are {', '.join(there)}"
                 seen = named if self._vision.cameras else f"say which one with --camera {nearest(camera, there)}"
                 seen = seen if there else "no camera of it gives an image with this observation"
-                raise UserError(f"the robot shows the policy nothing of a camera {camera!r}: {seen}")
+                raise Unseen(f"the robot shows the policy nothing of a camera {camera!r}: {seen}")
         return {camera: there[camera] for camera in self._cameras}
 
     def _row(self, values: np.ndarray, images: dict[str, np.ndarray]) -> np.ndarray:
@@ -113,4 +117,4 @@ class Decider:
             # One camera may be called whatever the robot calls it.
             return self._policy.row(values, images if self._vision.cameras else one, self._options.instruction)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise Unseen(str(error)) from error

@@ -11,7 +11,7 @@ from gipo.common.errors import UserError
 from gipo.common.faults import line_of
 from robots import safety
 from robots.base import Observation, Robot
-from robots.decider import Choice, Decider
+from robots.decider import Choice, Decider, Unseen
 from robots.drivers.contract import carry_out, owned
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
@@ -114,6 +114,7 @@ class ControlLoop:
             reason = str(end)
             self.latch.rest(reason)
         except UserError as error:
+            record.interrupted |= isinstance(error, Unseen)
             self._fail(record, str(error))
         except BaseException as error:  # drivers and policies raise anything, and some exit
             self._fail(record, f"{self._section} failed: {type(error).__name__}: {error}{line_of(error)}")

@@ -2,6 +2,7 @@
 
 import base64
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,22 @@ def test_what_the_policy_cannot_see_stops_the_robot(policy: OnnxPolicy, tmp_path
     assert result.stopped
     assert "shows the policy nothing of a camera 'wrist': say which one with --camera front" in result.reason
     assert len(robot.commands) == 0
+
+
+@pytest.mark.parametrize("fault", [{}, {"front": np.zeros((12, 8, 3), np.uint8)}], ids=["nothing", "another size"])
+def test_a_camera_that_fails_is_no_failure_of_the_policy(
+    policy: OnnxPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: dict[str, np.ndarray]
+) -> None:
+    def observe(robot: SeeingRobot) -> Observation:
+        robot.tick += 1
+        found = robot.reading(success=False)
+        return found if robot.tick < 3 else replace(found, images=fault)
+
+    monkeypatch.setattr(SeeingRobot, "observe", observe)
+    _, (result, log) = run(policy, tmp_path / "log.mcap")
+    assert (result.stopped, result.steps) == (True, 3)
+    assert (result.success, log.episodes[0].success) == (None, None), result.reason
+    assert not any(event["kind"] == "outcome" for event in log.events)
 
 
 def test_an_observation_without_an_image_is_told_from_a_robot_without_a_camera(policy: OnnxPolicy) -> None:
