@@ -102,6 +102,9 @@ class Decider:
         """The images of the policy's cameras, by their names."""
         there = {name: pixels for name, pixels in found.images.items() if isinstance(pixels, np.ndarray)}
         for camera in self._cameras:
+            if isinstance(found.images.get(camera), bytes):
+                fix = "the policy sees pixels: decode it in observe()"
+                raise Unseen(f"the camera {camera!r} gives the bytes of a file, and {fix}")
             if camera not in there:
                 assert self._vision is not None
                 named = f"the policy sees the robot's camera of that name; there are {', '.join(there)}"

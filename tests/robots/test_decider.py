@@ -15,7 +15,7 @@ from gipo.vla.policies import VLATokenPolicy
 from robots.base import Observation
 from robots.decider import Decider
 from robots.log import Image, LogWriter, Session, pixels_of, read_log
-from robots.log.images import compressed_image
+from robots.log.images import compressed_image, png
 from robots.log.scan import Scanner
 from robots.loop import ControlLoop
 from robots.review.audit import audit
@@ -157,6 +157,14 @@ def test_an_observation_without_an_image_is_told_from_a_robot_without_a_camera(p
     decider = Decider(policy, Options(instruction="push", camera="front"))
     with pytest.raises(UserError, match="camera 'front': no camera of it gives an image with this observation"):
         decider.next(Observation(np.zeros(4), 1), np.zeros(4), np.random.default_rng(0))
+
+
+def test_the_bytes_of_a_file_are_told_from_no_image(policy: OnnxPolicy) -> None:
+    """A log takes them, a policy cannot see by them."""
+    decider = Decider(policy, Options(instruction="push", camera="front"))
+    found = Observation(np.zeros(4), 1, images={"front": png(SeeingRobot.image(1)), "side": SeeingRobot.image(1)})
+    with pytest.raises(UserError, match=r"camera 'front' gives the bytes of a file, .*: decode it in observe\(\)"):
+        decider.next(found, np.zeros(4), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
