@@ -22,8 +22,8 @@ class Observation:
         reward: for the last command; 0 where nothing measures one.
         success: what an outcome sensor says; None where nothing does. Never the policy's opinion.
         terminated: the task is over (not: time is up).
-        images: camera → pixels for the log, uint8 or uint16 (depth), [H, W], [H, W, 1] or [H, W, 3]; or the bytes of a
-            PNG or JPEG file.
+        images: camera → pixels, uint8 or uint16 (depth), [H, W], [H, W, 1] or [H, W, 3] (red, green, blue: OpenCV has
+            them the other way round); or, for the log alone, the bytes of a PNG or JPEG file.
         privileged: [G] what a simulator knows and the policy does not get, for the log alone: a critic may learn from
             it. None of a real robot, which knows no such thing.
     """

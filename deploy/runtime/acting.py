@@ -123,7 +123,8 @@ class ActingPolicy(ABC):
 
         Args:
             values: [O] state, raw, in the manifest's order and units.
-            image: [H, W, C] uint8; of several cameras [H, W, 3] each, by the names that the manifest has for them.
+            image: [H, W, C] uint8, red, green, blue; of several cameras [H, W, 3] each, by the names that the manifest
+                has for them.
             instruction: what it is to do.
 
         Raises:
