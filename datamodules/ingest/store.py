@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,12 @@ def allocate(folder: Path, layout: Layout, steps: int) -> TensorDict:
         elif field.name in layout:
             kind, shape = layout[field.name]
             example[field.path] = torch.from_numpy(np.zeros((1, *shape), np.dtype(kind)))
-    frames = example.expand(steps).memmap_like(str(folder))
+    try:
+        frames = example.expand(steps).memmap_like(str(folder))
+    except RuntimeError as error:  # what torch raises where the system refuses a file, with the system's number
+        if (number := re.search(r"\((\d+)\)$", str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
     for file in folder.rglob("*.memmap"):
         reserve(file)
     return frames

@@ -1,7 +1,9 @@
 """A store is made once, whole or not at all, whatever kills its making, and in memory that its sources do not bound."""
 
+import errno
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -423,6 +425,17 @@ def test_the_space_of_a_file_that_is_mapped_is_taken_before_it_is_written(tmp_pa
     store_module.reserve(file)
     assert file.stat().st_blocks * 512 >= 1 << 20
     assert file.stat().st_size == 1 << 20
+
+
+def test_frames_for_which_a_disk_has_no_room_are_an_error_of_the_disk(tmp_path: Path) -> None:
+    """Torch, which makes their files, raises what else a fault of ours would be."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(OSError, match=f"{re.escape(os.strerror(errno.EFBIG))}.*frames"):
+            store_module.allocate(tmp_path / "frames", {}, 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
