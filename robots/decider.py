@@ -61,6 +61,8 @@ class Decider:
             raise UserError(f"replan is {options.replan}, the policy decides on {self._vision.chunk} actions at once")
         if not options.instruction:
             raise UserError("the policy acts on an instruction; say what it is to do: --instruction 'open the door'")
+        if options.instruction.encode(errors="ignore").decode() != options.instruction:
+            raise UserError(f"--instruction {options.instruction!a} is not UTF-8; have the terminal send UTF-8")
         # Whatever is wrong with the words is found before anything moves.
         blank = {
             name: np.zeros(shape, np.uint8) for name, shape in zip(self._cameras, self._vision.shapes, strict=True)

@@ -172,6 +172,7 @@ def test_the_bytes_of_a_file_are_told_from_no_image(policy: OnnxPolicy) -> None:
     [
         ({"replan": 4}, "replan is 4, the policy decides on 3 actions at once"),
         ({"instruction": ""}, "say what it is to do"),
+        ({"instruction": "schieß\udcdf"}, r"--instruction 'schie\\xdf\\udcdf' is not UTF-8"),
         ({"instruction": "x" * 17}, "17 bytes, the policy reads 16"),
     ],
 )
