@@ -87,12 +87,16 @@ def iqm_difference_interval(ours: Array, theirs: Array, draws: int = DRAWS) -> I
 
 
 def _iqm_variance(scores: Array, draws: int, seed: int) -> float:
-    """Variance of the interquartile mean of scores [S, R], R > 1, unbiased as for a mean of so few: × R/(R−1)."""
+    """Variance of the interquartile mean of scores [S, R], R > 1, unbiased as for a mean of so few: × R/(R−1).
+
+    Of all resamplings where `draws` would be no fewer, so that no seed decides on which side of 0 an interval ends.
+    """
     strata, runs = scores.shape
-    if scores.size < 4:  # nothing is left out: a mean, of which the spread is known without drawing
-        return float(scores.var(axis=-1, ddof=1).sum() / (runs * strata**2))
     # [draws, S, R]: runs drawn with replacement within each stratum
-    chosen = np.random.default_rng(seed).integers(runs, size=(draws, strata, runs))
+    if runs**scores.size <= draws:
+        chosen = np.indices((runs,) * scores.size).reshape(strata, runs, -1).transpose(2, 0, 1)
+    else:
+        chosen = np.random.default_rng(seed).integers(runs, size=(draws, strata, runs))
     found = interquartile_mean(np.take_along_axis(scores[None], chosen, axis=2)).var()
     return float(found * runs / (runs - 1))
 

@@ -131,9 +131,12 @@ def test_what_the_page_says_of_the_other_gap() -> None:
     found = posttrain.summarise(published("posttrain_late"))
     assert all(row["low"] <= 0 for row in found)  # no gain by an interval without 0
     old = [row for row in found if row["back"] == 3]
-    assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (6, 6, 5)
+    assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (6, 6, 4)
     text = (DOCS / "evidence.md").read_text()
-    assert "logs of three checkpoints back cost all of them in the mean, five by an interval without 0 (AWR's" in text
+    ends = [next(row["high"] for row in old if row["objective"] == name) for name in ("FilteredBC", "AWR")]
+    clone, awr = (f"{end:.3f}" for end in ends)
+    assert (clone, awr) == ("-0.005", "0.000")
+    assert "in the mean, four by an interval without 0 (cloning's ends at −.005, AWR's at 0)" in text
 
 
 def test_what_the_page_says_of_the_second_task() -> None:

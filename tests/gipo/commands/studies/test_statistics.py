@@ -1,13 +1,14 @@
 """Statistics of few runs: hand numbers, the figures of rliable 1.2.0, and intervals that hold as often as they say."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import norm, ttest_ind
+from scipy.stats import norm, t, ttest_ind
 
 from gipo.commands.studies.statistics import (
     improvement_interval,
@@ -130,6 +131,16 @@ def test_of_three_runs_the_interval_is_students() -> None:
     gains = np.array([0.18, 0.14, 0.30])
     assert iqm_interval(gains[None]) == pytest.approx(paired_interval(gains))
     assert iqm_interval(gains[None])[1] == pytest.approx(-0.000179, abs=1e-6)
+
+
+def test_of_few_runs_every_resampling_is_known_and_no_seed_decides() -> None:
+    """AWR's gains from the oldest logs across delay and friction: draws had put the end of the interval below 0."""
+    gains = np.array([-0.12, -0.1, -0.34, -0.18, -0.36])
+    every = np.sort(list(product(gains, repeat=5)))[:, 1:4].mean(1)
+    half = t.ppf(0.975, 4) * every.std() * (5 / 4) ** 0.5
+    middle, low, high = iqm_interval(gains[None])
+    assert (low, middle, high) == pytest.approx((middle - half, -0.213333, middle + half), abs=1e-6)
+    assert high > 0
 
 
 def test_shares_that_were_logged_in_float32_are_equal_where_they_are() -> None:
