@@ -181,6 +181,29 @@ def test_without_the_anchor_gipo_and_sapo_lose(rows: list[Row], returns: Cells) 
     assert f"GIPO by {gipo[0]} and {gipo[1]}, SAPO by {sapo[0]} and {sapo[1]}" in CHOICE
 
 
+def test_where_a_difference_and_a_probability_do_not_agree(returns: Cells) -> None:
+    def shown(*cells: tuple[int, str, str]) -> tuple[bool, bool]:
+        """Whether the difference of two cells holds no 0, and their probability no one half."""
+        ours, theirs = (returns[cell] for cell in cells)
+        (_, low, high), (_, least, most) = iqm_difference_interval(ours, theirs), improvement_interval(ours, theirs)
+        return low > 0 or high < 0, least > 0.5 or most < 0.5
+
+    said = PAGE.partition("- A difference of interquartile means and the probability")[2].partition("\n")[0]
+    assert shown((128, VTRACE, CANDIDATE), (128, VTRACE, PPO)) == (False, True)
+    assert "and that by V-trace with 128 the candidate returns more than PPO-Clip." in said
+    for pair in (
+        ((128, FIRST, GIPO), (128, FIRST, CANDIDATE)),
+        ((128, VTRACE, GIPO), (128, FIRST, GIPO)),
+        ((16, FREE, GIPO), (16, FIRST, GIPO)),
+        ((128, FREE, GIPO), (128, FREE, SAPO)),
+    ):
+        assert shown(*pair) == (True, False), pair
+    assert (
+        "on the five drawn tasks GIPO's lead over the candidate with 128, what V-trace costs it there, what leaving "
+        "out the anchor costs it with 16, and its lead over SAPO without the anchor."
+    ) in said
+
+
 def test_in_success_none_is_parted(rows: list[Row]) -> None:
     success, three = of(rows, SUCCESS), (CANDIDATE, GIPO, PPO)
     others = [(age, each) for each, (_, ages) in OTHERS.items() for age in ages]

@@ -122,7 +122,12 @@ def test_what_a_trust_region_is_worth_at_each_age(rows: list[Row]) -> None:
     assert "within {} and {}, return most; than PPO-Clip".format(*narrow) in PAGE
     fresh = [compared(rows, OBJECTIVES[name])[1, "PPOClip"] for name in ("the candidate", "decoupled PPO")]
     assert all(row["low"] < EVEN < row["high"] for row in fresh)
-    assert "with probability {} and {}, which is no difference".format(*(figure(row, CHANCE) for row in fresh)) in PAGE
+    chances = (figure(row, CHANCE) for row in fresh)
+    assert "with probability {} and {}, which shows no difference; the".format(*chances) in PAGE
+    assert fresh[0][DIFFERENCE[1]] < 0 < fresh[1][DIFFERENCE[1]]  # the candidate is not parted, decoupled PPO is
+    more = figure(fresh[1], DIFFERENCE, "+.2f")
+    assert f"shows decoupled PPO's, {more}, and not the candidate's." in PAGE
+    assert f"from which decoupled PPO is just parted, {more}, and the default not, and" in CHOICE
     level = sorted(of(16, name) for name in OBJECTIVES if name not in ("SAPO", "No-Clip"))
     assert of(16, "GIPO") == level[0] > max(of(16, "SAPO"), of(16, "No-Clip"))
     assert "Six of the eight return {} to {}. GIPO is the last".format(*said(level[0], level[-1])) in PAGE
@@ -165,7 +170,7 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
         [of(age, name) for age in AGES] for name in ("the candidate", "decoupled PPO", "PPO-Clip", "GIPO")
     )
     assert f"| {ours[0]} and {decoupled[0]} between a task's worst and best run; PPO-Clip {ppo[0]}, from" in CHOICE
-    assert f"from which no interval parts them, and GIPO at σ = 1 {gipo[0]} (" in CHOICE
+    assert f"and the default not, and GIPO at σ = 1 {gipo[0]} (" in CHOICE
     assert f"| {gipo[2]} and {decoupled[2]}; the default {ours[2]}, PPO-Clip {ppo[2]} (" in CHOICE
     middle = {name: table[16, objective]["normalised return"] for name, objective in OBJECTIVES.items()}
     five = sorted(middle[name] for name in ("the candidate", "PPO-Clip", "M2PO", "VESPO", "decoupled PPO"))
