@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_the_readme_says_the_same() -> None:
     small, *_ = rows()
     said = f"return {small[4]} by the estimate, {small[5]} where it was driven"
     assert said in (DOCS.parent / "README.md").read_text()
+
+
+def test_the_readme_counts_the_pairs_that_were_driven_in_turns() -> None:
+    """Of two comparisons of the same policies the page's first, not the one that took fewer pairs."""
+    first, *_ = re.findall(r"known since the first (\d+) pairs", (DOCS / "evaluate.md").read_text())
+    assert f"[{first} pairs on the robot](" in (DOCS.parent / "README.md").read_text()
 
 
 def test_what_is_said_of_them() -> None:
