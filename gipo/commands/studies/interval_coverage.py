@@ -1,8 +1,8 @@
 """How often the intervals of few runs hold: IQMs, probability of improvement and share, on simulated scores.
 
-Scores are normal with unit deviation, the strata at different means, so that the true figures are known: by formula,
-or for the interquartile mean from a million draws. Or they are success rates, of which most are near 0 or 1: a task is
-learned by none of its runs, by all, or by some.
+Scores are normal with unit deviation (in one row theirs spread less), the strata at different means, so that the true
+figures are known: by formula, or for the interquartile mean from a million draws. Or they are success rates, of which
+most are near 0 or 1: a task is learned by none of its runs, by all, or by some.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +26,7 @@ from gipo.commands.studies.statistics import (
 OFFSETS = np.array([0.0, 0.5, -0.4])[:, None]  # means of the strata
 SHAPES = ((3, 5), (1, 5), (3, 3), (1, 3))  # strata × runs
 SHIFTS = (0.0, 1.0, 2.0, 3.0)  # by which ours are better, in deviations
+NARROW = 0.1  # deviation of theirs, where the two sides spread unlike
 RESAMPLINGS = 1000  # of each interval: enough for its deviation
 TRUTH_DRAWS = 1_000_000
 THRESHOLD = 0.5  # of the share
@@ -94,3 +95,6 @@ def _of_shape(strata: int, runs: int, draws: int, rng: np.random.Generator) -> I
         return iqm_difference_interval(scores(), scores(), RESAMPLINGS)
 
     yield row("difference of interquartile means", 0.0, difference)
+    theirs = partial(rng.normal, means, NARROW, (strata, runs))
+    unlike = f"probability of improvement, deviations of 1 and {NARROW:g}"
+    yield row(unlike, 0.5, lambda: improvement_interval(scores(), theirs()))
