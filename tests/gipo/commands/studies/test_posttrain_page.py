@@ -161,6 +161,13 @@ def test_what_the_page_says_of_the_second_task() -> None:
     assert lost == from_both | {(2, "FilteredBC"), (2, "IQL"), (2, outward)}
 
 
+def test_of_which_two_no_difference_to_gipo_is_shown_on_either_task() -> None:
+    assert "than SAPO and No-Clip no difference shown on either |" in (DOCS / "evidence.md").read_text()
+    for name, other in product(("posttrain", "posttrain_coffee"), ("SAPO", "NoClip")):
+        _, low, high = posttrain.paired_gains(published(name), "GIPO", other)[-1]
+        assert low < 0 < high, (name, other)
+
+
 def test_what_the_page_says_of_the_second_task_without_the_anchor() -> None:
     text, readme = (DOCS / "evidence.md").read_text(), (ROOT / "README.md").read_text()
     free, anchored = published("posttrain_coffee_free"), published("posttrain_coffee")
