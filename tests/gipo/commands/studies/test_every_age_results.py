@@ -181,7 +181,7 @@ def test_what_to_choose_is_said_by_the_same_figures(rows: list[Row]) -> None:
     assert short(f"it held the policy within a KL of {kl}.") in CHOICE
     assert short(f"the effective sample size is {ess}.") in CHOICE
     versus = compared(rows, "GIPO")
-    for age, rival in ((128, "PPO-Clip"), (128, "SAPO"), (16, "PPO-Clip"), (1, "PPO-Clip")):
+    for age, rival in ((128, "PPO-Clip"), (128, "SAPO"), (16, "PPO-Clip"), (16, "SAPO"), (1, "PPO-Clip")):
         assert figure(versus[age, OBJECTIVES[rival]], CHANCE) in README
     assert f"not worse than PPO-Clip, {figure(compared(rows)[1, 'PPOClip'], DIFFERENCE, '+.2f')};" in README
 
