@@ -36,12 +36,13 @@ class Background(Generic[Item]):
 
     def close(self, timeout: float = 10.0) -> None:
         """Finish what waits; whatever could not be done in `timeout` seconds is dropped, and `error` says so."""
-        end = time.monotonic() + timeout
+        end, told = time.monotonic() + timeout, False
         with suppress(queue.Full):
             self._queue.put(None, timeout=timeout)
+            told = True
             join(self._thread, end - time.monotonic())
         if self._thread.is_alive():
-            self.dropped += self._queue.qsize()
+            self.dropped += 1 + self._queue.qsize() - told  # what it is at, and what waits but for the word to end
             self.error = self.error or f"it takes more than {timeout:g} s"
 
     def _run(self) -> None:

@@ -70,12 +70,19 @@ def test_work_that_exits_is_kept_too() -> None:
 
 @pytest.mark.parametrize("waiting", [1, 5])
 def test_work_that_hangs_does_not_hold_up_the_end(waiting: int) -> None:
-    gate = threading.Event()
-    work: Background[int] = Background(lambda _: gate.wait(), capacity=3)
+    begun, gate = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        begun.set()
+        gate.wait()
+
+    work: Background[int] = Background(hang, capacity=3)
     for index in range(waiting):
         work(index)
+        begun.wait()
     work.close(timeout=0.2)
     assert work.error == "it takes more than 0.2 s"
+    assert work.dropped == waiting, "what hangs, what waits behind it, and what found no room"
     gate.set()
 
 
