@@ -49,6 +49,21 @@ def test_at_another_speed_what_a_tick_took_means_nothing() -> None:
     assert "over budget" not in live_line(0, 1, 5, 500, 900.0, None, [], 0)
 
 
+def test_the_worst_tick_and_a_persons_help_may_be_in_any_episode() -> None:
+    first = replace(episode(4, True, "success", worst_ms=20.0), helped=True, discarded=True)
+    said = report(first, episode(1, True, "terminated"), speed=1.0).text().splitlines()
+    assert said == [
+        "success 1.00 [0.21, 1.00] of 1 episode and 1 discarded, mean return 10.0, a person acted in 1, 80.0 Hz, "
+        "6 of 1,000 ticks over budget, worst 20.00 ms",
+        "log: logs/a.mcap, 1,000 rows",
+    ]
+
+
+def test_without_a_tick_there_is_no_pace() -> None:
+    assert " Hz" not in report(episode(0, None, "SIGINT", ticks=0, rate_hz=0.0)).text()
+    assert report(episode(0, True), speed=2.0).table().splitlines()[0].split("  ")[-1].strip() == "ended by"
+
+
 def test_what_a_person_discarded_counts_nowhere() -> None:
     two = [episode(0, True), replace(episode(9, False), discarded=True)]
     assert (
