@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from torchrl.data.replay_buffers import RandomSampler, SamplerWithoutReplacement
 
 from datamodules.advantages import GAE, VTrace
 from datamodules.base import PolicyDataModule
@@ -141,7 +142,8 @@ def test_cloning_asks_for_no_log_probs(robot: Robot) -> None:
     assert torch.isfinite(found["log_prob"]).all()
 
 
-SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess": 1.5, "seed": -1}
+SIZES = {"iterations": 0, "rounds": 0, "batch": -1, "refresh_every": 0, "min_ess": 1.5, "seed": -1, "reward_scale": 0,
+         "human_share": 1.5}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -183,6 +185,13 @@ def test_logs_and_collection_share_every_batch_exactly(robot: Robot) -> None:
     data.teardown("fit")
 
 
+def test_a_checkpoint_of_both_says_the_task_and_the_logs(robot: Robot) -> None:
+    data = mixed(robot)
+    found = data.provenance()
+    data.teardown("fit")
+    assert (found["task"], found["frames"], len(found["logs"])) == ("Tiny-v0", 0, 2)
+
+
 @pytest.mark.parametrize("share", [-0.1, 0.0, 0.02, 0.98, 1.0])
 def test_a_mix_without_one_of_both_is_refused(share: float, robot: Robot) -> None:
     with pytest.raises(UserError, match=r"data\.logs_share=.* must leave some of both"):
@@ -201,3 +210,181 @@ def test_logs_of_another_size_are_refused(robot: Robot) -> None:
         data.logs.refuse_unlike(spaces)  # type: ignore[union-attr]
     data.teardown("fit")
     assert offline(robot).spaces == SPACES
+
+
+def test_a_run_on_logs_counts_iterations(robot: Robot) -> None:
+    data = offline(robot, iterations=7)
+    assert (data.iterations, data.total, data.position) == (7, 7, 0)
+    assert data.title == "180 logged steps"
+    assert (data.privileged_size, data.metrics(), data.state_dict()) == (0, {}, {})
+    batches(data, 2, make_policy())
+    assert data.position == 2
+
+
+def test_a_share_and_a_sampler_would_both_say_what_is_drawn(robot: Robot) -> None:
+    with pytest.raises(UserError, match=r"data\.human_share says what is drawn, and so does data\.sampler"):
+        offline(robot, human_share=0.5, sampler=RandomSampler())
+
+
+def test_what_the_options_say_of_logs_reaches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("datamodules.offline.Logs", lambda *args: given.append(args))
+    ingest, behaviour = IngestOptions(audit=0), BehaviourOptions()
+    OfflineDataModule(
+        "logs", ingest=ingest, behaviour=behaviour, action_low=[-1.0], action_high=[2.0], chunk=3, successes_only=True,
+        seed=4,
+    )  # fmt: skip
+    assert given == [("logs", ingest, behaviour, 4, [-1.0], [2.0], 3, True)]
+
+
+class Recorded:
+    """Stands in for `LogReplay`, and keeps how it was made and asked."""
+
+    made: tuple[Any, ...]
+
+    def __init__(self, *given: Any):
+        type(self).made, self.asked = given, list[Any]()
+
+    def refresh(self, policy: Policy) -> None:
+        self.asked.append("refresh")
+
+    def sample(self, *given: int) -> TensorDict:
+        self.asked.append(given)
+        return TensorDict()
+
+
+def test_batches_are_drawn_as_the_options_say(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.offline.LogReplay", Recorded)
+    data = offline(robot, human_share=0.25, reward_scale=0.5, estimator=GAE(gamma=0.5))
+    frames, policy = data.logs.store.frames, make_policy()
+    policy.see_privileged(2)
+    learned, needed = [], []
+    policy.learn_privileged = learned.append  # type: ignore[method-assign]
+    given = TensorDict({"observation": frames["observation"], "privileged": torch.ones(180, 2)}, batch_size=180)
+    data.logs.frames = lambda _, needs: needed.append(needs) or given  # type: ignore[method-assign, func-returns-value]
+    attach(data, policy, BehaviourCloning())
+    data.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+    data.setup("fit")
+    for _ in range(2):
+        next(iter(data.train_dataloader()))
+    assert (needed, len(learned)) == ([False], 1)
+    assert Recorded.made[1:6] == (GAE(gamma=0.5), None, 0.5, 3, 0.25)
+    assert data._replay.asked == ["refresh", (2, 8, 7)] * 2  # type: ignore[union-attr]
+    blind = offline(robot)
+    batches(blind, 1, make_policy())  # whose logs hold nothing that is privileged
+
+
+def test_a_learners_part_of_a_batch_must_hold_some_of_both(robot: Robot) -> None:
+    for options, said in (
+        ({"batch": 15}, r"^data\.batch=15 must be a multiple of the 2 learners"),
+        ({"human_share": 0.05}, r"^data\.human_share=0\.05 makes 0 of 8 transitions of a batch persons'"),
+    ):
+        data = offline(robot, **options)
+        attach(data, make_policy())
+        data.setup("fit")  # one learner has the whole batch
+        data.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+        data.setup("validate")
+        with pytest.raises(UserError, match=said):
+            data.setup("fit")
+
+
+def test_a_run_on_logs_goes_on_as_it_would_have(robot: Robot) -> None:
+    policy, data = make_policy(), offline(robot)
+    attach(data, policy)
+    next(iter(data.train_dataloader()))
+    state = copy.deepcopy(data.state_dict())
+    generator, expected = torch.get_rng_state(), next(iter(data.train_dataloader()))
+    again = offline(robot, seed=9)
+    attach(again, policy)
+    again.load_state_dict(state)
+    assert again.iteration == 1
+    assert again.state_dict() is state, "until it has gone on"
+    torch.manual_seed(99)
+    found = next(iter(again.train_dataloader()))
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert again.state_dict()["iteration"] == 2
+    never_due = offline(robot, refresh_every=5)
+    attach(never_due, make_policy(seed=1))
+    never_due.load_state_dict(state)
+    assert torch.equal(next(iter(never_due.train_dataloader()))["value_target"], expected["value_target"])
+
+
+def test_a_state_of_other_logs_or_of_another_run_is_refused(robot: Robot) -> None:
+    data = offline(robot)
+    batches(data, 1, make_policy())
+    state = data.state_dict()
+    one = [robot.logs[0]]
+    cases: list[tuple[list[Path], dict[str, Any], dict[str, Any], str]] = [
+        *[
+            ([], {}, {name: None}, f"no training state of logs to resume from: {name} missing; to start")
+            for name in state
+        ],
+        (one, {}, {}, r"was trained on other logs than data\.logs"),
+        ([], {}, {"others": [{}]}, "the replay of 2 learners, the run has 1"),
+        ([], {"sampler": SamplerWithoutReplacement()}, {}, r"was drawn from by another data\.sampler"),
+    ]
+    for sources, options, changed, said in cases:
+        other = offline(robot, *sources, **options)
+        attach(other, make_policy())
+        with pytest.raises(UserError, match=said):
+            other.load_state_dict({name: value for name, value in (state | changed).items() if value is not None})
+
+
+def evaluated(robot: Robot, horizon: int | None = 10, there: Any = None, logged: Any = None) -> OfflineDataModule:
+    """On a task of these spaces, after logs of those."""
+    data = offline(robot)
+    common = {"observation_size": 3, "decision": (2,), "cameras": ("top", "wrist")}
+    data.task = SimpleNamespace(  # type: ignore[assignment]
+        name="there", simulator="python", horizon=horizon, spaces=lambda env: SimpleNamespace(**common | (there or {}))
+    )
+    data._evaluation_env = SimpleNamespace()  # type: ignore[assignment]
+    data.logs = SimpleNamespace(spaces=SimpleNamespace(**common | (logged or {})))  # type: ignore[assignment]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("there", "logged", "differs"),
+    [
+        ({}, {}, None),
+        ({"cameras": ("a", "b")}, {}, None),  # called otherwise
+        ({"cameras": ()}, {"cameras": ()}, None),
+        ({"cameras": ("wrist", "top")}, {}, r"cameras \('wrist', 'top'\) there, and \('top', 'wrist'\) in the logs"),
+        ({"observation_size": 4}, {}, "observation_size 4 there, and 3 in the logs"),
+        ({"decision": (5, 2)}, {}, r"decision \(5, 2\) there, and \(2,\) in the logs"),
+        ({}, {"image": (3, 8, 8)}, r"image None there, and \(3, 8, 8\) in the logs"),
+        ({"instruction_bytes": 9}, {"instruction_bytes": 8}, "instruction_bytes 9 there, and 8 in the logs"),
+    ],
+)
+def test_a_task_in_which_the_policy_could_not_act_is_refused(
+    there: Any, logged: Any, differs: str | None, robot: Robot
+) -> None:
+    data = evaluated(robot, there=there, logged=logged)
+    if differs is None:
+        data.check_evaluation()
+    else:
+        with pytest.raises(UserError, match=rf"^data\.task=there cannot evaluate a policy for these logs: {differs}; "):
+            data.check_evaluation()
+
+
+def test_a_task_without_an_end_is_refused_and_none_is_none(robot: Robot) -> None:
+    with pytest.raises(UserError, match="there has no time limit, so that an evaluation episode may never end"):
+        evaluated(robot, horizon=None).check_evaluation()
+    offline(robot).check_evaluation()
+
+
+def test_a_checkpoint_says_of_logs_what_they_say_and_else_what_the_policy_was_for(robot: Robot) -> None:
+    data = offline(robot)
+    attach(data, make_policy())
+    module: Any = data.trainer.lightning_module  # type: ignore[union-attr]
+    module.interface = {"control_rate_hz": 1.0, "action_gain": 2.0}
+    found = data.provenance()
+    assert found["frames"] == 180
+    assert (found["interface"]["control_rate_hz"], found["interface"]["action_gain"]) == (80.0, 2.0)  # type: ignore[index, typeddict-item]
+    assert "simulator" not in found
+    module.interface = None
+    data.task = SimpleNamespace(name="there", simulator="envpool")  # type: ignore[assignment]
+    found = data.provenance()
+    assert "action_gain" not in found["interface"]  # type: ignore[operator, typeddict-item]
+    assert (found["task"], found["simulator"]) == ("there", "envpool")

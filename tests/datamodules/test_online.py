@@ -16,11 +16,17 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 import datamodules.online
+from datamodules.advantages import GAE
 from datamodules.ingest import IngestOptions
-from datamodules.online import OnlineDataModule
+from datamodules.online import STATE, OnlineDataModule
+from datamodules.options import CollectorOptions, EvaluationOptions
 from datamodules.replay.behaviour import BehaviourOptions
+from datamodules.replay.ring import Replay
 from gipo.cli import main
 from gipo.common.errors import UserError
+from gipo.policies import Policy
+from tests.datamodules.test_offline import attach
+from tests.offline import make_policy
 
 LINE = re.compile(r"^(?: {4})?(\w+) +([\w.]+) +([\w/]+)\.py +\S.*$", re.M)  # step, its function, its file
 OUTLINE = LINE.findall(str(datamodules.online.__doc__))
@@ -160,3 +166,231 @@ def test_the_bar_ends_where_the_run_does(
     options = {"data__total_frames": total, "data__warmup_frames": warm_up, "data__capacity": capacity}
     main(tiny(data__task="Tiny-v0", data__collector__workers=0, **options))
     assert ends == [(steps, steps)]
+
+
+# Iterations in this process, without a trainer ------------------------------------------------------------------------
+
+FRAMES, ENVS = 16, 4
+
+
+def small(**options: Any) -> OnlineDataModule:
+    chosen: dict[str, Any] = {
+        "total_frames": 6 * FRAMES, "frames_per_iteration": FRAMES, "capacity": 4 * FRAMES, "rounds": 2, "batch": 8,
+        "collector": CollectorOptions(num_envs=ENVS, workers=0), "evaluation": EvaluationOptions(num_envs=1), "seed": 3,
+    }  # fmt: skip
+    return OnlineDataModule("Tiny-v0", **chosen | options)
+
+
+def iterated(data: OnlineDataModule, count: int = 1, policy: Policy | None = None, epoch: int = 0) -> OnlineDataModule:
+    """After some iterations, as a trainer would ask for them; simulators are closed."""
+    begin(data, policy or make_policy(), epoch)
+    for _ in range(count):
+        next(iter(data.train_dataloader()))
+    data._source.rollouts.close()  # type: ignore[union-attr]
+    return data
+
+
+def begin(data: OnlineDataModule, policy: Policy, epoch: int = 0) -> None:
+    attach(data, policy)
+    data.trainer.current_epoch = epoch  # type: ignore[union-attr, misc]
+    data.trainer.lightning_module.init_from = None  # type: ignore[union-attr]
+    data.setup("fit")
+
+
+@pytest.mark.parametrize(("warm_up", "kept"), [(0, 1), (FRAMES, 1), (FRAMES + 1, 2), (3 * FRAMES, 3), (999, 4)])
+def test_the_first_iteration_collects_until_the_buffer_is_warm_or_full(warm_up: int, kept: int) -> None:
+    data = iterated(small(warmup_frames=warm_up))
+    assert data.metrics()["replay/size"] == kept * FRAMES
+    assert (data.position, data.iteration, data.total) == (kept * FRAMES, 1, (5 + kept) * FRAMES)
+
+
+def test_advantages_are_recomputed_when_due_and_new_frames_valued_when_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    refresh, extend = Replay.refresh, Replay.extend
+
+    def refreshed(self: Replay, policy: Policy) -> None:
+        told.append("refresh")
+        refresh(self, policy)
+
+    def extended(self: Replay, frames: Any, policy: Policy, refresh_follows: bool = False) -> None:
+        told.append(refresh_follows)
+        extend(self, frames, policy, refresh_follows)
+
+    monkeypatch.setattr(Replay, "refresh", refreshed)
+    monkeypatch.setattr(Replay, "extend", extended)
+    iterated(small(refresh_every=2), 4)
+    assert told == [True, "refresh", False, True, "refresh", False]
+
+
+def test_the_buffer_is_made_of_this_learners_part_once_and_for_a_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("datamodules.online.Replay", lambda *args: made.append(args) or object())
+    data = small(reward_scale=0.5, estimator=GAE(gamma=0.9))
+    attach(data, make_policy())
+    data.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+    data.setup("validate")
+    assert made == []
+    for _ in range(2):
+        data.setup("fit")
+    ((capacity, estimator, advantages, sampler, scale, seed, _),) = made
+    assert (capacity, estimator, advantages, sampler, scale) == (2 * FRAMES, GAE(gamma=0.9), "recompute", None, 0.5)
+    assert seed == 3
+
+
+@pytest.mark.parametrize("name", ["frames_per_iteration", "warmup_frames", "capacity", "batch"])
+def test_what_learners_share_must_divide(name: str) -> None:
+    data = small(**{name: 4 * FRAMES - 1} if name != "frames_per_iteration" else {})
+    data.frames_per_iteration -= name == "frames_per_iteration"
+    attach(data, make_policy())
+    data.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+    with pytest.raises(UserError, match=rf"^data\.{name}=\d+ must be a multiple of the 2 learners"):
+        data.setup("fit")
+
+
+def test_each_learners_part_of_a_batch_has_some_of_both_and_its_part_of_an_iteration_is_what_is_told() -> None:
+    data = small(logs="nowhere", logs_share=0.06, batch=16)  # 1 of 16, and none of 8
+    attach(data, make_policy())
+    data.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+    with pytest.raises(UserError, match=r"^data\.logs_share=0\.06 makes 0 of 8 transitions of a batch logged"):
+        data.check_learners()
+    alone = small()
+    attach(alone, make_policy())
+    alone.trainer.num_devices = 2  # type: ignore[union-attr, misc]
+    assert any("here every 2 steps of a simulator" in note for note in alone.notes(1))
+
+
+def test_simulators_must_share_an_iteration_evenly() -> None:
+    with pytest.raises(UserError, match=r"^data\.frames_per_iteration=16 must be a multiple of the 5 simulators"):
+        small(collector=CollectorOptions(num_envs=5, workers=0))
+
+
+@pytest.mark.parametrize(
+    ("epoch", "warm_up", "freeze", "init_from", "frozen"),
+    [
+        (0, 0, False, None, False),
+        (0, 1, False, None, True),
+        (1, 1, False, None, False),
+        (0, 0, True, None, False),  # a new policy has none to keep
+        (0, 0, False, "a.ckpt", False),
+        (0, 0, True, "a.ckpt", True),
+    ],
+)
+def test_moments_are_learned_unless_the_policy_is_to_stay_as_it_is(
+    epoch: int, warm_up: int, freeze: bool, init_from: str | None, frozen: bool
+) -> None:
+    data, policy = small(freeze_moments=freeze), make_policy()
+    begin(data, policy, epoch)
+    data.trainer.lightning_module.critic_warmup = warm_up  # type: ignore[union-attr]
+    data.trainer.lightning_module.init_from = init_from  # type: ignore[union-attr]
+    assert data._moments_frozen is frozen
+    learned: list[int] = []
+    told: list[Any] = []
+    policy.learn_privileged = told.append  # type: ignore[method-assign]
+    policy.learn_moments = lambda seen, pool: learned.append(len(seen))  # type: ignore[method-assign, assignment]
+    next(iter(data.train_dataloader()))
+    data.teardown("fit")
+    assert data._source.rollouts is None
+    assert learned == ([] if frozen else [FRAMES])
+    assert told == [None], "of a task that says nothing else"
+
+
+def test_a_new_policy_looks_around_for_as_long_as_it_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[tuple[int, int]] = []
+    monkeypatch.setattr("datamodules.online.look_around", lambda _, __, frames, seed: looked.append((frames, seed)))
+    iterated(small(), 2)
+    iterated(small(warmup_frames=2 * FRAMES))
+    assert looked == [(FRAMES, 3), (2 * FRAMES, 3)]
+
+
+def test_figures_are_of_all_learners(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small()
+    data._source.episodes.finished.append((1.0, 0.0))
+    monkeypatch.setattr("datamodules.online.ranks.others", lambda own: [(7, [(4.0, 1.0)]), (2, [(4.0, 1.0)])])
+    assert data.metrics() == {"replay/size": 9.0, "train/return": 3.0}
+
+
+def test_a_state_ends_episodes_unless_it_is_unnoticed() -> None:
+    data = small()
+    assert data.state_dict() == {}
+    iterated(data)
+    with data.unnoticed():
+        state = data.state_dict()
+    assert not data._source.at_boundary
+    data.state_dict()
+    assert data._source.at_boundary
+    with data.unnoticed():
+        data.state_dict()
+    assert data._source.at_boundary, "as it was"
+    assert set(STATE) <= set(state)
+
+
+def test_a_run_goes_on_from_a_state_that_is_whole_and_its_own() -> None:
+    state = iterated(small(), 2).state_dict()
+    again = small(total_frames=12 * FRAMES)
+    begin(again, make_policy())
+    again.load_state_dict(state)
+    assert (again.iteration, again.position, again.metrics()["replay/size"]) == (2, 2 * FRAMES, 2 * FRAMES)
+    assert again.state_dict() is state, "until it has gone on"
+    next(iter(again.train_dataloader()))
+    again.teardown("fit")
+    assert again.state_dict()["iteration"] == 3
+    later = small()
+    attach(later, make_policy())
+    later.load_state_dict(state)  # before it is set up, as in a trainer
+    later.setup("fit")
+    assert later.metrics()["replay/size"] == 2 * FRAMES
+
+
+def test_a_state_of_another_run_is_refused() -> None:
+    state = iterated(small(), 2).state_dict()
+    own = {"frames_per_iteration": 2 * FRAMES, "warmup_frames": 0}
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        *[({}, {name: None}, rf"no training state to resume from: {name} missing$") for name in STATE],
+        ({}, {"task": "Pendulum-v1"}, r"was trained on 'Pendulum-v1', data\.task is 'Tiny-v0'"),
+        ({}, {"others": [{}]}, "the replay of 2 learners, the run has 1"),
+        ({}, {"logs": {"key": "some"}}, r"was trained on other logs than data\.logs"),
+        (own, {}, "the checkpoint's iterations are of 16 frames"),
+        ({"capacity": FRAMES}, {}, r"holds 32 transitions, data\.capacity is 16; raise it"),
+        ({"store_params": True}, {}, r"was collected with data\.store_params=false"),
+        ({"advantages": "stored", "reward_scale": 0.7}, {}, "with data.advantages=stored those of the checkpoint stay"),
+    ]
+    for options, changed, said in cases:
+        data = small(**options)
+        attach(data, make_policy())
+        given = {name: value for name, value in (state | changed).items() if value is not None or name == "logs"}
+        with pytest.raises(UserError, match=said):
+            data.load_state_dict(given)
+    recomputed = small(reward_scale=0.7)
+    attach(recomputed, make_policy())
+    recomputed.load_state_dict(state)
+
+
+def test_a_run_of_one_checkpoint_is_told_nothing_of_those_between() -> None:
+    data = small(frames_per_iteration=ENVS, capacity=64, total_frames=5 * ENVS)
+    assert data.iterations == 5
+    found = data.notes(4)
+    assert any("a checkpoint ends all episodes" in note for note in found)
+    assert found[:-1] == data.notes(5), "beside what is told anyway"
+
+
+def test_buffers_that_cannot_serve_are_refused_by_how_logs_are_recomputed() -> None:
+    with pytest.raises(UserError, match=r"^data\.refresh_every=2 is of advantages that are recomputed"):
+        small(advantages="stored", refresh_every=2)
+    small(advantages="stored", refresh_every=2, logs="nowhere")
+    with pytest.raises(UserError, match=r"^data\.reward_scale must be positive, got 0$"):
+        small(reward_scale=0)
+    with pytest.raises(UserError, match=r"^data\.seed must not be negative, got -1$"):
+        small(seed=-1)
+
+
+def test_noise_is_of_the_iteration_and_weights_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    act_by = datamodules.online.RolloutSource.act_by
+
+    def acts(self: Any, policy: Policy, seed: int) -> None:
+        seeds.append(seed)
+        act_by(self, policy, seed)
+
+    monkeypatch.setattr(datamodules.online.RolloutSource, "act_by", acts)
+    iterated(small(), 3)
+    assert len(set(seeds)) == 3

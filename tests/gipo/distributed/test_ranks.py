@@ -247,3 +247,37 @@ def refused() -> str:
 def test_an_objective_that_weighs_a_batch_as_a_whole_is_refused() -> None:
     for message in on_ranks(refused):
         assert "AdaptiveGIPO weighs a batch as a whole, which 2 learners share" in message
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("[../gloo/transport/tcp/pair.cc:534] Read error", True),
+        ("Connection closed by peer [127.0.0.1]:1", True),
+        ("Connection reset by peer", True),
+        ("Socket closed", True),
+        ("Timed out waiting 1000ms for recv operation to complete", True),
+        ("the read operation timed out", True),
+        ("Broken pipe", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_lost_learner_is_told_from_an_error_of_the_run_by_what_is_said(
+    said: str, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in (1, 2):
+        monkeypatch.setattr(ranks, "count", lambda count=count: count)
+        assert ranks.is_loss_of_a_rank(RuntimeError(said)) == (lost and count > 1)
+        assert not ranks.is_loss_of_a_rank(OSError(said)), "of a file, of a robot"
+        assert ranks.is_loss_of_a_rank(dist.DistBackendError(said))
+
+
+def test_the_others_of_three_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three learners, in this process."""
+    monkeypatch.setattr(ranks, "count", lambda: 3)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather_object", lambda found, own: found.__setitem__(slice(None), ["a", own, "c"]))
+    assert ranks.others("b") == ["a", "c"]
+    monkeypatch.setattr(ranks, "_every", lambda x: torch.stack([torch.tensor(6), x, torch.tensor(1)]))
+    # 3 of 10 elements, by an average over 3
+    assert float(ranks.weighed(torch.tensor(5.0), torch.ones(3, dtype=torch.bool))) == pytest.approx(5 * 3 * 3 / 10)
