@@ -431,6 +431,10 @@ def test_entropy_objectives_need_stored_parameters_and_tokens() -> None:
     data[0]["behaviour_params"] = torch.zeros(2, BATCH, D, 2)
     with pytest.raises(UserError, match="GaussianPolicy has no maximum"):
         fit(data, objective=ESPO(), policy=lambda spaces: GaussianPolicy(spaces, normalise=False))
+    module = GIPOModule(objective=ESPO())
+    module.policy = GaussianPolicy(SPACES)
+    with pytest.raises(UserError, match="GaussianPolicy has no maximum"):
+        module.check_behaviour(stored=True)  # before there are any data
 
 
 @pytest.mark.parametrize("name", ["kl", "skipped", "kl_coef"])
@@ -640,14 +644,26 @@ def test_a_scale_of_values_learns_from_targets_that_are_known_or_were_executed(m
     assert [(~used).nonzero().tolist() for used in told] == [[[0, 0]], [[0, n] for n in range(4)]]
 
 
-def test_what_an_update_weighs_the_critics_loss_with() -> None:
-    moved = []
-    for coef in (0.25, 0.5):
-        module = fit(batches(1, rounds=1), value_coef=coef, value_lr=0.1, max_grad_norm=1e9,
-                     optimizer=lambda parameters: torch.optim.SGD(parameters))  # fmt: skip
+def test_an_exact_anchor_is_of_the_whole_distributions() -> None:
+    one = batches(1, rounds=1)[0]
+    acted = torch.randn(1, BATCH, D, BINS, generator=torch.Generator().manual_seed(4))
+    found = fit([one.set("behaviour_params", acted)], kl_exact=True).trainer.callback_metrics["kl"]
+    policy, valid = shared(SPACES), one["valid"][0]
+    pi, mu = policy.params(one["observation"][0]).detach().log_softmax(-1), acted[0].log_softmax(-1)
+    # KL(μ‖π) = Σ μ·(log μ − log π) of what the policy chose
+    assert float(found) == pytest.approx(float((mu.exp() * (mu - pi)).sum(-1)[valid].mean()), rel=1e-5)
+
+
+def test_an_update_of_the_critic_is_weighed_and_explains_what_its_values_did() -> None:
+    data, moved = batches(1, rounds=1), []
+    for weighed in ({"value_coef": 0.25}, {}):  # half of what it is by default
+        module = fit(data, value_lr=0.1, max_grad_norm=1e9, optimizer=lambda each: torch.optim.SGD(each), **weighed)
         pairs = zip(module.policy.critic_parameters(), shared(SPACES).critic_parameters(), strict=True)
         moved.append(torch.cat([(after - before).detach().flatten() for after, before in pairs]))
     torch.testing.assert_close(2 * moved[0], moved[1], atol=1e-7, rtol=1e-4)
+    value, target = shared(SPACES).value(data[0]["observation"][0]).detach(), data[0]["value_target"][0]
+    left = (target - value).var() / target.var()
+    assert float(module.trainer.callback_metrics["explained_variance"]) == pytest.approx(1 - float(left), abs=1e-5)
 
 
 POSITIVE = ("reuse", "actor_every", "policy_lr", "value_lr", "max_grad_norm")
