@@ -281,3 +281,14 @@ def test_the_others_of_three_are_in_their_order(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ranks, "_every", lambda x: torch.stack([torch.tensor(6), x, torch.tensor(1)]))
     # 3 of 10 elements, by an average over 3
     assert float(ranks.weighed(torch.tensor(5.0), torch.ones(3, dtype=torch.bool))) == pytest.approx(5 * 3 * 3 / 10)
+    sent: list[Tensor] = []
+
+    def every(x: Tensor) -> Tensor:
+        """The first learner has 2 rows, this one 3 and the last 1, each made as long as the longest."""
+        sent.append(x)
+        return torch.tensor([2, 3, 1]) if len(sent) == 1 else torch.stack([0 * x + 7, x, 0 * x + 9])
+
+    monkeypatch.setattr(ranks, "_every", every)
+    found = ranks.joined(torch.arange(6.0).reshape(3, 2))
+    assert [each.tolist() for each in sent] == [3, [[0, 1], [2, 3], [4, 5]]]
+    assert found.tolist() == [[7, 7]] * 2 + [[0, 1], [2, 3], [4, 5]] + [[9, 9]]
