@@ -14,7 +14,6 @@ from gymnasium.spaces import Box
 
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
-from gipo.common.checkpoint_head import read_head
 from gipo.learning.value_scale import Expectile
 from gipo.module import GIPOModule
 from gipo.policies import GaussianPolicy
@@ -108,24 +107,6 @@ def test_a_run_starts_from_the_checkpoint_and_goes_on_without_it(
     assert (
         load_checkpoint(last(tmp_path / "run"))["gipo"]["init_from"] == load_checkpoint(robot.checkpoint)["gipo"]["id"]
     )
-
-
-def test_a_policy_of_several_rounds_names_the_logs_of_each(robot: Robot, tmp_path: Path) -> None:
-    """Also where the round was resumed, and however often one log is learned from."""
-    first, second = robot.logs
-    start, rounds = robot.checkpoint, {"one": first, "two": second, "three": second}
-    for name, log in rounds.items():
-        args = fit_args(tmp_path / name, log, model__init_from=start, data__iterations=2, data__min_ess=0)
-        start = last(tmp_path / name)
-        if name == "two":
-            crash(args, 1)
-            args += [f"--ckpt_path={start}"]
-        main(args)
-    sessions = {log.session for log in read_head(last(tmp_path / "one")).logs}
-    heads = [read_head(last(tmp_path / name)) for name in rounds]
-    assert [len(head.logs_before) for head in heads] == [0, 1, 2]
-    assert {log.session for log in heads[1].logs_before} == sessions
-    assert heads[2].logs_before == (*heads[0].logs, *heads[1].logs)
 
 
 def test_a_policy_to_start_from_that_is_not_there_is_refused(robot: Robot, tmp_path: Path, capsys: Capture) -> None:

@@ -259,6 +259,24 @@ def test_a_run_that_goes_on_hands_on_what_its_checkpoint_says(began: tuple[Polic
     assert module._ancestry == {}, "which says nothing"
 
 
+def test_a_policy_of_several_rounds_names_the_logs_of_each(tmp_path: Path) -> None:
+    """Those of its own round apart from those of the rounds before, also where a round is gone on with."""
+    rounds = [{"session": each, "sha256": None, "policy_ids": ["a"], "steps": 3} for each in ("one", "two", "three")]
+    _, path = saved(tmp_path / "two.ckpt", logs_before=rounds[:1], logs=rounds[1:2])
+    third = attached(GIPOModule(init_from=str(path)), logs=rounds[2:])
+    third.policy = third.build_policy(SPACES)
+    third.on_save_checkpoint(checkpoint := {"state_dict": {}})
+    for resumed in (False, True):
+        head = CheckpointHead.of(checkpoint)
+        assert ([each.session for each in head.logs_before], [each.session for each in head.logs]) == (
+            ["one", "two"], ["three"],
+        ), f"resumed: {resumed}"  # fmt: skip
+        again = attached(GIPOModule(policy=small), logs=rounds[2:])
+        again.policy = again.build_policy(SPACES)
+        again.on_load_checkpoint(checkpoint)
+        again.on_save_checkpoint(checkpoint := {"state_dict": {}})
+
+
 def test_a_checkpoint_from_before_there_was_an_option_is_gone_on_from(began: tuple[Policy, Path]) -> None:
     module, older = attached(GIPOModule(policy=small)), load_checkpoint(began[1])
     module.policy = module.build_policy(SPACES)
