@@ -59,14 +59,16 @@ def scores(rows: Sequence[Row]) -> dict[str, dict[tuple[int, str], Array]]:
     scales of their own and are left out.
     """
     tasks, cells = distinct(rows, "task"), distinct(rows, "age", "objective")
+    runs: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        runs.setdefault((row["task"], row["age"], row["objective"]), []).append(row)
     found = {}
     names = [name for name in SCORES if all(name in row for row in rows) and (name != "return" or len(tasks) == 1)]
     for name in (NORMALISED, *names):
         column = "return" if name == NORMALISED else name
         by_task = np.array(
-            [[[r[column] for r in rows if (r["task"], r["age"], r["objective"]) == (task, *cell)] for cell in cells]
-             for task in tasks], dtype=float,
-        )  # fmt: skip
+            [[[row[column] for row in runs.get((task, *cell), ())] for cell in cells] for task in tasks], dtype=float
+        )
         if name == NORMALISED:
             by_task = min_max(by_task.reshape(len(tasks), -1)).reshape(by_task.shape)
         found[name] = {cell: by_task[:, index] for index, cell in enumerate(cells)}
