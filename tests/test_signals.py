@@ -71,6 +71,7 @@ def test_sigterm_just_after_the_last_look_for_it_still_saves(
     assert fingerprints(last) == fingerprints(tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
+@pytest.mark.campaign
 def test_sigterm_resumed_equals_the_run_that_saved_there(start: Start, tiny: Args, tmp_path: Path) -> None:
     process = start(tiny("stopped", **LONG))
     process.wait_for_training()
