@@ -28,9 +28,9 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], said: str) -> N
 
 
 def test_bounds_are_allowed() -> None:
-    for options in ({"audit": 0}, {"audit": 1}, {"video_tolerance": 0}, {"workers": 1}, {"bad_episodes": "skip"}):
-        IngestOptions(**options)  # type: ignore[arg-type]
-    IngestOptions(reward=max)  # of no signature: it is called as it is
+    for name, value in (("audit", 0), ("audit", 1), ("video_tolerance", 0), ("workers", 1), ("bad_episodes", "skip")):
+        assert getattr(IngestOptions(**{name: value}), name) == value  # type: ignore[arg-type]
+    assert IngestOptions(reward=max).reward is max  # of no signature: it is called as it is
 
 
 @pytest.mark.parametrize(
