@@ -35,8 +35,17 @@ if hasattr(signal, "SIGHUP"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of whole commands, which take longest, come first: no core is left to wait for the last of them."""
-    items.sort(key=lambda item: (item.path.parent != Path(__file__).parent, item.path.stem != "test_readme"))
+    """Tests of whole commands, which take longest, come first: no core is left to wait for the last of them.
+
+    Before them those of Ray: no worker takes a part of them from another one's end, and starts a second cluster.
+    """
+    items.sort(
+        key=lambda item: (
+            item.path.stem != "test_ray_actors",
+            item.path.parent != Path(__file__).parent,
+            item.path.stem != "test_readme",
+        )
+    )
 
 
 def pytest_collection_finish() -> None:

@@ -32,6 +32,7 @@ SMALLER = {
     r"^gipo estimate": "--effective 2",
     r"^gipo-robot run": "--episodes 4 --steps 30 --deadline 50 --max-age 60",
     r"^gipo-robot run (?!.*--robot)": "--speed 20",
+    r"^gipo-robot run .*--robot (my_|lerobot)": "--episodes 2 --steps 15",  # in real time
     r"^gipo-robot run .*lerobot": "--set wait=false",
     r"^gipo-study loop.*camera:": """--seeds 22 --demonstrations 2 --logged 2 --episodes 2 --rounds 1 --processes 1
         --train data.iterations=1 data.rounds=1 data.batch=8 data.evaluation.episodes=1 data.evaluation.num_envs=1
