@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -78,10 +78,21 @@ def policy_from(checkpoint: dict[str, Any]) -> Policy:
 
 def refuse_other_policy(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise a UserError that names where the description of a checkpoint's policy is not the one `wanted`."""
-    different = [key for key in wanted | found if found.get(key) != wanted.get(key)]
+    different = [f"{name}: checkpoint {old}, configuration {new}" for name, old, new in _different(found, wanted)]
     if different:
-        details = "; ".join(f"{key}: checkpoint {found.get(key)}, configuration {wanted.get(key)}" for key in different)
-        raise UserError(f"the checkpoint holds another policy than the data and model.policy ask for ({details})")
+        raise UserError(
+            f"the checkpoint holds another policy than the data and model.policy ask for ({'; '.join(different)})"
+        )
+
+
+def _different(found: dict[str, Any], wanted: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """What two descriptions do not agree on, by the names that lead to it: (`spaces.observation_size`, 39, 2)."""
+    for key in wanted | found:
+        old, new = found.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _different(old, new, f"{within}{key}.")
+        elif old != new:
+            yield f"{within}{key}", old, new
 
 
 def refuse_other_frozen(found: Collection[str] | None, wanted: Collection[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gipo.common.errors import UserError
 from gipo.distributed import ranks
 
 WORKERS = 1 << 20  # no rank has this number
@@ -27,8 +28,15 @@ def seed_of(*entropy: int) -> int:
 
 
 def seed_of_process() -> int:
-    """What Lightning's `seed_everything` was called with, which it says in this variable; 0 where nobody called it."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+    """What Lightning's `seed_everything` was called with, which it says in this variable; 0 where nobody called it.
+
+    Raises:
+        UserError: when the variable is no number from 0 on, which nobody but the user's own shell can have written.
+    """
+    said = os.environ.get("PL_GLOBAL_SEED", "0")
+    if not (said.isascii() and said.isdigit()):
+        raise UserError(f"the variable PL_GLOBAL_SEED must be a whole number from 0 on, got {said!r}; unset it")
+    return int(said)
 
 
 def seed_generators(seed: int) -> None:

@@ -102,9 +102,17 @@ def test_another_policy_than_the_data_or_the_options_ask_for_is_refused(
 ) -> None:
     other = Spaces(2, (-1.0, -1.0), (1.0, 1.0))
     for spaces, policy, said in (
-        (other, None, "spaces: checkpoint"),
-        (SPACES, lambda spaces: TokenPolicy(spaces, BINS + 1, lambda i, o: SharedEncoder(i, o, 4, 4)), "init_args: "),
-        (SPACES, GaussianPolicy, "class_path: checkpoint"),
+        (other, None, r"\(spaces.action_low: checkpoint \(-1.0,\), configuration \(-1.0, -1.0\); spaces.action_high"),
+        (
+            SPACES,
+            lambda spaces: TokenPolicy(spaces, BINS + 1, lambda i, o: SharedEncoder(i, o, 4, 4)),
+            r"\(init_args.bins: checkpoint 4, configuration 5\)",
+        ),
+        (
+            SPACES,
+            GaussianPolicy,
+            r"\(class_path: checkpoint gipo.policies.TokenPolicy, configuration gipo.policies.GaussianPolicy",
+        ),
     ):
         module = GIPOModule(policy=policy, init_from=None if resumed else str(began[1]))
         with pytest.raises(UserError, match=rf"holds another policy than the data and model\.policy ask for .*{said}"):
