@@ -74,12 +74,17 @@ def render(logs: Sequence[tuple[str, Log]]) -> str:
 
 
 def _once(episodes: Iterable[Episode]) -> list[Episode]:
-    """The episodes but those that a simulated robot drove again with the same noise: they tell nothing new."""
+    """The episodes but those that a simulated robot drove again with the same noise: they tell nothing new.
+
+    Of copies the first whose outcome is known is kept.
+    """
     found: dict[Hashable, Episode] = {}
     for episode in episodes:
         noise = episode.start.get("noise") if len(episode) else None
         went = (episode["observation"].tobytes(), episode["action"].tobytes()) if noise else id(episode)
-        found.setdefault((str(noise), episode.policy_id, went), episode)
+        key = (str(noise), episode.policy_id, went)
+        if key not in found or (found[key].success is None and episode.success is not None):
+            found[key] = episode
     return list(found.values())
 
 

@@ -220,6 +220,23 @@ def test_an_episode_that_was_driven_again_counts_once(tmp_path: Path) -> None:
     assert "driven again" not in render(logs[:1])
 
 
+def test_of_copies_the_first_whose_outcome_is_known_counts(tmp_path: Path) -> None:
+    """Where a person labelled the second alone, what was said is not lost."""
+    logs = []
+    for name, outcome in (("a", None), ("b", True), ("c", False)):
+        writer = LogWriter(tmp_path / f"{name}.mcap", Session(make_spec().to_json()))
+        writer.event("episode_start", "", 0, data={"policy_id": "a" * 64, "noise": "rng(0)"})
+        writer.step(step_row(1, 5, 3))
+        if outcome is not None:
+            writer.event("said", "", 0, 1, {"success": outcome})
+        writer.event("episode_end", "", 0, 1)
+        writer.close()
+        logs.append((name, read_log(writer.path)))
+    assert "no outcome known" in render(logs[:1])
+    assert "<b>1/1</b>" in render(logs)
+    assert "<b>0/1</b>" in render([logs[0], logs[2]])
+
+
 def test_an_episode_without_a_step_counts_and_is_labelled(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = read_log(judged)
     assert [(each.number, len(each), each.success) for each in log.begun] == [
