@@ -119,7 +119,7 @@ def run_all(runs: Sequence[Entry], options: argparse.Namespace) -> list[Row]:
         tqdm(total=len(runs), initial=len(made), desc="fifty", unit="run", smoothing=0) as bar,
         side_by_side(forks, options.processes) as pool,
     ):
-        return all_made([pool.submit(make, one) for one in runs])
+        return all_made([pool.submit(make, one) for one in runs], options.out / "fifty.csv")
 
 
 def so_far(runs: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], str]:

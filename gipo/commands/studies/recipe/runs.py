@@ -13,6 +13,7 @@ from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
 from gipo.commands.studies.run_tables import read_curves
 from gipo.common.errors import UserError
+from gipo.common.tables import write_table
 
 Row = dict[str, Any]
 EVERY = 20_000  # environment steps from one evaluation to the next
@@ -37,16 +38,31 @@ class Race:
     processes: int
     forks: Forks
 
-    def rows(self, trials: Mapping[Path, Trial], ended: Callable[[], object]) -> list[Row]:
-        """A row for every run, by its folder; those that have come to their end are not made again."""
+    def table(
+        self, trials: Mapping[Path, tuple[Row, Trial]], path: Path, ended: Callable[[], object], before: Sequence[Row]
+    ) -> list[Row]:
+        """A table at `path` with a row for every run; those that have come to their end are not made again.
+
+        Args:
+            trials: by folder, what a row begins with, and its trial.
+            path: of the table.
+            ended: called as each run has ended.
+            before: rows that the table begins with.
+
+        Raises:
+            UserError: when runs fail; the rows of all others stand in the table.
+        """
 
         def one(folder: Path) -> Row:
-            row = self._row(folder, trials[folder])
+            said, trial = trials[folder]
+            row = {**said, **self._row(folder, trial)}
             ended()
             return row
 
         with side_by_side(self.forks, self.processes) as pool:
-            return all_made([pool.submit(one, folder) for folder in trials])
+            rows = [*before, *all_made([pool.submit(one, folder) for folder in trials], path, before)]
+        write_table(rows, path)
+        return rows
 
     def _row(self, folder: Path, trial: Trial) -> Row:
         chosen = [option for factor, level in trial.levels.items() for option in self.factors[factor][level]]

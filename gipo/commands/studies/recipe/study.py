@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from tqdm.auto import tqdm
 
@@ -15,7 +16,6 @@ from gipo.commands.studies.recipe.report import report
 from gipo.commands.studies.recipe.runs import EVERY, Race, Row
 from gipo.common.errors import UserError, nearest
 from gipo.common.files import write_text
-from gipo.common.tables import write_table
 
 LEVELS: Levels = {factor: list(levels) for factor, levels in FACTORS.items()}
 SHARE = 0.25  # of the runs of a round in which a factor is not at its default
@@ -53,7 +53,6 @@ def run(options: argparse.Namespace) -> None:
         rounds, found = race(options, forks, bar)
         chosen = {DEFAULT: {factor: levels[0] for factor, levels in LEVELS.items()}, "winner": winner(found, LEVELS)}
         last = final(options, _distinct({**chosen, **finalists}), forks, bar)
-    write_table(last, options.out / "final.csv")
     text = report(found, LEVELS, chosen["winner"], rounds, last)
     write_text(text + "\n", options.out / "recipe.md")
     print(f"\n{text}")
@@ -80,13 +79,16 @@ def race(options: argparse.Namespace, forks: Forks, bar: tqdm) -> tuple[list[Row
     runs = Race(FACTORS, options.frames, options.train, options.processes, forks)
     raced = {factor: every if factor in options.factors else every[:1] for factor, every in LEVELS.items()}
     levels: Levels = raced
-    trials, rows = [], []
+    trials: list[Trial] = []
+    rows: list[Row] = []
     found: dict[Alternative, Effect] = {}
     for number in range(1, options.rounds + 1):
         dealt = deal(levels, options.tasks, options.seeds, options.runs, SHARE, seed=number)
-        folders = {options.out / f"round-{number}" / f"{index:04}": trial for index, trial in enumerate(dealt)}
-        rows += [{"round": number, **row} for row in runs.rows(folders, bar.update)]
-        write_table(rows, options.out / "rounds.csv")
+        numbered: Row = {"round": number}
+        folders = {
+            options.out / f"round-{number}" / f"{index:04}": (numbered, trial) for index, trial in enumerate(dealt)
+        }
+        rows = runs.table(folders, options.out / "rounds.csv", bar.update, rows)
         trials += dealt
         found = effects(trials, [row["area"] for row in rows], LEVELS)
         left = {each: effect for each, effect in found.items() if each.level in levels[each.factor]}
@@ -98,11 +100,11 @@ def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], forks: For
     """Rows of all recipes on all tasks with all seeds, recipes in turn within a seed."""
     runs = Race(FACTORS, options.final_frames, options.train, options.processes, forks)
     cells = [(seed, task, name) for seed in options.seeds for task in options.tasks for name in recipes]
-    trials = {
-        options.out / "final" / name / f"{task}-{seed}": Trial(task, seed, recipes[name]) for seed, task, name in cells
+    trials: dict[Path, tuple[Row, Trial]] = {
+        options.out / "final" / name / f"{task}-{seed}": ({"recipe": name}, Trial(task, seed, recipes[name]))
+        for seed, task, name in cells
     }
-    rows = runs.rows(trials, bar.update)
-    return [{"recipe": name, **row} for (_, _, name), row in zip(cells, rows, strict=True)]
+    return runs.table(trials, options.out / "final.csv", bar.update, [])
 
 
 def settled(factors: Iterable[str], finalists: Iterable[Recipe]) -> set[str]:

@@ -339,6 +339,16 @@ def test_runs_of_ours_and_of_others_make_tables_and_a_figure_once(
     cli.main([*args, "--seeds", "1", "2", "--so-far"])
     said = "So far 3 of 4 runs have ended. 1 of these are left out: of their entrant, or of GIPO, not all seeds"
     assert said in (tmp_path / "fifty.md").read_text()
+
+    def fail(*_: Any) -> Any:
+        raise UserError("the machine went down")
+
+    monkeypatch.setattr(study, "train", fail)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*args, "--seeds", "1", "2", "--entrants", "GIPO", "SB3 PPO"])
+    reason = f"1 of 4 runs failed, all others are made and stand in {tmp_path / 'fifty.csv'}; the first: the machine"
+    assert reason in capsys.readouterr().err
+    assert len((tmp_path / "fifty.csv").read_text().splitlines()) == 1 + 3
     config = next(tmp_path.glob("GIPO/*-2/config.yaml"))
     config.write_text(config.read_text().replace("policy_lr: 0.0003", "policy_lr: 0.0004"))
     with pytest.raises(SystemExit, match="2"):

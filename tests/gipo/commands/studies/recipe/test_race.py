@@ -193,7 +193,16 @@ def test_an_option_with_which_another_begins_is_itself() -> None:
         refuse_settled(options, "train", study.settled(["network"], []), study.settled(study.FACTORS, []))
 
 
-def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("stopped", "rounds", "finals"), [(6, 6, 0), (14, 14, 0), (18, 16, 2)])
+def test_it_goes_on_where_it_was_stopped(
+    stopped: int,
+    rounds: int,
+    finals: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And what was made until then stands in the tables."""
     made = []
 
     class Forks:
@@ -201,7 +210,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
 
         def fit(self, folder: Path, options: list[str]) -> None:
             if not (folder / "curves.csv").exists():
-                if len(made) == 5:
+                if len(made) == stopped:
                     raise UserError("the machine went down")
                 made.append(folder)
                 folder.mkdir(parents=True)
@@ -216,7 +225,13 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     args += ["--processes", "1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
         cli.main(args)
-    assert len(made) == 5
+    assert len(made) == stopped
+    table = "final.csv" if finals else "rounds.csv"
+    assert f"all others are made and stand in {tmp_path / table}; the first: the machine went down" in (
+        capsys.readouterr().err
+    )
+    assert len((tmp_path / "rounds.csv").read_text().splitlines()) == 1 + rounds
+    assert not finals or len((tmp_path / "final.csv").read_text().splitlines()) == 1 + finals
     made.append(Path())  # it may go on
     cli.main(args)
     made.remove(Path())
