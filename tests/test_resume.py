@@ -111,16 +111,20 @@ def test_what_was_learned_later_is_kept_by_a_run_that_goes_on_from_its_best(
     options = {"data__total_frames": 3 * FRAMES, "trainer__check_val_every_n_epoch": 2, "checkpoint__keep": keep}
     main(tiny("run", **options))
     folder = tmp_path / "run" / "checkpoints"
-    later = (folder / "last.ckpt").read_bytes()
+    later, curves = (folder / "last.ckpt").read_bytes(), tmp_path / "run" / "curves.csv"
+    learned = curves.read_text()
     changed = {"model__policy_lr": 1e-2, "checkpoint__keep": "false"}
     main(tiny("run", **options | changed | {"ckpt_path": folder / "best.ckpt"}))
     told = f"last.ckpt holds policy version 3, and this run goes on from 2; it is kept as {name}"
-    assert told in capsys.readouterr().err
+    assert told in (said := capsys.readouterr().err)
+    assert f"note: {curves} had rows that this run has not; it is kept as curves-1.csv" in said
+    assert curves.with_stem("curves-1").read_text() == learned != curves.read_text()
     assert (folder / name).read_bytes() == later != (folder / "last.ckpt").read_bytes()
     names = {path.name for path in folder.iterdir()}
     main(tiny("run", **options | changed | {"ckpt_path": folder / "last.ckpt", "data__total_frames": 4 * FRAMES}))
     assert {path.name for path in folder.iterdir()} == names
     assert "is kept as" not in capsys.readouterr().err
+    assert not curves.with_stem("curves-2").exists(), "what goes on from its end has all of its rows"
 
 
 def test_validation_does_not_touch_training(tiny: Args, tmp_path: Path) -> None:

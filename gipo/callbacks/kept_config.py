@@ -1,7 +1,6 @@
 """The configuration of a run in its folder, and what a resumed run has otherwise than it had."""
 
 import hashlib
-import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from gipo.callbacks.run_folder import shown
 from gipo.common.checkpoint_head import note
-from gipo.common.files import remove_partials, whole_file
+from gipo.common.files import free_name, remove_partials, whole_file
 
 VERSION = f"# gipo {version('gipo')}"  # the first line of a file
 OF_THE_CHECKPOINT = {"model.init_from", "model.policy.observation_floor"}  # in a run that goes on
@@ -65,7 +64,7 @@ def _tell_changes(old: Path, new: Path, keep: bool) -> None:
     changed = [line for line in changed if line not in stays]
     if not changed:
         return
-    kept = next(name for name in _numbered(old) if not name.exists()) if keep else old
+    kept = free_name(old) if keep else old
     if keep:
         with whole_file(kept) as copy:
             shutil.copyfile(old, copy)
@@ -108,7 +107,3 @@ def _first_line(path: Path) -> str:
         return path.read_text(encoding="utf-8").partition("\n")[0]
     except (OSError, ValueError):
         return ""
-
-
-def _numbered(path: Path) -> Iterator[Path]:
-    return (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))

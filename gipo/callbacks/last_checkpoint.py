@@ -1,7 +1,6 @@
 """How a run ends: whatever ends it, `LastCheckpoint.end` writes `last.ckpt` and says what it holds."""
 
 import copy
-import itertools
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from gipo.callbacks.iteration_snapshot import kept
 from gipo.callbacks.run_folder import shown
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
-from gipo.common.files import remove_partials, whole_file
+from gipo.common.files import free_name, remove_partials, whole_file
 from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
 
@@ -241,8 +240,7 @@ def _kept_beside(path: Path) -> Path:
     for other in path.parent.glob("*.ckpt"):
         if other != path and other.samefile(path):
             return other
-    names = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(1))
-    return _name_too(path, next(name for name in names if not path.with_name(name).exists()))
+    return _name_too(path, free_name(path).name)
 
 
 def _version(path: Path) -> int | None:

@@ -1,5 +1,6 @@
 """Callbacks of `gipo fit`: metrics of collection, the progress bar, the learning curves."""
 
+import csv
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,10 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm.auto import tqdm
 
 from gipo.callbacks.data import data_of
+from gipo.callbacks.last_checkpoint import say
 from gipo.callbacks.plots import plot_curves
+from gipo.callbacks.run_folder import shown
+from gipo.common.files import free_name
 from gipo.common.tables import write_table
 
 _UNITS = {"frames": "step", "iterations": "iteration"}
@@ -105,11 +109,15 @@ class Curves(Callback):
         self.rows.append({data_of(trainer).axis: data_of(trainer).position, **row})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `curves.csv` and `curves.png`, where any row was kept."""
+        """Write `curves.csv` and `curves.png`, where any row was kept; of a table that has others nothing is lost."""
         if not trainer.is_global_zero or not self.rows:
             return
         folder = Path(trainer.default_root_dir)
-        write_table(self.rows, folder / "curves.csv")
+        path = folder / "curves.csv"
+        if path.exists() and not _begin_with(self.rows, path):
+            kept = path.rename(free_name(path))
+            say(trainer, f"note: {shown(path)} had rows that this run has not; it is kept as {kept.name}")
+        write_table(self.rows, path)
         plot_curves(self.rows, folder / "curves.png", data_of(trainer).title, data_of(trainer).axis)
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +127,16 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the curves of the interrupted run."""
         self.rows = list(state_dict["rows"])
+
+
+def _begin_with(rows: list[dict[str, float]], path: Path) -> bool:
+    """Whether rows go on from those of a table."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error):
+        return False
+    return found == [{name: str(value) for name, value in row.items()} for row in rows[: len(found)]]
 
 
 def _headline(trainer: Trainer) -> dict[str, str]:

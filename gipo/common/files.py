@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import glob
+import itertools
 import os
 import shutil
 import stat
@@ -124,6 +125,12 @@ def write_bytes(data: bytes, path: PathLike) -> None:
 def write_text(text: str, path: PathLike) -> None:
     """Write `text` in UTF-8, as `write_bytes` does; what is no text in it, as in a name of a file, by its numbers."""
     write_bytes(text.encode(errors="backslashreplace"), path)
+
+
+def free_name(path: Path) -> Path:
+    """The first of `config-1.yaml`, `config-2.yaml`, … that is not there, for a path `config.yaml`."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    return next(other for other in numbered if not other.exists())
 
 
 def refuse_to_replace(path: PathLike, kind: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from gipo.callbacks.last_checkpoint import LastCheckpoint
 from gipo.callbacks.loggers import Rows
 from gipo.callbacks.plots import plot_curves
+from gipo.callbacks.reporting import _begin_with
 from gipo.cli import main
 from gipo.common.errors import UserError
 from gipo.common.tables import write_table
@@ -54,6 +55,24 @@ def test_success_picks_the_best_checkpoint_of_metaworld_and_csv_logs_everything(
     frames = [int(float(row["step"])) for row in rows if row["kl"]]
     assert frames == [32, 64, 96, 128]
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"frames,val/return\r\n32,\r\n64,0.1\r\n", True),
+        (b"frames\r\n32\r\n", True),
+        (b"frames,val/return\r\n32,\r\n64,0.2\r\n", False),
+        (b"frames,val/return\r\n64,0.1\r\n", False),
+        (b"frames,val/return\r\n32,\r\n64,0.1\r\n96,nan\r\n128,\r\n", False),
+        (b"frames,val/return\r\n32,\r\n64,0.1,7\r\n", False),
+        (b"frames\r\n32\r\n\xff\r\n", False),
+    ],
+)
+def test_curves_go_on_from_a_table_with_the_same_rows_alone(text: bytes, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "curves.csv").write_bytes(text)
+    rows = [{"frames": 32}, {"frames": 64, "val/return": 0.1}, {"frames": 96, "val/return": float("nan")}]
+    assert _begin_with(rows, tmp_path / "curves.csv") is expected
 
 
 def test_the_curves_are_drawn_and_written(tiny: Args, tmp_path: Path) -> None:
