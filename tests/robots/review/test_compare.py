@@ -249,7 +249,8 @@ def test_sessions_that_were_not_driven_alike_are_named(tmp_path: Path) -> None:
 def test_each_side_is_of_one_policy(tmp_path: Path) -> None:
     drive(tmp_path / "a" / "d.mcap", DEPLOYED, [False])
     drive(tmp_path / "a" / "c.mcap", CANDIDATE, [True])
-    with pytest.raises(UserError, match="deployed logs must be of one policy, and are of cccccccccccc…, dddddddddddd…"):
+    said = "deployed logs must be of one policy, and are of cccccccccccc…, dddddddddddd…; name its logs alone"
+    with pytest.raises(UserError, match=said):
         compare(tmp_path / "a", tmp_path / "a" / "c.mcap")
     with pytest.raises(UserError, match=r"both sides hold the session .*; name logs of two"):
         compare(tmp_path / "a" / "c.mcap", tmp_path / "a" / "c.mcap")
@@ -272,7 +273,7 @@ def test_two_that_drove_in_turns_are_in_one_log(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no two policies drive in turns in .*b.mcap; name one log or folder of the"):
         review.compare([log, alone])
     with pytest.raises(UserError, match=r"of cccccccccccc…, dddddddddddd…; two drove in turns in .*a.mcap: name such"):
-        review.compare([log, alone], [log])
+        review.compare([alone, log], [log])
     other = drive(tmp_path / "c.mcap", CANDIDATE, [True], turns=[CANDIDATE, DEPLOYED])
     with pytest.raises(UserError, match="of one policy and one candidate, and are of cccccccccccc…, dddddddddddd…"):
         review.compare([log, other])
