@@ -129,7 +129,7 @@ def test_a_start_that_was_driven_again_counts_once_as_it_was_first(tmp_path: Pat
     """In simulation it is a copy: repeated often enough, two pairs would seem to tell."""
     for session in range(6):
         drive(tmp_path / "a" / f"{9 - session}.mcap", DEPLOYED, [bool(session), False])
-        drive(tmp_path / "b" / f"{session}.mcap", CANDIDATE, [True, True])
+        drive(tmp_path / "b" / f"{session}.mcap", CANDIDATE, [not session, True])
     said = compare(tmp_path / "a", tmp_path / "b")
     assert "pairs       2: only the candidate succeeded in 2, only the deployed in 0" in said
     assert said.count("10 begun again from a seed that was driven (go on with --first)") == 2
@@ -230,13 +230,14 @@ def test_a_label_is_the_last_word_and_what_is_discarded_counts_nowhere(tmp_path:
 
 
 def test_episodes_whose_end_the_log_does_not_see_are_left_out(tmp_path: Path) -> None:
-    drive(tmp_path / "d.mcap", DEPLOYED, [False] * 3)
+    drive(tmp_path / "d" / "0.mcap", DEPLOYED, [False] * 2, first=1)
+    drive(tmp_path / "d" / "1.mcap", DEPLOYED, [False])
     drive(tmp_path / "c.mcap", CANDIDATE, [True] * 3, ended=False)
     with pytest.raises(
         UserError,
         match="nothing can be paired: 3 from seeds 0 to 2 deployed, none counts; 3 without",
     ):
-        compare(tmp_path / "d.mcap", tmp_path / "c.mcap")
+        compare(tmp_path / "d", tmp_path / "c.mcap")
 
 
 def test_sessions_that_were_not_driven_alike_are_named(tmp_path: Path) -> None:
