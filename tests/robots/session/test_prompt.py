@@ -46,9 +46,16 @@ def test_an_answer(terminal: int, capsys: pytest.CaptureFixture[str]) -> None:
     later(os.write, terminal, b"reset\n")
     assert prompt.ask_reset("the cable is out", lambda: False)
     shown = capsys.readouterr()
-    assert "STOPPED: the cable is out\nLook at the robot. Type reset to go on" in shown.out + shown.err
+    assert "STOPPED: the cable is out\nLook at the robot. Type reset to go on" in shown.err
+    assert not shown.out, "which goes elsewhere than to the person"
     later(os.write, terminal, b"no\n")
     assert not prompt.ask_reset("the cable is out", lambda: False)
+
+
+def test_an_answer_in_two_parts_is_one(terminal: int) -> None:
+    """Ctrl-D within a line hands over what was typed so far."""
+    later(os.write, terminal, b"re\x04set\n")
+    assert prompt.ask_reset("the cable is out", lambda: False)
 
 
 def test_what_was_typed_before_the_question_is_no_answer(terminal: int) -> None:
