@@ -129,7 +129,9 @@ def test_a_session_logs_whose_each_episode_is_and_compare_reads_it(tmp_path: Pat
     assert (
         lines[4] == found.paired.conclusion == "not yet known: drive more pairs, and look again, as often as you like"
     )
-    assert [line.split()[:2] for line in report.table().splitlines()[1:3]] == [["0", "deployed"], ["1", "candidate"]]
+    head, *rows = [line.split() for line in report.table().splitlines()]
+    assert head[:3] == ["episode", "policy", "steps"]
+    assert [row[:2] for row in rows[:2]] == [["0", "deployed"], ["1", "candidate"]]
 
 
 def test_no_more_than_until_it_tells(tmp_path: Path) -> None:
