@@ -201,8 +201,8 @@ def beside(rows: list[Row], rival: str) -> str:
     better, level = int((mine > other).sum()), int((mine == other).sum())
     return (
         f"with {rival} {two(other.mean())}: a difference of {ahead(ours, theirs)} over tasks. A run of the recipe's "
-        f"own succeeds more often with probability {probability}; its mean is higher on {better}, level on {level}, lower on "
-        f"{len(mine) - better - level}."
+        f"own succeeds more often with probability {probability}; its mean is higher on {better}, level on {level}, "
+        f"lower on {len(mine) - better - level}."
     )
 
 
