@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gipo.common.errors import UserError
-from gipo.common.files import locked, refuse_to_replace, replace, whole_folder, write_bytes, write_text
+from gipo.common.files import free_name, locked, refuse_to_replace, replace, whole_folder, write_bytes, write_text
 from robots.log import LogWriter, Session
 from robots.review.report import write_report
 
@@ -120,6 +120,15 @@ def test_a_checkpoint_or_a_log_under_another_name_is_not_replaced_and_a_folder_i
     for folder in (tmp_path, f"{tmp_path}/new/"):
         with pytest.raises(UserError, match="is a folder; name a file in it"):
             refuse_to_replace(folder, ".onnx")
+
+
+def test_a_name_beside_is_the_first_that_nothing_has(tmp_path: Path) -> None:
+    path = tmp_path / "last.v2.ckpt"
+    assert free_name(path) == tmp_path / "last.v2-1.ckpt"
+    (tmp_path / "last.v2-2.ckpt").touch()
+    assert free_name(path) == tmp_path / "last.v2-1.ckpt"
+    (tmp_path / "last.v2-1.ckpt").mkdir()
+    assert free_name(path) == tmp_path / "last.v2-3.ckpt"
 
 
 def test_a_folder_appears_whole_beside_its_place_or_within_one_that_is_empty(tmp_path: Path) -> None:
