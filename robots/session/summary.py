@@ -35,7 +35,7 @@ class Report:
     shadow: Divergence | None
     life: LifeCycle
     turns: Turns
-    speed: float = 1.0
+    speed: float
 
     def text(self) -> str:
         """A line of what came out, one of where it is logged; others only where there is something to say."""
@@ -78,9 +78,9 @@ class Report:
     def _pace(self) -> str:
         timings = [result.timing for result in self.results]
         ticks, over = sum(t.ticks for t in timings), sum(t.over_budget for t in timings)
-        seconds = sum(t.ticks / t.rate_hz for t in timings if t.rate_hz)
+        seconds = sum(t.ticks / t.rate_hz for t in timings if t.ticks)
         return (
-            f"{ticks / max(seconds, 1e-9):.1f} Hz, {over:,} of {ticks:,} ticks over budget, "
+            f"{ticks / seconds:.1f} Hz, {over:,} of {ticks:,} ticks over budget, "
             f"worst {max(t.worst_ms for t in timings):.2f} ms"
         )
 

@@ -64,6 +64,12 @@ def test_without_a_tick_there_is_no_pace() -> None:
     assert report(episode(0, True), speed=2.0).table().splitlines()[0].split("  ")[-1].strip() == "ended by"
 
 
+def test_an_episode_without_a_tick_is_no_part_of_the_pace() -> None:
+    none = episode(0, None, "SIGINT", ticks=0, rate_hz=0.0, over_budget=0, worst_ms=0.0)
+    said = report(none, episode(1, True)).text()
+    assert ", 80.0 Hz, 3 of 500 ticks over budget, worst 14.20 ms\n" in said
+
+
 def test_what_a_person_discarded_counts_nowhere() -> None:
     two = [episode(0, True), replace(episode(9, False), discarded=True)]
     assert (
@@ -101,6 +107,10 @@ def test_what_went_wrong_is_said() -> None:
 def test_the_live_line(dropped: int, shown: str) -> None:
     line = live_line(2, 10, 40, 500, 79.96, 1, [episode(0, True), episode(1, None)], dropped)
     assert line == f"episode 3/10  step 40/500  80.0 Hz  over budget 1  success 1/1{shown}"
+
+
+def test_before_an_outcome_is_known_the_live_line_has_no_success() -> None:
+    assert live_line(0, 1, 5, 500, 80.0, 0, [episode(0, None)], 0) == "episode 1/1  step 5/500  80.0 Hz  over budget 0"
 
 
 def test_the_table_has_a_row_for_each_episode() -> None:
