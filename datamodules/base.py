@@ -52,7 +52,7 @@ class PolicyDataModule(LightningDataModule, ABC):
         super().__init__()
         self.task: Simulation | None = chosen(task, simulator)
         self.evaluation = evaluation
-        self.seed = seed_of_process() if seed is None else seed
+        self.seed = (seed_of_process() or 0) if seed is None else seed
         self._evaluation_env: EnvBase | None = None
         self._whole_policy = WholePolicy()
         self._noticed = True  # that `state_dict` is taken

@@ -27,13 +27,15 @@ def seed_of(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy, spawn_key=key).generate_state(1)[0])
 
 
-def seed_of_process() -> int:
-    """What Lightning's `seed_everything` was called with, which it says in this variable; 0 where nobody called it.
+def seed_of_process() -> int | None:
+    """What Lightning's `seed_everything` was called with, which it says in this variable; None where nobody called it.
 
     Raises:
         UserError: when the variable is no number from 0 on, which nobody but the user's own shell can have written.
     """
-    said = os.environ.get("PL_GLOBAL_SEED", "0")
+    said = os.environ.get("PL_GLOBAL_SEED")
+    if said is None:
+        return None
     if not (said.isascii() and said.isdigit()):
         raise UserError(f"the variable PL_GLOBAL_SEED must be a whole number from 0 on, got {said!r}; unset it")
     return int(said)

@@ -94,10 +94,7 @@ class GipoCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Settle seed and simulator, where Lightning would read the checkpoint, and fail on a damaged one."""
         config = self.config[self.config.subcommand]
-        # Another learner than the first is started with what the first drew in its environment.
-        config.seed_everything = seed_from(
-            config.seed_everything, None if _speaks() else os.environ.get("PL_GLOBAL_SEED")
-        )
+        config.seed_everything = seed_from(config.seed_everything, first=_speaks())
         config.data.seed = config.seed_everything
         self._head = None if config.ckpt_path is None else read_head(config.ckpt_path)
         settle_simulator(config.data, self._head)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from datamodules.collect.random_state import seed_of_process
 from gipo.common.errors import UserError
 
 Check = Callable[[Any, Mapping[str, Any]], str | None]
@@ -130,14 +131,21 @@ def refuse_what_is_not_honoured(options: Mapping[str, Any]) -> None:
             raise UserError(f"trainer.{name}={value}: {advice}")
 
 
-def seed_from(value: Any, drawn: str | None = None) -> int:
-    """The seed of a run: `value`, or where it is True one that was drawn before, or a new one.
+def seed_from(value: Any, first: bool = True) -> int:
+    """The seed of a run: `value`, or where it is True one that the first of its learners draws.
 
     Raises:
-        UserError: when it is none.
+        UserError: when it is none, or when another learner was not told what the first drew.
     """
+    if value is True and first:
+        return secrets.randbelow(MAX_SEED + 1)
     if value is True:
-        return secrets.randbelow(MAX_SEED + 1) if drawn is None else int(drawn)
+        if (drawn := seed_of_process()) is None:  # Lightning's own launcher tells it
+            raise UserError(
+                "seed_everything=true: this launcher starts learners that cannot know what the first drew; "
+                "give a number, the same to each"
+            )
+        return drawn
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
         raise UserError(
             f"seed_everything must be a whole number from 0 to {MAX_SEED}, or true to draw one; got {value}"

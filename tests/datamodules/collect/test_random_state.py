@@ -23,7 +23,7 @@ def test_no_two_seeds_of_a_run_are_equal() -> None:
 
 def test_the_seed_of_the_process_is_the_one_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    assert seed_of_process() == 0
+    assert seed_of_process() is None
     monkeypatch.setenv("PL_GLOBAL_SEED", "234")
     assert seed_of_process() == 234
 

@@ -206,9 +206,18 @@ def test_what_is_no_seed(value: Any) -> None:
         seed_from(value)
 
 
+def test_another_learner_takes_what_the_first_drew_and_draws_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "17")
+    assert seed_from(True, first=False) == 17
+    assert len({seed_from(True) for _ in range(4)}) == 4  # the first draws, whatever stood there
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    assert seed_from(3, first=False) == 3
+    with pytest.raises(UserError, match=r"seed_everything=true: .* give a number, the same to each"):
+        seed_from(True, first=False)
+
+
 def test_a_drawn_seed_is_kept(tiny: Args, tmp_path: Path, capsys: Capture) -> None:
     assert "from 0 to 4294967295" in refused(tiny(**TINY | {"seed_everything": 2**32}), capsys)
     assert seed_from(2**32 - 1) == 2**32 - 1
-    assert seed_from(True, "17") == 17  # what the first learner drew
     main(tiny(**TINY | {"seed_everything": "true", "data__total_frames": 32}))
     assert type(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["seed_everything"]) is int
