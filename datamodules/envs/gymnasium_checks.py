@@ -34,8 +34,8 @@ class Checked(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment, which must give one number as its reward, and flags that are true or false."""
-        with self._by_name():
-            observation, reward, terminated, truncated, info = self.env.step(action)
+        with self._by_name():  # an action of its own: what it writes into it must not become what was sampled
+            observation, reward, terminated, truncated, info = self.env.step(np.array(action))
         self._refuse_other_shape(observation)
         if not is_number(reward):
             raise UserError(f"task {self._task!r}: a reward is one number, got {reward!r}")

@@ -117,7 +117,7 @@ class GymRobot:
         if self._stopped:
             raise UserError("the robot is stopped")
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
-        values, reward, terminated, _, info = self.env.step(sent)
+        values, reward, terminated, _, info = self.env.step(sent.copy())  # which it may write into
         said = said_of_success(info)
         self._latest = {
             "values": np.asarray(values, float),

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box
 
 from datamodules.envs.tasks import simulation
@@ -73,6 +74,24 @@ def test_an_answer_that_is_none_is_refused(what: str, monkeypatch: pytest.Monkey
 def test_a_reset_without_a_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
         run(Old, BEGIN, (), monkeypatch)
+
+
+class Scaling(Wild):
+    """Scales its action in place, as many do."""
+
+    def step(self, action: np.ndarray) -> Any:
+        action *= 3
+        return np.repeat(action, 2), 1.0, False, False, {}
+
+
+def test_what_an_environment_writes_into_its_action_is_not_what_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+    gymnasium.register("Scaling-v0", Scaling, max_episode_steps=9, kwargs={"begin": BEGIN, "answer": ()})
+    env = simulation("Scaling-v0").make(2, 0)
+    stepped = env.step(env.reset().set("action", torch.full((2, 1), 0.25)))
+    assert stepped["action"].flatten().tolist() == [0.25, 0.25]
+    assert stepped["next", "observation"].flatten().tolist() == [0.75] * 4
 
 
 @pytest.mark.parametrize("what", ACCEPTED)

@@ -44,6 +44,19 @@ def test_an_environment_that_does_not_say_is_no_failure(info: dict[str, object],
     assert driven.observe().success is success
 
 
+def test_what_an_environment_writes_into_its_action_is_not_what_it_was_sent() -> None:
+    env = gymnasium.make("Double-v0").unwrapped
+    driven = GymRobot(env, spec_of(env, "Double-v0", 10.0))
+    driven.prepare(0)
+
+    def step(action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+        action *= 3
+        return env.observation_space.sample(), 0.0, False, False, {}
+
+    env.step = step
+    assert driven.act(np.full(1, 0.25)).tolist() == [0.25]
+
+
 @pytest.fixture(scope="module")
 def own_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built for the spaces that training reads off `Double-v0`, and exported."""
