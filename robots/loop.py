@@ -179,7 +179,7 @@ class ControlLoop:
                 state = state or self._engage(record, observation)
                 command, changed = self._gate(state, observation, choice, record.step)
             with self._timed("act"), self.latch.permission():
-                sent = np.array(self.robot.act(command), float)
+                sent = np.array(self.robot.act(command.copy()), float)  # in whose array it may convert units
                 record.sent((began, wall), values, choice, sent, changed, self.policy.manifest.policy_version)
                 state = safety.advance(state, command, sent)
             record.tick(late, self._clock.now_ns() - began)

@@ -214,6 +214,22 @@ def test_a_driver_that_fills_the_same_memory_again_changes_nothing(run: Run) -> 
     np.testing.assert_array_equal(episode.final_observation, expected[5])
 
 
+class InPlace(FakeRobot):
+    """Converts what it is told to its motors' unit where it stands."""
+
+    def act(self, action: np.ndarray) -> np.ndarray:
+        told = super().act(action).copy()
+        action /= -100
+        return told
+
+
+def test_a_driver_that_converts_in_place_is_limited_by_what_was_sent(run: Run) -> None:
+    robots = FakeRobot(), InPlace()
+    for robot in robots:
+        assert not run(robot, FakePolicy(say={tick: lambda: np.full(3, 0.9, np.float32) for tick in range(9)}))[0].stopped
+    np.testing.assert_array_equal(robots[0].commands, robots[1].commands)
+
+
 @pytest.mark.parametrize("sent", [[1e6, 0.0, 0.0], [0.0, -2.5, 0.0]])
 def test_numbers_of_another_unit_are_no_command_that_was_sent(run: Run, sent: list[float]) -> None:
     robot = FakeRobot()
