@@ -225,8 +225,9 @@ class InPlace(FakeRobot):
 
 def test_a_driver_that_converts_in_place_is_limited_by_what_was_sent(run: Run) -> None:
     robots = FakeRobot(), InPlace()
+    fast = dict.fromkeys(range(9), lambda: np.full(3, 0.9, np.float32))
     for robot in robots:
-        assert not run(robot, FakePolicy(say={tick: lambda: np.full(3, 0.9, np.float32) for tick in range(9)}))[0].stopped
+        assert not run(robot, FakePolicy(say=fast))[0].stopped
     np.testing.assert_array_equal(robots[0].commands, robots[1].commands)
 
 
