@@ -3,6 +3,7 @@
 
 #include <onnxruntime_cxx_api.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -30,6 +31,9 @@ class Policy {
     if (!manifest_.value("vision", nlohmann::json()).is_null()) {
       throw std::runtime_error("the policy sees a camera, which this controller does not have");
     }
+    require_within("control_rate_hz", 0, kMostHz);
+    if (rate_hz() == 0) throw std::runtime_error("the manifest's control_rate_hz is 0");
+    require_within("rounding", 0, kMostRounding);
     tokens_ = manifest_.at("family") == "token";
     inputs_ = manifest_.at("observation_names").size();
     actions_ = manifest_.at("action_names").size();
@@ -60,19 +64,21 @@ class Policy {
     std::array<Ort::Value, 2> given{tensor(memory, observation), tensor(memory, noise)};
     auto found = session_.Run(Ort::RunOptions{}, kInputs.data(), given.data(), given.size(), kOutputs.data(),
                               kOutputs.size());
-    Decision decision{floats(found[0]), floats(found[1]), floats(found[3]), {}};
+    Decision decision{numbers<float>(found[0]), numbers<float>(found[1]), numbers<float>(found[3]), {}};
     if (tokens_) {
-      const auto* data = found[2].GetTensorData<std::int64_t>();
-      decision.latent.assign(data, data + actions_);
+      const auto latent = numbers<std::int64_t>(found[2]);
+      decision.latent.assign(latent.begin(), latent.end());
     } else {
-      const auto* data = found[2].GetTensorData<float>();
-      decision.latent.assign(data, data + actions_);
+      const auto latent = numbers<float>(found[2]);
+      decision.latent.assign(latent.begin(), latent.end());
     }
     return decision;
   }
 
  private:
   static constexpr int kSchema = 5;  // the newest that is understood
+  static constexpr double kMostHz = 100000;
+  static constexpr double kMostRounding = 1e-3;  // beyond it float32 does not describe the policy any more
   static constexpr std::array<const char*, 2> kInputs{"observation", "noise"};
   static constexpr std::array<const char*, 4> kOutputs{"action", "deterministic_action", "latent", "log_prob"};
 
@@ -90,6 +96,14 @@ class Policy {
     return nlohmann::json::parse(text.get());
   }
 
+  void require_within(const std::string& key, double low, double high) const {
+    const double value = manifest_.at(key);
+    if (!(value >= low && value <= high)) {  // written so that NaN fails
+      throw std::runtime_error("the manifest's " + key + " is " + std::to_string(value) + ", not within " +
+                               std::to_string(low) + " to " + std::to_string(high));
+    }
+  }
+
   // The tolerances of deploy/runtime/golden.py.
   void replay_golden_vectors() {
     const auto& golden = manifest_.at("golden");
@@ -104,7 +118,7 @@ class Policy {
     for (std::size_t row = 0; row < golden.at("observation").size(); ++row) {
       const auto found = evaluate(golden.at("observation")[row], golden.at("noise")[row]);
       for (std::size_t i = 0; i < actions_; ++i) {
-        const double action = share * (high[i] - low[i]) / 2;
+        const double action = share * (high.at(i) - low.at(i)) / 2;
         require(golden, "action", row, i, found.action[i], action);
         require(golden, "deterministic_action", row, i, found.deterministic_action[i], action);
         require(golden, "latent", row, i, found.latent[i], latent);
@@ -127,8 +141,13 @@ class Policy {
     return Ort::Value::CreateTensor<float>(memory, values.data(), values.size(), shape.data(), shape.size());
   }
 
-  std::vector<float> floats(const Ort::Value& value) const {
-    const auto* data = value.GetTensorData<float>();
+  // One number for each action, or nothing: a graph that gives fewer must not be read past its end.
+  template <typename Number>
+  std::vector<Number> numbers(const Ort::Value& value) const {
+    if (value.GetTensorTypeAndShapeInfo().GetElementCount() != actions_) {
+      throw std::runtime_error("the graph does not give one number for each action of the manifest");
+    }
+    const auto* data = value.GetTensorData<Number>();
     return {data, data + actions_};
   }
 

@@ -8,15 +8,18 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from deploy.export.artifact import export
-from deploy.runtime.manifest import SCHEMA
+from deploy.runtime.manifest import MAX_ROUNDING, SCHEMA
+from gipo.common.transition import MAX_CONTROL_RATE
 from gipo.vla.observations import VLASpaces
 from gipo.vla.policies import VLATokenPolicy
 from tests.deploy.builders import save
-from tests.deploy.forge import ARMED
+from tests.deploy.forge import ARMED, STATIC, edited, put_key
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp"
 HEADER = "onnxruntime_cxx_api.h"
@@ -50,6 +53,17 @@ def controller(tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stdout + done.stderr
     return build / "controller"
+
+
+def first_action_alone(model):
+    """The graph's action is its first number."""
+    (made,) = (node for node in model.graph.node if "action" in node.output)
+    made.output[[*made.output].index("action")] = "whole"
+    for name, index in (("first", 0), ("end", 1), ("axis", 1)):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([index]), name))
+    model.graph.node.append(helper.make_node("Slice", ["whole", "first", "end", "axis"], ["action"]))
+    (output,) = (output for output in model.graph.output if output.name == "action")
+    output.type.tensor_type.shape.dim[1].dim_value = 1
 
 
 def run(controller, file, *arguments):
@@ -168,10 +182,13 @@ def test_it_ends_and_stops_the_robot_when_nobody_reads(looping):
     assert process.returncode == 2
 
 
-def test_it_knows_the_schema_that_is_written():
+@pytest.mark.parametrize(
+    ("name", "known"), [("Schema", SCHEMA), ("MostHz", MAX_CONTROL_RATE), ("MostRounding", MAX_ROUNDING)]
+)
+def test_its_numbers_are_those_of_the_manifest(name, known):
     """Also where it cannot be built."""
-    (known,) = re.findall(r"kSchema = (\d+);", (EXAMPLE / "policy.hpp").read_text())
-    assert int(known) == SCHEMA
+    (written,) = re.findall(rf"k{name} = (\S+);", (EXAMPLE / "policy.hpp").read_text())
+    assert float(written) == known
 
 
 def test_refuses_a_policy_that_sees(controller, tmp_path):
@@ -195,5 +212,29 @@ def test_refuses_what_the_golden_vectors_refuse(controller, small, tmp_path):
         done = run(controller, file, 5)
         assert done.returncode == 2
         assert "controller: error: golden vector" in done.stderr
+    for key, value in (("control_rate_hz", 0), ("control_rate_hz", -50.0), ("rounding", 1.0)):
+        file.write_bytes(put_key(key, value)(small["file"].read_bytes()))
+        done = run(controller, file, 5)
+        assert done.returncode == 2
+        assert f"controller: error: the manifest's {key} is " in done.stderr
     file.write_bytes(b"nothing")
     assert run(controller, file, 5).returncode == 2
+
+
+@pytest.mark.parametrize("name", sorted(name for name in {**STATIC, **ARMED} if "bomb" not in name))
+def test_no_file_crashes_it(controller, small, tmp_path, name):
+    """What it does not refuse, `gipo-deploy check` does; the digest alone tells some from what was exported."""
+    file = tmp_path / "policy.onnx"
+    file.write_bytes({**STATIC, **ARMED}[name][0](small["file"].read_bytes()))
+    done = subprocess.run([controller, file, "3"], capture_output=True, timeout=60)
+    assert done.returncode in (0, 2), done.stderr
+    assert (done.returncode == 2) == done.stderr.startswith(b"controller: error: ")
+
+
+def test_outputs_that_are_too_small_are_not_read_past_their_end(controller, small, tmp_path):
+    file = tmp_path / "policy.onnx"
+    file.write_bytes(edited(first_action_alone)(small["file"].read_bytes()))
+    done = run(controller, file, 5)
+    assert (done.returncode, done.stderr) == (
+        2, "controller: error: the graph does not give one number for each action of the manifest\n"
+    )  # fmt: skip
