@@ -5,7 +5,15 @@ from robots.log.header import Header, Session, log_path
 from robots.log.identity import Opening, read_opening
 from robots.log.images import Image, pixels_of, read_images
 from robots.log.labels import Label, append_label, labels_path, read_labels
-from robots.log.paths import SET_ASIDE, files_below, find_logs, folders_below, logs_below, without_strangers
+from robots.log.paths import (
+    SET_ASIDE,
+    files_below,
+    find_logs,
+    folders_below,
+    logs_below,
+    out_of_reach,
+    without_strangers,
+)
 from robots.log.reader import Log, read_header, read_log, read_logs, verify
 from robots.log.scan import DAMAGED, FOREIGN, NEWER, SEALED, TORN, Integrity
 from robots.log.schema import SECTIONS, TIMES, Event, Shadow, Step, plain
@@ -42,6 +50,7 @@ __all__ = [
     "labels_path",
     "log_path",
     "logs_below",
+    "out_of_reach",
     "pixels_of",
     "plain",
     "read_header",

@@ -41,6 +41,25 @@ def folders_below(folder: Path) -> Iterator[Path]:
         tops = linked
 
 
+def out_of_reach(folder: Path) -> list[tuple[Path, str]]:
+    """What may hold logs in a folder and cannot be looked into, and why: folders, and links that lead nowhere.
+
+    Hidden links, such as the locks of an editor, are meant to.
+    """
+    closed = "no permission to look into this folder"
+    found = [] if _is_open(folder) else [(folder, closed)]
+    for path in sorted(each for inner in folders_below(folder) for each in inner.iterdir()):
+        if os.path.islink(path) and not os.path.exists(path) and not path.name.startswith("."):
+            found.append((path, f"a link to {os.readlink(path)}, which is not there"))
+        elif os.path.isdir(path) and not _is_open(path):
+            found.append((path, closed))
+    return found
+
+
+def _is_open(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
 def logs_below(named: Iterable[Named]) -> list[Path]:
     """Files as they are named; for a folder, those of `files_below`.
 
@@ -52,7 +71,8 @@ def logs_below(named: Iterable[Named]) -> list[Path]:
         if path.is_dir():
             below = files_below(path)
             if not below:
-                raise UserError(f"no log at or below {path}: it holds no *.mcap")
+                lost = "".join(f"; {each}: {reason}" for each, reason in out_of_reach(path))
+                raise UserError(f"no log at or below {path}: it holds no *.mcap{lost}")
             found += below
         else:
             found.append(path)
@@ -62,13 +82,18 @@ def logs_below(named: Iterable[Named]) -> list[Path]:
 def find_logs(named: Iterable[Named]) -> tuple[list[Path], list[str]]:
     """The logs that are meant, and why others of several files were left out: foreign, newer, or torn before any row.
 
+    Beside these, what of a folder cannot be looked into.
+
     Raises:
         UserError: when a file is missing, or nothing is left; a single file is never left out.
     """
-    paths = logs_below(named)
+    meant = list(map(Path, named))
+    paths = logs_below(meant)
+    lost = [f"{each}: {reason}" for path in meant if path.is_dir() for each, reason in out_of_reach(path)]
     if len(paths) == 1:
-        return paths, []
+        return paths, lost
     kept, left_out = without_strangers(paths)
+    left_out += lost
     for path in [path for path in kept if _is_empty(path)]:
         kept.remove(path)
         left_out.append(f"{path} ends before it says whose log it is")

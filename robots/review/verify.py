@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gipo.common.errors import UserError
-from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, verify
+from robots.log import DAMAGED, FOREIGN, NEWER, SEALED, Integrity, logs_below, out_of_reach, verify
 from robots.review.quarantine import check_quarantine, set_aside
 
 UNREADABLE = "unreadable"
@@ -27,7 +27,8 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
         check_quarantine(aside)
     counts: Counter[str] = Counter()
     stayed = ""
-    for path in _once(logs_below(named)):
+    paths = list(map(Path, named))
+    for path in _once(logs_below(paths)):
         try:
             found = verify(path)
         except UserError as error:
@@ -41,6 +42,9 @@ def verdicts(named: Iterable[str | Path], quarantine: str | Path | None = None) 
                 yield f"         moved to {', '.join(map(str, set_aside(path, aside)))}, unaltered"
             except UserError as error:
                 stayed += f"; {error}"
+    for path, reason in (each for folder in paths if folder.is_dir() for each in out_of_reach(folder)):
+        counts[UNREADABLE] += 1
+        yield f"{UNREADABLE} {path}: {reason}"
     if reason := summary(counts):
         raise UserError(f"{reason}{stayed}")
 

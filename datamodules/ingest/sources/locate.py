@@ -9,7 +9,7 @@ from datamodules.ingest.sources.lerobot import LeRobotSource
 from datamodules.ingest.sources.mcap import McapSource
 from datamodules.ingest.sources.minari import MinariSource
 from gipo.common.errors import UserError
-from robots.log import files_below, folders_below, without_strangers
+from robots.log import files_below, folders_below, out_of_reach, without_strangers
 
 DATASETS: tuple[type[Dataset], ...] = (LeRobotSource, MinariSource)
 KINDS: tuple[type[Source], ...] = (McapSource, *DATASETS)
@@ -30,8 +30,8 @@ def source_at(path: Path) -> Source:
 def find_sources(paths: Iterable[str | Path]) -> tuple[list[Source], list[str]]:
     """The sources at these paths, in order; a folder stands for the logs below it, or else the datasets below it.
 
-    The second list says what of a folder is left out: files that are no logs of ours or of a newer schema, and datasets
-    beside logs, which as a rule are exports of them.
+    The second list says what of a folder is left out: files that are no logs of ours or of a newer schema, what cannot
+    be looked into, and datasets beside logs, which as a rule are exports of them.
 
     Raises:
         UserError: when a path is, or holds, none.
@@ -58,6 +58,7 @@ def _sources(path: Path) -> tuple[list[Source], list[str], list[Path]]:
     if not path.is_dir() or any(kind.is_at(path) for kind in KINDS):
         return [source_at(path)], [], []
     logs, strange = without_strangers(files_below(path))
+    strange += [f"{each}: {reason}" for each, reason in out_of_reach(path)]
     inner = list(folders_below(path))
     datasets = sorted({each.parent.parent for kind in DATASETS for one in inner for each in one.glob(kind.mark)})
     if logs:

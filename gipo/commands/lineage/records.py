@@ -12,7 +12,7 @@ from deploy.runtime.identity import file_id
 from deploy.runtime.place import HISTORY, POLICY
 from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
-from robots.log import folders_below, read_opening
+from robots.log import folders_below, out_of_reach, read_opening
 from robots.review.promotions import placements, read_history, standing
 
 
@@ -88,8 +88,8 @@ class LineageNode:
 def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     """What the checkpoints, artifacts and logs under `folder` say, in the order of their names.
 
-    Beside it, names of files that could not be read, and why. What lies in hidden folders is nobody's lineage: the
-    libraries of a `.venv` bring models of their own.
+    Beside it, names of files and folders that could not be read, and why. What lies in hidden folders is nobody's
+    lineage: the libraries of a `.venv` bring models of their own.
 
     Raises:
         UserError: when there is no such folder.
@@ -97,11 +97,12 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name one that holds checkpoints, artifacts or logs")
     records: list[LineageNode] = []
-    unreadable = []
+    lost = ((path.relative_to(folder), reason) for path, reason in out_of_reach(folder))
+    unreadable = [(printable(path.as_posix()), printable(reason)) for path, reason in lost if not _is_hidden(path)]
     for path in sorted(each for inner in folders_below(folder) for each in inner.iterdir()):
         read = READERS.get(path.name, READERS.get(path.suffix))
         inside = path.relative_to(folder)
-        if read is None or any(part.startswith(".") for part in inside.parts) or not path.is_file():
+        if read is None or _is_hidden(inside) or not path.is_file():
             continue
         name = printable(inside.as_posix())
         try:
@@ -110,6 +111,10 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
             reason = str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
             unreadable.append((name, printable(reason)))
     return records, unreadable
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
 
 
 def read_checkpoint(path: Path, name: str) -> list[LineageNode]:

@@ -302,6 +302,32 @@ def test_a_link_to_a_log_of_the_same_folder_is_the_same_log(written: Write, tmp_
     assert files_below(tmp_path) == find_logs([tmp_path])[0] == [log]
 
 
+def test_what_cannot_be_looked_into_is_named(
+    written: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a disk that is not there today, and another user's folder."""
+    (tmp_path / "theirs").mkdir()
+    log = written(EPISODE, "a.mcap")
+    for name in ("gone.mcap", "week", ".#lock.mcap"):
+        (tmp_path / name).symlink_to(f"/nowhere/{name}")
+    lost = {name: f"{tmp_path / name}: a link to /nowhere/{name}, which is not there" for name in ("gone.mcap", "week")}
+    (tmp_path / "theirs").chmod(0)
+    if not os.access(tmp_path / "theirs", os.R_OK):  # root may look everywhere
+        lost["theirs"] = f"{tmp_path / 'theirs'}: no permission to look into this folder"
+    said = [lost[name] for name in sorted(lost)]
+    try:
+        assert find_logs([tmp_path]) == ([log], said)
+        assert main(["verify", str(tmp_path)]) == 2
+        assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("unreadable")] == [
+            f"unreadable {reason}" for reason in said
+        ]
+        log.unlink()
+        with pytest.raises(UserError, match=r"it holds no .*gone\.mcap: a link to /nowhere/gone\.mcap, which is not"):
+            find_logs([tmp_path])
+    finally:
+        (tmp_path / "theirs").chmod(0o755)
+
+
 def test_logs_of_linked_folders_are_found_once_also_where_links_go_in_circles(written: Write, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "tuesday").mkdir()

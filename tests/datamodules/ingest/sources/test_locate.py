@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from datamodules.ingest.sources.locate import find_sources
 from deploy.runtime.policy import OnnxPolicy
+from gipo.common.errors import UserError
 from tests.datamodules.ingest.builders import write_log
 from tests.datamodules.ingest.foreign import write_frames
 
@@ -19,3 +22,15 @@ def test_a_dataset_beside_logs_is_left_out_by_name_until_it_is_named(token: Onnx
     found, left_out = find_sources([tmp_path, theirs])
     assert [source.path.name for source in found] == ["a.mcap", "theirs"]
     assert not left_out
+
+
+def test_a_link_to_what_is_not_there_is_left_out_by_name(token: OnnxPolicy, tmp_path: Path) -> None:
+    """As to the logs on a disk that is not mounted."""
+    log = write_log(tmp_path / "a.mcap", [token], [4], 0)
+    (tmp_path / "week").symlink_to("/nowhere/week")
+    found, left_out = find_sources([tmp_path])
+    assert [source.path for source in found] == [log]
+    assert left_out == [f"{tmp_path / 'week'}: a link to /nowhere/week, which is not there"]
+    log.unlink()
+    with pytest.raises(UserError, match="week: a link to /nowhere/week, which is not there"):
+        find_sources([tmp_path])

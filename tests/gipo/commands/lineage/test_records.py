@@ -282,3 +282,10 @@ def test_the_opening_skips_what_is_no_start(tmp_path: Path) -> None:
     writer.close()
     record, *_ = read_log(tmp_path / "a.mcap", "a.mcap")
     assert record.origins == (Ancestor(artifact("b" * 64), How.RECORDED),)
+
+
+def test_what_cannot_be_looked_into_is_named_but_for_what_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    for name in ("week", ".venv/python"):
+        (tmp_path / name).symlink_to("/nowhere")
+    assert scan(tmp_path) == ([], [("week", "a link to /nowhere, which is not there")])
