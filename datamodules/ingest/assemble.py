@@ -133,7 +133,7 @@ def _told(
     audit = _audited([each.part for each in kept], share)
     judged = [span.success for span in spans if span.success is not None]
     copies = copies_among(spans)
-    notes = [*_notes(kept, has_log_prob, audit), *_note_on_copies(copies, spans)]
+    notes = [*_note_on_copies(copies, spans), *_notes(kept, has_log_prob, audit)]
     return Facts(
         key=key, sources=tuple(map(_facts, kept)), policies=policies, interface=interface, has_log_prob=has_log_prob,
         steps=sum(each.steps for each in kept), episodes=len(spans), judged=len(judged), successes=sum(judged),
@@ -268,7 +268,8 @@ def _note_on_copies(copies: tuple[int, ...], spans: list[EpisodeRows]) -> list[s
 
 
 def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str]:
-    notes = [note for each in kept for note in each.part.converted.notes]
+    """What holds of all, and then what the sources say of themselves, of which there may be many."""
+    notes = []
     if audit.from_video:
         notes.append(
             f"log-probs recomputed from videos differ by {audit.drift:.2g} nats on average, {audit.drift_max:.2g} at "
@@ -287,7 +288,7 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str
         told = [each for each in kept if each.spans and each.columns["valid"].any()]
         trusted = [each.part.of.path for each in told if not each.part.converted.audit.steps]
         notes += [f"no log-prob of {path} was audited: what the policy saw is not in it" for path in trusted]
-    return notes
+    return notes + [note for each in kept for note in each.part.converted.notes]
 
 
 def _nothing_left(kept: list[_Kept]) -> str:

@@ -13,7 +13,7 @@ from datamodules.ingest.columns import BlockWriter, Layout
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.metadata import AuditFacts
 from datamodules.ingest.pictures import PICTURE, PictureWriter
-from datamodules.ingest.sources.base import Raw, Trajectory
+from datamodules.ingest.sources.base import Raw, Trajectory, told
 from datamodules.ingest.sources.locate import source_at
 from deploy.runtime.manifest import Manifest
 from gipo.common.arrays.camera_images import each_shape
@@ -141,6 +141,7 @@ class _Conversion:
         self._spans: list[EpisodeRows] = []
         self._skipped: list[tuple[str, str]] = []
         self._notes: list[str] = []
+        self._stepless: list[str] = []  # episodes
         self._pictures = PictureWriter(Path(job.folder))
 
     def run(self) -> Converted:
@@ -161,7 +162,7 @@ class _Conversion:
             spans=self._spans,
             interface=self._interface,
             skipped=self._skipped,
-            notes=[*self._notes, *self._source.notes],
+            notes=[*self._source.notes, *told(self._stepless, "holds no complete step"), *self._notes],
             audit=self._auditor.facts(),
             pictures=self._pictures.count,
         )
@@ -169,7 +170,7 @@ class _Conversion:
     def _take(self, raw: Raw, blocks: BlockWriter) -> None:
         trajectory = raw.trajectory()
         if not len(trajectory):
-            self._notes.append(f"{raw.where} holds no complete step")
+            self._stepless.append(raw.where)
             return
         assert self._interface is not None
         assert self._description.interface is not None

@@ -288,8 +288,8 @@ def successful(frames: TensorDictBase) -> TensorDictBase:
 
 def _notes(store: Store) -> list[str]:
     """What a person should know of what was read, left out and assumed; the whole of it stands in the store."""
-    facts = store.facts
-    notes = [*(f"left out: {reason}" for reason in store.left_out), *facts.notes]
-    notes += [f"left out: {where}: {reason}" for where, reason in facts.skipped]
-    more = [f"{len(notes) - NOTES} more in {store.path / FACTS}"] if len(notes) > NOTES else []
-    return notes[:NOTES] + more
+    facts, strange = store.facts, [f"left out: {reason}" for reason in store.left_out]
+    notes = [*facts.notes, *(f"left out: {where}: {reason}" for where, reason in facts.skipped)]
+    others = [f"left out: {len(strange) - NOTES:,} more of the folders; `gipo-robot verify` names every file"]
+    more = [f"{len(notes) - NOTES:,} more in {store.path / FACTS}"]
+    return strange[:NOTES] + others * (len(strange) > NOTES) + notes[:NOTES] + more * (len(notes) > NOTES)

@@ -1,7 +1,7 @@
 """What every kind of source is: files to hash, a description, and episodes to convert."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -61,6 +61,12 @@ class Trajectory:
 def without_half(there: dict[str, Any]) -> dict[str, Any]:
     """What is there, by names of columns, but no part of POLICY where another part is missing."""
     return there if set(there) >= POLICY else {name: each for name, each in there.items() if name not in POLICY}
+
+
+def told(places: Sequence[str], what: str) -> list[str]:
+    """One note of what holds for each of several episodes of a source, which is named by the first."""
+    more = f"; so it is with {len(places) - 1:,} more of its episodes" if len(places) > 1 else ""
+    return [f"{places[0]} {what}{more}"] if places else []
 
 
 class Raw(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.ingest.interface import Interface
 from datamodules.ingest.pictures import PictureWriter
-from datamodules.ingest.sources.base import POLICY, Description, Raw, Source, Trajectory
+from datamodules.ingest.sources.base import POLICY, Description, Raw, Source, Trajectory, told
 from gipo.common.arrays.camera_images import Image, Shape
 from gipo.common.errors import UserError
 from gipo.common.transition import COLUMNS
@@ -52,11 +52,12 @@ class McapSource(Source):
     def episodes(self, pictures: PictureWriter) -> Iterator[Raw]:
         """The episodes of the valid prefix; a damaged file is refused with its byte."""
         stream = LogStream(self.path, pictures.add)
+        discarded: list[str] = []
         try:
             for episode in stream:
                 where = f"{self.path}, episode {episode.number}"
                 if episode.discarded:
-                    self.notes.append(f"{where} was discarded by a person")
+                    discarded.append(where)
                     continue
                 yield Raw(where, partial(_trajectory, episode))
         except UserError as error:
@@ -65,6 +66,7 @@ class McapSource(Source):
                     f"{error}; `gipo-robot verify --quarantine FOLDER {self.path}` sets it aside"
                 ) from error
             raise
+        self.notes += told(discarded, "was discarded by a person")
         found = stream.integrity
         if found is not None and found.status == TORN:
             self.notes.append(f"{self.path} is torn, {found.tail:,} bytes behind byte {found.valid:,}: {found.reason}")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from datamodules.ingest import IngestOptions
 from gipo.common.errors import UserError
 from gipo.common.reading import MAX_TEXT
 from tests.datamodules.ingest.builders import store_of
@@ -208,6 +209,20 @@ def test_what_is_not_read_or_not_said_is_told(tmp_path: Path) -> None:
     assert "it has no next.reward (reward is no name that LeRobot gives); every reward is 0" in renamed
     assert "it holds 2 tasks; a policy of states alone is not told which" in notes
     assert "next.done" not in notes
+
+
+def test_episodes_of_one_step_do_not_hide_what_holds_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many episodes that nothing is learned from, one note."""
+    from datamodules.replay.logs import Logs
+
+    write_frames(tmp_path / "d", (1,) * 20 + (3,), {})
+    options = IngestOptions(cache=tmp_path / "cache")
+    assert Logs(str(tmp_path / "d"), options, None, 0).store.facts.episodes == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'd'}, episode 0 holds no complete step; so it is with 19 more of its episodes\n" in told
+    assert "it has no next.reward; every reward is 0" in told
+    assert "no log-probs of behaviour policies" in told
+    assert told.count("gipo: note: ") == 4
 
 
 def test_vectors_of_one_number_stand_as_numbers(tmp_path: Path) -> None:

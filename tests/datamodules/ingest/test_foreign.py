@@ -248,7 +248,7 @@ def test_a_mix_with_sources_that_say_less(
     store = store_of(log, tmp_path / "theirs", cache=tmp_path / "cache", policies=folder)
     assert not store.facts.has_log_prob
     assert "latent" not in store.frames.keys()
-    assert store.facts.notes[-1].endswith("theirs has none, and so those of the others are left out")
+    assert store.facts.notes[0].endswith("theirs has none, and so those of the others are left out")
     assert store.facts.audit.steps == 30
     assert store.facts.interface.observation_units == ("m",) * 5
     assert sorted(set(store.frames["policy"].tolist())) == [-1, 0]

@@ -473,6 +473,13 @@ def test_strangers_in_a_folder_are_left_out_and_told(
     told = capsys.readouterr().err
     assert f"gipo: note: left out: {bag} is no log of gipo-robot" in told
     assert "zeros.mcap ends before it says whose log it is" in told
+    for number in range(20):  # of which the store, made without them, holds no word
+        shutil.copy(bag, tmp_path / "logs" / f"bag{number}.mcap")
+    assert Logs(str(tmp_path / "logs"), options, None, 0).store.path == store.path
+    told = capsys.readouterr().err
+    assert "left out: 10 more of the folders; `gipo-robot verify` names every file" in told
+    assert "zeros.mcap ends before it says whose log it is" in told
+    assert "more in" not in told
 
 
 def test_a_log_of_zeros_behind_a_cut_is_the_log_cut_there(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
