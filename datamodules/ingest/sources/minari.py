@@ -65,8 +65,13 @@ class MinariSource(Dataset):
                 _refuse_outside(file, data)
                 numbers = sorted(int(name.removeprefix("episode_")) for name in file if name.startswith("episode_"))
                 expected = json.loads(read_text(self.path / self.metadata))["total_episodes"]
-                if len(numbers) != expected or numbers != list(range(len(numbers))):
+                if len(numbers) != expected:
                     raise UserError(f"{data} holds {len(numbers)} episodes, its metadata say {expected}; copy it again")
+                if missing := sorted(set(range(len(numbers))) - set(numbers)):
+                    raise UserError(
+                        f"{data} holds {len(numbers)} episodes, and none is called episode_{missing[0]}, but one "
+                        f"episode_{numbers[-1]}; rename them: their numbers must go from 0 on without a gap"
+                    )
                 yield from self._foreign(file, numbers) if provenance is None else self._native(file, provenance)
         except UserError:
             raise

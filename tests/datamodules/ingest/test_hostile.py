@@ -383,6 +383,11 @@ def test_minari_files_that_are_spoilt(minari: Path, folder: Path, tmp_path: Path
         del file["episode_2"]
     with pytest.raises(UserError, match="holds 2 episodes, its metadata say 3"):
         store_of(minari, cache=tmp_path, policies=folder)
+    path.write_bytes(whole)
+    with h5py.File(path, "a") as file:
+        file.move("episode_1", "episode_7")
+    with pytest.raises(UserError, match="3 episodes, and none is called episode_1, but one episode_7; rename them"):
+        store_of(minari, cache=tmp_path, policies=folder)
 
 
 INTERFACE = Interface(5, 3, action_low=(-1.0, -1.0, 0.0), action_high=(1.0, 1.0, 1.0))
