@@ -18,6 +18,7 @@ from datamodules.ingest.interface import common_interface
 from datamodules.ingest.key import store_key, store_name
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pool import run_jobs
+from datamodules.ingest.sources.base import Source
 from datamodules.ingest.sources.dataset import Dataset
 from datamodules.ingest.sources.locate import find_sources
 from datamodules.ingest.store import Store, load_store
@@ -74,7 +75,7 @@ class Plan:
         self.cache = cache_folder(options.cache)
         self._hashes = Hashes(self.cache)
         files = [source.files() for source in found]
-        digests = self._hashes.of(path for each in files for path in each.values())
+        self._digests = digests = self._hashes.of(path for each in files for path in each.values())
         contents = [{name: digests[path] for name, path in each.items()} for each in files]
         self._sources = [
             Examined(source, tuple(each.values()), _sha256(content), source.describe())
@@ -153,11 +154,16 @@ class Plan:
     def _refuse_twice(self) -> None:
         seen: dict[str, str] = {}
         for each in self._sources:
-            identities = (each.sha256, *each.description.sessions)
+            identities = (each.sha256, *self._steps(each.source), *each.description.sessions)
             for identity in identities:
                 if identity in seen:
                     raise UserError(f"{seen[identity]} and {each.path} hold the same data; name one of them")
             seen |= dict.fromkeys(identities, each.path)
+
+    def _steps(self, source: Source) -> list[str]:
+        """Hashes of a dataset's files of steps: those of a copy are the same, whatever was changed in its metadata."""
+        data = source.data() if isinstance(source, Dataset) else []
+        return [self._digests[path] for path in data if path in self._digests]
 
 
 def _sha256(content: dict[str, str]) -> str:

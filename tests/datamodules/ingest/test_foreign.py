@@ -103,6 +103,15 @@ def test_lerobot_files_that_differ_in_their_columns(lacking: int, has: str, tmp_
         store_of(tmp_path / "d", cache=tmp_path / "cache")
 
 
+def test_a_copy_with_other_metadata_is_the_same_data(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "one", 1)
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    path = tmp_path / "other" / "meta" / "info.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "robot_type": "so101"}))
+    with pytest.raises(UserError, match=r"one and .*other hold the same data; name one of them"):
+        store_of(tmp_path / "one", tmp_path / "other", cache=tmp_path / "cache")
+
+
 def test_lerobot_that_goes_on_after_its_end(tmp_path: Path) -> None:
     write_lerobot(tmp_path / "d", next__done=np.arange(16) == 6)
     with pytest.raises(UserError, match="episode 1, step 1: the episode is done and yet goes on"):
