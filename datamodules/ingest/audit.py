@@ -71,7 +71,9 @@ class Auditor:
         if not len(rows):
             return
         if policy_id is None:
-            raise UserError("it has log-probs and names no policy that they could be checked with; audit=0 trusts them")
+            raise UserError(
+                "it has log-probs and names no policy that they could be checked with; data.ingest.audit=0 trusts them"
+            )
         policy = self._policy(policy_id)
         if policy.manifest.vision is None:
             picked = {name: columns[name][rows] for name in ("observation", "latent", "log_prob")}

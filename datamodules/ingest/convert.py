@@ -151,7 +151,7 @@ class _Conversion:
                     self._take(raw, blocks)
                 except UserError as error:
                     if not self._job.skip:
-                        raise UserError(_named(raw.where, str(error))) from error
+                        raise UserError(f"{_named(raw.where, str(error))}{_way_out(str(error))}") from error
                     self._skipped.append((raw.where, str(error)))
             layout = blocks.layout
         self._pictures.close()
@@ -242,6 +242,11 @@ def _agreed(interface: Interface, behaviour: Behaviour) -> Interface:
     if difference := interface.difference(behaviour.interface):
         raise UserError(f"policy {behaviour.policy_id[:12]}… differs from the policies before it: {difference}")
     return interface.merged(behaviour.interface)
+
+
+def _way_out(reason: str) -> str:
+    """What may be done about a bad episode, where its reason names no option that would make it a good one."""
+    return "" if "data.ingest." in reason else "; data.ingest.bad_episodes=skip leaves such episodes out"
 
 
 def _named(where: str, reason: str) -> str:

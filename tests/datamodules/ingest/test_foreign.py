@@ -125,7 +125,9 @@ def test_lerobot_log_probs_need_trust(tmp_path: Path) -> None:
         "policy_version": np.arange(16),
     }
     write_lerobot(tmp_path / "d", **policy)
-    with pytest.raises(UserError, match="names no policy that they could be checked with; audit=0"):
+    with pytest.raises(
+        UserError, match=r"names no policy that they could be checked with; data\.ingest\.audit=0 trusts them$"
+    ):
         store_of(tmp_path / "d", cache=tmp_path / "cache")
     store = store_of(tmp_path / "d", cache=tmp_path / "cache", audit=0.0)
     assert store.facts.has_log_prob

@@ -16,6 +16,7 @@ from gipo.cli import main
 from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.common.checkpoint_head import LearnedLog
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
+from robots.cli import main as robot_main
 from robots.log import Step, read_log
 from tests.datamodules.ingest.builders import write_log
 from tests.offline import SENSORS, SPACES, D, Robot, arm, make_policy, make_robot, save, write_demonstrations
@@ -214,6 +215,24 @@ def test_logs_whose_artifact_is_elsewhere_name_our_options(folder: Path, tmp_pat
         main(["estimate", str(folder / "near.ckpt"), str(log)])
     assert "in --policies, or trust the source with --audit 0" in capsys.readouterr().err
     main(["estimate", str(folder / "near.ckpt"), str(log), "--audit", "0"])
+
+
+def test_an_episode_that_is_bad_is_left_out_as_it_is_said(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    def spoil(episode: int, rows: list[Step]) -> None:
+        judged(episode, rows)
+        if episode == 3:
+            rows[5].reward = 1e39
+
+    log = Robot(folder / "robot").log(tmp_path / "bad.mcap", (STEPS,) * 30, 0, spoil)
+    command = ["estimate", str(folder / "near.ckpt"), str(log), "--policies", str(folder / "robot")]
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    said = capsys.readouterr().err
+    assert "episode 3, step 5: reward is not finite; `gipo-robot label --discard` leaves one of a log out\n" in said
+    assert robot_main(["label", str(log), "--episode", "3", "--discard"]) == 0
+    with contextlib.suppress(SystemExit):
+        main(command)
+    assert "29 episodes of" in capsys.readouterr().out
 
 
 def test_episodes_of_which_the_log_does_not_have_the_end_are_left_out(
