@@ -1,5 +1,6 @@
 """The folder of stores: where it is, who may write to it, and what killed ingests left in it."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -11,6 +12,8 @@ from gipo.common.errors import UserError
 from gipo.common.files import replace, sync
 
 PARTIAL, LOCK = ".partial", ".lock"
+ELSEWHERE = "; name another folder with data.ingest.cache"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors of writing, which reading sources never meets
 
 
 def cache_folder(named: str | Path | None) -> Path:
@@ -24,9 +27,11 @@ def cache_folder(named: str | Path | None) -> Path:
         folder = Path(named) if named is not None else Path(usual or Path.home() / ".cache") / "gipo"
         folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError as error:  # of a user without a home, as a container's may be
-        raise UserError("this user has no home folder to keep stores in; name a folder with `cache`") from error
+        raise UserError(
+            "this user has no home folder to keep stores in; name a folder with data.ingest.cache"
+        ) from error
     except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror or error}; name another folder with `cache`") from error
+        raise UserError(f"cannot make {folder}: {error.strerror or error}{ELSEWHERE}") from error
     return folder
 
 
@@ -80,7 +85,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         file = open(path, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; name another folder with `cache`") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}{ELSEWHERE}") from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

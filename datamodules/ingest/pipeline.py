@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datamodules.ingest.assemble import Examined, Part, assemble
-from datamodules.ingest.cache import cache_folder, making, publish
+from datamodules.ingest.cache import ELSEWHERE, FULL, cache_folder, making, publish
 from datamodules.ingest.convert import Job
 from datamodules.ingest.hashes import Hashes, stamp
 from datamodules.ingest.interface import common_interface
@@ -54,8 +54,9 @@ def ingest(
                     plan.make(folder, target, progress)
         return replace(load_store(target), left_out=tuple(plan.left_out))
     except OSError as error:
+        elsewhere = ELSEWHERE if error.errno in FULL else ""
         raise UserError(
-            f"cannot ingest: {error.filename or options.cache or 'the cache'}: {error.strerror or error}"
+            f"cannot ingest: {error.filename or options.cache or 'the cache'}: {error.strerror or error}{elsewhere}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 
+from datamodules.ingest.cache import ELSEWHERE, FULL
 from datamodules.ingest.convert import Job, convert
 from gipo.common.errors import UserError
 from gipo.common.faults import described
@@ -29,8 +30,11 @@ def main() -> None:
         except UserError as error:
             answer = error
         except (OSError, MemoryError) as error:  # which is no end of this process
-            advice = "; use fewer workers" if isinstance(error, MemoryError) else ""
-            answer = UserError(f"{job.path}: {described(error)}{advice}")
+            if isinstance(error, OSError) and error.errno in FULL:
+                answer = UserError(f"cannot ingest {job.path} to {job.folder}: {error.strerror}{ELSEWHERE}")
+            else:
+                advice = "; use fewer workers" if isinstance(error, MemoryError) else ""
+                answer = UserError(f"{job.path}: {described(error)}{advice}")
         pickle.dump(answer, answers)
         answers.flush()
 

@@ -38,6 +38,7 @@ exit code 0: there is an estimate, be it that it is either more or less; {EXIT_N
 OPTIONS = {
     "data.ingest.policies": "--policies",
     "data.ingest.audit=": "--audit ",
+    "data.ingest.cache": "XDG_CACHE_HOME",
     "data.ingest.bad_episodes=skip leaves such episodes out": "`gipo-robot label --discard` leaves one of a log out",
     "the policy to be trained": "the policy",
 }

@@ -18,7 +18,7 @@ def test_a_user_without_a_home_names_a_folder(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache_folder(tmp_path / "a") == tmp_path / "a"
     with pytest.raises(
-        UserError, match=r"^this user has no home folder to keep stores in; name a folder with `cache`$"
+        UserError, match=r"^this user has no home folder to keep stores in; name a folder with data\.ingest\.cache$"
     ):
         cache_folder(None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -47,6 +47,18 @@ def test_any_error_names_its_source_and_the_process_goes_on(tmp_path: Path) -> N
         run_jobs([good, bad], 2, lambda: None)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_that_of_the_stores_and_no_fault_of_a_source(workers: int, tmp_path: Path) -> None:
+    jobs = [job(tmp_path / f"{name}.mcap") for name in "ab"]
+    for each in jobs:
+        (Path(each.folder) / "observation").symlink_to("/dev/full")
+    kind, said = (
+        (UserError, r"to .*[ab]: No space.*; name another folder") if workers > 1 else (OSError, "No space left")
+    )
+    with pytest.raises(kind, match=said):
+        run_jobs(jobs, workers, lambda: None)
+
+
 def test_what_a_library_raises_is_one_line_of_the_only_source_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -362,8 +362,22 @@ def test_the_default_cache_is_where_caches_are(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     store = ingest(str(write_log(tmp_path / "a.mcap", [token])), IngestOptions(policies=folder), progress=False)
     assert store.path.parent == tmp_path / "xdg" / "gipo"
-    with pytest.raises(UserError, match="name another folder with `cache`"):
+    with pytest.raises(UserError, match=r"name another folder with data\.ingest\.cache"):
         store_of(tmp_path / "a.mcap", cache=tmp_path / "a.mcap" / "x", policies=folder)
+
+
+@pytest.mark.parametrize(("number", "advised"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)])
+def test_a_disk_without_room_for_a_store_names_the_way_out(
+    number: int, advised: bool, token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    log = write_log(tmp_path / "a.mcap", [token])
+    monkeypatch.setattr(build_module, "run_jobs", refuse)
+    with pytest.raises(UserError, match=os.strerror(number)) as refused:
+        store_of(log, cache=tmp_path / "cache", policies=folder)
+    assert str(refused.value).endswith("; name another folder with data.ingest.cache") == advised
 
 
 def test_files_of_a_store_are_not_to_be_written(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:

@@ -209,11 +209,18 @@ def test_logs_that_hold_no_log_probs_are_refused(folder: Path, tmp_path: Path, c
     assert "do not hold log-probs of who acted" in capsys.readouterr().err
 
 
-def test_logs_whose_artifact_is_elsewhere_name_our_options(folder: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_logs_whose_artifact_is_elsewhere_name_our_options(
+    folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = shutil.copy(folder / "robot" / "a.mcap", tmp_path / "a.mcap")
     with pytest.raises(SystemExit, match="2"):
         main(["estimate", str(folder / "near.ckpt"), str(log)])
     assert "in --policies, or trust the source with --audit 0" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_CACHE_HOME", str(log))
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", str(folder / "near.ckpt"), str(log), "--audit", "0"])
+    assert "name another folder with XDG_CACHE_HOME" in capsys.readouterr().err
+    monkeypatch.undo()
     main(["estimate", str(folder / "near.ckpt"), str(log), "--audit", "0"])
 
 
