@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gipo.commands.lineage.records import Ancestor, How, Key, Kind, LineageNode
 
-_ORDER = {Kind.LOG: 0, Kind.ARTIFACT: 1, Kind.CHECKPOINT: 2}  # of what came from the same origin
+_ORDER = {Kind.DATASET: 0, Kind.LOG: 0, Kind.ARTIFACT: 1, Kind.CHECKPOINT: 2}  # of what came from the same origin
 
 
 Graph = dict[Key, LineageNode]

@@ -17,7 +17,7 @@ from gipo.commands.lineage.graph import walk
 from gipo.commands.lineage.records import How, Key, Kind, LineageNode
 
 plt = pyplot()
-COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4"}
+COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4", Kind.DATASET: "#fbe3c4"}
 WIDTH, HEIGHT = 2.7, 0.72  # of a box, inches
 COLUMN, ROW = 3.45, 0.95  # from one box to the next, inches
 LETTERS = 29  # of a line in a box
@@ -40,8 +40,7 @@ class Box:
         if len(self.nodes) > 1:
             names = [node.files[0].rpartition("/")[2] if node.files else node.key.short for node in self.nodes]
             return f"{len(self.nodes)} {kind}s", _without_middle(names[0]), _without_middle(f"to {names[-1]}")
-        files = ", ".join(first.files) or "not in this folder"
-        return first.key.title, _without_middle(files), _without_end(", ".join([*first.placed, *first.facts]))
+        return first.key.title, _without_middle(first.where), _without_end(", ".join([*first.placed, *first.facts]))
 
 
 def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:

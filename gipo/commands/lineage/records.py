@@ -22,6 +22,7 @@ class Kind(Enum):
     CHECKPOINT = "checkpoint"
     ARTIFACT = "artifact"
     LOG = "log"
+    DATASET = "dataset"
 
 
 class How(Enum):
@@ -68,7 +69,7 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class LineageNode:
-    """A checkpoint, artifact or log: what one file says of it, or all files of a folder together.
+    """A checkpoint, artifact, log or dataset: what one file says of it, or all files of a folder together.
 
     Args:
         key: its kind and id.
@@ -83,6 +84,12 @@ class LineageNode:
     facts: tuple[str, ...] = ()
     origins: tuple[Ancestor, ...] = ()
     placed: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The files, or in words why there are none: a dataset would have to be read to be known again."""
+        none = "datasets are not looked for" if self.key.kind is Kind.DATASET else "not in this folder"
+        return ", ".join(self.files) or none
 
 
 def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
@@ -118,12 +125,12 @@ def _is_hidden(inside: Path) -> bool:
 
 
 def read_checkpoint(path: Path, name: str) -> list[LineageNode]:
-    """The checkpoint, and the logs it learned from."""
+    """The checkpoint, and the logs and datasets it learned from."""
     head = read_head(path)
     identity = printable(head.id or f"none:{name}")  # written before checkpoints had ids
     learned, logs = [], []
     for log in head.logs:
-        key = Key(Kind.LOG, printable(log.session or log.sha256 or ""))
+        key = Key(Kind.LOG if log.session else Kind.DATASET, printable(log.session or log.sha256 or ""))
         learned.append(Ancestor(key, How.LEARNED, log.steps))
         logs.append(
             LineageNode(key, (), (), tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids))

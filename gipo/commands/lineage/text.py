@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from gipo.commands.lineage.graph import walk
-from gipo.commands.lineage.records import Ancestor, How, Key, LineageNode
+from gipo.commands.lineage.records import Ancestor, How, Key, Kind, LineageNode
 
 MANY = 3  # logs that are listed one by one
 
@@ -19,7 +19,7 @@ def text(graph: Mapping[Key, LineageNode], unreadable: Iterable[tuple[str, str]]
 
 def describe(node: LineageNode, below_first: bool = True) -> str:
     """Kind, id, files, facts, where it is in place, and origins that its place below the first does not show."""
-    files = ", ".join(node.files) or "(not in this folder)"
+    files = node.where if node.files else f"({node.where})"
     shown = node.origins[:1] if below_first and node.origins[0].how is not How.LEARNED else ()
     origins = [origin for origin in node.origins if origin not in shown]
     facts = filter(None, [", ".join(node.facts)])
@@ -27,8 +27,8 @@ def describe(node: LineageNode, below_first: bool = True) -> str:
 
 
 def lacking(graph: Mapping[Key, LineageNode]) -> list[LineageNode]:
-    """What is mentioned, and held by no file of the folder."""
-    return [node for node in graph.values() if not node.files]
+    """What is mentioned, and held by no file of the folder; datasets are not looked for."""
+    return [node for node in graph.values() if not node.files and node.key.kind is not Kind.DATASET]
 
 
 def _origins(origins: Sequence[Ancestor]) -> list[str]:

@@ -13,6 +13,7 @@ from deploy.runtime.identity import policy_id
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
 from gipo.checkpoints import load_checkpoint
 from gipo.commands.lineage.graph import build
+from gipo.commands.lineage.picture import Box
 from gipo.commands.lineage.records import (
     Ancestor,
     How,
@@ -143,11 +144,16 @@ def test_a_checkpoint_from_before_ids_is_known_by_its_file(chain: Chain) -> None
     assert record == LineageNode(checkpoint("none:round1.ckpt"), ("round1.ckpt",), ("version 17",))
 
 
-def test_a_log_may_be_named_by_the_hash_of_a_data_set(chain: Chain) -> None:
+def test_a_dataset_is_named_by_its_hash_and_not_said_to_be_missing(chain: Chain) -> None:
     entry = {"sha256": "d" * 64, "policy_ids": ["e" * 64, "f" * 64], "steps": 5}
     first, data = read_checkpoint(rewritten(chain[0] / "round1.ckpt", logs=[entry]), "x")
-    assert Ancestor(log("d" * 64), How.LEARNED, 5) in first.origins
+    assert Ancestor(Key(Kind.DATASET, "d" * 64), How.LEARNED, 5) in first.origins
     assert [origin.key.id for origin in data.origins] == ["e" * 64, "f" * 64]
+    graph = build([first, data])
+    tree, missing = text(graph).split("\n\n")
+    assert f"dataset {'d' * 12}  (datasets are not looked for)" in tree
+    assert "  dataset" not in missing
+    assert Box((graph[data.key],)).lines[:2] == (f"dataset {'d' * 12}", "datasets are not looked for")
 
 
 BROKEN = {
