@@ -75,6 +75,9 @@ def _nothing(path: Path) -> UserError:
         return UserError(
             f"{path} is a Minari dataset whose data are not in HDF5; write it again with minari and data_format='hdf5'"
         )
+    inside = (each for each in path.absolute().parents for kind in DATASETS if kind.is_at(each))
+    if whole := next(inside, None):
+        return UserError(f"{path} is a part of the dataset {whole}; name that folder")
     return UserError(
         f"{path} is no source: neither a robot log (MCAP) nor a folder with *.mcap files below it, no LeRobot v3 "
         "dataset (meta/info.json), no Minari dataset (data/main_data.hdf5)"

@@ -24,6 +24,15 @@ def test_a_dataset_beside_logs_is_left_out_by_name_until_it_is_named(token: Onnx
     assert not left_out
 
 
+@pytest.mark.parametrize("part", ["meta/info.json", "data", "data/chunk-000/file-000.parquet"])
+def test_a_part_of_a_dataset_names_the_dataset(part: str, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    write_frames(theirs, [3, 4], {})
+    with pytest.raises(UserError, match=rf"{part} is a part of the dataset {theirs}; name that folder$"):
+        find_sources([theirs / part])
+
+
 def test_a_link_to_what_is_not_there_is_left_out_by_name(token: OnnxPolicy, tmp_path: Path) -> None:
     """As to the logs on a disk that is not mounted."""
     log = write_log(tmp_path / "a.mcap", [token], [4], 0)
