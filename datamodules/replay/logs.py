@@ -244,9 +244,9 @@ class Logs:
         logs = []
         for source, policies, used in zip(facts.sources, acted.split(sizes), valid.split(sizes), strict=True):
             names = [facts.policies[index] for index in policies.unique().tolist() if index >= 0]
-            session = source.sessions[0] if len(source.sessions) == 1 else None
+            session, sessions = (source.sessions[0], []) if len(source.sessions) == 1 else (None, [*source.sessions])
             steps = int(used.sum())
-            logs.append(asdict(LearnedLog(session, source.sha256, names, steps)))
+            logs.append(asdict(LearnedLog(session, source.sha256, names, steps, sessions)))
         known = acted[acted >= 0]
         parent = facts.policies[int(known.bincount().argmax())] if len(known) else None
         return {"parent": parent, "logs": logs}

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -19,19 +19,21 @@ TYPES = {str: "a text", int: "a whole number", dict: "an object", list: "a list"
 
 @dataclass(frozen=True)
 class LearnedLog:
-    """A log that the policy of a checkpoint learned from.
+    """A log, or a dataset, that the policy of a checkpoint learned from.
 
     Args:
-        session: of the log; None where the file holds several.
+        session: of the log; None where there are none or several.
         sha256: of the file, hex.
         policy_ids: artifacts that acted in it.
         steps: transitions in which one of them chose the action.
+        sessions: of the logs that a dataset was exported from, where they are several.
     """
 
     session: str | None
     sha256: str | None
     policy_ids: list[str]
     steps: int | None
+    sessions: list[str] = field(default_factory=list)
 
 
 class TrainedOn(TypedDict, total=False):
@@ -194,10 +196,12 @@ def _learned(entry: Any, name: str, path: str | os.PathLike[str]) -> LearnedLog:
     session, sha256 = (_typed(entry, each, str, path) for each in ("session", "sha256"))
     if not (session or sha256):
         raise UserError(f"{path}: its entry {name!r} lists one without a session or sha256")
-    policies = [
-        _typed({"policy_ids": each}, "policy_ids", str, path) for each in _typed(entry, "policy_ids", list, path) or ()
-    ]
-    return LearnedLog(session, sha256, policies, _typed(entry, "steps", int, path))
+    policies, sessions = (_texts(entry, each, path) for each in ("policy_ids", "sessions"))
+    return LearnedLog(session, sha256, policies, _typed(entry, "steps", int, path), sessions)
+
+
+def _texts(entries: dict[str, Any], name: str, path: str | os.PathLike[str]) -> list[str]:
+    return [_typed({name: each}, name, str, path) for each in _typed(entries, name, list, path) or ()]
 
 
 def pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:

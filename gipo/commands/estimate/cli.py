@@ -151,7 +151,7 @@ def _refuse_other_kind(store: "Store", policy: "Policy", path: Path) -> None:
 
 def _learned_from(learned: Sequence[LearnedLog], store: "Store") -> list[str]:
     """The sources of a store that a policy has `learned` from: what it was fitted to, luck included, speaks for it."""
-    known = {name for log in learned for name in (log.session, log.sha256) if name is not None}
+    known = {name for log in learned for name in (log.session, log.sha256, *log.sessions) if name is not None}
     return [source.path for source in store.facts.sources if known & {source.sha256, *source.sessions}]
 
 

@@ -132,9 +132,9 @@ def read_checkpoint(path: Path, name: str) -> list[LineageNode]:
     for log in head.logs:
         key = Key(Kind.LOG if log.session else Kind.DATASET, printable(log.session or log.sha256 or ""))
         learned.append(Ancestor(key, How.LEARNED, log.steps))
-        logs.append(
-            LineageNode(key, (), (), tuple(_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids))
-        )
+        of = [_ancestor(Kind.LOG, each, How.EXPORTED) for each in log.sessions]
+        of += [_ancestor(Kind.ARTIFACT, each, How.RECORDED) for each in log.policy_ids]
+        logs.append(LineageNode(key, (), (), tuple(of)))
     learned.sort(key=lambda origin: -(origin.steps or 0))
     origins = [
         *([_ancestor(Kind.ARTIFACT, head.parent, How.PARENT)] if head.parent else []),

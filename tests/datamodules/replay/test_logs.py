@@ -33,6 +33,7 @@ def test_the_parent_is_who_chose_most_actions() -> None:
     found = logs.provenance
     assert found["parent"] == "p1"
     assert [each["policy_ids"] for each in found["logs"]] == [["p0"], ["p0", "p1"]]
+    assert [(each["session"], each["sessions"]) for each in found["logs"]] == [("s1", []), (None, ["s2", "s3"])]
     assert [(each["session"], each["sha256"], each["steps"]) for each in found["logs"]] == [
         ("s1", "a", 1),  # valid ones
         (None, "b", 4),

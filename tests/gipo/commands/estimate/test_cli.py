@@ -186,11 +186,13 @@ def test_a_policy_of_another_kind_is_refused(folder: Path, tmp_path: Path, capsy
 def test_logs_that_the_policy_learned_from_are_told(entry: str, folder: Path, tmp_path: Path, capsys: Capture) -> None:
     """By their session, as labels that came since change the file; what a policy was fitted to speaks for it."""
     log = folder / "robot" / "a.mcap"
-    learned = dataclasses.asdict(LearnedLog(read_log(log).header.session, None, [], 0))
-    save(moved(make_policy(), 0.25), tmp_path / "fitted.ckpt", **{entry: [learned]})
-    assert estimated(folder, str(tmp_path / "fitted.ckpt")) == 0
-    told = capsys.readouterr().err
-    assert f"gipo: note: the policy learned from {log}, and estimates from that are too good; name other logs" in told
+    session = read_log(log).header.session
+    for one, several in ((session, []), (None, ["e" * 32, session])):  # several are those of an export
+        learned = dataclasses.asdict(LearnedLog(one, "f" * 64, [], 0, several))
+        save(moved(make_policy(), 0.25), tmp_path / "fitted.ckpt", **{entry: [learned]})
+        assert estimated(folder, str(tmp_path / "fitted.ckpt")) == 0
+        told = f"gipo: note: the policy learned from {log}, and estimates from that are too good; name other logs"
+        assert told in capsys.readouterr().err
     assert estimated(folder, str(folder / "near.ckpt")) == 0
     assert "learned from" not in capsys.readouterr().err
 

@@ -145,10 +145,11 @@ def test_a_checkpoint_from_before_ids_is_known_by_its_file(chain: Chain) -> None
 
 
 def test_a_dataset_is_named_by_its_hash_and_not_said_to_be_missing(chain: Chain) -> None:
-    entry = {"sha256": "d" * 64, "policy_ids": ["e" * 64, "f" * 64], "steps": 5}
+    entry = {"sha256": "d" * 64, "policy_ids": ["e" * 64, "f" * 64], "steps": 5, "sessions": ["a" * 32, "b" * 32]}
     first, data = read_checkpoint(rewritten(chain[0] / "round1.ckpt", logs=[entry]), "x")
     assert Ancestor(Key(Kind.DATASET, "d" * 64), How.LEARNED, 5) in first.origins
-    assert [origin.key.id for origin in data.origins] == ["e" * 64, "f" * 64]
+    assert [origin.key.id for origin in data.origins] == ["a" * 32, "b" * 32, "e" * 64, "f" * 64]
+    assert [origin.how for origin in data.origins] == [How.EXPORTED] * 2 + [How.RECORDED] * 2
     graph = build([first, data])
     tree, missing = text(graph).split("\n\n")
     assert f"dataset {'d' * 12}  (datasets are not looked for)" in tree
