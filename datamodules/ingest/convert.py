@@ -245,8 +245,8 @@ def _agreed(interface: Interface, behaviour: Behaviour) -> Interface:
 
 
 def _way_out(reason: str) -> str:
-    """What may be done about a bad episode, where its reason names no option that would make it a good one."""
-    return "" if "data.ingest." in reason else "; data.ingest.bad_episodes=skip leaves such episodes out"
+    """What may be done about an episode with a bad step; of another form all are, and leaving them out leaves none."""
+    return "; data.ingest.bad_episodes=skip leaves such episodes out" if reason.startswith("step ") else ""
 
 
 def _named(where: str, reason: str) -> str:

@@ -131,6 +131,9 @@ def test_lerobot_log_probs_need_trust(tmp_path: Path) -> None:
         store_of(tmp_path / "d", cache=tmp_path / "cache")
     store = store_of(tmp_path / "d", cache=tmp_path / "cache", audit=0.0)
     assert store.facts.has_log_prob
+    write_lerobot(tmp_path / "summed", **policy | {"log_prob": np.full(16, -3.0, np.float32)})
+    with pytest.raises(UserError, match=r"log_prob has shape \[4, 1\], it must be \[4, 3\]$"):  # as all episodes
+        store_of(tmp_path / "summed", cache=tmp_path / "cache", audit=0.0)
     assert (store.frames["log_prob"] == -1).all()
     assert store.frames["policy_version"].tolist() == [*range(4), *range(5, 11), *range(12, 15)]
     assert store.facts.policies == ()
