@@ -1,8 +1,9 @@
 """What a store says of itself: plain data, as JSON beside the frames."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from datamodules.ingest.interface import Interface
 from deploy.runtime.validation import tuples
@@ -13,7 +14,7 @@ class SourceFacts:
     """Which source a store was made of, and how much was taken from it.
 
     Args:
-        path: where it was when it was ingested.
+        path: where it is; in a file of a store, where it was when it was ingested.
         kind: `mcap`, `lerobot` or `minari`.
         sha256: of what was read of it, hex.
         sessions: identities of the robot sessions in it, where it says.
@@ -91,6 +92,24 @@ class Facts:
     instructions: tuple[str, ...] = ()
     parts: tuple[int, ...] = ()
     copies: tuple[int, ...] = ()
+
+    def at(self, paths: Sequence[str]) -> "Facts":
+        """These facts with the sources, and what is said of them, at the paths where they are now."""
+        now = {source.path: path for source, path in zip(self.sources, paths, strict=True) if source.path != path}
+        if not now:
+            return self
+        longest = sorted(now, key=len, reverse=True)  # first, of those that begin alike
+        named = re.compile(rf"(?<!\S)({'|'.join(map(re.escape, longest))})(?=[,:;\s]|$)")
+
+        def moved(text: str) -> str:
+            return named.sub(lambda found: now[found[1]], text)
+
+        return replace(
+            self,
+            sources=tuple(replace(source, path=now.get(source.path, source.path)) for source in self.sources),
+            skipped=tuple((moved(where), moved(why)) for where, why in self.skipped),
+            notes=tuple(map(moved, self.notes)),
+        )
 
     def to_json(self) -> str:
         """JSON; every float survives the round trip exactly."""

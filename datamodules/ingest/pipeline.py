@@ -52,7 +52,8 @@ def ingest(
             with making(plan.cache, name) as folder:
                 if not target.is_dir():
                     plan.make(folder, target, progress)
-        return replace(load_store(target), left_out=tuple(plan.left_out))
+        store = load_store(target)
+        return replace(store, facts=store.facts.at(plan.paths), left_out=tuple(plan.left_out))
     except OSError as error:
         elsewhere = ELSEWHERE if error.errno in FULL else ""
         raise UserError(
@@ -85,6 +86,11 @@ class Plan:
         self._artifacts = self._usable_artifacts()
         kinds = [source.kind for source in found]
         self.key = store_key(zip(kinds, contents, strict=True), options, self._artifacts)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the sources are."""
+        return [each.path for each in self._sources]
 
     def make(self, folder: Path, target: Path, progress: bool) -> None:
         """Make the store `target` with the help of an empty folder beside it."""

@@ -366,6 +366,20 @@ def test_the_default_cache_is_where_caches_are(
         store_of(tmp_path / "a.mcap", cache=tmp_path / "a.mcap" / "x", policies=folder)
 
 
+def test_a_store_names_its_sources_where_they_are_now(token: OnnxPolicy, folder: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "usb", tmp_path / "nas 2"
+    logs = [write_log(old / f"{name}.mcap", [token], seed=seed) for seed, name in enumerate(["a b", "a"])]
+    for log in logs:
+        os.truncate(log, log.stat().st_size - 600)
+    before = store_of(old, cache=tmp_path / "cache", policies=folder)
+    assert [note.partition(" is torn")[0] for note in before.facts.notes] == list(map(str, logs))
+    old.rename(new)
+    now = store_of(new, cache=tmp_path / "cache", policies=folder)
+    assert now.path == before.path
+    assert [each.path for each in now.facts.sources] == [str(new / log.name) for log in logs]
+    assert [note.partition(" is torn")[0] for note in now.facts.notes] == [str(new / log.name) for log in logs]
+
+
 @pytest.mark.parametrize(("number", "advised"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)])
 def test_a_disk_without_room_for_a_store_names_the_way_out(
     number: int, advised: bool, token: OnnxPolicy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
