@@ -51,4 +51,9 @@ def unreadable(path: Path, kind: str, error: Exception) -> UserError:
     """The refusal of a file of data: what stands in its place, or else what its library says."""
     if instead := stand_in_at(path):
         return UserError(f"{path} is no {kind} file: {instead}")
+    if "unable to lock file" in str(error):  # as HDF5 says
+        return UserError(
+            f"{path} cannot be locked: close what writes to it; where the file system has no locks, set "
+            "HDF5_USE_FILE_LOCKING=FALSE"
+        )
     return UserError(f"{path} is damaged or cut short: {first_line(error)}; copy it again")

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -384,6 +386,15 @@ def test_minari_files_that_are_spoilt(minari: Path, folder: Path, tmp_path: Path
         del file["episode_2"]
     with pytest.raises(UserError, match="holds 2 episodes, its metadata say 3"):
         store_of(minari, cache=tmp_path, policies=folder)
+    path.write_bytes(whole)
+    write = "import h5py, sys; file = h5py.File(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", write, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match=r"main_data\.hdf5 cannot be locked: close what writes to it; where"):
+            store_of(minari, cache=tmp_path, policies=folder)
+        other.kill()
     path.write_bytes(whole)
     with h5py.File(path, "a") as file:
         file.move("episode_1", "episode_7")
