@@ -148,7 +148,7 @@ def blocks_between(path: Path, begin: float, end: float) -> Iterator[tuple[bytes
                     return
                 yield _file_of(stream, block)
     except (av.FFmpegError, IndexError, OSError, ValueError, OverflowError) as error:
-        raise UserError(f"{path} is no video that can be read: {first_line(error)}") from error
+        raise UserError(f"{path} is no video that can be read: {first_line(error)}; copy it again") from error
 
 
 def _blocks(packets: Iterable[Any]) -> Iterator[list[Any]]:
