@@ -10,7 +10,7 @@ from torchrl.data import Binary, Composite
 from torchrl.envs.gym_like import BaseInfoDictReader
 
 from gipo.common.errors import UserError
-from gipo.common.simulators.gymnasium_info import is_number, said_of_success
+from gipo.common.simulators.gymnasium_info import is_number, is_truth, said_of_success
 from gipo.common.terminal import say_once
 
 
@@ -69,6 +69,6 @@ class SuccessReader(BaseInfoDictReader):
             UserError: when it is neither true nor false.
         """
         said = said_of_success(info_dict)
-        if said is not None and not is_number(said):
+        if said is not None and not is_truth(said):
             raise UserError(f"task {self._task!r}: the success of `info` is true or false, got {said!r}")
         return tensordict.set("success", torch.tensor([bool(said)]))

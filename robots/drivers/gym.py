@@ -10,7 +10,7 @@ from gipo.common.arrays.precision import nearest_in
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
-from gipo.common.simulators.gymnasium_info import is_number, said_of_success
+from gipo.common.simulators.gymnasium_info import is_truth, said_of_success
 from robots.base import Observation
 from robots.spec import RobotSpec
 
@@ -123,7 +123,7 @@ class GymRobot:
             "values": np.asarray(values, float),
             "reward": float(reward),
             "terminated": bool(terminated),
-            "success": bool(said) if is_number(said) else None,
+            "success": bool(said) if is_truth(said) else None,
         }
         return sent.astype(float)
 

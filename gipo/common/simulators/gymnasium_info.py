@@ -16,3 +16,8 @@ def said_of_success(info: Mapping[str, Any]) -> Any | None:
 def is_number(value: Any) -> bool:
     """Whether a value is one number; a truth is one."""
     return np.size(value) == 1 and np.asarray(value).dtype.kind in "fiub"
+
+
+def is_truth(value: Any) -> bool:
+    """Whether a value is true or false, or 1 or 0: half of the way is not, nor is a number that is none."""
+    return is_number(value) and np.asarray(value).item() in (0, 1)

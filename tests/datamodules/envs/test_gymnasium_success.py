@@ -1,5 +1,7 @@
 """A Gymnasium environment that says when its task is done: training counts it, evaluation too."""
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,14 @@ def test_one_that_says_it_only_when_it_is_done_is_told_that_nobody_counts(capfd:
     env.close()
 
 
-def test_what_is_no_truth_later_on_is_refused() -> None:
-    env = task({"success": False}, {"success": "no"}).make(num_envs=1, seed=0)
-    with pytest.raises(UserError, match=r"task 'Telling-v0': the success of `info` is true or false, got 'no'"):
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [([{"success": False}], "no"), ([{"success": 0.0}], 0.5), ([], math.nan), ([], np.float32(0.25)), ([], -1)],
+)
+def test_what_is_no_truth_is_refused(before: list[dict[str, Any]], said: Any) -> None:
+    env = task(*before, {"success": said}).make(num_envs=1, seed=0)
+    words = re.escape(f"task 'Telling-v0': the success of `info` is true or false, got {said!r}")
+    with pytest.raises(UserError, match=words):
         env.rollout(3)
     env.close()
 

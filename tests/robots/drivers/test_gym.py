@@ -32,7 +32,8 @@ def test_act_answers_with_what_was_sent(name: str, action: float, sent: float) -
 
 @pytest.mark.parametrize(
     ("info", "success"), [({}, None), ({"success": None}, None), ({"success": None, "is_success": 1.0}, True),
-                          ({"success": 0.0, "is_success": True}, False), ({"success": "no"}, None)]
+                          ({"success": 0.0, "is_success": True}, False), ({"success": "no"}, None),
+                          ({"success": 0.5}, None), ({"success": float("nan")}, None)]
 )  # fmt: skip
 def test_an_environment_that_does_not_say_is_no_failure(info: dict[str, object], success: bool | None) -> None:
     env = gymnasium.make("Double-v0").unwrapped
