@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datamodules.collect.stagger import Staggered
+from datamodules.envs.copied import copied
 from datamodules.envs.envpool import on_threads
 from datamodules.envs.simulation import Shortened, Simulation
 from gipo.common.errors import UserError
@@ -99,7 +100,7 @@ class CollectorOptions:
 
     def simulated(self, task: Simulation) -> Simulation:
         """The task as training simulates it: by `threads`, shortened to `max_steps`, out of phase with `stagger`."""
-        stepped = task if self.threads == 1 else on_threads(task, self.threads)
+        stepped = copied(task if self.threads == 1 else on_threads(task, self.threads))
         shortened = stepped if self.max_steps is None else Shortened(stepped, self.max_steps)
         return Staggered(shortened) if self.stagger else shortened
 
