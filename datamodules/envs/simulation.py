@@ -30,6 +30,7 @@ from gipo.common.transition import MAX_CONTROL_RATE
 from gipo.policies import Spaces
 
 INTERFACE = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
+SHAPES = {"observation": "[N, O]", "reward": "[N, 1], [N, H] of a chunk", "step": "[N, 1]", "success": "[N, 1]"}
 UNBOUNDED = torch.finfo(torch.float32).max  # what TorchRL writes for a bound that there is not
 
 
@@ -139,6 +140,10 @@ def refuse_bad_environment(env: EnvBase, task: Simulation) -> None:
     for key in ("terminated", "truncated"):
         if key not in env.full_done_spec.keys():
             raise UserError(f"{of} has no {key}, [N, 1] bool; torchrl.envs.StepCounter(max_steps=…) says `truncated`")
+    for key, shape in SHAPES.items():
+        spec = env.reward_spec if key == "reward" else env.full_observation_spec.get(key, None)
+        if spec is not None and not isinstance(spec, Composite) and spec.ndim < 2:
+            raise UserError(f"{of} has {key} of the shape {[*spec.shape]}; it must be {shape}")
     _refuse_bad_interface(task.interface, task.spaces(env), f"the interface of {task.name}")
 
 

@@ -98,6 +98,17 @@ class Still(EnvBase):
     _step = _set_seed = _reset  # type: ignore[assignment]
 
 
+class Flat(Still):
+    """One of its keys is [N], as a vectorised simulator answers."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        if key == "reward":
+            self.reward_spec = Unbounded((2,))
+        else:
+            self.observation_spec[key] = Unbounded((2,))
+
+
 def counted(env: EnvBase) -> EnvBase:
     return TransformedEnv(env, StepCounter(max_steps=3, step_count_key="step"))
 
@@ -112,6 +123,10 @@ def counted(env: EnvBase) -> EnvBase:
         (counted(Still(action=Bounded(-1.0, 1.0, (2,)))), r"has actions of the shape \[2\]; it must be \[N, D\]"),
         (counted(Still(action=Categorical(3, (2,)))), "has actions of Categorical; they must be numbers within bounds"),
         (TransformedEnv(Still(), StepCounter(step_count_key="step", update_done=False)), "has no truncated, "),
+        (counted(Flat("reward")), r"has reward of the shape \[2\]; it must be \[N, 1\], \[N, H\] of a chunk"),
+        (counted(Flat("observation")), r"has observation of the shape \[2\]; it must be \[N, O\]"),
+        (TransformedEnv(Flat("step"), StepCounter(max_steps=3)), r"has step of the shape \[2\]; it must be \[N, 1\]"),
+        (counted(Flat("success")), r"has success of the shape \[2\]; it must be \[N, 1\]"),
         (Still(shape=[]), r"has the batch size \[\]; it must be \[N\]"),
     ],
 )
