@@ -14,7 +14,7 @@ import torch
 from gymnasium.wrappers import TransformAction, TransformObservation
 from torchrl.envs import EnvBase, GymWrapper, SerialEnv, StepCounter, TransformedEnv
 
-from datamodules.envs.gymnasium_checks import Checked
+from datamodules.envs.gymnasium_checks import Alike, Checked
 from datamodules.envs.gymnasium_success import LateSuccess, SuccessReader, tells_success
 from datamodules.envs.seeding import episode_seed
 from datamodules.envs.simulation import SeededSimulation
@@ -57,7 +57,7 @@ class GymnasiumTask(SeededSimulation):
         Raises:
             UserError: when Gymnasium cannot make the environment, or its spaces are not flat boxes.
         """
-        return GymnasiumEnv(num_envs, partial(_single, self.name))
+        return GymnasiumEnv(num_envs, partial(_single, self.name, Alike(self.name)))
 
 
 class GymnasiumEnv(SerialEnv):
@@ -93,7 +93,7 @@ def _registered(name: str) -> str:
     return identifier
 
 
-def _single(task: str) -> EnvBase:
+def _single(task: str, others: Alike) -> EnvBase:
     try:
         env = gymnasium.make(task)
     except Exception as error:  # whatever the environment's author raises, missing packages above all
@@ -104,6 +104,7 @@ def _single(task: str) -> EnvBase:
             raise UserError(f"task {task!r} has the {name} space {space}; gipo needs a flat gymnasium.spaces.Box{way}")
     if not np.isfinite([env.action_space.low, env.action_space.high]).all():
         raise UserError(f"the actions of task {task!r} are not bounded: {env.action_space}; give them finite bounds")
+    others.check(env)
     if env.observation_space.dtype != np.float32:
         env = TransformObservation(env, partial(np.asarray, dtype=np.float32), _float(env.observation_space))
     if env.action_space.dtype != np.float32:

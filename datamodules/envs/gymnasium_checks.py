@@ -15,6 +15,34 @@ from gipo.common.simulators.gymnasium_info import is_number
 LIBRARY = str(Path(gymnasium.__file__).parent)
 
 
+class Alike:
+    """Refuses a simulator whose spaces are not those of the first one that was made.
+
+    Args:
+        task: id, for what is refused.
+    """
+
+    def __init__(self, task: str):
+        self._task = task
+        self._first: tuple[Any, gymnasium.Space] | None = None
+
+    def check(self, env: gymnasium.Env) -> None:
+        """Look at a simulator.
+
+        Raises:
+            UserError: when it observes more or fewer numbers than the first, or acts otherwise.
+        """
+        seen, actions = found = env.observation_space.shape, env.action_space
+        of_first, first_actions = self._first = self._first or found
+        if seen != of_first:
+            self._refuse(f"observes {seen} numbers, the first {of_first}")
+        if actions != first_actions:
+            self._refuse(f"has the action space {actions}, the first {first_actions}")
+
+    def _refuse(self, what: str) -> None:
+        raise UserError(f"a simulator of task {self._task!r} {what}; all must have the same: one policy acts in them")
+
+
 class Checked(gymnasium.Wrapper):
     """An environment that is refused by name where an observation, a reward or an end is none.
 

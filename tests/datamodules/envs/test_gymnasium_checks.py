@@ -97,3 +97,39 @@ def test_what_an_environment_writes_into_its_action_is_not_what_was_sampled(monk
 @pytest.mark.parametrize("what", ACCEPTED)
 def test_an_answer_of_numpys_is_one(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(Wild, BEGIN, ACCEPTED[what], monkeypatch) == 1.0
+
+
+class Growing(gymnasium.Env):
+    """Every one that is made after the second has other spaces, as where a constructor draws what there is."""
+
+    made: list["Growing"] = []  # noqa: RUF012
+
+    def __init__(self, size: int, bound: float, limit: float):
+        late = len(self.made) > 1
+        self.made.append(self)
+        self.observation_space = Box(-limit if late else -9, 9, (size if late else 2,), np.float32)
+        self.action_space = Box(-1, bound if late else 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return self.observation_space.low, {}
+
+    def step(self, action: np.ndarray) -> Any:
+        return self.observation_space.low, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("spaces", "words"),
+    [((3, 1, 9), r"observes \(3,\) numbers"), ((2, 4, 9), r"has the action space Box\(-1.0, 4.0"), ((2, 1, 8), None)],
+)
+def test_simulators_of_one_task_have_the_same_spaces(
+    spaces: tuple[int, float, float], words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+    monkeypatch.setattr(Growing, "made", [])
+    gymnasium.register("Growing-v0", lambda: Growing(*spaces), max_episode_steps=9)
+    if words is None:  # bounds of what is observed may be anything
+        simulation("Growing-v0").make(3, 0).rollout(2)
+    else:
+        with pytest.raises(UserError, match=f"a simulator of task 'Growing-v0' {words}.*, the first"):
+            simulation("Growing-v0").make(3, 0).rollout(2)
