@@ -20,8 +20,9 @@ from gipo.learning.diagnostics import effective_sample_size, quantile
 from gipo.objective import Elements, Objective, blanked, masked_terms, remembered, since
 
 NOTHING = (
-    "no step is valid: the policy chose no action in these logs, or drew none (--deterministic), so this objective has "
-    "nothing to learn from; what persons did, if they did, is cloned with --config bc.yaml --model.human_coef=1"
+    "no step is valid: the policy chose no action in these logs, drew none (--deterministic), or was still being given "
+    "control where episodes ended (gipo-robot run --engage SECONDS), so this objective has nothing to learn from; what "
+    "persons did, if they did, is cloned with --config bc.yaml --model.human_coef=1"
 )
 
 

@@ -128,7 +128,7 @@ def test_support_is_refused_with_the_figure_the_worst_version_and_the_fixes() ->
 def test_no_valid_step_is_refused_and_is_an_empty_table() -> None:
     rows = staleness_report(X, torch.zeros(4) > 0, POLICY, VERSION, 10, AdaptiveGIPO())
     assert rows == []
-    with pytest.raises(UserError, match="no step is valid"):
+    with pytest.raises(UserError, match=r"no step is valid.* where episodes ended \(gipo-robot run --engage SECONDS\)"):
         refuse_unsupported(rows, 0.0)
     assert "0 valid steps" in text(rows, [])
 
