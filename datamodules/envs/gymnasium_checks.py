@@ -10,9 +10,19 @@ import gymnasium
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 from gipo.common.simulators.gymnasium_info import is_number
+from gipo.common.terminal import say_once
 
 LIBRARY = str(Path(gymnasium.__file__).parent)
+
+
+def close_or_say(env: gymnasium.Env, task: str) -> None:
+    """Close an environment; one that cannot be closed costs no run, and says so once."""
+    try:
+        env.close()
+    except Exception as error:
+        say_once(f"task {task!r} could not be closed: {described(error)}")
 
 
 class Alike:
@@ -71,6 +81,10 @@ class Checked(gymnasium.Wrapper):
             if np.size(flag) != 1 or np.asarray(flag).dtype.kind not in "iub":
                 raise UserError(f"task {self._task!r}: {name} is true or false, got {flag!r}")
         return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Close the environment."""
+        close_or_say(self.env, self._task)
 
     def _refuse_other_shape(self, observation: Any) -> None:
         expected = self.env.observation_space.shape

@@ -8,6 +8,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
+from datamodules.envs.interface import gymnasium_interface
 from datamodules.envs.tasks import simulation
 from gipo.common.errors import UserError
 
@@ -133,3 +134,26 @@ def test_simulators_of_one_task_have_the_same_spaces(
     else:
         with pytest.raises(UserError, match=f"a simulator of task 'Growing-v0' {words}.*, the first"):
             simulation("Growing-v0").make(3, 0).rollout(2)
+
+
+class Viewed(Wild):
+    """Cannot be closed: it never opened what it wants to close."""
+
+    def close(self) -> None:
+        self.viewer.close()
+
+
+def test_one_that_cannot_be_closed_costs_no_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No checkpoint could be written, as a control rate is asked of one more simulator, which is closed."""
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+    answer = (SEEN, 1.0, False, False, {})
+    gymnasium.register("Viewed-v0", lambda: Viewed(BEGIN, answer), max_episode_steps=9)
+    assert gymnasium_interface("Viewed-v0", 2, 1)["action_names"] == ["action_0"]
+    env = simulation("Viewed-v0").make(2, 0)
+    env.rollout(2)
+    env.close()
+    said = capfd.readouterr().err
+    assert said.count("task 'Viewed-v0' could not be closed: AttributeError in close (") == 1
