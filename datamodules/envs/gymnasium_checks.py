@@ -99,7 +99,7 @@ class Checked(gymnasium.Wrapper):
         """What Gymnasium itself cannot do with an answer is the environment's fault."""
         try:
             yield
-        except (TypeError, ValueError) as error:
+        except (AssertionError, TypeError, ValueError) as error:
             place = traceback.extract_tb(error.__traceback__)[-1].filename
             if not place.startswith((LIBRARY, __file__)):
                 raise

@@ -72,6 +72,16 @@ def test_an_answer_that_is_none_is_refused(what: str, monkeypatch: pytest.Monkey
     assert words in str(refusal.value)
 
 
+def test_what_gymnasiums_own_checker_asserts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on unless a registration turns it off, and asserts what it asks for."""
+    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
+    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+    gymnasium.register("Wild-v0", lambda: Wild(BEGIN, (SEEN, 1.0, False, False, None)), max_episode_steps=9)
+    words = "task 'Wild-v0' does not keep to Gymnasium's interface: The `info` returned by"
+    with pytest.raises(UserError, match=words):
+        simulation("Wild-v0").make(1, 0).rollout(2)
+
+
 def test_a_reset_without_a_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
         run(Old, BEGIN, (), monkeypatch)
