@@ -14,7 +14,7 @@ from datamodules.collect.actor import acting
 from datamodules.collect.evaluation import Evaluation, EvaluationWorkers, evaluate
 from datamodules.collect.random_state import seed_of, seed_of_process
 from datamodules.envs.choice import Simulator, chosen, who_simulates
-from datamodules.envs.simulation import Simulation, refuse_bad_environment
+from datamodules.envs.simulation import Simulation, close_or_say, refuse_bad_environment
 from datamodules.options import EvaluationOptions
 from datamodules.replay.logs import Logs
 from gipo.common.checkpoint_head import TrainedOn
@@ -180,7 +180,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     def teardown(self, stage: str) -> None:
         """Close the simulators of evaluation."""
         if self._evaluation_env is not None:
-            self._evaluation_env.close()
+            close_or_say(self._evaluation_env.close, self.evaluated_task.name)
             self._evaluation_env = None
 
     def on_exception(self, exception: BaseException) -> None:

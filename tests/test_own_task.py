@@ -10,6 +10,7 @@ import torch
 
 from deploy.cli import main as deploy
 from gipo.cli import main
+from gipo.common import terminal
 from robots.cli import main as robot
 
 Args = Callable[..., list[str]]
@@ -65,6 +66,64 @@ def test_workers_import_the_module_too(tiny: Args, tmp_path: Path) -> None:
     main(tiny(data__task="mine_envs:MineOfTest-v0", data__total_frames=32, data__collector__workers=1))
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["OnlineDataModule"]["frames"] == 32
+
+
+SIMULATION = """
+from dataclasses import dataclass
+import torch
+from tensordict import TensorDict
+from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.envs import EnvBase, StepCounter, TransformedEnv
+from datamodules.envs.simulation import SeededSimulation
+
+class Remote(EnvBase):
+    def __init__(self, count, lost):
+        super().__init__(batch_size=[count])
+        self.observation_spec = Composite(observation=Unbounded((count, 1)), shape=[count])
+        self.action_spec, self.reward_spec = Bounded(-1.0, 1.0, (count, 1)), Unbounded((count, 1))
+        self.lost, self.taken = lost, 0
+
+    def _reset(self, tensordict):
+        return TensorDict(observation=torch.zeros(*self.batch_size, 1), batch_size=self.batch_size)
+
+    def _step(self, tensordict):
+        self.taken += 1
+        if self.taken == self.lost:
+            raise RuntimeError("the arm fell over")
+        no = torch.zeros(*self.batch_size, 1, dtype=torch.bool)
+        return self._reset(None).update({"reward": torch.ones(no.shape), "terminated": no, "done": no})
+
+    def _set_seed(self, seed): ...
+
+    def close(self, **options):
+        raise ConnectionError("nobody answers")
+
+@dataclass(frozen=True)
+class Far(SeededSimulation):
+    name: str = "far"
+    lost: int = 0
+    horizon, interface = 8, None
+
+    def environment(self, num_envs, evaluating):
+        return TransformedEnv(Remote(num_envs, self.lost), StepCounter(8, step_count_key="step"))
+"""
+
+
+@pytest.mark.usefixtures("no_plot")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_closed_hides_nothing_and_costs_no_run(
+    here: Path, tiny: Args, workers: int, capfd: Capture
+) -> None:
+    """A simulator that is gone cannot be closed either."""
+    (here / "far_sim.py").write_text(SIMULATION)
+    sys.modules.pop("far_sim", None)
+    terminal._said.clear()
+    options = {"data__task": "far_sim.Far", "data__total_frames": 32, "data__collector__workers": workers}
+    main(tiny(**options))
+    assert "task 'far' could not be closed: ConnectionError in close (" in capfd.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*tiny("lost", **options), "--data.task.lost=4"])
+    assert "RuntimeError in _step (" in capfd.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

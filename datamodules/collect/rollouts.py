@@ -13,7 +13,7 @@ from torchrl.collectors import Collector
 from datamodules.collect.actor import Actor, acting
 from datamodules.collect.episode_numbers import EpisodeNumbers
 from datamodules.envs.seeding import seed_env
-from datamodules.envs.simulation import Simulation
+from datamodules.envs.simulation import Simulation, close_or_say
 from gipo.policies import Policy
 
 logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -92,7 +92,7 @@ class InProcessRollouts(Rollouts):
     """
 
     def __init__(self, what: Collection):
-        self._acting = acting(what.policy)
+        self._acting, self._task = acting(what.policy), what.task.name
         self._actor = Actor(self._acting, torch.Generator().manual_seed(what.seed), what.store_params)
         env = what.task.make(what.num_envs, what.seed)
         self._collector = Collector(env, self._actor, frames_per_batch=what.frames, **ENDLESS)
@@ -124,7 +124,7 @@ class InProcessRollouts(Rollouts):
 
     def close(self) -> None:
         """Close the simulators."""
-        self._collector.shutdown()
+        close_or_say(self._collector.shutdown, self._task)
 
 
 def transitions(segment: TensorDictBase, episodes: EpisodeNumbers) -> TensorDict:

@@ -21,6 +21,7 @@ from datamodules.collect.evaluation import Evaluation
 from datamodules.collect.random_state import seed_generators
 from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.collect.shared_segments import SegmentLayout, SharedSegments, layout_of
+from datamodules.envs.simulation import close_or_say
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 
@@ -136,7 +137,7 @@ class Worker:
         """Close all simulators, which may be processes."""
         self._rollouts.close()
         if self._evaluation_env is not None:
-            self._evaluation_env.close()
+            close_or_say(self._evaluation_env.close, self._what.task.name)
 
     def _count(self, *_: Any) -> None:
         self._steps += 1

@@ -9,20 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from datamodules.envs.simulation import close_or_say
 from gipo.common.errors import UserError
-from gipo.common.faults import described
 from gipo.common.simulators.gymnasium_info import is_number
-from gipo.common.terminal import say_once
 
 LIBRARY = str(Path(gymnasium.__file__).parent)
-
-
-def close_or_say(env: gymnasium.Env, task: str) -> None:
-    """Close an environment; one that cannot be closed costs no run, and says so once."""
-    try:
-        env.close()
-    except Exception as error:
-        say_once(f"task {task!r} could not be closed: {described(error)}")
 
 
 class Alike:
@@ -84,7 +75,7 @@ class Checked(gymnasium.Wrapper):
 
     def close(self) -> None:
         """Close the environment."""
-        close_or_say(self.env, self._task)
+        close_or_say(self.env.close, self._task)
 
     def _refuse_other_shape(self, observation: Any) -> None:
         expected = self.env.observation_space.shape

@@ -6,8 +6,7 @@ from typing import Any
 import gymnasium
 
 from datamodules.envs.gymnasium import GymnasiumTask
-from datamodules.envs.gymnasium_checks import close_or_say
-from datamodules.envs.simulation import Simulation
+from datamodules.envs.simulation import Simulation, close_or_say
 from gipo.policies import Spaces
 
 
@@ -31,7 +30,7 @@ def gymnasium_interface(task: str, observation_size: int, action_size: int) -> d
 @cache
 def _stated_rate(task: str) -> float | None:
     env = gymnasium.make(task)
-    close_or_say(env, task)
+    close_or_say(env.close, task)
     return env.metadata.get("render_fps")
 
 

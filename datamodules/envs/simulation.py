@@ -15,7 +15,7 @@ Truncation and termination stay apart: a time limit sets `truncated` alone.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -26,6 +26,8 @@ from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.envs.seeding import seed_env
 from gipo.common.errors import UserError
+from gipo.common.faults import described
+from gipo.common.terminal import say_once
 from gipo.common.transition import MAX_CONTROL_RATE
 from gipo.policies import Spaces
 
@@ -172,6 +174,14 @@ def _refuse_bad_interface(said: Any, spaces: Any, of: str) -> None:
 
 def _names(env: EnvBase) -> list[str]:
     return sorted(map(str, env.full_observation_spec.keys()))
+
+
+def close_or_say(close: Callable[[], object], task: str) -> None:
+    """Close simulators of a task; what cannot be closed hides nothing and costs no run, but says so once."""
+    try:
+        close()
+    except Exception as error:
+        say_once(f"task {task!r} could not be closed: {described(error)}")
 
 
 def refuse_no_simulators(num_envs: int) -> None:
