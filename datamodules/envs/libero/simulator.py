@@ -3,8 +3,11 @@
 import contextlib
 import copy
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
@@ -205,8 +208,21 @@ def release_gripper(domain: Any) -> None:
 
 
 def quieten() -> None:
-    """Spare our users what robosuite advises its own; the progress bar must stay readable."""
+    """Spare our users what robosuite advises its own; the progress bar must stay readable.
+
+    Nor does it log to `/tmp/robosuite.log`, which on a shared machine is somebody else's: its settings are read before
+    the package itself, which opens that file as it is imported.
+    """
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    package, name = find_spec("robosuite"), "robosuite.macros"
+    if package is None or package.origin is None or name in sys.modules:
+        return
+    settings = spec_from_file_location(name, Path(package.origin).with_name("macros.py"))
+    assert settings is not None
+    assert settings.loader is not None
+    macros = sys.modules[name] = module_from_spec(settings)
+    settings.loader.exec_module(macros)
+    vars(macros)["FILE_LOGGING_LEVEL"] = None
 
 
 def _libero() -> tuple[Any, Any, Any]:
