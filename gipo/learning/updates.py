@@ -1,5 +1,6 @@
 """Updates of a policy and of its critic: each has an optimizer, a schedule, a gradient clip, and a count of its own."""
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,6 +68,7 @@ class UpdatingModule(PolicyModule):
             (self.policy.actor_parameters(), self.policy.critic_parameters()), self._rates, strict=True
         ):
             optimizer = self.optimizer_factory(parameters)
+            _refuse_closure(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             options = options_of(optimizer)
@@ -198,6 +200,15 @@ def _listens(callback: Callback) -> bool:
     """Whether a callback has a method of its own for what happens at every update."""
     hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
     return any(getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook) for hook in hooks)
+
+
+def _refuse_closure(optimizer: Any) -> None:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(
+            f"model.optimizer={class_path(optimizer)} computes the loss several times a step, and here each batch's is "
+            "computed once; choose one that steps by a gradient, such as torch.optim.AdamW"
+        )
 
 
 def _parameters(optimizer: Any) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from tensordict import TensorDict
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import LBFGS, SGD, AdamW
 
 from gipo.common.errors import UserError
 from gipo.learning.updates import MAX_SKIPS_IN_A_ROW, told_to_listeners
@@ -53,6 +53,11 @@ def test_while_the_critic_learns_alone_the_policys_schedule_waits() -> None:
     module = fit(batches(3, rounds=1), critic_warmup=2, lr_warmup=4, policy_lr=4e-3, value_lr=8e-3)
     now = [optimizer.param_groups[0]["lr"] for optimizer in module.optimizers()]
     assert now == pytest.approx([4e-3 * 2 / 4, 8e-3 * 4 / 4])
+
+
+def test_an_optimizer_that_needs_the_loss_again_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.optimizer=torch\.optim\.\S*LBFGS computes the loss several times"):
+        fit(batches(1, rounds=1), optimizer=lambda each: LBFGS(each))
 
 
 def counting(parameters: list[nn.Parameter]) -> AdamW:
