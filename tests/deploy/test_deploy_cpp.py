@@ -221,14 +221,16 @@ def test_refuses_what_the_golden_vectors_refuse(controller, small, tmp_path):
     assert run(controller, file, 5).returncode == 2
 
 
-@pytest.mark.parametrize("name", sorted(name for name in {**STATIC, **ARMED} if "bomb" not in name))
-def test_no_file_crashes_it(controller, small, tmp_path, name):
+def test_no_file_crashes_it(controller, small, tmp_path):
     """What it does not refuse, `gipo-deploy check` does; the digest alone tells some from what was exported."""
-    file = tmp_path / "policy.onnx"
-    file.write_bytes({**STATIC, **ARMED}[name][0](small["file"].read_bytes()))
-    done = subprocess.run([controller, file, "3"], capture_output=True, timeout=60)
-    assert done.returncode in (0, 2), done.stderr
-    assert (done.returncode == 2) == done.stderr.startswith(b"controller: error: ")
+    file, whole = tmp_path / "policy.onnx", small["file"].read_bytes()
+    for name, (forge, _) in {**STATIC, **ARMED}.items():
+        if "bomb" in name:
+            continue
+        file.write_bytes(forge(whole))
+        done = subprocess.run([controller, file, "3"], capture_output=True, timeout=60)
+        refused = done.stderr.startswith(b"controller: error: ")
+        assert (done.returncode, refused) in ((0, False), (2, True)), (name, done.stderr)
 
 
 def test_outputs_that_are_too_small_are_not_read_past_their_end(controller, small, tmp_path):
