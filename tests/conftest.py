@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import deploy  # noqa: F401 (which keeps ONNX Runtime from reporting home, also where a test imports it itself)
 from tests.runs import Process, cli_args
 
 if TYPE_CHECKING:

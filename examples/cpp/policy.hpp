@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
@@ -26,7 +27,7 @@ class Policy {
   // Loads the file and replays its golden vectors; throws std::exception when it must not drive a robot. Run
   // `gipo-deploy check --require-id ID FILE` once on the machine as well: it also checks the file's bytes.
   explicit Policy(const std::string& path)
-      : env_(ORT_LOGGING_LEVEL_ERROR, "gipo"), session_(env_, path.c_str(), options()), manifest_(read_manifest()) {
+      : env_(silent()), session_(env_, path.c_str(), options()), manifest_(read_manifest()) {
     if (manifest_.at("schema") > kSchema) throw std::runtime_error("the manifest's schema is newer than this controller");
     if (!manifest_.value("vision", nlohmann::json()).is_null()) {
       throw std::runtime_error("the policy sees a camera, which this controller does not have");
@@ -81,6 +82,12 @@ class Policy {
   static constexpr double kMostRounding = 1e-3;  // beyond it float32 does not describe the policy any more
   static constexpr std::array<const char*, 2> kInputs{"observation", "noise"};
   static constexpr std::array<const char*, 4> kOutputs{"action", "deterministic_action", "latent", "log_prob"};
+
+  // From 1.29 on ONNX Runtime reports what it loads to its makers, unless this says no before its first use.
+  static Ort::Env silent() {
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+    return Ort::Env(ORT_LOGGING_LEVEL_ERROR, "gipo");
+  }
 
   static Ort::SessionOptions options() {
     Ort::SessionOptions options;

@@ -1,5 +1,7 @@
 """OnnxPolicy: reproducible, batched, deterministic; and it refuses what a policy must not see."""
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +31,15 @@ def test_a_seed_reproduces_every_action(small):
     policy = small["loaded"]
     first, second = (np.random.default_rng(4) for _ in range(2))
     assert all(same(policy.act(ROW, first), policy.act(ROW, second)) for _ in range(50))
+
+
+def test_nobody_is_told_what_is_run(small, tmp_path):
+    """ONNX Runtime from 1.29 on keeps a device id in the home folder, and events that wait to be sent."""
+    quiet = {"CI", "TF_BUILD", "GITHUB_ACTIONS", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    code = f"from deploy.runtime.policy import OnnxPolicy; OnnxPolicy.load({str(small['file'])!r})"
+    subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True)
+    assert not [*tmp_path.rglob("*onnxruntime*")]
 
 
 @pytest.mark.parametrize("kind", ["token-separate", "gaussian-separate", "gaussian-separate-int8"])
