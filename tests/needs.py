@@ -5,6 +5,9 @@ from importlib.util import find_spec
 import pytest
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs the extra train")
+needs_export = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("minari", "pyarrow")), reason="needs the extra export"
+)
 needs_sim = pytest.mark.skipif(find_spec("metaworld") is None, reason="needs the extra sim")
 needs_envpool = pytest.mark.skipif(find_spec("envpool") is None, reason="needs the extra fast")
 

@@ -136,6 +136,7 @@ def test_of_large_images_fewer_observations_are_asked_about():
     assert rows_that_fit(10, layout) == 10
 
 
+@needs_torch
 @pytest.mark.parametrize(("width", "built"), [(40, True), (100_000, False)])  # the latter would take 80 GB
 def test_what_describes_a_network_larger_than_an_artifact_is_not_built_by_torch(small, width, built):
     described = small["loaded"].manifest.policy
@@ -206,6 +207,7 @@ def test_usage_errors_are_one_line_and_exit_with_two(arguments, named, capsys):
     assert named in err
 
 
+@needs_torch
 def test_export_replaces_no_checkpoint(small, tmp_path, capsys):
     checkpoint = tmp_path / "mine.ckpt"
     checkpoint.write_bytes(before := b"of days")
@@ -225,6 +227,7 @@ def test_export_says_which_policy_it_replaced(small, tmp_path, capsys):
         assert said in printed if said else "in place of" not in printed
 
 
+@needs_torch
 def test_export_writes_no_policy_past_the_history_of_its_place(small, tmp_path, capsys):
     place = tmp_path / "arm"
     place.mkdir()

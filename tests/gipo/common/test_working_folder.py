@@ -78,7 +78,7 @@ def test_a_package_that_hides_one_of_ours_is_named(
 ) -> None:
     (here / package).mkdir()
     (here / package / marker).write_text("")
-    monkeypatch.delitem(sys.modules, package)
+    monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.syspath_prepend(here)
     code = boundary.run("gipo-x", lambda _: None, [])
     error = capsys.readouterr().err
