@@ -730,7 +730,7 @@ def drive_with_stalls(path: Path, robot: FakeRobot, steps: int, stall: float, ca
 
 def test_a_disk_that_stands_still_holds_up_nothing_and_every_lost_step_is_counted(tmp_path: Path) -> None:
     robot = FakeRobot()
-    result, log = drive_with_stalls(tmp_path / "a.mcap", robot, steps=160, stall=1.0, capacity=10)
+    result, log = drive_with_stalls(tmp_path / "a.mcap", robot, steps=160, stall=1.5, capacity=40)
     assert (result.reason, result.steps, len(robot.commands)) == ("steps", 160, 160)
     assert result.timing.worst_ms < 500
     kept = len(log.episodes[0])
