@@ -54,10 +54,15 @@ ACCEPTED = {
 }
 
 
-def run(kind: type[Wild], begin: Any, answer: Any, monkeypatch: pytest.MonkeyPatch) -> float:
-    """The reward of a step."""
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten after it."""
     monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
     monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+
+
+def run(kind: type[Wild], begin: Any, answer: Any) -> float:
+    """The reward of a step."""
     gymnasium.register("Wild-v0", kind, max_episode_steps=9, disable_env_checker=True,
                        kwargs={"begin": begin, "answer": answer})  # fmt: skip
     env = simulation("Wild-v0").make(1, 0)
@@ -65,26 +70,24 @@ def run(kind: type[Wild], begin: Any, answer: Any, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_an_answer_that_is_none_is_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_none_is_refused(what: str) -> None:
     begin, answer, words = REFUSED[what]
     with pytest.raises(UserError, match="task 'Wild-v0'") as refusal:
-        run(Wild, begin, answer, monkeypatch)
+        run(Wild, begin, answer)
     assert words in str(refusal.value)
 
 
-def test_what_gymnasiums_own_checker_asserts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_gymnasiums_own_checker_asserts_is_refused() -> None:
     """It is on unless a registration turns it off, and asserts what it asks for."""
-    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
-    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
     gymnasium.register("Wild-v0", lambda: Wild(BEGIN, (SEEN, 1.0, False, False, None)), max_episode_steps=9)
     words = "task 'Wild-v0' does not keep to Gymnasium's interface: The `info` returned by"
     with pytest.raises(UserError, match=words):
         simulation("Wild-v0").make(1, 0).rollout(2)
 
 
-def test_a_reset_without_a_seed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_without_a_seed_is_refused() -> None:
     with pytest.raises(UserError, match=r"task 'Wild-v0' does not keep to Gymnasium's interface: .*reset\(\) got an"):
-        run(Old, BEGIN, (), monkeypatch)
+        run(Old, BEGIN, ())
 
 
 class Scaling(Wild):
@@ -95,9 +98,7 @@ class Scaling(Wild):
         return np.repeat(action, 2), 1.0, False, False, {}
 
 
-def test_what_an_environment_writes_into_its_action_is_not_what_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
-    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
+def test_what_an_environment_writes_into_its_action_is_not_what_was_sampled() -> None:
     gymnasium.register("Scaling-v0", Scaling, max_episode_steps=9, kwargs={"begin": BEGIN, "answer": ()})
     env = simulation("Scaling-v0").make(2, 0)
     stepped = env.step(env.reset().set("action", torch.full((2, 1), 0.25)))
@@ -106,8 +107,8 @@ def test_what_an_environment_writes_into_its_action_is_not_what_was_sampled(monk
 
 
 @pytest.mark.parametrize("what", ACCEPTED)
-def test_an_answer_of_numpys_is_one(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(Wild, BEGIN, ACCEPTED[what], monkeypatch) == 1.0
+def test_an_answer_of_numpys_is_one(what: str) -> None:
+    assert run(Wild, BEGIN, ACCEPTED[what]) == 1.0
 
 
 class Growing(gymnasium.Env):
@@ -135,8 +136,6 @@ class Growing(gymnasium.Env):
 def test_simulators_of_one_task_have_the_same_spaces(
     spaces: tuple[int, float, float], words: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
-    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
     monkeypatch.setattr(Growing, "made", [])
     gymnasium.register("Growing-v0", lambda: Growing(*spaces), max_episode_steps=9)
     if words is None:  # bounds of what is observed may be anything
@@ -153,12 +152,8 @@ class Viewed(Wild):
         self.viewer.close()
 
 
-def test_one_that_cannot_be_closed_costs_no_run(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_one_that_cannot_be_closed_costs_no_run(capfd: pytest.CaptureFixture[str]) -> None:
     """No checkpoint could be written, as a control rate is asked of one more simulator, which is closed."""
-    monkeypatch.setattr(gymnasium, "registry", dict(gymnasium.registry))
-    monkeypatch.setattr("gymnasium.envs.registration.registry", gymnasium.registry)
     answer = (SEEN, 1.0, False, False, {})
     gymnasium.register("Viewed-v0", lambda: Viewed(BEGIN, answer), max_episode_steps=9)
     assert gymnasium_interface("Viewed-v0", 2, 1)["action_names"] == ["action_0"]
