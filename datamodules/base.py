@@ -143,7 +143,7 @@ class PolicyDataModule(LightningDataModule, ABC):
     def evaluation_env(self) -> EnvBase:
         """The simulators of `evaluated_task`, batch size [evaluation.num_envs]; made when first asked for."""
         if self._evaluation_env is None:
-            made = self.evaluated_task.make_evaluation(self.evaluation.num_envs, self.evaluation.seed)
+            made = self.evaluation.simulators(self.evaluated_task)
             refuse_bad_environment(made, self.evaluated_task)
             self._evaluation_env = made
         return self._evaluation_env

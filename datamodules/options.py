@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torchrl.envs import EnvBase
+
 from datamodules.collect.stagger import Staggered
 from datamodules.envs.copied import copied
 from datamodules.envs.envpool import on_threads
@@ -173,6 +175,10 @@ class EvaluationOptions:
         sizes = ["episodes", "test_episodes", "num_envs"] + ["max_steps"] * (self.max_steps is not None)
         refuse_not_positive("data.evaluation.", {name: getattr(self, name) for name in sizes})
         refuse_negative("data.evaluation.", {"seed": self.seed})
+
+    def simulators(self, task: Simulation) -> EnvBase:
+        """The simulators of a task, batch size [num_envs], whose answers stay what they were."""
+        return copied(task).make_evaluation(self.num_envs, self.seed)
 
 
 def refuse_not_positive(prefix: str, values: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
 """Simulators of somebody's own, which may answer with memory that they write over at their next step.
 
 A collector keeps what it is given until a segment is whole: without copies, every observation would become the last.
+Evaluation reads a step after the next episode has begun.
 """
 
 from tensordict import TensorDictBase
@@ -12,11 +13,15 @@ OURS = f"{__name__.partition('.')[0]}."
 
 
 class Copied(Wrapped):
-    """A task whose answers and actions are copied in training; evaluation, which reads each at once, is its own."""
+    """A task whose answers and actions are copied."""
 
     def make(self, num_envs: int, seed: int) -> EnvBase:
         """The task's simulators, whose memory is their own."""
         return TransformedEnv(self.task.make(num_envs, seed), Copies(), auto_unwrap=False)
+
+    def make_evaluation(self, num_envs: int, seed: int) -> EnvBase:
+        """The task's simulators of evaluation, likewise."""
+        return TransformedEnv(self.task.make_evaluation(num_envs, seed), Copies(), auto_unwrap=False)
 
 
 class Copies(Transform):

@@ -9,9 +9,11 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
+from datamodules.collect.evaluation import Evaluation, evaluate
 from datamodules.collect.rollouts import Collection, InProcessRollouts
 from datamodules.envs.simulation import SeededSimulation
-from datamodules.options import CollectorOptions
+from datamodules.online import OnlineDataModule
+from datamodules.options import CollectorOptions, EvaluationOptions
 from gipo.policies import Spaces, TokenPolicy
 
 ENVS, STEPS, LIMIT = 3, 20, 7
@@ -30,6 +32,7 @@ class Frugal(EnvBase):
     def _reset(self, tensordict: TensorDict | None) -> TensorDict:
         begins = None if tensordict is None else tensordict.get("_reset", None)
         self.at[slice(None) if begins is None else begins] = 1.0
+        self.reward[slice(None) if begins is None else begins] = 100.0  # of no episode
         return TensorDict(observation=self.at, batch_size=self.batch_size)
 
     def _step(self, tensordict: TensorDict) -> TensorDict:
@@ -70,3 +73,12 @@ def test_what_was_observed_gained_and_done_stays_what_it_was() -> None:
         torch.testing.assert_close(after, before + 0.5 * frames["action"])
         assert torch.equal(frames["next", "reward"], -after.squeeze(-1))
         assert frames["action"].abs().max() == 1
+
+
+def test_what_a_reset_writes_over_is_no_return_of_the_episode_before() -> None:
+    """Evaluation begins the next episode before it reads what the last step gave."""
+    policy = TokenPolicy(Spaces(1, (-1.0,), (1.0,)), bins=9, normalise=False).eval()
+    module = OnlineDataModule(Line(), evaluation=EvaluationOptions(num_envs=ENVS))
+    with closing(module.evaluation_env) as env:
+        found = evaluate(env, policy, ENVS, Evaluation(seed=0))
+    assert (found["return"].abs() <= LIMIT * (1 + LIMIT / 2)).all()
