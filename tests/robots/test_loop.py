@@ -243,9 +243,9 @@ def test_numbers_of_another_unit_are_no_command_that_was_sent(run: Run, sent: li
 
 def test_a_pace_slower_than_the_nominal_one_is_no_hanging_loop(run: Run) -> None:
     robot = FakeRobot()
-    assert not run(robot, steps=3, speed=0.1, deadline=1.25)[0].stopped
+    assert not run(robot, steps=3, speed=0.05, deadline=15)[0].stopped  # a busy machine may be late by 15 periods
     sent = [moment for moment, what, _ in robot.bus if what == "act"]
-    assert sent[2] - sent[0] > 0.9 * 2 * 10 * robot.spec.period_ns
+    assert sent[2] - sent[0] > 0.9 * 2 * 20 * robot.spec.period_ns
 
 
 def test_a_reason_that_is_no_utf_8_reaches_the_log(run: Run) -> None:
