@@ -10,8 +10,7 @@ from torchrl.data import Binary, Composite
 from torchrl.envs.gym_like import BaseInfoDictReader
 
 from gipo.common.errors import UserError
-from gipo.common.simulators.gymnasium_info import is_number, is_truth, said_of_success
-from gipo.common.terminal import say_once
+from gipo.common.simulators.gymnasium_info import is_number, is_truth, said_of_success, warn_of_late_success
 
 
 def tells_success(env: gymnasium.Env) -> bool:
@@ -38,11 +37,7 @@ class LateSuccess(BaseInfoDictReader):
 
     def __call__(self, info_dict: dict[str, Any], tensordict: TensorDictBase) -> TensorDictBase:
         """Look at a step."""
-        if is_number(said_of_success(info_dict)):
-            say_once(
-                f"{self._task} says whether it is done in some steps' `info`, and not in the first: no success is "
-                "counted; have every step say it"
-            )
+        warn_of_late_success(info_dict, self._task)
         return tensordict
 
 

@@ -10,7 +10,7 @@ from gipo.common.arrays.precision import nearest_in
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
-from gipo.common.simulators.gymnasium_info import is_truth, said_of_success
+from gipo.common.simulators.gymnasium_info import is_number, is_truth, said_of_success, warn_of_late_success
 from robots.base import Observation
 from robots.spec import RobotSpec
 
@@ -98,6 +98,7 @@ class GymRobot:
         self.env, self.spec = env, spec
         self._stopped = True
         self._latest: dict[str, Any] = {}
+        self._tells_success: bool | None = None  # as its first step does
 
     def connect(self) -> None:
         """Do nothing: an environment is open once it is made."""
@@ -119,11 +120,15 @@ class GymRobot:
         sent = nearest_in(action, self.env.action_space.low, self.env.action_space.high)
         values, reward, terminated, _, info = self.env.step(sent.copy())  # which it may write into
         said = said_of_success(info)
+        if self._tells_success is None:
+            self._tells_success = is_number(said)
+        elif not self._tells_success:
+            warn_of_late_success(info, self.spec.name)
         self._latest = {
             "values": np.asarray(values, float),
             "reward": float(reward),
             "terminated": bool(terminated),
-            "success": bool(said) if is_truth(said) else None,
+            "success": bool(said) if self._tells_success and is_truth(said) else None,
         }
         return sent.astype(float)
 

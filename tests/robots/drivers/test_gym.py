@@ -45,6 +45,22 @@ def test_an_environment_that_does_not_say_is_no_failure(info: dict[str, object],
     assert driven.observe().success is success
 
 
+def test_who_says_only_that_it_is_done_has_no_success_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    """As in training: of the episodes that say something, every one would have succeeded."""
+    env = gymnasium.make("Double-v0").unwrapped
+    driven = GymRobot(env, spec_of(env, "Double-v0", 10.0))
+    infos = iter([{}, {"success": True}, {}, {"success": True}])
+    env.step = lambda action: (env.observation_space.sample(), 0.0, False, False, next(infos))
+    said = []
+    for seed in range(2):
+        driven.prepare(seed)
+        for _ in range(2):
+            driven.act(np.zeros(1))
+            said.append(driven.observe().success)
+    assert said == [None] * 4
+    assert capfd.readouterr().err.count("Double-v0 says whether it is done in some steps' `info`, and not in the") == 1
+
+
 def test_what_an_environment_writes_into_its_action_is_not_what_it_was_sent() -> None:
     env = gymnasium.make("Double-v0").unwrapped
     driven = GymRobot(env, spec_of(env, "Double-v0", 10.0))
