@@ -268,7 +268,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         return io.BufferedReader(_Readable(path))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 class _Readable(io.FileIO):

@@ -115,7 +115,8 @@ def scan(folder: Path) -> tuple[list[LineageNode], list[tuple[str, str]]]:
         try:
             records += read(path, name)
         except (UserError, OSError) as error:
-            reason = str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
+            reason = str(error).removeprefix(f"{path}: ").replace(repr(str(path)), "the file")
+            reason = reason.replace(str(path), "the file")
             unreadable.append((name, printable(reason)))
     return records, unreadable
 

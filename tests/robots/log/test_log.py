@@ -520,3 +520,14 @@ def test_no_such_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="no log"):
         verify(tmp_path / "pipe")
+
+
+def test_a_log_that_cannot_be_opened_is_told_by_its_name_and_the_reason_alone(written: Write) -> None:
+    log, limits = written(EPISODE), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            read_header(log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(caught.value) == f"cannot read {log}: Too many open files"

@@ -187,15 +187,17 @@ def test_files_that_are_not_what_they_are_called_are_listed_and_hinder_nothing(c
     (folder / "cut.onnx").write_bytes((folder / "first.onnx").read_bytes()[:-9])
     torch.save({"weights": torch.ones(2)}, folder / "foreign.ckpt")
     (folder / "folder.onnx").mkdir()
+    (folder / "promotions.jsonl").write_bytes(b"\xff")
     (folder / ".venv").mkdir()
     (folder / ".venv" / "of_a_library.onnx").write_bytes(b"not even looked at")
     records, unreadable = scan(folder)
     reasons = dict(unreadable)
-    assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt"]
+    assert list(reasons) == ["cut.mcap", "cut.onnx", "empty.mcap", "foreign.ckpt", "other.ckpt", "promotions.jsonl"]
     assert "the file is truncated, damaged" in reasons["other.ckpt"]
     assert "no 'gipo' entry" in reasons["foreign.ckpt"]
     assert not reasons["cut.onnx"].startswith("the file: ")
     assert "ends before it says whose log it is" in reasons["cut.mcap"]
+    assert reasons["promotions.jsonl"] == "the file is not UTF-8 text: byte 0 is 0xff"
     assert str(folder) not in "".join(reasons.values())
     assert {record.key.id for record in records} >= set(ids.values())
 
