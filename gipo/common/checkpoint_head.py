@@ -164,7 +164,9 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
 
 
 def unreadable(path: str | os.PathLike[str], error: Exception) -> UserError:
-    """The error about a file that cannot be read as a checkpoint."""
+    """The error about a file that cannot be read as a checkpoint, or not at all."""
+    if isinstance(error, OSError) and error.filename is not None:  # opening failed; nothing of it was seen
+        return UserError(f"cannot read {path}: {error.strerror}")
     said = str(error).strip().splitlines() or [type(error).__name__]
     reason = stand_in_at(path) or said[0]
     return UserError(f"{path} is truncated, damaged or not a checkpoint of plain tensors: {reason}")

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself: the same with torch and without it."""
 
 import os
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from gipo.callbacks.checkpoint_io import AtomicCheckpointIO
-from gipo.checkpoints import checkpoint_id
+from gipo.checkpoints import checkpoint_id, load_checkpoint
 from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, CheckpointHead, LearnedLog, note, read_head
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
@@ -101,6 +102,19 @@ def test_a_head_that_is_none_is_refused(content: bytes | None, words: str, tmp_p
         (tmp_path / "x.ckpt").write_bytes(content)
     with pytest.raises(UserError, match=words):
         read_head(tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    """As another user's; root may read everything, but not without a descriptor."""
+    path, _ = written(tmp_path / "x.ckpt")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        for read in (read_head, load_checkpoint):
+            with pytest.raises(UserError, match=f"^cannot read {path}: Too many open files$"):
+                read(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_run_folder_in_place_of_a_checkpoint_names_the_one_in_it(tmp_path: Path) -> None:
