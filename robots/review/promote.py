@@ -48,6 +48,7 @@ def promote(candidate: Path, folder: Path, because: str = "", pairs: Comparison 
     with _changing(folder) as (history, found):
         held = standing(history)
         if held and found is None and artifact.policy_id == held[-1]:
+            _keep(folder, artifact.policy_id, artifact.data)
             write_bytes(artifact.data, folder / POLICY)
             return _told(folder, artifact, [])
         if found is not None and found not in {change.policy_id for change in history}:
@@ -141,9 +142,9 @@ def _check_pairs(held: str, pairs: Comparison | None) -> None:
 def _put(folder: Path, artifact: Artifact, history: list[Change], change: Change) -> None:
     """Write a change; where what a robot runs cannot be replaced, the history stays as it was."""
     lines = [*map(write_line, [*history, change])]
-    kept = _kept(folder, artifact.policy_id)
-    if not _is(kept, artifact.policy_id):
-        write_bytes(artifact.data, kept)
+    if (before := folder / POLICY).exists():  # is kept since it came, unless somebody has emptied policies/
+        _keep(folder, file_id(before), before.read_bytes())
+    _keep(folder, artifact.policy_id, artifact.data)
     write_text("".join(lines), folder / HISTORY)
     try:
         write_bytes(artifact.data, folder / POLICY)
@@ -169,6 +170,12 @@ def _put_back(folder: Path, found: str | None, held: str) -> str:
         said = f"; what was there, {found[:12]}…, is {aside}"
     write_bytes(artifact.data, there)
     return _told(folder, artifact, []) + said
+
+
+def _keep(folder: Path, policy_id: str, data: bytes) -> None:
+    kept = _kept(folder, policy_id)
+    if not _is(kept, policy_id):
+        write_bytes(data, kept)
 
 
 def _is(path: Path, policy_id: str) -> bool:

@@ -208,9 +208,24 @@ def test_neither_way_needs_what_it_leaves_behind(policies: Policies, tmp_path: P
     promote(policies["gaussian"], place, "its copy is gone")
     (place / "policy.onnx").unlink()
     (place / "policies" / f"{file_id(policies['gaussian'])[:12]}.onnx").write_bytes(b"torn")
-    shutil.copy(policies["newer"], place / "policies" / f"{newer[:12]}.onnx")
     rollback(place)
     assert in_place(place) == newer
+
+
+def test_what_is_in_place_is_kept_before_it_is_replaced_also_where_policies_was_emptied(
+    policies: Policies, tmp_path: Path
+) -> None:
+    place, ids = tmp_path / "d", {name: file_id(path) for name, path in policies.items()}
+    for name in ("token", "newer"):
+        promote(policies[name], place, "a trial")
+    shutil.rmtree(place / "policies")
+    promote(policies["gaussian"], place, "to save room")
+    rollback(place)
+    assert in_place(place) == ids["newer"]
+    shutil.rmtree(place / "policies")
+    (place / "policy.onnx").unlink()
+    promote(policies["newer"], place)
+    assert [file_id(each) for each in (place / "policies").iterdir()] == [ids["newer"]]
 
 
 def test_a_kept_artifact_that_was_damaged_is_not_put_back(policies: Policies, tmp_path: Path) -> None:
