@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from gipo.common.errors import UserError
-from gipo.common.files import sync, whole_file
+from gipo.common.files import locked, sync, whole_file
 from robots.log import SET_ASIDE, files_below, labels_path
 
 _MARK = """Damaged logs, moved here by `gipo-robot verify --quarantine`.
@@ -31,21 +31,33 @@ def check_quarantine(folder: Path) -> None:
 def set_aside(log: Path, folder: Path) -> list[Path]:
     """Move a log, and the labels beside it, into a folder; where they are now.
 
-    Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on.
+    Each gets its new name before any loses its old one: a kill in between leaves both, and the next call goes on. Two
+    calls with one folder wait for each other: what one of them undoes might be all that the other has left.
 
     Raises:
         UserError: when a file of that name is there already, the folder cannot be written or is the log's own by
-            another path, or the log is a link; then nothing moved.
+            another path, or the log is a link; then nothing moved. Or another call has moved it.
     """
     if log.is_symlink():
         raise UserError(f"{log} is a link to {log.resolve()}, which stays where it is; name the file itself")
     if folder.exists() and folder.samefile(log.parent):  # also where it is mounted, or spelt, in two ways
         raise UserError(f"{log} lies in {folder} already and stays there")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            return _move(log, folder)
+    except OSError as error:
+        reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
+        raise UserError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
+
+
+def _move(log: Path, folder: Path) -> list[Path]:
+    if not log.exists():
+        raise UserError(f"{log} is not there any more: another process has moved it")
     files = [path for path in (log, labels_path(log)) if path.exists()]
     targets = [folder / path.name for path in files]
     made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not (mark := folder / SET_ASIDE).exists():
             made.append(mark)
             mark.write_text(_MARK, encoding="utf-8")
@@ -54,11 +66,10 @@ def set_aside(log: Path, folder: Path) -> list[Path]:
                 _give_name(path, target)
                 made.append(target)
         sync(folder)
-    except OSError as error:
+    except OSError:
         for target in made:
             target.unlink(missing_ok=True)
-        reason = "exists" if isinstance(error, FileExistsError) else f"cannot be written: {error.strerror or error}"
-        raise UserError(f"{folder / log.name} or its labels: {reason}; {log} stays where it is") from error
+        raise
     for number, path in enumerate(files):
         try:
             path.unlink()

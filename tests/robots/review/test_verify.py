@@ -4,7 +4,10 @@ import errno
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -172,6 +175,29 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at_once(
     assert "6 of 9 files are not sound: 1 damaged, 2 foreign, 1 newer, 2 unreadable" in err
     assert main(["info", str(folder / "disk.mcap")]) == 2
     assert "disk.mcap: Input/output error" in capsys.readouterr().err
+
+
+def test_two_at_once_lose_no_log(folder: Path, tmp_path: Path) -> None:
+    aside, data = tmp_path / "aside", (folder / "damaged.mcap").read_bytes()
+    logs = [folder / f"{number}.mcap" for number in range(40)]
+    for log in logs:
+        log.write_bytes(data)
+        log.with_suffix(".labels.jsonl").write_bytes(b"{}")
+    both = threading.Barrier(2, timeout=60)
+
+    def move() -> int:
+        moved = 0
+        for log in logs:
+            both.wait()
+            with suppress(UserError):
+                moved += len(set_aside(log, aside)) == 2
+        return moved
+
+    with ThreadPoolExecutor(2) as threads:
+        counts = [threads.submit(move) for _ in range(2)]
+    assert sum(count.result() for count in counts) == len(logs)
+    assert all((aside / log.name).read_bytes() == data and not log.exists() for log in logs)
+    assert len(list(aside.glob("*.labels.jsonl"))) == len(logs)
 
 
 def test_another_file_system_gets_a_copy(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
