@@ -109,8 +109,11 @@ def test_words_of_a_person_are_labels_that_later_ones_win_over_field_by_field(ro
     path = helped(robot, tmp_path / "a.mcap", words=words)
     first = read_log(path).episodes[0]
     assert (first.success, first.discarded, first.total) == (False, True, STEPS + 2)
-    with pytest.raises(UserError, match="no complete step"):
+    said = f"there is no complete step in {path}: episode 0 was discarded by a person; so it is with 2 more"
+    with pytest.raises(UserError, match=f"^{re.escape(said)}"):
         ingest([path], ours(robot))
+    with pytest.raises(UserError, match=r"nothing to export; .*a\.mcap: 3 of 3 episodes are discarded$"):
+        export([path], "lerobot", tmp_path / "out")
     label = ["label", str(path), "--episode"]
     assert gipo_robot([*label, "0", "--keep"]) == 0
     assert gipo_robot([*label, "1", "--keep", "--success", "--reward", "-1"]) == 0

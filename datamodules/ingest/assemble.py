@@ -294,6 +294,7 @@ def _notes(kept: list[_Kept], has_log_prob: bool, audit: AuditFacts) -> list[str
 def _nothing_left(kept: list[_Kept]) -> str:
     skipped = [skip for each in kept for skip in each.skipped]
     if not skipped:
-        return f"there is no complete step in {', '.join(each.part.of.path for each in kept)}"
+        empty = ", ".join(each.part.converted.nothing_of(each.part.of.path) for each in kept)
+        return f"there is no complete step in {empty}"
     where, reason = skipped[0]
     return f"all {len(skipped)} episodes are bad, the first: {where}: {reason}"

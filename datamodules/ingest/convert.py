@@ -112,6 +112,10 @@ class Converted:
     audit: AuditFacts
     pictures: int
 
+    def nothing_of(self, path: str) -> str:
+        """The path of the source, and in words what may be why nothing was taken of it."""
+        return ": ".join([path, *(note.removeprefix(f"{path}, ") for note in self.notes)])
+
 
 def convert(job: Job) -> Converted:
     """Do one job.

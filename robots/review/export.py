@@ -97,7 +97,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment], list[st
                     last, task = index == len(ends), _task(log.header, episode)
                     found.append(Segment(columns, *who, task, last, episode.whole))
     if header is None or not found:
-        raise UserError("the logs hold no complete step; there is nothing to export")
+        raise UserError("; ".join(["the logs hold no complete step; there is nothing to export", *notes]))
     return header, found, notes
 
 
@@ -105,6 +105,8 @@ def _left(log: Log) -> Iterator[str]:
     """What of a log is in no dataset, and what of its labels says nothing."""
     if log.unused_labels:
         yield f"labels: {log.unused_labels}"
+    if discarded := sum(episode.discarded for episode in log.begun):
+        yield f"{discarded} of {len(log.begun)} episodes are discarded"
     if log.integrity.tail:
         yield f"{log.integrity.tail:,} bytes behind byte {log.integrity.valid:,} are left out: {log.integrity.reason}"
     if any(map(_sees, log.header.manifests.values())):
