@@ -43,8 +43,8 @@ def info(path: str | Path, log: Log) -> str:
 
 
 def policies(log: Log) -> str:
-    """The beginnings of the ids of the policies that a log names, those that acted first."""
-    acted = {episode.policy_id for episode in log.begun}
+    """The beginnings of the ids of the policies that a log names, those that acted, or were to, first."""
+    acted = {*(episode.policy_id for episode in log.begun), *(log.header.turns or ())}
     names = sorted(log.header.manifests, key=lambda name: name not in acted)
     return ", ".join(f"{'' if name in acted or not acted else 'shadow '}{name[:12]}…" for name in names)
 

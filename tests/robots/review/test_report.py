@@ -14,6 +14,7 @@ import pytest
 
 from robots.cli import main
 from robots.log import LogStream, LogWriter, Session, read_log
+from robots.review.info import policies
 from robots.review.report import render, write_report
 from robots.review.svg import POINTS, Rule, Series, plot, thin, ticks
 from tests.robots.builders import EPISODE, make_spec, step_row
@@ -308,3 +309,13 @@ def test_plots_of_odd_values(values: list[float]) -> None:
         text = plot("odd", [Series("a", np.arange(len(y), dtype=float), y, kind)], "x", "y", [Rule(float("nan"), "no")])
         assert "nan" not in text.replace("name", "")
         assert "inf" not in text
+
+
+def test_a_candidate_whose_turn_did_not_come_is_no_shadow(tmp_path: Path) -> None:
+    deployed, candidate, shadow = ("d" * 64, "c" * 64, "e" * 64)
+    for turns, said in (([deployed, candidate], "cccccccccccc…"), (None, "shadow cccccccccccc…")):
+        manifests = dict.fromkeys((deployed, candidate, shadow), "{}")
+        writer = LogWriter(tmp_path / f"{said}.mcap", Session(make_spec().to_json(), manifests, {"turns": turns}))
+        writer.event("episode_start", "", 0, 0, {"policy_id": deployed})
+        writer.close()
+        assert policies(read_log(writer.path)) == f"dddddddddddd…, {said}, shadow eeeeeeeeeeee…"
