@@ -42,7 +42,7 @@ class Comparison:
             ("deployed", self.deployed.text(self.starts)),
             ("candidate", self.candidate.text(self.starts)),
             *self.paired.rows,
-            *(("note", note) for note in [*self.doubts, *self._same()]),
+            *(("note", note) for note in [*self.doubts, *self._same(), *self._unused()]),
         ]
         return f"{pairs(lines)}\n{self.paired.conclusion}"
 
@@ -66,6 +66,10 @@ class Comparison:
 
     def _same(self) -> list[str]:
         return ["both are the same policy"] * (self.deployed.policy_id == self.candidate.policy_id)
+
+    def _unused(self) -> list[str]:
+        """Labels that were given and say nothing: where two drove in turns, both have them."""
+        return list(dict.fromkeys([*self.deployed.unused, *self.candidate.unused]))
 
 
 def compare(deployed: Iterable[Path], candidate: Iterable[Path] | None = None) -> Comparison:

@@ -12,13 +12,14 @@ import numpy as np
 
 from gipo.common.intervals import rate_with_interval
 from gipo.common.transition import PERSON
-from robots.log import Episode, read_logs
+from robots.log import Episode, labels_path, read_logs
 
 # Of an episode, under which both of a pair are to act.
 SETTINGS = (
     "robot", "spec", "camera", "set", "task", "steps", "deterministic", "instruction", "operator", "operator_set",
     "end_on_success", "end_on_label", "engage_seconds", "replan", "speed", "deadline", "max_age",
 )  # fmt: skip
+NOBODY = "nobody names"
 AGAIN = "begun again from a seed that was driven (go on with --first)"  # such as a copy of it, in simulation
 
 Beginning = tuple[str, int]  # the session where the two of a pair must be of one, else empty; and the seed
@@ -62,12 +63,14 @@ class Side:
         episodes: those that count, by what they were begun from.
         sessions: of which they are.
         left: how many do not count, by the reason.
+        unused: which labels of its logs say nothing, in words.
     """
 
     policy_id: str
     episodes: dict[Beginning, Driven] = field(default_factory=dict)
     sessions: set[str] = field(default_factory=set)
     left: dict[str, int] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
 
     def take(self, episode: Episode, where: str, session: dict[str, Any]) -> None:
         """Count an episode, or why it does not."""
@@ -123,10 +126,13 @@ def read_sides(logs: Iterable[Path], together: bool) -> tuple[dict[str, Side], d
         turns[path] = log.header.turns
         session = {"spec": _spec(log.header.robot)} | log.header.settings
         for episode in log.begun:
-            who = episode.policy_id or "nobody names"
+            who = episode.policy_id or NOBODY
             one = found.setdefault(who, Side(who))
             one.sessions.add(log.header.session)
             one.take(episode, log.header.session if together else "", session)
+        if log.unused_labels:
+            for who in {episode.policy_id or NOBODY for episode in log.begun}:
+                found[who].unused.append(f"{labels_path(path)}: {log.unused_labels}")
     return found, turns
 
 

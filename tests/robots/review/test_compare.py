@@ -13,7 +13,7 @@ import pytest
 from gipo.common.boundary import EXIT_NOT_KNOWN
 from gipo.common.errors import UserError
 from robots.cli import main
-from robots.log import LogWriter, Session, append_label, find_logs, read_log
+from robots.log import LogWriter, Session, append_label, find_logs, labels_path, read_log
 from robots.review import compare as review
 from robots.review.sides import AGAIN
 from robots.spec import RobotSpec
@@ -344,3 +344,18 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "note: left out: " in capsys.readouterr().err
     assert main(["compare", str(deployed), str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_labels_that_say_nothing_are_told(tmp_path: Path) -> None:
+    """A verdict that was changed by hand counts for nobody, and whoever gave it is to know."""
+    both = in_turns(tmp_path / "a.mcap", [(DEPLOYED, 0, True), (CANDIDATE, 0, False)])
+    append_label(both, read_log(both).header.session, 1, False, None)
+    labels = labels_path(both)
+    labels.write_text(labels.read_text().replace("false", "true"))
+    found = review.compare([both])
+    assert found.text().splitlines()[-2] == f"note        {labels}: 1 line is not readable"
+    assert not found.doubts
+    one, other = drive(tmp_path / "d.mcap", DEPLOYED, [True]), drive(tmp_path / "c.mcap", CANDIDATE, [True])
+    append_label(other, read_log(other).header.session, 7, False, None)
+    absent = "episode 7 is labelled and not in the log"
+    assert f"note        {labels_path(other)}: {absent}\n" in review.compare([one], [other]).text()
