@@ -84,7 +84,7 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment], list[st
             raise UserError(f"{path} is of another robot than the logs before it: {other}; export them apart")
         header = header or log.header
         header.manifests |= log.header.manifests
-        notes += [f"{path}: {each}" for each in _left(log)]
+        before = len(found)
         for episode in (each for each in log.episodes if not each.discarded):
             rows = episode.transitions()
             _check_finite(f"{path}, episode {episode.number}", rows)
@@ -96,22 +96,23 @@ def segments(logs: Iterable[str | Path]) -> tuple[Header, list[Segment], list[st
                     who = (episode.policy_id or "", episode.success, log.header.session, episode.number)
                     last, task = index == len(ends), _task(log.header, episode)
                     found.append(Segment(columns, *who, task, last, episode.whole))
+        notes += [f"{path}: {each}" for each in _left(log, some=len(found) > before)]
     if header is None or not found:
         raise UserError("; ".join(["the logs hold no complete step; there is nothing to export", *notes]))
     return header, found, notes
 
 
-def _left(log: Log) -> Iterator[str]:
-    """What of a log is in no dataset, and what of its labels says nothing."""
+def _left(log: Log, some: bool) -> Iterator[str]:
+    """What of a log, of which `some` steps are exported, is in no dataset, and what of its labels says nothing."""
     if log.unused_labels:
         yield f"labels: {log.unused_labels}"
     if discarded := sum(episode.discarded for episode in log.begun):
         yield f"{discarded} of {len(log.begun)} episodes are discarded"
     if log.integrity.tail:
         yield f"{log.integrity.tail:,} bytes behind byte {log.integrity.valid:,} are left out: {log.integrity.reason}"
-    if any(map(_sees, log.header.manifests.values())):
+    if some and any(map(_sees, log.header.manifests.values())):
         yield "camera images stay in the log"
-    if any("privileged" in episode.columns for episode in log.episodes):
+    if some and any("privileged" in episode.columns for episode in log.episodes):
         yield "what is privileged stays in the log: no column of the format is for it"
 
 
