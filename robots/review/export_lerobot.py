@@ -122,4 +122,5 @@ def _array(values: np.ndarray) -> pa.Array:
 
 def _parquet(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
+    with open(path, "wb") as file:  # pyarrow takes no name that is not UTF-8
+        pq.write_table(table, file)

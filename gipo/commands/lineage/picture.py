@@ -14,7 +14,7 @@ from scipy.optimize import isotonic_regression
 
 from gipo.callbacks.plots import pyplot, save_figure
 from gipo.commands.lineage.graph import walk
-from gipo.commands.lineage.records import How, Key, Kind, LineageNode
+from gipo.commands.lineage.records import How, Key, Kind, LineageNode, printable
 
 plt = pyplot()
 COLOURS = {Kind.CHECKPOINT: "#cfe2f7", Kind.ARTIFACT: "#d3ecd0", Kind.LOG: "#fbe3c4", Kind.DATASET: "#fbe3c4"}
@@ -61,7 +61,7 @@ def draw(graph: Mapping[Key, LineageNode], path: Path, title: str) -> None:
     axes.set_xlim(-0.2, size[0] - 0.2)
     below = ROW if How.STARTED in edges.values() else ROW / 2  # room for the arcs
     axes.set_ylim(min(y, default=0.0) - below - 0.1, max(y, default=0.0) + ROW / 2 + 0.1)
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False, pad=16)
+    axes.set_title(printable(title), loc="left", fontsize=11, parse_math=False, pad=16)
     axes.text(0.0, 1.0, NOTE, fontsize=7.5, color="#777777", va="bottom", transform=axes.transAxes)
     save_figure(figure, path, dpi=min(130, MAX_PIXELS / max(size)), bbox_inches="tight")
 

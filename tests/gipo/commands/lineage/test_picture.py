@@ -100,6 +100,8 @@ def test_the_picture_is_a_file_whatever_names_hold(chain: Chain) -> None:
     (folder / "aaaa.mcap").rename(folder / ("a $x_$ log with a name that is far too long for its box" + ".mcap"))
     (folder / "first.onnx").unlink()
     records, _ = scan(folder)
+    (folder / "$named\udcff$").mkdir()  # by a byte that is no UTF-8
+    draw(build(records), folder / "$named\udcff$" / "lineage.png", "$named\udcff$")
     draw(build(records), folder / "lineage.png", "a $title_$")
     pixels = matplotlib.image.imread(folder / "lineage.png")
     assert pixels.shape[1] > 3 * pixels.shape[0]  # seven columns, two rows
