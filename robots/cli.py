@@ -189,7 +189,7 @@ def _add_log_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     verify = about_logs("verify", _verify, "check every byte of logs")
     verify.add_argument("--quarantine", type=words, metavar="FOLDER", help="move damaged logs there, with their labels")
     label = about_logs("label", _label, "say how an episode went; appended beside the log", many=False)
-    label.add_argument("--episode", type=whole(0, 10**6), required=True)
+    label.add_argument("--episode", type=whole(0, 10**7), required=True)  # two policies in turns number twice as far
     verdict = label.add_mutually_exclusive_group()
     verdict.add_argument("--success", action="store_true")
     verdict.add_argument("--failure", action="store_true")

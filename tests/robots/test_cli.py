@@ -228,6 +228,7 @@ def test_info_verify_label(copied: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert copied.read_bytes() == before
     assert labels_path(copied).read_bytes().count(b"\n") == 3
     assert "no episode 9" in fails(capsys, "label", copied, "--episode", "9", "--success")
+    assert "no episode 4000001" in fails(capsys, "label", copied, "--episode", "4000001", "--success")
     assert "needs --success" in fails(capsys, "label", copied, "--episode", "0")
 
 
