@@ -17,6 +17,7 @@ DATA_MODULES = {module.__name__: module for module in (OnlineDataModule, Offline
 # The class behind an option whose default is null, as its being named means more than its options: a run that starts
 # from a checkpoint's policy refuses another one only where one is named.
 IMPLIED_CLASSES = {"model.policy": "gipo.policies.TokenPolicy"}
+BESIDE_A_CLASS = ("class_path", "init_args", "dict_kwargs")
 # Configurations that another one has taken the place of, and the options that make it the same.
 FORMERLY_SHIPPED = {
     f"libero_{suite}.yaml": f"--data.task=libero_{suite}" for suite in ("spatial", "object", "goal", "10")
@@ -82,8 +83,8 @@ def data_module(args: list[str]) -> type[PolicyDataModule]:
             chosen = arg.partition("=")[2]
         elif index > 0 and args[index - 1] == "--data_module":
             chosen = arg
-    if chosen in DATA_MODULES:
-        return DATA_MODULES[chosen]
+    if str(chosen) in DATA_MODULES:
+        return DATA_MODULES[str(chosen)]
     try:
         found = pydoc.locate(str(chosen))
     except pydoc.ErrorDuringImport as error:
@@ -120,15 +121,31 @@ def _yaml(path: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         what = "empty" if found is None else f"a {type(found).__name__}"
         raise UserError(f"{path} is {what}; a configuration is a mapping, as `gipo fit --print_config` prints it")
+    if [*found.values()] == [None]:
+        raise UserError(f"{path} says nothing: there is nothing below {next(iter(found))!r}")
+    _refuse_beside_a_class(found, path)
     return found
 
 
+def _refuse_beside_a_class(found: Any, path: str) -> None:
+    """Refuse options of a class that stand beside its name, of which the parser would say that no class is named."""
+    if not isinstance(found, (dict, list)):
+        return
+    beside = [str(key) for key in found if str(key) not in BESIDE_A_CLASS]
+    if beside and isinstance(found, dict) and isinstance(name := found.get("class_path"), str):
+        raise UserError(f"{path}: {', '.join(beside)} of class_path {name!r} must stand in init_args")
+    for one in found.values() if isinstance(found, dict) else found:
+        _refuse_beside_a_class(one, path)
+
+
 class _Unique(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would take the last and drop the first."""
+    """Refuses a key that is no name, or that is given twice, of which YAML would take the last and drop the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
             if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             seen.add(key.value)

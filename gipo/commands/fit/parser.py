@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
+from jsonargparse._actions import _ActionConfigLoad
+from jsonargparse._common import lenient_check, parser_context
 from jsonargparse._typehints import get_all_subclass_paths, get_callable_return_type
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -18,7 +21,7 @@ from gipo.common.boundary import DEBUG_HELP
 from gipo.common.errors import UserError, nearest
 
 PLAIN_TYPES = {"NoneType": "null", "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text",
-               "Sequence": "a list", "list": "a list"}  # fmt: skip
+               "Sequence": "a list", "list": "a list", "dict": "a mapping of options"}  # fmt: skip
 OPTION_OF = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}  # of what a file's name says it is
 GIVEN = ("spaces", "params", "inputs", "outputs")  # to what is made by us, and no options of a user's
 
@@ -46,6 +49,17 @@ class FitParser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         raise UserError(explain(getattr(ex, "subcommand_parser", None) or self._of_a_command(), message)) from ex
+
+    def _check_value_key(self, action: Any, value: Any, key: str, *args: Any, **kwargs: Any) -> Any:
+        """Refuse what jsonargparse passes over in a configuration: null for no value, a list for a mapping."""
+        if isinstance(action, _ActionConfigLoad) and not isinstance(value, (str, dict, Namespace)):
+            if value is not None:
+                raise TypeError(f"Parser key \"{key}\": Expected a <class 'dict'>. Got value: {value}")
+            return Namespace()  # a heading with nothing below it
+        # Null stands for what must be given as long as it is not.
+        passed = lenient_check.get() and (value is not None or action.required)
+        with parser_context(lenient_check=passed):
+            return super()._check_value_key(action, value, key, *args, **kwargs)
 
     def _of_a_command(self) -> "FitParser":
         """The parser of one command, where this one only chooses among commands; all know almost the same options."""
@@ -75,7 +89,7 @@ def explain(parser: FitParser, message: str) -> str:
     if found := re.match(r"Parser key \"([\w.]+)\":\s*(.*)", message, re.DOTALL):
         key, text = found.groups()
         while found := re.search(r"Parser key \"([\w.]+)\":\s*(.*)", text, re.DOTALL):  # of a class within it
-            key, text = f"{key}.{found[1]}", found[2]
+            key, text = key if found[1] == key else f"{key}.{found[1]}", found[2]
         return f"{where}--{key}{_reason(parser, key, text)}"
     return where + _flat(message)
 
@@ -106,6 +120,8 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
     ):
         lacking = ", ".join(f"--{key}.{name}=VALUE" for name in found[2].split(", "))
         return f"={found[1].rpartition('.')[2]} cannot be made without {lacking}"
+    if found := re.match(r"Unable to load config ['\"](.*)['\"]", text):
+        return f"={found[1]}: expected a mapping of options, or a file of them"
     text = text.partition(". Got value: Namespace")[0]  # what follows is of the classes around it
     inner = re.search(r"NestedArg\(key='([\w.]+)'", text)  # of that option itself where its class is known
     named = re.search(r"Expected a dot import path string: (\S+)", text)
@@ -121,7 +137,7 @@ def _reason(parser: FitParser, key: str, text: str) -> str:
     given = re.search(r"(?:Got value|Given value): (.*)", text)
     value = f"={given[1].strip()}" if given and "Namespace" not in given[1] else ""
     expected = _expected(text)
-    if expected == "expected null" and any(_classes(parser, key)):
+    if expected in ("", "expected null") and any(_classes(parser, key)):
         return f"{value}: nothing can be made of it; {_known(parser, key)}"
     return f"{value}: " + (expected or _flat(text))
 

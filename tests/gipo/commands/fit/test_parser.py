@@ -215,12 +215,58 @@ FILES = {
     b"data:\n\trounds: 3": "x.yaml is not a readable YAML file, line 2: found character '\\t'",
     b"data: {rounds: 3}\ndata: {batch: 4}\n": "x.yaml is not a readable YAML file, line 2: 'data' is given twice",
     b"data: {rounds: \xe9}": "x.yaml is no UTF-8 text: ",
+    b"model:": "x.yaml says nothing: there is nothing below 'model'",
+    b"? [1, 2]\n: 3": "x.yaml is not a readable YAML file, line 1: a key must be a name",
+    b"data_module: [1]": "data_module [1] is no data module; name OnlineDataModule or ",
+    b"model: {objective: {class_path: GIPO, sigma: 1}}": "x.yaml: sigma of class_path 'GIPO' must stand in init_args",
+    b"trainer: {callbacks: [{class_path: Timer, duration: 1}]}": "x.yaml: duration of class_path 'Timer' must ",
 }
 
 
 @pytest.mark.parametrize("content", FILES)
 def test_a_mistake_in_a_configuration(content: bytes, refused: Any) -> None:
     assert refused("fit", "--config=x.yaml", x=content).startswith(FILES[content])
+
+
+GROUPS = {
+    b"model: [{kl_coef: 1}]": "--model=[{'kl_coef': 1}]: expected a mapping of options",
+    b"data: 3": "--data=3: expected a mapping of options",
+    b"trainer: [1]": "--trainer=[1]: expected a mapping of options",
+    b"data: {collector: [1, 2]}": "--data.collector=[1, 2]: expected a mapping of options",
+    b"checkpoint: x": "--checkpoint=x: expected a mapping of options, or a file of them",
+}
+
+
+@pytest.mark.parametrize("content", GROUPS)
+def test_what_stands_in_place_of_a_mapping_is_not_passed_over(content: bytes, refused: Any) -> None:
+    """Also where the command gives an option of that mapping, which would take its place."""
+    options = ["--model.reuse=2", "--data.collector.num_envs=2", "--trainer.max_epochs=1", "--checkpoint.every=1"]
+    assert refused("fit", "--config=x.yaml", *options, x=content) == GROUPS[content]
+    assert refused("fit", "--data.collector=[1]").startswith("--data.collector=[1]: expected a mapping of options, or")
+
+
+NULLS = {
+    b"model: {kl_coef: null}": "--model.kl_coef=None: expected a number",
+    b"model: {normalise_advantages: null}": "--model.normalise_advantages=None: expected true or false",
+    b"model: {objective: null}": "--model.objective=None: nothing can be made of it; there are GIPO, ",
+    b"data: {advantages: null}": "--data.advantages=None: expected one of 'recompute', 'stored'",
+    b"data: {batch: null}": "--data.batch=None: expected a whole number",
+    b"data: {collector: {num_envs: null}}": "--data.collector.num_envs=None: expected a whole number",
+    b"data: {task: null}": "--data.task=None: expected text",
+}
+
+
+@pytest.mark.parametrize("content", NULLS)
+def test_null_in_a_configuration_is_refused_where_the_option_takes_none(content: bytes, refused: Any) -> None:
+    assert refused("fit", "--config=x.yaml", x=content).startswith(NULLS[content])
+
+
+def test_a_heading_with_nothing_below_it_changes_nothing(printed: Any) -> None:
+    given = "model:\ntrainer:\ndata:\n  rounds: 3\n  collector:\n    num_envs: 4\n"
+    found = printed("--config=x.yaml", "--config=y.yaml", x=given, y="data:\n  collector:\nmodel:\n  reuse: 2\n")
+    assert found["data"]["collector"]["num_envs"] == 4
+    assert (found["data"]["rounds"], found["model"]["reuse"]) == (3, 2)
+    assert found["trainer"] == printed()["trainer"]
 
 
 @pytest.mark.parametrize(
