@@ -201,8 +201,8 @@ def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
     """What `objective` says of elements that are `blanked`.
 
     Raises:
-        UserError: it needs what is not known, gives terms of another shape than x, a loss without gradient, or figures
-            that are no scalars.
+        UserError: it needs what is not known, gives terms of another shape than x or of another kind than numbers, a
+            loss without gradient, or figures that are no scalars by name.
     """
     path = class_path(objective)
     for name in sorted(objective.needs):
@@ -211,13 +211,19 @@ def masked_terms(objective: Objective, seen: Elements) -> tuple[Terms, Figures]:
         if getattr(seen, name) is None:
             raise UserError(f"{type(objective).__name__} needs {NEEDED[name]}")
     found = objective.on_batch(seen)
-    terms, shape = found[0], seen.log_ratio.shape
-    if not (isinstance(terms, Terms) and all(part.shape == shape for part in terms)):
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+        raise UserError(f"{path}.on_batch must return Terms and a dict of figures, which may be empty")
+    (terms, figures), shape = found, seen.log_ratio.shape
+    if not (isinstance(terms, Terms) and all(isinstance(part, Tensor) and part.shape == shape for part in terms)):
         raise UserError(f"{path} must return Terms whose three tensors have the shape {[*shape]} of log_ratio")
+    if not all(part.is_floating_point() for part in terms):
+        kinds = ", ".join(str(part.dtype).removeprefix("torch.") for part in terms)
+        raise UserError(f"{path} must return Terms of floating point, such as mask.to(rho.dtype); got {kinds}")
     if seen.log_ratio.requires_grad and not terms.loss.requires_grad:
         raise UserError(f"the loss of {path} has no gradient: nothing in it depends on log_ratio, or it is detached")
-    if not all(isinstance(figure, Tensor) and figure.ndim == 0 for figure in found[1].values()):
-        raise UserError(f"{path} must return figures that are scalar tensors, such as x.mean()")
+    named = all(isinstance(name, str) for name in figures)
+    if not (named and all(isinstance(figure, Tensor) and figure.ndim == 0 for figure in figures.values())):
+        raise UserError(f"{path} must return figures that are scalar tensors, such as x.mean(), by names that are text")
     return found
 
 

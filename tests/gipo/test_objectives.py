@@ -535,12 +535,47 @@ def plain_figures(seen: Elements) -> tuple[Terms, Any]:
     return NoClip().on_batch(seen)[0], {"mine": 3.0}
 
 
+def numbered_figures(seen: Elements) -> tuple[Terms, Any]:
+    return NoClip().on_batch(seen)[0], {1: seen.log_ratio.mean()}
+
+
+def no_figures(seen: Elements) -> tuple[Terms, Any]:
+    return NoClip().on_batch(seen)[0], None
+
+
+def terms_alone(seen: Elements) -> Any:
+    return NoClip().on_batch(seen)[0]
+
+
+def nothing(seen: Elements) -> None:
+    return None
+
+
+def mask_as_weight(seen: Elements) -> tuple[Terms, Figures]:
+    terms, figures = NoClip().on_batch(seen)
+    return terms._replace(weight=terms.weight > 0), figures
+
+
+def number_as_weight(seen: Elements) -> tuple[Terms, Figures]:
+    return NoClip().on_batch(seen)[0]._replace(weight=1.0), {}  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("needs", frozenset({"agee"}), r"NoClip\.needs names 'agee'; an objective may need age, entropy, log_prob"),
         ("on_batch", detached, r"the loss of \S+NoClip has no gradient: nothing in it depends on log_ratio"),
         ("on_batch", plain_figures, r"NoClip must return figures that are scalar tensors"),
+        (
+            "on_batch",
+            numbered_figures,
+            r"NoClip must return figures that are scalar tensors, .* by names that are text",
+        ),
+        ("on_batch", no_figures, r"NoClip\.on_batch must return Terms and a dict of figures"),
+        ("on_batch", terms_alone, r"NoClip\.on_batch must return Terms and a dict of figures"),
+        ("on_batch", nothing, r"NoClip\.on_batch must return Terms and a dict of figures"),
+        ("on_batch", mask_as_weight, r"NoClip must return Terms of floating point, .*; got float32, bool, float32"),
+        ("on_batch", number_as_weight, r"NoClip must return Terms whose three tensors have the shape \[4, 2\]"),
     ],
 )
 def test_slips_in_an_objective_of_ones_own_are_named(name: str, value: Any, says: str) -> None:
