@@ -1,8 +1,9 @@
 """What a class of somebody's own must be able to do, found out before a run learns anything with it."""
 
+import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -30,11 +31,14 @@ def refuse_unusable(policy: Policy) -> None:
     for part in PARTS:
         if not isinstance(getattr(network, part, None), nn.Module):
             raise UserError(f"{class_path(network)} has no module `{part}`; a network has {', '.join(PARTS)}")
+    if lazy := [name for name, value in policy.named_parameters() if nn.parameter.is_lazy(value)]:
+        raise UserError(f"{lazy[0]} of {_theirs(policy)} has no shape yet; take a layer that is not lazy")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         again = _made_again(policy)
         _refuse_bad_outputs(policy)
         _refuse_other_parameters(policy)
         _refuse_unlike(policy, again)
+        _refuse_bad_figures(policy)
 
 
 def refuse_unusable_scale(scale: ValueScale) -> None:
@@ -55,6 +59,10 @@ def refuse_unusable_scale(scale: ValueScale) -> None:
         for name, found in zip(("decode", "loss"), ours, strict=True):
             if _shape(found) != [ROWS]:
                 raise UserError(f"{name}() of {path} gives {_shape(found)} for outputs {[ROWS, count]}, not [{ROWS}]")
+        _refuse_unplain(scale.config(), path)
+        with torch.enable_grad():
+            if not scale.loss(outputs.clone().requires_grad_(), target).requires_grad:
+                raise UserError(f"loss() of {path} has no gradient, as under torch.no_grad() or after detach()")
         with _in_one_line(f"{path} cannot be made again by its config()"):
             again = type(scale)(**scale.config())
             again.load_state_dict(scale.state_dict())
@@ -110,8 +118,17 @@ def _made_again(policy: Policy) -> Policy:
     shapes, wanted = ({name: value.shape for name, value in each.state_dict().items()} for each in (again, policy))
     if shapes != wanted or again.network.config() != policy.network.config():
         raise UserError(f"a checkpoint could not be loaded: what is made by config() is another policy; {fix}")
+    _refuse_unplain(policy.description(), _theirs(policy))
     again.load_state_dict(policy.state_dict())
     return again.to(policy.action_low.device)
+
+
+def _refuse_unplain(config: Any, whose: str) -> None:
+    """Refuse what no checkpoint can be named by, which would be found out when the first is to be written."""
+    try:
+        json.dumps(config, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config() of {whose} must return numbers, texts, lists and mappings: {error}") from error
 
 
 def _refuse_unlike(policy: Policy, again: Policy) -> None:
@@ -138,6 +155,31 @@ def _behaviour(policy: Policy, observation: Any, noise: Tensor) -> tuple[Tensor,
     latent = policy.sample(params, noise)
     action = (policy.to_env(latent) - policy.action_low) / (policy.action_high - policy.action_low)
     return params, values, latent.float(), policy.log_prob(params, latent), action
+
+
+def _refuse_bad_figures(policy: Policy) -> None:
+    """Refuse figures that are not one for each action dimension, and those by which nothing can be learned."""
+    observation, what = _observation(policy)
+    noise, wanted = policy.noise((ROWS,)), [ROWS, *policy.spaces.decision]
+    with _in_one_line(f"{_theirs(policy)} cannot be run on {what}"), _left_as_it_was(policy, training=True):
+        with torch.enable_grad():
+            features = policy.features(observation)
+            params, values = policy.params_of(features), policy.network.critic(features.detach())
+            latent = policy.sample(params.detach(), noise)
+            found = {"log_prob": policy.log_prob(params, latent)}
+        found |= {"sample": latent, "mode": policy.mode(params), "to_env": policy.to_env(latent)}
+        for name, arguments in (("entropy", (params,)), ("kl", (params, params))):
+            with suppress(NotImplementedError):  # which an option may ask for, and need not
+                found[name] = getattr(policy, name)(*arguments)
+    for name, figure in found.items():
+        if _shape(figure) != wanted:
+            raise UserError(f"{name}() of {class_path(policy)} gives {_shape(figure)} for {what}, not {wanted}")
+    for whose, learned in ((f"log_prob() of {_theirs(policy)}", found["log_prob"]),
+                           (f"the critic of {class_path(policy.network)}", values)):  # fmt: skip
+        if not learned.requires_grad:
+            raise UserError(
+                f"{whose} has no gradient, as under torch.no_grad() or after detach(): nothing would be learned"
+            )
 
 
 def _refuse_bad_outputs(policy: Policy) -> None:

@@ -73,6 +73,37 @@ class GivesATuple(Plain):
         self.actor = nn.LSTM(inputs, outputs)
 
 
+class Lazy(Plain):
+    def __init__(self, inputs: int, outputs: int, width: int = 8):
+        super().__init__(inputs, outputs, width)
+        self.actor = nn.LazyLinear(outputs)
+
+
+class KeepsATensor(Plain):
+    def __init__(self, inputs: int, outputs: int, width: Any = 8):
+        super().__init__(inputs, outputs, int(width))
+
+    def config(self) -> dict[str, Any]:
+        return {"width": torch.tensor(self.width)}
+
+
+class Detaches(nn.Linear):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features).detach()
+
+
+class ActorLearnsNothing(Plain):
+    def __init__(self, inputs: int, outputs: int, width: int = 8):
+        super().__init__(inputs, outputs, width)
+        self.actor = Detaches(inputs, outputs)
+
+
+class CriticLearnsNothing(Plain):
+    def __init__(self, inputs: int, outputs: int, width: int = 8):
+        super().__init__(inputs, outputs, width)
+        self.critic = Detaches(inputs, 1)
+
+
 class OtherInput(Plain):
     def __init__(self, inputs: int, outputs: int, width: int = 8):
         super().__init__(inputs + 2, outputs, width)
@@ -274,6 +305,10 @@ def test_one_that_is_whole_passes_and_draws_nothing_of_the_runs_noise() -> None:
         ),
         (lambda i, o: LeakyCritic(i, o, 0.9), r"what is made by config\(\) acts otherwise; config\(\) of \S+LeakyCrit"),
         (MixingCritic, r"the critic of \S+MixingCritic gives an observation other figures alone than beside another"),
+        (Lazy, r"network\.actor\.weight of \S+Lazy has no shape yet; take a layer that is not lazy"),
+        (KeepsATensor, r"config\(\) of \S+KeepsATensor must return numbers, texts, lists and mappings: .*Tensor"),
+        (ActorLearnsNothing, r"log_prob\(\) of \S+ActorLearnsNothing has no gradient, as under torch\.no_grad\(\) or"),
+        (CriticLearnsNothing, r"the critic of \S+CriticLearnsNothing has no gradient, as under"),
         (NotANumber, r"the actor of \S+NotANumber gives parameters that are not a number"),
         (Recurrent, r"the actor of \S+Recurrent gives an observation other figures alone than beside another one"),
         (Stateful, r"the actor of \S+Stateful gives other parameters when it is asked for the same observation twice"),
@@ -340,7 +375,29 @@ class DropsLogits(TokenPolicy):
         return found
 
 
-@pytest.mark.parametrize("made", [SharpAndKept(SPACES, temperature=0.1, bins=4), OwnAndLearned(SPACES, bins=4)])
+class SumsLogProbs(TokenPolicy):
+    def log_prob(self, params: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        return super().log_prob(params, latent).sum(-1)
+
+
+class SumsEntropies(TokenPolicy):
+    def entropy(self, params: torch.Tensor) -> torch.Tensor:
+        return super().entropy(params).sum(-1)
+
+
+class WideMode(TokenPolicy):
+    def mode(self, params: torch.Tensor) -> torch.Tensor:
+        return super().mode(params).unsqueeze(-1)
+
+
+class KnowsNoKL(TokenPolicy):
+    def kl(self, behaviour: torch.Tensor, params: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "made", [SharpAndKept(SPACES, temperature=0.1, bins=4), OwnAndLearned(SPACES, bins=4), KnowsNoKL(SPACES, bins=4)]
+)
 def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
     state = {name: value.clone() for name, value in made.state_dict().items()}
     refuse_unusable(made)
@@ -359,6 +416,9 @@ def test_a_policy_that_says_all_of_itself_passes(made: TokenPolicy) -> None:
         (Sharp(SPACES, temperature=0.1, bins=4), r"acts otherwise; config\(\) of \S+Sharp must return"),
         (Shifts(SPACES, shift=0.5, bins=4), r"acts otherwise; config\(\) of \S+Shifts must return"),
         (OwnNoise(SPACES, bins=4), r"OwnNoise samples otherwise with the same noise: sample\(\) is a function of"),
+        (SumsLogProbs(SPACES, bins=4), r"^log_prob\(\) of \S+SumsLogProbs gives \[2\] for .*, not \[2, 2\]$"),
+        (SumsEntropies(SPACES, bins=4), r"^entropy\(\) of \S+SumsEntropies gives \[2\] for .*, not \[2, 2\]$"),
+        (WideMode(SPACES, bins=4), r"^mode\(\) of \S+WideMode gives \[2, 2, 1\] for .*, not \[2, 2\]$"),
         (DropsLogits(SPACES, bins=4), r"^\S+DropsLogits gives other parameters in training than in acting"),
     ],
     ids=lambda value: type(value).__name__,
@@ -432,6 +492,16 @@ class Breaks(Scaled):
         return target * (1 // 0)
 
 
+class LearnsNothing(Scaled):
+    def loss(self, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return super().loss(outputs, target).detach()
+
+
+class KeepsItsUnitAsATensor(Scaled):
+    def config(self) -> dict[str, Any]:
+        return {"unit": torch.tensor(self.unit)}
+
+
 class OwnPopArt(PopArt):
     pass
 
@@ -454,6 +524,8 @@ def test_a_value_scale_of_ones_own_is_learned_with() -> None:
         (OtherName(), r"OtherName cannot be made again by its config\(\): .*scale"),
         (GivesANumber(), r"decode\(\) of .*GivesANumber gives a float for outputs \[2, 1\], not \[2\]"),
         (CountsInWords(), r"CountsInWords\.outputs must be how many outputs .*, got 'three'"),
+        (LearnsNothing(), r"^loss\(\) of .*LearnsNothing has no gradient, as under torch\.no_grad\(\) or after"),
+        (KeepsItsUnitAsATensor(), r"^config\(\) of .*KeepsItsUnitAsATensor must return numbers, texts, lists"),
         (Breaks(), r"Breaks cannot be used on outputs \[2, 1\]: ZeroDivisionError in loss"),
         (KeepsTheLast(), r"decode\(\) of .*KeepsTheLast gives \[2, 1\] for outputs \[2, 1\], not \[2\]"),
     ],
