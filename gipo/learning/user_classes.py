@@ -60,6 +60,7 @@ def refuse_unusable_scale(scale: ValueScale) -> None:
             if _shape(found) != [ROWS]:
                 raise UserError(f"{name}() of {path} gives {_shape(found)} for outputs {[ROWS, count]}, not [{ROWS}]")
         _refuse_unplain(scale.config(), path)
+        _refuse_no_scalars(scale)
         with torch.enable_grad():
             if not scale.loss(outputs.clone().requires_grad_(), target).requires_grad:
                 raise UserError(f"loss() of {path} has no gradient, as under torch.no_grad() or after detach()")
@@ -72,6 +73,14 @@ def refuse_unusable_scale(scale: ValueScale) -> None:
             f"a checkpoint would hold another scale than {path}: what is made by its config() gives other values; "
             "config() must return the arguments that its constructor was given, all of them"
         )
+
+
+def _refuse_no_scalars(scale: ValueScale) -> None:
+    path = class_path(scale)
+    with _in_one_line(f"{path} cannot give figures"):
+        sizes = [torch.as_tensor(figure).numel() for figure in scale.figures().values()]
+    if any(size != 1 for size in sizes):
+        raise UserError(f"figures() of {path} must give scalar tensors, such as x.mean()")
 
 
 def _theirs(policy: Policy) -> str:

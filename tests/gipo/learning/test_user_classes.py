@@ -497,6 +497,16 @@ class LearnsNothing(Scaled):
         return super().loss(outputs, target).detach()
 
 
+class ManyFigures(Scaled):
+    def figures(self) -> dict[str, torch.Tensor]:
+        return {"mine": torch.ones(3)}
+
+
+class FiguresOfNothing(Scaled):
+    def figures(self) -> dict[str, torch.Tensor]:
+        return None  # type: ignore[return-value]
+
+
 class KeepsItsUnitAsATensor(Scaled):
     def config(self) -> dict[str, Any]:
         return {"unit": torch.tensor(self.unit)}
@@ -525,6 +535,8 @@ def test_a_value_scale_of_ones_own_is_learned_with() -> None:
         (GivesANumber(), r"decode\(\) of .*GivesANumber gives a float for outputs \[2, 1\], not \[2\]"),
         (CountsInWords(), r"CountsInWords\.outputs must be how many outputs .*, got 'three'"),
         (LearnsNothing(), r"^loss\(\) of .*LearnsNothing has no gradient, as under torch\.no_grad\(\) or after"),
+        (ManyFigures(), r"^figures\(\) of .*ManyFigures must give scalar tensors, such as x\.mean\(\)$"),
+        (FiguresOfNothing(), r"FiguresOfNothing cannot give figures: AttributeError"),
         (KeepsItsUnitAsATensor(), r"^config\(\) of .*KeepsItsUnitAsATensor must return numbers, texts, lists"),
         (Breaks(), r"Breaks cannot be used on outputs \[2, 1\]: ZeroDivisionError in loss"),
         (KeepsTheLast(), r"decode\(\) of .*KeepsTheLast gives \[2, 1\] for outputs \[2, 1\], not \[2\]"),
