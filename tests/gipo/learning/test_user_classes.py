@@ -315,6 +315,7 @@ def test_one_that_is_whole_passes_and_draws_nothing_of_the_runs_noise() -> None:
     ],
 )
 def test_what_it_lacks_is_said(network: Callable[..., ActorCritic], says: str) -> None:
+    torch.manual_seed(0)  # weights by which figures differ by more than rounding, as of one in a thousand they do not
     with pytest.raises(UserError, match=says):
         refuse_unusable(policy(network))
 
