@@ -9,9 +9,10 @@ from statistics import median
 
 import pytest
 
-from gipo.commands.studies.fifty.entrants import DEFAULT, Entry
+from gipo.commands.studies.fifty.entrants import DEFAULT, Entry, by_lot
 from gipo.commands.studies.fifty.record import read_result
-from gipo.commands.studies.fifty.tables import GOOD, Row, report, row_of, scores, summary
+from gipo.commands.studies.fifty.study import all_tasks
+from gipo.commands.studies.fifty.tables import GOOD, Row, by_task, report, row_of, scores, summary
 from gipo.commands.studies.pipeline.forks import FIT
 from gipo.commands.studies.pipeline.versions import OneVersion
 from gipo.commands.studies.run_tables import distinct
@@ -25,9 +26,9 @@ from gipo.common.intervals import difference_with_interval, with_interval
 
 DOCS = Path(__file__).parents[5] / "docs"
 FRAMES, EVERY = 120_000, 10_000
-# The recipe beside SB3's PPO, and beside other objectives in the same recipe.
-TABLES = ("fifty.csv", "fifty_objectives.csv")
-OURS, THEIRS = DEFAULT[0], "SB3 PPO"
+# The recipe beside SB3's PPO, beside other objectives in the same recipe, and beside SAC on tasks that the lot drew.
+TABLES = ("fifty.csv", "fifty_objectives.csv", "fifty_sac.csv")
+OURS, THEIRS, SAC = DEFAULT[0], "SB3 PPO", "SBX SAC"
 RIVALS = ("PPO-Clip", "SAPO")  # in the same recipe
 
 
@@ -70,7 +71,7 @@ def test_the_study_goes_on_from_what_is_kept(kept: Path) -> None:
         version.add(done.parent, json.loads(done.read_text()))
     made = {path.parent for path in kept.glob("*/*/result.json")}
     assert {done.parent for done in ours} == {
-        folder for folder in made if folder.parent.name != THEIRS.replace(" ", "-")
+        folder for folder in made if folder.parent.name not in {name.replace(" ", "-") for name in (THEIRS, SAC)}
     }
 
 
@@ -186,6 +187,32 @@ def test_what_is_concluded_of_other_objectives_follows_from_the_rows(rows: dict[
         f"from which no difference is shown, SAPO {means[2]}",
     }.items():
         assert said in (DOCS / page).read_text()
+
+
+def test_what_is_said_of_sac_follows_from_the_rows(rows: dict[str, list[Row]]) -> None:
+    every, page = rows["fifty_sac.csv"], (DOCS / "fifty.md").read_text()
+    text = " ".join(page.split())
+    drawn = by_lot(all_tasks(), len(distinct(every, "task")), seed=0)
+    assert sorted(drawn) == distinct(every, "task")
+    assert f"the first {len(drawn)} tasks of the lot with seed 0: {', '.join(f'`{task}`' for task in drawn)}." in text
+    for side in ("held out", "developed on"):
+        inside = [row for row in every if row["side"] == side]
+        assert by_task(inside) in page
+        sac, ours, theirs = (two(of(inside, name).mean()) for name in (SAC, OURS, THEIRS))
+        reached = [len(seconds(inside, name)) for name in (SAC, OURS, THEIRS)]
+        assert (
+            f"{side.capitalize()} ({len(distinct(inside, 'task'))}): any-step success is {sac} in the mean, of the "
+            f"recipe {ours}, of SB3's PPO {theirs}. Of the {of(inside, SAC).size} runs of each, {reached[0]} of SAC, "
+            f"{reached[1]} of the recipe and {reached[2]} of SB3's PPO reach .9 in an evaluation." in text
+        )
+    minutes = [
+        median(row["seconds"] for row in every if (row["entrant"], row["seed"]) == (name, 22)) / 60
+        for name in (SAC, OURS)
+    ]
+    assert (
+        f"A run with seed 22 takes {minutes[0]:.0f} processor minutes of training, one of the recipe {minutes[1]:.1f}"
+        in text
+    )
 
 
 def ahead(ours: Array, theirs: Array) -> str:
