@@ -14,9 +14,11 @@ from datamodules.ingest.interface import Interface, common_interface
 from datamodules.ingest.metadata import AuditFacts, Facts, SourceFacts
 from datamodules.ingest.options import IngestOptions
 from datamodules.ingest.pictures import PICTURE, move
+from datamodules.ingest.rewards import rewards_by
 from datamodules.ingest.sources.base import POLICY, Description, Source
 from datamodules.ingest.store import FACTS, FRAMES, PICTURES, allocate, reserve
 from gipo.common.errors import UserError
+from gipo.common.faults import described
 from gipo.common.transition import STORED
 
 PRIVILEGED = {"privileged", "next_privileged"}
@@ -156,31 +158,19 @@ def _with_rewards(part: Part, options: IngestOptions) -> _Kept:
     for span in found.spans:
         episode = slice(start, start + span.rows)
         try:
-            given[episode] = _reward({name: values[episode] for name, values in columns.items()}, span, options)
+            seen = {name: values[episode] for name, values in columns.items()}
+            given[episode] = rewards_by(options.reward, seen, span.success)
             spans.append((start, span))
         except UserError as error:
             if options.bad_episodes == "refuse":
                 raise UserError(f"{span.where}: {error}") from error
             skipped.append((span.where, str(error)))
+        except Exception as error:  # of the user's function: none of its episodes can be trusted
+            raise UserError(f"{span.where}: the reward raised {described(error)}") from error
         start = episode.stop
     os.replace(part.folder / "reward.given", part.folder / "reward")
     layout = {**found.layout, "reward": (given.dtype.str, [])}
     return _Kept(part, Columns(part.folder, layout, rows), spans, skipped)
-
-
-def _reward(columns: dict[str, np.ndarray], span: EpisodeRows, options: IngestOptions) -> np.ndarray:
-    found = np.asarray(options.reward(columns, span.success))
-    name = getattr(options.reward, "__name__", repr(options.reward))
-    if found.shape != (span.rows,) or found.dtype.kind not in "biuf":
-        raise UserError(
-            f"the reward {name} gave {found.dtype} of shape {list(found.shape)}; it must give one number a step"
-        )
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
-        reward = np.ascontiguousarray(found, np.float32)
-    if not np.isfinite(reward).all():
-        step = columns["step"][int(np.argmax(~np.isfinite(reward)))]
-        raise UserError(f"the reward {name} is not finite at step {step}")
-    return reward
 
 
 def _check_types(filled: list[_Kept]) -> None:

@@ -31,3 +31,26 @@ def success(columns: Mapping[str, np.ndarray], success: bool | None) -> np.ndarr
     reward = np.zeros(len(columns["step"]), np.float32)
     reward[-1] = float(success)
     return reward
+
+
+def rewards_by(function: Reward, columns: dict[str, np.ndarray], success: bool | None) -> np.ndarray:
+    """The rewards [T] float32 that a function gives for an episode.
+
+    Raises:
+        UserError: when it does not give one finite number a step.
+    """
+    name, step = getattr(function, "__name__", repr(function)), columns["step"]
+    given = function(columns, success)
+    try:
+        found = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of several lengths, or a tensor elsewhere
+        raise UserError(f"the reward {name} gave what is no array of numbers: {error}") from error
+    if found.shape != step.shape or found.dtype.kind not in "biuf":
+        raise UserError(
+            f"the reward {name} gave {found.dtype} of shape {list(found.shape)}; it must give one number a step"
+        )
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
+        rewards = np.ascontiguousarray(found, np.float32)
+    if not np.isfinite(rewards).all():
+        raise UserError(f"the reward {name} is not finite at step {step[int(np.argmax(~np.isfinite(rewards)))]}")
+    return rewards

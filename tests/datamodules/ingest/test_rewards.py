@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.ingest import IngestOptions
 from datamodules.ingest.rewards import success
@@ -117,12 +118,34 @@ def test_what_a_reward_function_may_not_give(token: OnnxPolicy, folder: Path, tm
         (lambda c, s: np.zeros(3), r"episode 1: the reward <lambda> gave float64 of shape \[3\]"),
         (lambda c, s: np.array(["x"] * len(c["step"])), "one number a step"),
         (lambda c, s: np.log(c["step"]), "episode 0: the reward <lambda> is not finite at step 0"),
+        (lambda c, s: [[1], [2, 3]], "episode 0: the reward <lambda> gave what is no array of numbers: setting"),
+        (lambda c, s: torch.ones(len(c["step"]), requires_grad=True), "episode 0: .*no array of numbers: Can't call"),
     ]
     for reward, reason in cases:
         with pytest.raises(UserError, match=reason), np.errstate(divide="ignore"):
             store_of(log, cache=tmp_path, policies=folder, reward=reward)
     with pytest.raises(ValueError, match="read-only"):
         store_of(log, cache=tmp_path, policies=folder, reward=_alters)
+
+
+def test_a_reward_function_that_raises_is_told_with_its_line_and_the_episode(
+    token: OnnxPolicy, folder: Path, tmp_path: Path
+) -> None:
+    log = write_log(tmp_path / "a.mcap", [token], (3, 4))
+    reason = r"a\.mcap, episode 1: the reward raised ZeroDivisionError in _divides \(.*\.py:\d"
+    for skip in ("refuse", "skip"):  # its fault is not the episode's
+        with pytest.raises(UserError, match=reason):
+            store_of(log, cache=tmp_path, policies=folder, reward=_divides, bad_episodes=skip)
+    with pytest.raises(UserError, match=r"episode 0: the reward raised FileNotFoundError in _opens \(.*goals\.npy"):
+        store_of(log, cache=tmp_path, policies=folder, reward=_opens)
+
+
+def _divides(columns: Columns, success: bool | None) -> np.ndarray:
+    return columns["reward"] * (1 // (4 - len(columns["step"])))
+
+
+def _opens(columns: Columns, success: bool | None) -> np.ndarray:
+    return np.asarray(np.load("goals.npy"))
 
 
 def _alters(columns: Columns, success: bool | None) -> np.ndarray:
