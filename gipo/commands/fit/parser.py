@@ -5,6 +5,7 @@ import pydoc
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -174,7 +175,8 @@ def _expected(text: str) -> str:
 
 def _unknown_argument(parser: FitParser, key: str, name: str, class_path: str) -> str:
     found = pydoc.locate(class_path)
-    if found in _kinds(parser, key):  # which is taken where no class is named
+    plain = is_dataclass(found) and not inspect.isabstract(found)  # whose options there are without its name
+    if found in _kinds(parser, key) and not plain:  # which is taken where no class is named
         return _unnamed(parser, key)
     known = [one for one in inspect.signature(found).parameters if one not in GIVEN] if callable(found) else []
     short = class_path.rpartition(".")[2] or "its class"
@@ -215,8 +217,17 @@ def _flat(text: str) -> str:
 
 
 def not_made(text: str) -> str | None:
-    """`some.Class cannot be made: …` for what jsonargparse says of a class that raised; None for anything else."""
-    alone = re.search(r"Problem with given class_path '(?P<name>[\w.]+)':\s*(?P<why>.*)", text)
-    optional = re.search(r"Errors:\n  - (?P<why>.*)\n(?s:.*)Namespace\(class_path='(?P<name>[\w.]+)'", text)
-    found = alone or optional
-    return None if found is None else f"{found['name']} cannot be made: {found['why']}"
+    """`some.Class cannot be made: …` for what jsonargparse says of a class that raised; None for anything else.
+
+    Options without a class to be named for them name themselves in what they raise.
+    """
+    if alone := re.search(r"Problem with given class_path '([\w.]+)':\s*(.*)", text):
+        return f"{alone[1]} cannot be made: {alone[2]}"
+    if (errors := re.search(r"Errors:\n((?:  .*\n)+)", text)) is None:
+        return None
+    reasons = re.findall(r"^  - (.*)", errors[1], re.MULTILINE)
+    raised = [reason for reason in reasons if not reason.startswith("Expected a")]  # by the one type that it is
+    named = re.search(r"Namespace\(class_path='([\w.]+)'", text)
+    if named is None:
+        return raised[0] if raised else None
+    return f"{named[1]} cannot be made: {[*raised, *reasons][0]}"

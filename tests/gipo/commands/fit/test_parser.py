@@ -151,6 +151,8 @@ MISTAKES = {
     "--data.frames_per_iteration, --data.evaluation, --data.refresh_every (gipo fit --help)",
     "--model.objective.sigma_max=wide": "--model.objective.sigma_max=wide: expected a number",
     "--model.policy.network.hidden=wide": "--model.policy.network.hidden=wide: expected a list",
+    "--data.behaviour.epoch=3": "--data.behaviour: BehaviourOptions has no option 'epoch'; the nearest: epochs, batch "
+    "(--data.behaviour.help=datamodules.replay.behaviour.BehaviourOptions)",
     "--data.rounds=many": "--data.rounds=many: expected a whole number",
     "--data.rounds=": "--data.rounds=: expected a whole number",
     "--data.advantages=old": "--data.advantages=old: expected one of 'recompute', 'stored'",
@@ -177,6 +179,23 @@ MISTAKES = {
 def test_a_mistake_is_one_line_that_names_the_nearest(argument: str, refused: Any) -> None:
     said, expected = refused("fit", argument), MISTAKES[argument]
     assert said == expected or (expected.endswith("…") and said.startswith(expected[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--data.logs=x", "--data.behaviour.holdout=1"], "data.behaviour.holdout must lie in (0, 1), got 1.0"),
+        (["--data.logs=x", "--data.behaviour.epochs=0"], "data.behaviour.epochs must be positive, got 0"),
+        (
+            ["--data.task=datamodules.vla.ToyVLA", "--data.task.chunk=0"],
+            "datamodules.vla.ToyVLA cannot be made: data.task.chunk must be positive, got 0",
+        ),
+    ],
+)
+def test_a_value_that_is_not_allowed_where_there_may_be_none_is_named(
+    arguments: list[str], reason: str, refused: Any
+) -> None:
+    assert refused("fit", "--trainer.precision=32-true", *arguments) == reason
 
 
 def test_a_value_of_a_task_that_is_named_is_told_what_it_must_be(refused: Any) -> None:
