@@ -36,7 +36,8 @@ class Hashes:
     """SHA-256 of files, hex, and when they were what.
 
     Args:
-        folder: where the index stands; what is wrong with an index only makes it forgotten.
+        folder: where the index stands; what is wrong with an index only makes it forgotten, as where others keep the
+            stores and nobody else may write: a store that must be made says so itself.
     """
 
     def __init__(self, folder: Path):
@@ -76,7 +77,7 @@ class Hashes:
 
     def _save(self) -> None:
         kept = {name: each for name, each in self._known.items() if os.path.exists(name)}
-        with whole_file(self._index) as partial:
+        with suppress(OSError), whole_file(self._index) as partial:
             partial.write_text(json.dumps(kept), encoding="utf-8")
 
 

@@ -114,6 +114,10 @@ def test_hashes_are_remembered_only_of_files_that_have_settled(tmp_path: Path) -
     assert known[0].mtime_ns < known[1] - SETTLED_NS
     (tmp_path / "hashes.json").write_text("{")
     assert Hashes(tmp_path).of([path])[path] == second
+    (tmp_path / "hashes.json").unlink()
+    (tmp_path / "hashes.json").mkdir()  # where it cannot be written, as in stores of others, it is forgotten
+    assert Hashes(tmp_path).of([path])[path] == second
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "hashes.json"}
 
 
 def test_a_source_that_changes_meanwhile_is_refused(
