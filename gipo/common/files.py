@@ -8,7 +8,8 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gipo.common.errors import UserError, of_the_system
 PARTIAL = ".partial"
 DEAR = (".mcap", ".jsonl", ".ckpt", ".onnx", ".hdf5")  # suffixes of what a command reads, and nobody can make again
 BEGINS = {b"PK\3\4": ".ckpt", b"\x89MCAP0": ".mcap", b"\x89HDF\r\n": ".hdf5"}  # whatever their names are
+LOOK_SECONDS = 0.5  # between two looks at a lock that another process has
 PathLike = str | os.PathLike[str]
 
 
@@ -200,10 +202,15 @@ def remove_partials(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, waiting: Callable[[], object] | None = None) -> Iterator[int]:
     """The descriptor of a lock on `folder`, waited for while another process has it.
 
     A child that inherits the descriptor keeps the lock when this process is killed, until it ends itself.
+
+    Args:
+        folder: to be locked.
+        waiting: called now and then while it is waited for, in a thread that no signal reaches: what it raises ends the
+            waiting.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -211,7 +218,20 @@ def locked(folder: Path) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"gipo: waiting for another process that works in {folder}", file=sys.stderr)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if waiting is None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            else:
+                _look_until_locked(descriptor, waiting)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _look_until_locked(descriptor: int, waiting: Callable[[], object]) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            waiting()
+            time.sleep(LOOK_SECONDS)

@@ -75,6 +75,7 @@ class Makers:
         once(
             shown, "gipo-demos", args,
             lambda lock: self.commands.run("gipo-demos", args, shown / "gipo-demos.txt", lock), fresh=True,
+            waiting=self.commands.refuse_when_ended,
         )  # fmt: skip
         self.forks.fit(self.options.out / cell.clone, self._cloning(cell), args)
 

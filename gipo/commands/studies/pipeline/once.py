@@ -11,7 +11,7 @@ from gipo.common.files import locked, write_text
 
 def once(
     folder: Path, name: str, words: Sequence[str], work: Callable[[int], object],
-    fresh: bool = False, keep: Path | None = None,
+    fresh: bool = False, keep: Path | None = None, waiting: Callable[[], object] | None = None,
 ) -> None:  # fmt: skip
     """Do `work` unless this folder says that the same has been done to its end.
 
@@ -25,13 +25,14 @@ def once(
         work: what is to be done.
         fresh: begin with an empty folder, without what interrupted work left there.
         keep: where this file exists, nothing is cleared.
+        waiting: called while another process works in the folder; what it raises ends the waiting.
 
     Raises:
         UserError: when the folder is of other work, or holds what is not of the study.
     """
     text = json.dumps(list(words))
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder) as lock:
+    with locked(folder, waiting) as lock:
         begun = _begun(folder, name, text)
         if begun == "done":
             return

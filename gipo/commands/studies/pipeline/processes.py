@@ -80,16 +80,21 @@ class Commands:
         with open(output, "w") as file:
             print(f"$ {shown}", file=file, flush=True)
             with self._lock:
-                self._refuse_when_ended()
+                self.refuse_when_ended()
                 process = self._begin(command, args, file.fileno(), lock, bars)
                 self._running.add(process)
             code = process.wait()
         with self._lock:
             self._running.discard(process)
             if code:
-                self._refuse_when_ended()
+                self.refuse_when_ended()
         if code:
             raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{tail(output)}")
+
+    def refuse_when_ended(self) -> None:
+        """Raise a UserError once `end` was called."""
+        if self._ended:
+            raise UserError("the study has ended")
 
     def end(self, patience: float = 0.0) -> None:
         """End the commands that run, and let none begin; who calls it first says how.
@@ -124,10 +129,6 @@ class Commands:
             [sys.executable, "-m", MODULES[command][0], *args], stdin=subprocess.DEVNULL, stdout=output,
             stderr=progress, pass_fds=[lock], env=_environment(bars),
         )  # fmt: skip
-
-    def _refuse_when_ended(self) -> None:
-        if self._ended:
-            raise UserError("the study has ended")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The stages of the loop as the commands a user would type, each run once: a finished stage is not run again."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,7 +61,7 @@ class Stages:
             self.commands.run("gipo-demos", [*words, f"--out={folder}"], folder / "demos.txt", lock, self.bars)
 
         words = [*self.subject.script, f"--episodes={episodes}", f"--seed={seed}"]
-        once(folder, "demos", words, show, fresh=True)
+        self._once(folder, "demos", words, show, fresh=True)
         return folder
 
     def clone(self, folder: Path, seed: int, demonstrations: Path, options: Sequence[str] = ()) -> Path:
@@ -72,7 +72,7 @@ class Stages:
     def export(self, checkpoint: Path, out: Path) -> Path:
         """The artifact of a checkpoint."""
         words = ("export", str(checkpoint), "--out", str(out), *self.subject.export)
-        self._once(out.parent, out.stem, "gipo-deploy", *words)
+        self._run_once(out.parent, out.stem, "gipo-deploy", *words)
         return out
 
     def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
@@ -103,13 +103,13 @@ class Stages:
             with side_by_side(self.commands, count) as pool:
                 list(in_order([pool.submit(share, *ends, lock) for ends in pairwise(starts)]))
 
-        once(folder, "drive", (*words, "--episodes", str(episodes)), drive, fresh=True)
+        self._once(folder, "drive", (*words, "--episodes", str(episodes)), drive, fresh=True)
         return robot_score(folder, episodes)
 
     def audit(self, logs: Sequence[Path], policies: Path, folder: Path) -> None:
         """Recompute every logged log-prob from the artifacts; refuse logs that are not reproduced."""
         found = [str(path) for log in logs for path in files_below(log)]
-        self._once(folder, "audit", "gipo-robot", "audit", *found, "--policies", str(policies))
+        self._run_once(folder, "audit", "gipo-robot", "audit", *found, "--policies", str(policies))
 
     def post_train(
         self, folder: Path, logs: Sequence[Path], init: Path, policies: Path, seed: int, options: Sequence[str] = ()
@@ -135,7 +135,7 @@ class Stages:
             args = ("fit", *more, f"--trainer.default_root_dir={folder}")
             self.commands.run("gipo", args, folder / "fit.txt", lock, self.bars)
 
-        once(folder, "fit", options, fit, fresh=True, keep=last)
+        self._once(folder, "fit", options, fit, fresh=True, keep=last)
         self.version.add(folder, options)
         return folder / "checkpoints"
 
@@ -154,5 +154,14 @@ class Stages:
         """These stages without progress on the terminal, where that of others is shown."""
         return replace(self, beside=beside, bars=False)
 
-    def _once(self, folder: Path, name: str, command: str, *args: str) -> None:
-        once(folder, name, args, lambda lock: self.commands.run(command, args, folder / f"{name}.txt", lock, self.bars))
+    def _run_once(self, folder: Path, name: str, command: str, *args: str) -> None:
+        def work(lock: int) -> None:
+            self.commands.run(command, args, folder / f"{name}.txt", lock, self.bars)
+
+        self._once(folder, name, args, work)
+
+    def _once(
+        self, folder: Path, name: str, words: Sequence[str], work: Callable[[int], None],
+        fresh: bool = False, keep: Path | None = None,
+    ) -> None:  # fmt: skip
+        once(folder, name, words, work, fresh, keep, self.commands.refuse_when_ended)

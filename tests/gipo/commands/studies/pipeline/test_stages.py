@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gipo.commands.studies.pipeline.stages import Stages
 from gipo.commands.studies.pipeline.subjects import TOY, parse_gap
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32
 from gipo.common.errors import UserError
+from gipo.common.files import locked
 from robots.log import append_label, read_log
 from tests.in_process import Calls, written_down
 from tests.offline import Robot
@@ -135,6 +137,18 @@ def test_no_stage_begins_once_the_study_has_ended(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the study has ended"):
         stages.export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx")
     assert not (tmp_path / "p" / "a.done.json").exists()
+
+
+def test_a_study_that_has_ended_waits_for_no_other(tmp_path: Path) -> None:
+    stages, folder = Stages({}), tmp_path / "p"
+    folder.mkdir()
+    with locked(folder), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stages.export, tmp_path / "a.ckpt", folder / "a.onnx")
+        assert not wait([waiting], 0.2).done
+        stages.commands.end()
+        with pytest.raises(UserError, match="the study has ended"):
+            waiting.result(30)
+    assert not list(folder.iterdir())
 
 
 def test_a_robot_that_fails_ends_no_other_command_of_the_study(tmp_path: Path) -> None:
