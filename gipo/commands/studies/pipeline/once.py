@@ -1,6 +1,7 @@
 """What is run once: a folder says what was begun in it, and what came to its end."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,10 +68,31 @@ def _begun(folder: Path, name: str, text: str) -> str | None:
         if marker.exists():
             if marker.read_bytes() != text.encode():
                 raise UserError(
-                    f"{folder} was made with other options; name another --out, or delete it and what was made from it"
+                    f"{folder} was made with other options; name another --out, or delete it and what was made from it "
+                    f"({_difference(marker, json.loads(text))})"
                 )
             return state
     return None
+
+
+def _difference(marker: Path, words: Sequence[str]) -> str:
+    """What a marker has that `words` have not, and the other way round; of each the first."""
+    try:
+        before, asked = _with_names(json.loads(marker.read_bytes())), _with_names(words)
+    except (ValueError, TypeError):
+        return f"{marker} is damaged"
+    sides = [[word for word in one if word not in other] for one, other in ((before, asked), (asked, before))]
+    there, now = (side[0] if side else "nothing" for side in sides)
+    return f"it has {there} where {now} is asked for" if any(sides) else f"{marker} has them in another order"
+
+
+def _with_names(words: Sequence[str]) -> list[str]:
+    """Every word as a shell takes it, a value behind the name of its option: `--episodes`, `--episodes 2`."""
+    names = ["", *(f"{word} " if word.startswith("--") and "=" not in word else "" for word in words)]
+    return [
+        shlex.quote(word) if word.startswith("-") else name + shlex.quote(word)
+        for name, word in zip(names, words, strict=False)
+    ]
 
 
 def _clear(folder: Path, keep: Path) -> None:

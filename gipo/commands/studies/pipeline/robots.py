@@ -46,7 +46,10 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
     found = [episode for path in files_below(folder) for episode in read_log(path).begun]
     judged = sorted((each for each in found if each.success is not None), key=lambda each: each.number)
     if len(judged) != episodes:
-        raise UserError(f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped")
+        raise UserError(
+            f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped, or logs were deleted: "
+            f"delete {folder}, and they are driven again"
+        )
     return RobotScore(
         tuple(bool(episode.success) for episode in judged),
         tuple(episode.total for episode in judged),

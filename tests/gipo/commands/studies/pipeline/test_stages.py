@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import Stages
@@ -33,6 +34,24 @@ def test_a_finished_stage_is_not_run_again(calls: Calls, tmp_path: Path) -> None
     assert calls == [("gipo-deploy", ["export", f"{tmp_path}/a.ckpt", "--out", f"{tmp_path}/p/a.onnx"])]
     with pytest.raises(UserError, match=r"p was made with other options; name another --out, or delete it"):
         Stages({}).export(tmp_path / "b.ckpt", tmp_path / "p" / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ('["b.ckpt", "--out=a b", "--x", "--n", "3"]', r"it has b\.ckpt where a\.ckpt is asked for"),
+        ('["a.ckpt", "--out=a b", "--x", "--n", "2"]', "it has --n 2 where --n 3 is asked for"),
+        ('["a.ckpt"]', "it has nothing where '--out=a b' is asked for"),
+        ('["a.ckpt", "--out=a b", "--x", "--y=1", "--n", "3"]', "it has --y=1 where nothing is asked for"),
+        ('["--x", "--out=a b", "a.ckpt", "--n", "3"]', r"p\.done\.json has them in another order"),
+        ('["a.ck', r"p\.done\.json is damaged"),
+        ("7", r"p\.done\.json is damaged"),
+    ],
+)
+def test_what_other_options_a_stage_was_made_with_is_said(kept: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "p.done.json").write_text(kept)
+    with pytest.raises(UserError, match=rf"what was made from it \(.*{says}\)$"):
+        is_done(tmp_path, "p", ["a.ckpt", "--out=a b", "--x", "--n", "3"])
 
 
 def test_an_interrupted_stage_is_run_again_with_the_same_options_only(
