@@ -1,13 +1,16 @@
 """Runs of the race: each a `gipo fit` in a folder of its own, and what it comes to."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gipo.commands.studies.pipeline.forks import ALONE, Forks
+from tqdm.auto import tqdm
+
+from gipo.commands.studies.pipeline.forks import ALONE, FIT, Forks
+from gipo.commands.studies.pipeline.once import is_done
 from gipo.commands.studies.pipeline.processes import all_made, side_by_side
 from gipo.commands.studies.recipe.candidates import Factors
 from gipo.commands.studies.recipe.dealing import Trial
@@ -39,14 +42,14 @@ class Race:
     forks: Forks
 
     def table(
-        self, trials: Mapping[Path, tuple[Row, Trial]], path: Path, ended: Callable[[], object], before: Sequence[Row]
+        self, trials: Mapping[Path, tuple[Row, Trial]], path: Path, bar: tqdm, before: Sequence[Row]
     ) -> list[Row]:
         """A table at `path` with a row for every run; those that have come to their end are not made again.
 
         Args:
             trials: by folder, what a row begins with, and its trial.
             path: of the table.
-            ended: called as each run has ended.
+            bar: of all runs; those that were made by an earlier call count, and their time, which is none, does not.
             before: rows that the table begins with.
 
         Raises:
@@ -55,8 +58,10 @@ class Race:
 
         def one(folder: Path) -> Row:
             said, trial = trials[folder]
+            there = is_done(folder, FIT)
             row = {**said, **self._row(folder, trial)}
-            ended()
+            bar.initial += there  # what is left is reckoned by the others
+            bar.update()
             return row
 
         with side_by_side(self.forks, self.processes) as pool:

@@ -88,7 +88,7 @@ def race(options: argparse.Namespace, forks: Forks, bar: tqdm) -> tuple[list[Row
         folders = {
             options.out / f"round-{number}" / f"{index:04}": (numbered, trial) for index, trial in enumerate(dealt)
         }
-        rows = runs.table(folders, options.out / "rounds.csv", bar.update, rows)
+        rows = runs.table(folders, options.out / "rounds.csv", bar, rows)
         trials += dealt
         found = effects(trials, [row["area"] for row in rows], LEVELS)
         left = {each: effect for each, effect in found.items() if each.level in levels[each.factor]}
@@ -104,7 +104,7 @@ def final(options: argparse.Namespace, recipes: Mapping[str, Recipe], forks: For
         options.out / "final" / name / f"{task}-{seed}": ({"recipe": name}, Trial(task, seed, recipes[name]))
         for seed, task, name in cells
     }
-    return runs.table(trials, options.out / "final.csv", bar.update, [])
+    return runs.table(trials, options.out / "final.csv", bar, [])
 
 
 def settled(factors: Iterable[str], finalists: Iterable[Recipe]) -> set[str]:

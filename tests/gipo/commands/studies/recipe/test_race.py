@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm.auto import tqdm
 
 from gipo.commands.studies import cli
 from gipo.commands.studies.options import refuse_settled
@@ -18,7 +20,7 @@ from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Trial, deal
 from gipo.commands.studies.recipe.effects import PRIOR, Alternative, Effect, better_half, effects, posterior, winner
 from gipo.commands.studies.recipe.report import of_final
-from gipo.commands.studies.recipe.runs import scores
+from gipo.commands.studies.recipe.runs import Race, scores
 from gipo.common.errors import UserError
 from tests.in_process import InThisProcess
 
@@ -239,6 +241,26 @@ def test_it_goes_on_where_it_was_stopped(
     text = (tmp_path / "recipe.md").read_text()
     assert "| winner | 2 | 0.900 | +0.800 ± 0.000" in text
     assert (tmp_path / "rounds.csv").read_text().count("\n") == 17
+
+
+def test_what_an_earlier_call_has_made_takes_none_of_the_time_that_is_left(tmp_path: Path) -> None:
+    class Forks:
+        """Writes what a run would."""
+
+        def fit(self, folder: Path, options: list[str]) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "curves.csv").write_text("frames,val/success,val/return\n1,0.5,1\n")
+            (folder / "fit.done.json").write_text("[]")
+
+        def end(self, patience: float = 0.0) -> None:
+            pass
+
+    race = Race({"kl": {"0.1": ()}}, 16, [], 2, Forks())  # type: ignore[arg-type]
+    trials = {tmp_path / str(seed): ({"round": 1}, Trial("a", seed, {"kl": "0.1"})) for seed in range(5)}
+    for count, there in ((2, 0), (5, 2)):
+        with tqdm(total=5, smoothing=0) as bar:
+            race.table(dict(islice(trials.items(), count)), tmp_path / "rounds.csv", bar, [])
+            assert (bar.n, bar.initial) == (count, there)
 
 
 def test_runs_are_those_of_gipo_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
