@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
-from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, tail
+from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, how_it_ended, tail
 from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
@@ -69,7 +69,7 @@ class Forks:
             if process.exitcode:
                 self._refuse_when_ended()
         if process.exitcode:
-            raise UserError(f"a run ended with exit code {process.exitcode}; {output} ends with:\n{tail(output)}")
+            raise UserError(f"a run {how_it_ended(process.exitcode)}; {output} ends with:\n{tail(output)}")
 
     def fit(self, folder: Path, options: Sequence[str], of: Sequence[str] = ()) -> None:
         """A run of `gipo fit` in `folder`, resumed where it was interrupted; none where it has come to its end.

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -89,7 +90,7 @@ class Commands:
             if code:
                 self.refuse_when_ended()
         if code:
-            raise UserError(f"`{shown}` ended with exit code {code}; {output} ends with:\n{tail(output)}")
+            raise UserError(f"`{shown}` {how_it_ended(code)}; {output} ends with:\n{tail(output)}")
 
     def refuse_when_ended(self) -> None:
         """Raise a UserError once `end` was called."""
@@ -230,6 +231,16 @@ def _wait(processes: Sequence["subprocess.Popen[bytes]"], seconds: float) -> Non
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return
+
+
+def how_it_ended(code: int) -> str:
+    """`ended with exit code 2`, or by which signal where the code of a process is negative."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    number = -code
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    memory = ", as a system without free memory ends what takes most; fewer --processes take less"
+    return f"was ended by {name}{memory * (number == signal.SIGKILL)}"
 
 
 def tail(output: Path) -> str:

@@ -50,6 +50,28 @@ def test_a_failure_is_told_with_what_it_said(tmp_path: Path) -> None:
         Forks().run(tmp_path / "run", say, "hello", 1)
 
 
+def kill_itself(number: int) -> None:
+    print("hello", flush=True)
+    os.kill(os.getpid(), number)
+    time.sleep(300)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (
+            signal.SIGKILL,
+            r"SIGKILL, as a system without free memory ends what takes most; fewer --processes take less;",
+        ),
+        (signal.SIGSEGV, "SIGSEGV;"),
+        (signal.SIGRTMIN + 1, f"signal {signal.SIGRTMIN + 1};"),
+    ],
+)
+def test_a_run_that_a_signal_ended_is_told_so(number: int, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"(?s)^a run was ended by {says} .*run.txt ends with:\nhello$"):
+        Forks().run(tmp_path / "run", kill_itself, number)
+
+
 def test_a_run_computes_on_one_thread_unless_the_environment_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gipo.commands.studies.pipeline import processes as module
-from gipo.commands.studies.pipeline.processes import Commands, all_made, in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import Commands, all_made, how_it_ended, in_order, side_by_side
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
 from tests.unwoken import unwoken
@@ -111,6 +111,14 @@ def test_a_command_that_fails_ends_those_beside_it_and_none_begins_after(
         other.result()
     with pytest.raises(UserError, match="the study has ended"):
         commands.run("gipo", ["fit"], tmp_path / "late.txt", lock(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(2, "ended with exit code 2"), (-15, "was ended by SIGTERM"), (-40, "was ended by signal 40")],
+)
+def test_how_a_process_ended_is_said(code: int, says: str) -> None:
+    assert how_it_ended(code) == says
 
 
 def test_results_come_in_order_and_the_first_error_at_once() -> None:
