@@ -158,7 +158,10 @@ def _name(make: Any) -> str:
 
 def _is_made(value: Any, kind: type) -> bool:
     """Whether `value` is a `kind` already, which a text or plain data is for the plain types alone."""
-    return isinstance(value, kind) and not isinstance(value, bool | int | float | str | list | dict)
+    try:
+        return isinstance(value, kind) and not isinstance(value, bool | int | float | str | list | dict)
+    except TypeError:  # a TypedDict or Protocol, of which nothing can be said to be one
+        return False
 
 
 def _one_of(value: Any, kinds: Sequence[Any], where: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NewType, Optional
+from typing import Annotated, Any, ClassVar, Literal, NewType, Optional, Protocol, TypedDict
 
 import numpy as np
 import pytest
@@ -43,6 +43,14 @@ class Usb(Camera):
 
 Camera.__module__ = "their_cameras.configs"  # beside which others are looked for
 Camera.choices["usb"] = Usb
+
+
+class Gains(TypedDict):
+    gain: float
+
+
+class Bus(Protocol):
+    def write(self) -> None: ...
 
 
 @dataclass
@@ -170,6 +178,8 @@ def test_what_is_no_such_thing_names_place_value_and_kind(text: Any, kind: Any, 
         ('{"type": "no_such"}', Camera, r"x\.type is 'no_such'; it must be one of: usb"),
         ("f", Callable, "x must be a .*Callable, which no text can say"),
         ("[1]", np.ndarray, "x must be a ndarray, which no text can say"),
+        ('{"gain": 1}', Gains, "x must be a Gains, which no text can say"),
+        ("serial", Bus, "x must be a Bus, which no text can say"),
     ],
 )
 def test_what_is_wrong_inside_is_named(text: str, kind: Any, message: str) -> None:
