@@ -12,7 +12,7 @@ from deploy.runtime.serving.address import is_address
 from deploy.runtime.serving.client import ServedPolicy
 from deploy.runtime.serving.keys import read_token
 from gipo.common.errors import UserError
-from gipo.common.faults import described
+from gipo.common.faults import described, line_of
 from robots.base import Robot
 from robots.drivers.contract import check_robot
 from robots.settings.annotations import arguments, parameters
@@ -86,9 +86,14 @@ def made(make: Any, arguments: Mapping[str, Any], what: str) -> Any:
 
 
 def imported(path: str, what: str, advice: str) -> Any:
-    """What `package.module:Name` names, called `what` in the message where there is none, which ends with `advice`."""
+    """What `package.module:Name` names, called `what` in the message where there is none.
+
+    It ends with `advice`, or the line of the module that fails.
+    """
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # importing a module runs whatever it holds
-        raise UserError(f"there is no {what} ({type(error).__name__}: {error}); {advice}") from error
+        place = line_of(error)
+        fix = f"it fails{place}" if place else advice
+        raise UserError(f"there is no {what} ({type(error).__name__}: {error}); {fix}") from error

@@ -68,6 +68,22 @@ def test_a_module_that_exits_when_it_is_imported(tmp_path: Path, monkeypatch: py
         load("a_script_without_a_guard:Arm")
 
 
+def test_a_module_that_fails_when_it_is_imported_names_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "an_arm_of_no_rate.py").write_text(
+        "from tests.robots.builders import make_spec\n\n\nclass Arm:\n    spec = make_spec(control_rate_hz=0)\n"
+    )
+    (tmp_path / "an_arm_without_a_bus.py").write_text("import no_such_bus\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"control_rate_hz is 0; .*\); it fails in \S+ \(\S+\.py:\d+\)$"):
+        load("an_arm_of_no_rate:Arm")
+    with pytest.raises(UserError, match=r"No module named 'no_such_bus'\); .*\(\S*an_arm_without_a_bus\.py:1\)$"):
+        load("an_arm_without_a_bus:Arm")
+    with pytest.raises(UserError, match=r"No module named 'no_such_arm'\); name sim, gym, .*"):
+        load("no_such_arm:Arm")
+
+
 DOCUMENTED = """
 from dataclasses import dataclass
 from enum import Enum
