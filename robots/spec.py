@@ -59,9 +59,10 @@ class RobotSpec:
 
     def __post_init__(self) -> None:
         for key in self.__dataclass_fields__:
-            value = getattr(self, key)
-            if isinstance(value, list):
-                object.__setattr__(self, key, tuple(value))
+            value = _plain(getattr(self, key))
+            if isinstance(value, list | tuple):
+                value = tuple(map(_plain, value))
+            object.__setattr__(self, key, value)
         require(is_file_name(self.name), "name", self.name, "letters, digits, - and _", "spec")
         for kind in ("observation", "action"):
             names, units, low, high = (getattr(self, f"{kind}_{key}") for key in ("names", "units", "low", "high"))
@@ -168,6 +169,11 @@ class RobotSpec:
                 f"control rate: the robot has {self.control_rate_hz} Hz, the policy {manifest.control_rate_hz} Hz"
             )
         return found
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy, as those of an environment's space, as Python's."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _hold(values: Any, low: Row, high: Row) -> None:

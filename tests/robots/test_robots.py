@@ -18,6 +18,7 @@ from robots.drivers.sim import RealityGap, SimRobot
 from robots.drivers.sim import make_spec as sim_spec
 from robots.drivers.sim import robot as sim_robot
 from robots.load import load_robot
+from robots.spec import RobotSpec
 from tests.needs import needs_sim
 from tests.robots.builders import make_spec
 
@@ -267,6 +268,15 @@ class FakeLeRobot:
 
     def disconnect(self) -> None:
         self.is_connected = False
+
+
+def test_a_spec_takes_the_bounds_of_a_space_as_numpy_has_them() -> None:
+    low, high = np.full(3, -1.5, np.float32), np.full(3, 1.5, np.float32)
+    plain = make_spec(action_low=(-1.5,) * 3, action_high=(1.5,) * 3)
+    assert make_spec(action_low=tuple(low), action_high=high, control_rate_hz=np.int64(80)) == plain
+    assert RobotSpec.from_json(make_spec(action_low=low, action_high=list(high)).to_json()) == plain
+    with pytest.raises(UserError, match=r"spec\.action_low is inf; it must be finite"):
+        make_spec(action_low=np.array([0, np.inf, 0]))
 
 
 def lerobot_spec() -> Any:
