@@ -12,7 +12,7 @@ from gipo.common.faults import line_of
 from robots import safety
 from robots.base import Observation, Robot
 from robots.decider import Choice, Decider, Unseen
-from robots.drivers.contract import carry_out, owned
+from robots.drivers.contract import carry_out, numbers, owned
 from robots.latch import STOPPED, Latch, Watchdog
 from robots.log import LogWriter
 from robots.log.images import check_images
@@ -179,7 +179,7 @@ class ControlLoop:
                 state = state or self._engage(record, observation)
                 command, changed = self._gate(state, observation, choice, record.step)
             with self._timed("act"), self.latch.permission():
-                sent = np.array(self.robot.act(command.copy()), float)  # in whose array it may convert units
+                sent = numbers(self.robot.act(command.copy()))  # in whose array it may convert units
                 record.sent((began, wall), values, choice, sent, changed, self.policy.manifest.policy_version)
                 state = safety.advance(state, command, sent)
             record.tick(late, self._clock.now_ns() - began)

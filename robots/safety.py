@@ -129,7 +129,7 @@ def check_sent(spec: RobotSpec, limits: Limits, sent: Any) -> str:
 def check_freshness(measured_ns: int, previous_ns: int, now_ns: int, max_age_ns: int) -> str:
     """Why an observation is too old, from the future, or older than the one before it; empty when it is fine."""
     if type(measured_ns) is not int:
-        return f"the observation's time is {measured_ns!r}, no whole number of nanoseconds"
+        return f"the observation's time is {measured_ns!r}, no whole number of nanoseconds: an int of Python"
     if measured_ns > now_ns:
         return f"the observation is from {(measured_ns - now_ns) / 1e6:.3f} ms in the future: its clock is wrong"
     if measured_ns < previous_ns:

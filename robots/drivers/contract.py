@@ -74,6 +74,20 @@ def owned(found: Observation) -> Observation:
     return replace(found, **kept, images=images)
 
 
+def numbers(sent: Any) -> np.ndarray:
+    """What `act` returned as an array of its own; how many numbers those are is the loop's to check.
+
+    Raises:
+        TypeError: when it is none.
+    """
+    try:
+        if sent is not None:
+            return np.array(sent, float)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"it returned {sent!r:.60}; it must return [D] what was really sent")
+
+
 def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
     if any(is_later(function) for is_later in _LATER):
         return "is async or a generator, and a call of it does nothing; make it a plain method"

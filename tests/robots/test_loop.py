@@ -241,6 +241,22 @@ def test_numbers_of_another_unit_are_no_command_that_was_sent(run: Run, sent: li
     assert "far outside of -1 to 1" in result.reason
 
 
+@pytest.mark.parametrize("returned", [None, {"x": 0.1}, ["x", "y"]])
+def test_what_is_no_command_at_all_is_told_as_what_act_returned(run: Run, returned: Any) -> None:
+    robot = FakeRobot()
+    robot.act = lambda action: returned  # type: ignore[method-assign]
+    result, _ = run(robot)
+    expected = f"act failed: TypeError: it returned {returned!r}; it must return [D] what was really sent"
+    assert (result.stopped, result.reason) == (True, expected)
+
+
+def test_a_time_of_numpy_is_told_to_be_no_int_of_python(run: Run) -> None:
+    late = lambda robot: robot.reading(time_ns=np.int64(time.monotonic_ns()))  # noqa: E731
+    result, _ = run(FakeRobot(faults={3: late}))
+    assert result.stopped
+    assert re.search(r"time is np\.int64\(\d+\), no whole number of nanoseconds: an int of Python$", result.reason)
+
+
 def test_a_pace_slower_than_the_nominal_one_is_no_hanging_loop(run: Run) -> None:
     robot = FakeRobot()
     assert not run(robot, steps=3, speed=0.05, deadline=15)[0].stopped  # a busy machine may be late by 15 periods
