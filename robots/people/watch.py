@@ -5,10 +5,12 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from gipo.common.errors import UserError
+from gipo.common.faults import line_of
 from robots.base import Observation
 from robots.people.operator import Operator, Said
 
@@ -155,7 +157,7 @@ class Watched:
             seen = self._seen
         wanted = self._operator.action(seen)
         action = None if wanted is None else np.array(wanted)  # it may fill the same memory again
-        engaged = bool(self._operator.engaged())
+        engaged = _truth(self._operator.engaged())
         words = []
         while (word := self._operator.said()) is not None:
             if not isinstance(word, Said):
@@ -181,5 +183,12 @@ class Watched:
             self._changed.notify_all()
 
 
+def _truth(engaged: Any) -> bool:
+    """Whether a person has the robot: nothing, a text or a call that nobody waits for must not pass for an answer."""
+    if not isinstance(engaged, bool | np.bool_ | int):
+        raise TypeError(f"engaged() gives {engaged!r:.60}; it must be True or False")
+    return bool(engaged)
+
+
 def _told(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}{line_of(error)}"

@@ -1,6 +1,7 @@
 """Taking over and handing back inside an episode, by every branch, on a robot that keeps what reached its bus."""
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.robots.people.people import PUSH, ChunkedPolicy, FakeOperator, Helped
 
 POLICY, PERSON, HOLD = 0, 1, 2
 RAMP = 4  # ticks of soft engagement, here
+PLACE = r" in fail \(\S+people\.py:\d+\)"  # the own line of a device that raises
 Run = Callable[..., tuple[Result, Any]]
 
 
@@ -138,7 +140,7 @@ def test_an_operator_that_raises_is_a_hold_and_then_a_stop(run: Run, engaged: bo
     operator = FakeOperator((range(5, 30),) if engaged else (), faults={14: die(OSError("unplugged"))})
     result, episode = run(robot, operator)
     assert result.stopped
-    assert result.reason == "the operator is gone: OSError: unplugged"
+    assert re.fullmatch(rf"the operator is gone: OSError: unplugged{PLACE}", result.reason)
     assert len(robot.commands) == 15, "one more command, and it holds"
     np.testing.assert_array_equal(robot.commands[14], np.zeros(3))
     assert episode["source"][14] == HOLD
@@ -148,7 +150,7 @@ def test_an_operator_that_raises_is_a_hold_and_then_a_stop(run: Run, engaged: bo
 
 def test_an_operator_that_ends_its_thread_is_gone_too(run: Run) -> None:
     result, _ = run(FakeRobot(), FakeOperator((range(5, 30),), faults={14: die(SystemExit(3))}))
-    assert result.reason == "the operator is gone: SystemExit: 3"
+    assert re.fullmatch(rf"the operator is gone: SystemExit: 3{PLACE}", result.reason)
 
 
 WORDS = {
@@ -170,8 +172,26 @@ def test_a_word_that_no_log_can_hold_is_the_operators_fault_and_the_log_stays_wh
     result, episode = run(FakeRobot(), operator)
     assert (result.stopped, result.steps) == (True, 15)
     assert result.reason.startswith("the operator is gone: TypeError: a person says ")
-    assert result.reason.endswith(told)
+    said, _, place = result.reason.partition(" in <lambda> (")
+    assert said.endswith(told)
+    assert bool(place) == ("it must be a number" in told or "True, False" in told), "where Said was made amiss"
     assert episode.total == pytest.approx(result.total_reward)
+
+
+async def later() -> bool:
+    return False
+
+
+@pytest.mark.parametrize(("answer", "shown"), [(lambda: None, "None"), (lambda: "no", "'no'"), (later, "<coroutine ")])
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_what_is_no_answer_to_who_has_the_robot_is_the_operators_fault(run: Run, answer: Any, shown: str) -> None:
+    operator = FakeOperator()
+    operator.engaged = answer  # type: ignore[method-assign]
+    result, episode = run(FakeRobot(), operator)
+    assert result.stopped
+    assert result.reason.startswith(f"the operator is gone: TypeError: engaged() gives {shown}")
+    assert result.reason.endswith("; it must be True or False")
+    assert "takeover" not in {event["kind"] for event in episode.events}
 
 
 def test_words_of_numpy_are_words(run: Run) -> None:
@@ -186,7 +206,7 @@ def test_one_that_is_gone_at_the_start_lets_nothing_move(run: Run) -> None:
     operator.begin = die(OSError("no permission"))  # type: ignore[method-assign]
     robot = FakeRobot()
     result, _ = run(robot, operator)
-    assert result.reason == "the operator is gone: OSError: no permission"
+    assert re.fullmatch(rf"the operator is gone: OSError: no permission{PLACE}", result.reason)
     assert (np.abs(robot.commands) == 0).all()
 
 
