@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from gipo.common.faults import line_of
 from gipo.common.signals import join
 from robots.drivers.contract import carry_out
 
@@ -38,4 +39,4 @@ class Call:
         try:
             carry_out(function, *arguments)
         except BaseException as error:  # a driver's own errors share no base class, and some exit
-            self._fault = f"{type(error).__name__}: {error}"
+            self._fault = f"{type(error).__name__}: {error}{line_of(error)}"

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from deploy.runtime.acting import ActingPolicy
 from gipo.common import terminal
 from gipo.common.errors import UserError
+from gipo.common.faults import line_of
 from robots.base import Robot
 from robots.decider import Decider
 from robots.drivers.calls import Call
@@ -168,7 +169,7 @@ class Runner:
         except UserError:
             raise
         except BaseException as error:  # drivers raise anything, and some exit
-            what = f"{type(error).__name__}: {error}"
+            what = f"{type(error).__name__}: {error}{line_of(error)}"
             raise UserError(f"cannot connect to {self._robot.spec.name!r}: {what}") from error
         try:
             self.life.enter(State.CONNECTED)

@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -27,6 +28,7 @@ from tests.robots.fakes import FakeRobot, die, hang
 from tests.robots.session_process import Wave
 
 ROOT = Path(__file__).parents[3]
+PLACE = r" in fail \(\S+fakes\.py:\d+\)"  # the own line of a driver that raises
 
 
 class Called(FakeRobot):
@@ -104,7 +106,8 @@ def test_a_driver_that_fails_to_stop_ends_the_session(tmp_path: Path) -> None:
     report = run(robot, tmp_path, episodes=3)
     assert robot.calls == ["connect", "prepare", "close"]
     assert report.life.exit_code == 2
-    assert report.life.faults == ["episode 0 was stopped: the driver failed to stop: OSError: port is gone"]
+    (fault,) = report.life.faults
+    assert re.fullmatch(rf"episode 0 was stopped: the driver failed to stop: OSError: port is gone{PLACE}", fault)
     assert report.results[0].stopped
     assert report.results[0].steps == 10
     assert read_log(report.path).episodes[0].complete
@@ -153,7 +156,8 @@ def test_a_driver_that_fails_to_connect_is_closed(tmp_path: Path, error: BaseExc
     robot.connect = die(error)  # type: ignore[method-assign,arg-type]
     report = run(robot, tmp_path)
     assert robot.calls == ["close"]
-    assert report.life.faults == [f"cannot connect to 'fake': {type(error).__name__}: {error}"]
+    (fault,) = report.life.faults
+    assert re.fullmatch(rf"cannot connect to 'fake': {type(error).__name__}: {error}{PLACE}", fault)
     assert read_log(report.path).integrity.status == "sealed"
 
 
