@@ -150,6 +150,16 @@ def _how_episodes_run(run: Parser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from robots.session.leftovers import Leftovers
+
+    leftovers = Leftovers()
+    try:
+        return _session(options)
+    finally:
+        leftovers.tell()
+
+
+def _session(options: argparse.Namespace) -> int:
     from deploy.runtime.policy import OnnxPolicy
     from deploy.runtime.serving.client import ServedPolicy
     from robots.load import load_robot
