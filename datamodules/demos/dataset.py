@@ -17,7 +17,7 @@ from datamodules.vla import VLATask
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.files import whole_folder, write_bytes
-from robots.review.export_minari import datasets_path
+from robots.review.export_minari import datasets_path, refuse_full
 
 NAMESPACE = "namespace_metadata.json"  # as Minari has it beside the datasets of a namespace
 
@@ -85,22 +85,25 @@ def write(out: Path, task: Simulation, made: Sequence[Demonstration], descriptio
 def _write_minari(out: Path, task: str, made: Sequence[Demonstration], description: str) -> None:
     """Whole or not at all: Minari writes a root of its own, whose dataset goes to its place when it is complete."""
     place = out / dataset_name(task)
-    with whole_folder(place) as partial:
-        _create(partial, task, made, description)
-        written = partial / dataset_name(task)
-        if not (place.parent / NAMESPACE).exists():
-            write_bytes((written.parent / NAMESPACE).read_bytes(), place.parent / NAMESPACE)
-        for each in list(written.iterdir()):
-            each.rename(partial / each.name)
-        shutil.rmtree(written.parent)
+    try:
+        with whole_folder(place) as partial:
+            _create(partial, task, made, description)
+            written = partial / dataset_name(task)
+            if not (place.parent / NAMESPACE).exists():
+                write_bytes((written.parent / NAMESPACE).read_bytes(), place.parent / NAMESPACE)
+            for each in list(written.iterdir()):
+                each.rename(partial / each.name)
+            shutil.rmtree(written.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {place}: {error.strerror or error}") from error
 
 
 def _create(root: Path, task: str, made: Sequence[Demonstration], description: str) -> None:
     import minari
     from gymnasium.spaces import Box
 
-    buffers = [_buffer(index, each) for index, each in enumerate(made)]
-    first = made[0]
+    buffers, first = [_buffer(index, each) for index, each in enumerate(made)], made[0]
+    refuse_full(root, buffers)
     with datasets_path(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
         minari.create_dataset_from_buffers(

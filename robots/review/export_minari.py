@@ -33,7 +33,7 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
         columns["observations"] = np.concatenate([columns["observations"], segment.columns["next_observation"][-1:]])
         buffers.append(EpisodeBuffer(id=index, infos=infos, **columns))
     out.mkdir(parents=True, exist_ok=True)
-    _refuse_full(out, buffers)
+    refuse_full(out, buffers)
     tasks = list(dict.fromkeys(segment.task for segment in segments))
     with datasets_path(out), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
@@ -52,8 +52,8 @@ def write(out: Path, header: Header, segments: list[Segment]) -> None:
     write_provenance(out / "gipo" / f"{robot}-v0" / "data" / PROVENANCE, header, segments)
 
 
-def _refuse_full(folder: Path, buffers: Sequence[Any]) -> None:
-    """Refuse what has no room: HDF5 that cannot write tells so by a crash of the process.
+def refuse_full(folder: Path, buffers: Sequence[Any]) -> None:
+    """Refuse episodes for which `folder` has no room: HDF5 that cannot write tells so by a crash of the process.
 
     Raises:
         OSError: when there is no room.

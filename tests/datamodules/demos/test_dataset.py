@@ -1,5 +1,7 @@
 """Demonstrations as a Minari dataset: whole or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,29 @@ def test_a_folder_that_cannot_be_is_refused_before_any_attempt(tmp_path: Path) -
         refuse_taken(tmp_path / "file" / "demos", TASK)
     refuse_taken(tmp_path / "new" / "demos", TASK)
     assert not (tmp_path / "new").exists(), "finding out leaves nothing behind"
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from datamodules.demos.dataset import write
+from gipo.common.errors import UserError
+from tests.datamodules.demos.test_dataset import TASK, demonstration
+made = [demonstration(20_000)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16,) * 2)
+try:
+    write(Path(sys.argv[1]), TASK, made, "by hand")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_without_room_it_is_one_line_and_nothing_is_left(tmp_path: Path) -> None:
+    """Where HDF5 finds out itself it ends the process."""
+    ended = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], check=False, capture_output=True, text=True)
+    said = f"cannot write {tmp_path}/gipo/Pendulum-v1: File too large\n"
+    assert (ended.returncode, ended.stdout) == (0, said), ended.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_of_one_that_was_interrupted_nothing_is_left_and_it_can_be_made_again(

@@ -11,7 +11,7 @@ def test_what_a_call_did_is_said() -> None:
         raise OSError("port is gone")
 
     assert Call(lambda: None).wait(5) == ""
-    assert Call(fail).wait(5) == "OSError: port is gone"
+    assert Call(fail).wait(5) == f"OSError: port is gone in fail ({__file__}:11)"
     asleep = threading.Event()
     assert Call(asleep.wait).wait(0.1) == "it takes more than 0.1 s"
     asleep.set()
