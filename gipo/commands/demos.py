@@ -119,7 +119,8 @@ def _scripted(task: "Simulation", options: argparse.Namespace) -> tuple[list["De
             if each.succeeded or options.failures:
                 kept.append(each)
                 bar.update()
-            bar.set_postfix_str(f"{successes} of {tries} succeeded")
+            if each.success is not None:
+                bar.set_postfix_str(f"{successes} of {tries} succeeded")
     how = f"{options.script or 'its script'}, noise {options.noise:g}, seed {options.seed}, {task.simulator} simulator"
     if kept[0].success is None:
         return kept, f"{how}; {tries} attempts, of which the task does not say whether they succeeded"

@@ -75,7 +75,9 @@ def test_failures_are_counted_and_kept_when_asked(capsys: Capture) -> None:
 
 def test_anybodys_script_for_any_task_and_a_robots_logs_are_read_together(tmp_path: Path, capsys: Capture) -> None:
     assert main(["--task=Tiny-v0", "--script=homing_script.home", "--out=d", "--episodes=3", "--noise=0.1"]) == 0
-    assert "3 attempts, of which the task does not say whether they succeeded" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 attempts, of which the task does not say whether they succeeded" in said.out
+    assert "succeeded" not in said.err, "nor does the bar"
     robot = make_robot(tmp_path / "robot", steps=(5,))
     options = IngestOptions(cache=tmp_path / "cache", workers=1, policies=robot.folder)
     store = ingest([tmp_path / "d", *robot.logs], options)
