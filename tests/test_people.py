@@ -208,6 +208,16 @@ def test_a_person_is_imitated_with_a_weight_and_the_report_counts_them_apart(
     assert likes(imitated, frames) > max(before, likes(without, frames)) + 0.2
 
 
+def test_who_clones_is_told_that_persons_are_left_out(
+    robot: Robot, persons_log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who corrected the policy would be missed most."""
+    left_out = f"{3 * PERSONS} steps of a person are nothing to the policy; --model.human_coef=1 imitates them, too\n"
+    for coef in (0, 1):
+        fitted(robot, persons_log, tmp_path / str(coef), model__human_coef=coef, model__objective="BehaviourCloning")
+        assert (left_out in capsys.readouterr().out) == (coef == 0)
+
+
 def test_with_weight_0_what_the_person_did_is_nothing_to_the_policy(robot: Robot, tmp_path: Path) -> None:
     """Only latents of persons differ between two logs; without imitation nothing else may."""
     frames = Logs([str(helped(robot, tmp_path / "a.mcap"))], ours(robot), None, 0).frames(make_policy(), True)

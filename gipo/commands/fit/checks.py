@@ -195,6 +195,8 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
     objective, policy, logs = model.objective, model.policy, data.logs
     frames = learnable(model, data)
     if not objective.needs_behaviour:
+        if speaks and not model.human_coef:
+            _say_who_is_not_imitated(frames)
         return
     x = _asked(policy, device, frames, logs.seen)
     used = frames["valid"]
@@ -215,6 +217,13 @@ def report_staleness(model: GIPOModule, data: Any, folder: Path, speaks: bool, d
         if used.ndim > 1:
             acted = frames["policy_version"], int(policy.version)
             write_table(staleness.token_report(x, used, *acted, objective, log_prob), folder / "staleness_tokens.csv")
+
+
+def _say_who_is_not_imitated(frames: TensorDictBase) -> None:
+    """Say how many steps of persons, such as corrections of what is cloned, the policy learns nothing from."""
+    persons = frames["source"] == PERSON
+    if count := int((persons & frames.get("executed", persons)).sum()):
+        print(f"{count:,} steps of a person are nothing to the policy; --model.human_coef=1 imitates them, too")
 
 
 def learnable(model: GIPOModule, data: Any) -> TensorDictBase:
