@@ -1,5 +1,6 @@
 """Who acted, where a source does not say: latents from actions, and log-probs of a policy cloned from them."""
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -96,9 +97,11 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
         file=sys.stderr,
     )
     if not held_out > chance:  # which is no number where learning blew up
+        many = "fewer epochs, as it explains those that it was fitted to" if train > chance else "more epochs"
+        fix = "a lower lr, with which it does not blow up" if math.isnan(train) else many
         raise UserError(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "
-            "nats a dimension); give data.behaviour more epochs, or the data is too little for ratios"
+            f"nats a dimension); give data.behaviour {fix}, or the data is too little for ratios"
         )
     return _log_prob(model, frames["observation"], frames["latent"])
 
