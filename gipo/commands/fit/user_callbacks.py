@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     LearningRateFinder,
     ModelCheckpoint,
+    SpikeDetection,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -26,6 +27,7 @@ INSTEAD: dict[type[Callback], str] = {
     LearningRateFinder: "policy and critic learn apart; model.policy_lr and model.value_lr are their rates",
     BatchSizeFinder: "data.batch is the size of a batch, of transitions; it changes what is learned",
     StochasticWeightAveraging: "policy and critic learn apart; EMAWeightAveraging averages both",
+    SpikeDetection: "policy and critic have a loss each; a loss that is no number ends the run by itself",
 }
 SAVING = ("_save_topk_checkpoint", "_save_last_checkpoint")  # methods, the trainer first
 

@@ -62,6 +62,9 @@ NAMED = {
     "callbacks=StochasticWeightAveraging swa_lrs=0.01": (
         "trainer.callbacks=StochasticWeightAveraging does not work here: policy and critic learn apart; EMAWeight"
     ),
+    "callbacks=SpikeDetection": (
+        "trainer.callbacks=SpikeDetection does not work here: policy and critic have a loss each; a loss that is no"
+    ),
     "callbacks=LearningRateFinder": (
         "trainer.callbacks=LearningRateFinder does not work here: policy and critic learn apart; model.policy_lr and"
     ),
