@@ -81,11 +81,11 @@ def numbers(sent: Any) -> np.ndarray:
         TypeError: when it is none.
     """
     try:
-        if sent is not None:
-            return np.array(sent, float)
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"it returned {sent!r:.60}; it must return [D] what was really sent")
+        if sent is None:  # which NumPy takes for a number that is none
+            raise TypeError("nothing was returned")
+        return np.array(sent, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"it returned {sent!r:.60}; it must return [D] what was really sent") from error
 
 
 def _fault(function: Callable[..., Any], arguments: tuple[str, ...]) -> str:
