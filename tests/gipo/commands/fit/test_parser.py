@@ -239,6 +239,14 @@ FILES = {
     b"data_module: [1]": "data_module [1] is no data module; name OnlineDataModule or ",
     b"model: {objective: {class_path: GIPO, sigma: 1}}": "x.yaml: sigma of class_path 'GIPO' must stand in init_args",
     b"trainer: {callbacks: [{class_path: Timer, duration: 1}]}": "x.yaml: duration of class_path 'Timer' must ",
+    # null where the option takes none
+    b"model: {kl_coef: null}": "--model.kl_coef=None: expected a number",
+    b"model: {normalise_advantages: null}": "--model.normalise_advantages=None: expected true or false",
+    b"model: {objective: null}": "--model.objective=None: nothing can be made of it; there are GIPO, ",
+    b"data: {advantages: null}": "--data.advantages=None: expected one of 'recompute', 'stored'",
+    b"data: {batch: null}": "--data.batch=None: expected a whole number",
+    b"data: {collector: {num_envs: null}}": "--data.collector.num_envs=None: expected a whole number",
+    b"data: {task: null}": "--data.task=None: expected text",
 }
 
 
@@ -262,22 +270,6 @@ def test_what_stands_in_place_of_a_mapping_is_not_passed_over(content: bytes, re
     options = ["--model.reuse=2", "--data.collector.num_envs=2", "--trainer.max_epochs=1", "--checkpoint.every=1"]
     assert refused("fit", "--config=x.yaml", *options, x=content) == GROUPS[content]
     assert refused("fit", "--data.collector=[1]").startswith("--data.collector=[1]: expected a mapping of options, or")
-
-
-NULLS = {
-    b"model: {kl_coef: null}": "--model.kl_coef=None: expected a number",
-    b"model: {normalise_advantages: null}": "--model.normalise_advantages=None: expected true or false",
-    b"model: {objective: null}": "--model.objective=None: nothing can be made of it; there are GIPO, ",
-    b"data: {advantages: null}": "--data.advantages=None: expected one of 'recompute', 'stored'",
-    b"data: {batch: null}": "--data.batch=None: expected a whole number",
-    b"data: {collector: {num_envs: null}}": "--data.collector.num_envs=None: expected a whole number",
-    b"data: {task: null}": "--data.task=None: expected text",
-}
-
-
-@pytest.mark.parametrize("content", NULLS)
-def test_null_in_a_configuration_is_refused_where_the_option_takes_none(content: bytes, refused: Any) -> None:
-    assert refused("fit", "--config=x.yaml", x=content).startswith(NULLS[content])
 
 
 def test_a_heading_with_nothing_below_it_changes_nothing(printed: Any) -> None:
