@@ -102,7 +102,8 @@ def _create(root: Path, task: str, made: Sequence[Demonstration], description: s
     import minari
     from gymnasium.spaces import Box
 
-    buffers, first = [_buffer(index, each) for index, each in enumerate(made)], made[0]
+    buffers = [_buffer(index, each) for index, each in enumerate(made)]
+    first = made[0]
     refuse_full(root, buffers)
     with datasets_path(root), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of environments the data were not collected in
