@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import BAR_SECONDS, PATIENCE, how_it_ended, tail
-from gipo.commands.studies.pipeline.versions import IN_FLOAT32, OneVersion
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32, UNCOPIED, OneVersion
 from gipo.common import boundary
 from gipo.common.errors import UserError
 
@@ -110,7 +110,7 @@ def _fit(folder: Path, options: Sequence[str], of: Sequence[str]) -> None:
         from gipo.cli import main
 
         begun = ("--config", str(folder / "config.yaml"), f"--ckpt_path={last}")
-        more = begun if last.exists() else (IN_FLOAT32, *options)
+        more = begun if last.exists() else (IN_FLOAT32, UNCOPIED, *options)
         main(["fit", *more, f"--trainer.default_root_dir={folder}"])
 
     once(folder, FIT, [*options, *of], work, fresh=True, keep=last)

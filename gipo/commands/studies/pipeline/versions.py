@@ -11,6 +11,9 @@ from gipo.common.errors import UserError
 Settings = dict[str, Any]  # dotted name → value
 BY_TASK = {"data.simulator"}  # what a run settles for itself, from its task and from what is installed
 IN_FLOAT32 = "--trainer.precision=32-true"  # of every run of a study: else each would go by its processor
+# Of every run that is made again as it was: what it would save where it fails has other episodes after it.
+UNCOPIED = "--checkpoint.copy_gib=0"
+WITHOUT_EFFECT = {"checkpoint.copy_gib"}  # on the figures of a run that came to its end
 
 
 class OtherVersion(UserError):
@@ -33,6 +36,8 @@ class OneVersion:
         found = settings(folder)
         task = tuple(f"{name}={value}" for name, value in found.items() if f"{name}.".startswith("data.task."))
         for name, value in found.items():
+            if name in WITHOUT_EFFECT:
+                continue
             told = tuple(option for option in options if _tells(option, name)) + task * (name in BY_TASK)
             before, other = self._first.setdefault((name, *told), (value, folder))
             if before != value:

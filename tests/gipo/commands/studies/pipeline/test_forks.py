@@ -7,16 +7,29 @@ import threading
 import time
 from pathlib import Path
 
+import gymnasium
 import pytest
 import torch
 
 from gipo.commands.studies.pipeline import forks
-from gipo.commands.studies.pipeline.forks import Forks
+from gipo.commands.studies.pipeline.forks import ALONE, Forks
 from gipo.commands.studies.pipeline.processes import side_by_side
-from gipo.commands.studies.pipeline.versions import IN_FLOAT32
+from gipo.commands.studies.pipeline.versions import IN_FLOAT32, UNCOPIED
 from gipo.common.errors import UserError
 from tests.in_process import InThisProcess
 from tests.runs import is_alive, outlives, within
+from tests.tiny_env import TinyEnv
+
+FIT = [  # iterations of 8 steps of each simulator
+    f"--{option}"
+    for option in (
+        *ALONE, "seed_everything=1", "data.task=Breaks-v0", "data.collector.num_envs=2", "data.frames_per_iteration=16",
+        "data.total_frames=96", "data.rounds=1", "data.batch=16", "data.evaluation.num_envs=2",
+        "data.evaluation.episodes=2", "trainer.check_val_every_n_epoch=6", "model.policy=TokenPolicy",
+        "model.policy.bins=8", "model.policy.network=gipo.networks.SeparateNetworks",
+        "model.policy.network.hidden=[16]",
+    )
+]  # fmt: skip
 
 
 def say(words: str, code: int) -> None:
@@ -97,9 +110,25 @@ def test_a_fit_of_what_was_made_otherwise_is_another(tmp_path: Path, monkeypatch
     monkeypatch.setattr("gipo.cli.main", fit)
     for _ in range(2):
         runs.fit(folder, options, ["--data.iterations=30"])
-    assert made == [["fit", IN_FLOAT32, *options, f"--trainer.default_root_dir={folder}"]]
+    assert made == [["fit", IN_FLOAT32, UNCOPIED, *options, f"--trainer.default_root_dir={folder}"]]
     with pytest.raises(UserError, match="run was made with other options; name another --out, or delete it and what"):
         runs.fit(folder, options, ["--data.iterations=60"])
+
+
+def test_a_run_that_failed_is_made_again_from_where_it_saves_in_any_case(tmp_path: Path) -> None:
+    """What a failure saves has other episodes after it than a run that did not fail."""
+    breaks_at, never = [28], 10**9
+    gymnasium.register("Breaks-v0", lambda: TinyEnv(bad_step=breaks_at[0]), max_episode_steps=12)
+    try:
+        with pytest.raises(SystemExit, match="2"):
+            InThisProcess().fit(tmp_path / "again", FIT)
+        breaks_at[0] = never  # what broke it is mended
+        for name in ("again", "whole"):
+            InThisProcess().fit(tmp_path / name, FIT)
+    finally:
+        del gymnasium.registry["Breaks-v0"]
+    again, whole = ((tmp_path / name / "curves.csv").read_text() for name in ("again", "whole"))
+    assert again == whole
 
 
 def study(folder: Path) -> None:

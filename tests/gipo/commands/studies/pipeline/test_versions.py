@@ -47,6 +47,14 @@ def test_what_options_say_may_differ(tmp_path: Path) -> None:
     version.add(made(tmp_path / "f", added=True), [])  # a newer version has more settings
 
 
+def test_a_study_goes_on_whose_runs_would_have_saved_where_they_failed(tmp_path: Path) -> None:
+    version, folders = OneVersion(), [made(tmp_path / name) for name in "ab"]
+    for folder, copy in zip(folders, (1.0, 0.0), strict=True):
+        with open(folder / "config.yaml", "a") as file:
+            yaml.safe_dump({"checkpoint": {"copy_gib": copy}}, file)
+        version.add(folder, [])
+
+
 @pytest.mark.parametrize("said", [[], ["--data.task=reach-v3"]])
 def test_one_task_in_two_simulators_is_found(said: list[str], tmp_path: Path) -> None:
     """As where EnvPool was installed between two runs: equal seeds draw other goals in the two."""
