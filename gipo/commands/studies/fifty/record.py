@@ -122,11 +122,14 @@ def read_result(folder: Path) -> Finished:
 
 
 def _is_whole(result: Finished) -> bool:
-    """Whether all figures are finite numbers, and there is an evaluation."""
+    """Whether all figures are finite numbers, shares and counts are within bounds, and there is an evaluation."""
     try:
         rows = [(*map(float, row),) for row in result["evaluations"]]
         of_all = result["seconds"], result["episodes"], result["success"], result["success_last"], result["returned"]
-        every = [*map(float, of_all), *(value for row in rows for value in row)]
+        _, episodes, success, last, _ = test = [*map(float, of_all)]
     except (TypeError, ValueError):
         return False
-    return bool(rows) and {len(row) for row in rows} == {3} and all(map(math.isfinite, every)) and of_all[1] > 0
+    every = [*test, *(value for row in rows for value in row)]
+    if not rows or {len(row) for row in rows} != {3} or not all(map(math.isfinite, every)):
+        return False
+    return episodes > 0 and 0 <= last <= success <= episodes and all(0 <= share <= 1 for *_, share in rows)

@@ -101,6 +101,7 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     }  # fmt: skip
     short, nan = [[10, 1.0]], float("nan")
     odd = [{"success": None}, {"evaluations": []}, {"evaluations": short}, {"returned": nan}, {"episodes": 0}]
+    odd += [{"success": 51}, {"success": -1, "success_last": -1}, {"success_last": 2}, {"evaluations": [[10, 1.0, 2]]}]
     forged = [(json.dumps(whole | each), "holds what is no figure of a run") for each in odd]
     for text, words in (("{", "cannot be read"), ("[]", "cannot be read"), lacking, *forged):
         (tmp_path / RESULT).write_text(text)
