@@ -17,7 +17,7 @@ from datamodules.replay.logged import LogReplay
 from datamodules.replay.logs import Logs
 from datamodules.replay.observation_moments import learn_moments
 from datamodules.replay.people_share import PeopleShare
-from datamodules.replay.ring import check_sampler
+from datamodules.replay.sampling import check_sampler
 from gipo.common.checkpoint_head import TrainedOn
 from gipo.common.errors import UserError
 from gipo.policies import Spaces

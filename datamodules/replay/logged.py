@@ -9,7 +9,8 @@ from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
 from datamodules.replay.people_share import PeopleShare
-from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw, uniform_unless, with_own_options
+from datamodules.replay.ring import LEARNER_KEYS, OPTIONAL_KEYS, completed, draw
+from datamodules.replay.sampling import uniform_unless, with_own_options
 from datamodules.replay.values import Seen, as_kept, value_frames
 from gipo.common.errors import UserError
 from gipo.policies import Policy

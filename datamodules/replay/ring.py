@@ -1,18 +1,16 @@
 """Replay: a TorchRL buffer of single transitions that knows how to refresh its advantages."""
 
-import inspect
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from torch import Generator, Tensor
-from torchrl.data import LazyTensorStorage, PrioritizedSampler, RandomSampler, TensorDictReplayBuffer
-from torchrl.data.replay_buffers import Sampler, StalenessAwareSampler
+from torch import Tensor
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+from torchrl.data.replay_buffers import Sampler
 
 from datamodules.advantages import Estimator
 from datamodules.ingest.sources.base import POLICY
+from datamodules.replay.sampling import check_sampler, drawn, uniform_unless, with_own_options
 from datamodules.replay.values import value_frames
 from gipo.common.errors import UserError
 from gipo.common.transition import LEARNED
@@ -134,38 +132,9 @@ def how_valued(estimator: Estimator, reward_scale: float) -> dict[str, Any]:
 
 def draw(buffer: TensorDictReplayBuffer, rounds: int, batch: int, version: int) -> TensorDict:
     """[rounds, batch] transitions of a buffer, only what a learner reads; `version` is the learner's."""
-    own: AbstractContextManager[None] = nullcontext()
-    if isinstance(buffer.sampler, StalenessAwareSampler):
-        # Logs may be of a later version than the learner's: they count as fresh, as everywhere.
-        newest = int(buffer[:]["policy_version"].max())
-        buffer.sampler.consumer_version = max(version, newest)
-        _refuse_all_stale(buffer.sampler.max_staleness, version - newest)
-        own = _in_place_of_torchs(buffer._rng)
-    with own:
-        frames = buffer.sample(rounds * batch)
-        while len(frames) < rounds * batch:  # without replacement, it was through with all that there are
-            frames = torch.cat((frames, buffer.sample(rounds * batch - len(frames))))
+    frames = drawn(buffer, rounds * batch, version)
     keys = [*LEARNER_KEYS, *(key for key in OPTIONAL_KEYS if key in frames.keys())]
     return frames.select(*keys).reshape(rounds, batch)
-
-
-def _refuse_all_stale(most: int, age: int) -> None:
-    """Refuse a limit, −1 where there is none, that leaves all transitions out: the newest is `age` versions old."""
-    if 0 <= most < age:
-        raise UserError(
-            f"data.sampler.max_staleness={most} leaves out all transitions, of which the newest is {age} versions old; "
-            "raise it, or leave it out: logs do not get younger as the policy learns"
-        )
-
-
-@contextmanager
-def _in_place_of_torchs(generator: Generator) -> Iterator[None]:
-    """Have what draws by torch's own generator, which is in the same state in every learner, depend on this one."""
-    device, on_cpu = generator.device, generator.device.type == "cpu"
-    seed = int(torch.randint(1 << 62, (), generator=generator, device=device))
-    with torch.random.fork_rng([] if on_cpu else [device]):
-        (torch.default_generator if on_cpu else torch).manual_seed(seed)  # the latter seeds every device
-        yield
 
 
 def worth_keeping(segment: TensorDictBase, policy: Policy) -> TensorDictBase:
@@ -236,36 +205,6 @@ def check_replay(
             f"the checkpoint's replay was collected with data.store_params={str(stored).lower()}; "
             "it cannot be mixed with frames of the other kind"
         )
-
-
-def uniform_unless(sampler: Sampler | None) -> Sampler:
-    """What is drawn by: a uniform one where none is given.
-
-    Raises:
-        UserError: when it would not draw by what it is made for.
-    """
-    if isinstance(sampler, PrioritizedSampler):
-        raise UserError("data.sampler=PrioritizedSampler draws by priorities, which nothing here updates; name another")
-    if getattr(sampler, "drop_last", False):
-        raise UserError(
-            "data.sampler.drop_last=true leaves out what fills no batch, and here every batch is filled: leave it out"
-        )
-    return sampler or RandomSampler()
-
-
-def check_sampler(state: dict[str, Any], sampler: Sampler | None) -> None:
-    """Raise a UserError when a sampler, uniform unless given, cannot take up the state of one."""
-    if set(state) != set(uniform_unless(sampler).state_dict()):
-        raise UserError(
-            "the checkpoint's replay was drawn from by another data.sampler; resume with that one, or start a new run "
-            "from its policy with --model.init_from"
-        )
-
-
-def with_own_options(state: dict[str, Any], sampler: Sampler) -> dict[str, Any]:
-    """The state of another sampler of the same class, with what the constructor of this one was given."""
-    options = inspect.signature(type(sampler).__init__).parameters
-    return state | {name: value for name, value in sampler.state_dict().items() if name.lstrip("_") in options}
 
 
 def _count(state: dict[str, Any]) -> int:
