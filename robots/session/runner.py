@@ -258,8 +258,9 @@ class Runner:
 
     def _say(self, line: str) -> None:
         """Overwrite the status line of a terminal, without waiting for it; an empty `line` erases it."""
-        if self._status is not None and self._status.isatty():
-            self._line(line)
+        with suppress(ValueError):  # one that a driver has closed is no terminal
+            if self._status is not None and self._status.isatty():
+                self._line(line)
 
     def _overwrite(self, line: str) -> None:
         assert self._status is not None

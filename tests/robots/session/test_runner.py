@@ -100,6 +100,55 @@ def test_a_terminal_whose_output_stands_still_holds_up_no_end(tmp_path: Path) ->
     os.close(master)
 
 
+def test_a_stream_for_the_live_line_that_a_driver_closes_keeps_no_session_from_its_end(tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    robot = Called()
+    policy: Any = Wave(robot.spec)
+    options = Options(steps=40, deadline=80.0, max_age=80.0, engage_seconds=0.0)
+    with open(terminal, "w") as status:
+        robot.connect = status.close  # type: ignore[method-assign]
+        report = Runner(robot, policy, options, tmp_path, status=status).run(1, seed=0)
+    os.close(master)
+    assert robot.calls == ["prepare", "stop", "close"]
+    assert (report.life.faults, report.life.exit_code) == ([], 0)
+    assert read_log(report.path).integrity.status == "sealed"
+
+
+def test_what_goes_wrong_in_the_watch_itself_leaves_no_robot_engaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = Called()
+    monkeypatch.setattr(Runner, "_show", die(ArithmeticError("no line")))
+    with pytest.raises(ArithmeticError, match="no line"):
+        run(robot, tmp_path, steps=10_000)
+    assert robot.calls[-2:] == ["stop", "close"]
+    (log,) = tmp_path.glob("*.mcap")
+    assert read_log(log).integrity.status == "sealed"
+
+
+def test_a_driver_that_connects_when_the_session_is_over_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robots.session.runner.RETURN_SECONDS", 0.05)
+    robot = Called()
+    closed = [threading.Event(), threading.Event()]
+
+    def connect() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert closed[0].wait(10)  # of what is not connected yet, and so releases nothing
+        robot.calls.append("connect")
+
+    def close() -> None:
+        robot.calls.append("close")
+        closed["connect" in robot.calls].set()
+
+    robot.connect, robot.close = connect, close  # type: ignore[method-assign]
+    report = run(robot, tmp_path)
+    assert closed[1].wait(10)
+    assert robot.calls == ["close", "connect", "close"]
+    assert report.life.exit_code == 128 + signal.SIGTERM
+
+
 def test_a_driver_that_fails_to_stop_ends_the_session(tmp_path: Path) -> None:
     robot = Called()
     robot.stop = die(OSError("port is gone"))  # type: ignore[method-assign]
