@@ -132,6 +132,21 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 
 @pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int | list[str]]]:
+    """What was brought to disk since, in order: a file and its size then, or a folder and the names in it then."""
+    found: list[tuple[Path, int | list[str]]] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        found.append((path, sorted(os.listdir(path)) if path.is_dir() else path.stat().st_size))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    return found
+
+
+@pytest.fixture
 def no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process draw no curves, which takes longer than the rest of a tiny run."""
     monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)

@@ -82,6 +82,7 @@ def append_label(
             # A line that a kill cut short stays as it is; ours begins behind it.
             _write_whole(file, (b"" if file.read()[-1:] in (b"", b"\n") else b"\n") + _line(label))
         sync(path)
+        sync(path.parent)  # where it is new
     except OSError as error:
         with suppress(OSError):
             if path.stat().st_size == 0:  # made for this label, of which nothing could be written

@@ -42,6 +42,17 @@ def test_what_was_said_before_still_holds(written: Write) -> None:
         assert found.total == pytest.approx(found["reward"].sum() - 2, abs=1e-4)
 
 
+def test_a_power_cut_takes_no_label(written: Write, synced: list[tuple[Path, int | list[str]]]) -> None:
+    path = written(2 * EPISODE)
+    file = labels_path(path)
+    synced.clear()
+    label(path, "--success")
+    assert synced == [(file, file.stat().st_size), (path.parent, sorted([path.name, file.name]))]
+    synced.clear()
+    label(path, "--failure")
+    assert synced[0] == (file, file.stat().st_size)
+
+
 def test_a_reward_that_is_null_is_no_word_of_a_person(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
     writer.event("said", "by a person", 0, 0, {"reward": float("nan")})  # JSON has null for it
