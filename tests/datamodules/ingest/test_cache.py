@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.ingest.cache import cache_folder
+from datamodules.ingest.cache import cache_folder, publish
 from gipo.common.errors import UserError
 
 
@@ -23,3 +23,10 @@ def test_a_user_without_a_home_names_a_folder(tmp_path: Path, monkeypatch: pytes
         cache_folder(None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder(None) == tmp_path / "gipo"
+
+
+def test_a_power_cut_leaves_no_half_of_a_store(tmp_path: Path, synced: list[tuple[Path, int | list[str]]]) -> None:
+    (made := tmp_path / "made").mkdir()
+    (made / "frames.memmap").write_bytes(b"rows")
+    publish(made, tmp_path / "store")
+    assert synced == [(made / "frames.memmap", 4), (made, ["frames.memmap"]), (tmp_path, ["store"])]

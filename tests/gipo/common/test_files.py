@@ -56,6 +56,30 @@ def test_a_file_is_replaced_and_a_new_one_made(tmp_path: Path) -> None:
         replace(tmp_path / "partial", tmp_path / "folder")
 
 
+def test_a_power_cut_leaves_the_old_file_or_the_new_one(
+    tmp_path: Path, synced: list[tuple[Path, int | list[str]]]
+) -> None:
+    path, partial = tmp_path / "a", tmp_path / f".a.{os.getpid()}.partial"
+    for content in (b"one", b"other"):
+        write_bytes(content, path)
+    assert synced == [(partial, 3), (tmp_path, ["a"]), (partial, 5), (tmp_path, ["a"])]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_power_cut_leaves_nothing_or_all_of_a_folder(
+    exists: bool, tmp_path: Path, synced: list[tuple[Path, int | list[str]]]
+) -> None:
+    path = tmp_path / "out"
+    if exists:
+        path.mkdir()
+    with whole_folder(path) as partial:
+        (partial / "meta").mkdir()
+        (partial / "meta" / "info").write_text("1")
+    inside = [(partial / "meta", ["info"]), (partial / "meta" / "info", 1), (partial, ["meta"])]
+    after = (path, [partial.name, "meta"]) if exists else (tmp_path, ["out"])
+    assert synced == [*inside, after]
+
+
 def test_a_pipe_or_a_device_stays_what_it_is_whoever_writes(tmp_path: Path) -> None:
     """A pipe stands for `/dev/null` here: a test that fails must not replace that."""
     pipe, log = tmp_path / "pipe", tmp_path / "a.mcap"

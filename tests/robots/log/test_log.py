@@ -33,7 +33,7 @@ from robots.log import (
     read_log,
     verify,
 )
-from robots.log.container import BLOCK_TARGET, add_message
+from robots.log.container import BLOCK_TARGET, MAX_RECORD, add_message
 from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, make_spec, step_row
 from tests.unwoken import unwoken
@@ -207,6 +207,27 @@ def test_a_failing_disk_is_reported_and_every_row_counted(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="11 rows are lost"):
         writer.close()
     assert writer.statistics == (0, 0, 11)
+
+
+def test_a_power_cut_takes_nothing_of_a_log_that_is_sealed(
+    tmp_path: Path, synced: list[tuple[Path, int | list[str]]]
+) -> None:
+    path = tmp_path / "a.mcap"
+    writer = LogWriter(path, Session("{}"), sync=os.fsync)
+    assert [each for each, _ in synced] == [path, tmp_path], "its beginning, and then its name in the folder"
+    assert synced[-1][1] == ["a.mcap"]
+    writer.step(step_row(0))
+    writer.close()
+    assert synced[-1] == (path, path.stat().st_size)
+
+
+def test_a_row_that_no_log_takes_is_lost_and_counted(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    writer.event("said", data={"words": "x" * (MAX_RECORD // 2)})
+    writer.step(step_row(0))
+    with pytest.raises(UserError, match=r"incomplete, 3 rows are lost: UserError: a event of \d+ bytes is too large"):
+        writer.close()
+    assert writer.statistics == (0, 0, 3)
 
 
 def test_a_signal_that_wakes_nobody_is_heard_while_a_log_is_sealed(
