@@ -345,6 +345,14 @@ def test_a_shadow_that_dies_is_no_success(tmp_path: Path) -> None:
     assert report.life.faults == ["the shadow policy failed: SystemExit: 3"]
 
 
+def test_a_shadow_of_another_robot_is_refused_before_anything_is_open(tmp_path: Path) -> None:
+    robot, other = Called(), make_spec(action_high=(1.0, 2.0, 1.0))
+    with pytest.raises(UserError, match="action_high"):
+        run(robot, tmp_path / "logs", shadow=Wave(other))
+    assert robot.calls == []
+    assert not (tmp_path / "logs").exists()
+
+
 def test_a_listener_that_fails_stops_the_robot(tmp_path: Path) -> None:
     def listen(row: Step) -> None:
         raise ValueError("no window")
