@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -105,6 +106,24 @@ def test_a_golden_vector_that_is_no_number_does_not_come_out(small):
     outputs["action"][1, 0] = np.nan
     with pytest.raises(UserError, match=r"golden vector 1: action of .* is nan here"):
         compare(manifest, outputs)
+
+
+@pytest.mark.parametrize(
+    ("family", "precision", "latent", "action", "log_prob"),
+    [  # half the range of the action is 2, the bins are 5; rounding 1e-5 allows tenfold, a log-prob a hundredfold
+        ("token", "float32", 0.0, 2e-6, 1e-3),
+        ("token", "int8", 1.0, 2e-6 + 1.0, 0.1),
+        ("gaussian", "float32", 1e-4, 2e-4, 1e-3),
+        ("gaussian", "int8", 0.03, 0.06, 0.1),
+    ],
+)
+def test_what_another_machine_may_differ_by(family, precision, latent, action, log_prob):
+    manifest = SimpleNamespace(
+        family=family, precision=precision, rounding=1e-5, layout=SimpleNamespace(decision_size=2), action_size=1,
+        action_low=(-1.0,), action_high=(3.0,), parameters_per_dimension=5,
+    )  # fmt: skip
+    allowed = {"action": action, "deterministic_action": action, "latent": latent, "log_prob": log_prob}
+    assert {name: pytest.approx([each] * 2) for name, each in allowed.items()} == tolerances(manifest)
 
 
 def test_long_batches_run_in_pieces(small):
