@@ -62,9 +62,12 @@ def _in_background(descriptor: int) -> bool:
 
 
 def _show(question: str) -> None:
-    shown = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()]
-    with suppress(OSError):
-        print(question, end="", file=(shown or [sys.stderr])[0], flush=True)
+    # What a driver has closed shows nothing.
+    there = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and not stream.closed]
+    shown = [stream for stream in there if stream.isatty()]
+    for stream in (shown or there[::-1])[:1]:
+        with suppress(OSError):
+            print(question, end="", file=stream, flush=True)
 
 
 def _read(descriptor: int) -> bytes:

@@ -52,6 +52,22 @@ def test_an_answer(terminal: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert not prompt.ask_reset("the cable is out", lambda: False)
 
 
+def test_a_question_is_shown_where_a_driver_has_left_a_stream_open(
+    terminal: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = open(os.devnull, "w")  # noqa: SIM115
+    closed.close()
+    for stream in ("stdout", "stderr"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, stream, closed)
+            later(os.write, terminal, b"reset\n")
+            assert prompt.ask_reset("the cable is out", lambda: False)
+    monkeypatch.setattr(sys, "stdout", closed)
+    monkeypatch.setattr(sys, "stderr", closed)
+    later(os.write, terminal, b"no\n")
+    assert not prompt.ask_reset("the cable is out", lambda: False)
+
+
 def test_an_answer_in_two_parts_is_one(terminal: int) -> None:
     """Ctrl-D within a line hands over what was typed so far."""
     later(os.write, terminal, b"re\x04set\n")
