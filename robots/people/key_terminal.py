@@ -35,10 +35,14 @@ class KeyTerminal:
         self._descriptor, self._rest = sys.stdin.fileno(), b""
         self._before = termios.tcgetattr(self._descriptor)
         saved = subprocess.run(["stty", "-g"], stdin=self._descriptor, capture_output=True, text=True, check=True)
-        self._guard: subprocess.Popen[bytes] | None = subprocess.Popen(
+        guard = subprocess.Popen(
             ["sh", "-c", GUARD, saved.stdout.strip()],
             stdin=subprocess.PIPE, stdout=self._descriptor, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        assert guard.stdin is not None
+        # A process that a driver forks would keep it open, and the guard would wait for the end of that one, too.
+        os.register_at_fork(after_in_child=guard.stdin.close)
+        self._guard: subprocess.Popen[bytes] | None = guard
 
     def begin(self) -> None:
         """Take the keys from here on; what was typed before is none of them."""

@@ -1,6 +1,8 @@
 """`gipo-robot run --operator keyboard` in a process of its own, at whatever terminal its standard input is."""
 
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 from robots import cli
@@ -18,11 +20,26 @@ class HelpedWave(Wave):
 
 
 class Calm(Arm):
-    """The arm, with no event but those of the test: it raises once there is a file of the name `raises`."""
+    """The arm, with no event but those of the test: it raises once there is a file of the name `raises`.
 
-    def __init__(self, raises: str = ""):
+    With `forks` it does its work in another process, for as long as it is connected.
+    """
+
+    def __init__(self, raises: str = "", forks: bool = False):
         super().__init__("/dev/null", "", "", 0)
         self.raises = raises
+        self.worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,)) if forks else None
+
+    def connect(self) -> None:
+        super().connect()
+        if self.worker is not None:
+            self.worker.start()
+
+    def close(self) -> None:
+        if self.worker is not None:
+            self.worker.kill()
+            self.worker.join()
+        super().close()
 
     def observe(self) -> Observation:
         if self.raises and Path(self.raises).exists():

@@ -316,6 +316,15 @@ def test_the_terminal_is_itself_again_after_a_signal(at_terminal: Callable[..., 
     assert session.process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_driver_that_forks_keeps_nobody_from_the_terminal(at_terminal: Callable[..., Session], number: int) -> None:
+    """Its process has all that this one had open, the end of the pipe that the guard waits for among it."""
+    session = at_terminal("--episodes", "1", "--steps", "100000", "--set", "forks=true")
+    session.process.send_signal(number)
+    assert session.process.wait(20) == (-9 if number == signal.SIGKILL else 128 + number)
+    session.until(session.is_itself_again, 5)
+
+
 def test_a_fault_gives_the_terminal_back(at_terminal: Callable[..., Session], tmp_path: Path) -> None:
     raises = tmp_path / "raises"
     session = at_terminal("--episodes", "1", "--steps", "100000", "--set", f"{raises=!s}")
