@@ -50,6 +50,9 @@ class KeyTerminal:
         import tty
 
         tty.setcbreak(self._descriptor, termios.TCSAFLUSH)
+        mode = termios.tcgetattr(self._descriptor)
+        mode[0] &= ~termios.IXON  # else Ctrl-S stops the output, and to give the terminal back waits for that
+        termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
         self._rest = b""
 
     def keys(self) -> list[str]:

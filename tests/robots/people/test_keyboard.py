@@ -158,6 +158,15 @@ def test_the_terminal_echoes_nothing_meanwhile_and_is_itself_again(terminal: int
     assert termios.tcgetattr(sys.stdin.fileno()) == before
 
 
+def test_ctrl_s_stops_no_output_for_which_the_end_of_an_episode_would_wait(typist: Typist) -> None:
+    typist.type(b"\x13")
+    shown = os.open(os.ttyname(sys.stdin.fileno()), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        assert os.write(shown, b"step 1") == 6
+    finally:
+        os.close(shown)
+
+
 def test_a_terminal_that_has_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = os.openpty()
     with open(slave) as stdin:
