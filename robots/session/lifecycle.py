@@ -3,11 +3,14 @@
 `docs/robots.md` draws it as a table of states and events; a test runs every row of that table.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
+from types import FrameType
 
 from gipo.common.errors import UserError
 
@@ -101,6 +104,26 @@ class LifeCycle:
         return EXIT_SIGNAL + self.signals[0] if self.signals else 0
 
 
+@dataclass(frozen=True)
+class _Handler:
+    """Tells a signal to `heard`."""
+
+    heard: Callable[[int], None]
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.heard(number)
+
+
+def _be_terminable() -> None:
+    """Let a process that a driver forks, such as a camera's, be ended by its `terminate`, as it expects."""
+    if isinstance(signal.getsignal(signal.SIGTERM), _Handler):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_be_terminable)
+
+
 @contextmanager
 def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
     """Every signal that would end the process is told to `heard` instead; in the main thread only, as Python allows.
@@ -118,7 +141,7 @@ def signals(heard: Callable[[int], None]) -> Iterator[Callable[[], None]]:
 
     def listen() -> None:
         for each in wanted:
-            signal.signal(each, lambda number, _: heard(number))
+            signal.signal(each, _Handler(heard))
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
 

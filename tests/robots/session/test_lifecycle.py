@@ -4,6 +4,7 @@ import multiprocessing
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,3 +199,23 @@ def test_what_a_driver_blocks_is_heard() -> None:
             assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def test_a_process_that_a_driver_forks_is_ended_by_its_terminate() -> None:
+    """The driver's `connect`, which forks, is called in the control thread."""
+    heard: list[int] = []
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    worker = context.Process(target=lambda: (begun.set(), time.sleep(60)), daemon=True)
+    with signals(heard.append):
+        control = threading.Thread(target=worker.start)
+        control.start()
+        control.join()
+        assert begun.wait(10)
+        worker.terminate()
+        worker.join(10)
+        ended = worker.exitcode
+        worker.kill()
+        assert ended == -signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)
+    assert heard == [signal.SIGTERM], "the session itself hears it as before"
