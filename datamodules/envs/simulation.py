@@ -25,6 +25,7 @@ from torchrl.data import Composite
 from torchrl.envs import EnvBase, StepCounter, TransformedEnv
 
 from datamodules.envs.seeding import seed_env
+from deploy.runtime.validation import is_text
 from gipo.common.errors import UserError
 from gipo.common.faults import described
 from gipo.common.terminal import say_once
@@ -168,6 +169,9 @@ def _refuse_bad_interface(said: Any, spaces: Any, of: str) -> None:
             continue
         if not isinstance(words, (list, tuple)) or len(words) != size or not all(isinstance(one, str) for one in words):
             raise UserError(f"{of} says {key}={words!r}; it must be a list of {size} texts, one for each number")
+        if not all(map(is_text, words)):
+            what = 'each of 1 to 128 printable characters ("1" is the unit of a number without one)'
+            raise UserError(f"{of} says {key}={words!r}; it must be a list of texts, {what}")
         if key.endswith("names") and len(set(words)) < size:
             raise UserError(f"{of} says {key}={words!r}; no name may stand twice")
 

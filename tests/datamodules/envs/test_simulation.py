@@ -182,6 +182,9 @@ def test_an_interface_may_leave_out_what_an_export_fills_in(said: Any) -> None:
         ({"observation_names": 3}, "says observation_names=3; it must be a list of 1 texts, one for each number"),
         ({"observation_names": "x"}, "says observation_names='x'; it must be a list of 1 texts"),
         ({"action_units": ["m", "m"]}, r"says action_units=\['m', 'm'\]; it must be a list of 1 texts"),
+        ({"action_units": [""]}, r"says action_units=\[''\]; it must be .*, each of 1 to 128 .*\(\"1\" is"),
+        ({"observation_names": ["x\n"]}, "each of 1 to 128 printable characters"),
+        ({"observation_names": ["x" * 129]}, "each of 1 to 128 printable characters"),
     ],
 )
 def test_an_interface_that_no_artifact_could_state_is_refused_before_the_training(said: Any, words: str) -> None:
