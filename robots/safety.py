@@ -148,7 +148,9 @@ def held_by(spec: RobotSpec, hold: np.ndarray | None) -> np.ndarray:
     if hold is not None:
         return hold
     if names := spec.measured_hold:
-        raise UserError(f"the spec holds {names[0]!r} where it is measured, and the driver's observation has no `hold`")
+        way = f"observe() gives Observation(…, hold=spec.hold({{{names[0]!r}: where it stands}}))"
+        held = f"the spec holds {names[0]!r} where it is measured"
+        raise UserError(f"{held}, and the driver's observation has no `hold`: {way}")
     return spec.hold({})
 
 

@@ -117,7 +117,8 @@ def test_the_hold_is_said_by_the_spec() -> None:
     np.testing.assert_array_equal(spec.hold({"x": 0.7, "y": 0.9}), [0.7, 0.0, 0.25])
     assert np.isnan(spec.hold({"y": 0.9})[0])
     assert RobotSpec.from_json(spec.to_json()) == spec
-    with pytest.raises(UserError, match="holds 'x' where it is measured, and the driver's observation has no `hold`"):
+    told = r"the driver's observation has no `hold`: .*hold=spec\.hold\(\{'x': where it stands\}\)"
+    with pytest.raises(UserError, match=told):
         start(spec, None)
     np.testing.assert_array_equal(start(make_spec(), None).command, [0.0, 0.0, 0.0])
 
