@@ -53,6 +53,7 @@ class Collector:
         self._path, self._whole, self._keep = path, whole, keep
         self._rows: defaultdict[int, _Rows] = defaultdict(_Rows)
         self.events: list[dict[str, Any]] = []
+        self.images = False  # whether a camera's were there, whoever saw them
 
     def take(self, messages: list[Message]) -> None:
         """Take the messages of one block.
@@ -73,8 +74,10 @@ class Collector:
                 elif topic == "shadow" and self._whole:
                     row = _shadow(orjson.loads(data))
                     self._rows[row["episode"]].shadows.append(row)
-                elif topic in CHANNELS and self._keep is not None:
-                    self._picture(image_row(data), self._keep)
+                elif topic in CHANNELS:
+                    self.images = True
+                    if self._keep is not None:
+                        self._picture(image_row(data), self._keep)
 
     def _block(self, episode: int, rows: list[dict[str, Any]]) -> None:
         found = self._rows[episode]

@@ -28,6 +28,7 @@ class Log:
     integrity: Integrity
     unused_labels: str = ""  # which lines of labels say nothing of these episodes, in words
     stepless: list[Episode] = field(default_factory=list)  # that began, and of which no step was logged
+    images: bool = False  # whether cameras saw something, be it for the log alone
 
     @property
     def begun(self) -> list[Episode]:
@@ -57,7 +58,8 @@ def read_log(path: str | os.PathLike[str], salvage: bool = False) -> Log:
             collector.take(block)
     header, integrity = header_of(path, scanner, salvage), scanner.integrity
     labels, unreadable = read_labels(path, header.session)
-    log = Log(header, collector.episodes(labels), collector.events, integrity, stepless=collector.stepless(labels))
+    stepless = collector.stepless(labels)
+    log = Log(header, collector.episodes(labels), collector.events, integrity, "", stepless, collector.images)
     for episode in log.episodes:
         header.check_rows(f"{path}: episode {episode.number}", episode.columns)
     log.unused_labels = unused_labels(labels, unreadable, {episode.number for episode in log.begun})

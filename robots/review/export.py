@@ -110,18 +110,10 @@ def _left(log: Log, some: bool) -> Iterator[str]:
         yield f"{discarded} of {len(log.begun)} episodes are discarded"
     if log.integrity.tail:
         yield f"{log.integrity.tail:,} bytes behind byte {log.integrity.valid:,} are left out: {log.integrity.reason}"
-    if some and any(map(_sees, log.header.manifests.values())):
+    if some and log.images:
         yield "camera images stay in the log"
     if some and any("privileged" in episode.columns for episode in log.episodes):
         yield "what is privileged stays in the log: no column of the format is for it"
-
-
-def _sees(manifest: object) -> bool:
-    """Whether a policy's manifest, as the log has it, says that it sees."""
-    try:
-        return bool(json.loads(str(manifest)).get("vision"))
-    except (ValueError, AttributeError):
-        return False
 
 
 def _check_finite(where: str, rows: dict[str, np.ndarray]) -> None:

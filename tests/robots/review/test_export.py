@@ -17,6 +17,7 @@ import pytest
 from gipo.common.errors import UserError
 from robots.cli import main
 from robots.log import LogWriter, Session, append_label, labels_path, read_log
+from robots.log.images import Image
 from robots.review.export import export, segments
 from tests.needs import needs_export
 from tests.robots.builders import make_spec, step_row
@@ -206,6 +207,15 @@ def test_an_episode_without_a_complete_step_leaves_none(tmp_path: Path) -> None:
     _, found, _ = segments([writer.path])
     assert [(each.episode, len(each.columns["step"])) for each in found] == [(1, 2)]
     assert found[0].columns["next_reward"].min() >= 0
+
+
+def test_images_that_no_policy_saw_stay_in_the_log_and_it_is_said(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index in range(3):
+        writer.step(step_row(index, 5, 3))
+        writer.image(Image("wrist", 1, 2, np.zeros((4, 4, 3), np.uint8), episode=0, step=index))
+    writer.close()
+    assert f"{writer.path}: camera images stay in the log" in segments([writer.path])[2]
 
 
 def test_logs_that_do_not_go_together_are_refused_by_what_differs(tmp_path: Path) -> None:
