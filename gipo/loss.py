@@ -38,7 +38,8 @@ class GIPOLoss(PPOLoss):
     (`TanhNormal`, `Independent`, composite distributions) gives [*B], and so one ratio per action.
     The stored log-probs must be of the same kind. Elements whose log-ratio, advantage or age is not finite are left out
     of the mean and counted; the moments of `normalize_advantage` are of all finite advantages. What a mask of the batch
-    leaves out is seen by nothing here: not by the objective, its memory, the metrics, nor those moments.
+    leaves out is seen by nothing here: not by the objective, its memory, its metrics, nor those moments. (`entropy` and
+    `explained_variance` are `PPOLoss`'s, of all.)
 
     Output keys, beside `loss_objective`, `loss_kl`, `loss_entropy`, `loss_critic`, `entropy` and `explained_variance`:
     `weight`, the mean trust weight; `clip_fraction`, the share of elements with a weight below .001; `ESS`, effective

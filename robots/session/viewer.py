@@ -1,9 +1,9 @@
 """The session live in rerun (extra `viewer`), fed by a thread of its own that drops what it cannot show in time."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gipo.common import terminal
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from robots.log import Step
@@ -44,4 +44,4 @@ def viewer(spec: RobotSpec, spawn: bool = True) -> Iterator[tuple[Callable[[Step
     finally:
         worker.close()
         if worker.error:  # a window that is gone is no matter of the robot's
-            print(f"the viewer failed, {worker.dropped} steps were not shown: {worker.error}", file=sys.stderr)
+            terminal.tell(f"the viewer failed, {worker.dropped} steps were not shown: {worker.error}")
