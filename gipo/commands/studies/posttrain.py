@@ -37,7 +37,7 @@ from gipo.commands.studies.options import (
     refuse_unknown,
 )
 from gipo.commands.studies.pipeline.processes import all_made, in_order, under_a_bar
-from gipo.commands.studies.pipeline.stages import POST_TRAINED, Stages
+from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import add_task, parse_gap, subject_of
 from gipo.commands.studies.run_tables import Columns, distinct, made_or_read, rate, refuse_unpaired
 from gipo.commands.studies.staleness_figures import INTERVALS
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--logged", 40, 10**5, "episodes to learn from")
     add_numbers(parser, "--episodes", 50, 10**5, "episodes of the comparison")
     add_task(parser, SEEING)
+    add_more(parser, "--train", "`gipo fit`, as gipo-study loop had them")
     add_more(parser, "--post", "post-training")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="a runs.csv: write what it comes to, run nothing")
 
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> None:
 def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run what is not finished; a row for every run."""
     refuse_twice(options, "seeds", "back", "objectives")
+    refuse_settled(options, "train", TRAINED)
     refuse_settled(options, "post", (*POST_TRAINED, "model.objective"))
     refuse_unknown(each for each in options.objectives if each not in RIVALS)
     labels = list(map(label, options.objectives))
@@ -111,7 +113,8 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 def prepare(stages: Stages, options: argparse.Namespace, seed: int) -> float:
     """Train, deploy, and log with every older version; the deployed policy's success."""
     folder, deployed = options.out / f"seed-{seed}", options.frames // 1000
-    checkpoints = stages.train(options.loops / f"seed-{seed}" / "train", seed, options.frames)
+    trained = options.loops / f"seed-{seed}" / "train"
+    checkpoints = stages.train(trained, seed, options.frames, [f"--{option}" for option in options.train])
     for back in options.back:
         version = deployed - EVERY * back
         policy = stages.export(checkpoints / f"version-{version}.ckpt", folder / "policies" / f"{version}.onnx")

@@ -93,6 +93,7 @@ def test_no_two_lines_of_the_figure_look_alike() -> None:
         (["--back", "0"], "'0' is no whole number from 1 to"),
         (["--gap", "mass=1"], "mass"),
         (["--objectives", "GIPO", "gipo.objectives.GIPO"], "the tables call two of these the same"),
+        (["--train", "data.total_frames=10"], "--train data.total_frames=10"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_runs(
@@ -105,27 +106,42 @@ def test_options_that_make_no_sense_are_refused_before_anything_runs(
     assert error.count("\n") == 1
 
 
-def test_a_rival_has_settings_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+class NoStages(Stages):
+    """Notes with which options it is asked to train, and trains nothing."""
 
-    class NoStages(Stages):
-        def post_train(self, *args: Any) -> Path:
-            asked.append(args[-1])
-            return tmp_path
+    def __init__(self) -> None:
+        super().__init__({})
+        self.asked: list[list[str]] = []
 
-        def export(self, *args: Any) -> Path:
-            return tmp_path
+    def train(self, *args: Any) -> Path:
+        return self.post_train(*args)
 
-        def drive(self, *args: Any) -> RobotScore:
-            return RobotScore((True, False), (1.0, 0.0))
+    def post_train(self, *args: Any) -> Path:
+        self.asked.append(args[-1])
+        return Path("checkpoints")
 
+    def export(self, *args: Any) -> Path:
+        return Path("policy.onnx")
+
+    def drive(self, *args: Any) -> RobotScore:
+        return RobotScore((True, False), (1.0, 0.0))
+
+
+def test_policies_that_a_loop_trained_with_options_are_asked_for_with_them() -> None:
+    stages, options = NoStages(), build_parser("posttrain").parse_args(["posttrain", "--train", "data.batch=64"])
+    assert posttrain.prepare(stages, options, seed=22) == 0.5
+    assert stages.asked == [["--data.batch=64"]]
+
+
+def test_a_rival_has_settings_of_its_own() -> None:
+    stages = NoStages()
     options = build_parser("posttrain").parse_args(["posttrain", "--post", "data.rounds=2", "--gap", "late"])
     assert set(posttrain.RIVALS) < set(options.objectives)
     for name in ("GIPO:sigma=0.5", "IQL"):
-        row = posttrain.post_train(NoStages({}), options, 22, 3, name, before=0.1)
+        row = posttrain.post_train(stages, options, 22, 3, name, before=0.1)
         assert (row["objective"], row["after"]) == (name, 0.5)
-    assert asked[0][1:] == ["--model.objective=GIPO", "--model.objective.sigma=0.5", "--data.rounds=2"]
-    assert asked[1] == ["--config=post_train_iql.yaml", "--data.rounds=2"]
+    assert stages.asked[0][1:] == ["--model.objective=GIPO", "--model.objective.sigma=0.5", "--data.rounds=2"]
+    assert stages.asked[1] == ["--config=post_train_iql.yaml", "--data.rounds=2"]
 
 
 @pytest.mark.campaign
