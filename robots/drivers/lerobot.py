@@ -25,7 +25,13 @@ MOST_PATIENT = 10  # periods; at the end every motor is asked, and a session doe
 
 
 def robot(
-    device: str, spec: str, wait: bool = True, config: str = "", tolerate: str = "", patience: int = 1, **fields: Any
+    device: str = "",
+    spec: str = "",
+    wait: bool = True,
+    config: str = "",
+    tolerate: str = "",
+    patience: int = 1,
+    **fields: Any,
 ) -> "LeRobotRobot":
     """A LeRobot robot, named by its class and configured by its fields.
 
@@ -41,6 +47,10 @@ def robot(
             a `--deadline` and `--max-age`.
         fields: of the device's configuration, e.g. `port=/dev/ttyACM0`, `cameras.front.type=opencv`.
     """
+    if not device:
+        raise UserError("--robot lerobot needs --device: LeRobot's name of a robot, or package.module:Class")
+    if not spec:
+        raise UserError("--robot lerobot needs --spec: the arm's limits, which gipo-robot spec begins")
     find_device(device)  # of two mistakes the first one is told
     limits = RobotSpec.from_json(read_text(spec))
     tolerated = tuple(filter(None, map(str.strip, tolerate.split(","))))

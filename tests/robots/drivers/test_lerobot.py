@@ -130,6 +130,15 @@ def test_cameras(folder: Path, how: str) -> None:
     assert load(*settings).device.config == ArmConfig(port="x", cameras=CAMERAS)  # type: ignore[arg-type]
 
 
+def test_an_arm_needs_a_name_and_its_limits() -> None:
+    for given, message in (
+        ([], "needs --device: LeRobot's name"),
+        (["device=so101_follower"], "needs --spec: the arm's"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_robot("lerobot", None, given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
