@@ -124,7 +124,11 @@ def test_what_the_page_says_of_old_logs_without_the_anchor() -> None:
     assert f"which leaving it out saves, by {short(paired_interval(gains[0] - gains[1]))} from 3 back;" in text
     names = {row["objective"] for row in free}
     order = sorted(names, key=lambda each: posttrain.paired_gains(free, "GIPO", each)[-1][0])
-    assert (set(order[:2]), order[-1]) == ({"GIPO", "SAPO"}, "PPOClip")
+    assert (order[0], set(order[1:3]), order[-1]) == (DECOUPLED, {"GIPO", "SAPO"}, "PPOClip")
+    more = short(posttrain.paired_gains(free, DECOUPLED, "GIPO")[-1])
+    assert f"**Decoupled PPO gained more than GIPO here**, {more} (mean over ages" in text
+    assert f"gained {more} more than GIPO over all three ages." in (ROOT / "README.md").read_text()
+    assert all(row["low"] > 0 for row in posttrain.summarise(free) if row["objective"] == DECOUPLED)
 
 
 def test_what_the_page_says_of_the_first_task() -> None:
