@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -147,6 +148,13 @@ def outlives(study: Callable[[Path], None], folder: Path, started: Path) -> bool
         return False
     os.kill(int(started.read_text()), signal.SIGKILL)
     return True
+
+
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 def _command(module: str, args: list[str], log: str, environ: dict[str, str]) -> None:

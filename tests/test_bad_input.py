@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gipo.cli import main
-from tests.runs import cli_args
+from tests.runs import cli_args, dead
 
 Args = Callable[..., list[str]]
 Capture = pytest.CaptureFixture[str]
@@ -141,9 +141,12 @@ def test_an_occupied_folder(tiny: Args, tmp_path: Path, capsys: Capture) -> None
     assert [path.name for path in (tmp_path / "run").rglob("*")] == ["checkpoints", "last.ckpt"]
 
 
-def test_a_folder_whose_run_was_killed_before_its_first_checkpoint_is_free(tiny: Args, tmp_path: Path) -> None:
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    stray = tmp_path / "run" / "checkpoints" / ".last.ckpt.123.partial"
+@pytest.mark.parametrize("half", ["checkpoints/.last.ckpt", "csv/version_0/.metrics.csv", ".curves.png"])
+def test_a_folder_whose_run_was_killed_before_its_first_checkpoint_is_free(
+    half: str, tiny: Args, tmp_path: Path
+) -> None:
+    stray = tmp_path / "run" / f"{half}.{dead()}.partial"
+    stray.parent.mkdir(parents=True)
     stray.write_bytes(b"half")
     main(tiny(data__task="Tiny-v0", data__total_frames=32))
     assert not stray.exists()

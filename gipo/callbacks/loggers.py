@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from gipo.callbacks.run_folder import shown
-from gipo.common.files import of_the_disk, whole_file
+from gipo.common.files import of_the_disk, remove_partials, whole_file
 from gipo.common.terminal import say_once
 
 
@@ -23,8 +23,10 @@ class CSV(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> "Rows":
-        """The writer of the file, made when it is first asked for."""
+        """The writer of the file, made when it is first asked for; what killed runs left half-written goes."""
         if self._experiment is None:
+            for folder in Path(self.root_dir).glob("version_*"):
+                remove_partials(folder)
             self._experiment = Rows(self.log_dir)
         return self._experiment  # type: ignore[return-value]
 

@@ -1,8 +1,6 @@
 """Checkpoint files: whole or not there, data and never code, and the policy they hold."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from gipo.common.checkpoint_head import CHECKPOINT_FORMAT, read_head
 from gipo.common.errors import UserError
 from gipo.common.files import remove_partials, whole_file
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+from tests.runs import dead
 
 SPACES = Spaces(3, (-1.0, -2.0), (1.0, 2.0))
 
@@ -137,12 +136,11 @@ def test_storage_options_are_refused(tmp_path: Path) -> None:
 
 
 def test_partials_of_killed_runs_are_cleared_and_nothing_else(tmp_path: Path) -> None:
-    killed = subprocess.Popen([sys.executable, "-c", ""])
-    killed.wait()
+    killed = dead()
     theirs = f".policy.onnx.{os.getppid()}.partial"  # another process writes it
-    for name in (f".last.ckpt.{killed.pid}.partial", "last.ckpt", ".hidden", "notes.partial", theirs):
+    for name in (f".last.ckpt.{killed}.partial", "last.ckpt", ".hidden", "notes.partial", theirs):
         (tmp_path / name).write_text("")
-    (folder := tmp_path / f".export.{killed.pid}.partial").mkdir()  # whoever writes a folder clears it
+    (folder := tmp_path / f".export.{killed}.partial").mkdir()  # whoever writes a folder clears it
     remove_partials(tmp_path)
     kept = sorted([".hidden", "last.ckpt", "notes.partial", theirs, folder.name])
     assert sorted(path.name for path in tmp_path.iterdir()) == kept

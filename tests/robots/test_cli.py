@@ -276,7 +276,7 @@ def test_a_torn_log_is_taken_and_its_tail_named(copied: Path, capsys: pytest.Cap
         pytest.param(["--set", "task=reach-v9"], "no MetaWorld task; the nearest: reach-v3", marks=needs_sim),
         pytest.param(["--robot", "gym", "--set", "env=Pendulum-v1"], "made for another robot", marks=needs_sim),
         pytest.param(["--robot", "gym", "--set", "env=Nothing-v1"], "'Nothing-v1': Environment", marks=needs_sim),
-        (["--robot", "lerobot"], "settings are"),
+        (["--robot", "lerobot"], "--robot lerobot needs --device: LeRobot's name of a robot"),
         (["--require-id", "0" * 64], "required"),
         (["--speed", "nan"], "speed"),
         (["--log", "/dev/null/logs"], "cannot create the log"),

@@ -347,7 +347,7 @@ def test_loading_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("nothing", "robots.drivers.sim:nothing", "nothing:robot", "..:x"):
         with pytest.raises(UserError, match="there is no robot"):
             load_robot(name, known, [])
-    with pytest.raises(UserError, match="settings are: device, spec"):
+    with pytest.raises(UserError, match="--robot lerobot needs --device: LeRobot's name of a robot"):
         load_robot("lerobot", known, ["port=x"])
     with pytest.raises(UserError, match=r"gives a RealityGap without connect\(\)"):
         load_robot("robots.drivers.sim:RealityGap", known, [])

@@ -5,7 +5,6 @@ import fcntl
 import os
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import free_name, locked, refuse_to_replace, replace, whole_folder, write_bytes, write_text
 from robots.log import LogWriter, Session
 from robots.review.report import write_report
+from tests.runs import dead
 
 
 def is_free(folder: Path) -> bool:
@@ -103,13 +103,6 @@ def test_nothing_in_the_folder_of_devices_is_replaced(tmp_path: Path, monkeypatc
     with pytest.raises(FileExistsError):
         replace(tmp_path / "partial", "/dev/stdout")
     assert replaced == []
-
-
-def dead() -> int:
-    """The number of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
 
 
 def test_what_another_process_writes_is_left_to_it(tmp_path: Path) -> None:
