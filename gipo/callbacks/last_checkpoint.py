@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from gipo.common.checkpoint_head import read_head
 from gipo.common.errors import UserError
 from gipo.common.files import free_name, remove_partials, whole_file
 from gipo.common.signals import Ended, listener, name
+from gipo.common.terminal import tell
 from gipo.distributed import ranks
 
 STATE = (
@@ -269,7 +269,7 @@ def why_it_stops(trainer: Trainer) -> str | None:
 def say(trainer: Trainer, line: str) -> None:
     """One line on stderr, of the first rank, beside the progress bar."""
     if trainer.is_global_zero:
-        print(f"gipo: {line}", file=sys.stderr, flush=True)
+        tell(f"gipo: {line}")
 
 
 def _iterations(trainer: Trainer) -> int:

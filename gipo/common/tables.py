@@ -34,6 +34,11 @@ def pairs(rows: Iterable[tuple[str, object]]) -> str:
     return "\n".join(f"{name:<{width}}  {one_line(str(value))}" for name, value in known)
 
 
+def counted(count: int, what: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def outcome(success: bool | None) -> str:
     """A word for success, failure, or nobody knows."""
     return {True: "success", False: "failure", None: "–"}[success]

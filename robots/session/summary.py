@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gipo.common.intervals import rate_with_interval
-from gipo.common.tables import outcome, pairs, table
+from gipo.common.tables import counted, outcome, pairs, table
 from gipo.common.terminal import one_line
 from robots.divergence import Divergence
 from robots.log import Statistics
@@ -89,7 +89,7 @@ def _how(results: list[Result]) -> str:
     """Success, mean return, and in how many episodes a person acted, in words."""
     known, kept = outcomes(results), [result.total_reward for result in results if not result.discarded]
     told = len(known) or len(kept)
-    count = f"{told} episode{'s' * (told != 1)}"
+    count = counted(told, "episode")
     count += f", {len(kept) - told} of unknown outcome" if told < len(kept) else ""
     count += f" and {len(results) - len(kept)} discarded" if len(kept) < len(results) else ""
     success = (

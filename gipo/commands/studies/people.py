@@ -31,7 +31,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import number, path
-from gipo.common.tables import markdown, write_table
+from gipo.common.tables import counted, markdown, write_table
 from gipo.common.transition import PERSON
 from robots.log import files_below, read_log
 
@@ -164,7 +164,7 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
     alone, helped = (float(np.mean([row["logged_success"] for row in found])) for found in logged.values())
     share = float(np.mean([row["person_share"] for row in logged[CORRECTIONS]]))
     return (
-        f"{markdown(head, lines)}\n\nAny-step success; differences are means over {len(seeds)} seeds, paired, with "
-        f"Student's 95 % intervals. In the logs {alone:.2f} of the episodes succeeded without help and {helped:.2f} "
-        f"with it; the person commanded {100 * share:.0f} % of the helped steps."
+        f"{markdown(head, lines)}\n\nAny-step success; differences are means over {counted(len(seeds), 'seed')}, "
+        f"paired, with Student's 95 % intervals. In the logs {alone:.2f} of the episodes succeeded without help and "
+        f"{helped:.2f} with it; the person commanded {100 * share:.0f} % of the helped steps."
     )

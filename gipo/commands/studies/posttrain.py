@@ -46,7 +46,7 @@ from gipo.common.errors import UserError
 from gipo.common.files import write_text
 from gipo.common.intervals import with_interval
 from gipo.common.parsing import path
-from gipo.common.tables import markdown, write_table
+from gipo.common.tables import counted, markdown, write_table
 
 plt = pyplot()
 
@@ -171,7 +171,7 @@ def report(table: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> s
         gains = [with_interval(each["gain"], each["low"], each["high"], "+.2f") for each in found]
         shown.append((f"{back} back", *gains))
     lines = [markdown(("logs from", *names), shown), ""]
-    lines += [f"Interquartile mean over {table[0]['seeds']} seeds of the gain in any-step success, with "
+    lines += [f"Interquartile mean over {counted(table[0]['seeds'], 'seed')} of the gain in any-step success, with "
               f"{INTERVALS}."]  # fmt: skip
     mine = names[0]
     for back in backs:

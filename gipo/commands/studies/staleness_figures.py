@@ -22,7 +22,7 @@ from gipo.commands.studies.statistics import (
     share_interval,
 )
 from gipo.common.intervals import with_interval
-from gipo.common.tables import markdown
+from gipo.common.tables import counted, markdown
 
 plt = pyplot()
 
@@ -158,7 +158,7 @@ def report(table: Sequence[Row], compared: Sequence[Row], tasks: int, seeds: int
         return markdown((corner, *measured), rows)
 
     lines = [
-        f"Interquartile means over {tasks} task{'s' * (tasks > 1)} × {seeds} seed{'s' * (seeds > 1)}, with "
+        f"Interquartile means over {counted(tasks, 'task')} × {counted(seeds, 'seed')}, with "
         f"{INTERVALS}; returns are normalised between the worst and the best run of their task. What is said of the "
         "samples is a plain mean. Age: policy versions between acting and learning, as measured, mean (95 %)."
     ]

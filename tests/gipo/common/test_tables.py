@@ -1,6 +1,6 @@
 """Tables of text: what is a number stands to the right, and no cell drives a terminal."""
 
-from gipo.common.tables import markdown, outcome, pairs, table
+from gipo.common.tables import counted, markdown, outcome, pairs, table
 
 
 def test_a_table_is_aligned() -> None:
@@ -20,3 +20,7 @@ def test_names_and_values() -> None:
     assert pairs([("id", "a\nb"), ("frames", 800)]) == "id      a b\nframes  800"
     assert pairs([]) == ""
     assert [outcome(each) for each in (True, False, None)] == ["success", "failure", "–"]
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(count, "seed") for count in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]

@@ -11,7 +11,7 @@ from gipo.commands.studies.demonstrations.runs import Row
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
 from gipo.common.intervals import difference_with_interval, with_interval
-from gipo.common.tables import markdown
+from gipo.common.tables import counted, markdown
 
 plt = pyplot()
 
@@ -50,10 +50,9 @@ def report(table: Sequence[Row], rows: Sequence[Row]) -> str:
     """The tables in Markdown, how many tasks were raised, and how the first objective compares with the others."""
     buffers, names = distinct(rows, "buffer"), distinct(rows, "objective")
     cells = {(row["task"], row["buffer"], row["objective"]): row for row in table}
-    tasks, seeds = distinct(rows, "task"), table[0]["seeds"]
-    runs = f"{seeds} seed{'s' * (seeds > 1)}"
+    tasks, seeds = distinct(rows, "task"), counted(table[0]["seeds"], "seed")
     lines = [
-        f"Any-step success of the clone, and its gain by post-training: interquartile mean over {runs} of the "
+        f"Any-step success of the clone, and its gain by post-training: interquartile mean over {seeds} of the "
         "difference, in pairs of one clone and the same goals, with 95 % intervals over seeds (t, with the bootstrap's "
         "deviation)."
     ]

@@ -12,7 +12,7 @@ from gipo.commands.studies.fifty.record import Finished, read_result
 from gipo.commands.studies.run_tables import distinct
 from gipo.commands.studies.statistics import Array, improvement_interval, iqm_interval, paired_interval
 from gipo.common.intervals import difference_with_interval, wilson_interval, with_interval
-from gipo.common.tables import markdown
+from gipo.common.tables import counted, markdown
 
 Row = dict[str, Any]
 GOOD = 0.9  # success of an evaluation that counts as learned
@@ -140,11 +140,7 @@ def _mean(rows: Sequence[Row], entrant: str, first: str) -> str:
     mean = f"{np.mean([*means[entrant].values()]):.2f}"
     if not both or means[entrant].keys() == means[first].keys():
         return mean
-    return f"{mean} ({first}: {fmean(means[first][task] for task in both):.2f} on {_counted(len(both), 'task')})"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+    return f"{mean} ({first}: {fmean(means[first][task] for task in both):.2f} on {counted(len(both), 'task')})"
 
 
 def _iqm(rows: Sequence[Row], name: str) -> str:
@@ -162,7 +158,7 @@ def _seconds(rows: Sequence[Row], entrant: str, first: str) -> str:
     if not both:
         return "–"
     own, other = (median(to[name][run] for run in both) for name in (entrant, first))
-    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {_counted(len(both), 'run')})"
+    return f"{own:.0f}" if entrant == first else f"{own:.0f} ({first}: {other:.0f}, {counted(len(both), 'run')})"
 
 
 def _seconds_to(rows: Sequence[Row], entrant: str) -> dict[tuple[str, int], float]:

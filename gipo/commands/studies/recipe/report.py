@@ -8,7 +8,7 @@ from gipo.commands.studies.recipe.dealing import Levels
 from gipo.commands.studies.recipe.effects import Alternative, Effect
 from gipo.commands.studies.recipe.runs import Row
 from gipo.commands.studies.run_tables import distinct
-from gipo.common.tables import markdown
+from gipo.common.tables import counted, markdown
 
 SCORES = ("area", "final")
 
@@ -20,12 +20,13 @@ def report(
     """Every alternative with what it adds, the winner, and the final."""
     changes = {factor: level for factor, level in chosen.items() if level != levels[factor][0]}
     said = ", ".join(f"{factor} {level}" for factor, level in changes.items()) or "the default in everything"
+    tasks, seeds = (len(distinct(last, column)) for column in ("task", "seed"))
     return "\n\n".join(
         (
             f"What an alternative adds to the area under the curve of success, by {len(rounds)} runs:",
             markdown(("factor", "default", "alternative", "runs", "adds", "±"), of_effects(found, levels)),
             f"Winner: {said}.",
-            f"Final, {len(distinct(last, 'task'))} tasks × {len(distinct(last, 'seed'))} seeds, beside each its "
+            f"Final, {counted(tasks, 'task')} × {counted(seeds, 'seed')}, beside each its "
             f"difference from the {last[0]['recipe']}, in pairs ± standard error:",
             markdown(("recipe", "runs", *(word for score in SCORES for word in (score, "adds"))), of_final(last)),
         )

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gipo.commands.studies.recipe.dealing import deal
+from gipo.commands.studies.recipe.study import LEVELS
 from gipo.commands.studies.statistics import Array, paired_interval
 from gipo.common.intervals import with_interval
 
@@ -52,3 +54,9 @@ def test_what_the_winner_adds(page: str, sentence: str) -> None:
 
 def test_the_means_that_are_told() -> None:
     assert [round(float(scores(recipe, "final").mean()), 2) for recipe in ("default", "winner")] == [0.67, 0.77]
+
+
+def test_how_often_a_factor_is_off_its_default() -> None:
+    trials = deal(LEVELS, TASKS, [0], runs=72, share=0.25, seed=0)
+    off = [sum(trial.levels[factor] != levels[0] for trial in trials) for factor, levels in LEVELS.items()]
+    assert f"off its default in {min(off)} to {max(off)} of the 72 runs" in (ROOT / "docs" / "recipe.md").read_text()
