@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,10 @@ def record(folder: Path, episodes: int, seed: int) -> None:
     """Run `lerobot-record` with the follower and the leader; the hands do what it asks for.
 
     Raises:
-        UserError: when it fails; what it said of that was printed.
+        UserError: when it fails; what it said of that was printed. When LeRobot is not there, before anything begins.
     """
+    if find_spec("lerobot") is None:
+        raise UserError("there is no lerobot-record without LeRobot: pip install lerobot")
     hands = Hands(seed)
     hands.begin()
     line = Line(Servo(number, HeldMotor(hands, number - 1)) for number in range(1, len(JOINTS) + 1))

