@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
 from gipo.commands.studies.pipeline.headings import Narrator, Stage
-from gipo.commands.studies.pipeline.processes import in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import advance, in_order, side_by_side
 from gipo.commands.studies.pipeline.robots import RobotScore
 from gipo.commands.studies.pipeline.stages import POST_TRAINED, TRAINED, Stages
 from gipo.commands.studies.pipeline.subjects import Subject, add_task, parse_gap, subject_of
@@ -107,7 +107,7 @@ def run_loops(subject: Subject, gap: Mapping[str, Any], options: argparse.Namesp
     ):
         loops = [
             Loop(stages, options.out / f"seed-{seed}", seed, options,
-                 Narrator(count, f"seed {seed}", tqdm.write, bar.update))
+                 Narrator(count, f"seed {seed}", tqdm.write, partial(advance, bar)))
             for seed in options.seeds
         ]  # fmt: skip
         return list(in_order([pool.submit(loop.run) for loop in loops]))

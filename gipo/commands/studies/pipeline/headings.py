@@ -32,13 +32,13 @@ class Narrator:
         stages: of the loop.
         label: before each result, where loops go side by side and stages have no heading; empty for one alone.
         say: prints a line.
-        advance: called after each stage.
+        advance: called after each stage, with the seconds that it took.
     """
 
     stages: int
     label: str = ""
     say: Callable[[str], None] = print
-    advance: Callable[[], object] = lambda: None
+    advance: Callable[[float], object] = lambda seconds: None
     _begun: int = 0
 
     def stage(self, title: str, work: Callable[[Stage], Result]) -> Result:
@@ -69,7 +69,7 @@ class Narrator:
             self.say(f"      {mark}{', '.join(filter(None, (stage.result, stage.detail, duration(seconds))))}")
         elif stage.result:
             self.say(f"{self.label}: {title}: {stage.result}")
-        self.advance()
+        self.advance(seconds)
 
 
 def _timed(work: Callable[[Stage], Result]) -> tuple[Stage, Result, float]:

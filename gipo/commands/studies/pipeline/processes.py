@@ -25,6 +25,7 @@ PATIENCE = 30.0  # seconds a command may take to end in good order: after Ctrl-C
 TERMINAL = 2  # the descriptor of standard error
 POLL_SECONDS = 0.5  # until a signal is heard that came just as the main thread fell asleep
 GIVEN_UP = 3  # failures of runs, when none was made
+SOONEST = 0.5  # seconds that a command takes at the least
 BAR_SECONDS = "10"  # between two states of a progress bar in a file, where each is kept
 
 Result = TypeVar("Result")
@@ -147,14 +148,21 @@ def side_by_side(commands: Endable, workers: int) -> Iterator[ThreadPoolExecutor
 @contextmanager
 def under_a_bar(commands: Endable, workers: int, total: int, title: str) -> Iterator[Callable[..., "Future[Any]"]]:
     """What submits a function and its arguments to a pool of `side_by_side`; a bar counts those that are done."""
-    with tqdm(total=total, desc=title, unit="run") as bar, side_by_side(commands, workers) as pool:
+    with tqdm(total=total, desc=title, unit="run", smoothing=0) as bar, side_by_side(commands, workers) as pool:
 
         def counted(work: Callable[..., Any], *arguments: Any) -> Any:
+            began = time.monotonic()
             found = work(*arguments)
-            bar.update()
+            advance(bar, time.monotonic() - began)
             return found
 
         yield lambda work, *arguments: pool.submit(counted, work, *arguments)
+
+
+def advance(bar: tqdm, seconds: float) -> None:
+    """One more is done; what no command makes so soon was there before, and the others tell how much time is left."""
+    bar.initial += seconds < SOONEST
+    bar.update()
 
 
 def in_order(futures: Sequence["Future[Result]"]) -> Iterator[Result]:

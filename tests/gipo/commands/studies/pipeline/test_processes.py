@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from gipo.commands.studies.pipeline import processes as module
-from gipo.commands.studies.pipeline.processes import Commands, all_made, how_it_ended, in_order, side_by_side
+from gipo.commands.studies.pipeline.processes import (
+    SOONEST,
+    Commands,
+    all_made,
+    how_it_ended,
+    in_order,
+    side_by_side,
+    under_a_bar,
+)
 from gipo.commands.studies.pipeline.versions import OtherVersion
 from gipo.common.errors import UserError
 from tests.unwoken import unwoken
@@ -119,6 +128,21 @@ def test_a_command_that_fails_ends_those_beside_it_and_none_begins_after(
 )
 def test_how_a_process_ended_is_said(code: int, says: str) -> None:
     assert how_it_ended(code) == says
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_what_an_earlier_call_has_made_takes_none_of_the_time_that_is_left(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[Any] = []
+    monkeypatch.setattr(module, "tqdm", lambda **options: bars.append(tqdm(**options)) or bars[0])
+    with under_a_bar(Commands(), 1, 5, "runs") as submit:
+        for number in range(3):
+            submit(time.sleep, 0.0 if number < before else SOONEST).result()
+    assert (bars[0].n, bars[0].initial) == (3, before)
+    known = bars[0].format_dict
+    left = 2 * known["elapsed"] / (3 - before)
+    assert tqdm.format_interval(left) in tqdm.format_meter(**known)
 
 
 def test_results_come_in_order_and_the_first_error_at_once() -> None:
