@@ -421,7 +421,10 @@ def test_successes_alone_need_a_success(robot: Robot, tmp_path: Path, capsys: Ca
     options = {"model__init_from": robot.checkpoint, "data__ingest__policies": robot.folder}
     with pytest.raises(SystemExit, match="2"):
         main(fit_args(tmp_path / "run", log, config="post_train_bc.yaml", **options))
-    assert "no episode of the logs is known to have succeeded" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "no episode of the logs is known to have succeeded; `gipo-robot label` says it of a log, next.success" in said
+    )
 
 
 @pytest.mark.parametrize("family", ["TokenPolicy", "GaussianPolicy"])

@@ -281,7 +281,8 @@ def successful(frames: TensorDictBase) -> TensorDictBase:
     rows = succeeded(frames).nonzero().squeeze(-1)
     if not len(rows):
         raise UserError(
-            "data.successes_only leaves nothing: no episode of the logs is known to have succeeded (gipo-robot label)"
+            "data.successes_only leaves nothing: no episode of the logs is known to have succeeded; `gipo-robot label` "
+            "says it of a log, next.success of a LeRobot dataset, infos/success of one of Minari"
         )
     return frames[rows]
 
