@@ -25,7 +25,7 @@ from gipo.common import boundary
 from gipo.common.errors import UserError
 from gipo.common.files import refuse_to_replace
 from gipo.common.parsing import Parser, number, whole, words
-from gipo.common.reading import read_bytes
+from gipo.common.reading import read_bytes, read_text
 from gipo.common.signals import Listener
 from gipo.common.tables import pairs
 from gipo.common.transition import MAX_CONTROL_RATE
@@ -43,11 +43,13 @@ def _command(arguments: list[str]) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from deploy.export.artifact import export
+    from robots.spec import RobotSpec
 
     refuse_to_replace(options.out, ".onnx")
     refuse_place(options.out)
     before = file_id(options.out) if Path(options.out).is_file() else None
-    done = export(options.checkpoint, options.out, options.rate, options.quantize)
+    robot = None if options.spec is None else RobotSpec.from_json(read_text(options.spec))
+    done = export(options.checkpoint, options.out, options.rate, options.quantize, robot=robot)
     print(report.exported(done, options.out, before))
 
 
@@ -173,8 +175,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
     )
-    rate = number(0, MAX_CONTROL_RATE, positive=True)
-    parser.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
+    rate, known = number(0, MAX_CONTROL_RATE, positive=True), parser.add_mutually_exclusive_group()
+    known.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
+    known.add_argument(
+        "--spec", type=words, metavar="FILE",
+        help="the robot it is for: its names, units and rate are taken where the checkpoint does not say",
+    )  # fmt: skip
     parser.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
     parser.set_defaults(run=_export)
 

@@ -16,6 +16,11 @@ Row = tuple[float, ...]
 Largest = tuple[float | None, ...]  # None: no limit
 Hold = tuple[float | str, ...]
 MEASURED = "measured"  # of a hold: repeat what was measured
+UNSPECIFIED = "unspecified"  # unit of an artifact whose checkpoint recorded none
+NAMELESS = (
+    "its data did not say all of these; if they were this robot's, `gipo-deploy export --spec FILE`, with FILE the "
+    "robot's spec as JSON, writes them into the policy"
+)
 MARK = "DECIDE"  # of what a person must still decide; a spec that has such a mark drives nothing
 
 
@@ -109,9 +114,9 @@ class RobotSpec:
         return replace(
             self,
             observation_names=tuple(f"observation.{i}" for i in observations),
-            observation_units=("unspecified",) * len(observations),
+            observation_units=(UNSPECIFIED,) * len(observations),
             action_names=tuple(f"action.{i}" for i in actions),
-            action_units=("unspecified",) * len(actions),
+            action_units=(UNSPECIFIED,) * len(actions),
         )
 
     def named_as(self, manifest: Manifest) -> "RobotSpec":
@@ -146,7 +151,8 @@ class RobotSpec:
             UserError: listing every difference.
         """
         if differences := self.differences(manifest):
-            raise UserError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}")
+            way = f"; {NAMELESS}" if UNSPECIFIED in (*manifest.observation_units, *manifest.action_units) else ""
+            raise UserError(f"the policy was made for another robot than {self.name!r}: {'; '.join(differences)}{way}")
 
     def differences(self, manifest: Manifest) -> list[str]:
         """Where spec and manifest are not equal, in words; numbers to float32, as the manifest has them."""

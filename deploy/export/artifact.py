@@ -22,6 +22,7 @@ from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.common.files import PathLike, write_bytes
 from gipo.policies import Policy
+from robots.spec import RobotSpec
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,9 @@ class Exported:
 
 
 def export(
-    checkpoint: PathLike,
-    out: PathLike,
-    rate: float | None = None,
-    quantize: str | None = None,
-    observations: int = 1000,
-    seed: int = 0,
-) -> Exported:
+    checkpoint: PathLike, out: PathLike, rate: float | None = None, quantize: str | None = None,
+    observations: int = 1000, seed: int = 0, robot: RobotSpec | None = None,
+) -> Exported:  # fmt: skip
     """Export a checkpoint to one ONNX file.
 
     Args:
@@ -51,6 +48,7 @@ def export(
         quantize: `dynamic` for int8 matrix products, None for float32.
         observations: random observations of the parity check; fewer where each holds large images.
         seed: of those observations and of the golden vectors; the same inputs give the same file.
+        robot: that the policy is for; its names, units and rate are the policy's where the checkpoint does not say.
 
     Raises:
         UserError: when the checkpoint is unusable, or any check fails; nothing is written then.
@@ -59,7 +57,7 @@ def export(
         raise UserError(f"--quantize is {quantize!r}; it must be dynamic, or left out")
     loaded = load_checkpoint(checkpoint)
     head, policy = CheckpointHead.of(loaded), policy_from(loaded)
-    interface = interface_of(head, policy, rate)
+    interface = interface_of(head, policy, rate, robot)
     model = graph.trace(policy)
     refuse_large(model.ByteSize() // (4 if quantize else 1))
     asked = parity.probe(policy, observations, seed)
@@ -70,6 +68,8 @@ def export(
         model, reference, report = _quantised(model, policy, asked, answers)
     golden = golden_vectors(policy, reference, seed + 1)
     manifest = manifest_of(head, policy, interface, golden, agreed.rounding, report)
+    if robot is not None:
+        robot.check(manifest)
     data = assemble(model, manifest)
     OnnxPolicy.from_bytes(data)  # every check of the robot, golden vectors included
     write_bytes(data, out)

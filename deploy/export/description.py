@@ -12,6 +12,9 @@ from deploy.runtime.manifest import Golden, Manifest
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
+from robots.spec import RobotSpec
+
+NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
 
 
 def family_of(policy: Policy) -> str:
@@ -27,20 +30,23 @@ def family_of(policy: Policy) -> str:
     raise UserError(f"{type(policy).__name__} is neither a TokenPolicy nor a GaussianPolicy; derive it from one")
 
 
-def interface_of(head: CheckpointHead, policy: Policy, rate: float | None) -> dict[str, Any]:
-    """Names, units and rate: from the checkpoint, or generic names and the rate that was asked for.
+def interface_of(
+    head: CheckpointHead, policy: Policy, rate: float | None, robot: RobotSpec | None = None
+) -> dict[str, Any]:
+    """Names, units and rate: from the checkpoint, else of the robot, else generic names and the rate asked for.
 
     Raises:
         UserError: when the rate is unknown, or what the checkpoint says does not fit the policy.
     """
-    found = head.interface or {}
+    found = {} if robot is None else _said_by(robot, policy)
+    found |= {name: said for name, said in (head.interface or {}).items() if said is not None}
     known = found.get("control_rate_hz")
     hertz = rate if known is None else known
     if hertz is None:
         what = "says no control rate" if found else "names no interface: neither names, units nor control rate"
         raise UserError(
             f"the checkpoint {what}; name the rate with --rate HZ (names that it lacks become observation.0, action.0 "
-            "and so on, of unspecified unit)"
+            "and so on, of unspecified unit), or the robot with --spec FILE, whose names, units and rate it then takes"
         )
     if known is not None and rate is not None and float(known) != rate:
         raise UserError(f"--rate is {rate} Hz, but the policy was trained at {known} Hz; leave --rate out")
@@ -56,6 +62,17 @@ def interface_of(head: CheckpointHead, policy: Policy, rate: float | None) -> di
             )
         interface |= {f"{name}_names": names, f"{name}_units": units}
     return interface
+
+
+def _said_by(robot: RobotSpec, policy: Policy) -> dict[str, Any]:
+    """Names, units and rate of a robot with as many sensors and motors as the policy has numbers."""
+    sizes = robot.observation_size, robot.action_size
+    if sizes != (policy.spaces.observation_size, policy.action_size):
+        raise UserError(
+            f"the robot {robot.name!r} of --spec has {sizes[0]} observations and {sizes[1]} actions; the policy has "
+            f"{policy.spaces.observation_size} and {policy.action_size}"
+        )
+    return {name: getattr(robot, name) for name in NAMES}
 
 
 def manifest_of(
