@@ -148,6 +148,7 @@ def pass_the_test_of(path: Path) -> None:
 def at_home(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(reader.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(reader.folder / "cache"))
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(reader.folder))  # which a script sets, and is undone after it
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the commands extend by the working folder themselves
     monkeypatch.setattr("gipo.callbacks.reporting.plot_curves", lambda *_, **__: None)
     # the stages of a study without the time that Python takes to start
