@@ -87,8 +87,13 @@ class MinariSource(Dataset):
             yield Raw(f"{self.path}, episode {indices[0]}", partial(_native, file, segments[0][1], indices, ahead))
 
     def _foreign(self, file: "h5py.File", numbers: list[int]) -> Iterator[Raw]:
+        infos: set[str] = set()
         for number in numbers:
-            yield Raw(f"{self.path}, episode {number}", partial(_foreign, file[f"episode_{number}"]))
+            group = file[f"episode_{number}"]
+            infos |= _infos(group)
+            yield Raw(f"{self.path}, episode {number}", partial(_foreign, group))
+        if unread := sorted(infos - {*OUTCOME, *OPTIONAL.values()}):
+            self.notes.append(f"{self.path}: not read: {', '.join(unread)}")
 
 
 def _read(group: "h5py.Group", wanted: dict[str, str], infos_ahead: bool = False) -> Columns:
@@ -132,6 +137,14 @@ def _there(group: "h5py.Group", wanted: dict[str, str]) -> dict[str, str]:
         return {ours: theirs for ours, theirs in wanted.items() if theirs in group}
     except (OSError, RuntimeError, KeyError) as error:
         raise UserError(f"it is damaged or cut short: {first_line(error)}; copy the dataset again") from error
+
+
+def _infos(group: "h5py.Group") -> set[str]:
+    """Places of what an episode says beside Minari's own columns; of one that cannot be read, its reader tells."""
+    try:
+        return set(map("infos/{}".format, group["infos"].keys()))
+    except (AttributeError, TypeError, ValueError, OSError, RuntimeError, KeyError):
+        return set()
 
 
 def _native(file: "h5py.File", origin: Origin, indices: list[int], infos_ahead: bool) -> Trajectory:

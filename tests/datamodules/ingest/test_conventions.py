@@ -109,6 +109,17 @@ def test_success_by_either_name_at_any_step(name: str, tmp_path: Path) -> None:
     assert store.frames["success"].tolist() == [1] * 4 + [0] * 4 + [1] * 4
 
 
+def test_what_minari_says_by_a_name_of_ones_own_is_told_as_not_read(tmp_path: Path) -> None:
+    infos = {"succeeded": np.ones(4), "valid": np.ones(4), "terms": {"reach": np.zeros(4)}}
+    nothing = buffer(3, 2, infos={"success": np.zeros(4)})
+    write_collected(tmp_path / "root", [buffer(3, infos=infos), buffer(3, 1), nothing])
+    facts = store_of(tmp_path / "root", cache=tmp_path / "cache").facts
+    assert [note.split(": ")[1:] for note in facts.notes if "not read" in note] == [
+        ["not read", "infos/succeeded, infos/terms"]
+    ]
+    assert (facts.judged, facts.successes) == (1, 0)
+
+
 def test_a_success_that_is_no_yes_or_no_is_refused(tmp_path: Path) -> None:
     write_collected(tmp_path / "root", [buffer(3, infos={"success": np.array([0, 0, np.nan, 0])})])
     with pytest.raises(UserError, match="episode 0, step 1: success is nan; it must be 0 or 1"):
