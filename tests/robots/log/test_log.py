@@ -99,6 +99,21 @@ def test_other_tools_open_it(written: Write) -> None:
         assert abs(times[0] - time.time_ns()) < 600e9
 
 
+def test_the_time_of_a_message_is_that_of_its_row(tmp_path: Path) -> None:
+    """Of an image when it was taken, of a step when its tick began, and not when they were written."""
+    writer, now = LogWriter(tmp_path / "a.mcap", Session("{}")), time.monotonic_ns()
+    epoch, row = time.time_ns() - now, step_row(0)
+    row.monotonic_ns = now - 100 * 10**9
+    writer.image(Image("wrist", 0, now - 200 * 10**9, np.zeros((4, 5, 3), np.uint8)))
+    writer.step(row)
+    writer.event("reset")
+    writer.close()
+    with open(writer.path, "rb") as file:
+        times = {channel.topic: message.log_time - epoch for _, channel, message in make_reader(file).iter_messages()}
+    assert abs(times["/camera"] - now + 200 * 10**9) < 10**9
+    assert abs(times["/step"] - now + 100 * 10**9) < 10**9
+
+
 def test_transitions_never_cross_what_is_missing(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
     for index in (0, 1, 2, 5, 6, 7):
@@ -532,6 +547,18 @@ def test_images_wait_in_small_numbers_only(tmp_path: Path) -> None:
     statistics = writer.close()
     assert statistics.dropped >= 50
     assert len(read_log(writer.path).episodes[0]) == 1
+
+
+@pytest.mark.parametrize(("count", "side"), [(40, 16), (12, 1400)])  # more than 16, or than 16 MiB, but not both
+def test_images_that_were_written_take_no_place_from_others(tmp_path: Path, count: int, side: int) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session("{}"))
+    for index in range(18):  # 18 MiB
+        writer.image(Image("wrist", index, index, np.zeros((1024, 1024), np.uint8)))
+        while writer.waiting:
+            time.sleep(0.001)
+    for index in range(count):
+        writer.image(Image("wrist", index, index, np.zeros((side, side), np.uint8)))
+    assert writer.close().dropped == 0
 
 
 def test_no_such_log(tmp_path: Path) -> None:
