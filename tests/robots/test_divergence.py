@@ -42,6 +42,18 @@ def test_a_shadow_is_compared_where_the_policy_acted(tmp_path: Path, determinist
     assert f"{OTHER[:12]}…: {found}" in info(writer.path, log)
 
 
+def test_what_it_missed_is_of_all_episodes(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
+    for index in (1, 2, 3, 51, 52):  # of two episodes
+        row = step_row(index, 5, 3)
+        writer.step(row)
+        if index != 2:
+            writer.shadow(Shadow(row.episode, row.step, OTHER, 9, row.log_prob, row.action))
+    writer.close()
+    found = shadows(read_log(writer.path).episodes)[OTHER]
+    assert (found.steps, found.missed) == (4, 1)
+
+
 def test_what_a_person_did_as_the_policy_would_have_is_the_persons(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session(make_spec().to_json()))
     writer.event("episode_start", episode=0, data={"policy_id": "0" * 64})

@@ -1,5 +1,6 @@
 """A shadow is told what it would have done of the same latents, or is refused."""
 
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ import torch
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Spaces
+from robots.divergence import shadows
+from robots.log import LogWriter, Session, read_log
 from robots.session.shadow import ShadowPolicy, check_comparable
 from tests.deploy.builders import save
 from tests.robots.builders import step_row
@@ -84,6 +87,52 @@ def test_what_the_acting_policy_chose_is_scored_and_what_a_person_did_is_only_lo
     assert found.action_distance == pytest.approx((0.5 + 0.25) / 2)
     # x = log q − log p = (−0.5 − 1) − (−1 − 2) = 1.5: eˣ − 1 − x
     assert found.kl == (pytest.approx(np.exp(1.5) - 2.5) if sampled else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_it_is_asked_of_what_the_acting_policy_saw_and_drew_and_the_log_says_of_which_step(
+    artifacts: tuple[OnnxPolicy, OnnxPolicy], tmp_path: Path
+) -> None:
+    candidate, _ = artifacts
+    log = LogWriter(tmp_path / "a.mcap", Session('{"name": "fake"}'))
+    shadow = ShadowPolicy(candidate, log)
+    rows = [step_row(index, 3, 2) for index in (48, 50)]  # the last but one of an episode, the first of the next
+    for row in rows:
+        row.observation = np.array([row.step / 16, -1.0, 2.0], np.float32)
+        row.latent = np.array([row.step / 50, -0.5], np.float32)
+        log.step(row)
+        shadow.worker(row)
+    shadow.worker.close()
+    log.close()
+    episodes = read_log(log.path).episodes
+    logged = [each for episode in episodes for each in episode.shadows]
+    assert [(each["episode"], each["step"]) for each in logged] == [(0, 48), (1, 0)]
+    for row, found in zip(rows, logged, strict=True):
+        (mean, log_std), noise = candidate.act(row.observation, None, True).params.T, row.latent
+        z = (noise - mean) / np.exp(log_std)
+        np.testing.assert_allclose(found["log_prob"], -(z**2) / 2 - log_std - np.log(2 * np.pi) / 2, atol=1e-5)
+        np.testing.assert_allclose(found["deterministic_action"], np.tanh(mean), atol=1e-6)
+    assert str(shadows(episodes)[candidate.policy_id]) == str(shadow.summary())
+
+
+def test_steps_that_it_does_not_come_to_are_counted() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Late(Candidate):
+        def log_prob_of(self, observation: np.ndarray, latent: np.ndarray) -> np.ndarray:
+            begun.set()
+            assert go.wait(60)
+            return super().log_prob_of(observation, latent)
+
+    candidate: Any = Late()
+    log: Any = SimpleNamespace(shadow=lambda row: None)
+    shadow = ShadowPolicy(candidate, log)
+    shadow.worker(step_row(1, 5, 2))
+    assert begun.wait(60)
+    for _ in range(260):  # 256 may wait
+        shadow.worker(step_row(1, 5, 2))
+    go.set()
+    shadow.worker.close(60)
+    assert (shadow.summary().steps, shadow.summary().missed) == (257, 4)
 
 
 def actor(family: str = "token", size: int = 2, parameters: int = 16, vision: Any = None) -> Any:
