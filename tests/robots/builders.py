@@ -80,6 +80,7 @@ def assert_prefix(log: Log) -> int:
         assert (expected["episode"][total:stop] == episode.number).all()
         for name in set(expected) - {"episode"}:
             np.testing.assert_array_equal(episode[name], expected[name][total:stop], err_msg=name)
+        assert episode.gate == {index - total: ["rate"] for index in range(total, stop) if index % 11 == 0}
         total = stop
     return total
 
