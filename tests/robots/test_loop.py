@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.runtime.acting import Decision
 from gipo.common.errors import UserError
 from robots.base import Observation
 from robots.latch import ENGAGED, IDLE, STOPPED, Latch
@@ -167,6 +168,30 @@ def test_bad_actions_of_the_policy(run: Run, bad: str) -> None:
     if bad == "nan":
         assert stop["data"]["raw"] == ["nan", 0.0, 0.0]
     assert len(log.episodes[0].transitions()["step"]) == FAULT_TICK
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"log_prob": np.array([0, math.nan, 0], np.float32)}, "log-prob 'y' is nan"),
+        ({"log_prob": np.float32(-3)}, "log-prob is a float32, not an array"),  # of all actions together
+        ({"latent": np.array([0, math.inf, 0], np.float32)}, "latent is not finite: [0.0, inf, 0.0]"),
+        ({"latent": np.zeros(3)}, "not 3 int64 tokens or float32 numbers"),
+    ],
+)
+def test_an_action_of_which_the_log_could_not_say_how_likely_it_was_is_not_sent(
+    run: Run, part: dict[str, Any], said: str
+) -> None:
+    class Unsure(FakePolicy):
+        def act(self, observation: np.ndarray, rng: Any, deterministic: bool = False) -> Decision:
+            decision = super().act(observation, rng, deterministic)
+            return replace(decision, **part) if self.tick == FAULT_TICK else decision
+
+    robot = FakeRobot()
+    result, log = run(robot, Unsure())
+    assert_stopped(robot, result, log, said)
+    assert (result.steps, len(robot.commands)) == (FAULT_TICK, FAULT_TICK)
+    assert np.isfinite(log.episodes[0]["log_prob"]).all()
 
 
 def observations(values: Any, **changes: Any) -> Callable[[FakeRobot], Any]:
