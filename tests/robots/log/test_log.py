@@ -33,7 +33,8 @@ from robots.log import (
     read_log,
     verify,
 )
-from robots.log.container import BLOCK_TARGET, MAX_RECORD, add_message
+from robots.log.container import BLOCK_TARGET, MAX_RECORD, add_message, start_writer
+from robots.log.header import SESSION
 from robots.log.images import png
 from tests.robots.builders import EPISODE, assert_prefix, make_spec, step_row
 from tests.unwoken import unwoken
@@ -284,6 +285,17 @@ def test_a_log_damaged_in_its_session_is_called_damaged_also_where_damage_is_bor
     for salvage in (False, True):
         with pytest.raises(UserError, match=r"is damaged from byte .*: the session's metadata do not match"):
             read_log(path, salvage=salvage)
+
+
+def test_metadata_behind_that_of_the_session_do_not_change_whose_log_it_is(tmp_path: Path) -> None:
+    mine, other = Session('{"name": "mine"}'), Session('{"name": "other"}')
+    with open(tmp_path / "a.mcap", "wb") as file:
+        writer = start_writer(file, "test")
+        for name, values in ((SESSION, mine.metadata()), ("note", {"by": "a person"}), (SESSION, other.metadata())):
+            writer.add_metadata(name, values)
+        writer.finish()
+    log = read_log(tmp_path / "a.mcap")
+    assert (log.integrity.status, log.header.robot) == (SEALED, {"name": "mine"})
 
 
 def test_every_cut_gives_a_prefix(written: Write) -> None:
