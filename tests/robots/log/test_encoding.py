@@ -12,7 +12,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.log import Image, LogWriter, Session, read_log
-from robots.log.encoding import Encoders
+from robots.log.encoding import STARTING, Encoders
 from robots.log.video import CODECS, VideoWriter, decode_block, read_pixels
 from tests.robots.builders import step_row
 from tests.robots.log.test_video import ROOT, SCRIPT, scene
@@ -64,7 +64,9 @@ def test_one_that_hangs_or_ends_is_replaced_and_no_frame_is_lost(how: signal.Sig
             before = encoders.process.pid
             os.kill(before, how)
             films.append([])
+        asked = time.monotonic()
         frame, key = encoders.frame(image(number))
+        assert time.monotonic() - asked < STARTING, "more patience than that is for a process that begins"
         assert key == (number in (0, 4)), "another film begins where the process is another"
         films[-1].append(frame)
     encoders.close()
