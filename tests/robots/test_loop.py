@@ -409,10 +409,47 @@ def test_clock_jumps(run: Run, looks: int, jump: int) -> None:
     assert robot.bus[-1][1] == "stop"
 
 
+def test_a_loop_that_does_not_wake_up_stops_the_robot(run: Run) -> None:
+    class Asleep(Clock):
+        stopped: bool | None = None
+
+        def sleep_until(self, moment_ns: int) -> None:
+            super().sleep_until(moment_ns)
+            end = time.monotonic() + 20
+            while robot.tick == FAULT_TICK - 1 and not robot.stops and time.monotonic() < end:
+                time.sleep(0.01)
+                self.stopped = bool(robot.stops)
+
+    robot, clock = FakeRobot(), Asleep()
+    result, log = run(robot, clock=clock, deadline=40.0)
+    assert clock.stopped, "while it sleeps, and not after it woke up"
+    assert_stopped(robot, result, log, "wait takes")
+    assert (result.steps, len(robot.commands)) == (FAULT_TICK, FAULT_TICK)
+
+
 def test_the_deadman(run: Run) -> None:
     robot = FakeRobot()
     result, log = run(robot, deadman=lambda: robot.tick < FAULT_TICK)
     assert_stopped(robot, result, log, "deadman")
+
+
+def test_a_deadman_that_does_not_answer_stops_the_robot_as_one_that_is_released(run: Run) -> None:
+    """As where it is read over a network that is down."""
+    stopped: list[bool] = []
+
+    def asked() -> bool:
+        if robot.tick == FAULT_TICK and threading.current_thread() is threading.main_thread():
+            end = time.monotonic() + 20
+            while not robot.stops and time.monotonic() < end:
+                time.sleep(0.01)
+            stopped.append(bool(robot.stops))
+        return True
+
+    robot = FakeRobot()
+    result, log = run(robot, deadman=asked, deadline=40.0)
+    assert stopped == [True], "while it does not answer, and not after it has"
+    assert_stopped(robot, result, log, "deadman takes")
+    assert (result.steps, result.success) == (FAULT_TICK, None)
 
 
 def test_takeover_ends_the_episode_truncated(run: Run) -> None:
