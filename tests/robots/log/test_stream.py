@@ -10,6 +10,7 @@ import pytest
 from gipo.common.errors import UserError
 from robots.log import DAMAGED, TORN, Episode, LogStream, LogWriter, Session, append_label, read_log, verify
 from tests.robots.builders import EPISODE, step_row
+from tests.runs import within
 
 Write = Callable[..., Path]
 
@@ -80,7 +81,7 @@ def test_an_episode_that_comes_back_is_refused(tmp_path: Path) -> None:
     writer = LogWriter(tmp_path / "a.mcap", Session("{}"), flush_seconds=0.1)
     for index in (0, EPISODE, 2 * EPISODE):
         writer.step(step_row(index))
-    writer._thread.join(0.3)  # so that what follows stands in another block
+    assert within(20, lambda: writer._flushed == 3)  # so that what follows stands in another block
     writer.step(step_row(1))
     writer.close()
     with pytest.raises(UserError, match="episode 0 goes on after a later one began"):
