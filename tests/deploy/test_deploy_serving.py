@@ -140,6 +140,23 @@ def test_what_cannot_be_connected_to_is_said_in_one_line(small: Kit, monkeypatch
             PolicyServer(small["loaded"], address, TOKEN)
 
 
+def test_the_servers_key_alone_lets_nobody_in(small: Kit) -> None:
+    with serving(small["loaded"]) as server:
+        line = zmq.Context()
+        dealer = line.socket(zmq.DEALER)
+        dealer.curve_serverkey = keys.Keys.of(TOKEN, "server").public
+        dealer.curve_publickey, dealer.curve_secretkey = zmq.curve_keypair()
+        events = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        try:
+            dealer.connect(f"tcp://{server.address}")
+            assert events.poll(10_000)
+            event = int.from_bytes(events.recv_multipart()[0][:2], "little")
+            assert event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        finally:
+            dealer.disable_monitor()
+            line.destroy(linger=0)
+
+
 @needs_torch
 def test_a_server_started_anew_with_another_policy_is_not_asked_by_mistake(small: Kit, tmp_path: Path) -> None:
     from tests.robots.artifacts import changed
@@ -166,6 +183,45 @@ class Slow(ActingPolicy):
             raise MemoryError("out of it")
         found = self.inner.evaluate(rows, noise)
         return [found[name] for name in names]
+
+
+class Off(Slow):
+    """A policy that decides otherwise than its golden vectors say, or nothing that is a number."""
+
+    by = np.float32(0.0)
+
+    def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:
+        found = dict(zip(names, super()._outputs(names, rows, noise), strict=True))
+        return list((found | {"action": found["action"] + self.by}).values())
+
+
+def test_no_robot_acts_by_a_server_that_does_not_give_its_golden_vectors(small: Kit) -> None:
+    policy = Off(small["loaded"])
+    policy.by = np.float32(1e-3)
+    with serving(policy) as server, pytest.raises(UserError, match="golden vector 0: action of"):
+        ServedPolicy(server.address, TOKEN)
+
+
+def test_no_robot_is_told_an_action_that_is_no_number(small: Kit) -> None:
+    policy = Off(small["loaded"])
+    with serving(policy) as server, asking(server.address) as served:
+        policy.by = np.float32(np.nan)
+        with pytest.raises(UserError, match="action that is not finite"):
+            served.act(np.zeros(5, np.float32), np.random.default_rng(0))
+
+
+def test_a_message_longer_than_any_question_is_hung_up_on(small: Kit) -> None:
+    local: OnnxPolicy = small["loaded"]
+    longest = Codec(local.manifest, local.policy_id).longest
+    with serving(local) as server, bare_socket(server.address) as dealer:
+        events = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        dealer.send(bytes(longest + 1))
+        assert events.poll(10_000), "it was taken"
+        dealer.disable_monitor()
+        with asking(server.address) as served:
+            for rows in (1, MAX_ROWS):
+                found = served.act(np.zeros((rows, 5), np.float32), np.random.default_rng(0))
+                assert found.action.shape == (rows, 2)
 
 
 def test_an_answer_that_is_late_is_an_error_and_never_taken_for_the_next(small: Kit) -> None:
