@@ -1,5 +1,6 @@
 """Artifacts of policies that see: named inputs, chunks out, and the same answers as torch."""
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from deploy.bench import eager_decision
 from deploy.cli import main
 from deploy.export.artifact import export
+from deploy.export.parity import Probe, compare
 from deploy.runtime.acting import OUTPUTS
 from deploy.runtime.compare import difference, typical_observations
 from deploy.runtime.inference import rows_at_once
@@ -115,6 +117,19 @@ def test_it_decides_as_torch_does(kit: Kit) -> None:
     np.testing.assert_allclose(loaded.act(row, None, deterministic=True).action, best[0].numpy(), atol=1e-5)
     again = loaded.log_prob_of(row, decision.latent)
     np.testing.assert_allclose(again, decision.log_prob, atol=1e-5)
+
+
+def test_actions_of_a_chunk_may_differ_by_what_each_dimension_spans() -> None:
+    """Three actions of two dimensions, whose bounds are 1 and 2: a millionth of each is allowed."""
+    policy, zeros = make_vla(VLAGaussianPolicy), np.zeros((1, 6))
+    names = ("action", "deterministic_action", "latent", "log_prob")
+    asked = Probe(zeros, zeros, dict.fromkeys(names, zeros), 0.0, zeros > 0, redrawn=0)
+    for number in range(6):
+        found = {name: zeros.copy() for name in names}
+        found["action"][0, number] = 1.5e-6
+        allowed = number % 2 == 1
+        with nullcontext() if allowed else pytest.raises(UserError, match="Runtime's action is"):
+            compare(policy, asked, found)
 
 
 def test_a_camera_without_a_name_gives_its_image_alone(kit: Kit) -> None:
