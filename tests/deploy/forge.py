@@ -302,6 +302,7 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "terminal escape in a name": (put_key("action_names", ["\x1b[2J", "b"]), "printable"),
     "observation named twice": (put_key("observation_names", ["a"] * 5), "differ from each other"),
     "bounds reversed": (put_key("action_low", [5.0, 5.0]), "must be below action_high"),
+    "int8 without its report": (put_key("precision", "int8"), "quantisation is None; it must be the report of an int8"),
     "unknown family": (put_key("family", "diffusion"), "one of token, gaussian"),
     "family is a list": (put_key("family", []), "one of token, gaussian"),
     "other family": (put_key("family", "gaussian"), "2 for a gaussian"),

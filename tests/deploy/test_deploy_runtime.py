@@ -1,5 +1,6 @@
 """OnnxPolicy: reproducible, batched, deterministic; and it refuses what a policy must not see."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from deploy.export.artifact import export
 from deploy.runtime.check import check_file
 from deploy.runtime.distributions import kl, log_softmax, mode
 from deploy.runtime.golden import compare, tolerances
-from deploy.runtime.inference import ending
+from deploy.runtime.identity import file_id, policy_id
+from deploy.runtime.inference import ending, new_session
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 
@@ -126,6 +128,18 @@ def test_what_another_machine_may_differ_by(family, precision, latent, action, l
     assert {name: pytest.approx([each] * 2) for name, each in allowed.items()} == tolerances(manifest)
 
 
+def test_numbers_of_a_chunk_may_differ_by_what_each_dimension_spans():
+    """Two actions of two dimensions, whose half ranges are 2 and 0.005, in the order of the graph."""
+    manifest = SimpleNamespace(
+        family="gaussian", precision="float32", rounding=0.0, layout=SimpleNamespace(decision_size=4), action_size=2,
+        action_low=(-1.0, 0.0), action_high=(3.0, 0.01), parameters_per_dimension=2,
+    )  # fmt: skip
+    allowed = tolerances(manifest)
+    assert allowed["action"] == pytest.approx([2e-5, 5e-8, 2e-5, 5e-8])
+    assert allowed["latent"] == pytest.approx([1e-5] * 4), "though the weights round less"
+    assert allowed["log_prob"] == pytest.approx([1e-4] * 4)
+
+
 def test_long_batches_run_in_pieces(small):
     policy = small["loaded"]
     rows = np.tile(ROW, (10_000, 1))
@@ -205,6 +219,13 @@ def test_where_torch_is_without_onnx_the_runtime_is_timed_alone(small, monkeypat
     assert eager_decision(small["loaded"]) is None
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_policy_has_the_threads_it_is_given_which_wait_without_spinning(small, threads):
+    options = new_session(small["file"].read_bytes(), threads).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (threads, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_golden_vectors_have_their_time(small, monkeypatch):
     artifact = check_file(small["file"])
     monkeypatch.setattr("deploy.runtime.policy.GOLDEN_SECONDS", 0.05)
@@ -235,14 +256,25 @@ def test_required_ids(small, tmp_path):
     listed.write_text(f"# floor 2\n{'0' * 64}  old.onnx\n{identity}  small.onnx\n")
     quoted = tmp_path / "quoted.txt"  # what sha256sum writes of a name with a backslash, begun by an editor's mark
     quoted.write_text(f"\ufeff\\{identity}  back\\\\slash.onnx\n", encoding="utf-8")
-    for require in (identity, identity.upper(), str(listed), str(quoted)):
+    capitals = tmp_path / "capitals.txt"  # as other tools than sha256sum write
+    capitals.write_text(f"{identity.upper()}\n")
+    for require in (identity, identity.upper(), str(listed), str(quoted), str(capitals)):
         assert OnnxPolicy.load(file, require_id=require).policy_id == identity
     with pytest.raises(UserError, match="not the one required"):
         OnnxPolicy.load(file, require_id="f" * 64)
+    torn = tmp_path / "torn.txt"  # whose last line did not get onto the disk
+    torn.write_text(f"{identity}  small.onnx\n{identity[:40]}")
     listed.write_text("")
-    for require, message in ((str(listed), "must list"), ("abc", "neither a policy id")):
+    for require, message in ((str(listed), "must list"), (str(torn), "must list"), ("abc", "neither a policy id")):
         with pytest.raises(UserError, match=message):
             OnnxPolicy.load(file, require_id=require)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, (2 << 20) + 7])
+def test_a_file_has_the_id_of_its_bytes_whatever_its_size(tmp_path, size):
+    data = np.random.default_rng(size).bytes(size)
+    (tmp_path / "policy.onnx").write_bytes(data)
+    assert file_id(tmp_path / "policy.onnx") == policy_id(data) == hashlib.sha256(data).hexdigest()
 
 
 def test_threads_share_a_policy(small):
