@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from deploy.bench import eager_decision
+from deploy.bench import Latency, eager_decision
 from deploy.cli import main
 from deploy.runtime.compare import MOST, difference, rows_that_fit
 from deploy.runtime.identity import policy_id
@@ -75,6 +75,11 @@ def test_bench_compares_with_torch(small, capsys):
         assert expected in out
 
 
+def test_latencies_are_the_quantiles_that_are_named():
+    shuffled = np.random.default_rng(0).permutation(1001)
+    assert Latency.of(shuffled) == Latency(p50=500, p99=990, p999=999, worst=1000)
+
+
 def test_a_policy_that_nobody_can_build_is_timed_alone(small):
     manifest = replace(small["loaded"].manifest, policy={"class_path": "gipo.policies.TokenPolicy", "network": "x"})
     assert eager_decision(SimpleNamespace(manifest=manifest)) is None
@@ -109,11 +114,14 @@ def test_diff_refuses_other_robots_and_files_that_are_no_observations(exported, 
         assert message in err
 
 
-@pytest.mark.parametrize("name", ["action_low", "action_high", "observation_units"])
-def test_policies_of_other_units_or_bounds_are_not_compared(name, small):
+@pytest.mark.parametrize(
+    "name",
+    ["action_low", "action_high", "action_names", "action_units", "observation_names", "observation_units"],
+)
+def test_policies_of_other_names_units_or_bounds_are_not_compared(name, small):
     one = small["loaded"]
     value = getattr(one.manifest, name)
-    changed = tuple("m" if isinstance(each, str) else 3 * each - 1 for each in value)
+    changed = tuple(f"{each}'" if isinstance(each, str) else 3 * each - 1 for each in value)
     other = SimpleNamespace(manifest=replace(one.manifest, **{name: changed}))
     with pytest.raises(UserError, match=f"the artifacts differ in manifest.{name}"):
         difference(one, other, np.zeros((3, 5), np.float32))
