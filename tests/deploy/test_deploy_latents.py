@@ -1,12 +1,15 @@
 """Latents of anybody's actions are those that training would say, and a policy's word on them is its log-prob."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from deploy.runtime.latents import LatentMap
+from deploy.runtime.layout import Layout
 from deploy.runtime.manifest import Golden
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
@@ -64,3 +67,18 @@ def test_a_policy_that_makes_actions_in_a_way_of_its_own_is_refused(exported: tu
     turned = replace(golden, action=tuple(tuple(reversed(row)) for row in golden.action))
     with pytest.raises(UserError, match=r"makes its actions in a way of its own.*nobody can take over"):
         LatentMap.of(replace(exported[1].manifest, golden=turned))
+
+
+@pytest.mark.parametrize(("way", "action"), [("tanh", 2 * np.tanh(0.5)), ("clip", 1.0)])
+def test_how_small_latents_become_actions_is_told_by_more_than_a_ten_thousandth(way: str, action: float) -> None:
+    """Within ±½ the two ways are 4 % of the half range apart; float32 moves an action by far less."""
+    for moved, found in ((0.0, way), (3e-4, way), (5e-4, None)):
+        golden = SimpleNamespace(latent=((0.0,), (0.5,)), action=((0.0,), (action + moved,)))
+        manifest: Any = SimpleNamespace(
+            family="gaussian", action_low=(-2.0,), action_high=(2.0,), layout=Layout(1, 1), golden=golden
+        )
+        if found:
+            assert LatentMap.of(manifest).way == found
+        else:
+            with pytest.raises(UserError, match="in a way of its own"):
+                LatentMap.of(manifest)
