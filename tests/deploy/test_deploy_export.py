@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 import deploy.export.artifact
 from deploy.cli import main
@@ -29,16 +30,19 @@ def test_the_manifest_says_what_the_checkpoint_says(exported):
     assert list(m.observation_names) == INTERFACE["observation_names"]
     assert (m.action_units, m.control_rate_hz) == (("1",) * 4, 80.0)
     assert m.policy == json.loads(json.dumps(kit["policy"].description()))
+    assert m.rounding == kit["done"].parity.rounding > 0
     normaliser = kit["policy"].normaliser
     assert np.array_equal(np.float32(m.normaliser.mean), normaliser.mean.float().numpy())
     assert np.array_equal(np.float32(m.normaliser.scale), normaliser.scale().float().numpy())
+    assert m.normaliser.bound == 10
 
 
-def test_the_manifest_names_the_checkpoint_and_the_parent(small, tmp_path):
+def test_the_manifest_names_the_checkpoint_the_parent_and_the_configuration(small, tmp_path):
     assert small["loaded"].manifest.checkpoint is None  # the checkpoint of this fixture has no id
-    checkpoint = save(small_policy(), tmp_path / "p.ckpt", interface=None, id="a" * 64, parent="b" * 64)
+    names = {"id": "a" * 64, "parent": "b" * 64, "config_hash": "c" * 64}
+    checkpoint = save(small_policy(), tmp_path / "p.ckpt", interface=None, **names)
     m = export(checkpoint, tmp_path / "p.onnx", rate=50.0).manifest
-    assert (m.checkpoint, m.parent) == ("a" * 64, "b" * 64)
+    assert (m.checkpoint, m.parent, m.config_hash) == tuple(names.values())
 
 
 def test_an_artifact_from_before_checkpoints_had_ids_still_loads(small, tmp_path):
@@ -145,6 +149,19 @@ def test_a_policy_that_cannot_be_exported_is_refused(tmp_path):
     refused(checkpoint, tmp_path, "Undecided cannot be exported to ONNX", rate=5)
 
 
+class Tangent(TokenPolicy):
+    """Its graph has an operator that ONNX knows and a robot refuses."""
+
+    def _constrain(self, outputs):
+        return torch.tan(outputs)
+
+
+def test_a_policy_that_every_robot_would_refuse_is_not_written(tmp_path):
+    policy = Tangent(Spaces(3, (-1.0,), (1.0,)), bins=7, network=lambda i, o: SeparateNetworks(i, o, (16,)))
+    checkpoint = save(policy, tmp_path / "p.ckpt", interface=None)
+    refused(checkpoint, tmp_path, "operator 'Tan', which a policy may not use", rate=5)
+
+
 def refused(checkpoint, tmp_path, message, **arguments):
     out = tmp_path / "out" / "policy.onnx"
     with pytest.raises(UserError, match=message):
@@ -220,7 +237,13 @@ def test_int8_is_its_own_policy_and_says_how_far_it_moved(exported):
     report = int8["done"].manifest.quantisation
     assert 0 < report["kl_mean"] < 0.05
     assert 0 < report["action_difference_mean"] < 0.05
-    policy, rng = OnnxPolicy.load(int8["file"]), np.random.default_rng(0)
+    weights = [numpy_helper.to_array(tensor) for tensor in onnx.load(int8["file"]).graph.initializer]
+    largest = [np.abs(array.astype(int)).max() for array in weights if array.dtype == np.int8 and array.ndim == 2]
+    assert largest, "int8 weights"
+    assert max(largest) <= 64, "of whole int8 weights, processors without VNNI saturate the sums"
+    said: dict[str, str] = {}
+    policy, rng = OnnxPolicy.load(int8["file"], report=said.__setitem__), np.random.default_rng(0)
+    assert said["golden"].endswith("largest difference 0.0e+00"), "golden vectors are its own answers"
     observation = rng.standard_normal((50, 39))
     decision = policy.act(observation, rng)
     own = policy.log_prob_of(observation, decision.latent)

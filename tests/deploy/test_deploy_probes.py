@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.export.parity import LOG_PROB_TOLERANCE, SLACK, Probe, _avoid_steps, compare
+from deploy.export.parity import LOG_PROB_TOLERANCE, SLACK, Probe, _avoid_steps, _rounding, compare, probe, torch_run
 from deploy.export.probes import _middle, cdf, golden_vectors, margin, noise, states
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
@@ -77,6 +77,18 @@ def test_noise_beside_a_step_is_drawn_again() -> None:
         _avoid_steps(params, drawn, 1.0, np.random.default_rng(0))
 
 
+def test_rounding_is_that_of_the_worst_number() -> None:
+    policy = make(GaussianPolicy)
+    seen = states(policy, 8, np.random.default_rng(0))
+    params = torch_run(policy)(seen, np.zeros((len(seen), 2), np.float32))["params"]
+    assert _rounding(policy, seen, params) < 1e-6
+    params[3, 1, 0] += 5e-4
+    assert _rounding(policy, seen, params) == pytest.approx(5e-4, rel=1e-2)
+    params[3, 1, 0] += 1e-3
+    with pytest.raises(UserError, match=r"float32 is 1\.50e-03 away from float64 .* more than 0\.001"):
+        _rounding(policy, seen, params)
+
+
 def asked(rounding: float = 0.0, tied: bool = False) -> tuple[Probe, dict[str, np.ndarray]]:
     """Two questions, and answers that are torch's."""
     zeros = np.zeros((2, 2))
@@ -127,6 +139,21 @@ def test_of_ties_the_most_likely_action_alone_may_be_another() -> None:
         compare(policy, probe, found)
 
 
+def test_equal_logits_are_a_tie_and_no_others() -> None:
+    """Of three bins the first two have the same weights; the third is far below, or in one dimension far above."""
+    policy = make(TokenPolicy, bins=3)
+    last: Any = policy.network.actor[-1]  # type: ignore[index]
+    with torch.no_grad():
+        weight, bias = last.weight.view(2, 3, -1), last.bias.view(2, 3)
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+        weight[:, 1] = weight[:, 0]
+        bias.copy_(torch.tensor([[0.3, 0.3, -5.0], [0.3, 0.3, 5.0]]))
+    found = probe(policy, 8, seed=0)
+    assert found.rounding > 0
+    assert found.tied.all(0).tolist() == [True, False]
+    assert not found.tied[:, 1].any()
+
+
 def test_golden_vectors_are_the_surest_a_quarter_of_them_extreme() -> None:
     """Of 16 usual questions and 14 extreme ones; how sure the policy is goes round in each kind."""
     policy = make(TokenPolicy, bins=3)
@@ -151,3 +178,19 @@ def test_golden_vectors_are_the_surest_a_quarter_of_them_extreme() -> None:
     assert found.noise == tuple((0.5, 0.5) for _ in range(4)), "in the middle of the middle token's share"
     assert len(noises) == 2
     assert (noises[1] == 0.5).all(), "what is kept was answered to the noise that is kept"
+
+
+def test_a_token_that_rounding_could_miss_is_in_no_golden_vector() -> None:
+    """Of four usual questions three are kept: not the one whose noise fell on a token of 2 in a billion."""
+    policy = make(TokenPolicy, bins=3)
+
+    def run(seen: np.ndarray, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        params, latent = np.zeros((18, 2, 3), np.float32), np.ones((18, 2), int)
+        params[..., 1] = 3
+        params[2, :, 1], latent[2, 1] = 20, 0
+        number = np.repeat(np.arange(18)[:, None], 2, 1)
+        return dict.fromkeys(("action", "deterministic_action", "log_prob"), number) | {
+            "latent": latent, "params": params,
+        }  # fmt: skip
+
+    assert [row[0] for row in golden_vectors(policy, run, seed=5, count=4, choice=1).action][:3] == [0, 1, 3]
