@@ -298,6 +298,7 @@ STATIC: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "manifest key missing": (manifest(lambda raw: raw.pop("action_low")), "action_low is missing"),
     "manifest key unknown": (put_key("acton_low", []), "acton_low"),
     "control rate zero": (put_key("control_rate_hz", 0), "control_rate_hz is 0"),
+    "control rate of a MHz": (put_key("control_rate_hz", 1e6), "control_rate_hz is 1000000.0; it must be above 0"),
     "control rate of 10^400": (text(lambda t: t.replace(":50.0", ":1e400", 1)), "holds 1e400, which is no number"),
     "terminal escape in a name": (put_key("action_names", ["\x1b[2J", "b"]), "printable"),
     "observation named twice": (put_key("observation_names", ["a"] * 5), "differ from each other"),
