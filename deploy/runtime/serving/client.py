@@ -89,7 +89,7 @@ class ServedPolicy(ActingPolicy):
         body = self._asked(ASK, self._codec.question(rows, noise), ANSWER)
         found = self._codec.read_answer(body, len(rows))
         if bad := [name for name, value in found.items() if not np.isfinite(value).all()]:
-            raise UserError(f"the policy server {self.address} answers with a {bad[0]} that is not finite")
+            raise UserError(f"the policy server {self.address} answers with {bad[0]} that is not finite")
         return found
 
     def _asked(self, kind: int, body: bytes, expected: int) -> bytes:
