@@ -116,5 +116,6 @@ def plot(table: Sequence[Row], path: Path) -> None:
         axes.set_title(f"buffer of {buffer}", fontsize="medium")
         axes.grid(alpha=0.3)
     grid[0][0].invert_yaxis()
-    grid[0][0].legend(fontsize="small")
+    shown = grid[0][0].get_legend_handles_labels()
+    figure.legend(*shown, fontsize="small", ncols=len(names) + 1, loc="outside upper right")  # where it hides no point
     save_figure(figure, path)
