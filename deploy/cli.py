@@ -29,6 +29,7 @@ from gipo.common.reading import read_bytes, read_text
 from gipo.common.signals import Listener
 from gipo.common.tables import pairs
 from gipo.common.transition import MAX_CONTROL_RATE
+from robots.spec import RobotSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,13 +44,11 @@ def _command(arguments: list[str]) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from deploy.export.artifact import export
-    from robots.spec import RobotSpec
 
     refuse_to_replace(options.out, ".onnx")
     refuse_place(options.out)
     before = file_id(options.out) if Path(options.out).is_file() else None
-    robot = None if options.spec is None else RobotSpec.from_json(read_text(options.spec))
-    done = export(options.checkpoint, options.out, options.rate, options.quantize, robot=robot)
+    done = export(options.checkpoint, options.out, options.rate, options.quantize, robot=_robot(options))
     print(report.exported(done, options.out, before))
 
 
@@ -110,14 +109,21 @@ def _serve(options: argparse.Namespace) -> None:
 def _served(options: argparse.Namespace) -> ActingPolicy:
     """What is asked: an artifact by ONNX Runtime, or a checkpoint by torch."""
     if not (Path(options.file).is_file() and zipfile.is_zipfile(options.file)):  # nobody may write into a pipe
-        if options.rate is not None or options.device is not None:
-            raise UserError(f"--rate and --device are for checkpoints, and {options.file} is none")
+        if any(option is not None for option in (options.rate, options.spec, options.device)):
+            raise UserError(f"--rate, --spec and --device are for checkpoints, and {options.file} is none")
         return OnnxPolicy.load(options.file, options.require_id, options.threads or 1)
     from deploy.export.checkpoint_policy import CheckpointPolicy
 
     if options.threads is not None:
         raise UserError("--threads is for artifacts; of torch, OMP_NUM_THREADS is the number")
-    return CheckpointPolicy(options.file, options.rate, options.device, require_id=options.require_id)
+    return CheckpointPolicy(
+        options.file, options.rate, options.device, require_id=options.require_id, robot=_robot(options)
+    )
+
+
+def _robot(options: argparse.Namespace) -> RobotSpec | None:
+    """The robot that a checkpoint's policy is for, where one is named."""
+    return None if options.spec is None else RobotSpec.from_json(read_text(options.spec))
 
 
 def _token(options: argparse.Namespace) -> None:
@@ -175,14 +181,19 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=words, required=True, metavar="FILE", help="where to write; appears whole or not at all"
     )
-    rate, known = number(0, MAX_CONTROL_RATE, positive=True), parser.add_mutually_exclusive_group()
-    known.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where the checkpoint does not say")
-    known.add_argument(
-        "--spec", type=words, metavar="FILE",
-        help="the robot it is for: its names, units and rate are taken where the checkpoint does not say",
-    )  # fmt: skip
+    _add_known(parser)
     parser.add_argument("--quantize", choices=["dynamic"], help="int8 matrix products; the report says what moved")
     parser.set_defaults(run=_export)
+
+
+def _add_known(parser: argparse.ArgumentParser) -> None:
+    """What a person knows of a checkpoint's policy: its rate, or the robot that it is for."""
+    rate, known = number(0, MAX_CONTROL_RATE, positive=True), parser.add_mutually_exclusive_group()
+    known.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
+    known.add_argument(
+        "--spec", type=words, metavar="FILE",
+        help="the robot it is for: its names, units and rate are taken where a checkpoint does not say",
+    )  # fmt: skip
 
 
 def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -195,8 +206,7 @@ def _add_serve(commands: "argparse._SubParsersAction[Parser]") -> None:
     )  # fmt: skip
     serve.add_argument("--require-id", type=words, metavar="ID", help="policy id it must have, or a file of ids")
     serve.add_argument("--threads", type=whole(1, 256), metavar="N", help="of ONNX Runtime, for an artifact (1)")
-    rate = number(0, MAX_CONTROL_RATE, positive=True)
-    serve.add_argument("--rate", type=rate, metavar="HZ", help="control rate, where a checkpoint does not say")
+    _add_known(serve)
     serve.add_argument(
         "--device", type=words, metavar="NAME",
         help="of torch, for a checkpoint: cuda, cpu (a GPU for a large network, where there is one)",

@@ -13,6 +13,7 @@ from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError, first_line
 from gipo.common.files import PathLike
 from gipo.networks import convolve_in_single
+from robots.spec import RobotSpec
 
 GOLDEN = 4  # vectors
 
@@ -32,10 +33,11 @@ class CheckpointPolicy(ActingPolicy):
         device: of torch, such as `cpu` or `cuda`; None is the GPU for a large network where there is one, else the CPU.
         timeless: the rate does not matter, as where log-probs alone are asked for.
         require_id: the policy id it must have, or a file that lists the ids allowed.
+        robot: that the policy is for; its names, units and rate are the policy's where the checkpoint does not say.
 
     Raises:
-        UserError: when the checkpoint is unusable, not the one required, or changed while it is read; or there is no
-            such device.
+        UserError: when the checkpoint is unusable, not the one required, of another robot, or changed while it is read;
+            or there is no such device.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class CheckpointPolicy(ActingPolicy):
         device: str | None = None,
         timeless: bool = False,
         require_id: str | None = None,
+        robot: RobotSpec | None = None,
     ):
         convolve_in_single()
         policy_id = file_id(checkpoint)
@@ -58,14 +61,17 @@ class CheckpointPolicy(ActingPolicy):
             device = "cuda" if large and torch.cuda.is_available() else "cpu"
         if timeless:
             rate = (head.interface or {}).get("control_rate_hz", 1.0)
-        interface = interface_of(head, policy, rate)
+        interface = interface_of(head, policy, rate, robot)
         try:
             run = torch_run(policy.to(device), torch.device(device), 1 if large else None)
             choice = 1 if large else 8  # every question of a large network takes its time
             golden = golden_vectors(policy, run, seed=1, count=GOLDEN, choice=choice)
         except (RuntimeError, AssertionError) as error:  # torch's kinds for what it was not built for
             raise UserError(f"--device {device}: {first_line(error)}") from error
-        super().__init__(manifest_of(head, policy, interface, golden, rounding=0.0), policy_id)
+        manifest = manifest_of(head, policy, interface, golden, rounding=0.0)
+        if robot is not None:
+            robot.check(manifest)
+        super().__init__(manifest, policy_id)
         self._run_torch = run
 
     def _outputs(self, names: tuple[str, ...], rows: np.ndarray, noise: np.ndarray) -> list[np.ndarray]:

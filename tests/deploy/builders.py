@@ -8,6 +8,7 @@ import torch
 from deploy.export.artifact import export
 from gipo.networks import ActorCritic, SeparateNetworks, SharedEncoder
 from gipo.policies import GaussianPolicy, Policy, Spaces, TokenPolicy
+from robots.spec import RobotSpec
 
 OBSERVATIONS, ACTIONS, RATE = 39, 4, 80.0
 INTERFACE = {
@@ -60,6 +61,16 @@ def small_policy() -> Policy:
     assert policy.normaliser is not None
     policy.normaliser.update(torch.randn(500, 5) * torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0]) + 1)
     return policy
+
+
+def small_robot() -> RobotSpec:
+    """A robot that the small policy could drive, with names of its own."""
+    return RobotSpec(
+        name="arm", observation_names=tuple("abcde"), observation_units=("rad",) * 5, observation_low=(-9.0,) * 5,
+        observation_high=(9.0,) * 5, action_names=("p", "q"), action_units=("rad/s", "m/s"), action_low=(-1.0, 0.0),
+        action_high=(1.0, 2.0), action_rate=(None,) * 2, action_acceleration=(None,) * 2, action_hold=(0.0,) * 2,
+        control_rate_hz=50.0,
+    )  # fmt: skip
 
 
 def write_artifacts(folder: Path) -> None:

@@ -13,13 +13,13 @@ from onnx import numpy_helper
 import deploy.export.artifact
 from deploy.cli import main
 from deploy.export.artifact import export
+from deploy.export.checkpoint_policy import CheckpointPolicy
 from deploy.runtime.manifest import Manifest
 from deploy.runtime.policy import OnnxPolicy
 from gipo.common.errors import UserError
 from gipo.networks import SeparateNetworks
 from gipo.policies import GaussianPolicy, Spaces, TokenPolicy
-from robots.spec import RobotSpec
-from tests.deploy.builders import INTERFACE, make_policy, save, small_policy
+from tests.deploy.builders import INTERFACE, make_policy, save, small_policy, small_robot
 from tests.deploy.forge import manifest
 
 
@@ -84,23 +84,13 @@ def test_generic_names_where_the_checkpoint_has_none(small):
 
 
 def test_a_robot_says_what_the_checkpoint_does_not(small, tmp_path):
-    actions = {"action_names": ("p", "q"), "action_units": ("rad/s", "m/s"), "action_low": (-1.0, 0.0),
-               "action_high": (1.0, 2.0), "action_rate": (None,) * 2, "action_acceleration": (None,) * 2,
-               "action_hold": (0.0,) * 2}  # fmt: skip
-    robot = RobotSpec(
-        "arm", tuple("abcde"), ("rad",) * 5, (-9.0,) * 5, (9.0,) * 5, **actions, control_rate_hz=50.0
-    )  # fmt: skip
+    robot = small_robot()
     (tmp_path / "arm.json").write_text(robot.to_json())
-    asked = [
-        "export",
-        str(small["checkpoint"]),
-        "--spec",
-        str(tmp_path / "arm.json"),
-        "--out",
-        f"{tmp_path}/named.onnx",
-    ]
+    spec, out = ("--spec", f"{tmp_path}/arm.json"), ("--out", f"{tmp_path}/named.onnx")
+    asked = ["export", str(small["checkpoint"]), *spec, *out]
     assert (main(asked), main([*asked, "--rate", "50"])) == (0, 2)  # two who say the rate
     robot.check(OnnxPolicy.load(tmp_path / "named.onnx").manifest)
+    robot.check(CheckpointPolicy(small["checkpoint"], robot=robot).manifest)
     with pytest.raises(UserError, match=r"made for another robot.*`gipo-deploy export --spec FILE`"):
         robot.check(small["loaded"].manifest)
     said = {"observation_names": ["v", "w", "x", "y", "z"], "control_rate_hz": 20.0}
@@ -109,7 +99,10 @@ def test_a_robot_says_what_the_checkpoint_does_not(small, tmp_path):
             r"control rate: the robot has 50\.0 Hz, the policy 20\.0 Hz$", robot=robot)  # fmt: skip
     other = replace(robot, action_low=(-9.0, -9.0))
     refused(small["checkpoint"], tmp_path, "action_low: the robot has", robot=other, observations=9)
-    fewer = replace(robot, **{name: values[:1] for name, values in actions.items()})
+    with pytest.raises(UserError, match="action_low: the robot has"):
+        CheckpointPolicy(small["checkpoint"], robot=other)
+    one = {name: values[:1] for name, values in vars(robot).items() if name.startswith("action_")}
+    fewer = replace(robot, **one)
     refused(small["checkpoint"], tmp_path, "has 5 observations and 1 actions; the policy has 5 and 2", robot=fewer)
 
 

@@ -602,6 +602,8 @@ def test_a_checkpoint_is_served_by_torch(
         ([small["checkpoint"], "--rate", "50", "--device", "meat"], "--device meat"),
         ([small["checkpoint"], "--rate", "50", "--require-id", "0" * 64], "not the one required"),
         ([small["file"], "--rate", "50"], "are for checkpoints"),
+        ([small["file"], "--spec", "arm.json"], "are for checkpoints"),
+        ([small["checkpoint"], "--spec", tmp_path / "none.json"], "cannot read"),
         ([tmp_path / "none.onnx"], "cannot read"),
     ):
         assert main(["serve", *map(str, words), "--token", str(token), "--bind", "127.0.0.1:0"]) == 2
