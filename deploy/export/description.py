@@ -12,7 +12,7 @@ from deploy.runtime.manifest import Golden, Manifest
 from gipo.common.checkpoint_head import CheckpointHead
 from gipo.common.errors import UserError
 from gipo.policies import GaussianPolicy, Policy, TokenPolicy
-from robots.spec import RobotSpec
+from robots.spec import UNSPECIFIED, RobotSpec
 
 NAMES = ("observation_names", "observation_units", "action_names", "action_units", "control_rate_hz")
 
@@ -55,7 +55,7 @@ def interface_of(
     interface: dict[str, Any] = {"control_rate_hz": float(hertz)}
     for name, size in (("observation", policy.spaces.observation_size), ("action", policy.action_size)):
         names = tuple(found.get(f"{name}_names") or (f"{name}.{i}" for i in range(size)))
-        units = tuple(found.get(f"{name}_units") or ["unspecified"] * size)
+        units = tuple(found.get(f"{name}_units") or [UNSPECIFIED] * size)
         if len(names) != size or len(units) != size:
             raise UserError(
                 f"the checkpoint lists {len(names)} names and {len(units)} units of the {name}; the policy has {size}"
