@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gipo.common.errors import UserError
-from gipo.common.files import locked, write_text
+from gipo.common.files import locked, remove_partials, write_text
 
 
 def once(
@@ -34,6 +34,7 @@ def once(
     text = json.dumps(list(words))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, waiting) as lock:
+        remove_partials(folder)  # of one that was killed as it said that it begins
         begun = _begun(folder, name, text)
         if begun == "done":
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gipo.commands.studies.pipeline.once import is_done
+from gipo.commands.studies.pipeline.once import is_done, once
 from gipo.commands.studies.pipeline.processes import Commands
 from gipo.commands.studies.pipeline.robots import RobotScore, robot_score
 from gipo.commands.studies.pipeline.stages import Stages
@@ -18,6 +18,7 @@ from gipo.common.files import locked
 from robots.log import append_label, read_log
 from tests.in_process import Calls, written_down
 from tests.offline import Robot
+from tests.runs import dead
 
 
 @pytest.fixture
@@ -132,6 +133,13 @@ def test_files_that_are_not_of_the_study_are_never_deleted(calls: Calls, tmp_pat
         Stages({}).drive(tmp_path / "a.onnx", tmp_path, 2, 0)
     assert (tmp_path / "mine.mcap").exists()
     assert calls == []
+
+
+def test_what_a_kill_left_before_a_stage_had_begun_is_no_file_of_others(tmp_path: Path) -> None:
+    (half := tmp_path / "export" / f".a.started.json.{dead()}.partial").parent.mkdir()
+    half.write_text("[")
+    once(half.parent, "a", ["word"], lambda lock: None, fresh=True)
+    assert sorted(path.name for path in half.parent.iterdir()) == ["a.done.json", "a.started.json"]
 
 
 def test_a_loop_of_the_toy_has_a_camera_and_a_gap_of_its_own(calls: Calls, tmp_path: Path) -> None:
