@@ -8,7 +8,6 @@ which is TorchRL's `Collector`, and the weights travel with the requests, as one
 
 import copy
 import os
-import sys
 import time
 import warnings
 from collections import deque
@@ -26,6 +25,7 @@ from datamodules.collect.rollouts import Collection, InProcessRollouts, Rollouts
 from datamodules.collect.worker_process import START
 from datamodules.options import CollectorOptions
 from gipo.common.errors import UserError
+from gipo.common.terminal import tell
 from gipo.policies import Policy
 
 
@@ -190,7 +190,7 @@ class RayRollouts(Rollouts):
                 raise
             self.close()
             raise UserError(f"collection failed: {lost}, and none took its place: {error}; all were ended") from error
-        print(f"gipo: note: {lost}; replaced ({number} of {allowed})", file=sys.stderr)
+        tell(f"gipo: note: {lost}; replaced ({number} of {allowed})")
         for weights in owed:
             self._ask(worker, weights)
 
