@@ -211,6 +211,8 @@ def test_what_is_said_of_sac_follows_from_the_rows(rows: dict[str, list[Row]]) -
         median(row["seconds"] for row in every if (row["entrant"], row["seed"]) == (name, 22)) / 60
         for name in (SAC, OURS)
     ]
+    ran = [row["seconds"] for row in every if row["entrant"] == SAC]
+    assert f"The {len(ran)} runs of SAC took {sum(ran) / 3600:.1f} of the eight hours." in text
     assert (
         f"A run with seed 22 takes {minutes[0]:.0f} processor minutes of training, one of the recipe {minutes[1]:.1f}"
         in text
