@@ -62,6 +62,10 @@ class FitParser(LightningArgumentParser):
         with parser_context(lenient_check=passed):
             return super()._check_value_key(action, value, key, *args, **kwargs)
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The text of a configuration, which was validated when it was parsed; a second time takes as long again."""
+        return super().dump(*args, **{"skip_validation": True, **kwargs})
+
     def _of_a_command(self) -> "FitParser":
         """The parser of one command, where this one only chooses among commands; all know almost the same options."""
         commands = [action.choices for action in self._actions if isinstance(action.choices, dict)]

@@ -28,6 +28,7 @@ from gipo.common.errors import UserError
 from robots.log import LogWriter, Session, Step, append_label, labels_path, read_header
 from tests.datamodules.ingest.builders import assert_equal_frames, store_of, write_log, write_persons
 from tests.robots.builders import make_spec
+from tests.runs import within
 
 ROOT = Path(__file__).parents[3]
 
@@ -278,6 +279,8 @@ def test_ctrl_c_leaves_no_process_and_no_folder(logs: list[Path], folder: Path, 
     for worker in workers:  # so that the ingest cannot be done before the signal comes
         os.kill(worker, signal.SIGSTOP)
     wait_until_half_made(cache)
+    # A thread for each worker, and so the child knows both; one that it does not know yet would end as its input does.
+    assert within(30, lambda: len(os.listdir(f"/proc/{child}/task")) == 3)
     os.kill(child, signal.SIGINT)
     assert len(workers) == 2
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1

@@ -10,6 +10,7 @@ import yaml
 from gipo.callbacks.kept_config import differences
 from gipo.checkpoints import load_checkpoint, policy_from
 from gipo.cli import main
+from gipo.commands.fit.parser import FitParser
 
 Args = Callable[..., list[str]]
 SHORT = {"data__task": "Tiny-v0", "data__total_frames": 64}
@@ -45,6 +46,21 @@ def test_what_one_file_of_the_same_version_has_not_is_null() -> None:
         "model.kl_target: 0.02 → None", "model.objective.age: None → 0.5",
     ]  # fmt: skip
     assert [*differences(before, after)] == []
+
+
+@pytest.mark.usefixtures("no_plot")
+def test_it_is_written_as_if_it_were_validated_once_more(tiny: Args, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, ours = [], FitParser.dump
+
+    def both(parser: FitParser, *args: Any, **options: Any) -> str:
+        written.append([ours(parser, *args, **options | {"skip_validation": skip}) for skip in (True, False)])
+        return ours(parser, *args, **options)
+
+    monkeypatch.setattr(FitParser, "dump", both)
+    objective = {"model__objective": "AgeAwareGIPO", "model__objective__sigma_fresh": 0.2}
+    main(tiny(**SHORT, **objective, trainer__callbacks="Timer", trainer__callbacks__duration="00:01:00:00"))
+    assert [one for one, _ in written] == [other for _, other in written]
+    assert any("sigma_fresh: 0.2" in one and "Timer" in one for one, _ in written)
 
 
 @pytest.mark.usefixtures("no_plot")
