@@ -5,7 +5,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +55,7 @@ class UpdatingModule(PolicyModule):
         self.policy_lr, self.value_lr = policy_lr, value_lr
         self.lr_warmup, self.lr_final, self.max_grad_norm = lr_warmup, lr_final, max_grad_norm
         self.critic_warmup = critic_warmup
+        self._late = critic_warmup  # iterations of the whole run in which the critic learns alone
         self._asked: list[list[dict[str, Any]]] = []  # of each optimizer's groups, the options they were made with
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros(2, dtype=torch.int64))  # of the policy and of the critic
@@ -82,6 +82,9 @@ class UpdatingModule(PolicyModule):
     def on_train_start(self) -> None:
         """Take rates and options of the optimizers from this run, also where a checkpoint remembers others."""
         schedules: Any = self.lr_schedulers()
+        # In those that are done, and in those to come: other than the warm-up where that was another one before.
+        done = self.current_epoch - schedules[0].last_epoch
+        self._late = done + max(0, self.critic_warmup - self.current_epoch)
         for schedule, (rate, factor), given in zip(schedules, self._rates, self._asked, strict=True):
             schedule.base_lrs = [rate] * len(schedule.base_lrs)
             for group, options in zip(schedule.optimizer.param_groups, given, strict=True):
@@ -98,7 +101,7 @@ class UpdatingModule(PolicyModule):
         """Learning rate and its schedule, of the policy and of the critic."""
         # The policy's iterations begin when the critic no longer learns alone.
         return [
-            (self.policy_lr, partial(self._rate_factor, late=self.critic_warmup)),
+            (self.policy_lr, lambda iteration: self._rate_factor(iteration, late=self._late)),
             (self.value_lr, self._rate_factor),
         ]
 

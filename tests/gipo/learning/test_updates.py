@@ -55,6 +55,18 @@ def test_while_the_critic_learns_alone_the_policys_schedule_waits() -> None:
     assert now == pytest.approx([4e-3 * 2 / 4, 8e-3 * 4 / 4])
 
 
+def test_where_a_run_goes_on_with_a_longer_warm_up_the_policys_schedule_ends_with_it_too() -> None:
+    module = fit(batches(3, rounds=1), critic_warmup=1, lr_warmup=0, lr_final=0.0, policy_lr=3.0)
+    module.critic_warmup, module.trainer.fit_loop.max_epochs = 5, 10
+    module.on_train_start()
+    # It has learned in 2 iterations, waits for the 4th and the 5th, and learns in 5 more: 7.
+    now = module.optimizers()[0].param_groups[0]["lr"]
+    assert now == pytest.approx(3.0 * 0.5 * (1 + math.cos(math.pi * 2 / 7)))
+    factor = module._rates[0][1]
+    assert factor(6) == pytest.approx(0.5 * (1 + math.cos(math.pi * 6 / 7)))
+    assert factor(7) == 0.0
+
+
 def test_an_optimizer_that_needs_the_loss_again_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.optimizer=torch\.optim\.\S*LBFGS computes the loss several times"):
         fit(batches(1, rounds=1), optimizer=lambda each: LBFGS(each))
