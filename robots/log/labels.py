@@ -21,6 +21,7 @@ from gipo.common.files import sync
 
 MAX_BYTES = 64 << 20
 MAX_REWARD = 1e30
+SHOWN = 5  # numbers of lines in a message
 
 
 @dataclass(frozen=True)
@@ -91,23 +92,25 @@ def append_label(
     return label
 
 
-def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, Label], int]:
-    """What the labels of every labelled episode say together, and how many lines are not readable.
+def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, Label], list[int]]:
+    """What the labels of every labelled episode say together, and the numbers of the lines that are not readable.
 
     Raises:
         UserError: when they belong to another log, or are no labels.
     """
     path = labels_path(log)
     if not path.is_file():
-        return {}, 0
+        return {}, []
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} has more than {MAX_BYTES} bytes; it is no file of labels")
     found: dict[int, Label] = {}
-    unreadable = 0
-    for line in filter(None, path.read_bytes().splitlines()):  # two that write at once may leave an empty one
+    unreadable: list[int] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line:  # two that write at once may leave an empty one
+            continue
         label = _parse(line)
         if label is None:
-            unreadable += 1
+            unreadable.append(number)
         elif label.session != session:
             raise UserError(f"{path} belongs to another log (session {label.session[:8]}…, this is {session[:8]}…)")
         else:
@@ -116,18 +119,25 @@ def read_labels(log: str | os.PathLike[str], session: str) -> tuple[dict[int, La
     return found, unreadable
 
 
-def unused_labels(labels: Mapping[int, Label], unreadable: int, episodes: Container[int]) -> str:
+def unused_labels(labels: Mapping[int, Label], unreadable: list[int], episodes: Container[int]) -> str:
     """Which labels teach nothing, in words; empty when all do.
 
     Args:
         labels: by their episodes.
-        unreadable: lines.
+        unreadable: numbers of lines, from 1.
         episodes: that are in the log.
     """
     absent = sorted(number for number in labels if number not in episodes)
-    parts = [f"{unreadable} line{'s are' if unreadable > 1 else ' is'} not readable"] if unreadable else []
+    parts = [f"{_lines(unreadable)} not readable"] if unreadable else []
     parts += [f"episode {number} is labelled and not in the log" for number in absent]
     return ", ".join(parts)
+
+
+def _lines(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"line {numbers[0]} is"
+    shown = ", ".join(map(str, numbers[:SHOWN]))
+    return f"{len(numbers)} lines ({shown}{', …' if len(numbers) > SHOWN else ''}) are"
 
 
 def is_reward(value: object) -> bool:

@@ -37,7 +37,7 @@ class LogStream:
         """
         collector = Collector(self.path, whole=False, keep=self._keep)
         labels: dict[int, Label] = {}
-        unreadable = 0
+        unreadable: list[int] = []
         seen: set[int] = set()
         with open_regular(self.path) as file:
             scanner = Scanner(file)

@@ -516,4 +516,4 @@ def test_labels_that_say_nothing_are_noted(token: OnnxPolicy, folder: Path, tmp_
     with open(labels_path(path), "ab") as file:
         file.write(b"episode 0 went well\n")
     store = store_of(path, cache=tmp_path / "cache", policies=folder)
-    assert f"{labels_path(path)}: 1 line is not readable" in store.facts.notes
+    assert f"{labels_path(path)}: line 1 is not readable" in store.facts.notes

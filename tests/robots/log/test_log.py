@@ -147,7 +147,7 @@ def test_labels_are_appended_and_the_log_is_not_touched(written: Write) -> None:
     append_label(path, session, 0, success=None, reward=-1.0)
     log = read_log(path)
     assert path.read_bytes() == before
-    assert log.unused_labels == "1 line is not readable"
+    assert log.unused_labels == "line 3 is not readable"
     assert log.episodes[1].success is True
     assert log.episodes[0].success is None
     assert log.episodes[0].label is not None

@@ -353,7 +353,7 @@ def test_labels_that_say_nothing_are_told(tmp_path: Path) -> None:
     labels = labels_path(both)
     labels.write_text(labels.read_text().replace("false", "true"))
     found = review.compare([both])
-    assert found.text().splitlines()[-2] == f"note        {labels}: 1 line is not readable"
+    assert found.text().splitlines()[-2] == f"note        {labels}: line 1 is not readable"
     assert not found.doubts
     one, other = drive(tmp_path / "d.mcap", DEPLOYED, [True]), drive(tmp_path / "c.mcap", CANDIDATE, [True])
     append_label(other, read_log(other).header.session, 7, False, None)
