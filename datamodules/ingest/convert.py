@@ -1,7 +1,7 @@
 """One source, read, verified, audited and written as blocks of columns. Needs no torch, so that workers start fast."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from gipo.common.arrays.camera_images import each_shape
 from gipo.common.errors import UserError
 from gipo.common.extras import install
 from gipo.common.faults import described
+
+WHOLE = 2**24  # beyond it float32 leaves whole numbers out
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class _Conversion:
         self._notes: list[str] = []
         self._stepless: list[str] = []  # episodes
         self._pictures = PictureWriter(Path(job.folder))
+        self._largest = np.zeros(0, np.float32)  # absolute value of each observation
 
     def run(self) -> Converted:
         with BlockWriter(Path(self._job.folder)) as blocks:
@@ -166,7 +169,12 @@ class _Conversion:
             spans=self._spans,
             interface=self._interface,
             skipped=self._skipped,
-            notes=[*self._source.notes, *told(self._stepless, "holds no complete step"), *self._notes],
+            notes=[
+                *self._source.notes,
+                *told(self._stepless, "holds no complete step"),
+                *self._notes,
+                *self._coarse(),
+            ],
             audit=self._auditor.facts(),
             pictures=self._pictures.count,
         )
@@ -190,6 +198,8 @@ class _Conversion:
         if behaviour is not None and (columns["valid"].any() or "picture" in columns):
             interface = _agreed(interface, behaviour)
         blocks.append(columns)
+        largest = np.abs(columns["observation"]).max(0)
+        self._largest = np.maximum(self._largest, largest) if self._largest.size else largest
         self._interface = interface
         self._spans.append(
             EpisodeRows(
@@ -202,6 +212,16 @@ class _Conversion:
                 drawn=_drawn(trajectory, columns),
             )
         )
+
+    def _coarse(self) -> Iterator[str]:
+        """Observations that float32 rounds to more than whole numbers, such as a time since 1970."""
+        for index in np.flatnonzero(self._largest > WHOLE).tolist():
+            names = self._interface.observation_names if self._interface is not None else None
+            which, size = f"observation {index}" + (f" ({names[index]})" if names else ""), self._largest[index]
+            yield (
+                f"{self._job.path}: {which} comes to {size:.4g}, where float32 has steps of {np.spacing(size):g}; "
+                "a constant subtracted where it is recorded keeps what is between"
+            )
 
     def _lose_other_sizes(self, where: str, columns: dict[str, np.ndarray], seen: Interface | None) -> None:
         """Take for lost what is of another size than policies saw by: a camera failed, and the robot was stopped.

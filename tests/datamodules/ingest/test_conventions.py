@@ -120,6 +120,18 @@ def test_what_minari_says_by_a_name_of_ones_own_is_told_as_not_read(tmp_path: Pa
     assert (facts.judged, facts.successes) == (1, 0)
 
 
+def test_a_column_that_float32_rounds_to_more_than_whole_numbers_is_told(tmp_path: Path) -> None:
+    seen = np.zeros((4, 5))
+    seen[:, 1] = 1.75e9 + np.arange(4)  # seconds since 1970
+    seen[:, 3] = -np.array([0, 2**24, 1, 1])  # the last whole number before which none is left out
+    write_collected(tmp_path / "root", [buffer(3, observations=seen), buffer(3, 1)])
+    facts = store_of(tmp_path / "root", cache=tmp_path / "cache").facts
+    assert [note.split(": ")[1] for note in facts.notes if "float32 has" in note] == [
+        "observation 1 comes to 1.75e+09, where float32 has steps of 128; a constant subtracted where it is recorded "
+        "keeps what is between"
+    ]
+
+
 def test_a_success_that_is_no_yes_or_no_is_refused(tmp_path: Path) -> None:
     write_collected(tmp_path / "root", [buffer(3, infos={"success": np.array([0, 0, np.nan, 0])})])
     with pytest.raises(UserError, match="episode 0, step 1: success is nan; it must be 0 or 1"):
