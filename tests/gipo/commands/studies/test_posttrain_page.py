@@ -146,12 +146,18 @@ def test_what_the_page_says_of_the_other_gap() -> None:
     found = posttrain.summarise(published("posttrain_late"))
     assert all(row["low"] <= 0 for row in found)  # no gain by an interval without 0
     old = [row for row in found if row["back"] == 3]
-    assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (7, 7, 5)
+    assert (len(old), sum(row["gain"] < 0 for row in old), sum(row["high"] < 0 for row in old)) == (12, 12, 9)
     text = (DOCS / "evidence.md").read_text()
     ends = [next(row["high"] for row in old if row["objective"] == name) for name in ("FilteredBC", "AWR")]
+    assert {row["back"] for row in found if row["objective"] == "NoClip" and row["high"] < 0} == {1, 2, 3}
+    others = {row["objective"] for row in found} - {"GIPO"}
+    rows = published("posttrain_late")
+    assert [name for name in others if posttrain.paired_gains(rows, "GIPO", name)[-1][1] > 0] == ["NoClip"]
+    lost = [f"{-row['gain']:.2f}".lstrip("0") for row in found if row["objective"] == "NoClip"]
+    assert f"GIPO is ahead of No-Clip alone. No-Clip loses at every age, {lost[0]} to {lost[-1]} of the .66" in text
     clone, awr = (f"{end:.3f}" for end in ends)
     assert (clone, awr) == ("-0.005", "0.000")
-    assert "in the mean, five by an interval without 0 (cloning's ends at −.005, AWR's at 0)" in text
+    assert "in the mean, nine of twelve by an interval without 0 (cloning's ends at −.005, AWR's at 0)" in text
 
 
 def test_what_the_page_says_of_the_second_task() -> None:
