@@ -21,6 +21,7 @@ from gipo.common.tables import write_table
 from gipo.common.transition import PERSON
 from gipo.module import GIPOModule
 from gipo.objective import NEEDED, Objective
+from gipo.objectives import k3
 from gipo.policies import Policy
 
 
@@ -58,6 +59,24 @@ def notes_on_learning(model: GIPOModule, data: Any, last: int | None, resumed: b
         )
     if model.human_coef and data.logs is None:
         notes.append(f"model.human_coef={model.human_coef:g} is for what persons did in logs, and there are no logs")
+    return notes + _without_effect(model, last)
+
+
+def _without_effect(model: GIPOModule, last: int | None) -> list[str]:
+    """Sentences on options that the others leave unread, or that a run of `last` iterations is too short for."""
+    notes = []
+    if model.kl_exact and model.losses.kl_estimator is not k3:
+        notes.append("model.kl_estimator is not read: with model.kl_exact=true the anchor is computed without samples")
+    if model.actor_every > 1 == model.reuse:
+        notes.append(
+            f"model.actor_every={model.actor_every} has no effect with model.reuse=1: each batch is learned from once, "
+            "by the policy too; raise model.reuse"
+        )
+    if last is not None and 0 < last < model.lr_warmup:
+        notes.append(
+            f"the learning rates end at {last / model.lr_warmup:.0%} of what was given: model.lr_warmup="
+            f"{model.lr_warmup} iterations, and this run ends with iteration {last}"
+        )
     return notes
 
 

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from gipo.commands.fit import checks
 from gipo.module import GIPOModule
-from gipo.objectives import GIPO
+from gipo.objectives import GIPO, k1
 from gipo.policies import Policy, Spaces, TokenPolicy
 
 
@@ -40,6 +40,28 @@ def test_a_large_network_is_asked_of_logs_where_it_learns(
 def test_persons_to_imitate_are_missed_where_there_are_no_logs(coef: float, logs: str | None, told: bool) -> None:
     notes = checks.notes_on_learning(GIPOModule(human_coef=coef), SimpleNamespace(logs=logs), 10, resumed=False)
     assert notes == ["model.human_coef=2 is for what persons did in logs, and there are no logs"] * told
+
+
+NO_EFFECT = {
+    "every reuse": ({"reuse": 3, "actor_every": 2, "kl_exact": True}, []),
+    "the last iteration is the first at the full rate": ({"lr_warmup": 10}, []),
+    "a warm-up beyond the end": (
+        {"lr_warmup": 40},
+        ["end at 25% of what was given: model.lr_warmup=40 iterations, and"],
+    ),
+    "one reuse": ({"actor_every": 4}, ["model.actor_every=4 has no effect with model.reuse=1"]),
+    "an estimator of what is not estimated": (
+        {"kl_exact": True, "kl_estimator": k1},
+        ["model.kl_estimator is not read"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "told"), NO_EFFECT.values(), ids=NO_EFFECT)
+def test_options_without_effect_are_told(options: dict[str, Any], told: list[str]) -> None:
+    notes = checks.notes_on_learning(GIPOModule(**options), SimpleNamespace(logs=None), 10, resumed=False)
+    assert len(notes) == len(told)
+    assert all(said in note for said, note in zip(told, notes, strict=True))
 
 
 def test_what_needs_less_memory_is_named_of_the_options_that_a_run_has() -> None:
