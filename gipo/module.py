@@ -18,7 +18,7 @@ from gipo.learning.critic import CriticSees
 from gipo.learning.imitation import imitation
 from gipo.learning.losses import Losses, PolicyTerms, Samples
 from gipo.learning.metrics import Iteration, beside
-from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_whole
+from gipo.learning.micro_batches import MicroBatch, parts_of, refuse_single, refuse_whole
 from gipo.learning.updates import UpdatingModule, told_to_listeners
 from gipo.learning.value_scale import ValueScaleFactory
 from gipo.objective import NEEDED, first_memory
@@ -167,8 +167,7 @@ class GIPOModule(UpdatingModule):
         With action chunks these, `valid` and `executed` are [B, H].
         """
         self.check_behaviour("behaviour_params" in batches.keys())
-        if self.normalise_advantages and batches.shape[-1] * ranks.count() < 2:
-            raise UserError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
+        refuse_single(batches.shape[-1] * ranks.count(), self.normalise_advantages)
         iteration = Iteration(copied=self.cuda_graphs)
         warming_up = self.current_epoch < self.critic_warmup
         # The moments are the same for all updates of an iteration.

@@ -64,6 +64,7 @@ BAD_OPTIONS = {
     "unknown group": ({"modle.reuse": 1}, ["modle"]),
     "word for a number": ({"data.rounds": "many"}, ["data.rounds", "many"]),
     "fraction of a frame": ({"data.batch": 1.5}, ["data.batch", "1.5"]),
+    "a batch of one": ({"data.batch": 1}, ["model.normalise_advantages", "2 transitions", "raise data.batch"]),
     "not a number": ({"model.policy_lr": "nan"}, ["policy_lr", "nan"]),
     "infinite rate": ({"model.value_lr": "inf"}, ["value_lr", "inf"]),
     "zero sigma": ({"model.objective": "GIPO", "model.objective.sigma": 0}, ["sigma", "0"]),

@@ -73,6 +73,16 @@ def _counted(batch: TensorDictBase, samples: Samples) -> dict[str, Tensor]:
     return found
 
 
+def refuse_single(size: int, normalise_advantages: bool) -> None:
+    """Refuse batches of a `size`, in transitions of all learners, over which advantages have no deviation.
+
+    Raises:
+        UserError: naming the options.
+    """
+    if normalise_advantages and size < 2:
+        raise UserError("model.normalise_advantages needs batches of at least 2 transitions; raise data.batch")
+
+
 def refuse_whole(size: int, objective: Objective) -> None:
     """Refuse parts of `size` transitions where a batch is weighed as a whole.
 

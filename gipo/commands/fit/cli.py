@@ -50,6 +50,7 @@ from gipo.common.signals import Ended, listener, name
 from gipo.distributed import ranks
 from gipo.distributed.failure import EXIT_LOST, EndTogether, report_lost
 from gipo.distributed.strategies import chosen
+from gipo.learning.micro_batches import refuse_single
 from gipo.module import GIPOModule
 
 FASTER = "updates multiply matrices in bfloat16, which this processor does faster (trainer.precision=bf16-mixed)"
@@ -185,6 +186,7 @@ class GipoCLI(LightningCLI):
         """Build what may be refused, and hold it against the checkpoint, before the run folder is touched."""
         path = self.config[self.subcommand].ckpt_path
         checkpoint = None if path is None else load_checkpoint(path)
+        refuse_single(self.datamodule.batch, self.model.normalise_advantages)
         bound_as_the_policy(self.datamodule, path or self.model.init_from)
         spaces, privileged = self.datamodule.spaces, self.datamodule.privileged_size
         refuse_another_order(self.datamodule, path or self.model.init_from)

@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 import torch
 from tensordict import TensorDict
 
+from gipo.common.errors import UserError
 from gipo.learning.losses import Samples
-from gipo.learning.micro_batches import parts_of
+from gipo.learning.micro_batches import parts_of, refuse_single
 
 B, H, D = 3, 2, 2  # decisions, of whose samples the first part has four and the second two
 
@@ -82,3 +84,10 @@ def test_a_whole_batch_is_one_part_and_all_of_every_mean() -> None:
     assert part.samples is whole
     assert part.size == 1
     assert part.share_of("policy", mean) is mean
+
+
+def test_one_transition_has_no_deviation() -> None:
+    refuse_single(1, normalise_advantages=False)
+    refuse_single(2, normalise_advantages=True)
+    with pytest.raises(UserError, match=r"batches of at least 2 transitions; raise data\.batch"):
+        refuse_single(1, normalise_advantages=True)
