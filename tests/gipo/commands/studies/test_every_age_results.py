@@ -59,6 +59,17 @@ def test_what_is_asked_again_was_in_the_first_seeds(rows: list[Row]) -> None:
     assert "*What was looked up in the 45 afterwards is asked again of the two new seeds alone*" in PAGE
 
 
+def test_the_new_seeds_are_kept_by_whole_tasks(rows: list[Row]) -> None:
+    found = read_runs(DATA / "claim_more.csv", staleness.COLUMNS)
+    ended = {(row["task"], row["seed"]) for row in found}
+    assert {task for task, _ in ended} <= set(distinct(rows, "task"))
+    assert {seed for _, seed in ended} <= {234, 360}
+    cells = {(row["task"], row["seed"], row["age"], row["objective"]) for row in found}
+    assert cells == {(*one, age, name) for one in ended for age in AGES for name in NAMES}
+    assert len(found) == len(cells)
+    assert f"have ended, unread: so far {len(ended)} of 30." in PAGE
+
+
 def by_age(rows: list[Row], corner: str, written: Callable[[Row], str], more: dict[str, Row] | None = None) -> str:
     """A row for each objective, a column for each age; `mean` and `worst` of `more` behind them."""
     cells = {(row["age"], row["objective"]): row for row in staleness_figures.summarise(rows)}
