@@ -11,7 +11,7 @@ import pytest
 
 from gipo.common.errors import UserError
 from robots.drivers.lerobot import LeRobotRobot
-from robots.drivers.lerobot_bus import ATTEMPTS, connect, explained, let_go, release
+from robots.drivers.lerobot_bus import ATTEMPTS, POLL, answer_within, connect, explained, let_go, release
 from robots.drivers.lerobot_devices import normalised
 from tests.robots.builders import make_spec
 
@@ -126,6 +126,43 @@ def test_motors_that_do_not_answer_are_named_where_a_part_of_the_device_is_gone(
     pair.is_connected = False
     with pytest.raises(UserError, match=r"^torque may still be on at left_pan, left_lift, right_pan, right_lift$"):
         let_go(pair)
+
+
+class Port:
+    """A port on which nothing comes; it keeps how long each answer was waited for."""
+
+    tx_time_per_byte = 0.1  # ms
+
+    def __init__(self) -> None:
+        self.ser, self.waits = SimpleNamespace(timeout=0), []
+
+    def setPacketTimeoutMillis(self, milliseconds: float) -> None:
+        self.waits.append(milliseconds)
+
+    def setPacketTimeout(self, size: int) -> None:
+        self.setPacketTimeoutMillis(self.tx_time_per_byte * size + 50)
+
+
+class Mute:
+    """A bus as LeRobot's, with answers of eight bytes of which none comes."""
+
+    def __init__(self) -> None:
+        self.motors, self.port_handler = ["pan"], Port()
+
+    def sync_read(self, data_name: str, num_retry: int = 0) -> None:
+        for _ in range(1 + num_retry):
+            self.port_handler.setPacketTimeout(8)
+
+
+@pytest.mark.parametrize(("patience", "tries"), [(1, 3), (2, 6), (5, 15)])
+def test_what_is_asked_in_vain_takes_as_long_as_was_allowed(patience: int, tries: int) -> None:
+    """Of 60 ms each of three answers has 20, beside the time that its own bytes take."""
+    arms = [SimpleNamespace(bus=Mute()), SimpleNamespace(bus=Mute())]
+    answer_within(SimpleNamespace(left_arm=arms[0], right_arm=arms[1]), 0.06, patience)
+    for arm in arms:
+        arm.bus.sync_read("Present_Position")
+        assert arm.bus.port_handler.waits == pytest.approx([0.8 + 20] * tries)
+        assert arm.bus.port_handler.ser.timeout == POLL
 
 
 @pytest.mark.parametrize(

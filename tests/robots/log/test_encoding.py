@@ -20,6 +20,20 @@ from tests.robots.log.test_video import ROOT, SCRIPT, scene
 pytest.importorskip("av")
 
 
+# A session that goes on after Ctrl-C, as one does until its robot is at rest.
+INTERRUPTED = """
+import os, signal
+from robots.log.encoding import Encoders
+from tests.robots.log.test_encoding import image
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+encoders = Encoders("h264", print)
+print(encoders.frame(image(0))[1])
+os.killpg(0, signal.SIGINT)  # as a terminal sends it
+print(encoders.frame(image(1))[1])
+encoders.close()
+"""
+
+
 def image(number: int) -> Image:
     return Image("front", number, number, scene(number), episode=number // 6, step=number % 6)
 
@@ -123,6 +137,15 @@ def test_one_that_hangs_ends_with_a_session_that_is_killed(tmp_path: Path) -> No
         assert b"robots.log.encoding" in Path(f"/proc/{child}/cmdline").read_bytes()
         process.send_signal(signal.SIGKILL)
     assert ended(child)
+
+
+def test_ctrl_c_ends_no_film() -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, env=environ, start_new_session=True
+    )
+    assert run.stdout.split() == ["True", "heard", "False"], "one key frame: it is the same film"
+    assert run.stderr == ""
 
 
 def test_what_it_lacks_is_said_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
