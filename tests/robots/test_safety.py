@@ -363,6 +363,15 @@ def test_what_a_driver_corrects_is_no_velocity() -> None:
     assert places[-1] == pytest.approx(20)
 
 
+def test_the_velocity_is_as_much_of_the_commanded_way_as_was_sent() -> None:
+    """Commands of +.2 and −.2; sent are half of it, twice as much, and the other way."""
+    state, command = Motion(np.zeros(6), np.zeros(6)), np.array([0.2, 0.2, 0.2, -0.2, -0.2, -0.2])
+    sent = np.array([0.1, 0.4, -0.1, -0.1, -0.4, 0.1])
+    found = advance(state, command, sent)
+    np.testing.assert_array_equal(found.command, sent)
+    np.testing.assert_array_equal(found.velocity, [0.1, 0.2, 0.0, -0.1, -0.2, 0.0])
+
+
 @pytest.mark.parametrize("push", [24.0, 30.0, 60.0, -60.0])
 def test_an_arm_that_is_pushed_beyond_a_bound_comes_back_within_its_limits(push: float) -> None:
     """A follower that caps how far its goal lies from the arm, at 95 of 100; a person leans on it at tick 15."""

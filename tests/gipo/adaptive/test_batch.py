@@ -173,8 +173,9 @@ def test_loss_and_gradient_are_those_of_gipo_at_the_width_found(
 
 def test_the_narrower_width_of_bad_actions_counts() -> None:
     # A ≤ 0 halves the width, so σ₊ must be twice as wide for the same weights
-    narrow, wide = (sigma_of(AdaptiveGIPO(sigma_neg_ratio=0.5), [1.0, -1.0], a) for a in (1.0, -1.0))
+    narrow, wide, idle = (sigma_of(AdaptiveGIPO(sigma_neg_ratio=0.5), [1.0, -1.0], a) for a in (1.0, -1.0, 0.0))
     assert wide == pytest.approx(2 * narrow, rel=1e-4)
+    assert idle == wide
 
 
 def test_calling_it_is_a_batch_of_which_every_element_counts() -> None:

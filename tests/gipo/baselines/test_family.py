@@ -226,6 +226,9 @@ def test_espo_leaves_unusable_dimensions_out_of_their_group() -> None:
     kept = X[0, [0, 1, 3]]
     assert result.used.tolist() == [[True, True, False, True]]
     assert result.loss.item() == close(-(kept.mean().exp() * kept.exp()).mean().item())
+    # nor is its entropy of .9 in the clip: r = e^.1 lies above 1 + ½·.1, and below 1 + ½·(.1 + .9)/2
+    x, entropy = torch.tensor([[0.05, math.nan]]), torch.tensor([[0.1, 0.9]])
+    assert policy_loss(ESPO(alpha=0.5, groups=1), x, torch.ones(1), entropy=entropy).loss.item() == close(-1.05)
 
 
 def test_espo_without_entropy_says_what_is_missing() -> None:
