@@ -64,6 +64,13 @@ def test_what_an_episode_cost() -> None:
     assert found.section_p99_ms == pytest.approx({"observe": 1.97, "policy": 2, "gate": 3, "act": 4, "log": 5})
 
 
+def test_a_tick_that_waited_for_a_driver_is_over_budget_by_neither_log_nor_gate() -> None:
+    timing = Timing(10_000_000)
+    timing.add((0, 12_000_000, 9_000_000, 0, 0, 0, 0), (3_000_000, 2_500_000))
+    found = timing.summary()
+    assert (found.over_budget, found.over_budget_by_log_or_gate) == (1, 0)
+
+
 def test_an_episode_without_a_tick_cost_nothing() -> None:
     found = Timing(10_000_000, started_ns=5, ended_ns=5).summary()
     assert (found.ticks, found.rate_hz, found.over_budget, found.skipped, found.worst_ms) == (0, 0, 0, 0, 0)
