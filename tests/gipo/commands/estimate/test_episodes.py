@@ -79,6 +79,13 @@ def test_what_the_policy_did_not_choose_has_ratio_one() -> None:
     assert (found.sampled, found.persons) == (2, 1)
 
 
+def test_an_episode_in_which_a_person_acted_twice_is_one_such_episode() -> None:
+    frames, persons = steps([3, 2, 2]), [1, 2, 4]
+    frames["valid"][persons] = False
+    frames["source"][persons] = PERSON
+    assert of(frames, torch.zeros(7, 1)).persons == 2
+
+
 def test_episodes_that_the_source_has_in_part_are_left_out() -> None:
     frames = steps([3, 2, 2, 1])
     found = logged(store(frames, parts=(0, 2)), frames, torch.arange(8.0).unsqueeze(-1), 1.0)
