@@ -163,10 +163,11 @@ def test_latents_of_another_policy_are_refused_where_ratios_are_needed_and_made_
     assert frames["latent"].dtype == torch.int64  # what is stored stays as it is
 
 
-def test_latents_of_as_good_as_as_many_bins_are_of_another_policy() -> None:
+@pytest.mark.parametrize("spaces", [SPACES, Spaces(3, (-1e-4, 0.0), (1e-4, 2e-4))], ids=["wide", "narrow"])
+def test_latents_of_as_good_as_as_many_bins_are_of_another_policy(spaces: Spaces) -> None:
     with pytest.raises(UserError, match="another kind of policy than the TokenPolicy"):
         complete(
-            stored(frames_of(TokenPolicy(SPACES, bins=33), logged=True)), TokenPolicy(SPACES, bins=32), None, True, 0
+            stored(frames_of(TokenPolicy(spaces, bins=33), logged=True)), TokenPolicy(spaces, bins=32), None, True, 0
         )
 
 

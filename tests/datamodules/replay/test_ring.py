@@ -146,6 +146,13 @@ def test_a_gap_in_the_steps_cuts_the_trace(policy: Policy) -> None:
     assert torch.allclose(frames["advantage"], torch.cat(pieces), atol=1e-5)
 
 
+@pytest.mark.parametrize("ends", ["terminated", "truncated"])
+def test_an_end_cuts_the_trace_though_the_steps_go_on(ends: str, policy: Policy) -> None:
+    replay = refreshed(Replay(64, GAE(0.9, 0.8)), policy, episode(1, range(5), ends), episode(1, range(5, 12)))
+    frames = by_step(replay, 1)
+    assert torch.allclose(frames["advantage"], reference(frames, policy, 0.9, 0.8), atol=1e-5)
+
+
 def test_recomputed_advantages_follow_the_critic_and_stored_ones_do_not(policy: Policy) -> None:
     chunk = episode(1, range(10))
     recompute = refreshed(Replay(64, GAE()), policy, chunk)
@@ -204,6 +211,15 @@ def test_staleness_aware_sampling_prefers_fresh_frames(policy: Policy) -> None:
     replay = refreshed(Replay(64, GAE(), sampler=StalenessAwareSampler()), policy, old, new)
     versions = replay.sample(1, 1000, version=50)["policy_version"]
     assert (versions == 50).float().mean() > 0.8
+
+
+def test_a_resumed_buffer_draws_by_the_options_of_this_run(policy: Policy) -> None:
+    old, new = episode(1, range(8), version=0), episode(2, range(8), version=5)
+    one = refreshed(Replay(64, GAE(), sampler=StalenessAwareSampler()), policy, old, new)
+    assert one.sample(4, 16, version=5)["policy_version"].unique().tolist() == [0, 5]
+    two = Replay(64, GAE(), sampler=StalenessAwareSampler(max_staleness=2))
+    two.load_state_dict(one.state_dict())
+    assert two.sample(4, 16, version=5)["policy_version"].unique().tolist() == [5]
 
 
 def test_a_sampler_that_would_leave_out_everything_is_refused_by_the_age_of_the_newest(policy: Policy) -> None:
