@@ -47,6 +47,12 @@ def test_each_part_has_its_share_of_what_counts() -> None:
     assert float(second.share_of("policy", torch.tensor(8.0))) == 2
 
 
+def test_an_impossible_element_is_no_share_of_the_policys_mean() -> None:
+    parts = parts_of(chunks(), samples([True] * 6), 2)
+    # 2 + 2 + 0 (no advantage) + 2 elements, and 1 (the other is impossible) + 2
+    assert [round(9 * float(part.shares["policy"]), 5) for part in parts] == [6, 3]
+
+
 def test_each_part_has_its_own_decisions_and_samples() -> None:
     whole, batch = samples([True] * 6), chunks()
     parts = parts_of(batch, whole, 2)
