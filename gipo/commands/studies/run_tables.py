@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -77,15 +78,19 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
     """Rows of the curves.csv in the folder of a run, one for each iteration: what was logged of it.
 
     Raises:
-        UserError: when there is no such file, it has no rows, or one of them holds what is no number, or an evaluation
-            that is not finite.
+        UserError: when there is no such file, it has no rows or ends within one, or one of them holds what is no
+            number, or an evaluation that is not finite.
     """
     path = folder / "curves.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            text = file.read()
+        found = csv.DictReader(io.StringIO(text, newline=""))
+        rows = [{name: float(value) for name, value in row.items() if value} for row in found]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}; delete {folder}") from error
+    if text and not text.endswith("\n"):  # a number that was cut short is another number
+        raise UserError(f"{path} ends within a row; delete {folder}")
     if not rows:
         raise UserError(f"{path} has no rows; delete {folder}")
     evaluated = (value for row in rows for name, value in row.items() if name.startswith("val/"))

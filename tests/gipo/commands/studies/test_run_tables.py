@@ -25,6 +25,7 @@ ROWS: list[dict[str, Any]] = [
         (b"frames,val/return\n1,nan\n", "holds an evaluation that is no finite number"),
         (b"frames\n1,2\n", "cannot be read: "),
         (b"frames\n\xff\n", "cannot be read: "),
+        (b"frames,val/success\r\n1,0.2\r\n2,0.85"[:-1], "ends within a row"),
     ],
 )
 def test_curves_that_cannot_be_read_name_the_folder_to_delete(text: bytes | None, said: str, tmp_path: Path) -> None:
