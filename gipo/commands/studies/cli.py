@@ -30,6 +30,7 @@ STUDIES: dict[str, str] = {
     )
 }
 
+GOES_ON = "the same command goes on from here"
 DESCRIPTION = "Studies of the objectives and of the whole loop. `gipo-study NAME --help` says what one writes."
 
 
@@ -76,8 +77,10 @@ def _run(args: Sequence[str]) -> None:
     try:
         study.run(options)
     except signals.Ended as ended:
-        tell(f"gipo-study: ended by {signals.name(ended.number)}; the same command goes on from here")
+        tell(f"gipo-study: ended by {signals.name(ended.number)}; {GOES_ON}")
         raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(GOES_ON) from error
     print(study.files(options) if hasattr(study, "files") else names(options.out))
 
 

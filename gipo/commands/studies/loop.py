@@ -59,10 +59,7 @@ def run(options: argparse.Namespace) -> None:
     refuse_settled(options, "post", POST_TRAINED)
     subject = subject_of(options)
     gap = parse_gap(options.gap, subject)
-    try:
-        results = run_loops(subject, gap, options)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"the same command with --out {options.out} goes on from here") from error
+    results = run_loops(subject, gap, options)
     from gipo.commands.studies.loop_report import gain, plot, report  # imports matplotlib, for what comes last
 
     found = {

@@ -48,6 +48,19 @@ def test_a_study_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert "holds n.txt" in capsys.readouterr().out
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "interrupted_study.py").write_text(
+        '"""Is interrupted."""\ndef add_arguments(parser): pass\ndef run(options): raise KeyboardInterrupt\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.STUDIES, "interrupted", "interrupted_study")
+    with pytest.raises(SystemExit, match="130"):
+        cli.main(["interrupted", "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().err == "gipo-study: interrupted; the same command goes on from here\n"
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [
