@@ -13,6 +13,7 @@ from gipo.common.files import locked, remove_partials, write_text
 def once(
     folder: Path, name: str, words: Sequence[str], work: Callable[[int], object],
     fresh: bool = False, keep: Path | None = None, waiting: Callable[[], object] | None = None,
+    made: Path | None = None,
 ) -> None:  # fmt: skip
     """Do `work` unless this folder says that the same has been done to its end.
 
@@ -27,6 +28,7 @@ def once(
         fresh: begin with an empty folder, without what interrupted work left there.
         keep: where this file exists, nothing is cleared.
         waiting: called while another process works in the folder; what it raises ends the waiting.
+        made: what the work makes: where this file is no longer there, it is made again.
 
     Raises:
         UserError: when the folder is of other work, or holds what is not of the study.
@@ -36,7 +38,7 @@ def once(
     with locked(folder, waiting) as lock:
         remove_partials(folder)  # of one that was killed as it said that it begins
         begun = _begun(folder, name, text)
-        if begun == "done":
+        if begun == "done" and (made is None or made.exists()):
             return
         if fresh and begun is None and any(folder.iterdir()):
             raise UserError(f"{folder} holds files not of this study; name another --out, or delete it")

@@ -72,7 +72,7 @@ class Stages:
     def export(self, checkpoint: Path, out: Path) -> Path:
         """The artifact of a checkpoint."""
         words = ("export", str(checkpoint), "--out", str(out), *self.subject.export)
-        self._run_once(out.parent, out.stem, "gipo-deploy", *words)
+        self._run_once(out.parent, out.stem, "gipo-deploy", *words, made=out)
         return out
 
     def drive(self, policy: Path, folder: Path, episodes: int, seed: int, options: Sequence[str] = ()) -> RobotScore:
@@ -154,14 +154,14 @@ class Stages:
         """These stages without progress on the terminal, where that of others is shown."""
         return replace(self, beside=beside, bars=False)
 
-    def _run_once(self, folder: Path, name: str, command: str, *args: str) -> None:
+    def _run_once(self, folder: Path, name: str, command: str, *args: str, made: Path | None = None) -> None:
         def work(lock: int) -> None:
             self.commands.run(command, args, folder / f"{name}.txt", lock, self.bars)
 
-        self._once(folder, name, args, work)
+        self._once(folder, name, args, work, made=made)
 
     def _once(
         self, folder: Path, name: str, words: Sequence[str], work: Callable[[int], None],
-        fresh: bool = False, keep: Path | None = None,
+        fresh: bool = False, keep: Path | None = None, made: Path | None = None,
     ) -> None:  # fmt: skip
-        once(folder, name, words, work, fresh, keep, self.commands.refuse_when_ended)
+        once(folder, name, words, work, fresh, keep, self.commands.refuse_when_ended, made)

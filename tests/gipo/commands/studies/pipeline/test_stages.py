@@ -32,9 +32,20 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 def test_a_finished_stage_is_not_run_again(calls: Calls, tmp_path: Path) -> None:
     for _ in range(2):
         assert Stages({}).export(tmp_path / "a.ckpt", tmp_path / "p" / "a.onnx") == tmp_path / "p" / "a.onnx"
+        (tmp_path / "p" / "a.onnx").touch()
     assert calls == [("gipo-deploy", ["export", f"{tmp_path}/a.ckpt", "--out", f"{tmp_path}/p/a.onnx"])]
     with pytest.raises(UserError, match=r"p was made with other options; name another --out, or delete it"):
         Stages({}).export(tmp_path / "b.ckpt", tmp_path / "p" / "a.onnx")
+
+
+def test_an_artifact_that_is_no_longer_there_is_exported_again(calls: Calls, tmp_path: Path) -> None:
+    artifact = tmp_path / "p" / "a.onnx"
+    for _ in range(2):
+        Stages({}).export(tmp_path / "a.ckpt", artifact)
+        artifact.touch()
+    artifact.unlink()
+    Stages({}).export(tmp_path / "a.ckpt", artifact)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
