@@ -43,12 +43,16 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
     Raises:
         UserError: when they do not hold that many judged episodes, or one is damaged.
     """
-    found = [episode for path in files_below(folder) for episode in read_log(path).begun]
+    again = f"delete {folder}, and they are driven again"
+    try:
+        found = [episode for path in files_below(folder) for episode in read_log(path).begun]
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from error
     judged = sorted((each for each in found if each.success is not None), key=lambda each: each.number)
     if len(judged) != episodes:
         raise UserError(
-            f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped, or logs were deleted: "
-            f"delete {folder}, and they are driven again"
+            f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped, or logs were deleted "
+            f"or cut short: {again}"
         )
     return RobotScore(
         tuple(bool(episode.success) for episode in judged),

@@ -234,6 +234,12 @@ def test_the_outcome_is_what_the_logs_say(robot: Robot, tmp_path: Path) -> None:
         robot_score(tmp_path, 3)
 
 
+def test_a_damaged_log_names_the_folder_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "a.mcap").write_bytes(b"")
+    with pytest.raises(UserError, match=rf"a\.mcap ends before .*; delete {tmp_path}, and they are driven again$"):
+        robot_score(tmp_path, 3)
+
+
 def test_the_summary_by_hand() -> None:
     found = RobotScore((True, False, True, True), (1.0, 2.0, 3.0, 6.0))
     assert found.text() == "success 0.75 [0.30, 0.95], mean return 3"
