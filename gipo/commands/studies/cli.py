@@ -30,7 +30,6 @@ STUDIES: dict[str, str] = {
     )
 }
 
-GOES_ON = "the same command goes on from here"
 DESCRIPTION = "Studies of the objectives and of the whole loop. `gipo-study NAME --help` says what one writes."
 
 
@@ -74,13 +73,14 @@ def _run(args: Sequence[str]) -> None:
     except OSError as error:
         raise UserError(f"--out {options.out} is no folder that can be written to: {error}") from error
     study = importlib.import_module(STUDIES[options.study])
+    goes_on = f"the same command with --out {options.out} goes on from here"
     try:
         study.run(options)
     except signals.Ended as ended:
-        tell(f"gipo-study: ended by {signals.name(ended.number)}; {GOES_ON}")
+        tell(f"gipo-study: ended by {signals.name(ended.number)}; {goes_on}")
         raise
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(GOES_ON) from error
+        raise KeyboardInterrupt(goes_on) from error
     print(study.files(options) if hasattr(study, "files") else names(options.out))
 
 

@@ -51,8 +51,8 @@ def robot_score(folder: Path, episodes: int) -> RobotScore:
     judged = sorted((each for each in found if each.success is not None), key=lambda each: each.number)
     if len(judged) != episodes:
         raise UserError(
-            f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped, or logs were deleted "
-            f"or cut short: {again}"
+            f"{folder} holds {len(judged)} judged episodes of {episodes}; the robot was stopped, or logs were cut "
+            f"short or deleted: {again}"
         )
     return RobotScore(
         tuple(bool(episode.success) for episode in judged),

@@ -58,7 +58,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     monkeypatch.setitem(cli.STUDIES, "interrupted", "interrupted_study")
     with pytest.raises(SystemExit, match="130"):
         cli.main(["interrupted", "--out", str(tmp_path / "out")])
-    assert capsys.readouterr().err == "gipo-study: interrupted; the same command goes on from here\n"
+    assert (
+        capsys.readouterr().err
+        == f"gipo-study: interrupted; the same command with --out {tmp_path}/out goes on from here\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,9 @@ def test_a_study_that_is_told_to_end_ends_what_it_started(number: int, called: s
         study.signal(number)
         assert study.wait(60) == 128 + number
         assert within(10, lambda: not study.family())
-        assert f"gipo-study: ended by {called}; the same command goes on from here" in study.output
+        assert (
+            f"gipo-study: ended by {called}; the same command with --out {tmp_path}/out goes on from here"
+            in study.output
+        )
     finally:
         study.kill_all()
