@@ -97,11 +97,7 @@ def _modelled(frames: TensorDictBase, policy: Policy, options: BehaviourOptions 
         file=sys.stderr,
     )
     if not held_out > chance:  # which is no number where learning blew up
-        many = (
-            "fewer epochs, as it explains those that it was fitted to"
-            if train > chance
-            else "more epochs, or another lr"
-        )
+        many = "fewer epochs, as it explains those that it was fitted to" if train > chance else "more epochs"
         fix = "a lower lr, with which it does not blow up" if math.isnan(train) else many
         raise UserError(
             f"the behaviour model explains held-out actions no better than chance ({held_out:.2f} against {chance:.2f} "

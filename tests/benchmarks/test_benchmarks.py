@@ -238,7 +238,7 @@ def test_the_race_of_bins_makes_only_the_runs_that_are_missing(monkeypatch, tmp_
         made.append((options["data.task"], options["seed_everything"], options["model.policy.bins"]))
         shift = 0.1 if options["model.policy.bins"] == "33" else 0.0
         rows = ["frames,train/success", "100,", f"200,{0.5 + shift}", f"300,{0.7 + shift}"]
-        Path(options["trainer.default_root_dir"], "curves.csv").write_text("\n".join(rows))
+        Path(options["trainer.default_root_dir"], "curves.csv").write_text("\n".join([*rows, ""]))
 
     monkeypatch.setattr(bins, "gipo", gipo)
     table = ["--table", str(tmp_path / "bins.csv"), "--steps", "300", "--bins", "33", "256"]

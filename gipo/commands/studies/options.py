@@ -96,6 +96,21 @@ def refuse_settled(
             raise UserError(f"--{name} {option}: the study itself sets {given}; leave it out")
 
 
+def refuse_no_task(names: Iterable[str], option: str = "--tasks") -> None:
+    """Refuse what is no task of `gipo fit`, before a first run is trained.
+
+    Raises:
+        UserError: naming the option, and the nearest ones.
+    """
+    from datamodules.envs.tasks import simulation  # with torchrl, which `--help` does without
+
+    for name in names:
+        try:
+            simulation(name)
+        except UserError as error:
+            raise UserError(f"{option} {name}: {error}") from error
+
+
 def refuse_unknown(names: Iterable[str]) -> None:
     """Refuse unknown objectives, and options that an objective does not have or take, before a first run is trained.
 

@@ -34,6 +34,9 @@ from gipo.common.parsing import number, path
 from gipo.common.tables import counted, markdown, write_table
 from gipo.common.transition import PERSON
 from robots.log import files_below, read_log
+from robots.people.scripted import ScriptedOperator
+from robots.settings.annotations import arguments
+from robots.settings.assignments import parse_settings
 
 DEPLOYED, ALONE, CORRECTIONS = "deployed", "alone", "corrections"
 COLUMNS: Columns = {"seed": int, "way": str, "success": rate, "person_share": rate, "logged_success": rate}
@@ -75,6 +78,8 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     refuse_settled(options, "post", (*POST_TRAINED, "model.human_coef", "data.human_share"))
     subject = subject_of(options, seeing=())
     stages = Stages(parse_gap(options.gap, subject), subject)
+    ours = {"spec": None, "manifest": None}  # which a session gives
+    arguments(ScriptedOperator, parse_settings(options.operator, "--operator"), "--operator ", ours)
     ways = ways_to_learn(options.coefs)
     if len(ways) < len(ways_to_learn([])) + len(options.coefs):
         raise UserError(f"--coefs: the tables call two of these the same: {' '.join(map(str, options.coefs))}")

@@ -34,6 +34,7 @@ from gipo.commands.studies.options import (
     add_objectives,
     add_runs,
     objective_flags,
+    refuse_no_task,
     refuse_settled,
     refuse_twice,
     refuse_unknown,
@@ -235,4 +236,5 @@ def _refuse(options: argparse.Namespace) -> None:
     if max(options.ages) > longest:
         raise UserError(f"--ages {max(options.ages)}: a run of {options.frames} frames has only {longest} iterations")
     refuse_unknown(options.objectives)
+    refuse_no_task(options.tasks)
     refuse_settled(options, "train", AXIS)

@@ -15,6 +15,7 @@ from gipo.commands.studies.options import (
     add_numbers,
     add_objectives,
     add_runs,
+    refuse_no_task,
     refuse_settled,
     refuse_twice,
     refuse_unknown,
@@ -80,14 +81,13 @@ def run_all(options: argparse.Namespace) -> list[Row]:
     """
     refuse_twice(options, "tasks", "seeds", "objectives", "buffers")
     refuse_unknown(options.objectives)
+    refuse_no_task(options.tasks)
     refuse_settled(options, "clone", CLONED)
     refuse_settled(options, "post", POST_TRAINED)
     _refuse_other_evaluation(options)
     makers = Makers(options)
-    plan = [
-        Cell(task, seed, buffer, objective)
-        for seed, task, buffer, objective in product(options.seeds, options.tasks, options.buffers, options.objectives)
-    ]
+    axes = product(options.seeds, options.tasks, options.buffers, options.objectives)
+    plan = [Cell(task, seed, buffer, objective) for seed, task, buffer, objective in axes]
     before = {cell for cell in plan if makers.is_made(cell)}
     rows, failed = list[Row](), list[UserError]()
     bar = tqdm(total=len(plan), initial=len(before), desc="post-training", unit="run", smoothing=0)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gipo.commands.studies.options import refuse_no_task
 from gipo.common.errors import UserError
 from gipo.common.simulators.metaworld_camera import PREFIX, instruction_of, seen_task
 from gipo.common.simulators.toy import CAMERA, INSTRUCTION
@@ -115,7 +116,7 @@ def subject_of(options: argparse.Namespace, seeing: Sequence[str] = tuple(SEEING
     """The subject of the options that `add_task` added, of which `gap` is filled in where nobody gave one.
 
     Raises:
-        UserError: when it sees, and the study takes no such.
+        UserError: when there is no such task, or it sees and the study takes no such.
     """
     subject, kind = SAWYER, None
     if options.task == "toy":
@@ -127,6 +128,7 @@ def subject_of(options: argparse.Namespace, seeing: Sequence[str] = tuple(SEEING
     options.gap = list(subject.gap) if options.gap is None else options.gap
     if options.task is None or subject is not SAWYER:
         return subject
+    refuse_no_task([options.task], "--task")
     return Subject(subject.gap_kind, subject.gap, subject.named, train=(f"--data.task={options.task}",))
 
 

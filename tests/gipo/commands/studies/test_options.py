@@ -72,6 +72,26 @@ def test_a_task_that_a_study_cannot_be_of_is_refused_before_anything_is_trained(
     assert task.partition("reach")[0] not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("study", "options", "said"),
+    [
+        ("loop", ["--task", "raech-v3"], "--task raech-v3: unknown task 'raech-v3'"),
+        ("people", ["--task", "raech-v3"], "--task raech-v3: unknown task 'raech-v3'"),
+        ("demonstrations", ["--tasks", "reach-v3", "../x"], "--tasks ../x: unknown task '../x'"),
+        ("staleness", ["--tasks", "raech-v3"], "--tasks raech-v3: unknown task 'raech-v3'"),
+        ("people", ["--operator", "nosuch=1"], "--operator nosuch is no setting of "),
+        ("people", ["--operator", "patience=long"], "--operator patience"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first(
+    study: str, options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([study, *options, "--out", str(tmp_path / "out")])
+    assert said in capsys.readouterr().err
+    assert not any((tmp_path / "out").iterdir())
+
+
 def objective(options: Sequence[str]) -> dict[str, Any]:
     """Options of the objective of `gipo fit` with these options."""
     said = io.StringIO()
