@@ -77,6 +77,7 @@ def test_a_task_that_a_study_cannot_be_of_is_refused_before_anything_is_trained(
     [
         ("loop", ["--task", "raech-v3"], "--task raech-v3: unknown task 'raech-v3'"),
         ("people", ["--task", "raech-v3"], "--task raech-v3: unknown task 'raech-v3'"),
+        ("posttrain", ["--task", "raech-v3"], "--task raech-v3: unknown task 'raech-v3'"),
         ("demonstrations", ["--tasks", "reach-v3", "../x"], "--tasks ../x: unknown task '../x'"),
         ("staleness", ["--tasks", "raech-v3"], "--tasks raech-v3: unknown task 'raech-v3'"),
         ("people", ["--operator", "nosuch=1"], "--operator nosuch is no setting of "),
