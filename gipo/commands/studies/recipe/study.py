@@ -7,7 +7,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from gipo.commands.studies.options import add_more, add_numbers, add_runs, refuse_settled, refuse_twice
+from gipo.commands.studies.options import (
+    add_more,
+    add_numbers,
+    add_runs,
+    refuse_no_task,
+    refuse_settled,
+    refuse_twice,
+)
 from gipo.commands.studies.pipeline.forks import Forks
 from gipo.commands.studies.recipe.candidates import FACTORS, TASKS
 from gipo.commands.studies.recipe.dealing import Levels, Trial, deal
@@ -47,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
     finalists = {each: finalist(each) for each in options.finalists}
     refuse_settled(options, "train", settled(options.factors, finalists.values()), settled(FACTORS, []))
     refuse_too_few(options)
+    refuse_no_task(options.tasks)
     total = options.rounds * options.runs + len(options.tasks) * len(options.seeds) * (2 + len(finalists))
     with tqdm(total=total, desc="recipe", unit="run", smoothing=0) as bar:
         forks = Forks()

@@ -177,6 +177,7 @@ def test_what_is_named_twice_is_refused(option: str, tmp_path: Path, capsys: pyt
         (["--frames", "10000"], "--frames 10000: a run would not be evaluated, which it is every 20000 steps"),
         (["--final-frames", "10000"], "--final-frames 10000: a run would not be evaluated"),
         (["--factors", "decay", "network", "--runs", "6"], "--runs 6: network has 7 alternatives, each to be run"),
+        (["--tasks", "rach-v3"], "--tasks rach-v3: unknown task 'rach-v3'"),
     ],
 )
 def test_what_makes_no_race_is_refused_before_it(
@@ -223,8 +224,8 @@ def test_it_goes_on_where_it_was_stopped(
             pass
 
     monkeypatch.setattr("gipo.commands.studies.recipe.study.Forks", Forks)
-    args = ["recipe", "--tasks", "a", "b", "--seeds", "0", "--rounds", "2", "--runs", "8", "--factors", "kl", "decay"]
-    args += ["--processes", "1", "--out", str(tmp_path)]
+    args = ["recipe", "--tasks", "Pendulum-v1", "Acrobot-v1", "--seeds", "0", "--rounds", "2", "--runs", "8"]
+    args += ["--factors", "kl", "decay", "--processes", "1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit):
         cli.main(args)
     assert len(made) == stopped
